@@ -1,0 +1,1 @@
+"""Values and pure mathematics: the standard library and numpy, never torch."""

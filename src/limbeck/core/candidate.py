@@ -1,0 +1,76 @@
+"""A candidate while a step works on it, and the record of it that is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from limbeck.core.facts import Measurement
+from limbeck.core.shape import Shape, canonical_json
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
+
+
+class Runnable(Protocol):
+    """A model that answers batches: a torch model or an ONNX file. ``model/files.py`` opens and saves both."""
+
+    def predict(self, batch: Mapping[str, Any]) -> Any:
+        """Logits of a batch (torch tensors) as a numpy array."""
+        ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def runtime(self) -> str:
+        """'torch' or 'onnxruntime'."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The live triple that a technique receives and returns. A technique owns the model it is handed.
+
+    ``folder`` is where the stored twin of the model lies, if it does: read-only, and stale once the model changes.
+    """
+
+    model: Any  # a Runnable; Any, because a technique knows which kind its ``needs`` guarantee
+    tokenizer: Any
+    task: Task
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """Stored twin of a candidate: lineage and measured facts, no tensors."""
+
+    key: str
+    parent: str | None
+    step: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    shape: Shape | None = None
+    traits: frozenset[str] = frozenset()
+    facts: tuple[Measurement, ...] = ()
+    duration: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def fact(self, name: str, split: str | None = None) -> Measurement | None:
+        """The newest fact of that name (on that split when given)."""
+        found = [fact for fact in self.facts if fact.name == name and split in (None, fact.split)]
+        return found[-1] if found else None
+
+
+def lineage_key(parent: str | None, step: str, version: int, parameters: Mapping[str, Any], reads: Mapping[str, Any]) -> str:
+    """Name a candidate by how it was made (a Merkle chain): the same work always has the same name.
+
+    >>> lineage_key(None, "finetune", 1, {"epochs": 3}, {"seed": 0})
+    '74e4c744aeeeb1f9'
+    """
+    text = canonical_json(
+        {"parent": parent, "step": step, "version": version, "parameters": dict(parameters), "reads": dict(reads)}
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

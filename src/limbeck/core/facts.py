@@ -1,0 +1,110 @@
+"""Measured facts: a value with its unit, spread, number of observations, and where it was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+UNITS = frozenset({"s", "B", "1", "FLOP"})  # seconds, bytes, dimensionless (rates, ratios, counts), operations
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number in SI units.
+
+    ``low`` and ``high`` bound the stated interval (95 % unless ``detail`` says otherwise); ``n`` counts
+    observations; ``target`` and ``split`` say where it holds; ``detail`` keeps what a reader may ask for next.
+
+    >>> Measurement("latency_p50", 0.0078, "s", n=200).name
+    'latency_p50'
+    """
+
+    name: str
+    value: float
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    target: str = ""
+    split: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.unit in UNITS, f"unknown unit {self.unit!r} for {self.name}"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What this fact is about; a newer fact with the same key replaces an older one."""
+        return (self.name, self.target, self.split)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary without the empty fields."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
+        """Inverse of :meth:`to_json`."""
+        return cls(**data)
+
+
+def merge(*groups: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """Join facts; the last one of each (name, target, split) stands."""
+    latest: dict[tuple[str, str, str], Measurement] = {}
+    for group in groups:
+        for fact in group:
+            latest.pop(fact.key, None)
+            latest[fact.key] = fact
+    return tuple(latest.values())
+
+
+@lru_cache
+def environment() -> dict[str, Any]:
+    """Describe this machine and the libraries that decide results; goes with every ledger."""
+    versions = {}
+    for package in ("limbeck", "torch", "transformers", "accelerate", "onnxruntime", "openvino", "numpy"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "instructions": _instructions(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _cpuinfo(field_name: str) -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith(field_name):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return ""
+
+
+def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> list[str]:
+    """The instruction sets that decide the speed of INT8 and bfloat16."""
+    flags = set(_cpuinfo("flags").split())
+    return [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags]
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None

@@ -1,0 +1,155 @@
+"""The three verbs (Technique, Probe, Choice), the services they may use (Lab), and the registry of steps.
+
+A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("name", ...)`` adds four facts:
+
+* ``needs`` / ``gives`` / ``drops``: traits, so that a recipe can be checked before anything runs;
+* ``reads``: the Lab services that decide its result; they enter the cache key, and others are refused;
+* ``version``: bump it when the same parameters give other results.
+
+A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
+and ``plan`` answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from limbeck.core.candidate import Candidate, Record
+from limbeck.core.facts import Measurement
+from limbeck.core.shape import Shape
+from limbeck.core.target import Budget, Target
+from limbeck.errors import UndeclaredService, nearest
+
+TRAITS = frozenset({"torch", "onnx", "int8", "teacher"})
+"""torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it."""
+
+SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
+"""What a step may declare in ``reads``. ``memo``, ``scratch`` and ``log`` never change a result and are always there."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The unpruned model that later steps imitate; opened only when asked for."""
+
+    key: str
+    open: Callable[[], Candidate]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The services of a run; fields only."""
+
+    seed: int = 0
+    target: Target = field(default_factory=Target)
+    budget: Budget = field(default_factory=Budget)
+    teacher: Teacher | None = None
+    cost: Callable[[Shape], Measurement] | None = None
+    memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]] = lambda name, build: build()
+    """Compute a dictionary of numpy arrays once and keep it under ``name`` (which must identify the content)."""
+    scratch: Path | None = None
+    """A folder for this step's own checkpoints: kept if the step is interrupted, removed when it is done."""
+    log: Callable[[str], None] = lambda message: None
+    """Tell the person watching something worth a line."""
+
+
+class Narrow:
+    """A Lab that shows only the declared services.
+
+    >>> Narrow(Lab(seed=3), {"seed"}, "prune").seed
+    3
+    """
+
+    def __init__(self, lab: Lab, reads: Iterable[str], step: str) -> None:
+        self._lab, self._reads, self._step = lab, frozenset(reads), step
+
+    def __getattr__(self, name: str) -> Any:
+        if name in SERVICES and name not in self._reads:
+            raise UndeclaredService(f"step '{self._step}' used lab.{name}; add '{name}' to its reads")
+        return getattr(self._lab, name)
+
+
+@runtime_checkable
+class Technique(Protocol):
+    """Turns one candidate into others (usually one). It owns the model it receives: in-place surgery is legal."""
+
+    name: ClassVar[str]
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterable[Candidate]: ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Measures candidates and changes none of them.
+
+    All candidates that reached the probe come together, because times are comparable only when they alternate.
+    Yields (index of the candidate, fact).
+    """
+
+    name: ClassVar[str]
+
+    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]: ...
+
+
+@runtime_checkable
+class Choice(Protocol):
+    """Selects records by their facts."""
+
+    name: ClassVar[str]
+
+    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]: ...
+
+
+REGISTRY: dict[str, type] = {}
+S = TypeVar("S", bound=type)
+
+
+def step(
+    name: str,
+    *,
+    needs: Iterable[str] = (),
+    gives: Iterable[str] = (),
+    drops: Iterable[str] = (),
+    reads: Iterable[str] = (),
+    version: int = 1,
+) -> Callable[[S], S]:
+    """Make a class a frozen dataclass, give it its four facts, and register it under ``name``."""
+
+    def decorate(cls: S) -> S:
+        made = dataclass(frozen=True)(cls)
+        facts = {"name": name, "needs": frozenset(needs), "gives": frozenset(gives), "drops": frozenset(drops)}
+        facts |= {"reads": frozenset(reads), "version": version}
+        assert facts["needs"] | facts["gives"] | facts["drops"] <= TRAITS, f"{name}: unknown trait"  # type: ignore[operator]
+        assert facts["reads"] <= SERVICES, f"{name}: unknown service"  # type: ignore[operator]
+        assert name not in REGISTRY, f"two steps are called {name}"
+        for key, value in facts.items():
+            setattr(made, key, value)
+        REGISTRY[name] = made
+        return made  # type: ignore[return-value]
+
+    return decorate
+
+
+def find(name: str) -> type:
+    """The step class of that name; the error names the nearest."""
+    if name not in REGISTRY:
+        raise KeyError(f"no step called '{name}'; {nearest(name, REGISTRY)}")
+    return REGISTRY[name]
+
+
+def parameters(step: Any) -> dict[str, Any]:
+    """The fields of a step as plain JSON values."""
+    return {f.name: _plain(getattr(step, f.name)) for f in dataclasses.fields(step)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

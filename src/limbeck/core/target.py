@@ -1,0 +1,62 @@
+"""Where the model must run, and how much it may cost there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Runtime = Literal["torch", "onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine setting under which latency is measured.
+
+    ``seq_len`` fixes the number of tokens; None takes the real lengths of the task's texts, which is what a
+    server sees. ``runtime`` is the runtime of exported models (a torch model is always timed in torch).
+
+    >>> str(Target())
+    'onnxruntime, 1 thread, batch 1, real lengths'
+    """
+
+    device: str = "cpu"
+    runtime: Runtime = "onnxruntime"
+    threads: int = 1
+    batch: int = 1
+    seq_len: int | None = None
+
+    def __str__(self) -> str:
+        lengths = f"{self.seq_len} tokens" if self.seq_len else "real lengths"
+        plural = "" if self.threads == 1 else "s"
+        device = "" if self.device == "cpu" else f"{self.device}, "
+        return f"{device}{self.runtime}, {self.threads} thread{plural}, batch {self.batch}, {lengths}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a chosen model may cost: p50 latency, size on disk, and the loss of quality in points of the metric."""
+
+    latency_ms: float | None = None
+    size_mb: float | None = None
+    max_drop: float | None = None
+
+    def violations(self, facts: Mapping[str, float], reference_quality: float | None = None) -> list[str]:
+        """Say in words every limit that ``facts`` breaks; a fact that is missing breaks nothing.
+
+        ``facts`` maps ``latency_p50`` (seconds), ``size`` (bytes) and ``quality`` (0 to 1, or a correlation).
+
+        >>> Budget(latency_ms=2).violations({"latency_p50": 0.003})
+        ['latency 3.00 ms > 2 ms']
+        """
+        found = []
+        latency, size, quality = facts.get("latency_p50"), facts.get("size"), facts.get("quality")
+        if self.latency_ms is not None and latency is not None and latency * 1e3 > self.latency_ms:
+            found.append(f"latency {latency * 1e3:.2f} ms > {self.latency_ms:g} ms")
+        if self.size_mb is not None and size is not None and size / 1e6 > self.size_mb:
+            found.append(f"size {size / 1e6:.1f} MB > {self.size_mb:g} MB")
+        if self.max_drop is not None and quality is not None and reference_quality is not None:
+            drop = (reference_quality - quality) * 100
+            if drop > self.max_drop:
+                found.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
+        return found

@@ -1,0 +1,84 @@
+"""Everything limbeck raises on purpose.
+
+    LimbeckError
+    ├── InputError         data, model folder or option given by the user is unusable
+    │   └── UnsupportedModel   an architecture that no family describes
+    ├── RecipeError        a recipe has problems (all of them listed at once)
+    ├── StoreError         the store cannot be written, is full, or is held by another run
+    ├── UndeclaredService  a step used a Lab service that its ``reads`` does not name (a bug in the step)
+    ├── StepFailed         a step raised; the ledger has the traceback
+    └── MissingExtra       an optional dependency is not installed
+
+Every message says what is wrong, where, the value seen, and the nearest valid choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LimbeckError(Exception):
+    """Base of all errors that limbeck raises on purpose; the command line prints them without a traceback."""
+
+
+class InputError(LimbeckError):
+    """Data, a model folder or an option cannot be used."""
+
+
+class UnsupportedModel(InputError):
+    """The architecture belongs to no supported family."""
+
+
+class RecipeError(LimbeckError):
+    """A recipe has one or more problems."""
+
+
+class StoreError(LimbeckError):
+    """The store cannot be used."""
+
+
+class UndeclaredService(LimbeckError):
+    """A step used a service that it does not declare in ``reads``."""
+
+
+class StepFailed(LimbeckError):
+    """One or more steps of a run failed."""
+
+
+class MissingExtra(LimbeckError):
+    """An optional dependency is missing.
+
+    >>> print(MissingExtra("openvino", "openvino"))
+    this needs the package 'openvino', which is not installed; do: pip install 'limbeck[openvino]'
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package '{package}', which is not installed; do: pip install 'limbeck[{extra}]'"
+        )
+
+
+class NoEffect(UserWarning):
+    """A step ran and changed nothing."""
+
+
+class OutsideDesign(UserWarning):
+    """A step is used where its authors did not intend it."""
+
+
+def nearest(seen: object, valid: Iterable[object]) -> str:
+    """Name the closest valid choice, or list them all when nothing is close.
+
+    >>> nearest("prunne", ["prune", "distill"])
+    "did you mean 'prune'?"
+    >>> nearest("xyz", ["prune", "distill"])
+    "choose from 'distill', 'prune'"
+    """
+    names = sorted({str(choice) for choice in valid})
+    close = difflib.get_close_matches(str(seen), names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    if not names:
+        return "there is none to choose from"
+    return "choose from " + ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,1 @@
+"""The network: encoder, families, cutting, files and ONNX."""
