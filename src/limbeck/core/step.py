@@ -52,8 +52,8 @@ class Lab:
     """Compute a dictionary of numpy arrays once and keep it under ``name`` (which must identify the content)."""
     scratch: Path | None = None
     """A folder for this step's own checkpoints: kept if the step is interrupted, removed when it is done."""
-    log: Callable[[str], None] = lambda message: None
-    """Tell the person watching something worth a line."""
+    log: Callable[..., None] = lambda message, **numbers: None
+    """Tell the person watching: a message worth a line, or numbers (step, total, loss) for progress and trackers."""
 
 
 class Narrow:

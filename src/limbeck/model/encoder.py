@@ -11,7 +11,7 @@ return named activations, so distillation needs no hooks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, ModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 
 from .attention import CORES, scores
 
@@ -121,6 +121,7 @@ class Embeddings(nn.Module):
         return real.cumsum(1) * real + self.style.position_offset
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, hidden: int) -> Tensor:
+        """Embed tokens [batch, seq] to [batch, seq, hidden]."""
         x = self.word(input_ids) + self.position(self.positions(input_ids))
         if self.token_type is not None:
             x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
@@ -160,6 +161,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, shape: Any, head_dim: int, gates: Gates, taps: dict[str, list[Tensor]]
     ) -> Tensor:
+        """Hidden states in, hidden states out [batch, seq, hidden]; ``taps`` are appended to in passing."""
         hidden, heads = x.shape[-1], shape.heads
         drop = self.style.dropout
         context = x.new_zeros(*x.shape[:2], 0)
@@ -175,6 +177,10 @@ class Layer(nn.Module):
             if gates.heads is not None:
                 context = context * gates.heads[:heads, None, None]
             context = context.transpose(1, 2).flatten(2)
+        else:  # keep the lists of taps aligned with the layers
+            for name in taps.keys() & {"query", "key", "value", "attention"}:
+                width = x.shape[1] if name == "attention" else head_dim
+                taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
@@ -263,7 +269,7 @@ class LimbeckConfig(PretrainedConfig):
         self.layer_attention = list(layer_attention) or ["softmax"] * len(self.layer_heads)
         for field in dataclasses.fields(Style):
             setattr(self, field.name, kwargs.pop(field.name, field.default))
-        pad = self.pad_token_id
+        pad: int = self.pad_token_id  # type: ignore[has-type]
         super().__init__(**kwargs)
         self.pad_token_id = pad
 
@@ -290,6 +296,7 @@ class LimbeckModel(PreTrainedModel):
     config_class = LimbeckConfig
     base_model_prefix = "encoder"
     _supports_sdpa = True
+    accepts_loss_kwargs = False  # or Trainer takes **_ of forward for them and scales accumulated losses wrongly
 
     def __init__(self, config: LimbeckConfig) -> None:
         super().__init__(config)
@@ -301,15 +308,15 @@ class LimbeckModel(PreTrainedModel):
         """Add the layers after the encoder; the plain model has none."""
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Layers initialise themselves; transformers asks again only for weights that a checkpoint lacks."""
-        if isinstance(module, nn.Linear) and module.weight.numel():
-            nn.init.normal_(module.weight, 0.0, 0.02)
+        """As everywhere in transformers, which asks for weights that a checkpoint lacks; not for empty ones."""
+        if all(parameter.numel() for parameter in module.parameters(recurse=False)):
+            super()._init_weights(module)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The word embeddings."""
         return self.encoder.embeddings.word
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         """Replace the word embeddings."""
         self.encoder.embeddings.word = value
 
@@ -319,7 +326,7 @@ class LimbeckModel(PreTrainedModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         **_: Any,
-    ) -> BaseModelOutput:
+    ) -> ModelOutput:
         """Last hidden states."""
         return BaseModelOutput(last_hidden_state=self.encoder(input_ids, attention_mask, token_type_ids)[0])
 
@@ -328,11 +335,12 @@ class LimbeckForSequenceClassification(LimbeckModel):
     """A class, several classes or a number for a text or a pair of texts."""
 
     per_token = False
+    fresh_head = False  # set by model/heads.py: the output layer was drawn anew and is not trained yet
 
     def add_head(self, config: LimbeckConfig) -> None:
         """Dense layer with activation (the families' pooler), then the output layer."""
         self.pooler = None if self.per_token else _dense(config.hidden_size, config.hidden_size)
-        self.classifier = _dense(config.hidden_size, config.num_labels)
+        self.classifier = _dense(config.hidden_size, config.num_labels or 1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [batch, classes] (of every token, [batch, seq, classes], when ``per_token``)."""
@@ -363,7 +371,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         self.train(training)
         return logits.float().cpu().numpy()
 
-    def run(self, batch: dict[str, Tensor], **options: Any) -> tuple[Tensor, dict[str, list[Tensor]]]:
+    def run(self, batch: Mapping[str, Any], **options: Any) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Logits and taps of a batch; ``options`` (shape, gates, taps) go to the encoder."""
         inputs = (batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
         hidden, taps = self.encoder(*inputs, **options)
@@ -371,9 +379,10 @@ class LimbeckForSequenceClassification(LimbeckModel):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of ``config.problem_type``; tokens labelled -100 do not count."""
-        if self.config.problem_type == "regression":
+        problem = self.config.problem_type or ("regression" if logits.shape[-1] == 1 else None)
+        if problem == "regression":
             return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype).view(-1))
-        if self.config.problem_type == "multi_label_classification":
+        if problem == "multi_label_classification":
             return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
         return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
 

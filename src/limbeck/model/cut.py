@@ -1,0 +1,108 @@
+"""What to keep of every layer, and the surgery that keeps just that: exact for heads, neurons and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.shape import LayerShape, Shape
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Importance of every head and every neuron: one array a layer, in any unit that is the same for all."""
+
+    heads: tuple[np.ndarray, ...]
+    ffn: tuple[np.ndarray, ...]
+    layers: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Indices kept: of layers, and of heads and neurons of each kept layer, ascending.
+
+    Two layers of four heads and six neurons; the second keeps half of each:
+
+    >>> cut = Cut(layers=(0, 1), heads=((0, 1, 2, 3), (1, 2)), ffn=((0, 1, 2, 3, 4, 5), (0, 2, 5)))
+    >>> str(cut.shape(Shape.uniform(layers=2, hidden=8, heads=4, ffn=6)))
+    '2x8 heads 4,2 of 2 ffn 6,3'
+    """
+
+    layers: tuple[int, ...]
+    heads: tuple[tuple[int, ...], ...]
+    ffn: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def everything(cls, shape: Shape) -> Cut:
+        """The cut that keeps all."""
+        return cls(
+            tuple(range(shape.depth)),
+            tuple(tuple(range(layer.heads)) for layer in shape.layers),
+            tuple(tuple(range(layer.ffn)) for layer in shape.layers),
+        )
+
+    @classmethod
+    def best(cls, scores: Scores, shape: Shape) -> Cut:
+        """Keep the best heads and neurons of every layer, as many as ``shape`` (of the same depth) has."""
+        return cls(
+            tuple(range(shape.depth)),
+            tuple(_best(row, layer.heads) for row, layer in zip(scores.heads, shape.layers, strict=True)),
+            tuple(_best(row, layer.ffn) for row, layer in zip(scores.ffn, shape.layers, strict=True)),
+        )
+
+    def shape(self, before: Shape) -> Shape:
+        """Shape after this cut."""
+        kept = zip(self.layers, self.heads, self.ffn, strict=True)
+        layers = (LayerShape(len(heads), len(ffn), before.layers[i].attention) for i, heads, ffn in kept)
+        return Shape(before.hidden, before.head_dim, tuple(layers))
+
+
+def _best(scores: np.ndarray, count: int) -> tuple[int, ...]:
+    order = np.argsort(-scores, kind="stable")[:count]
+    return tuple(sorted(int(i) for i in order))
+
+
+def columns(heads: Sequence[int], head_dim: int) -> Tensor:
+    """Channels of the given heads."""
+    return torch.tensor([h * head_dim + c for h in heads for c in range(head_dim)], dtype=torch.long)
+
+
+def _take(layer: nn.Linear, dim: int, index: Tensor) -> nn.Linear:
+    taken = nn.Linear(1, 1)
+    taken.weight = nn.Parameter(layer.weight.detach().index_select(dim, index).clone())
+    bias = layer.bias.detach()
+    taken.bias = nn.Parameter((bias.index_select(0, index) if dim == 0 else bias).clone())
+    taken.out_features, taken.in_features = taken.weight.shape
+    return taken
+
+
+def slice_to(model: Any, cut: Cut) -> Any:
+    """Cut the model in place; its outputs equal those of the model whose other heads and neurons are masked."""
+    encoder, before = model.encoder, model.encoder.shape
+    kept = []
+    for index, heads, ffn in zip(cut.layers, cut.heads, cut.ffn, strict=True):
+        layer = encoder.layers[index]
+        channels = columns(heads, before.head_dim).to(layer.down.weight.device)
+        neurons = torch.tensor(ffn, dtype=torch.long, device=channels.device)
+        for name in ("query", "key", "value"):
+            setattr(layer, name, _take(getattr(layer, name), 0, channels))
+        layer.attention_out = _take(layer.attention_out, 1, channels)
+        layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)
+        kept.append(layer)
+    encoder.layers = nn.ModuleList(kept)
+    set_shape(model, cut.shape(before))
+    return model
+
+
+def set_shape(model: Any, shape: Shape) -> None:
+    """Tell encoder and configuration the new shape."""
+    model.encoder.shape = shape
+    model.config.hidden_size, model.config.head_dim = shape.hidden, shape.head_dim
+    model.config.layer_heads = [layer.heads for layer in shape.layers]
+    model.config.layer_ffn = [layer.ffn for layer in shape.layers]
+    model.config.layer_attention = [layer.attention for layer in shape.layers]

@@ -1,0 +1,190 @@
+"""Structured pruning of heads, feed-forward neurons and layers: score, allocate, slice, repair.
+
+References: Kwon et al., 2022, arXiv:2204.09656 (Fisher scores, knapsack, least squares without training); Michel et
+al., 2019, arXiv:1905.10650, and FastFormers, arXiv:2010.13382 (Taylor scores, equal numbers in every layer); ZipLM,
+arXiv:2302.04089 (measured latency table). Differs: costs are increments of any cost model, measured latency by
+default; the repair solves for every weight of the output projections and their biases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.facts import Measurement
+from limbeck.core.knapsack import Option, choose
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from limbeck.model.cut import Cut, Scores
+
+ShapeCost = Callable[[Shape], Measurement]
+
+
+@step("prune", needs={"torch"}, reads={"seed", "cost"})
+class Prune:
+    """Cut heads, neurons and layers down to a goal.
+
+    Exactly one goal: ``speedup`` (latency by the measured table divided by this), ``latency_ms``, ``keep`` (fraction
+    of the cost), ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). ``layers`` keeps that many
+    layers first, and may stand alone.
+    """
+
+    speedup: Annotated[float, Gt(1)] | None = None
+    latency_ms: Annotated[float, Gt(0)] | None = None
+    keep: Annotated[float, Gt(0), Le(1)] | None = None
+    size_mb: Annotated[float, Gt(0)] | None = None
+    heads: Annotated[int, Ge(0)] | None = None
+    ffn: Annotated[int, Ge(0)] | None = None
+    layers: Annotated[int, Ge(1)] | None = None
+    layer_choice: Literal["uniform", "top", "bottom"] = "uniform"
+    criterion: Literal["fisher", "taylor", "magnitude"] = "fisher"
+    cost: Literal["latency", "macs", "parameters"] = "latency"
+    number_format: Literal["int8", "float"] = "int8"
+    ffn_multiple: Annotated[int, Ge(1)] = 32
+    reconstruct: bool = True
+    samples: Annotated[int, Ge(1)] = 1024
+
+    example: ClassVar[dict[str, Any]] = {"keep": 0.5, "cost": "macs", "ffn_multiple": 8, "samples": 32}
+
+    def problems(self) -> list[str]:
+        """What is wrong with the combination of fields."""
+        goals = [n for n in ("speedup", "latency_ms", "keep", "size_mb") if getattr(self, n) is not None]
+        uniform = [n for n in ("heads", "ffn") if getattr(self, n) is not None]
+        if len(goals) + bool(uniform) > 1:
+            return [f"give one goal, got {', '.join(goals + uniform)}"]
+        if not goals and not uniform and self.layers is None:
+            return ["give a goal: speedup, latency_ms, keep, size_mb, heads and/or ffn, or layers"]
+        if self.cost != "latency" and (self.speedup or self.latency_ms):
+            return [f"speedup and latency_ms need cost: latency, got cost: {self.cost}"]
+        return []
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the smaller candidate."""
+        from limbeck.model.criteria import CRITERIA
+        from limbeck.model.cut import Cut, slice_to
+        from limbeck.model.reconstruct import collect, put, repaired
+
+        if problems := self.problems():
+            raise InputError(f"prune: {problems[0]}")
+        model, before = candidate.model, candidate.model.shape
+        cost = self.cost_of(candidate, lab)
+        if self.layers is not None:
+            slice_to(model, self.layer_cut(before))
+        batches = self.calibration(candidate, lab.seed)
+        scores = CRITERIA[self.criterion](model, batches)
+        cut = Cut.best(scores, self.allocate(scores, model.shape, before, cost))
+        repair = repaired(model, cut, collect(model, batches)) if self.reconstruct else {}
+        slice_to(model, cut)
+        put(model, repair)
+        lab.log(f"{before} -> {model.shape}")
+        yield replace(candidate, model=model, folder=None)
+
+    def calibration(self, candidate: Candidate, seed: int) -> list[dict[str, Any]]:
+        """Batches of a seeded sample of training texts."""
+        import random
+
+        from limbeck.data.batches import collate, encode
+
+        encoded = encode(candidate.task, "train", candidate.tokenizer)
+        count = min(self.samples, len(encoded))
+        chosen = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda i: encoded.lengths[i])
+        return [collate(encoded, chosen[at : at + 16]) for at in range(0, count, 16)]
+
+    def layer_cut(self, shape: Shape) -> Cut:
+        """Keep ``layers`` whole layers: evenly spread (the last among them), the top or the bottom ones."""
+        from limbeck.model.cut import Cut
+        from limbeck.train.objectives import layer_map
+
+        count = self.layers or shape.depth
+        if count > shape.depth:
+            raise InputError(f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}")
+        kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
+        full = Cut.everything(shape)
+        return Cut(kept, tuple(full.heads[i] for i in kept), tuple(full.ffn[i] for i in kept))
+
+    def cost_of(self, candidate: Candidate, lab: Lab) -> ShapeCost:
+        """What a shape costs, in the unit of the goal."""
+        from limbeck.measure.counts import macs, parameters
+
+        style = candidate.model.encoder.style
+        if self.size_mb is not None:
+            per_weight = 1 if self.number_format == "int8" else 4
+            return lambda shape: Measurement("size", parameters(shape, style) * per_weight, "B")
+        if self.heads is not None or self.ffn is not None or self.cost == "parameters":
+            return lambda shape: Measurement("parameters", parameters(shape, style), "1")
+        if self.cost == "macs":
+            return lambda shape: Measurement("macs", macs(shape, 32), "FLOP")
+        if all(goal is None for goal in (self.speedup, self.latency_ms, self.keep)):
+            return lambda shape: Measurement("parameters", parameters(shape, style), "1")
+        if lab.cost is None:
+            raise InputError("prune: no latency table for this target; use cost: macs")
+        return partial(lab.cost, number_format=self.number_format)
+
+    def budget(self, cost: ShapeCost, before: Shape) -> float:
+        """The goal in the unit of the cost."""
+        if self.latency_ms is not None:
+            return self.latency_ms / 1e3
+        if self.size_mb is not None:
+            return self.size_mb * 1e6
+        return cost(before).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
+
+    def allocate(self, scores: Scores, shape: Shape, before: Shape, cost: ShapeCost) -> Shape:
+        """How many heads and neurons each layer keeps."""
+        if self.heads is not None or self.ffn is not None:
+            for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
+                most = max(getattr(layer, name) for layer in shape.layers)
+                if goal is not None and goal > most:
+                    raise InputError(f"prune.{name}: the model has {most} in a layer, got {goal}; use at most {most}")
+            kept = (
+                LayerShape(
+                    layer.heads if self.heads is None else min(self.heads, layer.heads),
+                    layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
+                    layer.attention,
+                )
+                for layer in shape.layers
+            )
+            return replace(shape, layers=tuple(kept))
+        budget = self.budget(cost, before)
+        empty = replace(shape, layers=tuple(LayerShape(0, 0, layer.attention) for layer in shape.layers))
+        floor = cost(empty).value
+        units, levels = _units(scores, shape, empty, cost, floor, self.ffn_multiple)
+        chosen = choose(units, budget - floor)
+        if chosen is None:
+            raise InputError(
+                f"prune: the goal of {budget:.4g} {cost(shape).unit} is below the {floor:.4g} of a model without heads "
+                f"and neurons; keep fewer layers or ask for less"
+            )
+        made = empty
+        for (index, name), options, level in zip(levels, levels.values(), chosen, strict=True):
+            made = made.with_layer(index, **{name: options[level]})
+        return made
+
+
+def _units(
+    scores: Scores, shape: Shape, empty: Shape, cost: ShapeCost, floor: float, multiple: int
+) -> tuple[list[list[Option]], dict[tuple[int, str], list[int]]]:
+    """Options of every attention and feed-forward part: widths, what they cost more, what removing the rest loses."""
+    units, levels = [], {}
+    for index, layer in enumerate(shape.layers):
+        for name, row in (("heads", scores.heads[index]), ("ffn", scores.ffn[index])):
+            full = getattr(layer, name)
+            widths = list(range(full + 1)) if name == "heads" else sorted({*range(0, full + 1, multiple), full})
+            losses = _lost(row, widths)
+            costs = [cost(empty.with_layer(index, **{name: width})).value - floor for width in widths]
+            units.append([Option(c, loss) for c, loss in zip(costs, losses, strict=True)])
+            levels[(index, name)] = widths
+    return units, levels
+
+
+def _lost(row: Any, widths: Sequence[int]) -> list[float]:
+    """Score lost when only the best ``width`` parts stay."""
+    ordered = sorted((float(score) for score in row), reverse=True)
+    return [sum(ordered[width:]) for width in widths]

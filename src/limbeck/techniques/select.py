@@ -1,0 +1,159 @@
+"""Choices among measured candidates: the front, the best or the cheapest within the budget, the top few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from limbeck.core.candidate import Record
+from limbeck.core.step import Lab, step
+from limbeck.core.target import Budget
+from limbeck.errors import LimbeckError, nearest
+
+MORE_IS_BETTER = frozenset({"quality", "speedup", "speedup_parent"})
+"""Of every other fact less is better."""
+
+
+@step("front")
+class Front:
+    """Keep the candidates that no other one beats in everything.
+
+    A candidate that lacks one of the facts is left out, because it cannot be compared.
+    """
+
+    by: tuple[str, ...] = ("quality", "latency_p50")  #: the facts that count
+
+    example: ClassVar[dict[str, Any]] = {"by": ["quality", "size"]}
+
+    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+        """The records on the front, in the order given."""
+        from limbeck.core import pareto
+
+        compared = with_facts(records, self.by, "front")
+        points = [[value(record, name) for name in self.by] for record in compared]
+        senses: list[pareto.Sense] = ["max" if name in MORE_IS_BETTER else "min" for name in self.by]
+        kept = pareto.front(points, senses)
+        return [record for record, stays in zip(compared, kept, strict=True) if stays]
+
+
+@step("best", reads={"budget"})
+class Best:
+    """Keep the most accurate candidate that meets the budget; of equals the fastest.
+
+    When none meets it, the nearest is kept, with a note that says what it breaks.
+    """
+
+    example: ClassVar[dict[str, Any]] = {}
+
+    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+        """One record."""
+        return within(records, lab.budget, "best", lambda record: (-value(record, "quality"), _latency(record)))
+
+
+@step("cheapest", reads={"budget"})
+class Cheapest:
+    """Keep the fastest candidate that meets the budget; of equals the most accurate.
+
+    Useful with a limit on the loss of quality. When none meets the budget, the nearest is kept, with a note that says
+    what it breaks.
+    """
+
+    example: ClassVar[dict[str, Any]] = {}
+
+    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+        """One record."""
+        return within(records, lab.budget, "cheapest", lambda record: (_latency(record), -value(record, "quality")))
+
+
+@step("top")
+class Top:
+    """Keep the ``k`` candidates that are best by one fact, best first."""
+
+    k: int = 3  #: how many stay
+    by: str = "quality"  #: the fact that counts
+
+    example: ClassVar[dict[str, Any]] = {"k": 1}
+
+    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+        """At most ``k`` records."""
+        sign = -1 if self.by in MORE_IS_BETTER else 1
+        ranked = sorted(with_facts(records, (self.by,), "top"), key=lambda record: sign * value(record, self.by))
+        return ranked[: self.k]
+
+
+def value(record: Record, name: str) -> float:
+    """The newest value of a fact. Quality counts on the validation split where it was measured there: to choose by the
+    test split would spoil its figure.
+    """
+    fact = record.fact(name, "validation") or record.fact(name)
+    assert fact is not None, f"{record.key} has no {name}"
+    return fact.value
+
+
+def _latency(record: Record) -> float:
+    return value(record, "latency_p50") if record.fact("latency_p50") else float("inf")
+
+
+def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) -> list[Record]:
+    """The records that have all these facts; an error when there is none."""
+    found = [record for record in records if all(record.fact(name) for name in names)]
+    if records and not found:
+        there = {fact.name for record in records for fact in record.facts}
+        missing = next((name for name in names if name not in there), None)
+        if missing is None:
+            raise LimbeckError(f"{step_name}: no candidate has all of {', '.join(names)}")
+        raise LimbeckError(
+            f"{step_name}: no candidate has the fact '{missing}'; {nearest(missing, there)} "
+            "(put the probe that measures it before this step)"
+        )
+    return found
+
+
+def within(
+    records: Sequence[Record], budget: Budget, step_name: str, order: Callable[[Record], tuple[float, ...]]
+) -> list[Record]:
+    """The first by ``order`` of the records that meet the budget; the nearest, with a note, if none does."""
+    compared = with_facts(records, ("quality", *limits(budget)), step_name)
+    if not compared:
+        return []
+    reference = reference_quality(records)
+    meeting = [record for record in compared if not violations(record, budget, reference)]
+    if meeting:
+        return [min(meeting, key=order)]
+    closest = min(compared, key=lambda record: (excess(record, budget, reference), *order(record)))
+    broken = "; ".join(violations(closest, budget, reference))
+    note = f"no candidate meets the budget; this is the nearest of {len(compared)}: {broken}"
+    return [replace(closest, notes=(*closest.notes, note))]
+
+
+def limits(budget: Budget) -> list[str]:
+    """The facts that the budget speaks of, quality apart."""
+    return [name for name, limit in (("latency_p50", budget.latency_ms), ("size", budget.size_mb)) if limit is not None]
+
+
+def reference_quality(records: Sequence[Record]) -> float | None:
+    """Quality of the teacher among the records; None when it is not there, and no loss can then be stated."""
+    found = [value(record, "quality") for record in records if "teacher" in record.traits and record.fact("quality")]
+    return max(found, default=None)
+
+
+def violations(record: Record, budget: Budget, reference: float | None) -> list[str]:
+    """What a record breaks of the budget, in words."""
+    names = [name for name in ("latency_p50", "size", "quality") if record.fact(name)]
+    return budget.violations({name: value(record, name) for name in names}, reference)
+
+
+def excess(record: Record, budget: Budget, reference: float | None) -> float:
+    """How far a record is from the budget: the sum of the shares by which it exceeds each limit.
+
+    A loss of quality counts in points over the limit, a limit below one point as one point.
+    """
+    total = 0.0
+    for name, limit, unit in (("latency_p50", budget.latency_ms, 1e-3), ("size", budget.size_mb, 1e6)):
+        if limit is not None:
+            total += max(0.0, value(record, name) / (limit * unit) - 1)
+    if budget.max_drop is not None and reference is not None:
+        drop = (reference - value(record, "quality")) * 100
+        total += max(0.0, drop - budget.max_drop) / max(budget.max_drop, 1.0)
+    return total

@@ -1,0 +1,229 @@
+"""The only training loop, on Accelerate: any objective, evaluated on the way, resumable to the bit."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, set_seed
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import DataLoader
+
+from limbeck.data.batches import Encoded, collate, length_batches
+from limbeck.train import state
+from limbeck.train.objectives import Objective, Progress
+from limbeck.train.plan import Plan
+from limbeck.train.schedules import SCHEDULES
+
+Log = Callable[..., None]
+
+
+@dataclass
+class FitReport:
+    """What happened: optimiser steps, time, speed, the evaluations, and which one was kept."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    examples_per_second: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_score: float | None = None
+    best_step: int | None = None
+
+
+class _LengthSampler:
+    """Batches of one epoch; depends on seed and epoch alone, so a resumed epoch is the same epoch."""
+
+    def __init__(self, encoded: Encoded, batch_size: int, seed: int) -> None:
+        self.encoded, self.batch_size, self.seed, self.epoch = encoded, batch_size, seed, 0
+        self.drop_last = False
+
+    def start(self, epoch: int) -> None:
+        """Choose the epoch; not called ``set_epoch``, which Accelerate would call with a count of its own."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(length_batches(self.encoded.lengths, self.batch_size, self.seed, self.epoch))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.encoded) / self.batch_size)
+
+
+def parameter_groups(modules: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """No weight decay on biases and LayerNorm (vectors), decay on matrices."""
+    trained = [p for p in modules.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def fit(
+    model: Any,
+    objective: Objective,
+    encoded: Encoded,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    evaluate: Callable[[Any], float] | None = None,
+    scratch: Path | None = None,
+    log: Log = lambda message, **numbers: None,
+    after_step: Callable[[Progress], None] = lambda progress: None,
+) -> FitReport:
+    """Train ``model`` in place and leave in it the weights with the best score (the last ones without ``evaluate``).
+
+    With ``scratch`` the loop's state is kept there every ``plan.save_seconds``; calling again with the same arguments
+    goes on from it and ends in the same weights as a run that was never interrupted.
+    """
+    if scratch is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _Loop(model, objective, encoded, plan, seed, evaluate, Path(folder), log, after_step, False).run()
+    scratch.mkdir(parents=True, exist_ok=True)
+    return _Loop(model, objective, encoded, plan, seed, evaluate, scratch, log, after_step, True).run()
+
+
+class _Loop:
+    """One run of the loop; lives as long as the call to :func:`fit`."""
+
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        encoded: Encoded,
+        plan: Plan,
+        seed: int,
+        evaluate: Callable[[Any], float] | None,
+        folder: Path,
+        log: Log,
+        after_step: Callable[[Progress], None],
+        resumable: bool,
+    ) -> None:
+        self.objective, self.plan, self.evaluate = objective, plan, evaluate
+        self.folder, self.log, self.after_step, self.resumable = folder, log, after_step, resumable
+        set_seed(seed)
+        self.accelerator = Accelerator(
+            gradient_accumulation_steps=plan.gradient_accumulation_steps,
+            mixed_precision=plan.mixed_precision,
+            step_scheduler_with_optimizer=False,
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
+            rng_types=[],
+        )
+        self.sampler = _LengthSampler(encoded, plan.per_device_train_batch_size, seed)
+        loader = DataLoader(
+            range(len(encoded)),  # type: ignore[arg-type]
+            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            collate_fn=lambda indices: collate(encoded, indices),
+            generator=torch.Generator(),  # the loader must not draw from the generator that dropout uses
+        )
+        self.extra = getattr(objective, "modules", nn.ModuleDict())
+        trained = nn.ModuleDict({"model": model, "extra": self.extra})
+        optimizer = torch.optim.AdamW(
+            parameter_groups(trained, plan.weight_decay), lr=plan.learning_rate, fused=model.dtype == torch.float32
+        )
+        self.steps_per_epoch = math.ceil(len(loader) / plan.gradient_accumulation_steps)
+        self.total = max(1, round(self.steps_per_epoch * plan.num_train_epochs))
+        rate = SCHEDULES[plan.lr_scheduler_type](plan.warmup_ratio)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / self.total))
+        self.model, self.extra, self.optimizer, self.loader, self.scheduler = self.accelerator.prepare(
+            model, self.extra, optimizer, loader, scheduler
+        )
+        every = max(1, self.steps_per_epoch // max(1, plan.evaluations_per_epoch))
+        self.evaluate_at = {*range(every, self.total, every), self.total} if evaluate else set()
+        self.report = FitReport()
+        self.examples = 0
+
+    def run(self) -> FitReport:
+        kept = state.load(self.accelerator, self.folder) if self.resumable else None
+        if kept is not None:
+            self.report = FitReport(**kept)
+            self.log(f"resumed at step {self.report.steps} of {self.total}")
+        started, before = time.monotonic(), self.report.seconds
+        saved = started
+        self.model.train()
+        for batch in self._batches():
+            terms = self._learn(batch)
+            if not self.accelerator.sync_gradients:
+                continue
+            self.report.steps += 1
+            self.report.seconds = before + time.monotonic() - started
+            progress = Progress(self.report.steps, self.total)
+            self.after_step(progress)
+            self._tell(progress, terms)
+            if self.report.steps in self.evaluate_at:
+                self._judge()
+            if self.resumable and time.monotonic() - saved >= self.plan.save_seconds:
+                state.save(self.accelerator, self.folder, vars(self.report))
+                saved = time.monotonic()
+            if self.report.steps >= self.total:
+                break
+        self._finish(time.monotonic() - started)
+        return self.report
+
+    def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches of all epochs, from where the report stands; whole accumulation windows are skipped."""
+        while self.report.steps < self.total:
+            epoch, done = divmod(self.report.steps, self.steps_per_epoch)
+            self.sampler.start(epoch)
+            skipped = done * self.plan.gradient_accumulation_steps
+            yield from self.accelerator.skip_first_batches(self.loader, skipped) if skipped else self.loader
+
+    def _learn(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        terms: dict[str, torch.Tensor] = {}
+        with self.accelerator.accumulate(self.model, self.extra):
+            losses = iter(self.objective(self.model, batch, Progress(self.report.steps, self.total)))
+            while True:
+                with self.accelerator.autocast():  # the forward pass only: backward has its own types
+                    loss = next(losses, None)
+                if loss is None:
+                    break
+                self.accelerator.backward(loss.total)
+                terms |= loss.terms
+                terms["loss"] = loss.total.detach()
+            if self.accelerator.sync_gradients:
+                trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+                self.accelerator.clip_grad_norm_(trained, self.plan.max_grad_norm)
+            self.optimizer.step()
+            if self.accelerator.sync_gradients:
+                self.scheduler.step()
+            self.optimizer.zero_grad()
+        self.examples += len(batch["input_ids"])
+        return terms
+
+    def _tell(self, progress: Progress, terms: dict[str, torch.Tensor]) -> None:
+        loss = float(terms["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at step {progress.step}; lower learning_rate (now {self.plan.learning_rate:g})"
+            )
+        if progress.step % 10 == 0 or progress.step == progress.total:
+            numbers = {name: float(term) for name, term in terms.items()}
+            self.log("", step=progress.step, total=progress.total, seconds=self.report.seconds, **numbers)
+
+    def _judge(self) -> None:
+        assert self.evaluate is not None
+        model = self.accelerator.unwrap_model(self.model)
+        score = self.evaluate(model.eval())
+        model.train()
+        step = self.report.steps
+        self.report.history.append({"step": step, "score": score})
+        self.log(f"step {step} of {self.total}: score {score:.4f}", step=step, total=self.total, score=score)
+        if self.report.best_score is None or score > self.report.best_score:
+            self.report.best_score, self.report.best_step = score, step
+            fresh = self.folder / "best.new"
+            save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, fresh)
+            fresh.replace(self.folder / "best.safetensors")
+
+    def _finish(self, seconds: float) -> None:
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        if self.report.best_step not in (None, self.report.steps):
+            model.load_state_dict(load_file(self.folder / "best.safetensors"))
+        model.eval()
+        self.report.examples_per_second = self.examples / max(seconds, 1e-9)
+        self.accelerator.free_memory()

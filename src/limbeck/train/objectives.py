@@ -1,0 +1,294 @@
+"""What training minimises: terms that compare a student with labels or with a teacher, and their weighted sum.
+
+A term sees the outputs of one forward pass that all terms share, so adding a term costs its own arithmetic only.
+Losses ignore padding (most of the original implementations forgot to).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.data.batches import IGNORED
+
+Batch = dict[str, Tensor]
+
+
+class Outputs(NamedTuple):
+    """Logits and tapped activations of one forward pass (see ``Encoder.forward``)."""
+
+    logits: Tensor
+    taps: Mapping[str, Sequence[Tensor]]
+
+
+class Loss(NamedTuple):
+    """A loss to back-propagate, and its parts for the log."""
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+
+class Progress(NamedTuple):
+    """How far training is, in optimiser steps."""
+
+    step: int
+    total: int
+
+
+Objective = Callable[[Any, Batch, Progress], Iterable[Loss]]
+TeacherCall = Callable[[Batch, Sequence[str]], Outputs]
+
+
+class Term(Protocol):
+    """One part of a loss; ``taps`` names the activations it needs of student and teacher."""
+
+    @property
+    def taps(self) -> tuple[str, ...]: ...
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor: ...
+
+
+# --- functions of tensors -------------------------------------------------------------------------------------------
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """``-T^2 sum softmax(teacher / T) log softmax(student / T)`` (Hinton et al., 2015, arXiv:1503.02531).
+
+    Shapes: student, teacher [examples, classes]; result [examples].   Units: nats.
+    """
+    target = F.softmax(teacher / temperature, -1)
+    return -(target * F.log_softmax(student / temperature, -1)).sum(-1) * temperature**2
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Soft cross-entropy less the teacher's entropy: the same gradient, and 0 when both agree."""
+    return soft_cross_entropy(student, teacher, temperature) - soft_cross_entropy(teacher, teacher, temperature)
+
+
+def squared_error(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Squared difference of the logits, summed over classes (temperature plays no part)."""
+    return (student - teacher).square().sum(-1)
+
+
+LOGIT_LOSSES = {"kl": kl_divergence, "soft_cross_entropy": soft_cross_entropy, "mse": squared_error}
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``values`` where ``mask`` (broadcast to them) is 1."""
+    weight = mask.to(values.dtype).expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def relation(x: Tensor, heads: int, mask: Tensor) -> Tensor:
+    """``log softmax(X X^T / sqrt(d))`` of vectors split into relation heads, masked (MiniLMv2, arXiv:2012.15828).
+
+    Shapes: x [batch, heads', seq, head_dim]; mask [batch, seq]; result [batch, heads, seq, seq].
+    The number of relation heads need not be the number of attention heads, so widths may differ.
+    """
+    joined = x.transpose(1, 2).flatten(2)
+    split = joined.unflatten(-1, (heads, joined.shape[-1] // heads)).transpose(1, 2)
+    scores = split @ split.transpose(-1, -2) * split.shape[-1] ** -0.5
+    return F.log_softmax(scores.masked_fill(mask[:, None, None, :] == 0, torch.finfo(scores.dtype).min), -1)
+
+
+def layer_map(kind: str, student: int, teacher: int) -> tuple[int, ...]:
+    """Teacher layer ``m(j)`` that each student layer j = 1..student imitates (layers count from 1).
+
+    >>> layer_map("uniform", 3, 6), layer_map("last_of_block", 4, 6), layer_map("top", 2, 6), layer_map("bottom", 2, 6)
+    ((2, 4, 6), (1, 3, 4, 6), (5, 6), (1, 2))
+    """
+    if kind == "top":
+        return tuple(range(teacher - student + 1, teacher + 1))
+    if kind == "bottom":
+        return tuple(range(1, student + 1))
+    rounded = round if kind == "uniform" else int
+    return tuple(max(1, int(rounded(j * teacher / student))) for j in range(1, student + 1))
+
+
+# --- terms ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The loss of the task on its labels: ``model.loss`` of the student."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    taps: tuple[str, ...] = ()
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return self.loss(student.logits, batch["labels"])
+
+
+@dataclass(frozen=True)
+class LogitLoss:
+    """Distance of student and teacher logits.
+
+    Regression and multi-label outputs are no distributions over classes: their logits are compared by squared error
+    and by binary cross-entropy with the teacher's probabilities.
+    """
+
+    kind: str = "kl"
+    temperature: float = 2.0
+    problem_type: str = "single_label_classification"
+    taps: tuple[str, ...] = ()
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        if self.problem_type == "regression":
+            return F.mse_loss(student.logits, teacher.logits)
+        if self.problem_type == "multi_label_classification" and self.kind != "mse":
+            return F.binary_cross_entropy_with_logits(student.logits, teacher.logits.sigmoid())
+        loss = LOGIT_LOSSES[self.kind](student.logits, teacher.logits, self.temperature)
+        if student.logits.dim() == 2:
+            return loss.mean()
+        return masked_mean(loss, batch["labels"] != IGNORED)
+
+
+class HiddenLoss(nn.Module):
+    """Distance of hidden states: embeddings, and every student layer with its teacher layer (TinyBERT, FitNets).
+
+    When widths differ the student's states pass a learned projection (one per layer, or one for all with ``shared``,
+    as TinyBERT has it). ``kind`` 'mse' or 'cosine'; the map 'dynamic' matches each mapped teacher layer with the
+    nearest student layer, in order (CoFi, arXiv:2204.00408).
+    """
+
+    taps = ("hidden",)
+
+    def __init__(
+        self, kind: str, mapping: str, depths: tuple[int, int], widths: tuple[int, int], shared: bool = False
+    ) -> None:
+        super().__init__()
+        self.kind, self.mapping, self.depths = kind, mapping, depths
+        self.project: nn.ModuleList | None = None
+        if widths[0] != widths[1]:
+            count = 1 if shared else depths[0] + 1
+            self.project = nn.ModuleList(nn.Linear(*widths, bias=False) for _ in range(count))
+
+    def projected(self, student: Outputs, layer: int) -> Tensor:
+        """Student states after ``layer``, in the teacher's width."""
+        states = student.taps["hidden"][layer]
+        if self.project is None:
+            return states
+        return self.project[min(layer, len(self.project) - 1)](states)
+
+    def distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        """Mean distance over the tokens that are not padding."""
+        if self.kind == "cosine":
+            return masked_mean(1.0 - F.cosine_similarity(student, teacher, dim=-1), mask)
+        return masked_mean((student - teacher).square(), mask[..., None])
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        mask, theirs = batch["attention_mask"], teacher.taps["hidden"]
+        total = self.distance(self.projected(student, 0), theirs[0], mask)
+        if self.mapping != "dynamic":
+            for mine, other in enumerate(layer_map(self.mapping, *self.depths), start=1):
+                total = total + self.distance(self.projected(student, mine), theirs[other], mask)
+            return total / (self.depths[0] + 1)
+        first = 1
+        chosen = layer_map("uniform", *self.depths)
+        for place, other in enumerate(chosen):
+            last = self.depths[0] - (len(chosen) - place - 1)
+            options = [
+                self.distance(self.projected(student, mine), theirs[other], mask) for mine in range(first, last + 1)
+            ]
+            best = min(range(len(options)), key=lambda i: float(options[i].detach()))
+            total, first = total + options[best], first + best + 1
+        return total / (len(chosen) + 1)
+
+
+@dataclass(frozen=True)
+class AttentionLoss:
+    """Distance of attention scores before the softmax, head by head (TinyBERT, arXiv:1909.10351, equation 7).
+
+    Needs equally many heads. Padding keys and queries are left out. ``kind`` 'mse' or 'cosine' (over keys).
+    """
+
+    kind: str
+    mapping: str
+    depths: tuple[int, int]
+    taps: tuple[str, ...] = ("attention",)
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        real = batch["attention_mask"].bool()
+        pairs = (real[:, None, :, None] & real[:, None, None, :]).expand_as(student.taps["attention"][0])
+        total = torch.zeros((), device=real.device)
+        for mine, other in enumerate(layer_map(self.mapping, *self.depths)):
+            a, b = student.taps["attention"][mine], teacher.taps["attention"][other - 1]
+            a, b = a.masked_fill(~pairs, 0.0), b.masked_fill(~pairs, 0.0)
+            if self.kind == "cosine":
+                total = total + masked_mean(1.0 - F.cosine_similarity(a, b, dim=-1), real[:, None, :])
+            else:
+                total = total + masked_mean((a - b).square(), pairs)
+        return total / self.depths[0]
+
+
+@dataclass(frozen=True)
+class RelationLoss:
+    """KL of query-query, key-key and value-value relations of one layer each (MiniLMv2, arXiv:2012.15828).
+
+    Works for any widths and numbers of heads. By default the last layers are compared.
+    """
+
+    relation_heads: int
+    student_layer: int = -1
+    teacher_layer: int = -1
+    taps: tuple[str, ...] = ("query", "key", "value")
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        mask = batch["attention_mask"]
+        total = torch.zeros((), device=mask.device)
+        for name in self.taps:
+            mine = relation(student.taps[name][self.student_layer], self.relation_heads, mask)
+            theirs = relation(teacher.taps[name][self.teacher_layer], self.relation_heads, mask)
+            divergence = F.kl_div(mine, theirs, reduction="none", log_target=True).sum(-1)
+            total = total + masked_mean(divergence, mask[:, None, :])
+        return total / len(self.taps)
+
+
+# --- objectives -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """Teacher outputs: logits from a table when nothing else is asked for, else from a forward pass.
+
+    ``logits`` [examples, ...] in the order of the training split (from :func:`limbeck.data.batches.predict`).
+    """
+
+    model: Any
+    logits: np.ndarray | None = None
+
+    def __call__(self, batch: Batch, taps: Sequence[str]) -> Outputs:
+        if self.logits is not None and not taps:
+            rows = torch.from_numpy(self.logits[batch["index"].cpu().numpy()])
+            return Outputs(rows.to(batch["input_ids"].device), {})
+        with torch.no_grad():
+            logits, tapped = self.model.run(batch, taps=taps)
+        return Outputs(logits, tapped)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Weighted sum of terms over one student pass (and one teacher pass, if any term needs a teacher)."""
+
+    terms: Mapping[str, tuple[float, Any]]
+    teacher: TeacherCall | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """Terms with parameters of their own; they are trained with the student."""
+        return nn.ModuleDict({name: term for name, (_, term) in self.terms.items() if isinstance(term, nn.Module)})
+
+    def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
+        taps = sorted({tap for _, term in self.terms.values() for tap in term.taps})
+        student = Outputs(*model.run(batch, taps=taps, **self.options))
+        teacher = self.teacher(batch, taps) if self.teacher is not None else student
+        parts = {name: term(student, teacher, batch) for name, (_, term) in self.terms.items()}
+        total = torch.stack([weight * parts[name] for name, (weight, _) in self.terms.items()]).sum()
+        yield Loss(total, {name: part.detach() for name, part in parts.items()})

@@ -1,0 +1,67 @@
+"""Tiny models and tasks that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+from limbeck.core.shape import Shape
+from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+from limbeck.model.encoder import Style
+
+torch.set_num_threads(1)
+
+
+def build_model(shape: Shape | None = None, *, labels: int = 2, kind: str = "classification", seed: int = 0, **style):
+    """A random encoder with biases and norms that matter, in evaluation mode."""
+    shape = shape or Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+    torch.manual_seed(seed)
+    problem = {
+        "classification": "single_label_classification",
+        "multilabel": "multi_label_classification",
+        "regression": "regression",
+        "tokens": "single_label_classification",
+    }[kind]
+    config = LimbeckConfig(
+        hidden_size=shape.hidden,
+        head_dim=shape.head_dim,
+        layer_heads=[layer.heads for layer in shape.layers],
+        layer_ffn=[layer.ffn for layer in shape.layers],
+        num_labels=labels,
+        problem_type=problem,
+        **{"vocab_size": 60, "max_positions": 64, **style},
+    )
+    model = (LimbeckForTokenClassification if kind == "tokens" else LimbeckForSequenceClassification)(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.encoder.shape = shape
+    assert isinstance(model.encoder.style, Style)
+    return model.eval()
+
+
+@pytest.fixture
+def make_model():
+    return build_model
+
+
+def random_batch(rows: int = 3, longest: int = 9, vocabulary: int = 60, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Token ids of different lengths, padded on the right, with two token types and binary labels."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, vocabulary, (rows, longest), generator=generator)
+    lengths = torch.randint(3, longest + 1, (rows,), generator=generator)
+    lengths[0] = longest
+    mask = (torch.arange(longest)[None] < lengths[:, None]).long()
+    types = (torch.arange(longest)[None] >= (lengths // 2)[:, None]).long() * mask
+    labels = torch.randint(0, 2, (rows,), generator=generator)
+    return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": types, "labels": labels}
+
+
+@pytest.fixture
+def make_batch():
+    return random_batch

@@ -1,0 +1,145 @@
+import random
+
+import pytest
+import torch
+
+from limbeck.core.shape import Shape
+from limbeck.data.batches import Encoded, predict
+from limbeck.train.fit import fit, parameter_groups
+from limbeck.train.objectives import Loss, TaskLoss, Weighted
+from limbeck.train.plan import Plan
+
+
+@pytest.fixture(scope="module")
+def words():
+    """Sequences of 6 to 14 tokens; the label says whether token 7 or 9 is among them."""
+    chance = random.Random(0)
+    rows = [[2, *(chance.randint(5, 20) for _ in range(chance.randint(4, 12))), 3] for _ in range(96)]
+    return Encoded(rows, None, [int(7 in row or 9 in row) for row in rows], 0, "classification")
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def task_loss(model):
+    return Weighted({"task": (1.0, TaskLoss(model.loss))})
+
+
+PLAN = Plan(num_train_epochs=3, learning_rate=3e-3, per_device_train_batch_size=8, evaluations_per_epoch=1)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def accuracy(encoded):
+    def score(model):
+        return float((predict(model, encoded).argmax(-1) == encoded.labels).mean())
+
+    return score
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation):
+    plan = Plan(
+        num_train_epochs=3,
+        learning_rate=3e-3,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=accumulation,
+        evaluations_per_epoch=1,
+        save_seconds=0,
+    )
+    whole = make_model()
+    expected = fit(whole, task_loss(whole), words, plan, evaluate=accuracy(words))
+
+    def stop_at(step):
+        def after(progress):
+            if progress.step == step:
+                raise Interrupted
+
+        return after
+
+    for step in (3, 8, 14):  # in the first epoch, and at and after an evaluation
+        broken = make_model(seed=step)
+        arguments = {"evaluate": accuracy(words), "scratch": tmp_path}
+        if step == 3:
+            broken = make_model()
+        with pytest.raises(Interrupted):
+            fit(broken, task_loss(broken), words, plan, after_step=stop_at(step), **arguments)
+    resumed = make_model(seed=99)  # all weights must come from the checkpoint
+    found = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
+    assert found.steps == expected.steps
+    assert found.history == expected.history
+    assert same(weights(resumed), weights(whole))
+
+
+def test_same_seed_same_weights_other_seed_other_weights(make_model, words):
+    made = []
+    for seed in (0, 0, 1):
+        model = make_model()
+        fit(model, task_loss(model), words, Plan(num_train_epochs=1, per_device_train_batch_size=16), seed=seed)
+        made.append(weights(model))
+    assert same(made[0], made[1])
+    assert not same(made[0], made[2])
+
+
+def test_the_best_weights_are_kept(make_model, words):
+    """A score that falls from the second evaluation on leaves the weights of the first."""
+    model, seen = make_model(), []
+
+    def score(trained):
+        seen.append(weights(trained))
+        return -float(len(seen))
+
+    report = fit(model, task_loss(model), words, PLAN, evaluate=score)
+    assert report.best_step == report.history[0]["step"]
+    assert len(seen) == 3
+    assert same(weights(model), seen[0])
+
+
+def test_it_learns(make_model, words):
+    model = make_model(Shape.uniform(layers=1, hidden=32, heads=4, ffn=32), dropout=0.0, attention_dropout=0.0)
+    plan = Plan(num_train_epochs=12, learning_rate=3e-3, per_device_train_batch_size=8)
+    before = accuracy(words)(model)
+    report = fit(model, task_loss(model), words, plan, evaluate=accuracy(words))
+    assert report.best_score > 0.9 > before
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(make_model, words):
+    model = make_model()
+
+    def diverged(trained, batch, progress):
+        total = trained.run(batch)[0].sum() * float("nan")
+        yield Loss(total, {})
+
+    with pytest.raises(FloatingPointError, match="step 1; lower learning_rate"):
+        fit(model, diverged, words, PLAN)
+
+
+def test_several_losses_a_step_add_their_gradients(make_model, words):
+    """Two halves of a loss, back-propagated one by one, train as the whole does."""
+    plan = Plan(num_train_epochs=1, per_device_train_batch_size=16, learning_rate=1e-3)
+    made = []
+    for parts in (1, 2):
+        model = make_model(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
+
+        def objective(trained, batch, progress, parts=parts):
+            for _ in range(parts):
+                yield Loss(trained.loss(trained.run(batch)[0], batch["labels"]) / parts, {})
+
+        fit(model, objective, words, plan)
+        made.append(weights(model))
+    for name, tensor in made[0].items():
+        torch.testing.assert_close(tensor, made[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_weight_decay_spares_biases_and_norms(make_model):
+    groups = parameter_groups(make_model(), 0.01)
+    assert all(p.dim() > 1 for p in groups[0]["params"])
+    assert all(p.dim() == 1 for p in groups[1]["params"])
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
