@@ -45,7 +45,7 @@ def build_model(shape: Shape | None = None, *, labels: int = 2, kind: str = "cla
     return model.eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model():
     return build_model
 
@@ -62,6 +62,6 @@ def random_batch(rows: int = 3, longest: int = 9, vocabulary: int = 60, seed: in
     return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": types, "labels": labels}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_batch():
     return random_batch

@@ -1,1 +1,73 @@
-"""limbeck: small, fast encoders."""
+"""limbeck: make BERT-class encoders small and fast, and measure what that costs.
+
+Importing it is cheap: the names below are loaded when they are first used. Importing it also teaches transformers' Auto
+classes to open limbeck folders, whichever of the two is imported first.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from limbeck import _register
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import LayerShape, Shape
+    from limbeck.core.target import Budget, Target
+    from limbeck.data.sources import load_task
+    from limbeck.data.task import Task
+    from limbeck.engine.compress import compress
+    from limbeck.engine.recipe import Recipe, load_recipe
+    from limbeck.engine.run import run
+    from limbeck.model.files import open_model, save_model
+
+    __version__: str
+
+__all__ = [
+    "Budget",
+    "LayerShape",
+    "Recipe",
+    "Shape",
+    "Target",
+    "Task",
+    "__version__",
+    "compress",
+    "load_recipe",
+    "load_task",
+    "open_model",
+    "run",
+    "save_model",
+]
+
+_HOME = {
+    "Budget": "limbeck.core.target",
+    "LayerShape": "limbeck.core.shape",
+    "Recipe": "limbeck.engine.recipe",
+    "Shape": "limbeck.core.shape",
+    "Target": "limbeck.core.target",
+    "Task": "limbeck.data.task",
+    "compress": "limbeck.engine.compress",
+    "load_recipe": "limbeck.engine.recipe",
+    "load_task": "limbeck.data.sources",
+    "open_model": "limbeck.model.files",
+    "run": "limbeck.engine.run",
+    "save_model": "limbeck.model.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("limbeck")
+    if name not in _HOME:
+        raise AttributeError(f"module 'limbeck' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+_register.install()

@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement
-from limbeck.core.step import REGISTRY, Choice, Lab, Narrow
+from limbeck.core.step import REGISTRY, Choice, Lab, Narrow, Teacher
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError
 from limbeck.techniques.select import Best, Cheapest, Front, Top
@@ -36,7 +36,7 @@ RECORDS = [
 
 
 def choose(step, records=RECORDS, **budget):
-    lab = Narrow(Lab(budget=Budget(**budget)), step.reads, step.name)
+    lab = Narrow(Lab(budget=Budget(**budget), teacher=Teacher("teacher", lambda: None)), step.reads, step.name)
     return step.choose(records, lab)
 
 

@@ -169,6 +169,4 @@ def test_regression_and_several_labels_compare_values(make_model):
     outputs = Outputs(student, {}), Outputs(teacher, {})
     assert float(LogitLoss(problem_type="regression")(*outputs, {})) == pytest.approx((0.25 + 4) / 2)
     several = LogitLoss(problem_type="multi_label_classification")(outputs[0], outputs[0], {})
-    assert float(several) == pytest.approx(
-        float(F.binary_cross_entropy_with_logits(student, torch.sigmoid(student)))
-    )
+    assert float(several) == pytest.approx(float(F.binary_cross_entropy_with_logits(student, torch.sigmoid(student))))

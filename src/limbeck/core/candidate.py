@@ -64,7 +64,9 @@ class Record:
         return found[-1] if found else None
 
 
-def lineage_key(parent: str | None, step: str, version: int, parameters: Mapping[str, Any], reads: Mapping[str, Any]) -> str:
+def lineage_key(
+    parent: str | None, step: str, version: int, parameters: Mapping[str, Any], reads: Mapping[str, Any]
+) -> str:
     """Name a candidate by how it was made (a Merkle chain): the same work always has the same name.
 
     >>> lineage_key(None, "finetune", 1, {"epochs": 3}, {"seed": 0})

@@ -145,6 +145,12 @@ def parameters(step: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(step, f.name)) for f in dataclasses.fields(step)}
 
 
+def identity(step: Any) -> dict[str, Any]:
+    """The parameters that decide a result: all but those that the class lists as ``neutral``."""
+    neutral = getattr(step, "neutral", frozenset())
+    return {name: value for name, value in parameters(step).items() if name not in neutral}
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

@@ -51,12 +51,12 @@ class Budget:
         """
         found = []
         latency, size, quality = facts.get("latency_p50"), facts.get("size"), facts.get("quality")
-        if self.latency_ms is not None and latency is not None and latency * 1e3 > self.latency_ms:
+        if self.latency_ms is not None and latency is not None and latency * 1e3 > self.latency_ms + 1e-9:
             found.append(f"latency {latency * 1e3:.2f} ms > {self.latency_ms:g} ms")
-        if self.size_mb is not None and size is not None and size / 1e6 > self.size_mb:
+        if self.size_mb is not None and size is not None and size / 1e6 > self.size_mb + 1e-9:
             found.append(f"size {size / 1e6:.1f} MB > {self.size_mb:g} MB")
         if self.max_drop is not None and quality is not None and reference_quality is not None:
             drop = (reference_quality - quality) * 100
-            if drop > self.max_drop:
+            if drop > self.max_drop + 1e-9:  # 0.932 - 0.917 is a little more than 0.015
                 found.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
         return found

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.data.metrics import IGNORED
+
 if TYPE_CHECKING:
     import torch
 
     from limbeck.data.task import Task
-
-IGNORED = -100
-"""Label of tokens that do not count (Hugging Face convention)."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,7 @@ def encode(task: Task, split: str, tokenizer: Any) -> Encoded:
     labels: list[Any] = list(rows.labels)
     if words:
         labels = [_align(made.word_ids(index), word_labels) for index, word_labels in enumerate(labels)]
-    return Encoded(
-        made["input_ids"], made.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, task.kind
-    )
+    return Encoded(made["input_ids"], made.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, task.kind)
 
 
 def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> list[int]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,22 +24,16 @@ def cost_factory(
 ) -> Callable[..., Measurement]:
     """The Lab's ``cost``: latency of a shape on the target, ``cost(shape, number_format="int8")``.
 
-    The table behind it is measured at the first call, once per (shape, style, target, number format, machine), and
-    kept in the store's memo. It knows every shape that can be cut out of the candidate's.
+    The table behind it is measured at the first call, for everything that can be cut out of the candidate as it is
+    then, and kept in the store's memo.
     """
-    from limbeck.core.facts import environment
-    from limbeck.core.shape import canonical_json
-    from limbeck.measure.table import LatencyTable, mean_tokens
+    from limbeck.measure.table import LatencyTable
 
-    shape, style, tables = candidate.model.shape, candidate.model.encoder.style, {}
-    tokens = target.seq_len or mean_tokens(candidate)
+    tables: dict[str, LatencyTable] = {}
 
-    def cost(asked: Shape, number_format: str = "int8") -> Measurement:
+    def cost(shape: Shape, number_format: str = "int8") -> Measurement:
         if number_format not in tables:
-            about = [shape.to_json(), asdict(style), asdict(target), number_format, tokens, environment()]
-            name = "latency-table-" + hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]
-            kept = memo(name, lambda: LatencyTable.build(shape, style, target, number_format, tokens).to_json())
-            tables[number_format] = LatencyTable.from_json(kept)
-        return tables[number_format](asked)
+            tables[number_format] = LatencyTable.memoised(candidate, target, number_format, memo)
+        return tables[number_format](shape)
 
     return cost

@@ -76,11 +76,12 @@ class Prune:
             raise InputError(f"prune: {problems[0]}")
         model, before = candidate.model, candidate.model.shape
         cost = self.cost_of(candidate, lab)
+        budget = self.budget(cost, before)
         if self.layers is not None:
             slice_to(model, self.layer_cut(before))
         batches = self.calibration(candidate, lab.seed)
         scores = CRITERIA[self.criterion](model, batches)
-        cut = Cut.best(scores, self.allocate(scores, model.shape, before, cost))
+        cut = Cut.best(scores, self.allocate(scores, model.shape, cost, budget))
         repair = repaired(model, cut, collect(model, batches)) if self.reconstruct else {}
         slice_to(model, cut)
         put(model, repair)
@@ -105,7 +106,9 @@ class Prune:
 
         count = self.layers or shape.depth
         if count > shape.depth:
-            raise InputError(f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}")
+            raise InputError(
+                f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
+            )
         kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)
         return Cut(kept, tuple(full.heads[i] for i in kept), tuple(full.ffn[i] for i in kept))
@@ -136,7 +139,7 @@ class Prune:
             return self.size_mb * 1e6
         return cost(before).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
 
-    def allocate(self, scores: Scores, shape: Shape, before: Shape, cost: ShapeCost) -> Shape:
+    def allocate(self, scores: Scores, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
         if self.heads is not None or self.ffn is not None:
             for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
@@ -152,7 +155,6 @@ class Prune:
                 for layer in shape.layers
             )
             return replace(shape, layers=tuple(kept))
-        budget = self.budget(cost, before)
         empty = replace(shape, layers=tuple(LayerShape(0, 0, layer.attention) for layer in shape.layers))
         floor = cost(empty).value
         units, levels = _units(scores, shape, empty, cost, floor, self.ffn_multiple)

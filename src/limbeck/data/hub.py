@@ -1,0 +1,167 @@
+"""Data sets that the library ``datasets`` loads: presets for the customary ones, and any other by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from limbeck.data.options import Options
+from limbeck.data.read import Table, table_of_columns
+from limbeck.errors import InputError, nearest
+
+_GLUE = {"dataset": "nyu-mll/glue", "train": "train"}
+# GLUE hides the labels of its test splits: its validation is our test, and validation is carved out of train
+_GLUE_PLAIN = {**_GLUE, "test": "validation"}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "cola": {**_GLUE_PLAIN, "config": "cola", "text": "sentence", "label": "label", "metric": "matthews"},
+        "sst2": {**_GLUE_PLAIN, "config": "sst2", "text": "sentence", "label": "label", "metric": "accuracy"},
+        "mrpc": {
+            **_GLUE_PLAIN,
+            "config": "mrpc",
+            "text": "sentence1",
+            "pair": "sentence2",
+            "label": "label",
+            "metric": "f1",
+        },
+        "stsb": {
+            **_GLUE_PLAIN,
+            "config": "stsb",
+            "text": "sentence1",
+            "pair": "sentence2",
+            "label": "label",
+            "kind": "regression",
+            "metric": "pearson_spearman",
+        },
+        "qqp": {
+            **_GLUE_PLAIN,
+            "config": "qqp",
+            "text": "question1",
+            "pair": "question2",
+            "label": "label",
+            "metric": "f1",
+            "on_empty": "drop",  # a handful of its questions are empty
+        },
+        "mnli": {
+            **_GLUE,
+            "config": "mnli",
+            "test": "validation_matched",
+            "text": "premise",
+            "pair": "hypothesis",
+            "label": "label",
+            "metric": "accuracy",
+        },
+        "qnli": {
+            **_GLUE_PLAIN,
+            "config": "qnli",
+            "text": "question",
+            "pair": "sentence",
+            "label": "label",
+            "metric": "accuracy",
+        },
+        "rte": {
+            **_GLUE_PLAIN,
+            "config": "rte",
+            "text": "sentence1",
+            "pair": "sentence2",
+            "label": "label",
+            "metric": "accuracy",
+        },
+        "imdb": {
+            "dataset": "stanfordnlp/imdb",
+            "train": "train",
+            "test": "test",
+            "text": "text",
+            "label": "label",
+            "metric": "accuracy",
+            "max_length": 512,
+        },
+        "snips": {
+            "dataset": "benayas/snips",
+            "train": "train",
+            "test": "test",
+            "text": "text",
+            "label": "category",
+            "metric": "accuracy",
+        },
+    }
+)
+
+_USUAL = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+
+
+def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
+    """Tables of a data set, its label names when it declares them, and notes."""
+    assert options.dataset is not None
+    loaded = _load(options.dataset, options.config)
+    tables: dict[str, Table] = {}
+    names: tuple[str, ...] | None = None
+    notes: list[str] = []
+    for split in _USUAL:
+        place = _choose_split(split, getattr(options, split), loaded, options)
+        if place is None:
+            continue
+        rows = loaded[place]
+        columns = {name: rows[name][:] for name in rows.column_names}
+        table = table_of_columns(f"data set '{options.dataset}', split '{place}'", columns)
+        if _labels_hidden(table, options):
+            if split == "train":
+                raise InputError(f"{table.where}: every label is -1, which means hidden; choose another split")
+            notes.append(f"{split}: left out, because its labels are hidden (every one is -1)")
+            continue
+        tables[split] = table
+        names = names or _declared_names(rows.features, table, options)
+    return tables, names, notes
+
+
+def _load(dataset: str, config: str | None) -> Mapping[str, Any]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(dataset, config)
+    # what comes here depends on the network, the hub's answer and the builder; all of it is about the name given
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        shown = f"'{dataset}'" + (f" (config '{config}')" if config else "")
+        raise InputError(
+            f"the data set {shown} cannot be loaded: {type(error).__name__}: {reason}; check the name and the "
+            "network, or give local files (train: …, validation: …, test: …)"
+        ) from error
+    return dict(loaded)
+
+
+def _choose_split(split: str, asked: str | None, loaded: Mapping[str, Any], options: Options) -> str | None:
+    """The split of the data set that serves as this split of the task."""
+    if asked is not None:
+        if asked not in loaded:
+            raise InputError(f"data set '{options.dataset}' has no split '{asked}'; {nearest(asked, loaded)}")
+        return asked
+    if options.train or options.validation or options.test:
+        return None  # the splits were named one by one, and this one was not
+    found = next((name for name in _USUAL[split] if name in loaded), None)
+    if found is None and split == "train":
+        raise InputError(f"data set '{options.dataset}' has no split 'train'; {nearest('train', loaded)}")
+    return found
+
+
+def _label_column(table: Table, options: Options) -> str | None:
+    asked = str(options.label) if options.label is not None else "label"
+    return asked if asked in table.columns else None
+
+
+def _labels_hidden(table: Table, options: Options) -> bool:
+    column = _label_column(table, options)
+    if column is None or not table.rows:
+        return False
+    place = table.columns.index(column)
+    return all(row[place] in (-1, -1.0) for row in table.rows)
+
+
+def _declared_names(features: Mapping[str, Any], table: Table, options: Options) -> tuple[str, ...] | None:
+    """The names of a ClassLabel column (also inside a list), in their order."""
+    column = _label_column(table, options)
+    feature = features[column] if column is not None else None
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return tuple(names) if names else None

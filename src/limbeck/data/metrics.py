@@ -1,0 +1,169 @@
+"""Metrics on numpy arrays: fast enough to be called a thousand times by a bootstrap.
+
+Where a metric is undefined (no positive at all, a constant prediction) its value is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from limbeck.errors import InputError, nearest
+
+Kind = Literal["classification", "multilabel", "regression", "tokens"]
+Metric: TypeAlias = Callable[[Any, Any], float]
+
+IGNORED = -100  #: label of a position that does not count (padding, special tokens, word pieces after the first)
+OUTSIDE = "O"  #: the tag of words that belong to nothing
+
+
+def accuracy(predictions: Any, labels: Any) -> float:
+    """Share of rows that are right; with several labels in a row, all of them must be."""
+    right = np.asarray(predictions) == np.asarray(labels)
+    return float(right.reshape(len(right), -1).all(axis=1).mean()) if len(right) else 0.0
+
+
+def _f1_from_counts(hits: Any, predicted: Any, present: Any) -> Any:
+    total = np.asarray(predicted + present, dtype=float)
+    return np.divide(2.0 * hits, total, out=np.zeros_like(total), where=total > 0)
+
+
+def f1(predictions: Any, labels: Any) -> float:
+    """F1 of class 1 in a task of two classes."""
+    guess, truth = np.asarray(predictions) == 1, np.asarray(labels) == 1
+    return float(_f1_from_counts((guess & truth).sum(), guess.sum(), truth.sum()))
+
+
+def _class_counts(predictions: Any, labels: Any) -> tuple[Any, Any, Any]:
+    """Hits, predictions and true occurrences of every class that occurs, or of every indicator column."""
+    guess, truth = np.asarray(predictions), np.asarray(labels)
+    if truth.ndim == 1:
+        size = int(max(guess.max(initial=0), truth.max(initial=0))) + 1
+        counts = [np.bincount(part, minlength=size) for part in (truth[guess == truth], guess, truth)]
+        occurs = counts[1] + counts[2] > 0
+        return counts[0][occurs], counts[1][occurs], counts[2][occurs]
+    return (guess & truth).sum(axis=0), guess.sum(axis=0), truth.sum(axis=0)
+
+
+def macro_f1(predictions: Any, labels: Any) -> float:
+    """Unweighted mean of the F1 of every class that occurs in the labels or the predictions."""
+    scores = _f1_from_counts(*_class_counts(predictions, labels))
+    return float(scores.mean()) if scores.size else 0.0
+
+
+def micro_f1(predictions: Any, labels: Any) -> float:
+    """F1 over all decisions of all classes together."""
+    hits, predicted, present = _class_counts(predictions, labels)
+    return float(_f1_from_counts(hits.sum(), predicted.sum(), present.sum()))
+
+
+def matthews(predictions: Any, labels: Any) -> float:
+    """Matthews correlation for any number of classes (Gorodkin, 2004)."""
+    hits, predicted, present = (np.asarray(count, dtype=float) for count in _class_counts(predictions, labels))
+    rows = present.sum()
+    scale = (rows**2 - (predicted**2).sum()) * (rows**2 - (present**2).sum())
+    return float((hits.sum() * rows - (predicted * present).sum()) / np.sqrt(scale)) if scale > 0 else 0.0
+
+
+def pearson(predictions: Any, labels: Any) -> float:
+    """Linear correlation."""
+    x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
+    x, y = x - x.mean(), y - y.mean()
+    scale = np.sqrt((x**2).sum() * (y**2).sum())
+    return float((x * y).sum() / scale) if scale > 0 else 0.0
+
+
+def _ranks(values: Any) -> Any:
+    """Rank of every value; ties share the mean of their ranks."""
+    _, inverse, counts = np.unique(np.asarray(values, dtype=float), return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+def spearman(predictions: Any, labels: Any) -> float:
+    """Correlation of the ranks."""
+    return pearson(_ranks(predictions), _ranks(labels))
+
+
+def pearson_spearman(predictions: Any, labels: Any) -> float:
+    """Mean of the two correlations, as GLUE reports STS-B."""
+    return (pearson(predictions, labels) + spearman(predictions, labels)) / 2
+
+
+def token_f1(predictions: Any, labels: Any) -> float:
+    """Micro F1 over words whose tag is not class 0, the place that a task gives to the tag 'O'.
+
+    Words are counted one by one, not as whole entities, so that tags need no B- and I- prefixes.
+    """
+    guess, truth = np.asarray(predictions), np.asarray(labels)
+    return float(_f1_from_counts(((guess == truth) & (truth > 0)).sum(), (guess > 0).sum(), (truth > 0).sum()))
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        function.__name__: function
+        for function in (
+            accuracy,
+            f1,
+            macro_f1,
+            micro_f1,
+            matthews,
+            pearson,
+            spearman,
+            pearson_spearman,
+            token_f1,
+        )
+    }
+)
+
+METRICS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(  # the first one is the default
+    {
+        "classification": ("accuracy", "f1", "macro_f1", "micro_f1", "matthews"),
+        "multilabel": ("micro_f1", "macro_f1", "accuracy"),
+        "regression": ("pearson_spearman", "pearson", "spearman"),
+        "tokens": ("token_f1", "accuracy", "macro_f1", "micro_f1"),
+    }
+)
+
+
+def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
+    """Refuse a metric that this kind of task has no use for."""
+    allowed = METRICS_OF[kind]
+    if metric not in allowed:
+        raise InputError(f"metric '{metric}' does not fit a {kind} task; {nearest(metric, allowed)}")
+    if metric == "f1" and len(label_names) != 2:
+        raise InputError(
+            f"metric 'f1' is for two labels, the task has {len(label_names)}; choose 'macro_f1' or 'micro_f1'"
+        )
+    if metric == "token_f1" and (not label_names or label_names[0] != OUTSIDE):
+        raise InputError(
+            f"metric 'token_f1' leaves out the tag '{OUTSIDE}', which must be the first label name; "
+            "choose 'accuracy' or 'macro_f1' for tags that cover every word"
+        )
+
+
+def decode(kind: Kind, logits: Any) -> Any:
+    """Turn logits into predictions that metrics compare with labels.
+
+    Shapes: classification [row, label] -> [row]; multilabel [row, label] -> 0/1 [row, label];
+    regression [row, 1] -> [row]; tokens [row, position, label] -> [row, position].
+    """
+    values = np.asarray(logits)
+    if kind == "regression":
+        return values.reshape(len(values)).astype(float)
+    if kind == "multilabel":
+        return (values > 0).astype(np.int64)
+    return values.argmax(axis=-1)
+
+
+def score(kind: Kind, metric: str, logits: Any, labels: Any) -> float:
+    """The metric of logits; positions labelled ``IGNORED`` in a token task do not count."""
+    if kind == "tokens":
+        predictions = np.concatenate([decode(kind, row).reshape(-1) for row in logits])
+        truth = np.concatenate([np.asarray(row).reshape(-1) for row in labels])
+        counted = truth != IGNORED
+        return METRICS[metric](predictions[counted], truth[counted])
+    truth = np.asarray(labels, dtype=float if kind == "regression" else np.int64)
+    return METRICS[metric](decode(kind, logits), truth)

@@ -1,0 +1,141 @@
+"""Toy tasks made of a few dozen words: a model of 2 layers and width 32 learns each of them in seconds.
+
+They need no network and no files, so tests, smoke runs and documentation use them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from limbeck.data.task import Split, Task
+from limbeck.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+ToyKind = Literal["classification", "pairs", "multilabel", "regression", "tokens"]
+
+FILLERS = ("the", "a", "one", "this", "that", "very", "quite", "and", "of", "with", "so", "film")
+MOODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sad": ("gloomy", "bleak", "tearful", "grey"),
+        "happy": ("sunny", "bright", "cheerful", "merry"),
+        "angry": ("furious", "bitter", "hostile", "fierce"),
+    }
+)
+PLACES = ("paris", "oslo", "lima", "cairo")
+PEOPLE = ("anna", "ben", "carla", "dan")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def _filled(chance: random.Random, words: tuple[str, ...], least: int = 2, most: int = 10) -> list[str]:
+    """The given words among fillers, in random order."""
+    sentence = [*words, *chance.choices(FILLERS, k=chance.randint(least, most))]
+    chance.shuffle(sentence)
+    return sentence
+
+
+def _mood(chance: random.Random) -> tuple[str, None, int]:
+    """Which mood the text is in: one or two words say it."""
+    label = chance.randrange(len(MOODS))
+    words = chance.choices(list(MOODS.values())[label], k=chance.randint(1, 2))
+    return " ".join(_filled(chance, tuple(words))), None, label
+
+
+def _agreement(chance: random.Random) -> tuple[str, str, int]:
+    """Whether the second text is happy: the same words in the first text say nothing."""
+    label, other = chance.randrange(2), chance.randrange(2)
+    words = list(MOODS.values())
+    first, second = (" ".join(_filled(chance, (chance.choice(words[mood]),), 1, 5)) for mood in (other, label))
+    return first, second, label
+
+
+def _several(chance: random.Random) -> tuple[str, None, tuple[int, ...]]:
+    """Whether the text is sad, happy, both or neither."""
+    label = tuple(int(chance.random() < 0.4) for _ in range(2))
+    words = tuple(chance.choice(MOODS[mood]) for mood, present in zip(("sad", "happy"), label, strict=True) if present)
+    return " ".join(_filled(chance, words * 2, 1, 4)), None, label
+
+
+def _balance(chance: random.Random) -> tuple[str, None, float]:
+    """How happy the text is: happy words count up, sad ones down."""
+    happy, sad = chance.randint(0, 3), chance.randint(0, 3)
+    words = (*chance.choices(MOODS["happy"], k=happy), *chance.choices(MOODS["sad"], k=sad))
+    return " ".join(_filled(chance, words, 6 - happy - sad, 8 - happy - sad)), None, (happy - sad) / 2
+
+
+def _tags(chance: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
+    """What every word is: a place, a person, or neither."""
+    words = _filled(chance, (chance.choice(PLACES), chance.choice(PEOPLE)))
+    return tuple(words), None, tuple(2 if word in PLACES else 1 if word in PEOPLE else 0 for word in words)
+
+
+Row = Callable[[random.Random], tuple[Any, Any, Any]]
+#: kind of the task, its metric, its label names, how a row is made
+_TOYS: Mapping[str, tuple[Any, str, tuple[str, ...], Row]] = MappingProxyType(
+    {
+        "classification": ("classification", "accuracy", tuple(MOODS), _mood),
+        "pairs": ("classification", "accuracy", ("sad", "happy"), _agreement),
+        "multilabel": ("multilabel", "micro_f1", ("sad", "happy"), _several),
+        "regression": ("regression", "pearson_spearman", (), _balance),
+        "tokens": ("tokens", "token_f1", ("O", "person", "place"), _tags),
+    }
+)
+
+
+def toy_task(
+    kind: ToyKind = "classification", *, train: int = 512, validation: int = 128, test: int = 128, seed: int = 0
+) -> Task:
+    """Make a toy task; the same arguments always make the same one.
+
+    >>> task = toy_task("tokens", train=8)
+    >>> len(task.split("train")), task.label_names
+    (8, ('O', 'person', 'place'))
+    """
+    if kind not in _TOYS:
+        raise InputError(f"there is no toy task '{kind}'; {nearest(kind, _TOYS)}")
+    task_kind, metric, label_names, make = _TOYS[kind]
+    splits = {}
+    for name, count in (("train", train), ("validation", validation), ("test", test)):
+        chance = random.Random(f"{kind}/{name}/{seed}")
+        texts, pairs, labels = zip(*(make(chance) for _ in range(count)), strict=True)
+        splits[name] = Split(texts, labels, pairs if pairs[0] is not None else None)
+    return Task(f"toy-{kind}", task_kind, splits, label_names, metric, max_length=32)
+
+
+def toy_tokenizer(task: Task) -> PreTrainedTokenizerFast:
+    """A tokenizer whose words are those of the task, framed as BERT does: [CLS] text [SEP], [CLS] a [SEP] b [SEP]."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    words = sorted({word for split in task.splits.values() for text in _all_texts(split) for word in text})
+    ids = {word: place for place, word in enumerate((*SPECIAL_TOKENS, *words))}
+    tokenizer = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=task.max_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def _all_texts(split: Split) -> list[list[str]]:
+    """Every text of a split, pairs too, as words."""
+    texts = [*split.texts, *(split.pairs or ())]
+    return [text.split() if isinstance(text, str) else list(text) for text in texts]

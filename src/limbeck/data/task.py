@@ -1,0 +1,252 @@
+"""The task that a model is made for: texts, labels, a metric, and what was odd about the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.metrics import METRICS, METRICS_OF, Kind, check_metric, decode, score
+from limbeck.errors import InputError, nearest
+
+__all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode"]
+
+SPLITS = ("train", "validation", "test")
+FORMAT = 1  #: of the folder that ``to_folder`` writes
+
+PROBLEM_TYPES: Mapping[str, str] = {
+    "classification": "single_label_classification",
+    "tokens": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split, column by column.
+
+    One label per row: an index into the label names (classification), 0 or 1 for every label name (multilabel),
+    a number (regression), or an index for every word (tokens; there a text is a tuple of words).
+
+    >>> rows = Split(texts=("good", "bad"), labels=(1, 0))
+    >>> len(rows), rows.take([1]).texts
+    (2, ('bad',))
+    """
+
+    texts: tuple[Any, ...]
+    labels: tuple[Any, ...]
+    pairs: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.texts) == len(self.labels), "a label for every text"
+        assert self.pairs is None or len(self.pairs) == len(self.texts), "a second text for every text"
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Iterable[int]) -> Split:
+        """The given rows, in the given order."""
+        rows = list(rows)
+        pairs = None if self.pairs is None else tuple(self.pairs[row] for row in rows)
+        return Split(tuple(self.texts[row] for row in rows), tuple(self.labels[row] for row in rows), pairs)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each row: text, pair when there is one, label."""
+        if self.pairs is None:
+            return [{"text": text, "label": label} for text, label in zip(self.texts, self.labels, strict=True)]
+        columns = zip(self.texts, self.pairs, self.labels, strict=True)
+        return [{"text": text, "pair": pair, "label": label} for text, pair, label in columns]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model has to do, with the rows to train and to judge it on; checked, complete and unchangeable.
+
+    >>> task = Task.from_lists("moods", train=(["good", "bad", "fine"] * 10, ["up", "down", "up"] * 10))
+    >>> task.kind, task.label_names, sorted(task.splits)
+    ('classification', ('down', 'up'), ['train', 'validation'])
+    >>> len(task.limit(train=9).split("train"))
+    9
+    """
+
+    name: str
+    kind: Kind
+    splits: Mapping[str, Split] = field(repr=False)
+    label_names: tuple[str, ...]
+    metric: str
+    max_length: int = 128
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        check_metric(self.kind, self.metric, self.label_names)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.fingerprint))
+
+    @classmethod
+    def from_lists(
+        cls,
+        name: str,
+        *,
+        train: Sequence[Sequence[Any]],
+        validation: Sequence[Sequence[Any]] | None = None,
+        test: Sequence[Sequence[Any]] | None = None,
+        **options: Any,
+    ) -> Task:
+        """Make a task of lists: each split is ``(texts, labels)`` or ``(texts, pairs, labels)``.
+
+        ``options`` are those of a data source: kind, metric, label_names, label_separator, max_length,
+        on_empty, limit, seed. The lists get the same checks as files; messages count rows from 1.
+        """
+        from limbeck.data.sources import task_from_columns
+
+        given = {"train": train, "validation": validation, "test": test}
+        return task_from_columns(name, {key: rows for key, rows in given.items() if rows is not None}, **options)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name of all that can change a result: rows, kind, metric, label names, max_length; no notes."""
+        digest = hashlib.sha256()
+        head = [self.kind, self.metric, list(self.label_names), self.max_length]
+        digest.update(json.dumps(head).encode())
+        for name in sorted(self.splits):
+            rows = self.splits[name]
+            digest.update(json.dumps([name, rows.texts, rows.pairs, rows.labels]).encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def num_labels(self) -> int:
+        """Width of the logits: one for regression."""
+        return max(1, len(self.label_names))
+
+    @property
+    def problem_type(self) -> str:
+        """The name that transformers has for this kind."""
+        return PROBLEM_TYPES[self.kind]
+
+    def split(self, name: str) -> Split:
+        """The rows of a split, or an error that names the splits there are."""
+        if name not in self.splits:
+            raise InputError(f"task '{self.name}' has no split '{name}'; {nearest(name, self.splits)}")
+        return self.splits[name]
+
+    def limit(self, seed: int = 0, **rows: int) -> Task:
+        """Keep at most so many rows of the named splits: ``task.limit(train=2000)``.
+
+        The choice depends on the seed alone, never on a random generator's version; classes keep their
+        shares, and a smaller limit keeps, in every class, a subset of what a larger one keeps.
+        """
+        splits, notes = dict(self.splits), list(self.notes)
+        for name, most in rows.items():
+            split = self.split(name)
+            if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+                raise InputError(f"limit of split '{name}': should be a whole number of at least 1, got {most!r}")
+            if most < len(split):
+                splits[name] = split.take(choose(split.labels, most, seed, stratified=self.kind == "classification"))
+                notes.append(f"{name}: limited to {most:,} of {len(split):,} rows (seed {seed})")
+        return replace(self, splits=splits, notes=tuple(notes))
+
+    def score(self, logits: Any, labels: Any) -> float:
+        """The task's metric of these logits; token positions labelled -100 do not count."""
+        return score(self.kind, self.metric, logits, labels)
+
+    def to_folder(self, folder: str | Path) -> Path:
+        """Write task.json and one JSONL file for each split; :meth:`from_folder` reads back an equal task."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, split in self.splits.items():
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in split.to_rows())
+            with open(folder / f"{name}.jsonl", "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(lines)
+        head = {
+            "format": FORMAT,
+            "name": self.name,
+            "kind": self.kind,
+            "metric": self.metric,
+            "label_names": list(self.label_names),
+            "max_length": self.max_length,
+            "rows": {name: len(split) for name, split in self.splits.items()},
+            "fingerprint": self.fingerprint,
+            "notes": list(self.notes),
+        }
+        # written last: a folder with task.json is complete
+        text = json.dumps(head, ensure_ascii=False, indent=2) + "\n"
+        (folder / "task.json").write_text(text, encoding="utf-8", newline="\n")
+        return folder
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Task:
+        """Read what :meth:`to_folder` wrote; refuses a folder whose rows were changed since."""
+        folder = Path(folder)
+        try:
+            head = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+            if head["format"] != FORMAT:
+                raise InputError(f"{folder}/task.json: format {head['format']!r}, this limbeck reads {FORMAT}")
+            task = cls(
+                name=head["name"],
+                kind=head["kind"],
+                splits={name: _read_split(folder / f"{name}.jsonl") for name in head["rows"]},
+                label_names=tuple(head["label_names"]),
+                metric=head["metric"],
+                max_length=head["max_length"],
+                notes=tuple(head["notes"]),
+            )
+        except FileNotFoundError as error:
+            raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            raise InputError(f"{folder} is no readable task folder: {error!r}") from error
+        if task.fingerprint != head["fingerprint"]:
+            raise InputError(
+                f"{folder}: the rows have fingerprint {task.fingerprint}, but task.json says "
+                f"{head['fingerprint']}; the files were changed after they were written"
+            )
+        return task
+
+
+def _read_split(path: Path) -> Split:
+    with open(path, encoding="utf-8", newline="\n") as lines:
+        rows = [json.loads(line) for line in lines]
+    pairs = tuple(row["pair"] for row in rows) if rows and "pair" in rows[0] else None
+    return Split(tuple(_frozen(row["text"]) for row in rows), tuple(_frozen(row["label"]) for row in rows), pairs)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def choose(labels: Sequence[Any], count: int, seed: int, *, stratified: bool) -> list[int]:
+    """Choose ``count`` rows, in their order; stratified: every label keeps its share, and at least one row.
+
+    >>> choose([0, 0, 0, 0, 1, 1], 3, seed=0, stratified=True)
+    [0, 2, 4]
+    """
+    groups: dict[Any, list[int]] = {}
+    for row, label in enumerate(labels):
+        groups.setdefault(label if stratified else None, []).append(row)
+    quotas = _quotas(Counter({label: len(rows) for label, rows in groups.items()}), min(count, len(labels)))
+    chosen: list[int] = []
+    for label, rows in groups.items():
+        # a hash instead of a random generator: the choice stays the same in every version of every library
+        rows = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row}".encode()).digest())
+        chosen.extend(rows[: quotas[label]])
+    return sorted(chosen)
+
+
+def _quotas(sizes: Mapping[Any, int], count: int) -> dict[Any, int]:
+    """Share ``count`` in proportion to the sizes (largest remainder), at least one each if it suffices."""
+    total = sum(sizes.values())
+    exact = {label: count * size / total for label, size in sizes.items()}
+    least = 1 if count >= len(sizes) else 0
+    quotas = {label: max(least, math.floor(share)) for label, share in exact.items()}
+    while (missing := count - sum(quotas.values())) != 0:
+        sign = 1 if missing > 0 else -1
+        movable = [label for label in sizes if (quotas[label] < sizes[label] if sign > 0 else quotas[label] > least)]
+        quotas[max(movable, key=lambda label: sign * (exact[label] - quotas[label]))] += sign
+    return quotas

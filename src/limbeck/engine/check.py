@@ -1,0 +1,123 @@
+"""What can be said of a recipe before anything runs: traits, the model's folder, the task's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.step import REGISTRY, TRAITS
+from limbeck.engine.fields import Problem
+from limbeck.engine.parse import Placed
+from limbeck.errors import InputError, nearest
+
+
+def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem]:
+    """Problems that the parts of a recipe have with each other and with the files they name."""
+    problems = []
+    start = {"torch"}
+    for key in ("model", "teacher"):
+        if source := values.get(key):
+            described, wrong = _model(source, key)
+            problems += wrong
+            if key == "model" and described.get("runtime") not in (None, "torch"):
+                start = {"onnx"}
+    if "task" in values:
+        problems += _task(values["task"])
+    always = frozenset({"teacher"} if values.get("teacher") else ())
+    _walk(placed, {_State(frozenset(start))}, always, problems)
+    return problems
+
+
+def next_traits(traits: frozenset[str], cls: Any) -> frozenset[str]:
+    """Traits of what a step gives, from the traits of what it took."""
+    return (traits - cls.drops) | cls.gives
+
+
+@dataclass(frozen=True)
+class _State:
+    """Traits that a candidate has at some place, and which step took others away."""
+
+    traits: frozenset[str]
+    taken: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+
+def _walk(placed: Sequence[Placed], front: set[_State], always: frozenset[str], problems: list[Problem]) -> set[_State]:
+    for one in placed:
+        if one.branches is not None:
+            front = set().union(*(_walk(branch, front, always, problems) for branch in one.branches))
+        elif one.cls is None:  # a step that could not be read may have given anything
+            front = {_State(TRAITS)}
+        else:
+            front = {_step(one, state, always, problems) for state in front}
+    return front
+
+
+def _step(one: Placed, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
+    cls: Any = one.cls
+    for trait in sorted(cls.needs - state.traits - always):
+        problems.append(Problem(f"{one.path} {cls.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    gone = {trait: f"'{cls.name}' ({one.path})" for trait in cls.drops & state.traits}
+    traits = next_traits(state.traits | cls.needs, cls)  # told once; the steps after it are judged as if it were there
+    return _State(traits, tuple((dict(state.taken) | gone).items()))
+
+
+def _cure(trait: str, taken: Mapping[str, str]) -> str:
+    if trait in taken:
+        return f"{taken[trait]} takes it away; put this step before that"
+    givers = sorted(name for name, cls in REGISTRY.items() if trait in vars(cls)["gives"])
+    if not givers:
+        return "no step gives it"
+    return f"put {' or '.join(repr(name) for name in givers)} before it"
+
+
+def model_folder(source: str) -> Path | None:
+    """The folder that a model's name stands for; None if only the hub can know it."""
+    path = Path(source).expanduser()
+    files = import_module("limbeck.model.files")
+    return path if path.exists() else files.read_config(source)[0] if source in files.ALIASES else None
+
+
+def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
+    """What the configuration file of a local model says, and what is wrong with it; a hub name is left alone."""
+    path = Path(source).expanduser()
+    try:
+        if model_folder(source) is None:
+            if not _is_path(source):
+                return {}, []
+            beside = [str(path.parent / one.name) for one in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise InputError(f"no model folder '{source}'; {nearest(source, beside)}")
+        return dict(import_module("limbeck.model.files").peek(source)), []
+    except InputError as error:
+        return {}, [Problem(key, str(error))]
+
+
+def _is_path(source: str) -> bool:
+    """Whether this can only be a path: a hub name is 'name' or 'owner/name', and no local folder is the owner."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+        return True
+    return "/" in source and Path(source).parent.is_dir()
+
+
+def _task(spec: Any) -> list[Problem]:
+    """Options that do not exist, files that are not there, names that no task has; no row is read."""
+    options = import_module("limbeck.data.options").Options
+    try:
+        parsed = options.parse(spec if isinstance(spec, Mapping) else {"path": spec})
+    except InputError as error:
+        return [Problem("task", str(error))]
+    problems = []
+    named = import_module("limbeck.data.sources").NAMED
+    if parsed.path is not None and parsed.path.replace("_", "-").lower() not in named:
+        path = Path(parsed.path).expanduser()
+        if not path.exists():
+            problems.append(Problem("task", f"there is no task and no folder '{parsed.path}'; {nearest(path, named)}"))
+    if parsed.dataset is None and parsed.path is None:
+        for split in ("train", "validation", "test"):
+            file = getattr(parsed, split)
+            if file is not None and not Path(file).expanduser().is_file():
+                problems.append(Problem(f"task.{split}", f"there is no file '{file}'"))
+    return problems

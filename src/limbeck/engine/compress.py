@@ -1,0 +1,146 @@
+"""The main job in one call: from a model, a task and a budget to a recipe, its run, and what it hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.core.target import Budget, Target
+from limbeck.engine.deliver import check_place, deliver, unmet
+from limbeck.engine.recipe import Recipe, parse
+from limbeck.engine.result import RunResult
+from limbeck.engine.run import load, run
+from limbeck.engine.store import Store
+from limbeck.errors import InputError
+
+Effort = Literal["quick", "standard", "thorough"]
+
+EPOCHS: dict[str, tuple[float, float]] = {"quick": (2, 2), "standard": (3, 5), "thorough": (3, 10)}
+"""Epochs of fine-tuning and of distillation."""
+
+GOALS: dict[str, tuple[float, ...]] = {"quick": (0.9,), "standard": (0.92, 0.7), "thorough": (0.95, 0.8, 0.65, 0.5)}
+"""Latency of the pruned candidates as fractions of the budget; the table errs by some per cent, so not 1."""
+
+SPEEDUPS: dict[str, tuple[float, ...]] = {
+    "quick": (2.0, 3.0),
+    "standard": (1.5, 2.0, 3.0),
+    "thorough": (1.5, 2.0, 2.5, 3.0, 4.0),
+}
+"""Speed-ups of the pruned candidates over the unpruned model when the budget names no latency."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """The run, the folders and files it wrote, and what the chosen model breaks of the budget (nothing, if met)."""
+
+    result: RunResult
+    written: Mapping[str, Path]
+    unmet: tuple[str, ...]
+
+
+def plan_recipe(
+    model: str,
+    task: Any,
+    *,
+    budget: Budget,
+    target: Target,
+    effort: Effort = "standard",
+    seed: int = 0,
+    replicas: int = 1,
+    name: str = "",
+) -> Recipe:
+    """The recipe that :func:`compress` runs; it can be printed, edited and run again.
+
+    A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
+    """
+    from limbeck.data.sources import load_task
+    from limbeck.model.files import peek
+
+    answers = load_task(task)
+    described = peek(model)
+    if described.get("runtime", "torch") != "torch":
+        raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
+    ready = tuple(described["labels"]) == answers.label_names and bool(answers.label_names)
+    finetune, distill = EPOCHS[effort]
+    to_int8: list[Any] = [{"export": {}}, {"quantize": _quantize(budget)}]
+    train = {"distill": {"match": ["logits", "hidden"], "epochs": distill, "learning_rate": 1e-4}}
+    branches: list[list[Any]] = [[], [{"export": {}}], to_int8]
+    branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort)]
+    steps: list[Any] = [] if ready else [{"finetune": {"epochs": finetune}}]
+    steps += [{"fork": branches}, {"size": {}}, {"quality": {"split": "validation"}}]
+    if "test" in answers.splits:
+        steps.append({"quality": {"split": "test"}})
+    steps += [{"latency": {} if "test" in answers.splits else {"split": "validation"}}]
+    steps.append({"best": {}} if budget.latency_ms or budget.size_mb else {"cheapest": {}})
+    data = {
+        "name": name,
+        "model": model,
+        "task": task,
+        "target": asdict(target),
+        "budget": {key: value for key, value in asdict(budget).items() if value is not None},
+        "seed": seed,
+        "replicas": replicas,
+        "steps": steps,
+    }
+    return parse(data | ({"teacher": model} if ready else {}), name=name)
+
+
+def _goals(budget: Budget, effort: Effort) -> list[dict[str, Any]]:
+    if budget.latency_ms:
+        return [{"latency_ms": round(share * budget.latency_ms, 4)} for share in GOALS[effort]]
+    return [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
+
+
+def _quantize(budget: Budget) -> dict[str, Any]:
+    return {} if budget.max_drop is None else {"max_drop": round(budget.max_drop / 2, 4)}
+
+
+def compress(
+    model: str,
+    task: Any,
+    *,
+    latency_ms: float | None = None,
+    size_mb: float | None = None,
+    max_drop: float | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    seq_len: int | None = None,
+    effort: Effort = "standard",
+    seed: int = 0,
+    replicas: int = 1,
+    out: str | Path | None = None,
+    folder: str | Path | None = None,
+    store: Store | str | Path | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Compressed:
+    """Find the most accurate model that meets the budget on this machine, measured, and write it to ``out``.
+
+    Args:
+        model: A Hugging Face folder or hub name of a supported family, or 'minilm-l6'.
+        task: A named task, a path, or a mapping; see ``load_task``.
+        latency_ms: Most that the median call may take, in milliseconds.
+        size_mb: Most that the served file may weigh, in MB.
+        max_drop: Most points of the metric to lose against the fine-tuned model.
+        threads: Threads that will serve.
+        batch: Texts in a call.
+        seq_len: Tokens in a text; None for the real lengths of the task.
+        effort: 'quick', 'standard' or 'thorough': epochs and number of candidates.
+        seed: Decides everything random.
+        replicas: Make the chosen model again with this many seeds in all.
+        out: Folder of the artefact; ``<run folder>/artefact`` unless given.
+        folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
+        store: Where finished work is kept.
+        on_event: See ``run``.
+    """
+    budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
+    check_place(Path(out) if out else None)
+    name = f"compress-{Path(str(model)).name}"
+    recipe = plan_recipe(
+        model, task, budget=budget, target=target, effort=effort, seed=seed, replicas=replicas, name=name
+    )
+    result = run(recipe, store, folder, on_event)
+    rows = load(recipe)
+    written = deliver(result, rows, Path(out) if out else None)
+    return Compressed(result, written, tuple(unmet(result, rows)))

@@ -1,0 +1,147 @@
+"""Fill a plain frozen dataclass from a mapping, and say in a person's words what does not fit.
+
+pydantic does the parsing (its TypeAdapter works on plain dataclasses); this module turns its findings into
+problems with a path, an interval, and the nearest valid choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import annotated_types
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from limbeck.errors import LimbeckError, nearest
+
+T = TypeVar("T")
+_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a recipe: where, and what.
+
+    >>> print(Problem("steps[1].prune.keep", "should be in (0, 1], got 1.5"))
+    steps[1].prune.keep: should be in (0, 1], got 1.5
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
+    """An instance of ``cls`` (None when something is wrong) and every problem of ``data``."""
+    data = {} if data is None else data
+    if not isinstance(data, Mapping):
+        return None, [Problem(path, f"should be a mapping of fields, got {data!r}")]
+    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    aliases: Mapping[str, str] = getattr(cls, "aliases", {})
+    twice = [f"'{key}' and '{aliases[key]}'" for key in data if key in aliases and aliases[key] in data]
+    if twice:
+        return None, [Problem(path, f"{' and '.join(twice)} are the same field; give one")]
+    data = {aliases.get(key, key): value for key, value in data.items()}
+    problems = [
+        Problem(f"{path}.{key}", f"no field called '{key}'; {nearest(key, names)}") for key in data if key not in names
+    ]
+    known = {key: value for key, value in data.items() if key in names}
+    try:
+        made = _adapter(cls).validate_python(known)  # type: ignore[arg-type]
+    except ValidationError as error:
+        return None, problems + list(_explain(cls, error, path))
+    except LimbeckError as error:  # from a __post_init__
+        return None, [*problems, Problem(path, str(error))]
+    if not problems and hasattr(made, "problems"):  # what only a combination of fields shows
+        problems += [Problem(path, text) for text in made.problems()]
+    return (None if problems else made), problems
+
+
+def accepts(cls: type, name: str, value: Any) -> bool:
+    """Whether ``value`` as it stands is a legal value of that field."""
+    try:
+        TypeAdapter(_hints(cls)[name]).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
+        cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    return TypeAdapter(cls)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
+    """One problem per place; a union that fits in none of its ways is told in one line."""
+    places: dict[str, list[str]] = {}
+    for entry in error.errors(include_url=False):
+        where, location = path, entry["loc"]
+        if location:
+            where += f".{location[0]}" + "".join(f"[{part}]" for part in location[1:] if isinstance(part, int))
+        said = places.setdefault(where, [])
+        if entry["type"] != "none_required" and (text := _phrase(cls, entry)) not in said:
+            said.append(text)
+    for where, said in places.items():
+        seen = re.split(r", got |; ", said[0])[0] if said else ""
+        others = [re.split(r", got |; ", text)[0] for text in said[1:]]
+        tail = said[0][len(seen) :] if said else ""
+        yield Problem(where, " or ".join([seen, *others]) + tail)
+
+
+def _phrase(cls: type, entry: Any) -> str:
+    kind, got, location = entry["type"], entry["input"], entry["loc"]
+    if kind == "missing":
+        return "is required"
+    if kind in _BOUNDS and location:
+        return f"should be {_interval(_hints(cls)[location[0]])}, got {got!r}"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
+        return f"cannot be {got!r}; {nearest(got, choices)}" if choices else f"should be {entry['ctx']['expected']}"
+    text = re.sub(r"^(Input|Value error,|Assertion failed,) *", "", entry["msg"])
+    return text if kind in {"value_error", "assertion_error"} else f"{text[:1].lower()}{text[1:]}, got {got!r}"
+
+
+def _interval(annotation: Any) -> str:
+    low: Any = None
+    high: Any = None
+    opening, closing = "(", ")"
+    for mark in _marks(annotation):
+        if isinstance(mark, annotated_types.Gt):
+            low, opening = mark.gt, "("
+        elif isinstance(mark, annotated_types.Ge):
+            low, opening = mark.ge, "["
+        elif isinstance(mark, annotated_types.Lt):
+            high, closing = mark.lt, ")"
+        elif isinstance(mark, annotated_types.Le):
+            high, closing = mark.le, "]"
+    if high is None:
+        return f"more than {low}" if opening == "(" else f"at least {low}"
+    if low is None:
+        return f"less than {high}" if closing == ")" else f"at most {high}"
+    return f"in {opening}{low}, {high}{closing}"
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    """Every bound in an annotation, also inside unions and pydantic's Field."""
+    for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
+        if isinstance(part, annotated_types.Interval):
+            yield from part
+        elif hasattr(part, "metadata"):
+            yield from part.metadata
+        elif isinstance(part, annotated_types.BaseMetadata):
+            yield part
+        else:
+            yield from _marks(part)

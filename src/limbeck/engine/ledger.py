@@ -1,0 +1,148 @@
+"""What happened, line by line, in a file that only grows; records are folded from it.
+
+Every line is one JSON object with ``event``, ``time`` and ``run``, written at once and pushed to the disk. A line torn
+by a crash is skipped and reported (``Ledger.torn``). Events: run, record, facts, failed, choice, note, finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.candidate import Record
+from limbeck.core.facts import Measurement, merge
+from limbeck.core.shape import Shape
+from limbeck.engine.store import disk_full
+from limbeck.errors import InputError, StoreError
+
+EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "finished"})
+
+
+def record_to_json(record: Record) -> dict[str, Any]:
+    """A record as plain data."""
+    return {
+        "key": record.key,
+        "parent": record.parent,
+        "step": record.step,
+        "parameters": dict(record.parameters),
+        "shape": record.shape.to_json() if record.shape else None,
+        "traits": sorted(record.traits),
+        "facts": [fact.to_json() for fact in record.facts],
+        "duration": record.duration,
+        "notes": list(record.notes),
+    }
+
+
+def record_from_json(data: Mapping[str, Any]) -> Record:
+    """Inverse of :func:`record_to_json`."""
+    return Record(
+        key=data["key"],
+        parent=data["parent"],
+        step=data["step"],
+        parameters=data["parameters"],
+        shape=Shape.from_json(data["shape"]) if data["shape"] else None,
+        traits=frozenset(data["traits"]),
+        facts=tuple(Measurement.from_json(fact) for fact in data["facts"]),
+        duration=data["duration"],
+        notes=tuple(data["notes"]),
+    )
+
+
+def lineage(records: Mapping[str, Record], key: str) -> list[Record]:
+    """The records from the root to ``key``."""
+    chain: list[Record] = []
+    current: str | None = key
+    while current is not None and current in records:
+        chain.append(records[current])
+        current = records[current].parent
+    return chain[::-1]
+
+
+class Ledger:
+    """The file ``ledger.jsonl`` of a run folder. Runs of one folder append to it, one after another."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            self.path = self.path / "ledger.jsonl"
+        self.run = uuid.uuid4().hex[:8]
+        self.torn: list[int] = []
+
+    def append(self, event: str, **data: Any) -> None:
+        """Write one line and see it on the disk."""
+        assert event in EVENTS, f"unknown event {event}"
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"event": event, "time": now, "run": self.run, **data}, ensure_ascii=False)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                row = self._closing(handle) + line.encode() + b"\n"
+                if os.write(handle, row) < len(row):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            said = "the disk is full; free some space and run again" if disk_full(error) else str(error)
+            raise StoreError(f"the ledger {self.path} cannot be written: {said}") from error
+
+    @staticmethod
+    def _closing(handle: int) -> bytes:
+        """A line end, if a crash left the last line without one."""
+        size = os.fstat(handle).st_size
+        return b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
+
+    def read(self) -> list[dict[str, Any]]:
+        """All events; the numbers of torn lines are then in ``torn``."""
+        events: list[dict[str, Any]] = []
+        self.torn = []
+        if not self.path.is_file():
+            return events
+        for number, line in enumerate(self.path.read_bytes().split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                event = json.loads(line)
+                events.append({**event, "event": event["event"]})
+            except (ValueError, KeyError, TypeError):
+                self.torn.append(number)
+        return events
+
+    def last(self) -> list[dict[str, Any]]:
+        """The events of the newest run only."""
+        events = self.read()
+        runs = [event["run"] for event in events if event["event"] == "run"]
+        if not runs:
+            raise InputError(f"{self.path} tells of no run; give the folder of a run, such as runs/quickstart")
+        return [event for event in events if event.get("run") == runs[-1]]
+
+    def records(self, events: Iterable[Mapping[str, Any]] | None = None) -> dict[str, Record]:
+        """Every record with all its facts; of all runs unless ``events`` are given."""
+        records: dict[str, Record] = {}
+        for event in self.read() if events is None else events:
+            if event["event"] == "record":
+                new = record_from_json(event["record"])
+                known = records[new.key].facts if new.key in records else ()
+                records[new.key] = replace(new, facts=merge(known, new.facts))
+            elif event["event"] == "facts" and event["key"] in records:
+                old = records[event["key"]]
+                fresh = [Measurement.from_json(fact) for fact in event["facts"]]
+                records[old.key] = replace(old, facts=merge(old.facts, fresh))
+        return records
+
+    def ancestors(self, key: str) -> list[Record]:
+        """The records from the root to ``key``, which may be shortened as long as it stays unique."""
+        records = self.records()
+        full = [name for name in records if name.startswith(key)]
+        if key not in records and len(full) != 1:
+            said = "no record has" if not full else f"{len(full)} records have"
+            raise InputError(f"{said} the key '{key}' in {self.path}")
+        return lineage(records, key if key in records else full[0])

@@ -1,0 +1,241 @@
+"""From plain data to steps with their places: forks, sweeps and included files are resolved here."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.step import REGISTRY
+from limbeck.core.target import Budget, Target
+from limbeck.engine import fields, strict_yaml
+from limbeck.engine.fields import Problem
+from limbeck.errors import RecipeError, nearest
+
+COMBINATORS = ("fork", "each", "use")
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Branches that each start from the same candidates; what comes out of all of them goes on."""
+
+    branches: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A step and its place. ``step`` is None if it could not be read, ``cls`` too if no step has its name."""
+
+    path: str
+    step: Any = None
+    cls: type | None = None
+    branches: tuple[tuple[Placed, ...], ...] | None = None
+
+    def bare(self) -> Any:
+        """The step alone."""
+        if self.branches is None:
+            return self.step
+        return Fork(tuple(tuple(one.bare() for one in branch) for branch in self.branches))
+
+    @property
+    def name(self) -> str:
+        """The step's name; 'fork' for a fork."""
+        return getattr(self.cls, "name", "?") if self.branches is None else "fork"
+
+
+def registry() -> dict[str, type]:
+    """All steps; importing the techniques registers them."""
+    import_module("limbeck.techniques")
+    return REGISTRY
+
+
+def place(steps: Sequence[Any], path: str = "steps") -> list[Placed]:
+    """Steps with their paths."""
+    placed = []
+    for index, step in enumerate(steps):
+        where = f"{path}[{index}]"
+        if isinstance(step, Fork):
+            branches = tuple(tuple(place(branch, f"{where}.fork[{n}]")) for n, branch in enumerate(step.branches))
+            placed.append(Placed(where, branches=branches))
+        else:
+            placed.append(Placed(where, step, type(step)))
+    return placed
+
+
+def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[Placed], list[Problem]]:
+    """Fields of a recipe (without the steps), its steps with their places, and what is wrong with both."""
+    reader = _Reader()
+    if not isinstance(data, Mapping):
+        problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {data!r}")
+        return {}, [], [problem]
+    values = reader.top(cls, data, base)
+    placed = reader.steps(data.get("steps") or [], "steps", base, ())
+    return values, placed, reader.problems
+
+
+class _Reader:
+    """Collects problems while it reads."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.known = registry()
+
+    def wrong(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+    def top(self, cls: type, data: Mapping[Any, Any], base: Path | None) -> dict[str, Any]:
+        """Everything except the steps."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in data:
+            if key not in names:
+                self.wrong(str(key), f"a recipe has no '{key}'; {nearest(key, names)}")
+        values: dict[str, Any] = {}
+        for key, kind in (("model", str), ("teacher", str), ("name", str), ("seed", int), ("replicas", int)):
+            value = data.get(key)
+            if value is None and key != "model":
+                continue
+            if key == "model" and not value:
+                self.wrong(key, "is required: a folder or the name of a model")
+            elif not isinstance(value, kind) or isinstance(value, bool):
+                self.wrong(key, f"should be {'a whole number' if kind is int else 'text'}, got {value!r}")
+            else:
+                values[key] = _beside(str(value), base) if key in {"model", "teacher"} else value
+        if values.get("replicas", 1) < 1:
+            self.wrong("replicas", f"should be at least 1, got {values['replicas']}")
+        self._task(data.get("task"), values, base)
+        for key, part in (("target", Target), ("budget", Budget)):
+            value, problems = fields.read(part, data.get(key), key)
+            self.problems += problems + _positive(value, key)
+            if value is not None:
+                values[key] = value
+        if "steps" in data and not isinstance(data["steps"], (list, type(None))):
+            self.wrong("steps", f"should be a list, got {data['steps']!r}")
+        return values
+
+    def _task(self, task: Any, values: dict[str, Any], base: Path | None) -> None:
+        if task is None:
+            self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data lie")
+        elif isinstance(task, str):
+            values["task"] = _beside(task, base)
+        elif isinstance(task, Mapping):
+            files = {"path", "train", "validation", "test"}
+            values["task"] = {
+                key: _beside(item, base) if key in files and isinstance(item, str) else item
+                for key, item in task.items()
+            }
+        else:
+            self.wrong("task", f"should be text or a mapping, got {task!r}")
+
+    def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+        """A list of entries; ``chain`` holds the files being included, to see a cycle."""
+        if not isinstance(entries, (list, tuple)):
+            if path != "steps":
+                self.wrong(path, f"should be a list of steps, got {entries!r}")
+            return []
+        return [
+            one for index, entry in enumerate(entries) for one in self._entry(entry, f"{path}[{index}]", base, chain)
+        ]
+
+    def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+        if isinstance(entry, str):
+            entry = {entry: {}}
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            self.wrong(path, f"should be one step, as in '- prune: {{keep: 0.5}}', got {entry!r}")
+            return []
+        ((name, value),) = entry.items()
+        if name == "use":
+            return self._use(value, f"{path}.use", base, chain)
+        if name == "fork":
+            if not isinstance(value, (list, tuple)):
+                self.wrong(f"{path}.fork", f"should be a list of lists of steps, got {value!r}")
+                return []
+            branches = [tuple(self.steps(branch, f"{path}.fork[{n}]", base, chain)) for n, branch in enumerate(value)]
+            return [Placed(path, branches=tuple(branches))]
+        if name == "each":
+            return [self._each(value, path)]
+        if name not in self.known:
+            hint = nearest(name, [*self.known, *COMBINATORS])
+            self.wrong(path, f"no step called '{name}'; {hint}")
+            return [Placed(path)]
+        cls = self.known[name]
+        step, problems = fields.read(cls, value, f"{path}.{name}")
+        self.problems += problems
+        return [Placed(path, step, cls)]
+
+    def _use(self, value: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+        if not isinstance(value, str):
+            self.wrong(path, f"should name a recipe file, got {value!r}")
+            return []
+        file = ((base or Path()) / Path(value).expanduser()).resolve()
+        if file in chain:
+            self.wrong(path, f"'{value}' includes itself: {' -> '.join(one.name for one in (*chain, file))}")
+            return []
+        if not file.is_file():
+            beside = [one.name for one in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+            self.wrong(path, f"no file '{value}'; {nearest(file.name, beside)}")
+            return []
+        try:
+            data = strict_yaml.load(file.read_text(encoding="utf-8"), str(file))
+        except RecipeError as error:
+            self.wrong(path, str(error))
+            return []
+        if not isinstance(data, Mapping) or not isinstance(data.get("steps"), list):
+            self.wrong(path, f"'{value}' has no list of 'steps'")
+            return []
+        return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
+
+    def _each(self, value: Any, path: str) -> Placed:
+        """A sweep: one branch for every combination of the values listed."""
+        where = f"{path}.each"
+        if not isinstance(value, Mapping) or len(value) != 1:
+            self.wrong(where, f"should be one step with lists of values, got {value!r}")
+            return Placed(path)
+        ((name, given),) = value.items()
+        if name not in self.known:
+            self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
+            return Placed(path)
+        cls = self.known[name]
+        given = given if isinstance(given, Mapping) else {}
+        own = {f.name for f in dataclasses.fields(cls)}
+        swept = [
+            key
+            for key, values in given.items()
+            if isinstance(values, list) and not (key in own and fields.accepts(cls, key, values))
+        ]
+        if not swept or not all(given[key] for key in swept):
+            self.wrong(where, f"lists no values to try, as in 'each: {{{name}: {{field: [1, 2]}}}}'")
+            return Placed(path, cls=cls)
+        branches = []
+        for combination in itertools.product(*(range(len(given[key])) for key in swept)):
+            chosen = dict(given) | {key: given[key][n] for key, n in zip(swept, combination, strict=True)}
+            step, problems = fields.read(cls, chosen, f"{where}.{name}")
+            position = {f"{where}.{name}.{key}": n for key, n in zip(swept, combination, strict=True)}
+            for problem in problems:
+                suffix = f"[{position[problem.path]}]" if problem.path in position else ""
+                self.wrong(problem.path + suffix, problem.message)
+            branches.append((Placed(where, step, cls),))
+        return Placed(path, branches=tuple(branches))
+
+
+def _beside(text: str, base: Path | None) -> str:
+    """A path written in a recipe is relative to the recipe's file; a name that lies nowhere stays a name."""
+    if base is None or not text or Path(text).expanduser().is_absolute():
+        return text
+    near = base / Path(text).expanduser()
+    return str(near.resolve()) if near.exists() else text
+
+
+def _positive(value: Any, path: str) -> list[Problem]:
+    """Sizes, times and counts of a target or budget are more than nothing."""
+    found: Iterator[tuple[str, Any]] = (
+        ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)) if value else iter(())
+    )
+    return [
+        Problem(f"{path}.{name}", f"should be more than 0, got {number!r}")
+        for name, number in found
+        if isinstance(number, (int, float)) and (number < 0 or (number == 0 and name != "max_drop"))
+    ]

@@ -1,0 +1,199 @@
+"""A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
+
+Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
+own ``estimate(shape, rows)``; failing that they are unknown. A step may foretell its result's shape by a method
+``outlook(shape)``; without one, the shape of what is not made yet is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from limbeck.core.shape import Shape
+from limbeck.core.step import Choice, Technique, parameters
+from limbeck.engine.check import model_folder, next_traits
+from limbeck.engine.ledger import record_from_json
+from limbeck.engine.parse import Placed
+from limbeck.engine.recipe import Recipe, check, listing, placed_steps
+from limbeck.engine.run import load
+from limbeck.engine.store import Store
+from limbeck.engine.workshop import Origin, Workshop
+from limbeck.errors import InputError, RecipeError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step on one candidate. ``seconds`` and ``bytes`` are None when unknown, 0 when nothing is left to do."""
+
+    path: str
+    step: str
+    parameters: dict[str, Any]
+    candidate: int
+    candidates: int
+    shape: Shape | None
+    done: bool
+    seconds: float | None
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a dry run and their sums; ``unknown`` counts the rows whose time nobody knows."""
+
+    rows: tuple[Row, ...]
+    task_rows: dict[str, int]
+    seconds: float
+    bytes: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A candidate that may not exist yet; ``key`` is None where its key depends on what is not known before."""
+
+    key: str | None
+    shape: Shape | None
+    traits: frozenset[str]
+    bytes: int | None
+
+
+def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:
+    """What ``run`` would do with the same recipe and store."""
+    problems = [problem for problem in check(recipe) if task is None or problem.path != "task"]
+    if problems:
+        raise RecipeError(listing(f"recipe {recipe.name}".strip(), problems))
+    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    planner = _Planner(recipe, load(recipe) if task is None else task, store)
+    planner.walk(placed_steps(recipe), [planner.root()])
+    rows = tuple(planner.rows)
+    return Plan(
+        rows=rows,
+        task_rows=planner.task_rows,
+        seconds=sum(row.seconds or 0.0 for row in rows),
+        bytes=sum(row.bytes or 0 for row in rows),
+        unknown=sum(row.seconds is None for row in rows),
+    )
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, task: Any, store: Store) -> None:
+        self.recipe, self.task, self.store = recipe, task, store
+        self.workshop = Workshop(recipe, task, store)
+        self.task_rows = {name: len(split) for name, split in task.splits.items()}
+        self.rows: list[Row] = []
+        made = [record_from_json(one) for children in store.memories("children-") for one in children]
+        self.history = [(one.step, dict(one.parameters), one.duration) for one in made]
+        looked = store.memories("facts-")
+        self.history += [(one["probe"], one["parameters"], one["seconds"]) for one in looked]
+
+    def root(self) -> _Planned:
+        """The model of the recipe, as its configuration file describes it."""
+        shape, runtime = None, "torch"
+        try:
+            about = import_module("limbeck.model.files").peek(self.recipe.model)
+            shape, runtime = about["shape"], about["runtime"]
+        except (InputError, OSError):
+            pass  # a hub name that is not here yet
+        source = model_folder(self.recipe.model)
+        files = source.rglob("*.safetensors") if source else ()
+        size = sum(path.stat().st_size for path in files) or None
+        traits = frozenset({"torch" if runtime == "torch" else "onnx"})
+        return _Planned(self._known_root(), shape, traits, size)
+
+    def _known_root(self) -> str | None:
+        key = self.workshop.root_key(self.recipe.model, self.recipe.seed, "model")
+        known = self.store.recall(f"record-{key}")
+        if known is None:
+            return None
+        self.workshop.records[key] = record_from_json(known)
+        self.workshop.origins[key] = Origin(self.recipe.seed, source=self.recipe.model)
+        return key
+
+    def walk(self, steps: Sequence[Placed], front: list[_Planned]) -> list[_Planned]:
+        for placed in steps:
+            if placed.branches is not None:
+                front = [one for branch in placed.branches for one in self.walk(branch, front)]
+                front = list(dict.fromkeys(one for one in front if one.key)) + [one for one in front if not one.key]
+            elif isinstance(placed.step, Technique):
+                front = [
+                    child for number, one in enumerate(front) for child in self._make(placed, one, number, len(front))
+                ]
+            elif not isinstance(placed.step, Choice):
+                self._look(placed, front)
+        return front
+
+    def _make(self, placed: Placed, one: _Planned, number: int, count: int) -> list[_Planned]:
+        step = placed.step
+        traits = next_traits(one.traits, type(step))
+        known = self._children(step, one.key)
+        if known is not None:
+            self._row(placed, number, count, known[0].shape, True, 0.0, 0)
+            return [_Planned(made.key, made.shape, traits, self.store.bytes_of(made.key)) for made in known]
+        shape = step.outlook(one.shape) if one.shape and hasattr(step, "outlook") else None
+        size = _bytes_after(one, shape, traits)
+        self._row(placed, number, count, shape, False, self._seconds(step, one.shape), size)
+        return [_Planned(None, shape, traits, size)]
+
+    def _look(self, placed: Placed, front: list[_Planned]) -> None:
+        for number, one in enumerate(front):
+            done = self._measured(placed.step, one.key, front[0].key)
+            seconds = 0.0 if done else self._seconds(placed.step, one.shape)
+            self._row(placed, number, len(front), one.shape, done, seconds, 0)
+
+    def _measured(self, step: Any, key: str | None, first: str | None) -> bool:
+        """Whether the facts of a candidate are in the memo."""
+        if key is None or first is None:
+            return False
+        teacher = self.workshop.teacher(first) if getattr(step, "with_teacher", False) else None
+        return self.store.recall(self.workshop.fact_name(key, step, self.recipe.seed, teacher)) is not None
+
+    def _row(
+        self, placed: Placed, number: int, count: int, shape: Shape | None, done: bool, seconds: Any, size: Any
+    ) -> None:
+        row = Row(placed.path, placed.name, parameters(placed.step), number + 1, count, shape, done, seconds, size)
+        self.rows.append(row)
+
+    def _children(self, step: Any, parent: str | None) -> list[Any] | None:
+        """The records of a finished step, from the memo."""
+        if parent is None:
+            return None
+        known = self.store.recall(f"children-{self.workshop.child_base(parent, step, self.recipe.seed)}")
+        if known is None:
+            return None
+        records = [record_from_json(one) for one in known]
+        for index, record in enumerate(records):
+            self.workshop.records[record.key] = record
+            self.workshop.origins[record.key] = Origin(self.recipe.seed, step, index)
+        return records
+
+    def _seconds(self, step: Any, shape: Shape | None) -> float | None:
+        """Typical time: of the same step with the same parameters, of the same step, by its own estimate."""
+        same = [one for one in self.history if one[0] == step.name]
+        if times := [one[2] for one in same if one[1] == parameters(step)] or [one[2] for one in same]:
+            return median(times)
+        if hasattr(step, "estimate") and shape is not None:
+            return float(step.estimate(shape, self.task_rows))
+        return None
+
+
+def _layer_parameters(shape: Shape) -> int:
+    """Weights of the layers (biases and norms are too few to matter here)."""
+    width = shape.hidden
+    return sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
+
+
+def _bytes_after(one: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
+    """Size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; embeddings stay as they are."""
+    size = one.bytes
+    if size is None:
+        return None
+    if shape is not None and one.shape is not None:
+        size -= 4 * (_layer_parameters(one.shape) - _layer_parameters(shape))
+    newly_int8 = "int8" in traits - one.traits
+    return math.ceil(size / 4) if newly_int8 else size

@@ -1,0 +1,83 @@
+"""The result of a run: in memory when it ends, or read from the ledger of its folder later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.candidate import Candidate, Record
+from limbeck.engine.ledger import Ledger, lineage
+from limbeck.engine.recipe import Recipe, parse
+from limbeck.engine.store import Store
+from limbeck.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that raised on one candidate (``key``). ``traceback`` is empty where the message says it all."""
+
+    path: str
+    step: str
+    key: str
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came out of a run: records by key, the keys alive at the end, and those chosen by a final choice."""
+
+    recipe: Recipe
+    folder: Path
+    store: Store
+    records: dict[str, Record]
+    front: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
+    teacher: str | None = None
+    failed: list[Failure] = field(default_factory=list)
+    replicas: dict[str, list[str]] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    task: Any = None  # the task in memory; None when the result was read from a ledger
+
+    @property
+    def ok(self) -> bool:
+        """Whether no candidate failed."""
+        return not self.failed
+
+    @property
+    def measured(self) -> list[str]:
+        """The keys of all records that have facts."""
+        return [key for key, record in self.records.items() if record.facts]
+
+    def open(self, key: str) -> Candidate:
+        """A private copy of a candidate, from the store."""
+        if not self.store.has(key):
+            raise StoreError(f"the store {self.store.root} has no object {key}; run the recipe again to make it")
+        return self.store.open(key)
+
+    def ancestors(self, key: str) -> list[Record]:
+        """The records from the root to ``key``."""
+        return lineage(self.records, key)
+
+
+def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
+    """The result of the newest run of a folder, from its ledger alone; of an unfinished run, what it reached."""
+    ledger = Ledger(Path(folder) / "ledger.jsonl")
+    events = ledger.last()
+    records = ledger.records(events)
+    first = next(event for event in events if event["event"] == "run")
+    ends: dict[str, Any] = next((event for event in events if event["event"] == "finished"), {})
+    parents = {record.parent for record in records.values()}
+    return RunResult(
+        recipe=parse(first["recipe"]),
+        folder=Path(folder),
+        store=store or Store(Path(first["store"])),
+        records=records,
+        front=ends.get("front", [key for key in records if key not in parents]),
+        chosen=ends.get("chosen", []),
+        teacher=ends.get("teacher"),
+        failed=[Failure(**event["failure"]) for event in events if event["event"] == "failed"],
+        replicas=ends.get("replicas", {}),
+        environment=first["environment"],
+    )

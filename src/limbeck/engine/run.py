@@ -1,0 +1,355 @@
+"""Carries out a recipe: breadth first, one step over all candidates, then the next.
+
+Whatever is finished is found again by its key, so resuming is running again. A candidate that fails is told in the
+ledger and leaves the front; its siblings go on.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.candidate import Record
+from limbeck.core.facts import Measurement, environment, merge
+from limbeck.core.step import Choice, Probe, Technique, parameters
+from limbeck.engine.ledger import Ledger, lineage, record_to_json
+from limbeck.engine.parse import Placed
+from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
+from limbeck.engine.result import Failure, RunResult, read_result
+from limbeck.engine.store import Store, disk_full, refusal
+from limbeck.engine.workshop import CostFactory, Workshop
+from limbeck.errors import LimbeckError, RecipeError, StoreError, UndeclaredService
+
+__all__ = ["Failure", "RunResult", "load", "read_result", "run"]
+
+FINAL = frozenset({"best", "cheapest"})
+"""Choices whose result is what the user came for; other choices only narrow the front."""
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def run(
+    recipe: Recipe,
+    store: Store | str | Path | None = None,
+    folder: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    *,
+    task: Any = None,
+    cost: CostFactory | None = None,
+) -> RunResult:
+    """Carry out a recipe, or go on with it where an earlier run stopped.
+
+    Args:
+        recipe: What to do; checked first, and every problem is told at once.
+        store: Where finished work is kept; a folder, or None for the user's own.
+        folder: Where the ledger and the resolved recipe go; ``runs/<name>`` unless given.
+        on_event: Called with a dictionary (``kind`` and more) at every start, end, log line and failure.
+        task: A task in memory instead of ``recipe.task``.
+        cost: Builds ``lab.cost`` from (candidate, target, memo); the techniques' own unless given.
+    """
+    problems = [problem for problem in check(recipe) if task is None or problem.path != "task"]
+    if problems:
+        raise RecipeError(listing(f"recipe {recipe.name}".strip(), problems))
+    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    store.prepare()
+    task = load(recipe) if task is None else task
+    place = Path(folder) if folder else Path("runs") / (recipe.name or "run")
+    return _Run(recipe, task, store, place, on_event or (lambda event: None), cost).go()
+
+
+def load(recipe: Recipe) -> Any:
+    """The task of a recipe."""
+    from limbeck.data.sources import load_task
+
+    return load_task(recipe.task)
+
+
+class _Run:
+    """The state of one run: the workshop with its records, what failed, what was chosen."""
+
+    def __init__(
+        self, recipe: Recipe, task: Any, store: Store, folder: Path, on_event: OnEvent, cost: CostFactory | None
+    ) -> None:
+        self.recipe, self.task, self.store, self.folder, self.tell = recipe, task, store, folder, on_event
+        self.ledger = Ledger(folder / "ledger.jsonl")
+        self.workshop = Workshop(recipe, task, store, cost, self._log)
+        self.records = self.workshop.records
+        self.failed: list[Failure] = []
+        self.chosen: list[str] = []
+        self.replicas: dict[str, list[str]] = {}
+        self.probed: list[tuple[Placed, set[str]]] = []
+        self.written: set[str] = set()
+        self.position = self.total = 0
+
+    def go(self) -> RunResult:
+        start = time.perf_counter()
+        steps = placed_steps(self.recipe)
+        self.total = _count(steps)
+        self._begin()
+        try:
+            root = self.workshop.root(self.recipe.model, self.recipe.seed)
+            self._write(root)
+            if self.recipe.teacher:
+                self._write(self.workshop.root(self.recipe.teacher, self.recipe.seed, "teacher"))
+            front = self._walk(steps, [root.key])
+            self._replicate()
+        except KeyboardInterrupt:
+            self._note(f"interrupted; the same command goes on from here ({self.folder})", kind="interrupted")
+            raise
+        teacher = self.workshop.teacher((self.chosen or front or [root.key])[0])
+        ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
+        seconds = time.perf_counter() - start
+        self.ledger.append("finished", **ends, failed=len(self.failed), seconds=seconds)
+        self.tell({"kind": "finished", **ends, "failed": len(self.failed), "seconds": seconds})
+        return RunResult(
+            recipe=self.recipe,
+            folder=self.folder,
+            store=self.store,
+            records={key: record for key, record in self.records.items() if key in self.written},
+            front=front,
+            chosen=self.chosen,
+            teacher=teacher,
+            failed=self.failed,
+            replicas=self.replicas,
+            environment=environment(),
+            task=self.task,
+        )
+
+    def _begin(self) -> None:
+        self.ledger.read()
+        torn = self.ledger.torn
+        self.ledger.append(
+            "run",
+            recipe=to_data(self.recipe, full=True),
+            environment=environment(),
+            store=str(self.store.root),
+            task=str(self.task.fingerprint),
+        )
+        self._write_recipe()
+        self.store.notify = lambda message: self._note(message, kind="store")
+        if torn:
+            lines = ", ".join(map(str, torn))
+            self._note(f"{self.ledger.path}: line {lines} was torn by a crash and is ignored")
+
+    def _write_recipe(self) -> None:
+        """The resolved recipe beside the ledger; it can be edited and run again."""
+        path = self.folder / "recipe.yaml"
+        temporary = path.with_suffix(f".{self.ledger.run}.tmp")
+        try:
+            temporary.write_text(dump(self.recipe, full=True), encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise StoreError(f"the recipe cannot be written to {path}: {error}") from error
+
+    # --- the walk ----------------------------------------------------------------------------------------------
+
+    def _walk(self, steps: Sequence[Placed], front: list[str]) -> list[str]:
+        for placed in steps:
+            front = self.advance(front, placed)
+        return front
+
+    def advance(self, front: list[str], placed: Placed) -> list[str]:
+        """The keys that come out of one step."""
+        if placed.branches is not None:
+            ends = [key for branch in placed.branches for key in self._walk(branch, front)]
+            return list(dict.fromkeys(ends))
+        self.position += 1
+        start = time.perf_counter()
+        about = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
+        self.tell({"kind": "step_start", **about, "candidates": len(front), "parameters": parameters(placed.step)})
+        match placed.step:
+            case Technique():
+                front = self._make(front, placed, about)
+            case Probe():
+                front = self._probe(front, placed)
+            case Choice():
+                front = self._choose(front, placed)
+        seconds = time.perf_counter() - start
+        self.tell({"kind": "step_end", **about, "candidates": len(front), "seconds": seconds})
+        return front
+
+    def _make(self, front: Sequence[str], placed: Placed, about: dict[str, Any]) -> list[str]:
+        children: list[str] = []
+        for number, key in enumerate(front):
+            about = {**about, "key": key, "candidate": number + 1, "candidates": len(front)}
+            self.tell({"kind": "candidate_start", **about})
+            made: list[Record] = []
+            start, known = time.perf_counter(), False
+            with self._forgiving(placed.path, placed.name, key):
+                made, known = self.workshop.children(self.records[key], placed.step, self.recipe.seed)
+            for record in made:
+                self._write(record)
+            children += [record.key for record in made]
+            seconds = time.perf_counter() - start
+            keys = [record.key for record in made]
+            self.tell({"kind": "candidate_end", **about, "children": keys, "known": known, "seconds": seconds})
+        return list(dict.fromkeys(children))
+
+    # --- probes ------------------------------------------------------------------------------------------------
+
+    def _probe(self, front: list[str], placed: Placed, seed: int | None = None) -> list[str]:
+        """Measure what was not measured; a candidate that cannot be measured leaves the front."""
+        if not front:
+            return front
+        step, seed = placed.step, self.recipe.seed if seed is None else seed
+        teacher = self.workshop.teacher(front[0]) if getattr(step, "with_teacher", False) else None
+        first = [teacher] if teacher else []
+        group = list(dict.fromkeys([*first, *front]))
+        if teacher:
+            self._write(self.records[teacher])
+        names = {key: self.workshop.fact_name(key, step, seed, teacher) for key in group}
+        machine_bound = getattr(step, "machine_bound", False)
+        before = len(self.failed)
+        with self.store.lock("machine" if machine_bound else names[group[-1]]):  # times must not share the cores
+            known = {key: self.store.recall(name) for key, name in names.items()}
+            missing = [key for key in group if known[key] is None]
+            if missing:
+                todo = group if getattr(step, "group", False) else list(dict.fromkeys([*first, *missing]))
+                start = time.perf_counter()
+                found = self._measure(todo, first, placed, seed)
+                about = {"probe": step.name, "parameters": parameters(step)}
+                about["seconds"] = (time.perf_counter() - start) / len(todo)
+                for key, facts in found.items():
+                    known[key] = {**about, "facts": [fact.to_json() for fact in facts]}
+                    self.store.remember(names[key], known[key])
+        for key in group:
+            self._add_facts(key, step.name, known[key]["facts"] if known[key] else [])
+        self.probed.append((placed, set(group)))
+        lost = {failure.key for failure in self.failed[before:]}
+        return [key for key in front if key not in lost]
+
+    def _measure(self, todo: list[str], first: list[str], placed: Placed, seed: int) -> dict[str, list[Measurement]]:
+        """Measure all together; if that fails, each by itself, to find out who is at fault."""
+        rest = [key for key in todo if key not in first]
+        if len(rest) > 1:
+            try:
+                return self._measure_once(todo, placed, seed)
+            except StoreError:
+                raise
+            except Exception as error:
+                self._note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
+        found: dict[str, list[Measurement]] = {}
+        for group in [[*first, key] for key in rest] or [first]:
+            with self._forgiving(placed.path, placed.name, group[-1]):
+                found |= self._measure_once(group, placed, seed)
+        return found
+
+    def _measure_once(self, todo: list[str], placed: Placed, seed: int) -> dict[str, list[Measurement]]:
+        step = placed.step
+        lab = self.workshop.lab(todo[-1], step, seed, partial(self._log, step.name, todo[-1]))
+        found: dict[str, list[Measurement]] = {key: [] for key in todo}
+        candidates = [self.workshop.open(key) for key in todo]
+        for number, fact in step.measure(candidates, lab):
+            found[todo[number]].append(fact)
+        return found
+
+    def _add_facts(self, key: str, probe: str, facts: list[dict[str, Any]]) -> None:
+        if facts:
+            self.ledger.append("facts", key=key, probe=probe, facts=facts)
+            old = self.records[key]
+            fresh = [Measurement.from_json(fact) for fact in facts]
+            self.records[key] = replace(old, facts=merge(old.facts, fresh))
+            self.tell({"kind": "facts", "key": key, "step": probe, "facts": facts})
+
+    # --- choices and replicas ----------------------------------------------------------------------------------
+
+    def _choose(self, front: list[str], placed: Placed) -> list[str]:
+        if not front:
+            return front
+        step = placed.step
+        teacher = self.workshop.teacher(front[0]) if getattr(step, "with_teacher", False) else None
+        keys = list(dict.fromkeys([*([teacher] if teacher else []), *front]))
+        with self._forgiving(placed.path, placed.name):
+            lab = self.workshop.lab(front[0], step, self.recipe.seed, partial(self._log, step.name, ""))
+            taken = step.choose([self.records[key] for key in keys], lab)
+            kept = [record.key for record in taken if record.key in front]
+            for record in taken:
+                self._add_notes(record)
+            self.ledger.append(
+                "choice", step=step.name, parameters=parameters(step), path=placed.path, among=front, kept=kept
+            )
+            self.tell({"kind": "choice", "step": step.name, "path": placed.path, "among": front, "kept": kept})
+            if step.name in FINAL:
+                self.chosen = kept
+            return kept
+        return front
+
+    def _add_notes(self, record: Record) -> None:
+        """Keep what a choice says of a record, such as the limits that even the nearest one breaks."""
+        if record.notes != self.records[record.key].notes:
+            self.records[record.key] = replace(self.records[record.key], notes=record.notes)
+            self.ledger.append("record", record=record_to_json(self.records[record.key]))
+            self.tell({"kind": "record", "key": record.key, "record": self.records[record.key]})
+
+    def _replicate(self) -> None:
+        """Make the chosen candidates again with other seeds and measure what does not depend on the machine."""
+        for key in self.chosen:
+            for number in range(1, self.recipe.replicas):
+                seed = self.recipe.seed + number
+                self.tell({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
+                with self._forgiving("replicas", "replica", key):
+                    twin = self._replay(key, seed)
+                    self.replicas.setdefault(key, []).append(twin)
+                    self.ledger.append("note", message="replica", replica_of=key, key=twin, seed=seed)
+                    for placed in [one for one, keys in self.probed if key in keys]:
+                        if not getattr(placed.step, "machine_bound", False):
+                            self._probe([twin], placed, seed)
+
+    def _replay(self, key: str, seed: int) -> str:
+        """The key of the candidate made like ``key``, with another seed."""
+        current = self.workshop.root(self.recipe.model, seed)
+        self._write(current)
+        for record in lineage(self.records, key)[1:]:
+            origin = self.workshop.origins[record.key]
+            children, _ = self.workshop.children(current, origin.step, seed)
+            current = children[origin.index]
+            self._write(current)
+        return current.key
+
+    # --- telling -----------------------------------------------------------------------------------------------
+
+    def _write(self, record: Record) -> None:
+        if record.key not in self.written:
+            self.written.add(record.key)
+            self.ledger.append("record", record=record_to_json(record))
+            self.tell({"kind": "record", "key": record.key, "record": self.records[record.key]})
+
+    def _note(self, message: str, kind: str = "note") -> None:
+        self.ledger.append("note", message=message)
+        self.tell({"kind": kind, "message": message})
+
+    def _log(self, step: str, key: str, message: str, /, **numbers: Any) -> None:
+        """A message goes into the ledger; numbers (step, total, loss) only to the person watching."""
+        if message:
+            self.ledger.append("note", step=step, key=key, message=message)
+            self.tell({"kind": "log", "step": step, "key": key, "message": message})
+        if numbers:
+            self.tell({"kind": "progress", "step": step, "key": key, "numbers": numbers})
+
+    @contextmanager
+    def _forgiving(self, path: str, step: str, key: str = "") -> Iterator[None]:
+        """Tell of a failure and go on; only a store that cannot be used ends the run."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:  # whatever a step raises concerns one candidate
+            if disk_full(error):
+                raise StoreError(refusal(error, self.store.root)) from error
+            told = isinstance(error, LimbeckError) and not isinstance(error, UndeclaredService)
+            said = str(error) if told else f"{type(error).__name__}: {error}"
+            failure = Failure(path, step, key, said, "" if told else traceback.format_exc())
+            self.failed.append(failure)
+            self.ledger.append("failed", failure=asdict(failure))
+            self.tell({"kind": "failed", **asdict(failure)})
+
+
+def _count(steps: Sequence[Placed]) -> int:
+    """How many steps will start, those in branches included."""
+    return sum(1 if one.branches is None else sum(_count(branch) for branch in one.branches) for one in steps)

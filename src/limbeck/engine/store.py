@@ -1,0 +1,388 @@
+"""The store: models by the hash of how they were made, and small results by name.
+
+    objects/<key>/   a Hugging Face folder and card.json (record, parent, environment, seed, files, task)
+    tasks/<print>/   rows of a task, once per content
+    memo/            children lists and facts (.json), arrays such as teacher logits (.npz)
+    work/<key>/      checkpoints of a step in progress; kept when it is interrupted
+    locks/           one file per key, so that two runs share work instead of repeating it
+    quarantine/      objects that were found damaged
+
+An object appears by one rename, after its files are on the disk: it is whole or it is not there. Deleting objects
+loses no facts. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.candidate import Candidate
+from limbeck.errors import StoreError
+
+CARD = "card.json"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+def default_root() -> Path:
+    """``LIMBECK_STORE``, else a folder in the user's cache."""
+    return Path(os.environ.get("LIMBECK_STORE") or Path.home() / ".cache" / "limbeck")
+
+
+def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    from limbeck.model.files import save_model
+
+    save_model(model, tokenizer, folder)
+
+
+def _open_model(source: str | Path, **options: Any) -> tuple[Any, Any]:
+    from limbeck.model.files import open_model
+
+    return open_model(source, **options)
+
+
+def _open_task(folder: Path) -> Any:
+    from limbeck.data.task import Task
+
+    return Task.from_folder(folder)
+
+
+@dataclass
+class Store:
+    """A folder of finished work. ``save``, ``open_model`` and ``open_task`` say how models and tasks are kept."""
+
+    root: Path = field(default_factory=default_root)
+    save: Callable[[Any, Any, Path], Any] = _save_model
+    open_model: Callable[..., tuple[Any, Any]] = _open_model
+    open_task: Callable[[Path], Any] = _open_task
+    notify: Callable[[str], None] = lambda message: None
+
+    def __post_init__(self) -> None:
+        self.root = Path(self.root).expanduser().absolute()
+        self.objects, self.tasks = self.root / "objects", self.root / "tasks"
+        self._memo, self._work = self.root / "memo", self.root / "work"
+        self._open_tasks: dict[str, Any] = {}
+
+    def prepare(self) -> None:
+        """Make the folders and see that they can be written, before any work starts."""
+        with self._writing():
+            for name in ("objects", "tasks", "memo", "work", "locks"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{uuid.uuid4().hex}"
+            probe.write_bytes(b"limbeck")
+            probe.unlink()
+
+    # --- objects ---------------------------------------------------------------------------------------------
+
+    def has(self, key: str) -> bool:
+        """Whether the object is there and whole; a damaged one is put aside and told."""
+        if not (self.objects / key).is_dir():
+            return False
+        try:
+            self.card(key)
+        except StoreError as error:
+            self.quarantine(key, str(error))
+            return False
+        return True
+
+    def card(self, key: str) -> dict[str, Any]:
+        """The card of an object, after a look at its files."""
+        folder = self.objects / key
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            files = dict(card["files"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"object {key} in {self.root} is damaged: {CARD} cannot be read ({error})") from None
+        for name, size in files.items():
+            path = folder / name
+            seen = path.stat().st_size if path.is_file() else None
+            if seen != size:
+                state = "is missing" if seen is None else f"has {seen} bytes instead of {size}"
+                raise StoreError(f"object {key} in {self.root} is damaged: {name} {state}")
+        if not (self.tasks / str(card["task"])).is_dir():
+            raise StoreError(f"object {key} in {self.root} is damaged: its task {card['task']} is missing")
+        return dict(card)
+
+    def open(self, key: str) -> Candidate:
+        """A private copy of a stored candidate."""
+        card, folder = self.card(key), self.objects / key
+        model, tokenizer = self.open_model(folder)
+        return Candidate(model, tokenizer, self.task(card["task"]), folder)
+
+    def put(self, key: str, candidate: Candidate, card: Mapping[str, Any]) -> None:
+        """Keep a candidate under its key. The caller holds the lock of the key."""
+        if self.has(key):
+            return
+        fingerprint = self._keep_task(candidate.task)
+        with self._appearing(self.objects / key) as folder:
+            self.save(candidate.model, candidate.tokenizer, folder)
+            files = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
+            _write_json(folder / CARD, {**card, "format": 1, "task": fingerprint, "files": files})
+
+    def quarantine(self, key: str, reason: str) -> None:
+        """Put a damaged object aside; it is made again when it is needed."""
+        with self._writing():
+            (self.root / "quarantine").mkdir(exist_ok=True)
+            aside = self.root / "quarantine" / f"{key}-{uuid.uuid4().hex[:6]}"
+            (self.objects / key).rename(aside)
+        self.notify(f"{reason}; moved to {aside}, it will be made again")
+
+    def bytes_of(self, key: str) -> int | None:
+        """Size of an object on the disk, if it is there."""
+        folder = self.objects / key
+        return sum(path.stat().st_size for path in _files(folder)) if folder.is_dir() else None
+
+    def gc(self, keep: Iterable[str]) -> tuple[int, int]:
+        """Remove all objects but those in ``keep``; memo and ledgers stay. Returns how many, and bytes freed.
+
+        Objects that another run is making right now are left alone.
+        """
+        kept, removed, freed = set(keep), 0, 0
+        if not self.objects.is_dir():
+            return 0, 0
+        rest = [path for path in self.objects.iterdir() if path.name not in kept]
+        rest += list((self.root / "quarantine").glob("*")) + list(self._work.glob("*"))
+        for path in rest:
+            key = path.name.lstrip(".").split(".")[0].split("-")[0]
+            with self.lock(key, wait=False) as held:
+                if held:
+                    freed += sum(file.stat().st_size for file in _files(path))
+                    removed += path.parent == self.objects and not path.name.startswith(".")
+                    shutil.rmtree(path)
+        used = {self.card(path.name)["task"] for path in self.objects.glob("[!.]*") if self.has(path.name)}
+        for folder in self.tasks.iterdir():
+            if folder.name not in used:
+                shutil.rmtree(folder)
+        return removed, freed
+
+    # --- tasks -----------------------------------------------------------------------------------------------
+
+    def task(self, fingerprint: str) -> Any:
+        """A stored task; opened once (tasks are values)."""
+        if fingerprint not in self._open_tasks:
+            self._open_tasks[fingerprint] = self.open_task(self.tasks / fingerprint)
+        return self._open_tasks[fingerprint]
+
+    def _keep_task(self, task: Any) -> str:
+        fingerprint = str(task.fingerprint)
+        self._open_tasks[fingerprint] = task
+        if not (self.tasks / fingerprint).is_dir():
+            with self._appearing(self.tasks / fingerprint) as folder:
+                task.to_folder(folder)
+        return fingerprint
+
+    # --- memo ------------------------------------------------------------------------------------------------
+
+    def recall(self, name: str) -> Any:
+        """A small result kept under ``name``, or None."""
+        path = self._memo / f"{_safe(name)}.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            return None
+        except ValueError:
+            self.notify(f"{path} is damaged; it will be made again")
+            return None
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a small plain value under ``name``."""
+        with self._writing():
+            self._memo.mkdir(parents=True, exist_ok=True)
+            path = self._memo / f"{_safe(name)}.json"
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            _write_json(temporary, value)
+            _sync(temporary)
+            temporary.replace(path)
+
+    def memories(self, prefix: str) -> Iterator[Any]:
+        """All small results whose names begin with ``prefix``."""
+        for path in sorted(self._memo.glob(f"{prefix}*.json")):
+            value = self.recall(path.stem)
+            if value is not None:
+                yield value
+
+    def memo(self, name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Arrays computed once and kept under ``name``, which must identify the content."""
+        path = self._memo / f"{_safe(name)}.npz"
+        with self.lock(f"memo-{_safe(name)}"):
+            known = self._arrays(path)
+            if known is not None:
+                return known
+            built = build()
+            with self._writing():
+                self._memo.mkdir(parents=True, exist_ok=True)
+                self._write_arrays(path, built)
+            return built
+
+    def _arrays(self, path: Path) -> dict[str, Any] | None:
+        import numpy as np
+
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except Exception as error:  # zipfile, zlib and numpy each have errors of their own for damage
+            self.notify(f"{path} is damaged ({error}); it will be made again")
+            return None
+
+    @staticmethod
+    def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+        import numpy as np
+
+        plain = {name: np.asarray(value) for name, value in arrays.items()}
+        objects = [name for name, value in plain.items() if value.dtype == object]
+        if objects:
+            raise TypeError(f"memo {path.stem}: {', '.join(objects)} would have to be pickled; keep plain arrays")
+        temporary = path.with_name(f".{uuid.uuid4().hex}.npz")
+        try:
+            np.savez(temporary, allow_pickle=False, **plain)  # type: ignore[arg-type]
+            _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    # --- work in progress --------------------------------------------------------------------------------------
+
+    def scratch(self, key: str) -> Path:
+        """The folder for checkpoints of the step that makes ``key``: the same again after an interruption."""
+        folder = self._work / key
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def done(self, key: str) -> None:
+        """The step is finished: its checkpoints go."""
+        shutil.rmtree(self._work / key, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold ``key`` against other runs on this store; the operating system releases it if this process dies."""
+        from filelock import FileLock, Timeout
+
+        with self._writing():
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / "locks" / f"{_safe(key)}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if wait:
+                    self.notify(f"waiting for another run that is making {key}")
+                    lock.acquire(poll_interval=0.1)
+            except NotImplementedError:
+                raise StoreError(f"the file system of {self.root} has no locks; choose another store") from None
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _appearing(self, final: Path) -> Iterator[Path]:
+        """A folder to fill, which becomes ``final`` in one step once all is on the disk."""
+        temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
+        with self._writing():
+            try:
+                temporary.mkdir(parents=True)
+                yield temporary
+                for path in _files(temporary):
+                    _sync(path)
+                try:
+                    temporary.rename(final)
+                except OSError:
+                    if not final.is_dir():  # else another run was faster with the same content
+                        raise
+                _sync(final.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn a refusing or full disk into an error that says what to do."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            if said := refusal(error, self.root):
+                raise StoreError(said) from error
+            raise
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether a disk ran full; safetensors says it in words, without an error number."""
+    return getattr(error, "errno", None) in _FULL or "os error 28" in str(error)
+
+
+def refusal(error: BaseException, root: Path) -> str | None:
+    """What to tell the user when ``error`` means a full or unwritable disk; None for any other error."""
+    if disk_full(error):
+        return (
+            f"the disk of the store {root} is full; free some space ('limbeck gc') or set LIMBECK_STORE to a "
+            "folder elsewhere, then run the same command again: what is finished is kept"
+        )
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        return f"cannot write in the store {root}: {error}; set LIMBECK_STORE to a folder you may write"
+    return None
+
+
+def fingerprint(source: str | Path, store: Store) -> str:
+    """Hash of what decides a model: the content of a local folder, or the name of a remote one."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return f"name:{source}"
+    parts = []
+    for path in _files(folder):
+        if path.suffix in {".json", ".safetensors", ".onnx", ".txt", ".model", ".data"} and path.name != CARD:
+            parts.append((str(path.relative_to(folder)), _hash_file(path, store)))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _hash_file(path: Path, store: Store) -> str:
+    """Hash of a file, remembered for its path, size and time of change."""
+    status = path.stat()
+    stamp = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    name = "file-" + hashlib.sha256(stamp[0].encode()).hexdigest()[:16]  # type: ignore[attr-defined]
+    known = store.recall(name)
+    if known and known["stamp"] == stamp:
+        return str(known["sha256"])
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if status.st_size > 1 << 20:
+        with suppress(StoreError):  # only a convenience: a dry run works on a store that cannot be written
+            store.remember(name, {"stamp": stamp, "sha256": digest})
+    return digest
+
+
+def _safe(name: str) -> str:
+    """A file name for any text."""
+    plain = re.sub(r"[^\w.-]", "_", name)[:100]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    """Push a file, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,130 @@
+"""Show a run to the person who waits for it: progress bars with time left, lines worth reading, trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from limbeck.errors import LimbeckError, nearest
+
+Event = Mapping[str, Any]
+
+
+@contextmanager
+def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
+    """Give a listener for ``run(on_event=...)``; progress goes to standard error, and nowhere when ``quiet``."""
+    tracker = _Tracker(track) if track else None
+    try:
+        with _screen(quiet) as show:
+
+            def listen(event: Event) -> None:
+                show(event)
+                if tracker is not None:
+                    tracker(event)
+
+            yield listen
+    finally:
+        if tracker is not None:
+            tracker.close()
+
+
+@contextmanager
+def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
+    if quiet:
+        yield lambda event: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Screen(progress)
+
+
+class _Screen:
+    """Draws events: one bar for the recipe's steps, one for the training that runs."""
+
+    def __init__(self, progress: Any) -> None:
+        self.progress = progress
+        self.steps = progress.add_task("steps", total=None)
+        self.inner: Any = None
+
+    def __call__(self, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "step_start":
+            about = f"{event['step']}" + (f" x{event['candidates']}" if event["candidates"] > 1 else "")
+            self.progress.update(self.steps, total=event["total"], completed=event["position"] - 1, description=about)
+        elif kind == "step_end":
+            self.progress.update(self.steps, completed=event["position"])
+            self._close()
+        elif kind == "candidate_end":
+            self._close()
+        elif kind == "progress" and "total" in event["numbers"]:
+            self._train(event["numbers"])
+        elif kind in ("log", "note", "store") and event["message"]:
+            self.progress.console.print(
+                f"{event.get('step') or kind}: {event['message']}", markup=False, soft_wrap=True
+            )
+        elif kind == "failed":
+            self.progress.console.print(f"failed: {event['step']}: {event['error']}", style="red", markup=False)
+
+    def _train(self, numbers: Mapping[str, float]) -> None:
+        if self.inner is None:
+            self.inner = self.progress.add_task("training")
+        loss = f" loss {numbers['loss']:.3f}" if "loss" in numbers else ""
+        self.progress.update(
+            self.inner, total=numbers["total"], completed=numbers.get("step", 0), description=f"training{loss}"
+        )
+
+    def _close(self) -> None:
+        if self.inner is not None:
+            self.progress.remove_task(self.inner)
+            self.inner = None
+
+
+class _Tracker:
+    """Forwards the numbers of training to one of Accelerate's trackers."""
+
+    def __init__(self, name: str) -> None:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+        known = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
+        if name not in known:
+            raise LimbeckError(f"--track: no tracker '{name}'; {nearest(name, known)}")
+        if name not in [str(kind.value) for kind in get_available_trackers()]:
+            raise LimbeckError(f"--track {name}: the package is not installed; do: pip install {name}")
+        from accelerate import PartialState
+
+        PartialState()  # trackers write on the main process only and ask it which one they are on
+        cls = LOGGER_TYPE_TO_CLASS[name]
+        self.tracker = cls("limbeck", logging_dir="runs/tracking") if cls.requires_logging_directory else cls("limbeck")
+        if hasattr(self.tracker, "start"):
+            self.tracker.start()
+        self.step = 0
+
+    def __call__(self, event: Event) -> None:
+        if event["kind"] == "progress":
+            self.step += 1
+            values = {f"{event['step']}/{name}": value for name, value in event["numbers"].items()}
+            self.tracker.log(values, step=self.step)
+        elif event["kind"] == "facts":
+            values = {f"{event['key']}/{fact['name']}": fact["value"] for fact in event["facts"]}
+            self.tracker.log(values, step=self.step)
+
+    def close(self) -> None:
+        self.tracker.finish()

@@ -1,0 +1,224 @@
+"""Makes candidates, none of them twice: roots from model folders, children by techniques, all kept in the store.
+
+A key names how a candidate is made, so a finished one is found by its key; one whose object was deleted or damaged
+is made again from its parent, however far back that goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any
+
+from limbeck.core.candidate import Candidate, Record, lineage_key
+from limbeck.core.facts import environment
+from limbeck.core.shape import canonical_json
+from limbeck.core.step import Lab, Narrow, Teacher, identity, parameters
+from limbeck.engine.check import model_folder, next_traits
+from limbeck.engine.ledger import lineage, record_from_json, record_to_json
+from limbeck.engine.recipe import Recipe
+from limbeck.engine.store import Store, fingerprint
+from limbeck.errors import InputError, LimbeckError, StepFailed
+
+CostFactory = Callable[[Candidate, Any, Any], Any]
+"""Builds ``lab.cost`` from the candidate, the target and the memo."""
+ROOT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a record is made: by a step from a parent (its ``index``-th child), or from a model folder."""
+
+    seed: int
+    step: Any = None
+    index: int = 0
+    source: str = ""
+    role: str = "model"
+
+
+class Workshop:
+    """The records of one run and the means to open the candidate of each."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Any,
+        store: Store,
+        cost: CostFactory | None = None,
+        log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
+    ) -> None:
+        self.recipe, self.task, self.store, self._cost, self._log = recipe, task, store, cost, log
+        self.records: dict[str, Record] = {}
+        self.origins: dict[str, Origin] = {}
+        self._sources: dict[str, str] = {}
+
+    # --- what there is -----------------------------------------------------------------------------------------
+
+    def root(self, source: str, seed: int, role: str = "model") -> Record:
+        """The record of a model folder, stored on the first sight of its content."""
+        key = self.root_key(source, seed, role)
+        self.origins[key] = Origin(seed, source=source, role=role)
+        if key not in self.records:
+            with self.store.lock(key):
+                known = self.store.recall(f"record-{key}")
+                self.records[key] = record_from_json(known) if known else self._make_root(key)
+        return self.records[key]
+
+    def root_key(self, source: str, seed: int, role: str) -> str:
+        """The name of a model folder's content with this task; the seed decides a head that is made fresh."""
+        if source not in self._sources:
+            self._sources[source] = fingerprint(model_folder(source) or source, self.store)
+        reads = {"seed": seed, "task": self.task.fingerprint}
+        return lineage_key(None, role, ROOT_VERSION, {"source": self._sources[source]}, reads)
+
+    def children(self, parent: Record, step: Any, seed: int) -> tuple[list[Record], bool]:
+        """What ``step`` makes of a record, and whether that was known already."""
+        base = self.child_base(parent.key, step, seed)
+        with self.store.lock(base):
+            known = self.store.recall(f"children-{base}")
+            made = [record_from_json(one) for one in known] if known else self._apply(parent, step, seed, base)
+        for index, record in enumerate(made):
+            self.origins[record.key] = Origin(seed, step, index)
+            made[index] = self.records.setdefault(record.key, record)
+        return made, bool(known)
+
+    def open(self, key: str) -> Candidate:
+        """A private copy of a candidate, made again if the store lost it or cannot read it."""
+        self._ensure(key)
+        try:
+            return self.store.open(key)
+        except (LimbeckError, ImportError, MemoryError):
+            raise
+        except Exception as error:  # each file format has errors of its own for damage
+            self.store.quarantine(key, f"object {key} cannot be opened ({error})")
+        self._ensure(key)
+        return self.store.open(key)
+
+    def teacher(self, key: str) -> str | None:
+        """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage."""
+        if self.recipe.teacher:
+            return self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
+        for record in lineage(self.records, key):
+            if "teacher" in getattr(self.origins[record.key].step, "gives", ()):
+                return record.key
+        return None
+
+    def reads(self, key: str, step: Any, seed: int) -> dict[str, Any]:
+        """The values of the services that a step declares, as they enter keys."""
+        target = asdict(self.recipe.target)
+        values: dict[str, Callable[[], Any]] = {
+            "seed": lambda: seed,
+            "target": lambda: target,
+            "budget": lambda: asdict(self.recipe.budget),
+            "teacher": lambda: self.teacher(key),
+            "cost": lambda: target,
+        }
+        return {name: value() for name, value in values.items() if name in step.reads}
+
+    def child_base(self, parent: str, step: Any, seed: int) -> str:
+        """The key of the first child that a step makes; its siblings append their number."""
+        return lineage_key(parent, step.name, step.version, identity(step), self.reads(parent, step, seed))
+
+    def fact_name(self, key: str, step: Any, seed: int, teacher: str | None) -> str:
+        """Where the facts of a record are remembered: as precise as what decides them."""
+        reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
+        if getattr(step, "machine_bound", False):
+            reads["machine"] = hashlib.sha256(canonical_json(environment()).encode()).hexdigest()[:16]
+        return "facts-" + lineage_key(key, f"probe {step.name}", step.version, identity(step), reads)
+
+    def lab(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
+        """The services that a step may use while it works on a record; others are refused."""
+        teacher = self.teacher(key) if "teacher" in step.reads else None
+        lab = Lab(
+            seed=seed,
+            target=self.recipe.target,
+            budget=self.recipe.budget,
+            teacher=Teacher(teacher, lambda: self.open(teacher)) if teacher else None,
+            memo=self.store.memo,
+            log=log,
+            **services,
+        )
+        return Narrow(lab, step.reads, step.name)
+
+    # --- how it is made ----------------------------------------------------------------------------------------
+
+    def _ensure(self, key: str) -> None:
+        """See that the object is there. Locks are taken from child to parent only, so runs cannot block each other."""
+        if self.store.has(key):
+            return
+        record, origin = self.records[key], self.origins[key]
+        if record.parent is None:
+            with self.store.lock(key):
+                self._make_root(key)
+        else:
+            parent = self.records[record.parent]
+            base = self.child_base(parent.key, origin.step, origin.seed)
+            with self.store.lock(base):
+                if not self.store.has(key):
+                    self._apply(parent, origin.step, origin.seed, base)
+        if not self.store.has(key):
+            raise StepFailed(f"{record.step} did not make {key} again; bump its version if its results changed")
+
+    def _make_root(self, key: str) -> Record:
+        origin = self.origins[key]
+        model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
+        traits = {"torch"} if model.runtime == "torch" else {"onnx"}
+        if origin.role == "teacher":
+            traits.add("teacher")
+        record = Record(key, None, origin.role, {"source": origin.source}, model.shape, frozenset(traits))
+        self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
+        self.store.remember(f"record-{key}", record_to_json(record))
+        return record
+
+    def _apply(self, parent: Record, step: Any, seed: int, base: str) -> list[Record]:
+        """Let a technique work on a private copy and keep every candidate it yields."""
+        always = {"teacher"} if self.recipe.teacher else set()
+        if missing := step.needs - parent.traits - always:
+            raise InputError(f"{step.name} needs a candidate with {', '.join(sorted(missing))}; {parent.key} has none")
+        notes: list[str] = []
+
+        def log(message: str, /, **numbers: Any) -> None:
+            if message and not numbers:  # lines with numbers tell of progress, not of the result
+                notes.append(message)
+            self._log(step.name, parent.key, message, **numbers)
+
+        candidate = self.open(parent.key)
+        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
+        start = time.perf_counter()
+        if "cost" in step.reads:
+            services["cost"] = self._make_cost(candidate)
+        lab = self.lab(parent.key, step, seed, log, **services)
+        traits = next_traits(parent.traits, type(step))
+        made: list[Record] = []
+        for index, child in enumerate(step.apply(candidate, lab)):
+            now = time.perf_counter()
+            record = Record(
+                key=base if index == 0 else f"{base}-{index}",
+                parent=parent.key,
+                step=step.name,
+                parameters=parameters(step),
+                shape=child.model.shape,
+                traits=traits,
+                duration=now - start,
+                notes=tuple(notes),
+            )
+            self._keep(record, child, seed)
+            made.append(record)
+            notes.clear()
+            start = time.perf_counter()
+        if not made:
+            raise StepFailed(f"{step.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes))
+        self.store.remember(f"children-{base}", [record_to_json(record) for record in made])
+        self.store.done(base)
+        return made
+
+    def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
+        card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
+        self.store.put(record.key, candidate, card)
+
+    def _make_cost(self, candidate: Candidate) -> Any:
+        factory = self._cost or getattr(import_module("limbeck.techniques"), "cost_factory", None)
+        return factory(candidate, self.recipe.target, self.store.memo) if factory else None

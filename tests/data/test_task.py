@@ -1,0 +1,173 @@
+"""The task value: fingerprint, limits, folders."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from limbeck.data.synthetic import toy_task
+from limbeck.data.task import Split, Task, choose
+from limbeck.errors import InputError
+
+KINDS = ["classification", "pairs", "multilabel", "regression", "tokens"]
+
+
+@pytest.fixture
+def task():
+    return toy_task(train=60, validation=20, test=20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folder_round_trip_is_exact(kind, tmp_path):
+    task = replace(toy_task(kind, train=20, validation=5, test=5), notes=("train: 2 texts …",))
+    back = Task.from_folder(task.to_folder(tmp_path / "task"))
+    assert back == task
+    assert back.notes == task.notes
+    assert back.fingerprint == task.fingerprint
+    assert back.splits == task.splits
+
+
+def test_folder_is_plain_and_deterministic(task, tmp_path):
+    first, second = task.to_folder(tmp_path / "a"), task.to_folder(tmp_path / "b")
+    names = sorted(each.name for each in first.iterdir())
+    assert names == ["task.json", "test.jsonl", "train.jsonl", "validation.jsonl"]
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_strange_characters_survive_a_folder(tmp_path):
+    texts = ["a\u2028b", 'tab\tquote"', "é 漢 🙂", "line\nbreak", "\x85 x \x00"]
+    task = Task.from_lists("odd", train=(texts, [0, 1, 0, 1, 0]), validation=(texts, [0, 1, 0, 1, 0]))
+    assert Task.from_folder(task.to_folder(tmp_path)).split("train").texts == task.split("train").texts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "task.json").unlink(), "task.json is missing"),
+        (lambda folder: (folder / "test.jsonl").unlink(), "test.jsonl is missing"),
+        (lambda folder: (folder / "task.json").write_text("{"), "no readable task folder"),
+        (lambda folder: (folder / "task.json").write_text("{}"), "'format'"),
+        (lambda folder: (folder / "task.json").write_text('{"format": 99}'), "format 99"),
+        (
+            lambda folder: (folder / "test.jsonl").write_text('{"text": "new", "label": 0}\n'),
+            "changed after they were written",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_refused(task, tmp_path, change, message):
+    change(task.to_folder(tmp_path))
+    with pytest.raises(InputError, match=message):
+        Task.from_folder(tmp_path)
+
+
+def test_fingerprint_covers_all_that_changes_a_result(task):
+    train = task.split("train")
+    other_text = {**task.splits, "train": Split(("new", *train.texts[1:]), train.labels)}
+    flipped = (1 - min(1, train.labels[0]), *train.labels[1:])
+    changes = [
+        {"metric": "macro_f1"},
+        {"max_length": 31},
+        {"label_names": ("a", "b", "c")},
+        {"splits": other_text},
+        {"splits": {**task.splits, "train": Split(train.texts, flipped)}},
+        {"splits": {"train": train}},
+        {"splits": {**task.splits, "train": Split(train.texts, train.labels, train.texts)}},
+    ]
+    prints = {replace(task, **change).fingerprint for change in changes}
+    assert len(prints | {task.fingerprint}) == len(changes) + 1
+    assert replace(task, notes=("something",), name="other").fingerprint == task.fingerprint
+    assert replace(task, notes=("something",)) == task
+
+
+def test_fingerprint_is_golden():
+    assert toy_task(train=4, validation=2, test=2).fingerprint == "e5b03553ad6e6f4b"
+
+
+def test_a_missing_split_names_those_there_are(task):
+    with pytest.raises(InputError, match=r"no split 'tset'; did you mean 'test'\?"):
+        task.split("tset")
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "problem"),
+    [
+        ("classification", 3, "single_label_classification"),
+        ("multilabel", 2, "multi_label_classification"),
+        ("regression", 1, "regression"),
+        ("tokens", 3, "single_label_classification"),
+    ],
+)
+def test_width_and_problem_type(kind, outputs, problem):
+    task = toy_task(kind, train=4)
+    assert (task.num_labels, task.problem_type) == (outputs, problem)
+
+
+def test_task_can_be_hashed_and_pickled(task):
+    assert pickle.loads(pickle.dumps(task)) == task
+    assert len({task, replace(task, notes=("x",))}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_limit_keeps_order_and_is_deterministic(kind):
+    task = toy_task(kind, train=50)
+    small = task.limit(seed=1, train=12)
+    assert small == task.limit(seed=1, train=12)
+    assert small != task.limit(seed=2, train=12)
+    rows, kept = task.split("train").to_rows(), small.split("train").to_rows()
+    assert len(kept) == 12
+    places = iter(rows)
+    assert all(any(row == other for other in places) for row in kept)
+    assert small.split("test") == task.split("test")
+    assert small.notes == ("train: limited to 12 of 50 rows (seed 1)",)
+
+
+def test_limit_keeps_the_share_of_every_class():
+    labels = [0] * 700 + [1] * 290 + [2] * 10
+    chosen = Counter(labels[row] for row in choose(labels, 100, 0, stratified=True))
+    assert chosen == {0: 70, 1: 29, 2: 1}
+    assert Counter(labels[row] for row in choose(labels, 3, 0, stratified=True)) == {0: 1, 1: 1, 2: 1}
+    assert len(choose(labels, 2, 0, stratified=True)) == 2
+    assert choose(labels, 5000, 0, stratified=True) == list(range(1000))
+
+
+def test_a_smaller_limit_keeps_a_subset():
+    labels = [row % 3 for row in range(300)]
+    assert set(choose(labels, 30, 7, stratified=True)) < set(choose(labels, 90, 7, stratified=True))
+
+
+def test_limit_beyond_the_rows_changes_nothing(task):
+    assert task.limit(train=10_000) == task
+    assert task.limit(train=10_000).notes == ()
+
+
+@pytest.mark.parametrize("rows", [{"trian": 5}, {"train": 0}, {"train": 2.5}, {"train": True}])
+def test_bad_limits(task, rows):
+    with pytest.raises(InputError, match="train"):
+        task.limit(**rows)
+
+
+def test_score_of_a_task():
+    task = toy_task(train=4)
+    assert task.score([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5]], [0, 2]) == 0.5
+
+
+def test_torch_is_not_imported():
+    code = (
+        "import sys, limbeck.data.sources, limbeck.data.synthetic; limbeck.data.sources.check_task('movie-reviews');"
+        "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'sklearn', 'scipy', 'pyarrow'} & set(sys.modules);"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_json_head_is_readable(task, tmp_path):
+    head = json.loads((task.to_folder(tmp_path) / "task.json").read_text())
+    assert head["rows"] == {"train": 60, "validation": 20, "test": 20}
+    assert head["fingerprint"] == task.fingerprint

@@ -1,0 +1,93 @@
+"""The ledger only grows, survives a crash, and gives records back."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from limbeck.core.candidate import Record
+from limbeck.core.facts import Measurement
+from limbeck.core.shape import Shape
+from limbeck.engine.ledger import Ledger, lineage, record_from_json, record_to_json
+from limbeck.errors import InputError, StoreError
+
+ROOT = Record("aaa", None, "model", {"source": "x"}, Shape.uniform(1, 4, 1, 8), frozenset({"torch"}))
+CHILD = Record("bbb", "aaa", "prune", {"keep": 0.5}, None, frozenset({"torch"}), (), 1.5, ("cut",))
+
+
+def filled(path):
+    ledger = Ledger(path / "ledger.jsonl")
+    ledger.append("run", recipe={})
+    ledger.append("record", record=record_to_json(ROOT))
+    ledger.append("record", record=record_to_json(CHILD))
+    ledger.append("facts", key="bbb", probe="quality", facts=[Measurement("quality", 0.5, "1").to_json()])
+    return ledger
+
+
+def test_records_come_back_with_their_facts(tmp_path):
+    ledger = filled(tmp_path)
+    ledger.append("facts", key="bbb", probe="quality", facts=[Measurement("quality", 0.7, "1").to_json()])
+    ledger.append("record", record=record_to_json(CHILD))
+    records = Ledger(tmp_path).records()
+    assert records["aaa"] == ROOT
+    assert records["bbb"].fact("quality").value == 0.7
+    assert len(records["bbb"].facts) == 1
+    assert [record.key for record in ledger.ancestors("bb")] == ["aaa", "bbb"]
+    with pytest.raises(InputError, match="no record has the key 'c'"):
+        ledger.ancestors("c")
+    assert lineage(records, "absent") == []
+
+
+def test_json_of_a_record():
+    record = Record("k", None, "s", facts=(Measurement("quality", 0.5, "1", detail={"metric": "f1"}),))
+    for one in (ROOT, CHILD, record):
+        assert record_from_json(record_to_json(one)) == one
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_torn_line_is_skipped_and_reported(tmp_path, cut):
+    ledger = filled(tmp_path)
+    content = ledger.path.read_bytes()
+    ledger.path.write_bytes(content[:-cut])
+    again = Ledger(ledger.path)
+    assert len(again.read()) == (4 if cut == 1 else 3)
+    assert again.torn == ([] if cut == 1 else [4])
+    again.append("note", message="after")
+    assert again.read()[-1]["message"] == "after"
+    assert again.torn == ([] if cut == 1 else [4])
+    assert set(again.records()) == {"aaa", "bbb"}
+
+
+def test_the_newest_run_alone(tmp_path):
+    filled(tmp_path)
+    second = Ledger(tmp_path / "ledger.jsonl")
+    second.append("run", recipe={})
+    second.append("record", record=record_to_json(ROOT))
+    assert [event["event"] for event in second.last()] == ["run", "record"]
+    assert set(second.records(second.last())) == {"aaa"}
+    with pytest.raises(InputError, match="tells of no run"):
+        Ledger(tmp_path / "absent.jsonl").last()
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    ledger = filled(tmp_path)
+    real = os.write
+
+    def short(handle, data):
+        return real(handle, data[:5])
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(StoreError, match="the disk is full"):
+        ledger.append("note", message="lost")
+    monkeypatch.setattr(os, "write", real)
+    ledger.append("note", message="kept")
+    assert ledger.read()[-1]["message"] == "kept"
+
+    def refuse(*args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StoreError, match=r"cannot be written: .*Permission denied"):
+        ledger.append("note")

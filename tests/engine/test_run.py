@@ -1,0 +1,291 @@
+"""A run makes nothing twice, goes on after failures, and measures what was not measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from limbeck.core.facts import Measurement
+from limbeck.engine import run as running
+from limbeck.engine.recipe import Fork, Recipe, load_recipe, parse
+from limbeck.engine.run import read_result, run
+from limbeck.errors import RecipeError, StoreError
+
+
+@pytest.fixture
+def go(toys, tmp_path, monkeypatch):
+    """Run steps on the toy model; events are kept in ``go.events``."""
+    model = toys.model_folder(tmp_path / "model")
+    monkeypatch.setattr(running, "FINAL", frozenset({"toy-best"}))
+
+    def run_steps(*steps, folder="run", **more):
+        options = {key: more.pop(key) for key in ("task", "cost") if key in more}
+        recipe = Recipe(model, "movie-reviews", steps, name="toy", **more)
+        run_steps.events = []
+        task = options.pop("task", toys.ToyTask())
+        store = toys.store(tmp_path / "store")
+        return run(recipe, store, tmp_path / folder, run_steps.events.append, task=task, **options)
+
+    return run_steps
+
+
+def values(result, name="quality"):
+    return {key: fact.value for key, record in result.records.items() if (fact := record.fact(name))}
+
+
+def test_steps_make_candidates_with_lineage(go, toys):
+    result = go(toys.ToyTrain(epochs=2, by=0.5), toys.ToyPrune(0.5), toys.ToyExport())
+    (last,) = result.front
+    assert [record.step for record in result.ancestors(last)] == ["model", "toy-train", "toy-prune", "toy-export"]
+    assert [sorted(record.traits) for record in result.ancestors(last)] == [
+        ["torch"],
+        ["teacher", "torch"],
+        ["teacher", "torch"],
+        ["onnx", "teacher"],
+    ]
+    assert result.open(last).model == toys.ToyModel([2.0, 3.0], 4, "onnxruntime")
+    assert result.records[last].shape.layers[0].ffn == 4
+    assert result.ancestors(last)[1].notes == ("trained 2 epochs",)
+    assert result.records[result.teacher].step == "toy-train"
+    assert result.ok
+    assert load_recipe(result.folder / "recipe.yaml") == result.recipe
+
+
+def test_finished_work_is_not_repeated(go, toys):
+    steps = (toys.ToyTrain(), toys.ToyLevels(), toys.ToyQuality())
+    first = go(*steps)
+    done = toys.calls()
+    second = go(*steps)
+    assert toys.calls() == done
+    assert second.records == first.records
+    assert [event["known"] for event in go.events if event["kind"] == "candidate_end"] == [True, True]
+
+
+def test_deleted_objects_lose_no_facts_and_come_back(go, toys):
+    steps = (toys.ToyTrain(), toys.ToyLevels(), toys.ToyQuality())
+    first = go(*steps)
+    first.store.gc(())
+    done = toys.calls()
+    assert go(*steps).records == first.records
+    assert toys.calls() == done  # facts and records need no objects
+    longer = go(*steps, toys.ToyPrune())
+    assert set(first.records) < set(longer.records)
+    assert longer.open(longer.front[1]).model.ffn == 1
+    first.store.gc(())
+    with pytest.raises(StoreError, match="has no object"):
+        first.open(first.front[0])
+
+
+def test_a_damaged_object_is_made_again(go, toys):
+    first = go(toys.ToyTrain())
+    (first.store.objects / first.front[0] / "config.json").write_text("{}")
+    second = go(toys.ToyTrain(), toys.ToyPrune())
+    assert second.open(second.front[0]).model == toys.ToyModel([3.0, 4.0], 4)
+    assert any("will be made again" in event.get("message", "") for event in go.events)
+    path = first.store.objects / first.front[0] / "config.json"
+    path.write_text("x" * path.stat().st_size)  # the right size, the wrong content
+    third = go(toys.ToyTrain(), toys.ToyPrune(0.25))
+    assert third.open(third.front[0]).model == toys.ToyModel([3.0, 4.0], 2)
+
+
+def test_forks_start_from_the_same_front_and_share_work(go, toys):
+    branches = Fork(
+        (
+            (toys.ToyTrain(1), toys.ToyPrune(0.5)),
+            (toys.ToyTrain(1), toys.ToyPrune(0.25)),
+            (toys.ToyTrain(1), toys.ToyPrune(0.25)),
+            (),
+        )
+    )
+    result = go(branches, toys.ToyQuality())
+    assert [result.records[key].step for key in result.front] == ["toy-prune", "toy-prune", "model"]
+    assert toys.calls().count("epoch 1.0 0") == 1
+    assert [fact for fact in values(result).values()] == [3.0, 5.0, 5.0]
+
+
+def test_several_children_have_keys_with_numbers(go, toys):
+    result = go(toys.ToyLevels((4, 2, 1)))
+    first, second, third = result.front
+    assert (second, third) == (f"{first}-1", f"{first}-2")
+    assert [result.open(key).model.ffn for key in result.front] == [4, 2, 1]
+
+
+def test_a_changed_task_is_kept_with_the_candidate(go, toys):
+    result = go(toys.ToyAugment(), toys.ToyPrune())
+    assert result.open(result.front[0]).task.rows == ("good", "bad", "more")
+    assert len(list(result.store.tasks.iterdir())) == 2
+
+
+def test_a_failing_candidate_leaves_its_siblings_alone(go, toys):
+    result = go(toys.ToyLevels((4, 2)), toys.ToyBreak(below=3), toys.ToyQuality())
+    assert [result.records[key].shape.layers[0].ffn for key in result.front] == [4]
+    (failure,) = result.failed
+    assert (failure.step, failure.path, failure.error) == ("toy-break", "steps[1]", "RuntimeError: too thin")
+    assert "Traceback" in failure.traceback
+    assert not result.ok
+    quiet = go(toys.ToyLevels((4, 2)), toys.ToyBreak(below=3, rude=False))
+    assert (quiet.failed[0].error, quiet.failed[0].traceback) == ("too thin; choose more", "")
+    nothing = go(toys.ToyBreak(below=99), toys.ToyPrune(), toys.ToyQuality(), toys.ToyBest())
+    assert nothing.front == []
+
+
+def test_an_undeclared_service_is_refused(go, toys):
+    (failure,) = go(toys.ToySneak()).failed
+    assert "step 'toy-sneak' used lab.seed; add 'seed' to its reads" in failure.error
+    assert failure.traceback
+
+
+def test_only_declared_services_enter_keys(go, toys):
+    prune = go(toys.ToyPrune()), go(toys.ToyPrune(), target=running_target(threads=2))
+    clock = toys.ToyClock()
+    assert prune[0].front == prune[1].front
+    before = toys.calls()
+    go(clock)
+    go(clock, target=running_target(threads=2))
+    assert toys.calls()[len(before) :].count("clock 1") == 2
+    one, two = go(toys.ToyTrain()), go(toys.ToyTrain(), seed=1)
+    assert one.front != two.front
+
+
+def running_target(**more):
+    from limbeck.core.target import Target
+
+    return Target(**more)
+
+
+def test_the_teacher_is_the_first_that_was_trained(go, toys):
+    result = go(toys.ToyTrain(by=2.0), toys.ToyPrune(), toys.ToyTrain(by=5.0), toys.ToyPrune(), toys.ToyImitate())
+    assert result.open(result.front[0]).model.weights == [5.0, 6.0]
+    assert result.records[result.teacher].parent == result.ancestors(result.front[0])[0].key
+
+
+def test_a_teacher_from_the_recipe(go, toys, tmp_path):
+    other = toys.model_folder(tmp_path / "other", [9.0, 9.0])
+    result = go(toys.ToyPrune(), toys.ToyImitate(), teacher=other)
+    assert result.open(result.front[0]).model.weights == [9.0, 9.0]
+    assert result.records[result.teacher].step == "teacher"
+    go(toys.ToyPrune(), toys.ToyImitate(), teacher=other)
+    assert toys.calls().count("teacher opened") == 1
+
+
+def test_probes_measure_only_what_is_missing(go, toys):
+    go(toys.ToyLevels((4, 2)), toys.ToyQuality())
+    before = len(toys.calls())
+    result = go(Fork(((toys.ToyLevels((4, 2)),), ())), toys.ToyQuality())
+    assert [call for call in toys.calls()[before:] if "quality" in call] == ["quality 8"]
+    assert set(values(result).values()) == {3.0}
+
+
+def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
+    train = toys.ToyTrain()
+    first = go(train, toys.ToyPrune(), toys.ToyClock())
+    assert toys.calls()[-1] == "clock 2"
+    assert values(first, "latency_p50") == {first.teacher: 0.008, first.front[0]: 0.004}
+    done = len(toys.calls())
+    go(train, toys.ToyPrune(), toys.ToyClock())
+    assert len(toys.calls()) == done
+    go(train, Fork(((toys.ToyPrune(),), (toys.ToyPrune(0.25),))), toys.ToyClock())
+    assert toys.calls()[-1] == "clock 3"
+
+
+def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
+    from limbeck.engine import workshop
+
+    go(toys.ToyClock(), toys.ToyQuality())
+    monkeypatch.setattr(workshop, "environment", lambda: {"processor": "another"})
+    before = len(toys.calls())
+    go(toys.ToyClock(), toys.ToyQuality())
+    assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1"]
+
+
+def test_a_probe_that_fails_on_one_measures_the_others(go, toys):
+    result = go(toys.ToyLevels((4, 2, 1)), toys.ToyQuality(refuse=2))
+    assert [result.records[key].shape.layers[0].ffn for key in result.front] == [4, 1]
+    assert len(values(result)) == 2
+    assert [failure.error for failure in result.failed] == ["RuntimeError: cannot be measured"]
+
+
+def test_choices_narrow_the_front_and_facts_stay(go, toys):
+    result = go(toys.ToyLevels((4, 2, 1)), toys.ToyQuality(), toys.ToyFront(2), toys.ToyBest())
+    assert [result.records[key].shape.layers[0].ffn for key in result.front] == [2]
+    assert result.chosen == result.front
+    assert len(values(result)) == 3
+    choices = [event for event in go.events if event["kind"] == "choice"]
+    assert [(len(event["among"]), len(event["kept"])) for event in choices] == [(3, 2), (2, 1)]
+
+
+def test_replicas_repeat_the_chosen_with_other_seeds(go, toys):
+    steps = (toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyQuality(), toys.ToyClock(), toys.ToyBest())
+    result = go(*steps, replicas=3)
+    (chosen,) = result.chosen
+    twins = result.replicas[chosen]
+    assert [result.records[key].fact("quality").value for key in (chosen, *twins)] == [5.0, 7.0, 9.0]
+    assert [result.records[key].shape for key in twins] == [result.records[chosen].shape] * 2
+    assert not any(result.records[key].fact("latency_p50") for key in twins)
+
+
+def test_the_cost_is_built_for_candidate_and_target(go, toys):
+    def factory(candidate, target, memo):
+        return lambda shape: Measurement("latency", target.threads * candidate.model.shape.layers[0].ffn, "s")
+
+    result = go(toys.ToyCost(), cost=factory)
+    assert result.open(result.front[0]).model.weights == [8]
+
+
+def test_events_count_the_steps(go, toys):
+    go(toys.ToyTrain(), Fork(((toys.ToyPrune(),), ())), toys.ToyQuality())
+    starts = [event for event in go.events if event["kind"] == "step_start"]
+    assert [(event["path"], event["position"], event["total"]) for event in starts] == [
+        ("steps[0]", 1, 3),
+        ("steps[1].fork[0][0]", 2, 3),
+        ("steps[2]", 3, 3),
+    ]
+    assert go.events[-1]["kind"] == "finished"
+    (shown,) = [event for event in go.events if event["kind"] == "progress"][:1]
+    assert (shown["step"], shown["numbers"]) == ("toy-train", {"step": 1, "total": 2})
+
+
+def test_the_ledger_tells_the_same_result(go, toys):
+    toys_break = toys.ToyBreak(below=2)
+    result = go(toys.ToyTrain(), toys.ToyLevels((4, 2, 1)), toys_break, toys.ToyQuality(), toys.ToyBest(), replicas=2)
+    read = read_result(result.folder, result.store)
+    for name in ("records", "front", "chosen", "teacher", "failed", "replicas", "recipe", "environment", "measured"):
+        assert getattr(read, name) == getattr(result, name), name
+
+
+def test_a_wrong_recipe_is_refused_before_anything(go, toys, tmp_path):
+    with pytest.raises(RecipeError, match="has 2 problems"):
+        go(toys.ToyPrune(3), toys.ToyImitate())
+    assert not (tmp_path / "store").exists()
+
+
+def test_interruption_says_how_to_go_on(go, toys, monkeypatch):
+    def stop(self, candidate, lab):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toys.ToyPrune, "apply", stop)
+    with pytest.raises(KeyboardInterrupt):
+        go(toys.ToyTrain(), toys.ToyPrune())
+    assert "the same command goes on from here" in go.events[-1]["message"]
+
+
+def test_a_full_disk_ends_the_run(go, toys, monkeypatch):
+    def full(self, candidate, lab):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(toys.ToyPrune, "apply", full)
+    with pytest.raises(StoreError, match="is full"):
+        go(toys.ToyTrain(), toys.ToyPrune())
+
+
+def test_recipes_from_yaml_run(go, toys, tmp_path):
+    model = str(tmp_path / "model")
+    recipe = parse(
+        {
+            "model": model,
+            "task": "movie-reviews",
+            "steps": ["toy-train", {"each": {"toy-prune": {"keep": [0.25, 0.5]}}}, "toy-quality", "toy-best"],
+        }
+    )
+    result = run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
+    assert len(result.records) == 4
+    assert [result.records[key].parameters for key in result.chosen] == [{"keep": 0.25}]

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from limbeck.core.facts import Measurement
+from limbeck.core.shape import Shape
+from limbeck.engine.story import is_faster, names, rows, speed_ratio, told, words
+
+stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
+
+
+def test_names_tell_how_a_candidate_was_made():
+    named = names(stories.tell())
+    assert [named[key] for key in ("root", "t", "tx", "tq", "xa", "qb", "da")] == [
+        "tiny-bert (PyTorch)",
+        "teacher (PyTorch)",
+        "teacher · ONNX",
+        "teacher · INT8",
+        "pruned 2.0x · distilled · ONNX",
+        "pruned 4.0x · distilled · INT8",
+        "pruned 2.0x · distilled (PyTorch)",
+    ]
+
+
+def test_equal_names_are_told_apart_by_what_differs():
+    made = stories.records()
+    made["q2"] = replace(made["qa"], key="q2", parameters={"mode": "static"})
+    named = names(stories.tell(records=made, measured=("t", "qa", "q2")))
+    assert named["qa"] == "pruned 2.0x · distilled · INT8 · mode dynamic"
+    assert named["q2"] == "pruned 2.0x · distilled · INT8 · mode static"
+    made["q3"] = replace(made["qa"], key="q3")
+    named = names(stories.tell(records=made, measured=("qa", "q3")))
+    assert len({named["qa"], named["q3"]}) == 2
+
+
+def test_words_follow_the_shape_where_no_speedup_was_asked_for():
+    record, parent = stories.records()["pa"], stories.records()["t"]
+    assert words(replace(record, parameters={}), parent) == "pruned to 50 %"
+    short = replace(record, parameters={}, shape=Shape(32, 8, parent.shape.layers[:1]))
+    assert words(short, parent) == "pruned to 1 layer"
+    assert words(replace(record, step="mystery", shape=parent.shape), parent) == "mystery"
+
+
+def test_told_leaves_out_defaults_of_a_registered_step(toys):
+    name, kind = next((name, kind) for name, kind in toys.TOYS.items() if getattr(kind, "__dataclass_fields__", {}))
+    field = next(iter(kind.__dataclass_fields__.values()))
+    record = replace(stories.records()["t"], step=name, parameters={field.name: field.default, "other": 3})
+    assert told(record) == {"other": 3}
+
+
+def test_speed_is_paired_within_rounds_of_one_session():
+    (fast, *_), (slow, *_) = stories.latency(1e-3), stories.latency(2e-3)
+    ratio = speed_ratio(fast, slow)
+    assert ratio == pytest.approx((2.0, 2.0, 2.0))  # noise of the rounds cancels
+    other = stories.latency(2e-3, session="another day")[0]
+    assert speed_ratio(fast, other) == pytest.approx((2.0, 2 * 0.99 / 1.01, 2 * 1.01 / 0.99))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [(0.5, "faster"), (1.0, "no measurable gain"), (0.995, "no measurable gain"), (2.0, "slower")],
+)
+def test_is_faster_judges_by_the_whole_interval(seconds, verdict):
+    fact, reference = stories.latency(seconds, "a")[0], stories.latency(1.0, "b")[0]
+    answer, ratio, low, high = is_faster(fact, reference)
+    assert answer == verdict
+    assert low <= ratio <= high
+
+
+def test_a_time_without_interval_proves_nothing():
+    assert is_faster(Measurement("latency_p50", 1.0, "s"), Measurement("latency_p50", 2.0, "s"))[0] == "unproven"
+
+
+def test_rows_hold_the_figures():
+    made = {row.key: row for row in rows(stories.tell())}
+    assert list(made) == ["t", "tx", "tq", "xa", "qa", "xb", "qb"]  # slowest first
+    chosen = made["qa"]
+    assert chosen.chosen
+    assert chosen.meets_budget
+    assert chosen.speedup.value == pytest.approx(8 / 1.3)
+    assert chosen.speedup_int8.value == pytest.approx(3 / 1.3)
+    assert chosen.drop == pytest.approx(1.5)
+    assert set(chosen.quality) == {"validation", "test"}
+    assert made["t"].teacher
+    assert made["t"].speedup is None
+    assert made["t"].problems == ("latency 8.00 ms > 2 ms",)
+    assert any("quality" in problem for problem in made["qb"].problems)
+
+
+def test_front_equals_brute_force():
+    story = stories.tell()
+    points = {row.key: (row.p50.value, row.quality["validation"].value) for row in rows(story)}
+
+    def beaten(key):
+        mine = points[key]
+        return any(p[0] <= mine[0] and p[1] >= mine[1] and p != mine for p in points.values())
+
+    assert {row.key for row in rows(story) if row.on_front} == {key for key in points if not beaten(key)}
+
+
+def test_replicas_and_missing_facts_do_not_disturb():
+    made = stories.records()
+    made["r"] = replace(made["qa"], key="r")
+    made["xb"] = replace(made["xb"], facts=())
+    found = {
+        row.key: row
+        for row in rows(stories.tell(records=made, measured=("t", "qa", "r", "xb"), replicas={"qa": ["r"]}))
+    }
+    assert "r" not in found
+    assert found["xb"].p50 is None
+    assert not found["xb"].on_front
+
+
+def test_split_is_the_one_that_all_share():
+    assert stories.tell().split == "validation"
+    made = stories.records()
+    for key in ("qa", "t"):
+        kept = tuple(fact for fact in made[key].facts if fact.split != "validation")
+        made[key] = replace(made[key], facts=kept)
+    assert stories.tell(records=made).split == "test"
+
+
+def test_source_hides_folders_of_a_disk():
+    story = stories.tell()
+    assert story.source("qa") == "hub/tiny-bert"
+    made = stories.records()
+    made["root"] = replace(made["root"], parameters={"source": "/home/somebody/models/mine/"})
+    assert stories.tell(records=made).source("qa") == "mine"
+
+
+def test_nothing_measured_gives_no_rows():
+    assert rows(stories.tell(measured=(), chosen=())) == []

@@ -1,0 +1,197 @@
+"""Laws that every technique keeps: parametrised over the registry, so a new technique is tested as soon as it exists."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import limbeck.techniques  # noqa: F401 registers the steps
+from limbeck.core.candidate import Candidate
+from limbeck.core.shape import Shape
+from limbeck.core.step import REGISTRY, Lab, Narrow, Teacher, parameters
+from limbeck.data.batches import collate, encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.recipe import Recipe, parse
+from limbeck.model.cut import Cut, slice_to
+from limbeck.model.files import open_model, save_model
+from limbeck.model.onnx import OnnxModel
+
+TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if hasattr(cls, "apply"))
+FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+TASK = toy_task("classification", train=48, validation=24, test=24)
+TOKENIZER = toy_tokenizer(TASK)
+
+
+def step_of(name):
+    cls = REGISTRY[name]
+    recipe = parse({"model": "m", "task": "t", "steps": [{name: cls.example}]})
+    return recipe.steps[0]
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory, request):
+    """A stored parent of each kind a technique may need: torch, and ONNX."""
+    build_model = request.getfixturevalue("make_model")
+    folder = tmp_path_factory.mktemp("parents")
+    model = build_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER), max_positions=64)
+    save_model(model, TOKENIZER, folder / "torch")
+    lab = Lab(scratch=folder / "scratch")
+    candidate = Candidate(open_model(folder / "torch", task=TASK)[0], TOKENIZER, TASK)
+    (exported,) = step_of("export").apply(candidate, lab)
+    save_model(exported.model, TOKENIZER, folder / "onnx")
+    return folder
+
+
+def parent_folder(name, parents):
+    return parents / ("onnx" if "onnx" in REGISTRY[name].needs else "torch")
+
+
+def opened(folder):
+    model, tokenizer = open_model(folder, task=TASK)
+    return Candidate(model, tokenizer, TASK, folder)
+
+
+def fake_cost(shape, number_format="int8"):
+    from limbeck.core.facts import Measurement
+    from limbeck.measure.counts import macs
+
+    return Measurement("latency_p50", macs(shape, 16) * 1e-9, "s")
+
+
+def lab_for(parents, tmp_path, **services):
+    teacher = Teacher("teacher", lambda: opened(parents / "torch"))
+    return Lab(teacher=teacher, cost=fake_cost, scratch=tmp_path / "scratch", **services)
+
+
+def apply(name, parents, tmp_path, seed=0):
+    step = step_of(name)
+    lab = Narrow(lab_for(parents, tmp_path, seed=seed), step.reads, name)  # law 8: what is declared suffices
+    return list(step.apply(opened(parent_folder(name, parents)), lab))
+
+
+def digest(folder: Path) -> str:
+    text = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            text.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return text.hexdigest()
+
+
+def logits_of(candidate, encoded=None):
+    encoded = encoded or encode(TASK, "test", TOKENIZER)
+    return predict(candidate.model, encoded, 8)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_law_1_a_printed_step_reads_back(name):
+    recipe = Recipe("m", "t", (step_of(name),))
+    assert parse(yaml.safe_load(str(recipe))).steps == recipe.steps
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_laws_2_3_4_8_same_seed_parent_untouched_shape_shrinks(name, parents, tmp_path):
+    folder = parent_folder(name, parents)
+    before = digest(folder)
+    first, second = (apply(name, parents, tmp_path / str(run)) for run in range(2))
+    assert digest(folder) == before
+    assert len(first) == len(second) >= 1
+    for a, b in zip(first, second, strict=True):
+        assert a.model.shape <= opened(folder).model.shape
+        np.testing.assert_array_equal(logits_of(a), logits_of(b))
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_laws_5_6_padding_and_order_play_no_part(name, parents, tmp_path):
+    for made in apply(name, parents, tmp_path):
+        encoded = encode(TASK, "test", TOKENIZER)
+        alone = np.concatenate([made.model.predict(collate(encoded, [row])) for row in range(8)])
+        together = made.model.predict(collate(encoded, list(range(8))))
+        backwards = made.model.predict(collate(encoded, list(range(7, -1, -1))))
+        assert alone.shape == (8, TASK.num_labels)
+        assert np.isfinite(alone).all()
+        # a dynamic INT8 model scales activations by their range over the whole batch: near, not equal
+        tolerance = 0.15 * float(np.abs(alone).max()) if "int8" in REGISTRY[name].gives else 1e-4
+        np.testing.assert_allclose(together, alone, atol=tolerance)
+        np.testing.assert_allclose(backwards[::-1], together, atol=1e-5 if tolerance < 0.01 else tolerance)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_law_7_saved_and_opened_it_answers_the_same(name, parents, tmp_path):
+    for number, made in enumerate(apply(name, parents, tmp_path)):
+        folder = tmp_path / f"saved-{number}"
+        save_model(made.model, made.tokenizer, folder)
+        again = opened(folder)
+        assert again.model.shape == made.model.shape
+        np.testing.assert_array_equal(logits_of(again), logits_of(made))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", [n for n in TECHNIQUES if "seed" in REGISTRY[n].reads and n != "prune"])
+def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch):
+    """Killed in the middle of training, with a checkpoint after every step, and applied again in the same scratch."""
+    from limbeck.train import fit
+
+    step = replace(step_of(name), save_seconds=0)
+    (whole,) = step.apply(opened(parent_folder(name, parents)), lab_for(parents, tmp_path / "whole"))
+    seen, tell = [], fit._Loop._tell
+
+    def dies(loop, progress, terms):
+        seen.append(progress.step)
+        if progress.step == 2 and len(seen) == 2:
+            raise Killed
+        tell(loop, progress, terms)
+
+    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    lab = lab_for(parents, tmp_path / "killed")
+    with pytest.raises(Killed):
+        list(step.apply(opened(parent_folder(name, parents)), lab))
+    (resumed,) = step.apply(opened(parent_folder(name, parents)), lab)
+    assert seen[:3] == [1, 2, 2]
+    for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_law_10_documented_with_reference_and_example(name):
+    cls = REGISTRY[name]
+    first = (cls.__doc__ or "").strip().splitlines()[0]
+    assert first.endswith(".")
+    assert isinstance(cls.example, dict)
+    if name in {"finetune", "distill", "prune"}:
+        assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
+    assert set(cls.example) <= set(parameters(step_of(name)))
+
+
+def test_sliced_equals_masked_on_a_real_task(parents):
+    """The exactness that all pruning rests on, through files and tokenizer."""
+    from limbeck.model.encoder import Gates
+
+    candidate = opened(parents / "torch")
+    encoded = encode(TASK, "test", TOKENIZER)
+    batch = collate(encoded, list(range(8)))
+    cut = Cut((0, 1), ((1, 2), (0,)), (tuple(range(0, 64, 2)), tuple(range(10))))
+    gates = Gates(torch.zeros(2, 4), torch.zeros(2, 64))
+    for layer in range(2):
+        gates.heads[layer, list(cut.heads[layer])] = 1
+        gates.ffn[layer, list(cut.ffn[layer])] = 1
+    with torch.no_grad():
+        masked = candidate.model.run(batch, gates=gates)[0]
+        sliced = slice_to(candidate.model, cut).run(batch)[0]
+    torch.testing.assert_close(sliced, masked, rtol=1e-5, atol=1e-5)
+
+
+def test_onnx_equals_torch(parents):
+    torch_logits, onnx_logits = (logits_of(opened(parents / kind)) for kind in ("torch", "onnx"))
+    assert isinstance(opened(parents / "onnx").model, OnnxModel)
+    np.testing.assert_allclose(torch_logits, onnx_logits, atol=1e-4)

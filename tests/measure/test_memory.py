@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from limbeck.core.shape import Shape
+from limbeck.core.step import Lab, Narrow
+from limbeck.measure import memory
+from limbeck.measure.memory import Memory, Size
+
+
+def lab(probe):
+    return Narrow(Lab(), probe.reads, probe.name)
+
+
+def test_memory_is_what_serving_adds(exported):
+    ((index, fact),) = Memory(samples=2).measure([exported], lab(Memory))
+    assert (index, fact.name, fact.unit) == (0, "memory_peak", "B")
+    assert 0 < fact.value < fact.detail["baseline"]
+    assert fact.detail["runtime"] == "onnxruntime, model.onnx"
+
+
+def test_the_peak_is_at_least_what_is_resident():
+    assert memory._peak() >= 0.9 * memory._resident() > 0
+
+
+def test_size_of_a_torch_model_and_its_export(candidate, exported):
+    found = {(index, fact.name): fact for index, fact in Size(samples=40).measure([candidate, exported], lab(Size))}
+    parameters = sum(parameter.numel() for parameter in candidate.model.parameters())
+    assert found[0, "parameters"].value == found[1, "parameters"].value == parameters
+    assert found[0, "size"].value == 4 * parameters
+    assert found[1, "size"].value == exported.model.path.stat().st_size
+    assert found[0, "macs"].value == found[1, "macs"].value > 0
+    assert found[0, "macs"].detail["mean_tokens"] == pytest.approx(20, abs=4)
+
+
+def test_a_stored_model_counts_its_file(exported, candidate):
+    stored = replace(candidate, folder=exported.folder)
+    sizes = [fact.value for _, fact in Size(samples=4).measure([stored], lab(Size)) if fact.name == "size"]
+    assert sizes == [(exported.folder / "model.safetensors").stat().st_size]
+
+
+def test_a_narrower_model_is_smaller_in_every_respect(candidate, make_model):
+    narrow = replace(candidate, model=make_model(Shape.uniform(2, 32, 4, 64).with_layer(0, heads=1, ffn=8)))
+    found = list(Size(samples=4).measure([candidate, narrow], lab(Size)))
+    for (_, wide), (_, thin) in zip(found[:3], found[3:], strict=True):
+        assert thin.value < wide.value

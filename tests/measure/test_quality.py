@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.statistics import mcnemar, unpack
+from limbeck.core.step import Lab, Narrow
+from limbeck.data.task import Split, Task
+from limbeck.measure.quality import Quality, assess
+
+
+def measure(candidates, **options):
+    probe = Quality(**options)
+    return list(probe.measure(candidates, Narrow(Lab(), probe.reads, probe.name)))
+
+
+class Oracle:
+    """Knows the number of words of a text, and answers yes when it is above a bound."""
+
+    runtime = "torch"
+
+    def __init__(self, bound):
+        self.bound = bound
+
+    def predict(self, batch):
+        longer = batch["attention_mask"].sum(1).numpy() - 2 > self.bound
+        return np.stack([~longer, longer], axis=1).astype(float)
+
+
+@pytest.fixture
+def counting(task, tokenizer):
+    texts = task.split("test").texts
+    labels = tuple(int(len(text.split()) > 20) for text in texts)
+    split = Split(texts, labels)
+    return Candidate(Oracle(20), tokenizer, replace(task, splits={"validation": split, "test": split}))
+
+
+def test_quality_has_an_interval_and_counts(counting):
+    worse = replace(counting, model=Oracle(15))
+    (_, right), (index, fact) = measure([counting, worse], batch=8)
+    assert (right.value, right.low, right.high) == (1.0, 1.0, 1.0)
+    assert (index, fact.name, fact.unit, fact.n, fact.split) == (1, "quality", "1", 40, "validation")
+    assert fact.value == 35 / 40
+    assert 0.7 < fact.low < fact.value < fact.high < 1
+    assert fact.detail["metric"] == "accuracy"
+    assert fact.detail["per_label"]["yes"] == {"examples": 20, "predicted": 25, "correct": 20}
+
+
+def test_who_was_right_where_is_kept_for_paired_tests(counting):
+    (_, first), (_, second) = measure([counting, replace(counting, model=Oracle(10))])
+    flags = [unpack(fact.detail["correct"], fact.n) for fact in (first, second)]
+    assert [each.mean() for each in flags] == [first.value, second.value]
+    assert mcnemar(*flags) == 2 / 2**10
+
+
+def test_the_batch_does_not_matter(counting):
+    assert measure([counting], batch=3) == measure([counting], batch=40)
+
+
+def test_another_split(counting):
+    assert measure([counting], split="test")[0][1].split == "test"
+
+
+def toy(kind, labels, metric, names=("a", "b")):
+    split = Split(("x",) * len(labels), tuple(labels))
+    return Task("toy", kind, {"test": split}, names, metric)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "labels", "logits", "names"),
+    [
+        ("classification", "f1", [0, 1, 1, 0], [[2, 1], [0, 1], [3, 1], [1, 0]], ("a", "b")),
+        ("classification", "matthews", [0, 1, 1, 0], [[2, 1], [0, 1], [3, 1], [1, 0]], ("a", "b")),
+        ("multilabel", "micro_f1", [(0, 1), (1, 1), (1, 0)], [[-1, 1], [1, -1], [1, -1]], ("a", "b")),
+        ("regression", "pearson", [0.5, 1.0, 3.0, 2.0], [[0.4], [1.2], [2.0], [2.5]], ()),
+        ("tokens", "accuracy", [[0, 1, -100], [1]], [[[1, 0], [1, 0], [0, 9]], [[0, 1]]], ("a", "b")),
+    ],
+)
+def test_every_kind_is_scored_as_the_task_scores_it(kind, metric, labels, logits, names):
+    task = toy(kind, labels, metric, names)
+    rows = [np.array(row, dtype=float) for row in logits]
+    found = assess(task, rows, labels)
+    assert found.quality.value == pytest.approx(task.score(rows if kind == "tokens" else np.stack(rows), labels))
+    assert found.quality.low <= found.quality.value <= found.quality.high
+    assert ("correct" in found.detail) == (kind == "classification")
+    assert ("per_label" in found.detail) == (kind != "regression")

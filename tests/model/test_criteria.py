@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from limbeck.core.shape import Shape
+from limbeck.model.criteria import CRITERIA, fisher, magnitude, taylor
+from limbeck.model.encoder import Gates
+
+SHAPE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=6).with_layer(1, heads=2, ffn=3)
+
+
+@pytest.mark.parametrize("name", sorted(CRITERIA))
+def test_one_score_for_every_part(name, make_model, make_batch):
+    scores = CRITERIA[name](make_model(SHAPE), [make_batch(seed=s) for s in range(2)])
+    assert [len(row) for row in scores.heads] == [4, 2]
+    assert [len(row) for row in scores.ffn] == [6, 3]
+    assert all(np.isfinite(row).all() and (row >= 0).all() for row in (*scores.heads, *scores.ffn))
+
+
+def test_fisher_is_the_squared_slope_of_the_loss(make_model, make_batch):
+    """Finite differences of the loss in a gate, squared and summed over batches."""
+    model, batches = make_model(SHAPE).double(), [make_batch(seed=s) for s in range(2)]
+    step, expected = 1e-5, 0.0
+    for batch in batches:
+        losses = []
+        for sign in (1, -1):
+            heads = torch.ones(2, 4, dtype=torch.float64)
+            heads[0, 2] += sign * step
+            logits = model.run(batch, gates=Gates(heads=heads))[0]
+            losses.append(float(model.loss(logits, batch["labels"]).detach()))
+        expected += ((losses[0] - losses[1]) / (2 * step)) ** 2
+    assert fisher(model, batches).heads[0][2] == pytest.approx(expected, rel=1e-4)
+
+
+def test_taylor_normalises_heads_by_layer(make_model, make_batch):
+    scores = taylor(make_model(SHAPE), [make_batch()])
+    for row in scores.heads:
+        assert np.linalg.norm(row) == pytest.approx(1.0)
+
+
+def test_taylor_of_a_dead_neuron_is_zero(make_model, make_batch):
+    model = make_model(SHAPE)
+    with torch.no_grad():
+        model.encoder.layers[0].down.weight[:, 4] = 0
+    scores = taylor(model, [make_batch()])
+    assert scores.ffn[0][4] == 0
+    assert (scores.ffn[0][:4] > 0).all()
+
+
+def test_magnitude_reads_no_data(make_model):
+    model = make_model(SHAPE)
+    with torch.no_grad():
+        model.encoder.layers[1].attention_out.weight[:, :8] = 0
+    scores = magnitude(model, ())
+    assert scores.heads[1][0] == 0
+    assert scores.heads[1][1] > 0

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.step import Lab
+from limbeck.data.task import Task
+from limbeck.errors import LimbeckError
+from limbeck.model import onnx as limbeck_onnx
+from limbeck.model.files import open_model
+from limbeck.techniques.export import Export
+
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "a",
+    "good",
+    "bad",
+    "fine",
+    "dull",
+    "film",
+    "plot",
+    "cast",
+    "is",
+    "not",
+    "so",
+)
+
+
+@pytest.fixture
+def candidate(make_model):
+    """A random model with ragged heads, on a toy task."""
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS[4:], rng.integers(1, 12))) + f" {index}" for index in range(40)]
+    labels = ["up" if "good" in text else "down" for text in texts]
+    task = Task.from_lists("toy", train=(texts[:24], labels[:24]), validation=(texts[24:], labels[24:]))
+    model = make_model(Shape(32, 8, (LayerShape(3, 40), LayerShape(1, 0))))
+    return Candidate(model, fast, task)
+
+
+def test_the_folder_opens_as_the_same_model(candidate, tmp_path):
+    notes = []
+    (made,) = Export(**Export.example).apply(candidate, Lab(scratch=tmp_path, log=notes.append))
+    assert made.folder is None
+    assert made.model.runtime == "onnxruntime"
+    assert made.model.shape == candidate.model.shape
+    reopened, tokenizer = open_model(made.model.folder)
+    batch = tokenizer(list(candidate.task.split("validation").texts), padding=True, return_tensors="pt")
+    np.testing.assert_allclose(reopened.predict(batch), candidate.model.predict(batch), atol=1e-4)
+    assert (made.model.folder / "model.safetensors").is_file()
+    assert "on 8 texts" in notes[0]
+
+
+def test_it_needs_no_scratch_folder(candidate):
+    (made,) = Export(parity_texts=2, fused=False).apply(candidate, Lab())
+    assert made.model.path.is_file()
+
+
+def test_a_graph_that_differs_is_refused(candidate, tmp_path, monkeypatch):
+    right = limbeck_onnx.parts
+
+    def wrong(model, **options):
+        blueprint, weights = right(model, **options)
+        weights["layers.0.down.bias"] = weights["layers.0.down.bias"] + np.linspace(0, 1, 32, dtype=np.float32)
+        return blueprint, weights
+
+    monkeypatch.setattr(limbeck_onnx, "parts", wrong)
+    with pytest.raises(LimbeckError, match=r"differ from torch by up to .* on 16 texts"):
+        list(Export().apply(candidate, Lab(scratch=tmp_path)))
+
+
+def test_the_module_imports_nothing_heavy():
+    modules = "limbeck.techniques.export, limbeck.techniques.quantize"
+    code = f"import json, sys, {modules}; print(json.dumps([*sys.modules]))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    assert not {"torch", "transformers", "onnx", "onnxruntime"} & set(loaded)

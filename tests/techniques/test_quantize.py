@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Lab
+from limbeck.data.batches import encode, predict
+from limbeck.data.task import Task
+from limbeck.model.files import open_model
+from limbeck.techniques.export import Export
+from limbeck.techniques.quantize import Quantize, samples
+
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "a",
+    "good",
+    "bad",
+    "fine",
+    "dull",
+    "film",
+    "plot",
+    "cast",
+    "is",
+    "not",
+    "so",
+)
+
+
+def tokenizer():
+    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def labelled_by(model, fast):
+    """A task that the float model solves perfectly: its labels are the model's answers."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS[4:], rng.integers(1, 12))) + f" {index}" for index in range(96)]
+    batch = fast(texts, padding=True, return_tensors="pt")
+    logits = model.predict(batch)
+    model.classifier.bias.data += torch.from_numpy(np.median(logits[:, 1] - logits[:, 0]) * np.array([1, 0])).float()
+    labels = [("down", "up")[index] for index in model.predict(batch).argmax(1)]
+    halves = {"train": (texts[:32], labels[:32]), "validation": (texts[32:], labels[32:])}
+    return Task.from_lists("toy", **halves, label_names=("down", "up"))
+
+
+@pytest.fixture
+def parent(make_model, tmp_path):
+    """The ONNX model of a random network, one of whose matrices does not survive a scale for the whole matrix."""
+    model, fast = make_model(), tokenizer()
+    weight = model.encoder.layers[0].down.weight.data
+    weight[0, 0] = 300.0
+    task = labelled_by(model, fast)
+    (made,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(
+        Candidate(model, fast, task), Lab(scratch=tmp_path / "parent")
+    )
+    return made
+
+
+def quality(candidate):
+    encoded = encode(candidate.task, "validation", candidate.tokenizer)
+    return candidate.task.score(predict(candidate.model, encoded, 1), encoded.labels)
+
+
+def int8_weights(candidate):
+    graph = onnx.load(candidate.model.path).graph
+    return {entry.name.removesuffix(".int8") for entry in graph.initializer if entry.name.endswith(".int8")}
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_the_folder_opens_as_an_int8_model(parent, tmp_path, mode):
+    notes = []
+    lab = Lab(scratch=tmp_path / "scratch", log=notes.append)
+    (made,) = Quantize(mode=mode, **Quantize.example).apply(parent, lab)
+    assert made.model.file == "onnx/model_quantized.onnx"
+    assert len(int8_weights(made)) == 2 + 2 * 4 + 1  # two tables, four maps a layer, the pooler
+    assert [file.name for file in (made.model.folder / "onnx").iterdir()] == ["model_quantized.onnx"]
+    assert (made.model.folder / "model.safetensors").is_file()
+    assert notes[-1].startswith(f"INT8 ({mode})")
+    reopened, fast = open_model(made.model.folder)
+    batch = fast(list(made.task.split("validation").texts[:4]), padding=True, return_tensors="pt")
+    np.testing.assert_array_equal(reopened.predict(batch), made.model.predict(batch))
+
+
+def test_the_parent_stays_as_it_was(parent, tmp_path):
+    before = parent.model.path.read_bytes()
+    list(Quantize().apply(parent, Lab(scratch=tmp_path / "scratch")))
+    assert parent.model.path.read_bytes() == before
+
+
+def test_parts_that_hurt_fall_back_to_float_until_the_drop_holds(parent, tmp_path):
+    notes = []
+    harmful = Quantize(per_channel=False)
+    (plain,) = harmful.apply(parent, Lab(scratch=tmp_path / "plain"))
+    assert quality(parent) - quality(plain) > 0.05
+    guarded = Quantize(per_channel=False, max_drop=5.0)
+    (made,) = guarded.apply(parent, Lab(scratch=tmp_path / "guarded", log=notes.append))
+    assert quality(parent) - quality(made) <= 0.05
+    stayed = int8_weights(plain) - int8_weights(made)
+    assert "layers.0.down" in stayed
+    assert int8_weights(made), "some parts remain in 8 bits"
+    assert "stay in float (layers.0.down" in notes[0]
+
+
+def test_nothing_falls_back_when_the_drop_holds(parent, tmp_path):
+    (made,) = Quantize(max_drop=100.0).apply(parent, Lab(scratch=tmp_path / "scratch"))
+    assert len(int8_weights(made)) == 2 + 2 * 4 + 1
+
+
+def test_embeddings_may_stay_in_float(parent, tmp_path):
+    (made,) = Quantize(embeddings=False).apply(parent, Lab(scratch=tmp_path / "scratch"))
+    assert not {name for name in int8_weights(made) if name.startswith("embeddings")}
+
+
+def test_calibration_takes_single_texts_from_all_over_the_train_split(parent):
+    found = samples(parent, 4)
+    assert [batch["attention_mask"].min() for batch in found] == [1] * 4
+    texts = parent.task.split("train").texts
+    for batch, row in zip(found, (0, 10, 20, 31), strict=True):
+        assert batch["input_ids"][0].tolist() == parent.tokenizer(texts[row])["input_ids"]

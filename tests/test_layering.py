@@ -1,0 +1,100 @@
+"""The import layers of the design: each room may import the rooms below it, and nothing heavy where it must be light."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "src" / "limbeck"
+ALLOWED = {
+    "core": {"core"},
+    "model": {"core", "model"},
+    "data": {"core", "data"},
+    "train": {"core", "model", "data", "train"},
+    "measure": {"core", "model", "data", "measure"},
+    "techniques": {"core", "model", "data", "train", "measure"},
+    "engine": {"core", "model", "data", "measure", "techniques", "engine"},
+    "cli": {"core", "model", "data", "measure", "techniques", "engine"},
+}
+HEAVY = {"torch", "transformers", "onnxruntime", "accelerate", "datasets", "sklearn", "scipy", "plotly"}
+
+
+def imports(path, *, top_level=False):
+    """(module, whether only for type checking) of every import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    nodes = tree.body if top_level else ast.walk(tree)
+    package = ("limbeck", *path.relative_to(ROOT).with_suffix("").parts[:-1])
+    for node in nodes:
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = ".".join(package[: len(package) - node.level + 1]) + "." if node.level else ""
+            module = prefix + (node.module or "")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def room(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if room(path) in ALLOWED)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_the_rooms_below(path):
+    here = room(path)
+    seen = {name.split(".")[1] for name in imports(path) if name.startswith("limbeck.")}
+    rooms = {name for name in seen if name in ALLOWED}
+    assert rooms <= ALLOWED[here], f"{path.name} in {here} imports {sorted(rooms - ALLOWED[here])}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "techniques").glob("*.py")), ids=lambda path: path.name)
+def test_techniques_do_not_import_each_other_and_are_light(path):
+    for name in imports(path):
+        assert not name.startswith("limbeck.techniques."), f"{path.name} imports {name}"
+    heavy = {name.split(".")[0] for name in imports(path, top_level=True)} & HEAVY
+    assert not heavy, f"{path.name} imports {heavy} at its top"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "core").glob("*.py")), ids=lambda path: path.name)
+def test_core_never_imports_torch(path):
+    assert not {name.split(".")[0] for name in imports(path)} & HEAVY
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "engine").glob("*.py")), ids=lambda path: path.name)
+def test_the_engine_names_no_technique(path):
+    assert not [name for name in imports(path) if name.startswith("limbeck.techniques.")]
+
+
+def test_the_modelling_files_stand_alone():
+    """A saved folder carries them, so they may need torch, transformers and each other alone."""
+    for name in ("encoder.py", "attention.py"):
+        outside = {
+            module.split(".")[0]
+            for module in imports(ROOT / "model" / name)
+            if not module.startswith("limbeck.model.attention")
+        }
+        assert outside <= {"torch", "transformers", "dataclasses", "collections", "typing", "__future__"}, outside
+
+
+def test_tests_mirror_the_source():
+    tests = {path.relative_to(Path(__file__).parent).as_posix() for path in Path(__file__).parent.rglob("test_*.py")}
+    # private files and packages are tested through the public ones beside them
+    missing = [
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if not path.name.startswith("_")
+        and len(path.relative_to(ROOT).parts) > 1
+        and f"{path.parent.relative_to(ROOT).as_posix()}/test_{path.name}" not in tests
+    ]
+    assert not missing, f"no mirrored test for {missing}"
