@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from limbeck.core.shape import Shape
-from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
-from limbeck.model.encoder import Style
+from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification, Style
 
 torch.set_num_threads(1)
 

@@ -130,12 +130,13 @@ def headline(story: Story) -> str:
 
 def _at_what_price(story: Story, row: Row, teacher: Row) -> str:
     split = headline_split(story)
-    points = _change(row, teacher, split)[0]
+    points, low, high = _change(row, teacher, split)
     if points is None:
         return f"({story.metric} not measured)"
     if abs(points) < 0.05:
         return f"at the same {story.metric}"
-    return f"at {abs(points):.1f} points {'less' if points < 0 else 'more'} {story.metric}"
+    noise = " (within the noise)" if low is not None and high is not None and low <= 0 <= high else ""
+    return f"at {abs(points):.1f} points {'less' if points < 0 else 'more'} {story.metric}{noise}"
 
 
 def _change(row: Row | None, teacher: Row | None, split: str) -> tuple[float | None, float | None, float | None]:

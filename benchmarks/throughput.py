@@ -1,0 +1,133 @@
+"""Training throughput beside ``transformers.Trainer``: same model, data, batch, epochs, threads and learning rate.
+
+    python benchmarks/throughput.py --examples 2000 --epochs 1
+
+Runs alternate: limbeck, Trainer with its defaults, Trainer with its own length grouping, and again. Accuracy is that of
+the last weights on the test split.
+"""
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+
+warnings.filterwarnings("ignore")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+logging.disable(logging.WARNING)
+
+import torch
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.facts import environment
+from limbeck.core.statistics import wilson
+from limbeck.core.step import Lab
+from limbeck.data.batches import encode, predict
+from limbeck.data.sources import load_task
+from limbeck.model.families import to_transformers
+from limbeck.model.files import open_model
+from limbeck.techniques.finetune import Finetune
+
+
+class Rows(torch.utils.data.Dataset):
+    """Token ids and labels as Trainer wants them, tokenised ahead as ours are."""
+
+    def __init__(self, encoded):
+        self.encoded = encoded
+
+    def __len__(self):
+        return len(self.encoded)
+
+    def __getitem__(self, index):
+        row = {"input_ids": list(self.encoded.input_ids[index]), "labels": self.encoded.labels[index]}
+        return row | {"length": len(row["input_ids"])}
+
+
+def limbeck(model, tokenizer, task, arguments):
+    step = Finetune(
+        num_train_epochs=arguments.epochs,
+        per_device_train_batch_size=arguments.batch,
+        learning_rate=5e-5,
+        evaluations_per_epoch=0,
+    )
+    start = time.perf_counter()
+    list(step.apply(Candidate(model, tokenizer, task), Lab(seed=0)))
+    return time.perf_counter() - start, model
+
+
+def trainer(model, tokenizer, task, arguments, **options):
+    plain = to_transformers(model)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            folder,
+            num_train_epochs=arguments.epochs,
+            per_device_train_batch_size=arguments.batch,
+            learning_rate=5e-5,
+            weight_decay=0.01,
+            warmup_steps=0.1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=0,
+            use_cpu=True,
+            **options,
+        )
+        rows = Rows(encode(task, "train", tokenizer))
+        work = Trainer(plain, settings, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
+        start = time.perf_counter()
+        work.train()
+        seconds = time.perf_counter() - start
+
+    class Answers:
+        """Our calling convention around the trained model."""
+
+        @torch.inference_mode()
+        def predict(self, batch):
+            names = ("input_ids", "attention_mask", "token_type_ids")
+            return plain.eval()(**{name: batch[name] for name in names if name in batch}).logits.numpy()
+
+    return seconds, Answers()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    task = load_task("movie-reviews").limit(train=arguments.examples)
+    kinds = {
+        "limbeck": limbeck,
+        "Trainer, defaults": trainer,
+        "Trainer, length grouping": lambda *given: trainer(*given, train_sampling_strategy="group_by_length"),
+    }
+    speeds = {name: [] for name in kinds}
+    right = {}
+    for _ in range(arguments.repeats):
+        for name, train in kinds.items():
+            model, tokenizer = open_model("minilm-l6", task=task, seed=0)
+            seconds, trained = train(model, tokenizer, task, arguments)
+            speeds[name].append(arguments.examples * arguments.epochs / seconds)
+            test = encode(task, "test", tokenizer)
+            right[name] = round(task.score(predict(trained, test, 64), test.labels) * len(test))
+    rows = [
+        {
+            "training": name,
+            "examples_per_second": [round(speed, 2) for speed in found],
+            "ratio_to_defaults": [round(a / b, 3) for a, b in zip(found, speeds["Trainer, defaults"], strict=True)],
+            "median": round(statistics.median(found), 2),
+            "accuracy": [round(float(x), 4) for x in wilson(right[name], len(test))],
+        }
+        for name, found in speeds.items()
+    ]
+    about = {"machine": environment(), "threads": torch.get_num_threads(), **vars(arguments), "test": len(test)}
+    print(json.dumps(about | {"table": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
