@@ -135,7 +135,7 @@ def _at_what_price(story: Story, row: Row, teacher: Row) -> str:
         return f"({story.metric} not measured)"
     if abs(points) < 0.05:
         return f"at the same {story.metric}"
-    noise = " (within the noise)" if low is not None and high is not None and low <= 0 <= high else ""
+    noise = ", within the noise" if low is not None and high is not None and low <= 0 <= high else ""
     return f"at {abs(points):.1f} points {'less' if points < 0 else 'more'} {story.metric}{noise}"
 
 
