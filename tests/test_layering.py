@@ -1,4 +1,4 @@
-"""The import layers of the design: each room may import the rooms below it, and nothing heavy where it must be light."""
+"""The import layers of the design: each room imports the rooms below it, and nothing heavy where it must be light."""
 
 import ast
 from pathlib import Path

@@ -11,13 +11,13 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from cyclopts import App, Group, Parameter
 
-from limbeck.errors import LimbeckError
+from limbeck.errors import InputError, LimbeckError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,7 +154,6 @@ def run(
     """
     from limbeck.engine.deliver import check_place, deliver, unmet
     from limbeck.engine.recipe import load_recipe
-    from limbeck.engine.run import load
     from limbeck.engine.run import run as work
 
     loaded = load_recipe(recipe)
@@ -163,8 +162,7 @@ def run(
     check_place(out)
     with _watching(json, track) as show:
         result = work(loaded, store, folder, show)
-    task = load(loaded)
-    return _finish(result, deliver(result, task, out), unmet(result, task), json)
+    return _finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
 
 
 @app.command(group=RUNS)
@@ -206,16 +204,20 @@ def plan(recipe: str, *, store: Store = None, json: Json = False) -> int:
         return 0
     from rich.table import Table
 
-    table = Table("step", "candidate", "shape after", "time", "disk", title=f"recipe {recipe}: dry run")
+    table = Table("step", "candidate", "shape after", "time", "MB after", title=f"recipe {recipe}: dry run")
     for row in made.rows:
-        time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds)
-        size = "" if not row.bytes else megabytes(row.bytes)
-        table.add_row(f"{row.path} {row.step}", f"{row.candidate}/{row.candidates}", str(row.shape or "?"), time, size)
+        which = f"x{row.candidates}" if row.candidate is None else f"{row.candidate}/{row.candidates}"
+        shape = "" if row.candidate is None else str(row.shape or "not known before it is made")
+        time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds) if row.seconds else ""
+        size = megabytes(row.bytes) if row.bytes else ""
+        table.add_row(f"{row.path} {row.step}", which, shape, f"~ {time}" if row.rough else time, size)
     console = _console()
     console.print(table)
     rows = ", ".join(f"{count} {split}" for split, count in made.task_rows.items())
-    unknown = f", {made.unknown} steps unknown" if made.unknown else ""
-    console.print(f"texts: {rows}; about {duration(made.seconds)}{unknown} and {megabytes(made.bytes)} of disk")
+    unknown = f", without {made.unknown} steps whose time nobody knows (?)" if made.unknown else ""
+    rough = " (~: rough, by arithmetic; other times were measured here)" if any(row.rough for row in made.rows) else ""
+    console.print(f"texts: {rows}")
+    console.print(f"left to do: about {duration(made.seconds)}{unknown}, {megabytes(made.bytes)} MB of disk{rough}")
     return 0
 
 
@@ -238,13 +240,13 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     folder
         Folder of the run, such as runs/quickstart.
     """
-    from limbeck.engine.deliver import deliver, unmet
+    from limbeck.engine.deliver import tell, unmet
     from limbeck.engine.result import read_result
     from limbeck.engine.run import load
 
     result = read_result(folder, _store(store))
-    task = load(result.recipe)
-    return _finish(result, deliver(result, task), unmet(result, task), json)
+    result = replace(result, task=load(result.recipe))
+    return _finish(result, tell(result, result.task), unmet(result, result.task), json)
 
 
 @app.command(group=RUNS)
@@ -317,7 +319,8 @@ def evaluate(
     split
         Which split to answer.
     runtime
-        Runtime of exported models; with torch, the weights beside an exported model are run.
+        Runtime of exported models; with torch, the float weights beside an exported model are run. A model that was
+        not exported runs in torch.
     threads
         Threads of the runtime.
     batch
@@ -328,8 +331,10 @@ def evaluate(
     from limbeck.model.files import open_model
 
     loaded = load_task(task)
-    opened, tokenizer = open_model(model, task=loaded)
+    opened, tokenizer = open_model(model, task=loaded, runtime=runtime)
     _refuse_fresh_head(opened, model)
+    if runtime == "openvino" and opened.runtime == "torch":
+        raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or say --runtime torch")
     found = asdict(work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime))
     if json:
         _print_json(found)
@@ -387,7 +392,7 @@ def profile(*, out: Path | None = None) -> None:
 # --- techniques -----------------------------------------------------------------------------------------------------
 
 
-def _technique(name: str, cls: type) -> Callable[..., int]:
+def _technique(name: str, cls: Any) -> Callable[..., int]:
     """A command that applies one technique to a model folder."""
 
     def command(
@@ -404,7 +409,6 @@ def _technique(name: str, cls: type) -> Callable[..., int]:
         json: Json = False,
         options: Any = None,
     ) -> int:
-        from limbeck.core.step import REGISTRY
         from limbeck.core.target import Target
         from limbeck.engine.artefact import check_out
         from limbeck.engine.recipe import Recipe
@@ -412,12 +416,14 @@ def _technique(name: str, cls: type) -> Callable[..., int]:
         from limbeck.model.files import save_model
 
         check_out(out)
-        step = options if options is not None else REGISTRY[name]()
+        chosen = {f.name: getattr(options, f.name) for f in fields(cls)} if options is not None else {}
         target = Target(threads=threads, batch=batch)
-        recipe = Recipe(model, task, (step,), target=target, seed=seed, teacher=teacher, name=name)
+        recipe = Recipe(model, task, (cls(**chosen),), target=target, seed=seed, teacher=teacher, name=name)
         with _watching(json, track) as show:
             result = work(recipe, store, None, show)
         if result.failed or not result.front:
+            if json:
+                _print_json({"failed": [failure.error for failure in result.failed]})
             return 1
         made = result.open(result.front[0])
         save_model(made.model, made.tokenizer, out)
@@ -448,8 +454,24 @@ def _technique(name: str, cls: type) -> Callable[..., int]:
     seed
         Decides everything random.
     """
-    command.__annotations__["options"] = Annotated[cls | None, Parameter(name="*")]
+    command.__annotations__["options"] = Annotated[_options(cls), Parameter(name="*")]
     return command
+
+
+def _options(cls: type) -> type:
+    """The fields of a step for the command line: with their short names, and their types as the class wrote them.
+
+    A dataclass of its own, since a step may inherit fields from a module whose names its own does not know.
+    """
+    hints = get_type_hints(cls, include_extras=True)
+    made: list[Any] = []
+    for one in fields(cls):
+        short = [alias for alias, full in getattr(cls, "aliases", {}).items() if full == one.name]
+        names = [f"--{name.replace('_', '-')}" for name in (one.name, *short)]
+        told = Parameter(name=names, consume_multiple=True, negative_iterable=())
+        default = field() if one.default is MISSING else field(default=one.default)
+        made.append((one.name, Annotated[hints[one.name], told], default))
+    return make_dataclass(f"{cls.__name__}Options", made, frozen=True, namespace={"__module__": __name__})
 
 
 def _add_techniques() -> None:
@@ -467,7 +489,10 @@ def _add_techniques() -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console()
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width; 80 columns would squeeze the table
+        console.width = max(console.width, 140)
+    return console
 
 
 @contextmanager
@@ -487,8 +512,6 @@ def _store(store: Path | None) -> Any:
 
 def _refuse_fresh_head(model: Any, source: str) -> None:
     if getattr(model, "fresh_head", False):
-        from limbeck.errors import InputError
-
         raise InputError(f"'{source}' has no trained head for this task; fine-tune it first, or use 'limbeck compress'")
 
 
@@ -500,23 +523,21 @@ def _finish(result: RunResult, written: Mapping[str, Path], unmet: Any, as_json:
     """Print what came out; the exit status says whether all went well."""
     from limbeck.engine.deliver import story_of
     from limbeck.engine.report import front_table, headline, to_json
-    from limbeck.engine.run import load
 
-    story = story_of(result, load(result.recipe))
+    story = story_of(result, result.task)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
         _print_json(to_json(story) | {"written": paths, "unmet": list(unmet)})
     else:
         console = _console()
         console.print(front_table(story))
-        console.print(headline(story), soft_wrap=True)
+        console.print(headline(story), soft_wrap=True, style="bold red" if unmet else None)
         for failure in result.failed:
-            console.print(f"failed: {failure.path} {failure.step}: {failure.error}", style="red", markup=False)
-        if unmet:
-            console.print(f"no candidate meets the budget; the nearest breaks: {'; '.join(unmet)}", style="red")
+            told = f"failed: {failure.path} {failure.step}: {failure.error}"
+            console.print(told, style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
-    return 1 if result.failed else 3 if unmet else 0
+    return 3 if unmet else 1 if result.failed else 0
 
 
 def main() -> None:

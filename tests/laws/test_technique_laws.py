@@ -1,4 +1,4 @@
-"""Laws that every technique keeps: parametrised over the registry, so a new technique is tested as soon as it exists."""
+"""Laws that every technique keeps: over the whole registry, so a new technique is tested as soon as it exists."""
 
 from __future__ import annotations
 

@@ -44,8 +44,13 @@ def accuracy(encoded):
     return score
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation):
+FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "shape"), [(1, FULL), (2, FULL), (1, FULL.with_layer(0, ffn=0).with_layer(1, heads=0, ffn=0))]
+)
+def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation, shape):
     plan = Plan(
         num_train_epochs=3,
         learning_rate=3e-3,
@@ -54,7 +59,7 @@ def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation)
         evaluations_per_epoch=1,
         save_seconds=0,
     )
-    whole = make_model()
+    whole = make_model(shape)
     expected = fit(whole, task_loss(whole), words, plan, evaluate=accuracy(words))
 
     def stop_at(step):
@@ -65,13 +70,13 @@ def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation)
         return after
 
     for step in (3, 8, 14):  # in the first epoch, and at and after an evaluation
-        broken = make_model(seed=step)
+        broken = make_model(shape, seed=step)
         arguments = {"evaluate": accuracy(words), "scratch": tmp_path}
         if step == 3:
-            broken = make_model()
+            broken = make_model(shape)
         with pytest.raises(Interrupted):
             fit(broken, task_loss(broken), words, plan, after_step=stop_at(step), **arguments)
-    resumed = make_model(seed=99)  # all weights must come from the checkpoint
+    resumed = make_model(shape, seed=99)  # all weights must come from the checkpoint
     found = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
     assert found.steps == expected.steps
     assert found.history == expected.history

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_temperature_scales_as_hinton_says():
 def test_layer_maps_are_ascending_and_in_range(kind, student, teacher):
     mapped = layer_map(kind, student, teacher)
     assert len(mapped) == student
-    assert all(a < b for a, b in zip(mapped, mapped[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(mapped))
     assert mapped[0] >= 1
     assert mapped[-1] <= teacher
     if kind != "bottom":

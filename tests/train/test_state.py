@@ -8,6 +8,7 @@ from limbeck.train import state
 
 def test_an_unfinished_checkpoint_is_not_read(tmp_path):
     accelerator = Accelerator(cpu=True)
+    state.attach(accelerator)
     model = accelerator.prepare(torch.nn.Linear(2, 2))
     state.save(accelerator, tmp_path, {"steps": 3})
     torn = tmp_path / "checkpoint.new"

@@ -23,7 +23,9 @@ class Runnable(Protocol):
         ...
 
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> Shape:
+        """Widths of every layer."""
+        ...
 
     @property
     def runtime(self) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,8 @@ def choose(units: Sequence[Sequence[Option]], budget: float, resolution: int = 2
     >>> choose([[Option(3, 0), Option(1, 2)], [Option(3, 0), Option(1, 5)]], budget=4)
     [1, 0]
     """
+    import numpy as np  # here, because prune is imported to answer --help
+
     floor = sum(min(option.cost for option in unit) for unit in units)
     if floor > budget * (1 + 1e-12):
         return None
@@ -59,4 +60,4 @@ def choose(units: Sequence[Sequence[Option]], budget: float, resolution: int = 2
 
 def _steps(cost: float, grain: float) -> int:
     """Cost in grains, rounded up; huge when it is far beyond any budget."""
-    return int(min(np.ceil(cost / grain - 1e-9), 2**31))
+    return math.ceil(min(cost / grain - 1e-9, 2**31))

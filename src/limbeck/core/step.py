@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.facts import Measurement
-from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.errors import UndeclaredService, nearest
 
@@ -28,7 +27,7 @@ TRAITS = frozenset({"torch", "onnx", "int8", "teacher"})
 """torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it."""
 
 SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
-"""What a step may declare in ``reads``. ``memo``, ``scratch`` and ``log`` never change a result and are always there."""
+"""What a step may declare in ``reads``; ``memo``, ``scratch`` and ``log`` change no result and are always there."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Lab:
     target: Target = field(default_factory=Target)
     budget: Budget = field(default_factory=Budget)
     teacher: Teacher | None = None
-    cost: Callable[[Shape], Measurement] | None = None
+    cost: Callable[..., Measurement] | None = None
     memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]] = lambda name, build: build()
     """Compute a dictionary of numpy arrays once and keep it under ``name`` (which must identify the content)."""
     scratch: Path | None = None
@@ -78,7 +77,9 @@ class Technique(Protocol):
 
     name: ClassVar[str]
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterable[Candidate]: ...
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterable[Candidate]:
+        """Yield the candidates made of this one."""
+        ...
 
 
 @runtime_checkable
@@ -91,7 +92,9 @@ class Probe(Protocol):
 
     name: ClassVar[str]
 
-    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]: ...
+    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+        """Yield facts, each with the index of the candidate that it is about."""
+        ...
 
 
 @runtime_checkable
@@ -100,7 +103,9 @@ class Choice(Protocol):
 
     name: ClassVar[str]
 
-    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]: ...
+    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+        """The records to keep, best first where there is an order."""
+        ...
 
 
 REGISTRY: dict[str, type] = {}
@@ -119,16 +124,16 @@ def step(
     """Make a class a frozen dataclass, give it its four facts, and register it under ``name``."""
 
     def decorate(cls: S) -> S:
-        made = dataclass(frozen=True)(cls)
-        facts = {"name": name, "needs": frozenset(needs), "gives": frozenset(gives), "drops": frozenset(drops)}
-        facts |= {"reads": frozenset(reads), "version": version}
-        assert facts["needs"] | facts["gives"] | facts["drops"] <= TRAITS, f"{name}: unknown trait"  # type: ignore[operator]
-        assert facts["reads"] <= SERVICES, f"{name}: unknown service"  # type: ignore[operator]
+        made: Any = dataclass(frozen=True)(cls)
+        facts: dict[str, Any] = {"name": name, "reads": frozenset(reads), "version": version}
+        facts |= {"needs": frozenset(needs), "gives": frozenset(gives), "drops": frozenset(drops)}
+        assert facts["needs"] | facts["gives"] | facts["drops"] <= TRAITS, f"{name}: unknown trait"
+        assert facts["reads"] <= SERVICES, f"{name}: unknown service"
         assert name not in REGISTRY, f"two steps are called {name}"
         for key, value in facts.items():
             setattr(made, key, value)
         REGISTRY[name] = made
-        return made  # type: ignore[return-value]
+        return made
 
     return decorate
 
@@ -147,7 +152,7 @@ def parameters(step: Any) -> dict[str, Any]:
 
 def identity(step: Any) -> dict[str, Any]:
     """The parameters that decide a result: all but those that the class lists as ``neutral``."""
-    neutral = getattr(step, "neutral", frozenset())
+    neutral: frozenset[str] = getattr(step, "neutral", frozenset())
     return {name: value for name, value in parameters(step).items() if name not in neutral}
 
 

@@ -11,7 +11,7 @@ from limbeck.core.target import Budget, Target
 from limbeck.engine.deliver import check_place, deliver, unmet
 from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.result import RunResult
-from limbeck.engine.run import load, run
+from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError
 
@@ -69,10 +69,11 @@ def plan_recipe(
     branches: list[list[Any]] = [[], [{"export": {}}], to_int8]
     branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort)]
     steps: list[Any] = [] if ready else [{"finetune": {"epochs": finetune}}]
-    steps += [{"fork": branches}, {"size": {}}, {"quality": {"split": "validation"}}]
-    if "test" in answers.splits:
+    last = "test" if "test" in answers.splits else "validation"
+    steps += [{"fork": branches}, {"size": {"split": last}}, {"quality": {"split": "validation"}}]
+    if last == "test":
         steps.append({"quality": {"split": "test"}})
-    steps += [{"latency": {} if "test" in answers.splits else {"split": "validation"}}]
+    steps.append({"latency": {"split": last}})
     steps.append({"best": {}} if budget.latency_ms or budget.size_mb else {"cheapest": {}})
     data = {
         "name": name,
@@ -141,6 +142,5 @@ def compress(
         model, task, budget=budget, target=target, effort=effort, seed=seed, replicas=replicas, name=name
     )
     result = run(recipe, store, folder, on_event)
-    rows = load(recipe)
-    written = deliver(result, rows, Path(out) if out else None)
-    return Compressed(result, written, tuple(unmet(result, rows)))
+    written = deliver(result, result.task, Path(out) if out else None)
+    return Compressed(result, written, tuple(unmet(result, result.task)))

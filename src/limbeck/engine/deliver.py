@@ -41,24 +41,30 @@ def check_place(out: Path | None) -> None:
 
 
 def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, Path]:
-    """Write ``report.html`` and ``front.csv`` into the run's folder and the first chosen model to ``out``.
+    """Write the report, and the first chosen model with a copy of the report to ``out``.
 
     ``out`` is ``<run folder>/artefact`` unless given. Returns the paths written, by name.
     """
-    story = story_of(result, task)
-    written: dict[str, Path] = {}
-    example = ""
+    written = tell(result, task)
     if result.chosen:
         key = result.chosen[0]
-        candidate = result.open(key)
-        assert candidate.folder is not None
-        written["artefact"] = write_artefact(story, key, candidate.folder, out or result.folder / "artefact")
-        example = artefact_example(story, candidate.folder)
-    written["report"] = _write(result.folder / "report.html", report_html(story, example=example))
-    written["front"] = _write(result.folder / "front.csv", front_csv(story))
-    if "artefact" in written:
-        written["artefact_report"] = _write(written["artefact"] / "report.html", report_html(story, example=example))
+        if not result.store.has(key):
+            result.open(key)  # says what to do
+        made = write_artefact(
+            story_of(result, task), key, result.store.objects / key, out or result.folder / "artefact"
+        )
+        _write(made / "report.html", written["report"].read_text(encoding="utf-8"))
+        written = {"artefact": made, **written}
     return written
+
+
+def tell(result: RunResult, task: Any) -> dict[str, Path]:
+    """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
+    story = story_of(result, task)
+    chosen = result.store.objects / result.chosen[0] if result.chosen else None
+    example = artefact_example(story, chosen) if chosen is not None and chosen.is_dir() else ""
+    report = _write(result.folder / "report.html", report_html(story, example=example))
+    return {"report": report, "front": _write(result.folder / "front.csv", front_csv(story))}
 
 
 def unmet(result: RunResult, task: Any) -> list[str]:

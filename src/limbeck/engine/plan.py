@@ -1,8 +1,9 @@
 """A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
 
 Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
-own ``estimate(shape, rows)``; failing that they are unknown. A step may foretell its result's shape by a method
-``outlook(shape)``; without one, the shape of what is not made yet is unknown.
+own ``estimate(shape, rows, tokens)`` (rough, in seconds; rows by split, tokens of a typical text); failing that they
+are unknown. A step may foretell its result's shape by ``outlook(shape)`` (None: only doing it will tell). Times after
+a step whose result is unknown are those of the shape before it.
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ from limbeck.errors import InputError, RecipeError
 
 @dataclass(frozen=True)
 class Row:
-    """One step on one candidate. ``seconds`` and ``bytes`` are None when unknown, 0 when nothing is left to do."""
+    """One step: a technique on one candidate, a probe or a choice on all of them together (``candidate`` is None).
+
+    ``seconds`` and ``bytes`` are None when unknown, 0 when nothing is left to do; ``rough`` seconds were not measured.
+    """
 
     path: str
     step: str
     parameters: dict[str, Any]
-    candidate: int
+    candidate: int | None
     candidates: int
     shape: Shape | None
     done: bool
     seconds: float | None
     bytes: int | None
+    rough: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A candidate that may not exist yet; ``key`` is None where its key depends on what is not known before."""
+    """A candidate that may not exist yet; ``key`` is None where its key depends on what is not known before.
+
+    ``widest`` is the shape, or, where that is unknown, the one that it will be cut out of.
+    """
 
     key: str | None
     shape: Shape | None
+    widest: Shape | None
     traits: frozenset[str]
     bytes: int | None
 
@@ -86,6 +95,7 @@ class _Planner:
         self.recipe, self.task, self.store = recipe, task, store
         self.workshop = Workshop(recipe, task, store)
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
+        self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
         made = [record_from_json(one) for children in store.memories("children-") for one in children]
         self.history = [(one.step, dict(one.parameters), one.duration) for one in made]
@@ -104,7 +114,7 @@ class _Planner:
         files = source.rglob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
         traits = frozenset({"torch" if runtime == "torch" else "onnx"})
-        return _Planned(self._known_root(), shape, traits, size)
+        return _Planned(self._known_root(), shape, shape, traits, size)
 
     def _known_root(self) -> str | None:
         key = self.workshop.root_key(self.recipe.model, self.recipe.seed, "model")
@@ -124,7 +134,10 @@ class _Planner:
                 front = [
                     child for number, one in enumerate(front) for child in self._make(placed, one, number, len(front))
                 ]
-            elif not isinstance(placed.step, Choice):
+            elif isinstance(placed.step, Choice):
+                done = all(one.key for one in front)
+                self._row(placed, None, len(front), None, done, 0.0, 0)
+            else:
                 self._look(placed, front)
         return front
 
@@ -133,18 +146,21 @@ class _Planner:
         traits = next_traits(one.traits, type(step))
         known = self._children(step, one.key)
         if known is not None:
-            self._row(placed, number, count, known[0].shape, True, 0.0, 0)
-            return [_Planned(made.key, made.shape, traits, self.store.bytes_of(made.key)) for made in known]
+            self._row(placed, number + 1, count, known[0].shape, True, 0.0, 0)
+            return [_Planned(made.key, made.shape, made.shape, traits, self.store.bytes_of(made.key)) for made in known]
         shape = step.outlook(one.shape) if one.shape and hasattr(step, "outlook") else None
         size = _bytes_after(one, shape, traits)
-        self._row(placed, number, count, shape, False, self._seconds(step, one.shape), size)
-        return [_Planned(None, shape, traits, size)]
+        seconds, rough = self._seconds(step, one.widest)
+        self._row(placed, number + 1, count, shape, False, seconds, size, rough)
+        return [_Planned(None, shape, shape or one.widest, traits, size)]
 
     def _look(self, placed: Placed, front: list[_Planned]) -> None:
-        for number, one in enumerate(front):
-            done = self._measured(placed.step, one.key, front[0].key)
-            seconds = 0.0 if done else self._seconds(placed.step, one.shape)
-            self._row(placed, number, len(front), one.shape, done, seconds, 0)
+        """One row for all candidates, since a probe takes them together."""
+        left = [one for one in front if not self._measured(placed.step, one.key, front[0].key)]
+        found = [self._seconds(placed.step, one.widest) for one in left]
+        times = [seconds for seconds, _ in found if seconds is not None]
+        seconds = sum(times) if len(times) == len(found) else None
+        self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in found))
 
     def _measured(self, step: Any, key: str | None, first: str | None) -> bool:
         """Whether the facts of a candidate are in the memo."""
@@ -154,10 +170,18 @@ class _Planner:
         return self.store.recall(self.workshop.fact_name(key, step, self.recipe.seed, teacher)) is not None
 
     def _row(
-        self, placed: Placed, number: int, count: int, shape: Shape | None, done: bool, seconds: Any, size: Any
+        self,
+        placed: Placed,
+        candidate: int | None,
+        count: int,
+        shape: Shape | None,
+        done: bool,
+        seconds: float | None,
+        size: int | None,
+        rough: bool = False,
     ) -> None:
-        row = Row(placed.path, placed.name, parameters(placed.step), number + 1, count, shape, done, seconds, size)
-        self.rows.append(row)
+        about = (placed.path, placed.name, parameters(placed.step))
+        self.rows.append(Row(*about, candidate, count, shape, done, seconds, size, rough))
 
     def _children(self, step: Any, parent: str | None) -> list[Any] | None:
         """The records of a finished step, from the memo."""
@@ -172,14 +196,24 @@ class _Planner:
             self.workshop.origins[record.key] = Origin(self.recipe.seed, step, index)
         return records
 
-    def _seconds(self, step: Any, shape: Shape | None) -> float | None:
-        """Typical time: of the same step with the same parameters, of the same step, by its own estimate."""
+    def _seconds(self, step: Any, shape: Shape | None) -> tuple[float | None, bool]:
+        """Typical time (of the same step with the same parameters, of the same step, by its own estimate); if rough."""
         same = [one for one in self.history if one[0] == step.name]
         if times := [one[2] for one in same if one[1] == parameters(step)] or [one[2] for one in same]:
-            return median(times)
+            return median(times), False
         if hasattr(step, "estimate") and shape is not None:
-            return float(step.estimate(shape, self.task_rows))
-        return None
+            seconds = step.estimate(shape, self.task_rows, self.tokens)
+            return (None if seconds is None else float(seconds)), True
+        return None, False
+
+
+def typical_tokens(task: Any, pieces: float = 1.3) -> float:
+    """Tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
+    split = next(iter(task.splits.values()))
+    texts = list(getattr(split, "texts", ()))[:1000]
+    pairs = list(getattr(split, "pairs", None) or ())[:1000]
+    words = sum(len(text.split()) if isinstance(text, str) else len(text) for text in (*texts, *pairs))
+    return min(2 + pieces * words / max(len(texts), 1), float(getattr(task, "max_length", 512)))
 
 
 def _layer_parameters(shape: Shape) -> int:

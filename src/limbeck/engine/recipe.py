@@ -187,11 +187,18 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         elif not isinstance(inside, dict):
             raise RecipeError(f"--set {path}: {where} is {inside!r}, which has no field '{part}'")
         elif part not in inside and parts[0] != "task":
+            key = part = _aliases(parts[depth - 1]).get(part, part)
+        if isinstance(inside, dict) and part not in inside and parts[0] != "task":
             raise RecipeError(f"--set {path}: {where} has no '{part}'; {nearest(part, inside)}")
         if depth == len(parts) - 1:
             inside[key] = strict_yaml.load(text, f"--set {path}")
         else:
             inside = inside.setdefault(key, {}) if isinstance(inside, dict) else inside[key]
+
+
+def _aliases(step: str) -> Mapping[str, str]:
+    """Shorter names of a step's fields."""
+    return getattr(parsing.registry().get(step), "aliases", {})
 
 
 def _unique(problems: list[Problem]) -> list[Problem]:

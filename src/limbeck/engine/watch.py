@@ -52,8 +52,12 @@ def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    progress = Progress(*columns, console=Console(stderr=True))
+    try:
         yield _Screen(progress)
+    finally:
+        if progress.live.is_started:  # else it would print an empty line
+            progress.stop()
 
 
 class _Screen:
@@ -61,11 +65,14 @@ class _Screen:
 
     def __init__(self, progress: Any) -> None:
         self.progress = progress
-        self.steps = progress.add_task("steps", total=None)
+        self.steps: Any = None
         self.inner: Any = None
 
     def __call__(self, event: Event) -> None:
         kind = event["kind"]
+        if self.steps is None:  # not before: an error in the recipe should stand alone
+            self.progress.start()
+            self.steps = self.progress.add_task("steps", total=None)
         if kind == "step_start":
             about = f"{event['step']}" + (f" x{event['candidates']}" if event["candidates"] > 1 else "")
             self.progress.update(self.steps, total=event["total"], completed=event["position"] - 1, description=about)

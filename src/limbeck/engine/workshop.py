@@ -59,6 +59,7 @@ class Workshop:
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
         """The record of a model folder, stored on the first sight of its content."""
+        role = self._role(source, role)
         key = self.root_key(source, seed, role)
         self.origins[key] = Origin(seed, source=source, role=role)
         if key not in self.records:
@@ -71,8 +72,13 @@ class Workshop:
         """The name of a model folder's content with this task; the seed decides a head that is made fresh."""
         if source not in self._sources:
             self._sources[source] = fingerprint(model_folder(source) or source, self.store)
+        role = self._role(source, role)
         reads = {"seed": seed, "task": self.task.fingerprint}
         return lineage_key(None, role, ROOT_VERSION, {"source": self._sources[source]}, reads)
+
+    def _role(self, source: str, role: str) -> str:
+        """A model that is its own teacher is one record, not two."""
+        return "model" if source == self.recipe.model else role
 
     def children(self, parent: Record, step: Any, seed: int) -> tuple[list[Record], bool]:
         """What ``step`` makes of a record, and whether that was known already."""

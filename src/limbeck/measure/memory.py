@@ -108,6 +108,8 @@ class Size:
     split: str = "test"  #: the split whose mean length counts
     samples: int = 200  #: texts that are tokenised for the mean length
 
+    with_teacher: ClassVar[bool] = True  # savings are stated against it
+
     example: ClassVar[dict[str, Any]] = {"samples": 4}
 
     def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:

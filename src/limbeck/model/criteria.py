@@ -19,8 +19,8 @@ def open_gates(model: Any) -> Gates:
     """Gates of ones that record gradients."""
     layers, like = model.shape.layers, {"device": model.device, "dtype": model.dtype, "requires_grad": True}
     widest = (max((layer.heads for layer in layers), default=0), max((layer.ffn for layer in layers), default=0))
-    ones = (torch.ones(len(layers), width, **like) for width in widest)
-    return Gates(*ones, layers=torch.ones(len(layers), **like))
+    heads, ffn = (torch.ones(len(layers), width, **like) for width in widest)
+    return Gates(heads, ffn, layers=torch.ones(len(layers), **like))
 
 
 def _gate_gradients(model: Any, batches: Batches) -> Iterable[tuple[Tensor, ...]]:
@@ -74,7 +74,8 @@ def taylor(model: Any, batches: Batches) -> Scores:
                 continue
             change = (layer.up.weight * layer.up.weight.grad).sum(1) + layer.up.bias * layer.up.bias.grad
             neurons[index] = neurons[index] + change.detach().abs().cpu()
-    assert heads is not None and layers is not None
+    assert heads is not None, "no batches"
+    assert layers is not None
     heads = heads / heads.norm(dim=1, keepdim=True).clamp_min(1e-20)
     scores = _rows(model, heads, torch.zeros(len(neurons), 0), layers)
     return Scores(scores.heads, tuple(row.double().numpy() for row in neurons), scores.layers)

@@ -33,11 +33,14 @@ WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 
 
-def open_model(source: str | Path, *, task: Task | None = None, seed: int = 0) -> tuple[Runnable, Any]:
+def open_model(
+    source: str | Path, *, task: Task | None = None, seed: int = 0, runtime: str | None = None
+) -> tuple[Runnable, Any]:
     """Open a limbeck folder, a Hugging Face folder or a name on the hub: (model in eval mode, tokenizer).
 
     Given a task, the head answers with the task's labels; one that does not fit is drawn anew from ``seed``, and
     ``model.fresh_head`` is then True. An ONNX model cannot change its head: labels that do not fit are an InputError.
+    ``runtime`` 'torch' opens the torch weights that lie beside an ONNX model.
     """
     folder, config = read_config(source)
     if folder is None and config.get("model_type") == "limbeck":
@@ -52,7 +55,7 @@ def open_model(source: str | Path, *, task: Task | None = None, seed: int = 0) -
             _check_weights(folder)
         kind, labels = (task.kind, task.label_names) if task else (None, None)
         model = families.load_pretrained(folder or str(source), task_kind=kind, label_names=labels, seed=seed)
-    elif config.get("limbeck_runtime", "torch") == "onnxruntime":
+    elif runtime != "torch" and config.get("limbeck_runtime", "torch") == "onnxruntime":
         assert folder is not None
         model = _open_onnx(folder, config, task)
     else:

@@ -38,6 +38,8 @@ class Distill(Plan):
     relation_heads: Annotated[int, Ge(1)] | None = None
     shared_projection: bool = False
 
+    passes: ClassVar[float] = 4.0  # the teacher's forward pass comes on top
+
     example: ClassVar[dict[str, Any]] = {"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5}
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
@@ -111,7 +113,7 @@ class Distill(Plan):
                 raise InputError(
                     f"distill.relation_heads: {heads} does not divide the {side}'s attention width {width}; use {near}"
                 )
-        return RelationLoss(heads, *last)
+        return RelationLoss(heads, last[0], last[1])
 
     def cached_logits(self, candidate: Candidate, teacher: Candidate, lab: Lab) -> Any:
         """The teacher's logits on the training split [examples, classes]; None for token labels (ragged)."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
 from limbeck.errors import LimbeckError
+from limbeck.train.plan import forward_seconds
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
 
 
 @step("export", needs={"torch"}, gives={"onnx"}, drops={"torch"})
@@ -29,6 +33,14 @@ class Export:
     parity_texts: Annotated[int, Ge(1)] = 100  #: texts of the validation split to compare
 
     example: ClassVar[dict[str, Any]] = {"parity_texts": 8}
+
+    def outlook(self, shape: Shape) -> Shape:
+        """The shape stays."""
+        return shape
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: writing and checking the graph, and answering the texts of the parity check twice."""
+        return 2.0 + forward_seconds(shape, 2 * min(self.parity_texts, rows.get("validation", 0)), tokens)
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the candidate as an ONNX model; its folder keeps the torch weights."""

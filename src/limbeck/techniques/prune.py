@@ -8,7 +8,7 @@ default; the repair solves for every weight of the output projections and their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -21,11 +21,13 @@ from limbeck.core.knapsack import Option, choose
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
+from limbeck.train.plan import forward_seconds
 
 if TYPE_CHECKING:
     from limbeck.model.cut import Cut, Scores
 
 ShapeCost = Callable[[Shape], Measurement]
+TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
 @step("prune", needs={"torch"}, reads={"seed", "cost"})
@@ -65,6 +67,22 @@ class Prune:
         if self.cost != "latency" and (self.speedup or self.latency_ms):
             return [f"speedup and latency_ms need cost: latency, got cost: {self.cost}"]
         return []
+
+    def outlook(self, shape: Shape) -> Shape | None:
+        """The shape that comes out, where the goal alone decides it; scores and measured costs decide it otherwise."""
+        if self.layers is not None:
+            if len(set(shape.layers)) > 1 or self.layers > shape.depth:
+                return None
+            shape = replace(shape, layers=shape.layers[: self.layers])
+        if any(goal is not None for goal in (self.speedup, self.latency_ms, self.keep, self.size_mb)):
+            return None
+        return self.uniform(shape)
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table."""
+        texts = min(self.samples, rows.get("train", 0))
+        measures = self.cost == "latency" and any((self.speedup, self.latency_ms, self.keep))
+        return forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens) + TABLE_SECONDS * measures
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
@@ -139,6 +157,18 @@ class Prune:
             return self.size_mb * 1e6
         return cost(before).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
 
+    def uniform(self, shape: Shape) -> Shape:
+        """At most ``heads`` heads and ``ffn`` neurons in every layer."""
+        kept = (
+            LayerShape(
+                layer.heads if self.heads is None else min(self.heads, layer.heads),
+                layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
+                layer.attention,
+            )
+            for layer in shape.layers
+        )
+        return replace(shape, layers=tuple(kept))
+
     def allocate(self, scores: Scores, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
         if self.heads is not None or self.ffn is not None:
@@ -146,15 +176,7 @@ class Prune:
                 most = max(getattr(layer, name) for layer in shape.layers)
                 if goal is not None and goal > most:
                     raise InputError(f"prune.{name}: the model has {most} in a layer, got {goal}; use at most {most}")
-            kept = (
-                LayerShape(
-                    layer.heads if self.heads is None else min(self.heads, layer.heads),
-                    layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
-                    layer.attention,
-                )
-                for layer in shape.layers
-            )
-            return replace(shape, layers=tuple(kept))
+            return self.uniform(shape)
         empty = replace(shape, layers=tuple(LayerShape(0, 0, layer.attention) for layer in shape.layers))
         floor = cost(empty).value
         units, levels = _units(scores, shape, empty, cost, floor, self.ffn_multiple)

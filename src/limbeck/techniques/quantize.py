@@ -17,10 +17,12 @@ from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
+from limbeck.train.plan import forward_seconds
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from limbeck.core.shape import Shape
     from limbeck.model.graph import Blueprint
     from limbeck.model.quantized import Int8
 
@@ -41,6 +43,17 @@ class Quantize:
     calibration_samples: Annotated[int, Ge(1)] = 128  #: texts of the train split to calibrate and to rank parts on
 
     example: ClassVar[dict[str, Any]] = {"calibration_samples": 8}
+
+    def outlook(self, shape: Shape) -> Shape:
+        """The shape stays; the numbers change."""
+        return shape
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: writing the graph, calibration, and up to seven evaluations, a text at a time, for a limit."""
+        texts = self.calibration_samples if self.mode == "static" else 0
+        if self.max_drop is not None:
+            texts += 7 * rows.get("validation", 0)
+        return 0.5 + forward_seconds(shape, texts, tokens)
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""

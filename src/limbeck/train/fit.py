@@ -115,8 +115,9 @@ class _Loop:
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
             rng_types=[],
         )
+        state.attach(self.accelerator)
         self.sampler = _LengthSampler(encoded, plan.per_device_train_batch_size, seed)
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             range(len(encoded)),  # type: ignore[arg-type]
             batch_sampler=self.sampler,  # type: ignore[arg-type]
             collate_fn=lambda indices: collate(encoded, indices),

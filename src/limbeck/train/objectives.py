@@ -49,9 +49,13 @@ class Term(Protocol):
     """One part of a loss; ``taps`` names the activations it needs of student and teacher."""
 
     @property
-    def taps(self) -> tuple[str, ...]: ...
+    def taps(self) -> tuple[str, ...]:
+        """Names of the activations to keep."""
+        ...
 
-    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor: ...
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """The loss of a batch, a scalar."""
+        ...
 
 
 # --- functions of tensors -------------------------------------------------------------------------------------------
@@ -122,6 +126,7 @@ class TaskLoss:
     taps: tuple[str, ...] = ()
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """The loss on the labels; the teacher plays no part."""
         return self.loss(student.logits, batch["labels"])
 
 
@@ -139,6 +144,7 @@ class LogitLoss:
     taps: tuple[str, ...] = ()
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Distance of the logits, in the way that fits the kind of labels."""
         if self.problem_type == "regression":
             return F.mse_loss(student.logits, teacher.logits)
         if self.problem_type == "multi_label_classification" and self.kind != "mse":
@@ -183,6 +189,7 @@ class HiddenLoss(nn.Module):
         return masked_mean((student - teacher).square(), mask[..., None])
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Mean distance over the layers of the student."""
         mask, theirs = batch["attention_mask"], teacher.taps["hidden"]
         total = self.distance(self.projected(student, 0), theirs[0], mask)
         if self.mapping != "dynamic":
@@ -214,6 +221,7 @@ class AttentionLoss:
     taps: tuple[str, ...] = ("attention",)
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Mean distance over the layers of the student."""
         real = batch["attention_mask"].bool()
         pairs = (real[:, None, :, None] & real[:, None, None, :]).expand_as(student.taps["attention"][0])
         total = torch.zeros((), device=real.device)
@@ -240,6 +248,7 @@ class RelationLoss:
     taps: tuple[str, ...] = ("query", "key", "value")
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Mean divergence over queries, keys and values."""
         mask = batch["attention_mask"]
         total = torch.zeros((), device=mask.device)
         for name in self.taps:
@@ -264,6 +273,7 @@ class LiveTeacher:
     logits: np.ndarray | None = None
 
     def __call__(self, batch: Batch, taps: Sequence[str]) -> Outputs:
+        """Logits and the activations asked for."""
         if self.logits is not None and not taps:
             rows = torch.from_numpy(self.logits[batch["index"].cpu().numpy()])
             return Outputs(rows.to(batch["input_ids"].device), {})
@@ -286,6 +296,7 @@ class Weighted:
         return nn.ModuleDict({name: term for name, (_, term) in self.terms.items() if isinstance(term, nn.Module)})
 
     def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
+        """One loss a batch: the weighted sum of the terms."""
         taps = sorted({tap for _, term in self.terms.values() for tap in term.taps})
         student = Outputs(*model.run(batch, taps=taps, **self.options))
         teacher = self.teacher(batch, taps) if self.teacher is not None else student

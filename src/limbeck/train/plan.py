@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
+
+RATE = 30e9
+"""Floating-point operations per second that training reaches on one core; half precision about doubles it. Rough."""
+
+
+def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
+    """Rough time to answer texts in torch on all cores: two operations for each weight of the layers and token.
+
+    >>> from limbeck.core.shape import Shape
+    >>> forward_seconds(Shape.uniform(layers=6, hidden=384, heads=12, ffn=1536), 0, 30)
+    0.0
+    """
+    width = shape.hidden
+    weights = sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
+    return 2.0 * weights * texts * tokens / (RATE * (os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -36,3 +56,16 @@ class Plan:
 
     neutral: ClassVar[frozenset[str]] = frozenset({"save_seconds"})
     """Fields that do not change the result and stay out of the cache key."""
+
+    passes: ClassVar[float] = 3.0
+    """Work of a training step in forward passes: backward costs two."""
+
+    def outlook(self, shape: Shape) -> Shape:
+        """Training keeps the shape."""
+        return shape
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: training texts at ``passes`` forward passes each, and the evaluations between."""
+        evaluated = self.evaluations_per_epoch * rows.get("validation", 0)
+        texts = self.num_train_epochs * (self.passes * rows.get("train", 0) + evaluated)
+        return forward_seconds(shape, texts, tokens) / (1 if self.mixed_precision == "no" else 2)

@@ -1,0 +1,56 @@
+"""The README tells the truth: its recipe checks, its commands exist, its code compiles and names what there is."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import limbeck
+from limbeck.engine.recipe import check
+from limbeck.engine.strict_yaml import load
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_two_commands_are_those_that_ci_runs():
+    first, second = blocks("bash")[:2]
+    assert first.strip() == "pip install -c constraints.txt -e '.[demo]' && limbeck run quickstart"
+    install, test = second.strip().split(" && ")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert install.replace("pip install", "pip install --quiet") in ci
+    assert re.search(rf"^{test}$", ci, re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_recipes_have_no_problems(block):
+    assert not check(load(block))
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_code_compiles_and_imports_what_there_is(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module == "limbeck":
+            assert {alias.name for alias in node.names} <= set(limbeck.__all__)
+
+
+def test_commands_exist():
+    import limbeck.techniques  # noqa: F401
+    from limbeck.cli import app
+    from limbeck.core.step import REGISTRY
+
+    known = {name for names in app for name in ([names] if isinstance(names, str) else names)} | set(REGISTRY)
+    groups = re.findall(r"`limbeck ([a-z|\\]+)", README)
+    named = {word for group in groups for word in group.replace("\\", "").split("|")}
+    assert named
+    assert named <= known
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target

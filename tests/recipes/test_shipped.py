@@ -1,0 +1,37 @@
+"""Every recipe in the repository is one that runs: it parses, checks, prints and reads back."""
+
+from pathlib import Path
+
+import pytest
+
+from limbeck.engine.recipe import check, dump, load_recipe, parse, shipped
+from limbeck.engine.strict_yaml import load
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = {**shipped(), **{path.stem: path for path in (ROOT / "benchmarks").glob("*.yaml")}}
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipe_has_no_problems(name):
+    # the data of the benchmarks are not part of the repository
+    problems = [problem for problem in check(RECIPES[name]) if problem.path.split(".")[0] != "task"]
+    assert not problems
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipe_reads_back_as_printed(name):
+    recipe = load_recipe(RECIPES[name])
+    assert parse(load(dump(recipe)), name=recipe.name).steps == recipe.steps
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipe_says_what_it_is_for(name):
+    first = RECIPES[name].read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert first.endswith(".")
+
+
+def test_both_spellings_of_a_training_field_are_one_step():
+    short, full = ({"epochs": 2}, {"num_train_epochs": 2})
+    made = [parse({"model": "m", "task": "t", "steps": [{"finetune": fields}]}).steps for fields in (short, full)]
+    assert made[0] == made[1]
