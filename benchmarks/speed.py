@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py TEACHER ARTEFACT [ARTEFACT ...] --task movie-reviews
 
-TEACHER is a plain Hugging Face checkpoint of the fine-tuned model (``limbeck save RUN KEY --plain --to TEACHER``). It is
+TEACHER is a plain checkpoint of the fine-tuned model (``limbeck save RUN KEY --plain --to TEACHER``). It is
 timed in eager PyTorch; exported, fused by ONNX Runtime's own optimiser, in float; and quantized by ONNX Runtime's
 ``quantize_dynamic``, per channel. Every call answers one text of the test split with its real length, tokenised ahead.
 """

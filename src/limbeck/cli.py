@@ -12,10 +12,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, field, fields, make_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from limbeck.errors import InputError, LimbeckError
 
@@ -474,6 +475,7 @@ def _options(cls: type) -> type:
     return make_dataclass(f"{cls.__name__}Options", made, frozen=True, namespace={"__module__": __name__})
 
 
+@cache
 def _add_techniques() -> None:
     import limbeck.techniques  # noqa: F401 registers them
     from limbeck.core.step import REGISTRY
@@ -547,7 +549,9 @@ def main() -> None:
     if not {"--version"} & {*sys.argv[1:2]}:
         _add_techniques()
     try:
-        status = app()
+        status = app(sys.argv[1:], exit_on_error=False)
+    except CycloptsError:  # told already
+        status = 2
     except LimbeckError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2

@@ -9,7 +9,7 @@ import torch
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
-from limbeck.model.onnx import OnnxModel, open_session, parts, read_parts, write_int8
+from limbeck.model.onnx import OnnxModel, open_session, parts, read_parts, write
 from limbeck.model.quantized import EMBEDDINGS, Int8, calibrate, harms, modules, quantize
 
 RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(1, 0), LayerShape(2, 17)))
@@ -86,8 +86,8 @@ def test_every_linear_map_is_one_node(make_model):
 
 def test_the_file_is_about_a_quarter(tmp_path, make_model):
     made = parts(make_model(Shape.uniform(layers=2, hidden=64, heads=4, ffn=256), vocab_size=2000))
-    write_int8(made, Int8(frozenset()), tmp_path / "float.onnx")
-    write_int8(made, Int8(frozenset(modules(*made))), tmp_path / "int8.onnx")
+    write(quantize(*made, Int8(frozenset())), tmp_path / "float.onnx")
+    write(quantize(*made, Int8(frozenset(modules(*made)))), tmp_path / "int8.onnx")
     sizes = [OnnxModel(tmp_path, file, {}).size_bytes for file in ("int8.onnx", "float.onnx")]
     assert sizes[0] / sizes[1] < 0.32
 
@@ -112,6 +112,6 @@ def test_harm_finds_the_module_with_an_outlier(make_model, make_batch):
 
 def test_an_int8_file_is_not_quantized_again(tmp_path, make_model):
     made = parts(make_model())
-    write_int8(made, Int8(frozenset(modules(*made))), tmp_path / "int8.onnx")
+    write(quantize(*made, Int8(frozenset(modules(*made)))), tmp_path / "int8.onnx")
     with pytest.raises(InputError, match="quantized already"):
         read_parts(tmp_path / "int8.onnx")

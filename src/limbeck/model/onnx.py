@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
     from limbeck.model.graph import Blueprint
-    from limbeck.model.quantized import Int8
 
 FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
 """Where sentence-transformers, transformers.js and text-embeddings-inference look."""
@@ -170,10 +169,3 @@ def read_parts(path: str | Path) -> tuple[Blueprint, dict[str, np.ndarray]]:
         raise InputError(f"{path} is quantized already; quantize the float file that it was made from")
     weights = {entry.name: numpy_helper.to_array(entry) for entry in graph.graph.initializer}
     return blueprint, {name: array for name, array in weights.items() if not name.startswith("constant.")}
-
-
-def write_int8(parts: tuple[Blueprint, Mapping[str, np.ndarray]], int8: Int8, path: str | Path) -> Path:
-    """Write a float graph's weights as an INT8 graph; the path."""
-    from limbeck.model.quantized import quantize
-
-    return write(quantize(*parts, int8), path)

@@ -111,9 +111,10 @@ class Attempt:
 
     def write(self, int8: Int8) -> Path:
         """Write a version, in the place of the last one."""
-        from limbeck.model.onnx import INT8_FILE, write_int8
+        from limbeck.model.onnx import INT8_FILE, write
+        from limbeck.model.quantized import quantize
 
-        return write_int8(self.parts, int8, self.folder / INT8_FILE)
+        return write(quantize(*self.parts, int8), self.folder / INT8_FILE)
 
     def points(self, int8: Int8 | None) -> float:
         """The task's metric on the validation split, times 100; None: of the float model.
