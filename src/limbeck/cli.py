@@ -395,6 +395,7 @@ def profile(*, out: Path | None = None) -> None:
 
 def _technique(name: str, cls: Any) -> Callable[..., int]:
     """A command that applies one technique to a model folder."""
+    kind = _options(cls)
 
     def command(
         *,
@@ -408,7 +409,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         store: Store = None,
         track: Track = None,
         json: Json = False,
-        options: Any = None,
+        options: Any = kind(),  # noqa: B008 frozen
     ) -> int:
         from limbeck.core.target import Target
         from limbeck.engine.artefact import check_out
@@ -417,7 +418,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         from limbeck.model.files import save_model
 
         check_out(out)
-        chosen = {f.name: getattr(options, f.name) for f in fields(cls)} if options is not None else {}
+        chosen = {one.name: getattr(options, one.name) for one in fields(cls)}
         target = Target(threads=threads, batch=batch)
         recipe = Recipe(model, task, (cls(**chosen),), target=target, seed=seed, teacher=teacher, name=name)
         with _watching(json, track) as show:
@@ -455,7 +456,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
     seed
         Decides everything random.
     """
-    command.__annotations__["options"] = Annotated[_options(cls), Parameter(name="*")]
+    command.__annotations__["options"] = Annotated[kind, Parameter(name="*")]
     return command
 
 
@@ -464,7 +465,7 @@ def _options(cls: type) -> type:
 
     A dataclass of its own, since a step may inherit fields from a module whose names its own does not know.
     """
-    hints = get_type_hints(cls, include_extras=True)
+    hints = get_type_hints(cls)  # bounds are left to the check of the recipe, which words them better
     made: list[Any] = []
     for one in fields(cls):
         short = [alias for alias, full in getattr(cls, "aliases", {}).items() if full == one.name]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
-from limbeck.engine.plan import plan
-from limbeck.engine.recipe import Fork, Recipe
+from limbeck.data.synthetic import toy_task
+from limbeck.data.task import Split
+from limbeck.engine.plan import plan, typical_tokens
+from limbeck.engine.recipe import Fork, Recipe, parse
 from limbeck.engine.run import run
 from limbeck.errors import RecipeError
 
@@ -24,11 +29,12 @@ def test_before_anything_ran(toys, recipe, tmp_path):
         ("steps[0]", "toy-train", 1, 1),
         ("steps[1].fork[0][0]", "toy-prune", 1, 1),
         ("steps[1].fork[1][0]", "toy-prune", 1, 1),
-        ("steps[2]", "toy-quality", 1, 2),
-        ("steps[2]", "toy-quality", 2, 2),
+        ("steps[2]", "toy-quality", None, 2),
+        ("steps[3]", "toy-best", None, 2),
     ]
     assert made.rows[0].seconds == 14.0  # by the step's own estimate: 7 s for each of 2 rows
-    assert made.unknown == 4
+    assert made.rows[0].rough
+    assert made.unknown == 3  # nobody knows the time of the prunings and the probe; a choice takes none
     assert made.task_rows == {"train": 2}
     assert not any(row.done for row in made.rows)
     assert toys.calls() == []
@@ -36,8 +42,6 @@ def test_before_anything_ran(toys, recipe, tmp_path):
 
 
 def test_shapes_and_sizes_where_they_are_known(toys, recipe, tmp_path):
-    from dataclasses import replace
-
     made = plan(replace(recipe, steps=(toys.ToyPrune(0.5), toys.ToyPrune(0.5))), tmp_path / "s", task=toys.ToyTask())
     assert [row.shape.layers[0].ffn for row in made.rows] == [4, 2]
     assert [row.bytes for row in made.rows] == [1000 - 4 * 2 * 4 * 4, 1000 - 4 * 2 * 4 * 6]
@@ -55,6 +59,36 @@ def test_after_a_run(toys, recipe, tmp_path):
     assert not any(row.done for row in longer.rows)
     assert longer.unknown == 0  # times of the earlier run
     assert toys.calls() == before
+
+
+def test_an_unknown_shape_is_not_guessed_and_times_are_those_of_the_shape_before(toys, recipe, tmp_path):
+    made = plan(replace(recipe, steps=(toys.ToyLevels(), toys.ToyTrain())), tmp_path / "s", task=toys.ToyTask())
+    assert [row.shape for row in made.rows] == [None, None]
+    assert [row.seconds for row in made.rows] == [None, 14.0]
+
+
+def test_real_steps_foretell_shapes_and_rough_times(toys, tmp_path):
+    model = toys.model_folder(tmp_path / "model")
+    steps = [
+        "finetune",
+        {"prune": {"heads": 0, "ffn": 3}},
+        "distill",
+        {"prune": {"speedup": 2.0}},
+        "export",
+        "quantize",
+    ]
+    recipe = parse({"model": model, "task": "movie-reviews", "steps": steps})
+    made = plan(recipe, tmp_path / "s", task=toy_task(train=10))
+    cut = "1x4 heads 0 of 4 ffn 3"
+    assert [str(row.shape) for row in made.rows] == ["1x4 heads 1 of 4 ffn 8", cut, cut, "None", "None", "None"]
+    assert all(row.rough and row.seconds > 0 for row in made.rows)
+    assert made.unknown == 0
+
+
+def test_typical_tokens():
+    words = (("a", "b"), ("c", "d"))  # already split, as in a task of tokens
+    splits = {"train": Split(("a b", "c d e f"), (0, 1))}, {"train": Split(words, ((0, 0), (0, 0)))}
+    assert [typical_tokens(SimpleNamespace(splits=one, max_length=5)) for one in splits] == [5.0, pytest.approx(4.6)]
 
 
 def test_a_wrong_recipe_has_no_plan(toys, tmp_path):

@@ -78,6 +78,12 @@ def test_cheapest_is_the_fastest_within_the_allowed_loss():
     assert keys(choose(Cheapest())) == ["smaller"]
 
 
+def test_a_record_to_compare_with_is_not_chosen():
+    records = [record("teacher", 0.99, 1.0, traits={"torch", "reference"}), *RECORDS[1:]]
+    assert keys(choose(Best(), records)) == ["exported"]
+    assert keys(choose(Cheapest(), records, max_drop=12.0)) == ["small"]
+
+
 def test_without_a_teacher_no_loss_can_be_stated():
     assert keys(choose(Cheapest(), RECORDS[1:], max_drop=1.0)) == ["smaller"]
 

@@ -27,6 +27,8 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
         raise InputError(f"'{model}' has no trained head; fine-tune it first")
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
+    if not texts:
+        return []
     words = "TokenClassification" in str(config.get("architectures"))
     given: list[Any] = [text.split() for text in texts] if words else list(texts)
     made = tokenizer(given, pairs, truncation=True, max_length=described["max_length"], is_split_into_words=words)

@@ -59,10 +59,9 @@ def plan_recipe(
     from limbeck.model.files import peek
 
     answers = load_task(task)
-    described = peek(model)
-    if described.get("runtime", "torch") != "torch":
+    if peek(model)["runtime"] != "torch":
         raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
-    ready = tuple(described["labels"]) == answers.label_names and bool(answers.label_names)
+    ready = answers_task(model, answers)
     finetune, distill = EPOCHS[effort]
     to_int8: list[Any] = [{"export": {}}, {"quantize": _quantize(budget)}]
     train = {"distill": {"match": ["logits", "hidden"], "epochs": distill, "learning_rate": 1e-4}}
@@ -86,6 +85,23 @@ def plan_recipe(
         "steps": steps,
     }
     return parse(data | ({"teacher": model} if ready else {}), name=name)
+
+
+def answers_task(model: str, task: Any) -> bool:
+    """Whether a model has a trained head for the task, by its configuration: kind of task and label names fit.
+
+    Names that say nothing (``LABEL_0``) may belong to a head that was never trained, so they do not count.
+    """
+    from limbeck.model.files import peek, read_config
+    from limbeck.model.heads import PROBLEMS
+
+    labels, (_, config) = peek(model)["labels"], read_config(model)
+    per_token = any(str(name).endswith("TokenClassification") for name in config.get("architectures") or ())
+    problem = config.get("problem_type")
+    if task.kind == "regression":
+        return problem == "regression" and len(labels) == 1
+    same = sorted(map(str.casefold, labels)) == sorted(map(str.casefold, task.label_names))
+    return same and per_token == (task.kind == "tokens") and problem in (None, PROBLEMS[task.kind])
 
 
 def _goals(budget: Budget, effort: Effort) -> list[dict[str, Any]]:

@@ -264,10 +264,12 @@ class _Run:
             return front
         step = placed.step
         teacher = self.workshop.teacher(front[0]) if getattr(step, "with_teacher", False) else None
-        keys = list(dict.fromkeys([*([teacher] if teacher else []), *front]))
+        among = [self.records[key] for key in front]
+        if teacher and teacher not in front:  # to compare with, not to be chosen
+            among.insert(0, replace(self.records[teacher], traits=self.records[teacher].traits | {"reference"}))
         with self._forgiving(placed.path, placed.name):
             lab = self.workshop.lab(front[0], step, self.recipe.seed, partial(self._log, step.name, ""))
-            taken = step.choose([self.records[key] for key in keys], lab)
+            taken = step.choose(among, lab)
             kept = [record.key for record in taken if record.key in front]
             for record in taken:
                 self._add_notes(record)

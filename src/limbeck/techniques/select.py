@@ -119,7 +119,8 @@ def within(
 ) -> list[Record]:
     """The first by ``order`` of the records that meet the budget; the nearest, with a note, if none does."""
     budget = lab.budget
-    compared = with_facts(records, ("quality", *limits(budget)), step_name)
+    choosable = [record for record in records if "reference" not in record.traits]
+    compared = with_facts(choosable, ("quality", *limits(budget)), step_name)
     if not compared:
         return []
     reference = reference_quality(records, lab.teacher.key if lab.teacher is not None else None)

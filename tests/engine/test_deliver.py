@@ -1,0 +1,67 @@
+"""What a run hands over: report, table, artefact."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from limbeck.core.target import Budget
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.deliver import check_place, deliver, story_of, tell, unmet
+from limbeck.engine.recipe import parse
+from limbeck.engine.run import run
+from limbeck.errors import InputError, StoreError
+from limbeck.model.files import save_model
+
+TASK = toy_task(train=24, validation=16, test=16)
+STEPS = ["export", "size", "quality", {"quality": {"split": "test"}}, {"cheapest": {}}]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, make_model):
+    place = tmp_path_factory.mktemp("delivered")
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, place / "model")
+    model = str(place / "model")
+    recipe = parse({"model": model, "teacher": model, "task": "movie-reviews", "name": "toy", "steps": STEPS})
+    return run(recipe, place / "store", place / "run", task=TASK)
+
+
+def test_report_table_and_artefact(result, tmp_path):
+    written = deliver(result, result.task, tmp_path / "art")
+    assert set(written) == {"artefact", "report", "front"}
+    assert (written["artefact"] / "onnx" / "model.onnx").is_file()
+    assert (written["artefact"] / "report.html").read_text() == written["report"].read_text()
+    assert written["front"].read_text().count("\n") == 3  # the heading, the teacher, the exported model
+    assert not list(result.folder.glob(".*"))
+
+
+def test_the_report_needs_no_store(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(result.store, "objects", tmp_path / "nowhere")
+    assert set(tell(result, result.task)) == {"report", "front"}
+    with pytest.raises(StoreError, match="run the recipe again"):
+        deliver(result, result.task, tmp_path / "art")
+
+
+def test_unmet_says_what_the_chosen_one_breaks(result, monkeypatch):
+    assert unmet(result, result.task) == []
+    tight = SimpleNamespace(**{**vars(result), "measured": result.measured})
+    tight.recipe = SimpleNamespace(**{**vars(result.recipe), "budget": Budget(size_mb=0.001)})
+    (problem,) = unmet(tight, result.task)
+    assert "MB > 0.001 MB" in problem
+
+
+def test_the_story_of_a_run(result):
+    story = story_of(result, result.task)
+    assert story.teacher == result.teacher
+    assert list(story.seeds) == [0]
+    assert story.chosen == result.chosen
+
+
+def test_a_place_that_holds_something_else_is_refused_before_the_work(tmp_path):
+    check_place(None)
+    check_place(tmp_path / "new")
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match=r"not empty .*thesis\.tex"):
+        check_place(tmp_path)

@@ -1,0 +1,51 @@
+"""The result of a run, read again from its folder."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from limbeck.engine import run as running
+from limbeck.engine.recipe import Recipe
+from limbeck.engine.result import read_result
+from limbeck.engine.run import run
+from limbeck.errors import StoreError
+
+
+@pytest.fixture
+def result(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "FINAL", frozenset({"toy-best"}))
+    steps = (toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyBreak(below=4), toys.ToyQuality(), toys.ToyBest())
+    recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", steps, name="toy")
+    return run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
+
+
+def test_read_from_the_ledger_it_is_the_same(result, toys, tmp_path):
+    again = read_result(tmp_path / "run", toys.store(tmp_path / "store"))
+    for name in ("recipe", "records", "front", "chosen", "teacher", "failed", "replicas", "measured"):
+        assert getattr(again, name) == getattr(result, name), name
+    assert not again.ok
+    assert again.failed[0].error == "RuntimeError: too thin"
+    assert again.store.root == result.store.root
+    assert again.task is None
+    assert again.open(again.chosen[0]).model == result.open(result.chosen[0]).model
+
+
+def test_an_unfinished_run_has_what_it_reached(result, toys, tmp_path):
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(line for line in lines if '"event": "finished"' not in line))
+    again = read_result(tmp_path / "run")
+    assert not again.chosen
+    assert set(again.front) == {key for key, record in result.records.items() if record.step in ("toy-break",)} | {
+        failure.key for failure in result.failed
+    }
+
+
+def test_an_object_that_is_gone_is_told(result, toys, tmp_path):
+    key = result.chosen[0]
+    shutil.rmtree(result.store.objects / key)
+    with pytest.raises(StoreError, match=f"has no object {key}; run the recipe again"):
+        result.open(key)
+    assert [record.step for record in result.ancestors(key)] == ["model", "toy-train", "toy-levels", "toy-break"]
