@@ -59,14 +59,6 @@ class MissingExtra(LimbeckError):
         )
 
 
-class NoEffect(UserWarning):
-    """A step ran and changed nothing."""
-
-
-class OutsideDesign(UserWarning):
-    """A step is used where its authors did not intend it."""
-
-
 def nearest(seen: object, valid: Iterable[object]) -> str:
     """Name the closest valid choice, or list them all when nothing is close.
 

@@ -41,7 +41,9 @@ def counting(task, tokenizer):
 def test_quality_has_an_interval_and_counts(counting):
     worse = replace(counting, model=Oracle(15))
     (_, right), (index, fact) = measure([counting, worse], batch=8)
-    assert (right.value, right.low, right.high) == (1.0, 1.0, 1.0)
+    assert right.value == 1.0
+    assert right.low < 0.95  # forty right answers do not prove that none will be wrong
+    assert right.high == pytest.approx(1.0)
     assert (index, fact.name, fact.unit, fact.n, fact.split) == (1, "quality", "1", 40, "validation")
     assert fact.value == 35 / 40
     assert 0.7 < fact.low < fact.value < fact.high < 1

@@ -32,10 +32,38 @@ def test_fisher_is_the_squared_slope_of_the_loss(make_model, make_batch):
     assert fisher(model, batches).heads[0][2] == pytest.approx(expected, rel=1e-4)
 
 
-def test_taylor_normalises_heads_by_layer(make_model, make_batch):
-    scores = taylor(make_model(SHAPE), [make_batch()])
-    for row in scores.heads:
-        assert np.linalg.norm(row) == pytest.approx(1.0)
+def test_taylor_is_the_slope_of_the_loss(make_model, make_batch):
+    """Finite differences in a head's gate and in the scale of a neuron's incoming weights."""
+    model, batch, step = make_model(SHAPE).double(), make_batch(), 1e-5
+    scores = taylor(model, [batch])
+
+    def slope(change):
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                undo = change(sign * step)
+                losses.append(float(model.loss(undo.pop("logits"), batch["labels"])))
+                undo["undo"]()
+        return abs(losses[0] - losses[1]) / (2 * step)
+
+    def head(by):
+        heads = torch.ones(2, 4, dtype=torch.float64)
+        heads[1, 1] += by
+        return {"logits": model.run(batch, gates=Gates(heads=heads))[0], "undo": lambda: None}
+
+    def neuron(by):
+        up = model.encoder.layers[0].up
+        up.weight[3] *= 1 + by
+        up.bias[3] *= 1 + by
+
+        def undo():
+            up.weight[3] /= 1 + by
+            up.bias[3] /= 1 + by
+
+        return {"logits": model.run(batch)[0], "undo": undo}
+
+    assert scores.heads[1][1] == pytest.approx(slope(head), rel=1e-4)
+    assert scores.ffn[0][3] == pytest.approx(slope(neuron), rel=1e-4)
 
 
 def test_taylor_of_a_dead_neuron_is_zero(make_model, make_batch):

@@ -89,6 +89,24 @@ def test_hidden_states_of_another_width_pass_a_projection_that_is_trained(make_m
     assert all(not torch.equal(a, b) for a, b in zip(before, projections, strict=True))
 
 
+def test_projections_depend_on_the_seed_alone(make_model):
+    """Whatever the process did before: a resumed run must draw the same ones."""
+    made = []
+    for noise in (1, 2):
+        teacher = toy_candidate(make_model, seed=1)
+        student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=16, heads=2, ffn=16))
+        torch.manual_seed(noise)
+        (done,) = Distill(match=("hidden",), num_train_epochs=1).apply(student, lab_with(teacher, seed=3))
+        made.append(done.model.state_dict())
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
+def test_another_vocabulary_is_refused_where_tokens_are_shared(make_model):
+    teacher, student = toy_candidate(make_model, seed=1), toy_candidate(make_model, "pairs", SMALL)
+    with pytest.raises(InputError, match="another vocabulary"):
+        list(Distill(match=("hidden",)).apply(student, lab_with(teacher)))
+
+
 BAD = {
     "no teacher": (Distill(), SMALL, None, "put 'finetune' before it"),
     "heads differ": (Distill(match=("attention",)), SMALL, 1, "use match 'relations'"),

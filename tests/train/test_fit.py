@@ -148,3 +148,22 @@ def test_weight_decay_spares_biases_and_norms(make_model):
     assert all(p.dim() > 1 for p in groups[0]["params"])
     assert all(p.dim() == 1 for p in groups[1]["params"])
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
+
+
+@pytest.mark.parametrize("order", [("no", "bf16"), ("bf16", "no")])
+def test_one_process_may_train_in_several_precisions(make_model, words, order):
+    for precision in order:
+        model = make_model()
+        plan = Plan(num_train_epochs=1, per_device_train_batch_size=32, mixed_precision=precision)
+        assert fit(model, task_loss(model), words, plan).steps == 3
+        assert model.dtype == torch.float32
+
+
+@pytest.mark.gpu
+def test_distillation_on_a_gpu_moves_the_teacher(make_model, words):
+    from limbeck.train.objectives import HiddenLoss, LiveTeacher
+
+    student, teacher = make_model(), make_model(seed=1)
+    terms = {"hidden": (1.0, HiddenLoss("mse", "uniform", (2, 2), (32, 32)))}
+    report = fit(student, Weighted(terms, LiveTeacher(teacher)), words, Plan(num_train_epochs=1))
+    assert report.steps == 3

@@ -171,3 +171,18 @@ def test_regression_and_several_labels_compare_values(make_model):
     assert float(LogitLoss(problem_type="regression")(*outputs, {})) == pytest.approx((0.25 + 4) / 2)
     several = LogitLoss(problem_type="multi_label_classification")(outputs[0], outputs[0], {})
     assert float(several) == pytest.approx(float(F.binary_cross_entropy_with_logits(student, torch.sigmoid(student))))
+
+
+def test_dynamic_map_finds_the_layers_that_moved(make_model, make_batch):
+    """A student whose first layer does nothing: its layers stand one place later than a uniform map expects."""
+    batch, teacher = make_batch(rows=4), make_model(TEACHER)
+    theirs = Outputs(*teacher.run(batch, taps=TAPS))
+    hidden = theirs.taps["hidden"]
+    # six student layers; teacher layers 1 and 3 appear after student layers 2 and 5, those of a uniform map elsewhere
+    moved = [hidden[0], hidden[0], hidden[1], hidden[0], hidden[0], hidden[3], hidden[4]]
+    student = Outputs(theirs.logits, {"hidden": moved})
+    losses = {
+        kind: HiddenLoss("mse", kind, (6, 4), (32, 32))(student, theirs, batch) for kind in ("uniform", "dynamic")
+    }
+    assert float(losses["dynamic"].detach()) == pytest.approx(0.0, abs=1e-6)
+    assert float(losses["uniform"].detach()) > 0.01

@@ -92,15 +92,6 @@ def score(metric: Callable[[Any, Any], float], predictions: Columns, labels: Col
     return bootstrap(lambda chosen: float(metric(take[0](chosen), take[1](chosen))), len(labels), **options)
 
 
-def proportion(correct: ArrayLike, *, level: float = LEVEL, resamples: int = 10 * RESAMPLES, seed: int = 0) -> Interval:
-    """Share of correct examples; the same bootstrap as :func:`score`, drawn at once because only counts matter."""
-    flags = np.asarray(correct, dtype=bool)
-    count, share = len(flags), float(flags.mean())
-    drawn = np.random.default_rng(seed).binomial(count, share, resamples) / count
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(share, float(low), float(high))
-
-
 def paired_ratio(
     above: ArrayLike, below: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
 
 NumberFormat = Literal["float", "int8"]
@@ -80,33 +78,6 @@ def _embedding(shape: Shape, style: Any) -> int:
 def _projection(shape: Shape, style: Any) -> int:
     width = _embedding(shape, style)
     return width * shape.hidden if width != shape.hidden else 0
-
-
-@dataclass(frozen=True)
-class Macs:
-    """A Cost: multiply-accumulates at one length.
-
-    >>> Macs(seq_len=10)(Shape.uniform(layers=1, hidden=4, heads=2, ffn=8)).value
-    2104.0
-    """
-
-    seq_len: float
-
-    def __call__(self, shape: Shape) -> Measurement:
-        """Multiply-accumulates of one text."""
-        return Measurement("macs", float(macs(shape, self.seq_len)), "FLOP", detail={"seq_len": self.seq_len})
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """A Cost: bytes of the weights."""
-
-    style: Any
-    number_format: NumberFormat = "float"
-
-    def __call__(self, shape: Shape) -> Measurement:
-        """Bytes of the weights of the shape."""
-        return Measurement("size", float(bytes(shape, self.style, self.number_format)), "B")
 
 
 def of_model(model: Any) -> tuple[Shape, Any]:

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from limbeck.data.task import Task
 
 
-@step("quality", reads={"teacher"})
+@step("quality", reads={"teacher", "target"}, version=2)
 class Quality:
     """Measure the task's metric on a split, with a 95 % bootstrap interval over its examples.
 
     For classification the fact also keeps which examples were right (``detail["correct"]``, read it with
     ``core.statistics.unpack``), so that two candidates can be compared on the same examples later.
+
+    INT8 models answer in batches of the target's size, because the ranges of a dynamic one span its batch.
 
     Units: the metric's own, 0 to 1 (a correlation: -1 to 1).
     """
@@ -39,7 +41,8 @@ class Quality:
 
         for index, candidate in enumerate(candidates):
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
-            logits = predict(candidate.model, encoded, self.batch)
+            size = lab.target.batch if getattr(candidate.model, "int8", False) else self.batch
+            logits = predict(candidate.model, encoded, size)
             yield index, self.fact(candidate.task, assess(candidate.task, logits, encoded.labels), len(encoded))
 
     def fact(self, task: Task, found: Assessment, count: int) -> Measurement:
@@ -60,7 +63,7 @@ def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]
     """Score logits in the order of the labels (for tokens: a label for every piece, as ``data.encode`` gives)."""
     import numpy as np
 
-    from limbeck.core.statistics import pack, proportion, score
+    from limbeck.core.statistics import pack, score, wilson
     from limbeck.data.metrics import IGNORED, METRICS, decode
 
     metric = METRICS[task.metric]
@@ -77,7 +80,7 @@ def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]
         truth = truth.astype(int)
         return Assessment(score(metric, guess, truth), {"per_label": _per_column(task, guess, truth)})
     correct = guess == truth
-    quality = proportion(correct) if task.metric == "accuracy" else score(metric, guess, truth)
+    quality = wilson(int(correct.sum()), len(correct)) if task.metric == "accuracy" else score(metric, guess, truth)
     return Assessment(quality, {"per_label": _per_label(task, guess, truth), "correct": pack(correct)})
 
 

@@ -62,8 +62,9 @@ def fisher(model: Any, batches: Batches) -> Scores:
 def taylor(model: Any, batches: Batches) -> Scores:
     """First-order change of the loss when a part goes, summed over batches, as FastFormers computes it.
 
-    Heads: ``|dL/dgate|``, divided by its L2 norm over the layer (Michel et al., 2019, arXiv:1905.10650). Neurons:
-    ``|sum w dL/dw + b dL/db|`` over the incoming weights (FastFormers, 2020, arXiv:2010.13382). Units: loss.
+    Heads: ``|dL/dgate|`` (Michel et al., 2019, arXiv:1905.10650). Neurons: ``|sum w dL/dw + b dL/db|`` over the
+    incoming weights (FastFormers, 2020, arXiv:2010.13382). Units: loss. Differs: Michel et al. divide the scores of a
+    layer by their L2 norm, which changes no order within the layer and would make heads and neurons incomparable.
     """
     heads, layers, neurons = None, None, [torch.zeros(layer.ffn) for layer in model.shape.layers]
     for head, _, layer_gate in _gate_gradients(model, batches):
@@ -76,7 +77,6 @@ def taylor(model: Any, batches: Batches) -> Scores:
             neurons[index] = neurons[index] + change.detach().abs().cpu()
     assert heads is not None, "no batches"
     assert layers is not None
-    heads = heads / heads.norm(dim=1, keepdim=True).clamp_min(1e-20)
     scores = _rows(model, heads, torch.zeros(len(neurons), 0), layers)
     return Scores(scores.heads, tuple(row.double().numpy() for row in neurons), scores.layers)
 

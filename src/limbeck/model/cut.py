@@ -15,11 +15,14 @@ from limbeck.core.shape import LayerShape, Shape
 
 @dataclass(frozen=True)
 class Scores:
-    """Importance of every head and every neuron: one array a layer, in any unit that is the same for all."""
+    """Importance of every head and neuron (one array a layer) and of every layer; more is more important.
+
+    Heads and neurons share a unit where a criterion says so; only then can one budget weigh them.
+    """
 
     heads: tuple[np.ndarray, ...]
     ffn: tuple[np.ndarray, ...]
-    layers: np.ndarray | None = None
+    layers: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Cut:
         """Keep the best heads and neurons of every layer, as many as ``shape`` (of the same depth) has."""
         return cls(
             tuple(range(shape.depth)),
-            tuple(_best(row, layer.heads) for row, layer in zip(scores.heads, shape.layers, strict=True)),
-            tuple(_best(row, layer.ffn) for row, layer in zip(scores.ffn, shape.layers, strict=True)),
+            tuple(best(row, layer.heads) for row, layer in zip(scores.heads, shape.layers, strict=True)),
+            tuple(best(row, layer.ffn) for row, layer in zip(scores.ffn, shape.layers, strict=True)),
         )
 
     def shape(self, before: Shape) -> Shape:
@@ -62,7 +65,8 @@ class Cut:
         return Shape(before.hidden, before.head_dim, tuple(layers))
 
 
-def _best(scores: np.ndarray, count: int) -> tuple[int, ...]:
+def best(scores: np.ndarray, count: int) -> tuple[int, ...]:
+    """Indices of the highest scores, ascending."""
     order = np.argsort(-scores, kind="stable")[:count]
     return tuple(sorted(int(i) for i in order))
 

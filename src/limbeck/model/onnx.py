@@ -50,6 +50,11 @@ class OnnxModel:
         return "onnxruntime"
 
     @property
+    def int8(self) -> bool:
+        """Whether this is the quantized file."""
+        return self.file == INT8_FILE
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the ONNX file."""
         return self.path.stat().st_size

@@ -14,7 +14,10 @@ from limbeck.model.cut import Cut, columns
 
 @dataclass(frozen=True)
 class Grams:
-    """``X^T X`` of the inputs X (with a column of ones) of both output projections, one matrix a layer, float64."""
+    """``X^T X`` of the inputs X (with a column of ones) of both output projections, a matrix a layer.
+
+    Summed over batches in float64.
+    """
 
     context: tuple[Tensor, ...]
     neurons: tuple[Tensor, ...]

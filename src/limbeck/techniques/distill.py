@@ -8,6 +8,7 @@ out; terms share one forward pass; the teacher's logits are computed once and ke
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
@@ -20,7 +21,7 @@ from limbeck.train.plan import Plan
 Match = Literal["logits", "hidden", "attention", "relations"]
 
 
-@step("distill", needs={"torch", "teacher"}, reads={"seed", "teacher"})
+@step("distill", needs={"torch", "teacher"}, reads={"seed", "teacher"}, version=2)
 class Distill(Plan):
     """Train the candidate to imitate its fine-tuned, unpruned ancestor."""
 
@@ -44,19 +45,28 @@ class Distill(Plan):
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
+        from accelerate.utils import set_seed
+
         from limbeck.train.objectives import LiveTeacher, Weighted
         from limbeck.train.task import train_on_task
 
         if lab.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
         teacher = lab.teacher.open()
+        set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
         terms = self.terms(candidate, teacher)
+        live = any(term.taps for _, term in terms.values()) or candidate.task.kind == "tokens"
+        if live and candidate.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise InputError(
+                "distill: the teacher has another vocabulary than the student, so it cannot read the same tokens; "
+                "use match: [logits] on a task of whole texts"
+            )
         logits = None
-        if not any(term.taps for _, term in terms.values()):
+        if not live:
             logits = self.cached_logits(candidate, teacher, lab)
         objective = Weighted(terms, LiveTeacher(teacher.model.eval(), logits))
         train_on_task(candidate, objective, self, lab)
-        yield candidate
+        yield replace(candidate, folder=None)
 
     def terms(self, candidate: Candidate, teacher: Candidate) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss."""
@@ -116,12 +126,10 @@ class Distill(Plan):
         return RelationLoss(heads, last[0], last[1])
 
     def cached_logits(self, candidate: Candidate, teacher: Candidate, lab: Lab) -> Any:
-        """The teacher's logits on the training split [examples, classes]; None for token labels (ragged)."""
+        """The teacher's logits on the training split [examples, classes]."""
         from limbeck.data.batches import encode, predict
 
         task = candidate.task
-        if task.kind == "tokens":
-            return None
         name = f"logits-{lab.teacher.key}-{task.fingerprint}-train"  # type: ignore[union-attr]
         encoded = encode(task, "train", teacher.tokenizer)
         return lab.memo(name, lambda: {"logits": predict(teacher.model, encoded, 64)})["logits"]

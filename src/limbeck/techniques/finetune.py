@@ -7,6 +7,7 @@ the best checkpoint is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from limbeck.core.candidate import Candidate
@@ -27,4 +28,4 @@ class Finetune(Plan):
 
         objective = Weighted({"task": (1.0, TaskLoss(candidate.model.loss))})
         train_on_task(candidate, objective, self, lab)
-        yield candidate
+        yield replace(candidate, folder=None)

@@ -30,7 +30,7 @@ ShapeCost = Callable[[Shape], Measurement]
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
-@step("prune", needs={"torch"}, reads={"seed", "cost"})
+@step("prune", needs={"torch"}, reads={"seed", "cost"}, version=2)
 class Prune:
     """Cut heads, neurons and layers down to a goal.
 
@@ -46,7 +46,7 @@ class Prune:
     heads: Annotated[int, Ge(0)] | None = None
     ffn: Annotated[int, Ge(0)] | None = None
     layers: Annotated[int, Ge(1)] | None = None
-    layer_choice: Literal["uniform", "top", "bottom"] = "uniform"
+    layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
     criterion: Literal["fisher", "taylor", "magnitude"] = "fisher"
     cost: Literal["latency", "macs", "parameters"] = "latency"
     number_format: Literal["int8", "float"] = "int8"
@@ -64,6 +64,8 @@ class Prune:
             return [f"give one goal, got {', '.join(goals + uniform)}"]
         if not goals and not uniform and self.layers is None:
             return ["give a goal: speedup, latency_ms, keep, size_mb, heads and/or ffn, or layers"]
+        if self.criterion == "magnitude" and goals:
+            return ["magnitude scores heads and neurons in different units, so no goal can weigh them; use fisher"]
         if self.cost != "latency" and (self.speedup or self.latency_ms):
             return [f"speedup and latency_ms need cost: latency, got cost: {self.cost}"]
         return []
@@ -95,15 +97,15 @@ class Prune:
         model, before = candidate.model, candidate.model.shape
         cost = self.cost_of(candidate, lab)
         budget = self.budget(cost, before)
-        if self.layers is not None:
-            slice_to(model, self.layer_cut(before))
         batches = self.calibration(candidate, lab.seed)
+        if self.layers is not None:
+            slice_to(model, self.layer_cut(model, batches))
         scores = CRITERIA[self.criterion](model, batches)
         cut = Cut.best(scores, self.allocate(scores, model.shape, cost, budget))
         repair = repaired(model, cut, collect(model, batches)) if self.reconstruct else {}
         slice_to(model, cut)
         put(model, repair)
-        lab.log(f"{before} -> {model.shape}")
+        lab.log(f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}")
         yield replace(candidate, model=model, folder=None)
 
     def calibration(self, candidate: Candidate, seed: int) -> list[dict[str, Any]]:
@@ -117,34 +119,40 @@ class Prune:
         chosen = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda i: encoded.lengths[i])
         return [collate(encoded, chosen[at : at + 16]) for at in range(0, count, 16)]
 
-    def layer_cut(self, shape: Shape) -> Cut:
-        """Keep ``layers`` whole layers: evenly spread (the last among them), the top or the bottom ones."""
-        from limbeck.model.cut import Cut
+    def layer_cut(self, model: Any, batches: list[dict[str, Any]]) -> Cut:
+        """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
+        from limbeck.model.criteria import CRITERIA
+        from limbeck.model.cut import Cut, best
         from limbeck.train.objectives import layer_map
 
-        count = self.layers or shape.depth
+        shape, count = model.shape, self.layers
+        assert count is not None
         if count > shape.depth:
             raise InputError(
                 f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
             )
-        kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
+        if self.layer_choice == "importance":
+            kept = best(CRITERIA[self.criterion](model, batches).layers, count)
+        else:
+            kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)
         return Cut(kept, tuple(full.heads[i] for i in kept), tuple(full.ffn[i] for i in kept))
 
     def cost_of(self, candidate: Candidate, lab: Lab) -> ShapeCost:
         """What a shape costs, in the unit of the goal."""
-        from limbeck.measure.counts import macs, parameters
+        from limbeck.measure import counts
 
-        style = candidate.model.encoder.style
+        model, task = candidate.model, candidate.task
+        style, head = model.encoder.style, {"labels": task.num_labels, "pooler": model.pooler is not None}
         if self.size_mb is not None:
-            per_weight = 1 if self.number_format == "int8" else 4
-            return lambda shape: Measurement("size", parameters(shape, style) * per_weight, "B")
-        if self.heads is not None or self.ffn is not None or self.cost == "parameters":
-            return lambda shape: Measurement("parameters", parameters(shape, style), "1")
+            return lambda shape: Measurement("size", counts.bytes(shape, style, self.number_format, **head), "B")
         if self.cost == "macs":
-            return lambda shape: Measurement("macs", macs(shape, 32), "FLOP")
-        if all(goal is None for goal in (self.speedup, self.latency_ms, self.keep)):
-            return lambda shape: Measurement("parameters", parameters(shape, style), "1")
+            from limbeck.measure.table import typical_length
+
+            length = typical_length(candidate)
+            return lambda shape: Measurement("macs", counts.macs(shape, length, style, **head), "FLOP")
+        if self.cost == "parameters" or all(goal is None for goal in (self.speedup, self.latency_ms, self.keep)):
+            return lambda shape: Measurement("parameters", counts.parameters(shape, style, **head), "1")
         if lab.cost is None:
             raise InputError("prune: no latency table for this target; use cost: macs")
         return partial(lab.cost, number_format=self.number_format)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -108,6 +109,7 @@ class _Loop:
         self.objective, self.plan, self.evaluate = objective, plan, evaluate
         self.folder, self.log, self.after_step, self.resumable = folder, log, after_step, resumable
         set_seed(seed)
+        AcceleratorState._reset_state()  # or the precision of this process's first training would bind all others
         self.accelerator = Accelerator(
             gradient_accumulation_steps=plan.gradient_accumulation_steps,
             mixed_precision=plan.mixed_precision,

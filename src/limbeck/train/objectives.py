@@ -159,8 +159,8 @@ class HiddenLoss(nn.Module):
     """Distance of hidden states: embeddings, and every student layer with its teacher layer (TinyBERT, FitNets).
 
     When widths differ the student's states pass a learned projection (one per layer, or one for all with ``shared``,
-    as TinyBERT has it). ``kind`` 'mse' or 'cosine'; the map 'dynamic' matches each mapped teacher layer with the
-    nearest student layer, in order (CoFi, arXiv:2204.00408).
+    as TinyBERT has it). ``kind`` 'mse' or 'cosine'; the map 'dynamic' takes half as many teacher layers as the student
+    has and matches each with the nearest student layer, in order (CoFi, arXiv:2204.00408, takes 4 for 12).
     """
 
     taps = ("hidden",)
@@ -197,7 +197,7 @@ class HiddenLoss(nn.Module):
                 total = total + self.distance(self.projected(student, mine), theirs[other], mask)
             return total / (self.depths[0] + 1)
         first = 1
-        chosen = layer_map("uniform", *self.depths)
+        chosen = layer_map("uniform", max(1, self.depths[0] // 2), self.depths[1])
         for place, other in enumerate(chosen):
             last = self.depths[0] - (len(chosen) - place - 1)
             options = [
@@ -277,6 +277,7 @@ class LiveTeacher:
         if self.logits is not None and not taps:
             rows = torch.from_numpy(self.logits[batch["index"].cpu().numpy()])
             return Outputs(rows.to(batch["input_ids"].device), {})
+        self.model.to(batch["input_ids"].device)  # opened on the CPU, whatever trains the student
         with torch.no_grad():
             logits, tapped = self.model.run(batch, taps=taps)
         return Outputs(logits, tapped)
