@@ -23,7 +23,23 @@ Match = Literal["logits", "hidden", "attention", "relations"]
 
 @step("distill", needs={"torch", "teacher"}, reads={"seed", "teacher"}, version=2)
 class Distill(Plan):
-    """Train the candidate to imitate its fine-tuned, unpruned ancestor."""
+    """Train the candidate to imitate its fine-tuned, unpruned ancestor.
+
+    Attributes:
+        match: What to imitate; each has a weight of its own.
+        temperature: Softens both distributions of the logits.
+        logits_weight: Weight of the logits.
+        task_weight: Weight of the task's own loss on the labels.
+        hidden_weight: Weight of the hidden states.
+        attention_weight: Weight of the attention scores.
+        relations_weight: Weight of the relations.
+        logits_loss: How logits are compared.
+        hidden_loss: How hidden states are compared.
+        attention_loss: How attention scores are compared.
+        layer_map: Which teacher layer each student layer imitates.
+        relation_heads: Into how many heads relations are split; the student's number of heads unless given.
+        shared_projection: One projection for all layers when widths differ, as TinyBERT has it.
+    """
 
     match: Annotated[tuple[Match, ...], MinLen(1)] = ("logits",)
     temperature: Annotated[float, Gt(0)] = 2.0

@@ -26,11 +26,17 @@ if TYPE_CHECKING:
 
 @step("export", needs={"torch"}, gives={"onnx"}, drops={"torch"})
 class Export:
-    """Export to ONNX, and check on texts of the task that both models give the same logits."""
+    """Export to ONNX, and check on texts of the task that both models give the same logits.
 
-    fused: bool = True  #: ONNX Runtime's fused operators; false: standard ONNX alone, for other runtimes
-    parity_tolerance: Annotated[float, Gt(0)] = 1e-3  #: largest difference of a logit from torch's
-    parity_texts: Annotated[int, Ge(1)] = 100  #: texts of the validation split to compare
+    Attributes:
+        fused: Use ONNX Runtime's fused operators; without, standard ONNX alone, for other runtimes.
+        parity_tolerance: Largest difference of a logit from torch's.
+        parity_texts: Texts of the validation split to compare.
+    """
+
+    fused: bool = True
+    parity_tolerance: Annotated[float, Gt(0)] = 1e-3
+    parity_texts: Annotated[int, Ge(1)] = 100
 
     example: ClassVar[dict[str, Any]] = {"parity_texts": 8}
 

@@ -37,6 +37,22 @@ class Prune:
     Exactly one goal: ``speedup`` (latency by the measured table divided by this), ``latency_ms``, ``keep`` (fraction
     of the cost), ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). ``layers`` keeps that many
     layers first, and may stand alone.
+
+    Attributes:
+        speedup: Times as fast, by the latency table measured on the target.
+        latency_ms: Latency to reach, by that table.
+        keep: Fraction of the cost to keep.
+        size_mb: Size of the weights to reach, in the number format.
+        heads: Heads to keep in every layer.
+        ffn: Feed-forward neurons to keep in every layer.
+        layers: Whole layers to keep.
+        layer_choice: Which layers: evenly spread, the top, the bottom, or those that matter most.
+        criterion: How parts are scored.
+        cost: What a goal counts.
+        number_format: The format that the table and the size are for.
+        ffn_multiple: Widths of the feed-forward part that are tried: multiples of this.
+        reconstruct: Repair the output projections by least squares on calibration texts.
+        samples: Training texts to score and repair on.
     """
 
     speedup: Annotated[float, Gt(1)] | None = None

@@ -31,16 +31,25 @@ RANKING_TEXTS = 32  # enough to order modules by their error
 
 @step("quantize", needs={"onnx"}, gives={"int8"})
 class Quantize:
-    """Make an INT8 model of an exported one: about a quarter of the size, and faster on most CPUs."""
+    """Make an INT8 model of an exported one: about a quarter of the size, and faster on most CPUs.
 
-    mode: Literal["dynamic", "static"] = "dynamic"  #: ranges of activations: from each input, or from texts before
-    per_channel: bool = True  #: a scale for every output channel of a matrix; false: one for the matrix
-    reduce_range: bool | None = None  #: 7-bit weights, safe on CPUs without VNNI; none: yes
-    embeddings: bool = True  #: store the embedding tables in 8 bits too
+    Attributes:
+        mode: Ranges of activations: from each input (dynamic), or from calibration texts (static).
+        per_channel: A scale for every output channel of a matrix; without, one for the matrix.
+        reduce_range: 7-bit weights, safe on CPUs without VNNI; the default.
+        embeddings: Store the embedding tables in 8 bits too.
+        max_drop: Points of the metric (validation) that may be lost; parts fall back to float, worst first.
+        calibration: How the static mode chooses ranges.
+        calibration_samples: Texts of the train split to calibrate and to rank parts on.
+    """
+
+    mode: Literal["dynamic", "static"] = "dynamic"
+    per_channel: bool = True
+    reduce_range: bool | None = None
+    embeddings: bool = True
     max_drop: Annotated[float, Ge(0)] | None = None
-    """Points of the metric (validation) that may be lost; parts fall back to float, worst first, until it holds."""
-    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"  #: static mode: how ranges are chosen
-    calibration_samples: Annotated[int, Ge(1)] = 128  #: texts of the train split to calibrate and to rank parts on
+    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
+    calibration_samples: Annotated[int, Ge(1)] = 128
 
     example: ClassVar[dict[str, Any]] = {"calibration_samples": 8}
 

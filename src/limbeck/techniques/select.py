@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import Lab, step
+from limbeck.core.step import Lab, Teacher, step
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError, nearest
 
@@ -44,8 +44,6 @@ class Best:
     When none meets it, the nearest is kept, with a note that says what it breaks.
     """
 
-    with_teacher: ClassVar[bool] = True  # the loss of quality is stated against it
-
     example: ClassVar[dict[str, Any]] = {}
 
     def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
@@ -60,8 +58,6 @@ class Cheapest:
     Useful with a limit on the loss of quality. When none meets the budget, the nearest is kept, with a note that says
     what it breaks.
     """
-
-    with_teacher: ClassVar[bool] = True  # the loss of quality is stated against it
 
     example: ClassVar[dict[str, Any]] = {}
 
@@ -119,11 +115,10 @@ def within(
 ) -> list[Record]:
     """The first by ``order`` of the records that meet the budget; the nearest, with a note, if none does."""
     budget = lab.budget
-    choosable = [record for record in records if "reference" not in record.traits]
-    compared = with_facts(choosable, ("quality", *limits(budget)), step_name)
+    compared = with_facts(records, ("quality", *limits(budget)), step_name)
     if not compared:
         return []
-    reference = reference_quality(records, lab.teacher.key if lab.teacher is not None else None)
+    reference = reference_quality(lab.teacher)
     meeting = [record for record in compared if not violations(record, budget, reference)]
     if meeting:
         return [min(meeting, key=order)]
@@ -138,10 +133,10 @@ def limits(budget: Budget) -> list[str]:
     return [name for name, limit in (("latency_p50", budget.latency_ms), ("size", budget.size_mb)) if limit is not None]
 
 
-def reference_quality(records: Sequence[Record], teacher: str | None) -> float | None:
-    """Quality of the teacher; None when it is not among the records, and no loss can then be stated."""
-    found = [record for record in records if record.key == teacher and record.fact("quality")]
-    return value(found[0], "quality") if found else None
+def reference_quality(teacher: Teacher | None) -> float | None:
+    """Quality of the teacher; None when there is none or it was not measured, and no loss can then be stated."""
+    record = teacher.record if teacher is not None else None
+    return value(record, "quality") if record is not None and record.fact("quality") else None
 
 
 def violations(record: Record, budget: Budget, reference: float | None) -> list[str]:

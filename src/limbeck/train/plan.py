@@ -34,6 +34,19 @@ class Plan:
 
     AdamW without weight decay on biases and LayerNorm, gradient clipping, and length-bucketed batches. The best
     checkpoint by the task's metric on the validation split is kept.
+
+    Attributes:
+        num_train_epochs: Passes over the training texts; may be a fraction.
+        learning_rate: The highest learning rate.
+        per_device_train_batch_size: Texts in a batch, on each process.
+        gradient_accumulation_steps: Batches to an optimiser step.
+        weight_decay: AdamW's, on matrices alone.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+        lr_scheduler_type: How the learning rate falls after that.
+        max_grad_norm: Gradients are clipped to this norm.
+        mixed_precision: Arithmetic of the forward pass; bf16 pays on processors that have it.
+        evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
+        save_seconds: Time between checkpoints for resuming; does not change the result.
     """
 
     num_train_epochs: Annotated[float, Gt(0)] = 3.0
@@ -56,6 +69,8 @@ class Plan:
 
     neutral: ClassVar[frozenset[str]] = frozenset({"save_seconds"})
     """Fields that do not change the result and stay out of the cache key."""
+
+    trains: ClassVar[bool] = True
 
     passes: ClassVar[float] = 3.0
     """Work of a training step in forward passes: backward costs two."""
