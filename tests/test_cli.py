@@ -69,7 +69,7 @@ def place(tmp_path_factory):
         tokenizer = toy_tokenizer(task)
         tokenizer.save_pretrained(place / f"bert-{name}")
         torch.manual_seed(0)
-        config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **SMALL)
+        config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **SMALL)
         with contextlib.redirect_stderr(io.StringIO()):
             BertModel(config).save_pretrained(place / f"bert-{name}")
     with contextlib.chdir(place), mock.patch.dict(os.environ, LIMBECK_STORE=str(place / "store")):
@@ -258,6 +258,20 @@ def test_settings_know_short_names():
     assert written["seed"] == 1
 
 
+def test_gc_keeps_what_runs_ended_with():
+    assert call("run", recipe("swept.yaml", {"prune": {"heads": 1}}, "export"), "--store", "swept")[0] == 0
+    objects = Path("swept/objects")
+    assert len(list(objects.iterdir())) == 3
+    assert "name the runs" in call("gc", "--store", "swept")[2]
+    assert "2 stores" in call("gc", "runs/swept", "--store", "store")[2]
+    status, out, err = call("gc", "runs/swept")
+    assert (status, "removed 2 models, freed" in out) == (0, True), err
+    (kept,) = objects.iterdir()
+    assert kept.name == json.loads(Path("runs/swept/ledger.jsonl").read_text().splitlines()[-1])["front"][0]
+    assert call("gc", "--all", "--store", "swept")[0] == 0
+    assert not list(objects.iterdir())
+
+
 # --- one model ------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +293,21 @@ def test_evaluate_in_words_and_not_without_a_head():
     assert re.search(r"accuracy: \d\.\d{4} \[.*\], n 48\nelapsed: .* ms on average \(torch eager, .*batch 8\)", out)
     status, _, err = call("evaluate", "bert-moods", "--task", "moods")
     assert (status, "no trained head" in err) == (2, True)
+
+
+def test_options_that_cannot_be_are_told_before_any_work():
+    for option in ("--threads", "--batch"):
+        status, _, err = call("evaluate", "tuned", "--task", "moods", option, 0)
+        assert (status, err) == (2, f"error: {option[2:]} should be at least 1, got 0\n")
+    with mock.patch("limbeck.measure.profile.profile", side_effect=AssertionError("measured")):
+        status, _, err = call("profile", "--out", "nowhere/machine.json")
+    assert (status, err) == (2, "error: --out nowhere/machine.json: there is no folder nowhere\n")
+
+
+def test_an_error_of_the_system_is_one_line():
+    with mock.patch("limbeck.measure.profile.profile", side_effect=OSError(5, "Input/output error", "disk")):
+        status, _, err = call("profile")
+    assert (status, err) == (2, "error: [Errno 5] Input/output error: 'disk'\n")
 
 
 def test_predict_from_arguments_and_standard_input():
@@ -326,7 +355,10 @@ def test_a_technique_refuses_before_it_works():
     status, _, err = call("prune", "--model", "tuned", "--task", "moods", "--keep", 1.5, "--out", "never")
     assert status == 2
     assert "should be in (0, 1], got 1.5" in err
-    assert call("prune", "--model", "tuned", "--task", "moods", "--kep", 0.5, "--out", "never")[0] == 2
+    status, out, err = call("prune", "--model", "tuned", "--task", "moods", "--kep", 0.5, "--out", "never")
+    assert (status, "Did you mean --keep?" in out + err) == (2, True)
+    status, _, err = call("prune", "--model", "bert-moods", "--task", "moods", "--ffn", 16, "--out", "never")
+    assert (status, "no trained head" in err) == (2, True)
     status, out, _ = call("prune", "--model", "tuned", "--task", "moods", "--heads", 7, "--out", "never", "--json")
     assert (status, len(json.loads(out)["failed"])) == (1, 1)
     assert not Path("never").exists()

@@ -295,6 +295,37 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     print(to)
 
 
+@app.command(group=RUNS)
+def gc(*runs: Path, all: bool = False, store: Store = None) -> None:
+    """Free disk: remove finished models from the store, all but those that the given runs ended with.
+
+    Of each run the front, the chosen model and the teacher stay (of an unfinished run everything); the models between
+    them, replicas, models of other runs, damaged ones and checkpoints of interrupted steps go. Reports, ledgers and
+    measured facts stay. A model that is needed again is made again.
+
+    Parameters
+    ----------
+    runs
+        Folders of runs whose models stay, such as runs/quickstart.
+    all
+        Keep no model at all.
+    """
+    from limbeck.engine.report import megabytes
+    from limbeck.engine.result import worth_keeping
+    from limbeck.engine.store import Store as Opened
+    from limbeck.engine.store import default_root
+
+    if bool(runs) == all:
+        raise InputError("name the runs whose models stay, as in 'limbeck gc runs/quickstart', or say --all for none")
+    found = [worth_keeping(folder) for folder in runs]
+    roots = {Opened(root).root for root in (*([store] if store else ()), *(root for root, _ in found))}
+    if len(roots) > 1:
+        raise InputError(f"these lie in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
+    opened = Opened(roots.pop() if roots else default_root())
+    removed, freed = opened.gc({key for _, keys in found for key in keys})
+    print(f"{opened.root}: removed {removed} models, freed {megabytes(freed)} MB")
+
+
 # --- one model ------------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +414,8 @@ def profile(*, out: Path | None = None) -> None:
     """
     from limbeck.measure.profile import profile as work
 
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError(f"--out {out}: " + ("is a folder" if out.is_dir() else f"there is no folder {out.parent}"))
     text = json.dumps(work(), indent=2)
     if out is None:
         print(text)
@@ -561,4 +594,7 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         status = 141
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
     sys.exit(status if isinstance(status, int) else 0)

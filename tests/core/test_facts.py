@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from limbeck.core import facts
 from limbeck.core.facts import Measurement, environment, merge
 
 
@@ -35,3 +36,12 @@ def test_environment_describes_the_machine():
     assert described["cores"] >= 1
     assert "torch" in described["versions"]
     json.dumps(described)
+
+
+def test_the_machine_is_its_processor_and_libraries(monkeypatch):
+    here = facts.machine()
+    described = facts.environment()
+    monkeypatch.setattr(facts, "environment", lambda: {**described, "system": "after an update"})
+    assert facts.machine() == here
+    monkeypatch.setattr(facts, "environment", lambda: {**described, "versions": {}})
+    assert facts.machine() != here

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from limbeck.engine.check import before_training
+from limbeck.engine.parse import place
 from limbeck.engine.recipe import Fork, Recipe, check, parse
 from limbeck.errors import RecipeError
 
@@ -127,8 +129,28 @@ def test_models_and_tasks_that_are_not_there(toys, tmp_path):
     found = [str(one) for one in check({"model": str(tmp_path / "model"), "task": {"trian": "x"}, "steps": []})]
     assert found[0].startswith("model: ")
     assert "did you mean 'train'" in found[1]
-    (found,) = check({"model": "bert", "task": {"train": "absent.csv"}, "steps": []})
-    assert str(found) == "task.train: there is no file 'absent.csv'"
+    (found,) = check({"model": "bert", "task": {"train": "absent/train.csv"}, "steps": []})
+    assert str(found) == "task: absent/train.csv: there is no such file, nor a folder absent"
+
+
+def test_options_of_a_task_are_checked_without_reading_it():
+    for task, said in (({"limit": {"trian": 5}}, "did you mean 'train'"), ({"metric": "acuracy"}, "'accuracy'")):
+        (found,) = check({"model": "bert", "task": {"path": "movie-reviews", **task}, "steps": []})
+        assert (found.path, said in found.message) == ("task", True)
+
+
+def test_what_comes_before_training(toys):
+    train, prune, export = toys.ToyTrain(), toys.ToyPrune(), toys.ToyExport()
+    found = [
+        [one.path for one in before_training(place(steps))]
+        for steps in (
+            (toys.ToyQuality(), train, prune),
+            (prune, train),
+            (Fork(((), (train,))), export),
+            (Fork(((train,), (prune, train))), export),
+        )
+    ]
+    assert found == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):

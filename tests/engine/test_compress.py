@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.compress import GOALS, SPEEDUPS, answers_task, plan_recipe
@@ -59,6 +60,14 @@ def test_effort_decides_how_many_candidates(place, effort):
     without = planned(place, effort=effort, budget=Budget())
     assert [branch[0].speedup for branch in without.steps[1].branches[3:]] == list(SPEEDUPS[effort])
     assert names(without.steps)[-1] == "cheapest"
+
+
+def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
+    deep = make_model(Shape.uniform(layers=5, hidden=32, heads=4, ffn=64), labels=3, max_positions=128)
+    save_model(deep, toy_tokenizer(TASK), place / "deep")
+    goals = [branch[0] for branch in planned(place, "deep").steps[1].branches[3:]]
+    assert [(goal.latency_ms, goal.layers) for goal in goals] == [(1.84, None), (1.4, None), (1.84, 2)]
+    assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 3 + len(SPEEDUPS["standard"])
 
 
 def test_a_model_that_answers_the_task_is_taken_as_it_is(place):

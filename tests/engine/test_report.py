@@ -139,9 +139,9 @@ def test_page_lives_without_some_facts():
 def test_correlations_are_not_per_cent():
     made = stories.records()
     for key, record in made.items():
-        named = [replace(f, detail={"metric": "spearman"}) if f.name == "quality" else f for f in record.facts]
+        named = [replace(f, detail={"metric": "pearson_spearman"}) if f.name == "quality" else f for f in record.facts]
         made[key] = replace(record, facts=tuple(named))
-    text = Page(report_html(stories.tell(records=made, task=stories.task(metric="spearman")))).text
+    text = Page(report_html(stories.tell(records=made, task=stories.task(metric="pearson_spearman")))).text
     assert "0.885" in text
     assert "88.5 %" not in text
 

@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.engine import run as running
 from limbeck.engine.recipe import Recipe
-from limbeck.engine.result import read_result
+from limbeck.engine.result import read_result, worth_keeping
 from limbeck.engine.run import run
 from limbeck.errors import StoreError
 
@@ -49,3 +49,13 @@ def test_an_object_that_is_gone_is_told(result, toys, tmp_path):
     with pytest.raises(StoreError, match=f"has no object {key}; run the recipe again"):
         result.open(key)
     assert [record.step for record in result.ancestors(key)] == ["model", "toy-train", "toy-levels", "toy-break"]
+
+
+def test_what_a_run_ended_with_is_worth_keeping(toys, tmp_path):
+    steps = (toys.ToyTrain(), toys.ToyPrune(), toys.ToyLevels())
+    recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", steps)
+    result = run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
+    assert worth_keeping(tmp_path / "run") == (result.store.root, {*result.front, result.teacher})
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))  # killed just before the end
+    assert worth_keeping(tmp_path / "run")[1] == set(result.records)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from limbeck.core.facts import Measurement
 from limbeck.engine import run as running
 from limbeck.engine.recipe import Fork, Recipe, load_recipe, parse
 from limbeck.engine.run import read_result, run
-from limbeck.errors import RecipeError, StoreError
+from limbeck.engine.store import MACHINE
+from limbeck.errors import InputError, RecipeError, StoreError
 
 
 @pytest.fixture
@@ -190,11 +194,16 @@ def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
 def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
     from limbeck.engine import workshop
 
-    go(toys.ToyClock(), toys.ToyQuality())
-    monkeypatch.setattr(workshop, "environment", lambda: {"processor": "another"})
+    def cost(candidate, target, memo):
+        return lambda shape: Measurement("latency", 1.0, "s")
+
+    steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
+    here = go(*steps, cost=cost)
+    monkeypatch.setattr(workshop, "machine", lambda: "another")
     before = len(toys.calls())
-    go(toys.ToyClock(), toys.ToyQuality())
-    assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1"]
+    assert go(toys.ToyClock(), toys.ToyQuality()).records.keys() < here.records.keys()
+    assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1", "quality 8"]
+    assert go(*steps, cost=cost).front != here.front  # what a table decided is made again
 
 
 def test_a_probe_that_fails_on_one_measures_the_others(go, toys):
@@ -221,6 +230,38 @@ def test_replicas_repeat_the_chosen_with_other_seeds(go, toys):
     assert [result.records[key].fact("quality").value for key in (chosen, *twins)] == [5.0, 7.0, 9.0]
     assert [result.records[key].shape for key in twins] == [result.records[chosen].shape] * 2
     assert not any(result.records[key].fact("latency_p50") for key in twins)
+
+
+def test_facts_of_different_sessions_are_not_compared(go, toys):
+    train, thin, thinner = toys.ToyTrain(), toys.ToyPrune(), toys.ToyPrune(0.25)
+    go(train, thin, toys.ToyClock())
+    go(train, thinner, toys.ToyClock())  # measures the teacher again
+    result = go(train, thin, toys.ToyClock())
+    found = {record.fact("latency_p50").detail["session"] for record in result.records.values() if record.facts}
+    assert len(found) == 1
+    assert [call for call in toys.calls() if call.startswith("clock")] == ["clock 2"] * 3
+
+
+def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_path):
+    store, seen = toys.store(tmp_path / "store"), []
+
+    def note(what):
+        with store.lock(MACHINE, wait=False) as free:
+            seen.append((what, free))
+
+    def cost(candidate, target, memo):
+        table = memo("table", lambda: note("table") or {"seconds": np.ones(1)})
+        return lambda shape: Measurement("latency", table["seconds"][0], "s")
+
+    def opened(*source, **options):
+        note("open")
+        return toys.open_model(*source, **options)
+
+    measure = toys.ToyClock.measure
+    monkeypatch.setattr(toys.ToyClock, "measure", lambda *given: note("clock") or measure(*given))
+    recipe = Recipe(str(tmp_path / "model"), "movie-reviews", (toys.ToyCost(), toys.ToyClock()))
+    run(recipe, replace(store, open_model=opened), tmp_path / "run", task=toys.ToyTask(), cost=cost)
+    assert set(seen) == {("open", True), ("table", False), ("clock", False)}
 
 
 def test_the_cost_is_built_for_candidate_and_target(go, toys):
@@ -256,6 +297,43 @@ def test_a_wrong_recipe_is_refused_before_anything(go, toys, tmp_path):
     with pytest.raises(RecipeError, match="has 2 problems"):
         go(toys.ToyPrune(3), toys.ToyImitate())
     assert not (tmp_path / "store").exists()
+
+
+def test_a_split_that_the_task_lacks_is_told_before_anything(go, toys, tmp_path):
+    with pytest.raises(RecipeError, match="has 2 problems") as error:
+        go(toys.ToyTrain(), toys.ToyQuality(split="test"), Fork(((toys.ToyQuality(split="trian"),),)))
+    lines = str(error.value).splitlines()[1:]
+    assert lines == [
+        "  steps[1].toy-quality.split: the task has no split 'test'; choose from 'train'",
+        "  steps[2].fork[0][0].toy-quality.split: the task has no split 'trian'; did you mean 'train'?",
+    ]
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("role", ["model", "teacher"])
+def test_texts_longer_than_the_model_are_told_before_anything(go, toys, tmp_path, role):
+    short = tmp_path / role
+    toys.model_folder(short)
+    config = (short / "config.json").read_text()
+    (short / "config.json").write_text(config.replace('"max_position_embeddings": 512', '"max_position_embeddings": 8'))
+    task = toys.ToyTask()
+    object.__setattr__(task, "max_length", 9)
+    with pytest.raises(InputError, match=rf"max_length 9, but '{short}' takes at most 8 tokens"):
+        go(toys.ToyTrain(), task=task, teacher=str(tmp_path / "teacher") if role == "teacher" else None)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_head_that_was_never_trained_is_not_used(go, toys, tmp_path):
+    toys.model_folder(tmp_path / "model", fresh_head=True)
+    for _ in range(2):  # found in the store the second time
+        with pytest.raises(InputError, match=r"no trained head.*'toy-prune' \(steps\[1\]\).* put .*'toy-train'"):
+            go(toys.ToyQuality(), toys.ToyPrune(), toys.ToyTrain())
+    result = go(toys.ToyTrain(), toys.ToyPrune())
+    assert result.ancestors(result.front[0])[0].notes == ("has no trained head for this task",)
+    with pytest.raises(InputError, match=r"teacher .* has no trained head for this task; fine-tune it first"):
+        go(toys.ToyTrain(), teacher=toys.model_folder(tmp_path / "other", fresh_head=True))
+    with pytest.raises(InputError, match=r"teacher .* fine-tune it first"):
+        go(toys.ToyTrain(epochs=1), teacher=toys.model_folder(tmp_path / "model", (3.0,), fresh_head=True))
 
 
 def test_interruption_says_how_to_go_on(go, toys, monkeypatch):

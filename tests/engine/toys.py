@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ class ToyModel:
     weights: list[float]
     ffn: int = 8
     runtime: str = "torch"
+    fresh_head: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -62,24 +64,27 @@ def open_task(folder: Path) -> ToyTask:
 
 def save(model: ToyModel, tokenizer: Any, folder: Path) -> None:
     data = {"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
-    data |= {"intermediate_size": model.ffn, "max_position_embeddings": 8, "vocab_size": 9, "type_vocab_size": 2}
+    data |= {"intermediate_size": model.ffn, "max_position_embeddings": 512, "vocab_size": 9, "type_vocab_size": 2}
     data |= {"weights": model.weights, "toy_runtime": model.runtime}
+    data["architectures"] = [] if model.fresh_head else ["BertForSequenceClassification"]
     (folder / "config.json").write_text(json.dumps(data))
 
 
 def open_model(source: str | Path, *, task: Any = None, seed: int = 0) -> tuple[ToyModel, str]:
     called(f"open {Path(source).name}")
     data = json.loads((Path(source) / "config.json").read_text())
-    return ToyModel(data["weights"], data["intermediate_size"], data["toy_runtime"]), "tokenizer"
+    made = ToyModel(data["weights"], data["intermediate_size"], data["toy_runtime"])
+    made.fresh_head = data["architectures"] == [] and task is not None
+    return made, "tokenizer"
 
 
 def store(root: Path) -> Store:
     return Store(root, save=save, open_model=open_model, open_task=open_task)
 
 
-def model_folder(path: Path, weights: Sequence[float] = (1.0, 2.0)) -> str:
+def model_folder(path: Path, weights: Sequence[float] = (1.0, 2.0), fresh_head: bool = False) -> str:
     path.mkdir(parents=True, exist_ok=True)
-    save(ToyModel(list(weights)), None, path)
+    save(ToyModel(list(weights), fresh_head=fresh_head), None, path)
     return str(path)
 
 
@@ -97,6 +102,8 @@ class ToyTrain:
     rate: Rate = field(default_factory=Rate)
     kind: Literal["plain", "fancy"] = "plain"
     terms: tuple[str, ...] = ("logits",)
+
+    trains = True
 
     def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
         state = lab.scratch / "state.json"
@@ -209,6 +216,7 @@ class ToyQuality:
     """Sum of the weights."""
 
     refuse: int = -1
+    split: str = "train"
 
     def measure(self, candidates: Sequence[Any], lab: Any) -> Iterable[tuple[int, Measurement]]:
         for number, candidate in enumerate(candidates):
@@ -227,8 +235,9 @@ class ToyClock:
 
     def measure(self, candidates: Sequence[Any], lab: Any) -> Iterable[tuple[int, Measurement]]:
         called(f"clock {len(candidates)}")
+        session = uuid.uuid4().hex
         for number, candidate in enumerate(candidates):
-            yield number, Measurement("latency_p50", candidate.model.ffn / 1e3, "s")
+            yield number, Measurement("latency_p50", candidate.model.ffn / 1e3, "s", detail={"session": session})
 
 
 class ToyBest:

@@ -95,6 +95,12 @@ class Clock:
         return self.time
 
 
+@pytest.mark.parametrize("option", ["threads", "batch"])
+def test_evaluate_needs_at_least_one(candidate, option):
+    with pytest.raises(InputError, match=f"{option} should be at least 1, got 0"):
+        evaluate(candidate.model, candidate.tokenizer, candidate.task, **{option: 0})
+
+
 @pytest.mark.parametrize("batch", [1, 7])
 def test_evaluate_counts_time_and_accuracy(candidate, exported, batch):
     made = evaluate(candidate.model, candidate.tokenizer, candidate.task, batch=batch, now=Clock())

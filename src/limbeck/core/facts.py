@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
+
+from limbeck.core.shape import canonical_json
 
 UNITS = frozenset({"s", "B", "1", "FLOP"})  # seconds, bytes, dimensionless (rates, ratios, counts), operations
 
@@ -80,6 +83,12 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def machine() -> str:
+    """A digest of the processor and the libraries: times hold for them alone."""
+    described = {name: environment()[name] for name in ("processor", "instructions", "versions")}
+    return hashlib.sha256(canonical_json(described).encode()).hexdigest()[:16]
 
 
 def _cpuinfo(field_name: str) -> str:

@@ -1,17 +1,17 @@
-"""What can be said of a recipe before anything runs: traits, the model's folder, the task's name."""
+"""What can be said of a recipe before anything runs: traits, the model's folder, the task's options and splits."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import REGISTRY, TRAITS
+from limbeck.core.step import REGISTRY, TRAITS, Technique
 from limbeck.engine.fields import Problem
-from limbeck.engine.parse import Placed
+from limbeck.engine.parse import Placed, leaves
 from limbeck.errors import InputError, nearest
 
 
@@ -35,6 +35,50 @@ def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem
 def next_traits(traits: frozenset[str], cls: Any) -> frozenset[str]:
     """Traits of what a step gives, from the traits of what it took."""
     return (traits - cls.drops) | cls.gives
+
+
+def absent_splits(placed: Sequence[Placed], task: Any) -> list[Problem]:
+    """Steps that look at a split which the task does not have."""
+    return [
+        Problem(f"{one.path}.{one.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}")
+        for one in leaves(placed)
+        if (split := getattr(one.step, "split", None)) is not None and split not in task.splits
+    ]
+
+
+def check_lengths(sources: Iterable[str], task: Any) -> None:
+    """Refuse texts that are longer than a model has positions for."""
+    wanted = getattr(task, "max_length", 0)
+    for source in sources:
+        try:
+            most = import_module("limbeck.model.files").peek(source)["max_length"]
+        except InputError:
+            continue  # a hub name that cannot be looked up now: opening it tells why
+        if wanted > most:
+            raise InputError(
+                f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
+                f"give the task 'max_length: {most}' or less"
+            )
+
+
+def before_training(placed: Sequence[Placed]) -> list[Placed]:
+    """The techniques that some path through the steps reaches before anything is trained."""
+    found: list[Placed] = []
+    _untrained(placed, found)
+    return found
+
+
+def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:
+    """Whether some path trains nothing; the techniques on such paths are added to ``found``."""
+    for one in placed:
+        if one.branches is not None:
+            if not any([_untrained(branch, found) for branch in one.branches]):  # a list: every branch is walked
+                return False
+        elif getattr(one.cls, "trains", False):
+            return False
+        elif isinstance(one.step, Technique):
+            found.append(one)
+    return True
 
 
 @dataclass(frozen=True)
@@ -104,20 +148,8 @@ def _is_path(source: str) -> bool:
 
 def _task(spec: Any) -> list[Problem]:
     """Options that do not exist, files that are not there, names that no task has; no row is read."""
-    options = import_module("limbeck.data.options").Options
     try:
-        parsed = options.parse(spec if isinstance(spec, Mapping) else {"path": spec})
+        import_module("limbeck.data.sources").check_task(spec)
     except InputError as error:
         return [Problem("task", str(error))]
-    problems = []
-    named = import_module("limbeck.data.sources").NAMED
-    if parsed.path is not None and parsed.path.replace("_", "-").lower() not in named:
-        path = Path(parsed.path).expanduser()
-        if not path.exists():
-            problems.append(Problem("task", f"there is no task and no folder '{parsed.path}'; {nearest(path, named)}"))
-    if parsed.dataset is None and parsed.path is None:
-        for split in ("train", "validation", "test"):
-            file = getattr(parsed, split)
-            if file is not None and not Path(file).expanduser().is_file():
-                problems.append(Problem(f"task.{split}", f"there is no file '{file}'"))
-    return problems
+    return []

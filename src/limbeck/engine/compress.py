@@ -59,14 +59,15 @@ def plan_recipe(
     from limbeck.model.files import peek
 
     answers = load_task(task)
-    if peek(model)["runtime"] != "torch":
+    about = peek(model)
+    if about["runtime"] != "torch":
         raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
     ready = answers_task(model, answers)
     finetune, distill = EPOCHS[effort]
     to_int8: list[Any] = [{"export": {}}, {"quantize": _quantize(budget)}]
     train = {"distill": {"match": ["logits", "hidden"], "epochs": distill, "learning_rate": 1e-4}}
     branches: list[list[Any]] = [[], [{"export": {}}], to_int8]
-    branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort)]
+    branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort, about["shape"].depth)]
     steps: list[Any] = [] if ready else [{"finetune": {"epochs": finetune}}]
     last = "test" if "test" in answers.splits else "validation"
     steps += [{"fork": branches}, {"size": {"split": last}}, {"quality": {"split": "validation"}}]
@@ -104,9 +105,11 @@ def answers_task(model: str, task: Any) -> bool:
     return same and per_token == (task.kind == "tokens") and problem in (None, PROBLEMS[task.kind])
 
 
-def _goals(budget: Budget, effort: Effort) -> list[dict[str, Any]]:
+def _goals(budget: Budget, effort: Effort, depth: int) -> list[dict[str, Any]]:
+    """What to prune to. A tight latency may be out of reach of all layers, even empty ones, so half of them try too."""
     if budget.latency_ms:
-        return [{"latency_ms": round(share * budget.latency_ms, 4)} for share in GOALS[effort]]
+        goals = [{"latency_ms": round(share * budget.latency_ms, 4)} for share in GOALS[effort]]
+        return goals + [{**goals[0], "layers": depth // 2}] * (depth >= 4)
     return [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
 
 

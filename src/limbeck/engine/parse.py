@@ -66,6 +66,15 @@ def place(steps: Sequence[Any], path: str = "steps") -> list[Placed]:
     return placed
 
 
+def leaves(placed: Sequence[Placed]) -> Iterator[Placed]:
+    """Every step, those in branches included."""
+    for one in placed:
+        if one.branches is None:
+            yield one
+        else:
+            yield from (inner for branch in one.branches for inner in leaves(branch))
+
+
 def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[Placed], list[Problem]]:
     """Fields of a recipe (without the steps), its steps with their places, and what is wrong with both."""
     reader = _Reader()

@@ -21,11 +21,11 @@ from limbeck.core.step import Choice, Technique, parameters
 from limbeck.engine.check import model_folder, next_traits
 from limbeck.engine.ledger import record_from_json
 from limbeck.engine.parse import Placed
-from limbeck.engine.recipe import Recipe, check, listing, placed_steps
-from limbeck.engine.run import load
+from limbeck.engine.recipe import Recipe, placed_steps
+from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
 from limbeck.engine.workshop import Origin, Workshop
-from limbeck.errors import InputError, RecipeError
+from limbeck.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,9 @@ class _Planned:
 
 def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:
     """What ``run`` would do with the same recipe and store."""
-    problems = [problem for problem in check(recipe) if task is None or problem.path != "task"]
-    if problems:
-        raise RecipeError(listing(f"recipe {recipe.name}".strip(), problems))
+    task = checked_task(recipe, task)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
-    planner = _Planner(recipe, load(recipe) if task is None else task, store)
+    planner = _Planner(recipe, task, store)
     planner.walk(placed_steps(recipe), [planner.root()])
     rows = tuple(planner.rows)
     return Plan(

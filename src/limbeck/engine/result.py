@@ -81,3 +81,17 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         replicas=ends.get("replicas", {}),
         environment=first["environment"],
     )
+
+
+def worth_keeping(folder: str | Path) -> tuple[Path, set[str]]:
+    """The store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
+
+    Of an unfinished run all models, because it goes on from them.
+    """
+    ledger = Ledger(Path(folder))
+    events = ledger.last()
+    ends: dict[str, Any] | None = next((event for event in events if event["event"] == "finished"), None)
+    root = Path(next(event["store"] for event in events if event["event"] == "run"))
+    if ends is None:
+        return root, set(ledger.records(events))
+    return root, {key for key in (*ends["front"], *ends["chosen"], ends["teacher"]) if key}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,15 @@ from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement, environment, merge
-from limbeck.core.step import Choice, Probe, Technique, parameters
+from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
+from limbeck.engine.check import absent_splits, before_training, check_lengths
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
-from limbeck.engine.parse import Placed
+from limbeck.engine.parse import Placed, leaves
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.engine.result import Failure, RunResult, read_result
-from limbeck.engine.store import Store, disk_full, refusal
-from limbeck.engine.workshop import CostFactory, Workshop
-from limbeck.errors import LimbeckError, RecipeError, StoreError, UndeclaredService
+from limbeck.engine.store import MACHINE, Store, disk_full, refusal
+from limbeck.engine.workshop import FRESH_HEAD, CostFactory, Workshop
+from limbeck.errors import InputError, LimbeckError, RecipeError, StoreError, UndeclaredService
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 
@@ -53,14 +54,23 @@ def run(
         task: A task in memory instead of ``recipe.task``.
         cost: Builds ``lab.cost`` from (candidate, target, memo); the techniques' own unless given.
     """
-    problems = [problem for problem in check(recipe) if task is None or problem.path != "task"]
-    if problems:
-        raise RecipeError(listing(f"recipe {recipe.name}".strip(), problems))
+    task = checked_task(recipe, task)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
-    task = load(recipe) if task is None else task
     place = Path(folder) if folder else Path("runs") / (recipe.name or "run")
     return _Run(recipe, task, store, place, on_event or (lambda event: None), cost).go()
+
+
+def checked_task(recipe: Recipe, task: Any = None) -> Any:
+    """The task of a recipe (``task`` if given); one error tells all that is wrong with the recipe or with both."""
+    title = f"recipe {recipe.name}".strip()
+    if problems := [problem for problem in check(recipe) if task is None or problem.path != "task"]:
+        raise RecipeError(listing(title, problems))
+    task = load(recipe) if task is None else task
+    if problems := absent_splits(placed_steps(recipe), task):
+        raise RecipeError(listing(title, problems))
+    check_lengths(filter(None, (recipe.model, recipe.teacher)), task)
+    return task
 
 
 def load(recipe: Recipe) -> Any:
@@ -90,11 +100,12 @@ class _Run:
     def go(self) -> RunResult:
         start = time.perf_counter()
         steps = placed_steps(self.recipe)
-        self.total = _count(steps)
+        self.total = sum(1 for _ in leaves(steps))
         self._begin()
         try:
             root = self.workshop.root(self.recipe.model, self.recipe.seed)
             self._write(root)
+            _check_head(root, self.recipe.model, steps)
             if self.recipe.teacher:
                 self._write(self.workshop.root(self.recipe.teacher, self.recipe.seed, "teacher"))
             front = self._walk(steps, [root.key])
@@ -204,13 +215,14 @@ class _Run:
         if teacher:
             self._write(self.records[teacher])
         names = {key: self.workshop.fact_name(key, step, seed, teacher) for key in group}
-        machine_bound = getattr(step, "machine_bound", False)
         before = len(self.failed)
-        with self.store.lock("machine" if machine_bound else names[group[-1]]):  # times must not share the cores
+        with self.store.lock(names[group[-1]]):
             known = {key: self.store.recall(name) for key, name in names.items()}
+            if getattr(step, "group", False) and len({_session(one) for one in known.values()}) > 1:
+                known = dict.fromkeys(group)  # facts of different sessions cannot be compared
             missing = [key for key in group if known[key] is None]
             if missing:
-                todo = group if getattr(step, "group", False) else list(dict.fromkeys([*first, *missing]))
+                todo = list(dict.fromkeys([*first, *missing]))
                 start = time.perf_counter()
                 found = self._measure(todo, first, placed, seed)
                 about = {"probe": step.name, "parameters": parameters(step)}
@@ -245,8 +257,9 @@ class _Run:
         lab = self.workshop.lab(todo[-1], step, seed, partial(self._log, step.name, todo[-1]))
         found: dict[str, list[Measurement]] = {key: [] for key in todo}
         candidates = [self.workshop.open(key) for key in todo]
-        for number, fact in step.measure(candidates, lab):
-            found[todo[number]].append(fact)
+        with self.store.lock(MACHINE) if getattr(step, "machine_bound", False) else nullcontext():
+            for number, fact in step.measure(candidates, lab):  # times must not share the cores
+                found[todo[number]].append(fact)
         return found
 
     def _add_facts(self, key: str, probe: str, facts: list[dict[str, Any]]) -> None:
@@ -263,14 +276,10 @@ class _Run:
         if not front:
             return front
         step = placed.step
-        teacher = self.workshop.teacher(front[0]) if getattr(step, "with_teacher", False) else None
-        among = [self.records[key] for key in front]
-        if teacher and teacher not in front:  # to compare with, not to be chosen
-            among.insert(0, replace(self.records[teacher], traits=self.records[teacher].traits | {"reference"}))
         with self._forgiving(placed.path, placed.name):
             lab = self.workshop.lab(front[0], step, self.recipe.seed, partial(self._log, step.name, ""))
-            taken = step.choose(among, lab)
-            kept = [record.key for record in taken if record.key in front]
+            taken = step.choose([self.records[key] for key in front], lab)
+            kept = [record.key for record in taken]
             for record in taken:
                 self._add_notes(record)
             self.ledger.append(
@@ -352,6 +361,19 @@ class _Run:
             self.tell({"kind": "failed", **asdict(failure)})
 
 
-def _count(steps: Sequence[Placed]) -> int:
-    """How many steps will start, those in branches included."""
-    return sum(1 if one.branches is None else sum(_count(branch) for branch in one.branches) for one in steps)
+def _check_head(root: Record, model: str, steps: Sequence[Placed]) -> None:
+    """Refuse to work with answers that were never trained."""
+    if FRESH_HEAD in root.notes and (early := before_training(steps)):
+        trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if getattr(cls, "trains", False))
+        raise InputError(
+            f"'{model}' {FRESH_HEAD}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
+            f"put {trainers} before it"
+        )
+
+
+def _session(remembered: dict[str, Any] | None) -> Any:
+    """In which call the facts of a record were measured: '' where the probe does not say, None if there are none."""
+    if remembered is None:
+        return None
+    told = (fact.get("detail", {}).get("session") for fact in remembered["facts"])
+    return next(filter(None, told), "")

@@ -30,6 +30,8 @@ from limbeck.core.candidate import Candidate
 from limbeck.errors import StoreError
 
 CARD = "card.json"
+MACHINE = "machine"
+"""The lock of whoever times something. Taken last, with no other lock inside, so that runs cannot block each other."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
@@ -327,7 +329,7 @@ def refusal(error: BaseException, root: Path) -> str | None:
     """What to tell the user when ``error`` means a full or unwritable disk; None for any other error."""
     if disk_full(error):
         return (
-            f"the disk of the store {root} is full; free some space ('limbeck gc') or set LIMBECK_STORE to a "
+            f"the disk of the store {root} is full; free some space ('limbeck gc RUN') or set LIMBECK_STORE to a "
             "folder elsewhere, then run the same command again: what is finished is kept"
         )
     if isinstance(error, OSError) and error.errno in _REFUSED:

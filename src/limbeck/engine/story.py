@@ -24,7 +24,7 @@ Verdict = Literal["faster", "slower", "no measurable gain", "unproven"]
 WORDS = {"finetune": "fine-tuned", "distill": "distilled", "prune": "pruned", "reconstruct": "reconstructed"}
 """How a step reads in the name of what it made; a step that is missing here goes by its own name."""
 
-CORRELATIONS = frozenset({"matthews", "pearson", "spearman"})
+CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman"})
 """Metrics that are written as 0.873; all others are shares and written as 87.3 %."""
 
 

@@ -6,7 +6,6 @@ is made again from its parent, however far back that goes.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,18 +13,19 @@ from importlib import import_module
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
-from limbeck.core.facts import environment
-from limbeck.core.shape import canonical_json
+from limbeck.core.facts import environment, machine
 from limbeck.core.step import Lab, Narrow, Teacher, identity, parameters
 from limbeck.engine.check import model_folder, next_traits
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.recipe import Recipe
-from limbeck.engine.store import Store, fingerprint
+from limbeck.engine.store import MACHINE, Store, fingerprint
 from limbeck.errors import InputError, LimbeckError, StepFailed
 
 CostFactory = Callable[[Candidate, Any, Any], Any]
 """Builds ``lab.cost`` from the candidate, the target and the memo."""
 ROOT_VERSION = 1
+FRESH_HEAD = "has no trained head for this task"
+"""The note of a root whose answers must still be trained."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Workshop:
             "target": lambda: target,
             "budget": lambda: asdict(self.recipe.budget),
             "teacher": lambda: self.teacher(key),
-            "cost": lambda: target,
+            "cost": lambda: {"target": target, "machine": machine()},
         }
         return {name: value() for name, value in values.items() if name in step.reads}
 
@@ -132,7 +132,7 @@ class Workshop:
         """Where the facts of a record are remembered: as precise as what decides them."""
         reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
         if getattr(step, "machine_bound", False):
-            reads["machine"] = hashlib.sha256(canonical_json(environment()).encode()).hexdigest()[:16]
+            reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.name}", step.version, identity(step), reads)
 
     def lab(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
@@ -142,7 +142,7 @@ class Workshop:
             seed=seed,
             target=self.recipe.target,
             budget=self.recipe.budget,
-            teacher=Teacher(teacher, lambda: self.open(teacher)) if teacher else None,
+            teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
             memo=self.store.memo,
             log=log,
             **services,
@@ -171,10 +171,15 @@ class Workshop:
     def _make_root(self, key: str) -> Record:
         origin = self.origins[key]
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
+        fresh = bool(getattr(model, "fresh_head", False))
+        if fresh and origin.source == self.recipe.teacher:
+            raise InputError(f"teacher '{origin.source}' {FRESH_HEAD}; fine-tune it first, then name its folder")
         traits = {"torch"} if model.runtime == "torch" else {"onnx"}
         if origin.role == "teacher":
             traits.add("teacher")
-        record = Record(key, None, origin.role, {"source": origin.source}, model.shape, frozenset(traits))
+        notes = (FRESH_HEAD,) if fresh else ()
+        about = {"source": origin.source}
+        record = Record(key, None, origin.role, about, model.shape, frozenset(traits), notes=notes)
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.remember(f"record-{key}", record_to_json(record))
         return record
@@ -226,5 +231,14 @@ class Workshop:
         self.store.put(record.key, candidate, card)
 
     def _make_cost(self, candidate: Candidate) -> Any:
+        """What shapes cost; a table is timed alone on the machine, as probes are."""
+
+        def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+            def alone() -> dict[str, Any]:
+                with self.store.lock(MACHINE):
+                    return build()
+
+            return self.store.memo(name, alone)
+
         factory = self._cost or getattr(import_module("limbeck.techniques"), "cost_factory", None)
-        return factory(candidate, self.recipe.target, self.store.memo) if factory else None
+        return factory(candidate, self.recipe.target, memo) if factory else None

@@ -243,6 +243,9 @@ def evaluate(
     from limbeck.measure.quality import assess
     from limbeck.measure.runner import check_runtime, make_runner
 
+    for name, given in (("threads", threads), ("batch", batch)):
+        if given < 1:
+            raise InputError(f"{name} should be at least 1, got {given}")
     check_runtime(runtime)
     encoded = encode(task, split, tokenizer)
     before = torch.get_num_threads()

@@ -159,16 +159,18 @@ class Prune:
         from limbeck.measure import counts
 
         model, task = candidate.model, candidate.task
-        style, head = model.encoder.style, {"labels": task.num_labels, "pooler": model.pooler is not None}
+        style, labels, pooler = model.encoder.style, task.num_labels, model.pooler is not None
         if self.size_mb is not None:
-            return lambda shape: Measurement("size", counts.bytes(shape, style, self.number_format, **head), "B")
+            return lambda shape: Measurement(
+                "size", counts.bytes(shape, style, self.number_format, labels, pooler), "B"
+            )
         if self.cost == "macs":
             from limbeck.measure.table import typical_length
 
             length = typical_length(candidate)
-            return lambda shape: Measurement("macs", counts.macs(shape, length, style, **head), "FLOP")
+            return lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP")
         if self.cost == "parameters" or all(goal is None for goal in (self.speedup, self.latency_ms, self.keep)):
-            return lambda shape: Measurement("parameters", counts.parameters(shape, style, **head), "1")
+            return lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
         if lab.cost is None:
             raise InputError("prune: no latency table for this target; use cost: macs")
         return partial(lab.cost, number_format=self.number_format)

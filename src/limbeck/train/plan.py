@@ -70,7 +70,7 @@ class Plan:
     neutral: ClassVar[frozenset[str]] = frozenset({"save_seconds"})
     """Fields that do not change the result and stay out of the cache key."""
 
-    trains: ClassVar[bool] = True
+    trains: ClassVar[bool] = True  # what comes out has a trained head
 
     passes: ClassVar[float] = 3.0
     """Work of a training step in forward passes: backward costs two."""
