@@ -419,3 +419,16 @@ def test_killed_and_run_again_gives_the_same_weights(place):
     assert again.returncode == 0, said
     assert len(weights(stores[0])) == 4
     assert weights(stores[1]) == weights(stores[0])
+
+
+@pytest.mark.parametrize("name", ["finetune", "distill", "prune", "export", "quantize"])
+def test_every_field_of_a_technique_has_a_help(name):
+    from dataclasses import fields
+
+    import limbeck.techniques  # noqa: F401
+    from limbeck.cli import _field_helps
+    from limbeck.core.step import REGISTRY
+
+    helps = _field_helps(REGISTRY[name])
+    assert set(helps) == {one.name for one in fields(REGISTRY[name])}
+    assert all(text.endswith(".") for text in helps.values())

@@ -470,7 +470,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         return 0
 
     command.__name__ = name
-    command.__doc__ = f"""{(cls.__doc__ or name).strip()}
+    command.__doc__ = f"""{(cls.__doc__ or name).split("Attributes:")[0].strip()}
 
     Parameters
     ----------
@@ -498,15 +498,27 @@ def _options(cls: type) -> type:
 
     A dataclass of its own, since a step may inherit fields from a module whose names its own does not know.
     """
+    helps = _field_helps(cls)
     hints = get_type_hints(cls)  # bounds are left to the check of the recipe, which words them better
     made: list[Any] = []
     for one in fields(cls):
         short = [alias for alias, full in getattr(cls, "aliases", {}).items() if full == one.name]
         names = [f"--{name.replace('_', '-')}" for name in (one.name, *short)]
-        told = Parameter(name=names, consume_multiple=True, negative_iterable=())
+        told = Parameter(name=names, help=helps.get(one.name), consume_multiple=True, negative_iterable=())
         default = field() if one.default is MISSING else field(default=one.default)
         made.append((one.name, Annotated[hints[one.name], told], default))
     return make_dataclass(f"{cls.__name__}Options", made, frozen=True, namespace={"__module__": __name__})
+
+
+def _field_helps(cls: type) -> dict[str, str]:
+    """What the ``Attributes:`` sections of a step and its bases say of each field."""
+    from docstring_parser.google import parse
+
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        for one in parse(base.__doc__ or "").params:
+            found[one.arg_name] = " ".join((one.description or "").split())
+    return found
 
 
 @cache
