@@ -106,7 +106,8 @@ class OpenVinoRunner:
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
 
-        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        options["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 where the processor has it: other answers
         try:
             compiled = openvino.Core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:
