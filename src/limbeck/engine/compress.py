@@ -17,7 +17,7 @@ from limbeck.errors import InputError
 
 Effort = Literal["quick", "standard", "thorough"]
 
-EPOCHS: dict[str, tuple[float, float]] = {"quick": (2, 2), "standard": (3, 5), "thorough": (3, 10)}
+EPOCHS: dict[str, tuple[float, float]] = {"quick": (2, 2), "standard": (3, 3), "thorough": (3, 6)}
 """Epochs of fine-tuning and of distillation."""
 
 GOALS: dict[str, tuple[float, ...]] = {"quick": (0.9,), "standard": (0.92, 0.7), "thorough": (0.95, 0.8, 0.65, 0.5)}
@@ -65,7 +65,7 @@ def plan_recipe(
     ready = answers_task(model, answers)
     finetune, distill = EPOCHS[effort]
     to_int8: list[Any] = [{"export": {}}, {"quantize": _quantize(budget)}]
-    train = {"distill": {"match": ["logits", "hidden"], "epochs": distill, "learning_rate": 1e-4}}
+    train = {"distill": {"match": ["logits", "hidden"], "epochs": distill, "learning_rate": 5e-5}}
     branches: list[list[Any]] = [[], [{"export": {}}], to_int8]
     branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort, about["shape"].depth)]
     steps: list[Any] = [] if ready else [{"finetune": {"epochs": finetune}}]
@@ -110,7 +110,8 @@ def _goals(budget: Budget, effort: Effort, depth: int) -> list[dict[str, Any]]:
     if budget.latency_ms:
         goals = [{"latency_ms": round(share * budget.latency_ms, 4)} for share in GOALS[effort]]
         return goals + [{**goals[0], "layers": depth // 2}] * (depth >= 4)
-    return [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
+    goals = [{"size_mb": round(0.98 * budget.size_mb, 4)}] if budget.size_mb else []
+    return goals + [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
 
 
 def _quantize(budget: Budget) -> dict[str, Any]:
