@@ -59,7 +59,7 @@ def test_find_names_the_nearest(registry):
 def test_narrow_lab_shows_only_what_is_declared():
     lab = Narrow(Lab(seed=3), {"seed"}, "prune")
     assert lab.seed == 3
-    assert lab.memo("x", lambda: {"a": 1}) == {"a": 1}
+    assert (lab.keep("x", lambda folder: (folder / "a").write_text("1")) / "a").read_text() == "1"
     lab.log("always allowed")
     with pytest.raises(UndeclaredService, match=r"'prune' used lab\.target; add 'target'"):
         _ = lab.target

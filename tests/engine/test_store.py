@@ -157,6 +157,28 @@ def test_arrays_are_computed_once(store):
         store.memo("objects", lambda: {"odd": np.array([{}, None])})
 
 
+def test_a_folder_is_kept_whole_or_made_again(store):
+    calls, heard = [], []
+    store.notify = heard.append
+
+    def build(folder):
+        calls.append(1)
+        (folder / "a.txt").write_text("outputs")
+
+    for _ in range(2):
+        assert (store.keep("teacher/outputs", build) / "a.txt").read_text() == "outputs"
+    assert len(calls) == 1
+    (store.keep("teacher/outputs", build) / "a.txt").write_text("torn")
+    assert (store.keep("teacher/outputs", build) / "a.txt").read_text() == "outputs"
+    assert len(calls) == 2
+    assert "damaged" in heard[-1]
+    with pytest.raises(ZeroDivisionError):
+        store.keep("broken", lambda folder: 1 / 0)
+    assert len(list((store.root / "kept").iterdir())) == 1
+    store.gc(())
+    assert not list((store.root / "kept").iterdir())
+
+
 def test_gc_keeps_memo_and_what_is_wanted(store, toys):
     for key in ("aa", "bb", "bb-1"):
         store.put(key, candidate(toys, 1.0), {})

@@ -43,19 +43,21 @@ def test_a_student_comes_nearer_to_its_teacher(make_model, kind):
     assert distance() < 0.8 * before
 
 
-def test_the_teachers_logits_are_computed_once(make_model):
+def test_the_teachers_logits_are_computed_once(make_model, tmp_path):
     teacher = toy_candidate(make_model, seed=1)
-    kept, built = {}, []
+    built = []
 
-    def memo(name, build):
-        if name not in kept:
+    def keep(name, build):
+        folder = tmp_path / name
+        if not folder.exists():
             built.append(name)
-            kept[name] = build()
-        return kept[name]
+            folder.mkdir()
+            build(folder)
+        return folder
 
     for seed in (0, 1):
         student = toy_candidate(make_model, shape=SMALL, seed=seed)
-        list(Distill(num_train_epochs=1).apply(student, lab_with(teacher, memo=memo, seed=seed)))
+        list(Distill(num_train_epochs=1).apply(student, lab_with(teacher, keep=keep, seed=seed)))
     assert len(built) == 1
     assert teacher.task.fingerprint in built[0]
 

@@ -17,6 +17,7 @@ and ``plan`` answer at once.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ TRAITS = frozenset({"torch", "onnx", "int8", "teacher"})
 """torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it."""
 
 SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
-"""What a step may declare in ``reads``; ``memo``, ``scratch`` and ``log`` change no result and are always there."""
+"""What a step may declare in ``reads``; ``keep``, ``scratch`` and ``log`` change no result and are always there."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Teacher:
     """What is known of it, with the facts measured so far."""
 
 
+def _anew(name: str, build: Callable[[Path], None]) -> Path:
+    """Without a store: fill a folder that the operating system clears away."""
+    folder = Path(tempfile.mkdtemp(prefix="limbeck-"))
+    build(folder)
+    return folder
+
+
 @dataclass(frozen=True)
 class Lab:
     """The services of a run; fields only."""
@@ -53,8 +61,8 @@ class Lab:
     budget: Budget = field(default_factory=Budget)
     teacher: Teacher | None = None
     cost: Callable[..., Measurement] | None = None
-    memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]] = lambda name, build: build()
-    """Compute a dictionary of numpy arrays once and keep it under ``name`` (which must identify the content)."""
+    keep: Callable[[str, Callable[[Path], None]], Path] = _anew
+    """Fill a folder once and keep it under ``name`` (which must identify the content); returns it, to be read only."""
     scratch: Path | None = None
     """A folder for this step's own checkpoints: kept if the step is interrupted, removed when it is done."""
     log: Callable[..., None] = lambda message, **numbers: None

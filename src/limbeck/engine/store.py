@@ -2,7 +2,8 @@
 
     objects/<key>/   a Hugging Face folder and card.json (record, parent, environment, seed, files, task)
     tasks/<print>/   rows of a task, once per content
-    memo/            children lists and facts (.json), arrays such as teacher logits (.npz)
+    memo/            children lists and facts (.json), arrays such as latency tables (.npz)
+    kept/            folders made once, such as a teacher's outputs
     work/<key>/      checkpoints of a step in progress; kept when it is interrupted
     locks/           one file per key, so that two runs share work instead of repeating it
     quarantine/      objects that were found damaged
@@ -72,7 +73,7 @@ class Store:
     def __post_init__(self) -> None:
         self.root = Path(self.root).expanduser().absolute()
         self.objects, self.tasks = self.root / "objects", self.root / "tasks"
-        self._memo, self._work = self.root / "memo", self.root / "work"
+        self._memo, self._work, self._kept = self.root / "memo", self.root / "work", self.root / "kept"
         self._open_tasks: dict[str, Any] = {}
 
     def prepare(self) -> None:
@@ -128,8 +129,7 @@ class Store:
         fingerprint = self._keep_task(candidate.task)
         with self._appearing(self.objects / key) as folder:
             self.save(candidate.model, candidate.tokenizer, folder)
-            files = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
-            _write_json(folder / CARD, {**card, "format": 1, "task": fingerprint, "files": files})
+            _write_json(folder / CARD, {**card, "format": 1, "task": fingerprint, "files": _sizes(folder)})
 
     def quarantine(self, key: str, reason: str) -> None:
         """Put a damaged object aside; it is made again when it is needed."""
@@ -145,7 +145,9 @@ class Store:
         return sum(path.stat().st_size for path in _files(folder)) if folder.is_dir() else None
 
     def gc(self, keep: Iterable[str]) -> tuple[int, int]:
-        """Remove all objects but those in ``keep``; memo and ledgers stay. Returns how many, and bytes freed.
+        """Remove all objects but those in ``keep``, and kept folders; memo and ledgers stay.
+
+        Returns how many objects, and bytes freed.
 
         Objects that another run is making right now are left alone.
         """
@@ -153,9 +155,11 @@ class Store:
         if not self.objects.is_dir():
             return 0, 0
         rest = [path for path in self.objects.iterdir() if path.name not in kept]
-        rest += list((self.root / "quarantine").glob("*")) + list(self._work.glob("*"))
+        rest += list((self.root / "quarantine").glob("*")) + list(self._work.glob("*")) + list(self._kept.glob("*"))
         for path in rest:
             key = path.name.lstrip(".").split(".")[0].split("-")[0]
+            if path.parent == self._kept:
+                key = f"kept-{path.name}"
             with self.lock(key, wait=False) as held:
                 if held:
                     freed += sum(file.stat().st_size for file in _files(path))
@@ -225,6 +229,19 @@ class Store:
                 self._memo.mkdir(parents=True, exist_ok=True)
                 self._write_arrays(path, built)
             return built
+
+    def keep(self, name: str, build: Callable[[Path], None]) -> Path:
+        """A folder that ``build`` fills once, kept under ``name``, which must identify the content; to be read only."""
+        folder = self._kept / _safe(name)
+        with self.lock(f"kept-{_safe(name)}"):
+            if folder.is_dir() and _sizes(folder) != self.recall(f"sizes-{name}"):
+                self.notify(f"{folder} is damaged; it will be made again")
+                shutil.rmtree(folder)
+            if not folder.is_dir():
+                with self._appearing(folder) as fresh:
+                    build(fresh)
+                    self.remember(f"sizes-{name}", _sizes(fresh))
+        return folder
 
     def _arrays(self, path: Path) -> dict[str, Any] | None:
         import numpy as np
@@ -375,6 +392,10 @@ def _files(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
 
 
 def _write_json(path: Path, value: Any) -> None:

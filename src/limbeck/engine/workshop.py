@@ -143,7 +143,7 @@ class Workshop:
             target=self.recipe.target,
             budget=self.recipe.budget,
             teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
-            memo=self.store.memo,
+            keep=self.store.keep,
             log=log,
             **services,
         )

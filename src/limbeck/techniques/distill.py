@@ -143,9 +143,13 @@ class Distill(Plan):
 
     def cached_logits(self, candidate: Candidate, teacher: Candidate, lab: Lab) -> Any:
         """The teacher's logits on the training split [examples, classes]."""
+        import numpy as np
+
+        from limbeck.data.arrays import kept_arrays
         from limbeck.data.batches import encode, predict
 
         task = candidate.task
         name = f"logits-{lab.teacher.key}-{task.fingerprint}-train"  # type: ignore[union-attr]
         encoded = encode(task, "train", teacher.tokenizer)
-        return lab.memo(name, lambda: {"logits": predict(teacher.model, encoded, 64)})["logits"]
+        made = kept_arrays(lab.keep, name, lambda: {"logits": np.asarray(predict(teacher.model, encoded, 64))})
+        return made["logits"]
