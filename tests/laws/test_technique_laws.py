@@ -96,6 +96,13 @@ def test_law_1_a_printed_step_reads_back(name):
     assert parse(yaml.safe_load(str(recipe))).steps == recipe.steps
 
 
+@pytest.mark.parametrize("name", sorted(name for name, cls in REGISTRY.items() if hasattr(cls, "presets")))
+def test_law_1_every_preset_reads(name):
+    for preset in REGISTRY[name].presets:
+        (step,) = parse({"model": "m", "task": "t", "steps": [{name: {"preset": preset}}]}).steps
+        assert step != REGISTRY[name]()
+
+
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_laws_2_3_4_8_same_seed_parent_untouched_shape_shrinks(name, parents, tmp_path):
     folder = parent_folder(name, parents)

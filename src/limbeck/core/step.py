@@ -7,8 +7,10 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 * ``version``: bump it when the same parameters give other results.
 
 A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``with_teacher`` (a probe:
-the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call) and
-``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile).
+the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call),
+``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile), ``aliases`` (shorter
+names of fields) and ``presets`` (name -> fields: in a recipe ``preset: name`` stands for those fields, and fields
+given beside it win).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
