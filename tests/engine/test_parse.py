@@ -83,3 +83,12 @@ def test_presets_are_expanded_when_read_also_in_a_sweep(toys):
 def test_a_printed_recipe_has_the_fields_of_the_preset(toys):
     recipe = parse({"model": "m", "task": "t", "steps": [{"toy-train": {"preset": "long", "epochs": 3}}]})
     assert to_data(recipe)["steps"] == [{"toy-train": {"epochs": 3, "terms": ["a", "b"]}}]
+
+
+def test_files_that_steps_name_are_relative_to_the_recipe(toys, tmp_path):
+    (tmp_path / "sizes.txt").write_text("4")
+    steps = ({"toy-prune": {"sizes": "sizes.txt"}}, {"each": {"toy-prune": {"sizes": ["sizes.txt", "gone.txt"]}}})
+    _, (one, sweep), problems = parsed(*steps, base=tmp_path)
+    assert not problems
+    assert one.step.sizes == str(tmp_path / "sizes.txt")
+    assert [branch[0].step.sizes for branch in sweep.branches] == [str(tmp_path / "sizes.txt"), "gone.txt"]
