@@ -454,7 +454,7 @@ def test_killed_and_run_again_gives_the_same_weights(place):
     assert weights(stores[1]) == weights(stores[0])
 
 
-@pytest.mark.parametrize("name", ["finetune", "distill", "prune", "export", "quantize"])
+@pytest.mark.parametrize("name", ["finetune", "distill", "meta_pseudo_labels", "prune", "export", "quantize"])
 def test_every_field_of_a_technique_has_a_help(name):
     from dataclasses import fields
 

@@ -175,7 +175,7 @@ def test_law_10_documented_with_reference_and_example(name):
     first = (cls.__doc__ or "").strip().splitlines()[0]
     assert first.endswith(".")
     assert isinstance(cls.example, dict)
-    if name in {"finetune", "distill", "prune"}:
+    if name in {"finetune", "distill", "meta_pseudo_labels", "prune"}:
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
     assert set(cls.example) <= set(parameters(step_of(name)))
 
