@@ -14,7 +14,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 from unittest import mock
 
 import pytest
@@ -377,6 +379,37 @@ def test_trackers():
         assert list(Path("runs/tracking").rglob("events.out.tfevents*"))
 
 
+@dataclass(frozen=True)
+class Knobs:
+    share: float = 0.5
+    count: int = 1
+    presets: ClassVar[dict[str, Any]] = {"wide": {"count": 7, "share": 1.0}}
+
+
+def test_a_preset_leaves_what_was_given():
+    """On the command line as in a recipe: a field that was given wins, even with its usual value."""
+    from cyclopts import App, Parameter
+
+    from limbeck.cli import _options
+
+    kind, seen = _options(Knobs), []
+
+    def command(*, options=kind()):  # noqa: B008 frozen
+        seen.append(options.given)
+
+    command.__annotations__["options"] = Annotated[kind, Parameter(name="*")]
+    app = App()
+    app.default(command)
+    for line in ("--preset wide --share 0.5", "--count 3", ""):
+        app(line.split(), exit_on_error=False, result_action="return_value")
+    assert seen == [{"share": 0.5, "preset": "wide"}, {"count": 3}, {}]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        app(["--help"], exit_on_error=False, result_action="return_value")
+    told = " ".join(re.sub(r"[^\w\s().:;,-]", " ", out.getvalue()).split())
+    assert "wide (count 7, share 1.0)" in told
+    assert "default: 0.5" in told
+
+
 # --- interrupted ----------------------------------------------------------------------------------------------------
 
 
@@ -421,7 +454,7 @@ def test_killed_and_run_again_gives_the_same_weights(place):
     assert weights(stores[1]) == weights(stores[0])
 
 
-@pytest.mark.parametrize("name", ["finetune", "distill", "prune", "export", "quantize"])
+@pytest.mark.parametrize("name", ["finetune", "distill", "meta_pseudo_labels", "prune", "export", "quantize"])
 def test_every_field_of_a_technique_has_a_help(name):
     from dataclasses import fields
 

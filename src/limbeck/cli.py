@@ -444,16 +444,15 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         json: Json = False,
         options: Any = kind(),  # noqa: B008 frozen
     ) -> int:
-        from limbeck.core.target import Target
         from limbeck.engine.artefact import check_out
-        from limbeck.engine.recipe import Recipe
+        from limbeck.engine.recipe import parse
         from limbeck.engine.run import run as work
         from limbeck.model.files import save_model
 
         check_out(out)
-        chosen = {one.name: getattr(options, one.name) for one in fields(cls)}
-        target = Target(threads=threads, batch=batch)
-        recipe = Recipe(model, task, (cls(**chosen),), target=target, seed=seed, teacher=teacher, name=name)
+        data: dict[str, Any] = {"model": model, "task": task, "teacher": teacher, "seed": seed}
+        data |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
+        recipe = parse(data, name=name)
         with _watching(json, track) as show:
             result = work(recipe, store, None, show)
         if result.failed or not result.front:
@@ -493,10 +492,29 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
     return command
 
 
+def _remembering(kind: type, **given: Any) -> Any:
+    """A new instance that knows which fields it was given."""
+    made = object.__new__(kind)
+    object.__setattr__(made, "given", given)
+    return made
+
+
+def _preset_help(presets: Mapping[str, Mapping[str, Any]]) -> str:
+    def shown(value: Any) -> str:
+        return " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+    meanings = [
+        f"{name} ({', '.join(f'{key} {shown(value)}' for key, value in given.items())})"
+        for name, given in presets.items()
+    ]
+    return f"Several fields under one name; those given beside it win: {'; '.join(meanings)}."
+
+
 def _options(cls: type) -> type:
     """The fields of a step for the command line: with their short names, and their types as the class wrote them.
 
-    A dataclass of its own, since a step may inherit fields from a module whose names its own does not know.
+    A dataclass of its own, since a step may inherit fields from a module whose names its own does not know. An
+    instance has in ``given`` what was typed: a preset fills the fields that were not.
     """
     helps = _field_helps(cls)
     hints = get_type_hints(cls)  # bounds are left to the check of the recipe, which words them better
@@ -507,7 +525,11 @@ def _options(cls: type) -> type:
         told = Parameter(name=names, help=helps.get(one.name), consume_multiple=True, negative_iterable=())
         default = field() if one.default is MISSING else field(default=one.default)
         made.append((one.name, Annotated[hints[one.name], told], default))
-    return make_dataclass(f"{cls.__name__}Options", made, frozen=True, namespace={"__module__": __name__})
+    if presets := getattr(cls, "presets", {}):
+        told = Parameter(help=_preset_help(presets))
+        made.append(("preset", Annotated[Literal[tuple(presets)] | None, told], field(default=None)))
+    inside = {"__module__": __name__, "__new__": _remembering}
+    return make_dataclass(f"{cls.__name__}Options", made, frozen=True, namespace=inside)
 
 
 def _field_helps(cls: type) -> dict[str, str]:

@@ -73,3 +73,20 @@ def test_parameters_are_plain_values(registry):
         table: dict = dataclasses.field(default_factory=lambda: {1: (2, 3)})
 
     assert parameters(Nested()) == {"inner": {"rate": 0.1}, "names": ["a", "b"], "table": {"1": [2, 3]}}
+
+
+def test_of_a_file_the_content_counts_not_the_name(registry, tmp_path):
+    @step("reader")
+    class Reader:
+        source: str | None = None
+        files = frozenset({"source"})
+
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    for path in (first, second):
+        path.write_text("one")
+    same = [steps.identity(Reader(str(path))) for path in (first, second)]
+    assert same[0] == same[1]
+    second.write_text("other")
+    assert steps.identity(Reader(str(second))) != same[0]
+    assert steps.identity(Reader(str(tmp_path / "gone"))) == {"source": str(tmp_path / "gone")}
+    assert steps.identity(Reader()) == {"source": None}

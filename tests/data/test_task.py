@@ -171,3 +171,10 @@ def test_json_head_is_readable(task, tmp_path):
     head = json.loads((task.to_folder(tmp_path) / "task.json").read_text())
     assert head["rows"] == {"train": 60, "validation": 20, "test": 20}
     assert head["fingerprint"] == task.fingerprint
+
+
+def test_rows_made_by_augmentation_do_not_count_as_labelled():
+    task = toy_task(train=8)
+    assert task.labelled_rows == 8
+    object.__setattr__(task, "history", ({"step": "other"}, {"originals": 6}, {"originals": 8}))
+    assert task.labelled_rows == 6

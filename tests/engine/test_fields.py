@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt
@@ -25,6 +25,9 @@ class Knobs:
     mixed: int | tuple[str, ...] = 1
     level: Literal[1, 2] = 1
 
+    aliases: ClassVar[dict[str, str]] = {"n": "count"}
+    presets: ClassVar[dict[str, Any]] = {"wide": {"count": 7, "share": 1.0}, "odd": {"n": 3, "mixed": ["b"]}}
+
     def __post_init__(self):
         if self.below == -1:
             raise InputError("below -1 there is nothing")
@@ -45,6 +48,9 @@ class Knobs:
         ({"below": -1}, "x: below -1 there is nothing"),
         ({"shar": 1}, "x.shar: no field called 'shar'; did you mean 'share'?"),
         ([], "x: should be a mapping of fields, got []"),
+        ({"preset": "wyde"}, "x.preset: no preset called 'wyde'; did you mean 'wide'?"),
+        ({"preset": 3}, "x.preset: no preset called 3; choose from 'odd', 'wide'"),
+        ({"preset": "wide", "share": 2}, "x.share: should be in (0, 1], got 2"),
     ],
 )
 def test_one_problem_in_words(data, said):
@@ -63,3 +69,25 @@ def test_what_fits_is_made():
 def test_accepts_tells_values_from_sweeps():
     assert accepts(Knobs, "mixed", ["a", "b"])
     assert not accepts(Knobs, "share", [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"preset": "wide"}, Knobs(count=7, share=1.0)),
+        ({"preset": "wide", "count": 2}, Knobs(count=2, share=1.0)),
+        ({"preset": "wide", "n": 2}, Knobs(count=2, share=1.0)),  # a short name overrides as the long one does
+        ({"preset": "odd", "count": 4}, Knobs(count=4, mixed=("b",))),
+        ({"preset": "wide", "count": None}, Knobs(share=1.0)),  # the default can be asked for
+    ],
+)
+def test_a_preset_stands_for_its_fields_and_those_beside_it_win(data, expected):
+    assert read(Knobs, data, "x") == (expected, [])
+
+
+def test_where_there_are_no_presets_the_name_is_a_field_like_others():
+    @dataclass(frozen=True)
+    class Plain:
+        share: float = 0.5
+
+    assert str(read(Plain, {"preset": "wide"}, "x")[1][0]).startswith("x.preset: no field called 'preset'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from limbeck.engine.parse import Fork, place, read
-from limbeck.engine.recipe import Recipe
+from limbeck.engine.recipe import Recipe, parse, to_data
 
 
 def parsed(*steps, base=None, **more):
@@ -64,3 +64,31 @@ def test_paths_are_relative_to_the_recipe_and_names_stay_names(toys, tmp_path):
     values, _, _ = parsed(base=tmp_path, model="model", task="sst2", teacher="hub/name")
     assert values["model"] == str(tmp_path / "model")
     assert (values["task"], values["teacher"]) == ("sst2", "hub/name")
+
+
+def test_presets_are_expanded_when_read_also_in_a_sweep(toys):
+    _, (one, sweep), problems = parsed(
+        {"toy-train": {"preset": "long", "by": 3}}, {"each": {"toy-train": {"preset": ["long", "fancy"]}}}
+    )
+    assert not problems
+    assert one.step == toys.ToyTrain(epochs=9, terms=("a", "b"), by=3.0)
+    assert [branch[0].step for branch in sweep.branches] == [
+        toys.ToyTrain(epochs=9, terms=("a", "b")),
+        toys.ToyTrain(kind="fancy"),
+    ]
+    _, _, problems = parsed({"each": {"toy-train": {"preset": ["long", "lang"]}}})
+    assert problems == ["steps[0].each.toy-train.preset[1]: no preset called 'lang'; did you mean 'long'?"]
+
+
+def test_a_printed_recipe_has_the_fields_of_the_preset(toys):
+    recipe = parse({"model": "m", "task": "t", "steps": [{"toy-train": {"preset": "long", "epochs": 3}}]})
+    assert to_data(recipe)["steps"] == [{"toy-train": {"epochs": 3, "terms": ["a", "b"]}}]
+
+
+def test_files_that_steps_name_are_relative_to_the_recipe(toys, tmp_path):
+    (tmp_path / "sizes.txt").write_text("4")
+    steps = ({"toy-prune": {"sizes": "sizes.txt"}}, {"each": {"toy-prune": {"sizes": ["sizes.txt", "gone.txt"]}}})
+    _, (one, sweep), problems = parsed(*steps, base=tmp_path)
+    assert not problems
+    assert one.step.sizes == str(tmp_path / "sizes.txt")
+    assert [branch[0].step.sizes for branch in sweep.branches] == [str(tmp_path / "sizes.txt"), "gone.txt"]

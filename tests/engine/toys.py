@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt, Le
 
@@ -104,6 +104,7 @@ class ToyTrain:
     terms: tuple[str, ...] = ("logits",)
 
     trains = True
+    presets: ClassVar[dict[str, Any]] = {"long": {"epochs": 9, "terms": ["a", "b"]}, "fancy": {"kind": "fancy"}}
 
     def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
         state = lab.scratch / "state.json"
@@ -131,6 +132,9 @@ class ToyPrune:
     """Narrow the model."""
 
     keep: Annotated[float, Gt(0), Le(1)] = 0.5
+    sizes: str | None = None
+
+    files = frozenset({"sizes"})
 
     def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
         called(f"prune {self.keep}")

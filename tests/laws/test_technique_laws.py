@@ -96,6 +96,13 @@ def test_law_1_a_printed_step_reads_back(name):
     assert parse(yaml.safe_load(str(recipe))).steps == recipe.steps
 
 
+@pytest.mark.parametrize("name", sorted(name for name, cls in REGISTRY.items() if hasattr(cls, "presets")))
+def test_law_1_every_preset_reads(name):
+    for preset in REGISTRY[name].presets:
+        (step,) = parse({"model": "m", "task": "t", "steps": [{name: {"preset": preset}}]}).steps
+        assert step != REGISTRY[name]()
+
+
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_laws_2_3_4_8_same_seed_parent_untouched_shape_shrinks(name, parents, tmp_path):
     folder = parent_folder(name, parents)
@@ -168,7 +175,7 @@ def test_law_10_documented_with_reference_and_example(name):
     first = (cls.__doc__ or "").strip().splitlines()[0]
     assert first.endswith(".")
     assert isinstance(cls.example, dict)
-    if name in {"finetune", "distill", "prune"}:
+    if name in {"finetune", "distill", "meta_pseudo_labels", "prune"}:
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
     assert set(cls.example) <= set(parameters(step_of(name)))
 

@@ -6,7 +6,7 @@ import torch
 from limbeck.core.shape import Shape
 from limbeck.data.batches import Encoded, predict
 from limbeck.train.fit import fit, parameter_groups
-from limbeck.train.objectives import Loss, TaskLoss, Weighted
+from limbeck.train.objectives import Companion, Loss, TaskLoss, Weighted
 from limbeck.train.plan import Plan
 
 
@@ -167,3 +167,62 @@ def test_distillation_on_a_gpu_moves_the_teacher(make_model, words):
     terms = {"hidden": (1.0, HiddenLoss("mse", "uniform", (2, 2), (32, 32)))}
     report = fit(student, Weighted(terms, LiveTeacher(teacher)), words, Plan(num_train_epochs=1))
     assert report.steps == 3
+
+
+class Beside:
+    """The task's loss for the model; a companion that learns from the model's answers after each of its steps."""
+
+    def __init__(self, model, companion):
+        self.loss, self.seen = task_loss(model), []
+        self.companions = [Companion(companion, Plan(learning_rate=1e-2, weight_decay=0.0, lr_scheduler_type="cosine"))]
+
+    def __call__(self, model, batch, progress):
+        self.batch, self.before = batch, model.classifier.weight.detach().clone()
+        yield from self.loss(model, batch, progress)
+
+    def follow(self, model, taken):
+        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        rate = taken.optimizer.param_groups[0]["lr"]
+        moved = float((model.classifier.weight.detach() - self.before).abs().max())
+        self.seen.append((taken.progress.step, taken.clipping, float(norm), rate, moved))
+        ((companion, _),) = self.companions
+        answers = companion.run(self.batch)[0]
+        noise = torch.rand(())  # random numbers that a resumed run must draw again
+        yield Loss((answers - model.run(self.batch)[0].detach() * noise).square().mean(), {"beside": noise})
+
+
+def test_a_companion_follows_every_step_of_the_model(make_model, words):
+    model, other = make_model(), make_model(seed=5)
+    before = weights(other)
+    objective = Beside(model, other)
+    plan = Plan(
+        num_train_epochs=1, per_device_train_batch_size=8, max_grad_norm=0.3, learning_rate=1e-3, warmup_ratio=0.5
+    )
+    told = []
+    report = fit(model, objective, words, plan, log=lambda message, **numbers: told.append(numbers))
+    assert [step for step, *_ in objective.seen] == list(range(report.steps))
+    for _, clipping, norm, rate, moved in objective.seen:
+        assert norm <= 0.3 * 1.001  # the gradients of the step just taken, clipped
+        assert (clipping < 1) == (norm > 0.299)
+        assert 0 <= moved <= 2 * rate  # and its learning rate
+    assert any(clipping < 1 for _, clipping, *_ in objective.seen)
+    assert all(not torch.equal(before[name], tensor) for name, tensor in weights(other).items() if "classifier" in name)
+    assert "beside" in told[-1]
+
+
+def test_companions_are_resumed_with_the_rest(make_model, words, tmp_path):
+    plan = Plan(num_train_epochs=2, per_device_train_batch_size=8, save_seconds=0)
+    whole = make_model(), make_model(seed=5)
+    fit(whole[0], Beside(*whole), words, plan)
+
+    def stop(progress):
+        if progress.step == 9:
+            raise Interrupted
+
+    broken = make_model(), make_model(seed=5)
+    with pytest.raises(Interrupted):
+        fit(broken[0], Beside(*broken), words, plan, scratch=tmp_path, after_step=stop)
+    resumed = make_model(seed=98), make_model(seed=99)
+    fit(resumed[0], Beside(*resumed), words, plan, scratch=tmp_path)
+    for a, b in zip(resumed, whole, strict=True):
+        assert same(weights(a), weights(b))

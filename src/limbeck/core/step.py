@@ -7,8 +7,11 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 * ``version``: bump it when the same parameters give other results.
 
 A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``with_teacher`` (a probe:
-the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call) and
-``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile).
+the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call),
+``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile), ``aliases`` (shorter
+names of fields), ``presets`` (name -> fields: in a recipe ``preset: name`` stands for those fields, and fields given
+beside it win) and ``files`` (fields that name a file: in a recipe relative to the recipe, and in the cache key the
+content counts, not the name).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
@@ -17,9 +20,11 @@ and ``plan`` answer at once.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -165,9 +170,21 @@ def parameters(step: Any) -> dict[str, Any]:
 
 
 def identity(step: Any) -> dict[str, Any]:
-    """The parameters that decide a result: all but those that the class lists as ``neutral``."""
+    """The parameters that decide a result: all but those that the class lists as ``neutral``; of files the content."""
     neutral: frozenset[str] = getattr(step, "neutral", frozenset())
-    return {name: value for name, value in parameters(step).items() if name not in neutral}
+    decisive = {name: value for name, value in parameters(step).items() if name not in neutral}
+    for name in getattr(step, "files", ()):
+        if decisive[name] is not None and Path(decisive[name]).is_file():
+            about = Path(decisive[name]).stat()
+            decisive[name] = _content(decisive[name], about.st_mtime_ns, about.st_size)
+    return decisive
+
+
+@lru_cache(maxsize=64)
+def _content(file: str, changed: int, size: int) -> str:
+    """Digest of a file; ``changed`` and ``size`` tell when to read it again."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

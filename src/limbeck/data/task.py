@@ -127,6 +127,12 @@ class Task:
         return max(1, len(self.label_names))
 
     @property
+    def labelled_rows(self) -> int:
+        """How many leading rows of the train split have labels of their own; rows made of them come after."""
+        made: Sequence[Mapping[str, Any]] = getattr(self, "history", ())
+        return next((int(entry["originals"]) for entry in made if "originals" in entry), len(self.split("train")))
+
+    @property
     def problem_type(self) -> str:
         """The name that transformers has for this kind."""
         return PROBLEM_TYPES[self.kind]

@@ -38,7 +38,10 @@ class Problem:
 
 
 def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
-    """An instance of ``cls`` (None when something is wrong) and every problem of ``data``."""
+    """An instance of ``cls`` (None when something is wrong) and every problem of ``data``.
+
+    ``preset: name`` stands for the fields that ``cls.presets`` lists under that name; fields beside it win.
+    """
     data = {} if data is None else data
     if not isinstance(data, Mapping):
         return None, [Problem(path, f"should be a mapping of fields, got {data!r}")]
@@ -48,6 +51,12 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     if twice:
         return None, [Problem(path, f"{' and '.join(twice)} are the same field; give one")]
     data = {aliases.get(key, key): value for key, value in data.items()}
+    presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
+    if presets and "preset" in data:
+        chosen = data.pop("preset")
+        if not isinstance(chosen, str) or chosen not in presets:
+            return None, [Problem(f"{path}.preset", f"no preset called {chosen!r}; {nearest(chosen, presets)}")]
+        data = {aliases.get(key, key): value for key, value in presets[chosen].items()} | data
     problems = [
         Problem(f"{path}.{key}", f"no field called '{key}'; {nearest(key, names)}") for key in data if key not in names
     ]

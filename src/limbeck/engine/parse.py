@@ -165,13 +165,13 @@ class _Reader:
             branches = [tuple(self.steps(branch, f"{path}.fork[{n}]", base, chain)) for n, branch in enumerate(value)]
             return [Placed(path, branches=tuple(branches))]
         if name == "each":
-            return [self._each(value, path)]
+            return [self._each(value, path, base)]
         if name not in self.known:
             hint = nearest(name, [*self.known, *COMBINATORS])
             self.wrong(path, f"no step called '{name}'; {hint}")
             return [Placed(path)]
         cls = self.known[name]
-        step, problems = fields.read(cls, value, f"{path}.{name}")
+        step, problems = fields.read(cls, _files_beside(cls, value, base), f"{path}.{name}")
         self.problems += problems
         return [Placed(path, step, cls)]
 
@@ -197,7 +197,7 @@ class _Reader:
             return []
         return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
 
-    def _each(self, value: Any, path: str) -> Placed:
+    def _each(self, value: Any, path: str, base: Path | None) -> Placed:
         """A sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
         if not isinstance(value, Mapping) or len(value) != 1:
@@ -221,6 +221,7 @@ class _Reader:
         branches = []
         for combination in itertools.product(*(range(len(given[key])) for key in swept)):
             chosen = dict(given) | {key: given[key][n] for key, n in zip(swept, combination, strict=True)}
+            chosen = _files_beside(cls, chosen, base)
             step, problems = fields.read(cls, chosen, f"{where}.{name}")
             position = {f"{where}.{name}.{key}": n for key, n in zip(swept, combination, strict=True)}
             for problem in problems:
@@ -236,6 +237,14 @@ def _beside(text: str, base: Path | None) -> str:
         return text
     near = base / Path(text).expanduser()
     return str(near.resolve()) if near.exists() else text
+
+
+def _files_beside(cls: type, value: Any, base: Path | None) -> Any:
+    """The fields of a step, those that name files relative to the recipe's file."""
+    if not isinstance(value, Mapping):
+        return value
+    files = getattr(cls, "files", ())
+    return {key: _beside(item, base) if key in files and isinstance(item, str) else item for key, item in value.items()}
 
 
 def _positive(value: Any, path: str) -> list[Problem]:

@@ -5,6 +5,7 @@ task: sst2
 target: {threads: 1}
 steps:
   - finetune: {epochs: 3}
+  - meta_pseudo_labels: {preset: teacher-finetune, epochs: 1}   # fields under one name; fields beside it win
   - use: warm-up.yaml                           # splice the steps of another recipe
   - each: {prune: {keep: [0.3, 0.5]}}           # a sweep: one branch per value
   - fork: [[{export: {}}], []]                  # branches, each from the same candidates

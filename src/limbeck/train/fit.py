@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from limbeck.data.batches import Encoded, collate, length_batches
 from limbeck.train import state
-from limbeck.train.objectives import Objective, Progress
+from limbeck.train.objectives import Objective, Progress, Taken
 from limbeck.train.plan import Plan
 from limbeck.train.schedules import SCHEDULES
 
@@ -64,6 +64,14 @@ def parameter_groups(modules: nn.Module, weight_decay: float) -> list[dict[str, 
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
+
+
+def _optimiser(modules: nn.Module, plan: Plan, total: int) -> tuple[torch.optim.Optimizer, Any]:
+    fused = all(p.dtype == torch.float32 for p in modules.parameters())
+    groups = parameter_groups(modules, plan.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, fused=fused)
+    rate = SCHEDULES[plan.lr_scheduler_type](plan.warmup_ratio)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / total))
 
 
 def fit(
@@ -127,20 +135,22 @@ class _Loop:
         )
         self.extra = getattr(objective, "modules", nn.ModuleDict())
         trained = nn.ModuleDict({"model": model, "extra": self.extra})
-        optimizer = torch.optim.AdamW(
-            parameter_groups(trained, plan.weight_decay), lr=plan.learning_rate, fused=model.dtype == torch.float32
-        )
         self.steps_per_epoch = math.ceil(len(loader) / plan.gradient_accumulation_steps)
         self.total = max(1, round(self.steps_per_epoch * plan.num_train_epochs))
-        rate = SCHEDULES[plan.lr_scheduler_type](plan.warmup_ratio)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / self.total))
+        optimizer, scheduler = _optimiser(trained, plan, self.total)
         self.model, self.extra, self.optimizer, self.loader, self.scheduler = self.accelerator.prepare(
             model, self.extra, optimizer, loader, scheduler
         )
+        self.companions = [self._prepared(*companion) for companion in getattr(objective, "companions", ())]
         every = max(1, self.steps_per_epoch // max(1, plan.evaluations_per_epoch))
         self.evaluate_at = {*range(every, self.total, every), self.total} if evaluate else set()
         self.report = FitReport()
         self.examples = 0
+
+    def _prepared(self, module: nn.Module, plan: Plan) -> tuple[Any, Any, float]:
+        """Optimiser and scheduler of a companion, which from now on is saved and loaded with the rest."""
+        module = self.accelerator.prepare_model(module, evaluation_mode=True)  # moved, not wrapped
+        return (*self.accelerator.prepare(*_optimiser(module, plan, self.total)), plan.max_grad_norm)
 
     def run(self) -> FitReport:
         kept = state.load(self.accelerator, self.folder) if self.resumable else None
@@ -191,12 +201,31 @@ class _Loop:
                 terms["loss"] = loss.total.detach()
             if self.accelerator.sync_gradients:
                 trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-                self.accelerator.clip_grad_norm_(trained, self.plan.max_grad_norm)
+                norm = self.accelerator.clip_grad_norm_(trained, self.plan.max_grad_norm)
             self.optimizer.step()
             if self.accelerator.sync_gradients:
+                if self.companions and not self.accelerator.optimizer_step_was_skipped:
+                    terms |= self._follow(norm)
                 self.scheduler.step()
             self.optimizer.zero_grad()
         self.examples += len(batch["input_ids"])
+        return terms
+
+    def _follow(self, norm: Any) -> dict[str, torch.Tensor]:
+        """Let the companions take their steps, each on its own loss."""
+        clipping = min(1.0, self.plan.max_grad_norm / (float(norm) + 1e-6))  # as clip_grad_norm_ has it
+        taken = Taken(self.optimizer, clipping, Progress(self.report.steps, self.total))
+        losses = iter(self.objective.follow(self.accelerator.unwrap_model(self.model), taken))  # type: ignore[attr-defined]
+        terms: dict[str, torch.Tensor] = {}
+        for optimizer, scheduler, max_norm in self.companions:
+            with self.accelerator.autocast():
+                loss = next(losses)
+            self.accelerator.backward(loss.total)
+            self.accelerator.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            terms |= loss.terms
         return terms
 
     def _tell(self, progress: Progress, terms: dict[str, torch.Tensor]) -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.batches import IGNORED
+from limbeck.train.plan import Plan
 
 Batch = dict[str, Tensor]
 
@@ -41,7 +42,26 @@ class Progress(NamedTuple):
     total: int
 
 
+class Companion(NamedTuple):
+    """What an objective trains beside the model: the loop gives it AdamW, schedule and clipping by ``plan``."""
+
+    module: nn.Module
+    plan: Plan
+
+
+class Taken(NamedTuple):
+    """A step that the model just took; its clipped gradients are still there, and so is the learning rate."""
+
+    optimizer: Any
+    clipping: float
+    """What the gradients were multiplied by, 1 if they were short enough."""
+    progress: Progress
+
+
 Objective = Callable[[Any, Batch, Progress], Iterable[Loss]]
+"""Gives the losses of a batch. It may have ``modules``, trained with the model, and ``companions``: then, after every
+step of the model, the loop asks ``follow(model, taken)`` for a loss of each of them, back-propagates it and lets it
+take its step; companions are saved and resumed with the rest."""
 TeacherCall = Callable[[Batch, Sequence[str]], Outputs]
 
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from limbeck.core.step import Lab
 
 
-def train_on_task(candidate: Candidate, objective: Objective, plan: Plan, lab: Lab) -> FitReport:
-    """Train ``candidate.model`` in place on the training split; keep the best weights by the task's metric."""
+def train_on_task(candidate: Candidate, objective: Objective, plan: Plan, lab: Lab, phase: str = "") -> FitReport:
+    """Train ``candidate.model`` in place on the training split; keep the best weights by the task's metric.
+
+    ``phase`` names the training where a step has several: each has checkpoints of its own.
+    """
     task, model = candidate.task, candidate.model
     evaluate = None
     if plan.evaluations_per_epoch and "validation" in task.splits:
@@ -31,7 +34,7 @@ def train_on_task(candidate: Candidate, objective: Objective, plan: Plan, lab: L
         plan,
         seed=lab.seed,
         evaluate=evaluate,
-        scratch=lab.scratch,
+        scratch=lab.scratch / phase if lab.scratch else None,
         log=lab.log,
     )
     best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"

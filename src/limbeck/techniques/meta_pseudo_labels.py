@@ -1,0 +1,172 @@
+"""Train a student on the labels of a teacher that is told, step by step, what its labels did to the student.
+
+Reference: Pham et al., 2021, arXiv:2003.10580 (Meta Pseudo Labels). Differs: the feedback is by default the exact
+gradient of the student's loss on labelled texts after its step (a forward-mode pass, for soft labels), where the paper
+weights the gradient for hard labels by what the step gained (preset 'paper'); AdamW and clipping are part of that
+gradient; the teacher has been fine-tuned before; there is no UDA loss. ``train/pseudo.py`` has the mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+from limbeck.train.plan import Plan
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
+    from limbeck.data.task import Task
+
+
+@step("meta_pseudo_labels", needs={"torch", "teacher"}, reads={"seed", "teacher"})
+class MetaPseudoLabels(Plan):
+    """Train the candidate on its teacher's labels while the teacher learns which labels help it; then on true labels.
+
+    The teacher's copy is trained beside the student, on labelled texts and on the feedback, and is thrown away at the
+    end. The other fields of training are the student's; schedule, warm-up and clipping hold for both.
+
+    Attributes:
+        feedback: What reaches the teacher (exact gradient, the paper's estimate of it, or nothing but labels).
+        pseudo_labels: Labels that the teacher gives (its probabilities, a draw from them, or the likeliest class).
+        feedback_weight: Weight of the feedback beside the teacher's loss on labels; one step changes little, so the
+            feedback's gradient is usually some percent of that of the labels, or less.
+        feedback_warmup_steps: Steps at the beginning in which the teacher learns from labels alone.
+        feedback_average: Decay of the moving average that is taken off the paper's estimate; 0 takes nothing off.
+        teacher_learning_rate: The highest learning rate of the teacher.
+        teacher_weight_decay: AdamW's for the teacher, on matrices alone.
+        labelled_batch_size: Labelled texts in each step.
+        unlabelled: File of texts without labels (one a line, or a table); the train split's texts, augmented ones too,
+            unless given.
+        unlabelled_columns: Column of the table with the texts, two for pairs; by customary names unless given.
+        finetune_epochs: Passes over the labelled texts at the end; 0 leaves that out.
+        finetune_learning_rate: The highest learning rate of these.
+    """
+
+    feedback: Literal["exact", "reinforce", "off"] = "exact"
+    pseudo_labels: Literal["soft", "sampled", "argmax"] = "soft"
+    feedback_weight: Annotated[float, Ge(0)] = 1.0
+    feedback_warmup_steps: Annotated[int, Ge(0)] = 0
+    feedback_average: Annotated[float, Ge(0), Lt(1)] = 0.0
+    teacher_learning_rate: Annotated[float, Gt(0)] = 1e-5
+    teacher_weight_decay: Annotated[float, Ge(0)] = 0.01
+    labelled_batch_size: Annotated[int, Ge(1)] = 32
+    unlabelled: str | None = None
+    unlabelled_columns: tuple[str, ...] = ()
+    finetune_epochs: Annotated[float, Ge(0)] = 1.0
+    finetune_learning_rate: Annotated[float, Gt(0)] = 2e-5
+
+    passes: ClassVar[float] = 16.0  # both learn from both batches, and a teacher is some two or three times as large
+
+    files: ClassVar[frozenset[str]] = frozenset({"unlabelled"})
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"feedback": "reinforce", "pseudo_labels": "sampled"},
+        "teacher-finetune": {"feedback": "off", "teacher_learning_rate": 5e-5, "teacher_weight_decay": 0.01},
+    }
+
+    example: ClassVar[dict[str, Any]] = {
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
+        "labelled_batch_size": 8,
+        "teacher_learning_rate": 1e-4,
+    }
+
+    def problems(self) -> list[str]:
+        """What fields contradict each other, and files that are not there."""
+        from limbeck.data.unlabelled import check_texts
+
+        found = []
+        if self.feedback == "reinforce" and self.pseudo_labels == "soft":
+            found.append(
+                "feedback 'reinforce' of soft labels is nothing; set pseudo_labels: sampled, or feedback: exact"
+            )
+        if self.feedback_average and self.feedback != "reinforce":
+            found.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
+        if self.gradient_accumulation_steps > 1:
+            found.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
+        if self.unlabelled is not None:
+            try:
+                check_texts(Path(self.unlabelled))
+            except InputError as error:
+                found.append(f"unlabelled: {error}")
+        return found
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's."""
+        last = replace(self, num_train_epochs=self.finetune_epochs)
+        share = Plan.passes / self.passes
+        return super().estimate(shape, rows, tokens) + share * Plan.estimate(last, shape, rows, tokens)
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the candidate with trained weights."""
+        from limbeck.train.objectives import TaskLoss, Weighted
+        from limbeck.train.task import train_on_task
+
+        teacher = self.teacher(candidate, lab)
+        labelled, unlabelled = self.texts(candidate.task)
+        lab.log(f"{len(labelled.split('train'))} texts with labels, {len(unlabelled.split('train'))} for pseudo labels")
+        objective = self.objective(candidate, teacher, labelled, lab.seed)
+        first = train_on_task(replace(candidate, task=unlabelled), objective, self, lab, "pseudo")
+        if self.finetune_epochs:
+            model = candidate.model
+            before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            plan = replace(self, num_train_epochs=self.finetune_epochs, learning_rate=self.finetune_learning_rate)
+            own = Weighted({"task": (1.0, TaskLoss(model.loss))})
+            last = train_on_task(replace(candidate, task=labelled), own, plan, lab, "labels")
+            if None not in (scores := (first.best_score, last.best_score)) and scores[0] > scores[1]:
+                model.load_state_dict(before)
+                lab.log("fine-tuning on labels did not help: the weights before it are kept")
+        yield replace(candidate, folder=None)
+
+    def teacher(self, candidate: Candidate, lab: Lab) -> Candidate:
+        """The teacher's copy, if it can teach this student in this way."""
+        if lab.teacher is None:
+            raise InputError(
+                "meta_pseudo_labels has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
+            )
+        hard = self.feedback == "reinforce" or self.pseudo_labels != "soft"
+        if candidate.task.kind == "regression" and hard:
+            raise InputError(
+                "meta_pseudo_labels: a number has no hard labels; use pseudo_labels: soft, feedback: exact"
+            )
+        teacher = lab.teacher.open()
+        if candidate.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise InputError(
+                "meta_pseudo_labels: the teacher has another vocabulary than the student, so it cannot read the same "
+                "tokens; use 'distill' with match: [logits] for such a pair"
+            )
+        return teacher
+
+    def texts(self, task: Task) -> tuple[Task, Task]:
+        """The task with the rows that have labels of their own, and with those that the teacher labels."""
+        from limbeck.data.unlabelled import with_texts_of
+
+        rows = task.split("train").take(range(task.labelled_rows))
+        labelled = replace(task, splits={**task.splits, "train": rows})
+        if self.unlabelled is None:
+            return labelled, task
+        return labelled, with_texts_of(task, Path(self.unlabelled), self.unlabelled_columns)
+
+    def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> Any:
+        """Both losses of a step."""
+        from limbeck.data.batches import encode
+        from limbeck.train import pseudo
+
+        return pseudo.MetaPseudoLabels(
+            teacher.model,
+            replace(self, learning_rate=self.teacher_learning_rate, weight_decay=self.teacher_weight_decay),
+            pseudo.Labelled(encode(labelled, "train", candidate.tokenizer), self.labelled_batch_size, seed),
+            candidate.task.problem_type,
+            feedback=self.feedback,
+            labels=self.pseudo_labels,
+            weight=self.feedback_weight,
+            warmup_steps=self.feedback_warmup_steps,
+            average=self.feedback_average,
+        )
