@@ -6,9 +6,12 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 * ``reads``: the Lab services that decide its result; they enter the cache key, and others are refused;
 * ``version``: bump it when the same parameters give other results.
 
-A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``with_teacher`` (a probe:
-the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call) and
-``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile).
+A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``headless`` (a technique:
+it looks at no answers, so it may come before the head is trained), ``imitates`` ("root": its ``lab.teacher`` is the
+recipe's model as it was given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group``
+(facts hold only beside those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else
+may be timed meanwhile) and ``paths`` (fields that name files, in a recipe relative to it; a method ``missing`` tells
+what is wrong with them, and a method ``content`` gives their fingerprint, which enters the cache key).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
@@ -165,9 +168,11 @@ def parameters(step: Any) -> dict[str, Any]:
 
 
 def identity(step: Any) -> dict[str, Any]:
-    """The parameters that decide a result: all but those that the class lists as ``neutral``."""
+    """What decides a result: the parameters but those listed as ``neutral``, and the content of files they name."""
     neutral: frozenset[str] = getattr(step, "neutral", frozenset())
-    return {name: value for name, value in parameters(step).items() if name not in neutral}
+    values = {name: value for name, value in parameters(step).items() if name not in neutral}
+    content = step.content() if hasattr(step, "content") else None
+    return values if content is None else values | {"content": content}
 
 
 def _plain(value: Any) -> Any:

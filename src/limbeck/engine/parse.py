@@ -165,13 +165,13 @@ class _Reader:
             branches = [tuple(self.steps(branch, f"{path}.fork[{n}]", base, chain)) for n, branch in enumerate(value)]
             return [Placed(path, branches=tuple(branches))]
         if name == "each":
-            return [self._each(value, path)]
+            return [self._each(value, path, base)]
         if name not in self.known:
             hint = nearest(name, [*self.known, *COMBINATORS])
             self.wrong(path, f"no step called '{name}'; {hint}")
             return [Placed(path)]
         cls = self.known[name]
-        step, problems = fields.read(cls, value, f"{path}.{name}")
+        step, problems = fields.read(cls, _paths_beside(cls, value, base), f"{path}.{name}")
         self.problems += problems
         return [Placed(path, step, cls)]
 
@@ -197,7 +197,7 @@ class _Reader:
             return []
         return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
 
-    def _each(self, value: Any, path: str) -> Placed:
+    def _each(self, value: Any, path: str, base: Path | None) -> Placed:
         """A sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
         if not isinstance(value, Mapping) or len(value) != 1:
@@ -208,7 +208,7 @@ class _Reader:
             self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
             return Placed(path)
         cls = self.known[name]
-        given = given if isinstance(given, Mapping) else {}
+        given = _paths_beside(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in dataclasses.fields(cls)}
         swept = [
             key
@@ -236,6 +236,19 @@ def _beside(text: str, base: Path | None) -> str:
         return text
     near = base / Path(text).expanduser()
     return str(near.resolve()) if near.exists() else text
+
+
+def _paths_beside(cls: Any, given: Any, base: Path | None) -> Any:
+    """The fields of a step, with those that it names as ``paths`` relative to the recipe's file."""
+    if not isinstance(given, Mapping):
+        return given
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [placed(one) for one in value]
+        return _beside(value, base) if isinstance(value, str) else value
+
+    return {key: placed(value) if key in getattr(cls, "paths", ()) else value for key, value in given.items()}
 
 
 def _positive(value: Any, path: str) -> list[Problem]:
