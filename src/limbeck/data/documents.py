@@ -126,7 +126,7 @@ def normal(text: str) -> str:
 
     Data sets that share sentences often space and quote them in different ways:
 
-    >>> normal("It 's a `` must - see '' ,") == normal('It\'s a "must-see",')
+    >>> normal("It 's a `` must - see '' ,") == normal('Its a "must-see",')
     True
     """
     return re.sub(r"[\W_]+", "", text.casefold()) or " ".join(text.split())
