@@ -103,3 +103,10 @@ def test_texts_are_cut_at_max_length():
     task = replace(toy_task("classification", train=8, validation=4, test=4), max_length=5)
     encoded = encode(task, "train", toy_tokenizer(task))
     assert encoded.lengths.max() == 5
+
+
+def test_texts_without_labels_make_batches_without_them():
+    plain = Encoded([[2, 5, 3], [2, 3]], None, None, 0, "corpus")
+    batch = collate(plain, [1, 0])
+    assert batch.keys() == {"input_ids", "attention_mask", "index"}
+    assert batch["input_ids"].tolist() == [[2, 3, 0], [2, 5, 3]]

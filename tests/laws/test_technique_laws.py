@@ -144,7 +144,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", [n for n in TECHNIQUES if "seed" in REGISTRY[n].reads and n != "prune"])
+@pytest.mark.parametrize("name", [n for n in TECHNIQUES if "save_seconds" in REGISTRY[n].__dataclass_fields__])
 def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch):
     """Killed in the middle of training, with a checkpoint after every step, and applied again in the same scratch."""
     from limbeck.train import fit
@@ -175,7 +175,7 @@ def test_law_10_documented_with_reference_and_example(name):
     first = (cls.__doc__ or "").strip().splitlines()[0]
     assert first.endswith(".")
     assert isinstance(cls.example, dict)
-    if name in {"finetune", "distill", "meta_pseudo_labels", "prune"}:
+    if name in {"finetune", "distill", "general_distill", "meta_pseudo_labels", "prune", "student"}:
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
     assert set(cls.example) <= set(parameters(step_of(name)))
 

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,6 +158,51 @@ def test_one_process_may_train_in_several_precisions(make_model, words, order):
         plan = Plan(num_train_epochs=1, per_device_train_batch_size=32, mixed_precision=precision)
         assert fit(model, task_loss(model), words, plan).steps == 3
         assert model.dtype == torch.float32
+
+
+def test_scaled_losses_train_as_plain_ones(make_model, words, tmp_path, monkeypatch):
+    """Loss scaling, which Accelerate does on a GPU alone, done on the CPU; also interrupted and resumed."""
+    from accelerate import Accelerator
+
+    class Scaling(Accelerator):
+        def __init__(self, **options):
+            super().__init__(**options)
+            if options["mixed_precision"] == "fp16":
+                self.scaler, self.native_amp = torch.amp.GradScaler("cpu", init_scale=1024.0), True
+
+    monkeypatch.setattr("limbeck.train.fit.Accelerator", Scaling)
+    plan = Plan(
+        num_train_epochs=1,
+        learning_rate=1e-3,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2,
+        save_seconds=0,
+    )
+    stopped = []
+
+    def stop(progress):
+        if progress.step == 4 and not stopped:
+            stopped.append(progress)
+            raise Interrupted
+
+    def trained(name, precision):
+        model = make_model(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
+        chosen = replace(plan, mixed_precision=precision)
+        if name == "resumed":
+            with pytest.raises(Interrupted):
+                fit(model, task_loss(model), words, chosen, scratch=tmp_path / name, after_step=stop)
+        fit(model, task_loss(model), words, chosen, scratch=tmp_path / name)
+        return weights(model)
+
+    start = weights(make_model(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0))
+    plain, half, resumed = trained("plain", "no"), trained("half", "fp16"), trained("resumed", "fp16")
+    assert same(half, resumed)
+    assert not same(half, plain)
+
+    def distance(a, b):
+        return sum(float((a[name] - b[name]).square().sum()) for name in a)
+
+    assert distance(half, plain) < 0.05 * distance(plain, start)
 
 
 @pytest.mark.gpu

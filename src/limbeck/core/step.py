@@ -6,12 +6,14 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 * ``reads``: the Lab services that decide its result; they enter the cache key, and others are refused;
 * ``version``: bump it when the same parameters give other results.
 
-A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``with_teacher`` (a probe:
-the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call),
-``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile), ``aliases`` (shorter
-names of fields), ``presets`` (name -> fields: in a recipe ``preset: name`` stands for those fields, and fields given
-beside it win) and ``files`` (fields that name a file: in a recipe relative to the recipe, and in the cache key the
-content counts, not the name).
+A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``headless`` (a technique:
+it looks at no answers, so it may come before the head is trained), ``imitates`` ("root": its ``lab.teacher`` is the
+recipe's model as it was given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group``
+(facts hold only beside those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else
+may be timed meanwhile), ``aliases`` (shorter names of fields), ``presets`` (name -> fields: in a recipe
+``preset: name`` stands for those fields, and fields given beside it win) and ``files`` (fields that name files or
+folders: in a recipe relative to it, and in the cache key the content counts, not the name; a method ``missing`` tells
+what is wrong with them before anything runs).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
@@ -173,15 +175,26 @@ def identity(step: Any) -> dict[str, Any]:
     """The parameters that decide a result: all but those that the class lists as ``neutral``; of files the content."""
     neutral: frozenset[str] = getattr(step, "neutral", frozenset())
     decisive = {name: value for name, value in parameters(step).items() if name not in neutral}
-    for name in getattr(step, "files", ()):
-        if decisive[name] is not None and Path(decisive[name]).is_file():
-            about = Path(decisive[name]).stat()
-            decisive[name] = _content(decisive[name], about.st_mtime_ns, about.st_size)
-    return decisive
+    return decisive | {name: _content(decisive[name]) for name in getattr(step, "files", ())}
 
 
-@lru_cache(maxsize=64)
-def _content(file: str, changed: int, size: int) -> str:
+def _content(value: Any) -> Any:
+    """Digests in place of the files and folders that ``value`` names; other names stand for themselves."""
+    if isinstance(value, list):
+        return [_content(one) for one in value]
+    path = Path(value).expanduser() if isinstance(value, str) else None
+    if path is not None and path.is_dir():
+        return [[one.name, _digest(one)] for one in sorted(path.iterdir()) if one.is_file()]
+    return _digest(path) if path is not None and path.is_file() else value
+
+
+def _digest(path: Path) -> str:
+    about = path.stat()
+    return _read_digest(str(path), about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=256)
+def _read_digest(file: str, changed: int, size: int) -> str:
     """Digest of a file; ``changed`` and ``size`` tell when to read it again."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

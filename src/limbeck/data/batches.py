@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as token ids; lists are ragged, one entry an example."""
+    """A split as token ids; lists are ragged, one entry an example. ``labels`` is None for texts without labels."""
 
     input_ids: Sequence[Sequence[int]]
     token_type_ids: Sequence[Sequence[int]] | None
-    labels: Sequence[Any]
+    labels: Sequence[Any] | None
     pad_id: int
     kind: str
 
@@ -68,30 +68,30 @@ def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> list[int]:
 def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]:
     """Pad the chosen examples to the longest of them.
 
-    Shapes: input_ids, attention_mask, token_type_ids [batch, seq]; labels [batch] (multi-label: [batch, labels],
-    tokens: [batch, seq]); index [batch], the place of each example in its split.
+    Shapes: input_ids, attention_mask, token_type_ids [batch, seq]; labels, where there are any, [batch] (multi-label:
+    [batch, labels], tokens: [batch, seq]); index [batch], the place of each example in its split.
     """
     import torch
 
-    longest = max(len(encoded.input_ids[i]) for i in indices)
+    input_ids = [encoded.input_ids[i] for i in indices]
+    longest = max(map(len, input_ids))
 
     def pad(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
         block = np.full((len(indices), longest), filler, dtype=np.int64)
-        for place, i in enumerate(indices):
-            block[place, : len(rows[i])] = rows[i]
+        for place, row in enumerate(rows):
+            block[place, : len(row)] = row
         return torch.from_numpy(block)
 
-    batch = {"input_ids": pad(encoded.input_ids, encoded.pad_id)}
-    lengths = torch.from_numpy(encoded.lengths[list(indices)])
+    batch = {"input_ids": pad(input_ids, encoded.pad_id)}
+    lengths = torch.tensor([len(ids) for ids in input_ids])
     batch["attention_mask"] = (torch.arange(longest)[None] < lengths[:, None]).long()
     if encoded.token_type_ids is not None:
-        batch["token_type_ids"] = pad(encoded.token_type_ids, 0)
-    if encoded.kind == "tokens":
-        batch["labels"] = pad(encoded.labels, IGNORED)
-    else:
+        batch["token_type_ids"] = pad([encoded.token_type_ids[i] for i in indices], 0)
+    if encoded.labels is not None:
+        labels = [encoded.labels[i] for i in indices]
         floats = encoded.kind in ("regression", "multilabel")
         kind = torch.float32 if floats else torch.int64
-        batch["labels"] = torch.tensor([encoded.labels[i] for i in indices], dtype=kind)
+        batch["labels"] = pad(labels, IGNORED) if encoded.kind == "tokens" else torch.tensor(labels, dtype=kind)
     batch["index"] = torch.tensor(list(indices))
     return batch
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -116,11 +117,25 @@ def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | N
     return tables, names, notes
 
 
+def stream(dataset: str, config: str | None, split: str) -> Iterator[Mapping[str, Any]]:
+    """Rows of one split, fetched as they are read; nothing is stored."""
+    import datasets
+
+    with _explained(dataset, config):
+        yield from datasets.load_dataset(dataset, config, split=split, streaming=True)
+
+
 def _load(dataset: str, config: str | None) -> Mapping[str, Any]:
     import datasets
 
+    with _explained(dataset, config):
+        return dict(datasets.load_dataset(dataset, config))
+
+
+@contextmanager
+def _explained(dataset: str, config: str | None) -> Iterator[None]:
     try:
-        loaded = datasets.load_dataset(dataset, config)
+        yield
     # what comes here depends on the network, the hub's answer and the builder; all of it is about the name given
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
@@ -129,7 +144,6 @@ def _load(dataset: str, config: str | None) -> Mapping[str, Any]:
             f"the data set {shown} cannot be loaded: {type(error).__name__}: {reason}; check the name and the "
             "network, or give local files (train: …, validation: …, test: …)"
         ) from error
-    return dict(loaded)
 
 
 def _choose_split(split: str, asked: str | None, loaded: Mapping[str, Any], options: Options) -> str | None:

@@ -301,7 +301,8 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(fields)
 
 
-def _parse_json(where: str, text: str) -> Any:
+def parse_json(where: str, text: str) -> Any:
+    """The value that a JSON text stands for; a field that an object has twice is an error."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except _TwiceNamed as error:
@@ -328,7 +329,7 @@ def _read_jsonl(path: Path, reading: Reading) -> Table:
     while lines and not lines[-1].strip():
         lines.pop()
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    items = [_parse_json(f"{path}, line {number}", line) for number, line in filled]
+    items = [parse_json(f"{path}, line {number}", line) for number, line in filled]
     table = _from_objects(str(path), "line", [number for number, _ in filled], items)
     if len(filled) < len(lines):
         table.notes.append(f"{plural(len(lines) - len(filled), 'blank line')} skipped")
@@ -337,7 +338,7 @@ def _read_jsonl(path: Path, reading: Reading) -> Table:
 
 def _read_json(path: Path, reading: Reading) -> Table:
     """Read a list of objects (also as the only list inside an object), or an object of columns."""
-    content = _parse_json(str(path), _text_of(path))
+    content = parse_json(str(path), _text_of(path))
     if isinstance(content, dict):
         columns = {name: value for name, value in content.items() if isinstance(value, list)}
         if len(columns) > 1:

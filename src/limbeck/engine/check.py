@@ -29,6 +29,9 @@ def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start))}, always, problems)
+    for one in leaves(placed):
+        if hasattr(one.step, "missing"):
+            problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.missing()]
     return problems
 
 
@@ -76,7 +79,7 @@ def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:
                 return False
         elif getattr(one.cls, "trains", False):
             return False
-        elif isinstance(one.step, Technique):
+        elif isinstance(one.step, Technique) and not getattr(one.cls, "headless", False):
             found.append(one)
     return True
 

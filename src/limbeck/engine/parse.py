@@ -208,7 +208,7 @@ class _Reader:
             self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
             return Placed(path)
         cls = self.known[name]
-        given = given if isinstance(given, Mapping) else {}
+        given = _paths_beside(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in dataclasses.fields(cls)}
         swept = [
             key
@@ -239,12 +239,17 @@ def _beside(text: str, base: Path | None) -> str:
     return str(near.resolve()) if near.exists() else text
 
 
-def _files_beside(cls: type, value: Any, base: Path | None) -> Any:
+def _files_beside(cls: Any, given: Any, base: Path | None) -> Any:
     """The fields of a step, those that name files relative to the recipe's file."""
-    if not isinstance(value, Mapping):
-        return value
-    files = getattr(cls, "files", ())
-    return {key: _beside(item, base) if key in files and isinstance(item, str) else item for key, item in value.items()}
+    if not isinstance(given, Mapping):
+        return given
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [placed(one) for one in value]
+        return _beside(value, base) if isinstance(value, str) else value
+
+    return {key: placed(value) if key in getattr(cls, "files", ()) else value for key, value in given.items()}
 
 
 def _positive(value: Any, path: str) -> list[Problem]:

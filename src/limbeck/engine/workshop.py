@@ -103,8 +103,13 @@ class Workshop:
         self._ensure(key)
         return self.store.open(key)
 
-    def teacher(self, key: str) -> str | None:
-        """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage."""
+    def teacher(self, key: str, step: Any = None) -> str | None:
+        """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage.
+
+        A step that ``imitates`` the root has the model that the lineage began with for a teacher, whatever came after.
+        """
+        if getattr(step, "imitates", None) == "root":
+            return lineage(self.records, key)[0].key
         if self.recipe.teacher:
             return self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
         for record in lineage(self.records, key):
@@ -119,7 +124,7 @@ class Workshop:
             "seed": lambda: seed,
             "target": lambda: target,
             "budget": lambda: asdict(self.recipe.budget),
-            "teacher": lambda: self.teacher(key),
+            "teacher": lambda: self.teacher(key, step),
             "cost": lambda: {"target": target, "machine": machine()},
         }
         return {name: value() for name, value in values.items() if name in step.reads}
@@ -137,7 +142,7 @@ class Workshop:
 
     def lab(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
         """The services that a step may use while it works on a record; others are refused."""
-        teacher = self.teacher(key) if "teacher" in step.reads else None
+        teacher = self.teacher(key, step) if "teacher" in step.reads else None
         lab = Lab(
             seed=seed,
             target=self.recipe.target,

@@ -79,9 +79,7 @@ class MetaPseudoLabels(Plan):
     }
 
     def problems(self) -> list[str]:
-        """What fields contradict each other, and files that are not there."""
-        from limbeck.data.unlabelled import check_texts
-
+        """What fields contradict each other."""
         found = []
         if self.feedback == "reinforce" and self.pseudo_labels == "soft":
             found.append(
@@ -91,12 +89,18 @@ class MetaPseudoLabels(Plan):
             found.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
         if self.gradient_accumulation_steps > 1:
             found.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
+        return found
+
+    def missing(self) -> list[str]:
+        """What is wrong with the file of texts."""
+        from limbeck.data.unlabelled import check_texts
+
         if self.unlabelled is not None:
             try:
                 check_texts(Path(self.unlabelled))
             except InputError as error:
-                found.append(f"unlabelled: {error}")
-        return found
+                return [f"unlabelled: {error}"]
+        return []
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's."""

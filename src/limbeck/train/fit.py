@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from limbeck.data.batches import Encoded, collate, length_batches
+from limbeck.errors import InputError
 from limbeck.train import state
 from limbeck.train.objectives import Objective, Progress, Taken
 from limbeck.train.plan import Plan
@@ -125,6 +126,8 @@ class _Loop:
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
             rng_types=[],
         )
+        if plan.mixed_precision == "fp16" and self.accelerator.scaler is None:  # Accelerate would ignore it silently
+            raise InputError("mixed_precision: fp16 needs a GPU, which scales the loss; use bf16 or no on this machine")
         state.attach(self.accelerator)
         self.sampler = _LengthSampler(encoded, plan.per_device_train_batch_size, seed)
         loader: DataLoader[Any] = DataLoader(
@@ -153,7 +156,7 @@ class _Loop:
         return (*self.accelerator.prepare(*_optimiser(module, plan, self.total)), plan.max_grad_norm)
 
     def run(self) -> FitReport:
-        kept = state.load(self.accelerator, self.folder) if self.resumable else None
+        kept = state.load(self.accelerator, self.folder, self.log) if self.resumable else None
         if kept is not None:
             self.report = FitReport(**kept)
             self.log(f"resumed at step {self.report.steps} of {self.total}")
@@ -172,7 +175,7 @@ class _Loop:
             if self.report.steps in self.evaluate_at:
                 self._judge()
             if self.resumable and time.monotonic() - saved >= self.plan.save_seconds:
-                state.save(self.accelerator, self.folder, vars(self.report))
+                state.save(self.accelerator, self.folder, vars(self.report), self.plan.save_total_limit)
                 saved = time.monotonic()
             if self.report.steps >= self.total:
                 break

@@ -47,6 +47,7 @@ class Plan:
         mixed_precision: Arithmetic of the forward pass; bf16 pays on processors that have it.
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
         save_seconds: Time between checkpoints for resuming; does not change the result.
+        save_total_limit: How many of these checkpoints stay, the newest.
     """
 
     num_train_epochs: Annotated[float, Gt(0)] = 3.0
@@ -60,6 +61,7 @@ class Plan:
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
     save_seconds: Annotated[float, Ge(0)] = 120.0
+    save_total_limit: Annotated[int, Ge(1)] = 1
 
     aliases: ClassVar[dict[str, str]] = {
         "epochs": "num_train_epochs",
@@ -67,7 +69,7 @@ class Plan:
     }
     """Shorter names that a recipe may use."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_seconds"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"save_seconds", "save_total_limit"})
     """Fields that do not change the result and stay out of the cache key."""
 
     trains: ClassVar[bool] = True  # what comes out has a trained head

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-CURRENT, LOOP = "checkpoint", "loop.json"
+from limbeck.errors import InputError
+
+LOOP = "loop.json"
+Log = Callable[..., None]
 
 
 def attach(accelerator: Accelerator) -> None:
@@ -38,25 +42,39 @@ def attach(accelerator: Accelerator) -> None:
     accelerator.register_load_state_pre_hook(read)
 
 
-def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any]) -> None:
-    """Write weights, optimiser, random states and the loop's own counters; replaces the last checkpoint."""
-    fresh, old = folder / "checkpoint.new", folder / "checkpoint.old"
+def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any], keep: int = 1) -> None:
+    """Write weights, optimiser, random states and the loop's own counters; only the newest ``keep`` checkpoints stay.
+
+    A checkpoint is called ``checkpoint-STEPS`` from the moment when it is complete.
+    """
+    fresh = folder / "checkpoint.new"
     shutil.rmtree(fresh, ignore_errors=True)
     accelerator.save_state(str(fresh), safe_serialization=True)
     (fresh / LOOP).write_text(json.dumps(loop))
-    current = folder / CURRENT
-    shutil.rmtree(old, ignore_errors=True)
-    if current.exists():
-        os.replace(current, old)
-    os.replace(fresh, current)
-    shutil.rmtree(old, ignore_errors=True)
+    final = folder / f"checkpoint-{loop['steps']}"
+    shutil.rmtree(final, ignore_errors=True)  # one that could not be read, or the run would have gone on from it
+    os.replace(fresh, final)
+    for old in checkpoints(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def load(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
-    """Restore the last checkpoint and return the loop's counters; None when there is none."""
-    for name in (CURRENT, "checkpoint.old"):  # a crash between the two renames leaves only the old one
-        found = folder / name
-        if (found / LOOP).is_file():
+def load(accelerator: Accelerator, folder: Path, log: Log = lambda message: None) -> dict[str, Any] | None:
+    """Restore the newest checkpoint that can be read and return the loop's counters; None when there is none."""
+    damage: Exception | None = None
+    for found in checkpoints(folder):
+        try:
+            loop = dict(json.loads((found / LOOP).read_text()))
             accelerator.load_state(str(found))
-            return dict(json.loads((found / LOOP).read_text()))
+        except Exception as error:  # each file in it has errors of its own for damage
+            log(f"checkpoint {found} cannot be read ({error})")
+            damage = error
+        else:
+            return loop
+    if damage is not None:  # the model may hold half of it, so nothing can begin with it
+        raise InputError(f"no checkpoint in {folder} can be read; remove that folder to train anew") from damage
     return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints, newest first."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))

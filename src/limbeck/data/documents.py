@@ -1,0 +1,281 @@
+"""Running text: documents of sentences, streamed from files, from a data set, or from the texts of a task.
+
+In plain text a line is a sentence and a blank line ends a document. In CSV, TSV, JSON, JSONL and Parquet, and in data
+sets, a row is a document whose lines are its sentences; one column holds the text. TFRecord files are not read: they
+would need TensorFlow or a parser of our own for what is plain text inside; write them out as text or Parquet first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.data.hub import stream
+from limbeck.data.read import PAIR_WORDS, READERS, TEXT_WORDS, Reading, check_file, missing_file, parse_json, read_table
+from limbeck.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
+
+Document = list[str]
+"""The sentences of a document, none of them empty."""
+
+PLAIN = frozenset({".txt", ".text", ".raw", ".tokens", ""})
+LINES = frozenset({".jsonl", ".ndjson"})
+TABLES = frozenset(READERS) - PLAIN - LINES - {".conll"}
+SUFFIXES = PLAIN | LINES | TABLES
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where documents come from: files and folders, or the name of one data set that ``datasets`` loads.
+
+    Attributes:
+        places: Paths, or one name; a folder stands for the files in it.
+        column: The column with the text; by its customary name, else the first, unless given.
+        config: Configuration of the data set.
+        split: Split of the data set.
+    """
+
+    places: tuple[str, ...]
+    column: str | None = None
+    config: str | None = None
+    split: str = "train"
+
+    def files(self) -> list[Path]:
+        """The files, all of them there; none when this is the name of a data set."""
+        if len(self.places) == 1 and _is_name(self.places[0]):
+            return []
+        found: list[Path] = []
+        for place in map(Path, self.places):
+            path = place.expanduser()
+            inside = path.iterdir() if path.is_dir() else ()
+            found += sorted(one for one in inside if one.suffix and one.suffix.lower() in SUFFIXES) or [path]
+        for path in found:
+            _check(path)
+        return found
+
+    def fingerprint(self) -> str:
+        """A hash of the contents of the files; the name of a data set stands for its content, as that of a model."""
+        files = [(path.suffix.lower(), _hash(path, *_stamp(path))) for path in self.files()]
+        about = [files or ["name", *self.places, self.config, self.split], self.column]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+    def documents(self) -> Iterator[Document]:
+        """All documents, one after the other."""
+        files = self.files()
+        for path in files:
+            if path.suffix.lower() in PLAIN:
+                yield from _paragraphs(path)
+            else:
+                yield from _documents(_rows(path, self.column), self.column)
+        if not files:
+            name = self.places[0]
+            rows = stream(name, self.config, self.split)
+            where = f"data set '{name}', split '{self.split}'"
+            yield from _documents(((f"{where}, row {n}", row) for n, row in enumerate(rows, start=1)), self.column)
+
+    def texts(self) -> Iterator[str]:
+        """Every sentence, every document, and every cell of every column: all that another text may be equal to."""
+        for path in self.files():
+            if path.suffix.lower() in PLAIN:
+                for document in _paragraphs(path):
+                    yield from (*document, " ".join(document))
+            else:
+                for _, row in _rows(path, None):
+                    yield from (cell for cell in row.values() if isinstance(cell, str))
+
+
+def task_documents(task: Task) -> Iterator[Document]:
+    """The training texts of a task; a text is a document, and a pair of texts is one too."""
+    split = task.split("train")
+    for index, text in enumerate(split.texts):
+        parts = (text,) if split.pairs is None else (text, split.pairs[index])
+        document = [sentence for part in parts for sentence in sentences(part)]
+        if document:
+            yield document
+
+
+def task_texts(task: Task, splits: Iterable[str]) -> Iterator[str]:
+    """Every text of the named splits, as far as the task has them; texts of a pair one by one."""
+    for name in splits:
+        if name in task.splits:
+            for text in (*task.splits[name].texts, *(task.splits[name].pairs or ())):
+                yield text if isinstance(text, str) else " ".join(text)
+
+
+def sentences(text: str | Sequence[str]) -> Document:
+    r"""The lines of a text that are not blank; words are one line.
+
+    >>> sentences(" One line. \n\n Another."), sentences(["two", "words"])
+    (['One line.', 'Another.'], ['two words'])
+    """
+    if not isinstance(text, str):
+        text = " ".join(text)
+    return [line for raw in text.splitlines() if (line := raw.strip())]
+
+
+def normal(text: str) -> str:
+    """The form in which texts are compared: letters and digits alone, in one case.
+
+    Data sets that share sentences often space and quote them in different ways:
+
+    >>> normal("It 's a `` must - see '' ,") == normal('Its a "must-see",')
+    True
+    """
+    return re.sub(r"[\W_]+", "", text.casefold()) or " ".join(text.split())
+
+
+@dataclass
+class Excluded:
+    """Leaves out the texts that also stand elsewhere, and counts them."""
+
+    banned: frozenset[str]
+    removed: int = 0
+
+    def filter(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents without the sentences that are banned, and without those that are banned as a whole."""
+        for document in documents:
+            if len(document) > 1 and normal(" ".join(document)) in self.banned:
+                self.removed += 1
+                continue
+            kept = [sentence for sentence in document if normal(sentence) not in self.banned]
+            self.removed += len(document) - len(kept)
+            if kept:
+                yield kept
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _is_name(place: str) -> bool:
+    """Whether this can only be the name of a data set: no such path, and it does not look like one."""
+    path = Path(place).expanduser()
+    if path.exists() or path.suffix.lower() in SUFFIXES - {""} or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", place):
+        return False
+    return "/" not in place or not path.parent.is_dir()
+
+
+def _check(path: Path) -> None:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        raise InputError(f"{path}: there is no file with text in this folder; {nearest('.txt', SUFFIXES - {''})}")
+    if not path.is_file():
+        raise InputError(missing_file(path))
+    if suffix.startswith(".tfrecord"):
+        raise InputError(f"{path}: TFRecord files are not read; write their texts to a text or Parquet file")
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: no reader for '{suffix}' files; {nearest(suffix, SUFFIXES - {''})}")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _hash(path: Path, size: int, changed: int) -> str:
+    """Hash of a file's content; size and time of change tell whether the one computed before still holds."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file, read one by one; a byte order mark goes."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} of the line is "
+                    "not UTF-8; save the file as UTF-8"
+                ) from None
+
+
+def _paragraphs(path: Path) -> Iterator[Document]:
+    """Documents of a plain text file: blank lines stand between them."""
+    document: Document = []
+    for _, line in _lines(path):
+        if line.strip():
+            document.append(line.strip())
+        elif document:
+            yield document
+            document = []
+    if document:
+        yield document
+
+
+Row = tuple[str, Mapping[str, Any]]
+"""Where a row stands, and its cells by column."""
+
+
+def _rows(path: Path, column: str | None) -> Iterator[Row]:
+    """Rows of a file with columns; JSONL and Parquet are read piece by piece."""
+    suffix = path.suffix.lower()
+    if suffix in LINES:
+        for number, line in _lines(path):
+            if line.strip():
+                where = f"{path}, line {number}"
+                row = parse_json(where, line)
+                if not isinstance(row, dict):
+                    raise InputError(f'{where}: expected an object such as {{"text": "…"}}, got {line.strip()[:60]}')
+                yield where, row
+    elif suffix == ".parquet":
+        yield from _parquet_rows(path)
+    else:
+        check_file(path)
+        table = read_table(path, Reading(names=frozenset({column} if column else ())))
+        for place, cells in enumerate(table.rows):
+            yield table.at(place), dict(zip(table.columns, cells, strict=True))
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def _documents(rows: Iterable[Row], column: str | None) -> Iterator[Document]:
+    """A document for every row that has a text."""
+    name: str | None = None
+    for where, row in rows:
+        if name is None:
+            name = _text_column(where, list(row), column)
+        cell = row.get(name)
+        if cell is None:
+            continue
+        if isinstance(cell, (list, tuple)) and all(isinstance(word, str) for word in cell):
+            cell = " ".join(cell)
+        if not isinstance(cell, str):
+            raise InputError(f"{where}: column '{name}' should be text, got {cell!r:.60} of type {type(cell).__name__}")
+        if not cell.isascii() and any("\ud800" <= sign <= "\udfff" for sign in cell):
+            raise InputError(f"{where}: column '{name}' has half of a UTF-16 pair, got {cell[:40]!a}")
+        if document := sentences(cell):
+            yield document
+
+
+def _text_column(where: str, columns: list[str], asked: str | None) -> str:
+    """The column with the text: the one asked for, else one that is named as text usually is, else the first."""
+    if asked is not None:
+        if asked not in columns:
+            raise InputError(f"{where}: there is no column '{asked}'; {nearest(asked, columns)}")
+        return asked
+    lower = {name.lower(): name for name in columns}
+    words = (*TEXT_WORDS, *(word for pair in PAIR_WORDS for word in pair))
+    return next((lower[word] for word in words if word in lower), columns[0])

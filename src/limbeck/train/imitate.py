@@ -1,0 +1,108 @@
+"""What techniques that imitate a teacher layer by layer have in common: their fields, and the terms made of them.
+
+Light to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
+
+from limbeck.errors import InputError
+from limbeck.train.plan import Plan
+
+if TYPE_CHECKING:
+    from limbeck.core.candidate import Candidate
+
+Layers = Literal["hidden", "attention", "relations"]
+
+
+@dataclass(frozen=True)
+class Imitation(Plan):
+    """Hyper-parameters of learning from the inside of a teacher.
+
+    Attributes:
+        hidden_weight: Weight of the hidden states.
+        attention_weight: Weight of the attention scores.
+        relations_weight: Weight of the relations.
+        hidden_loss: How hidden states are compared.
+        attention_loss: How attention scores are compared.
+        layer_map: Which teacher layer each student layer imitates.
+        relation_heads: Into how many heads relations are split; the student's number of heads unless given.
+        shared_projection: One projection for all layers when widths differ, as TinyBERT has it.
+    """
+
+    hidden_weight: Annotated[float, Ge(0)] = 1.0
+    attention_weight: Annotated[float, Ge(0)] = 1.0
+    relations_weight: Annotated[float, Ge(0)] = 1.0
+    hidden_loss: Literal["mse", "cosine"] = "mse"
+    attention_loss: Literal["mse", "cosine"] = "mse"
+    layer_map: Literal["uniform", "last_of_block", "top", "bottom", "dynamic"] = "uniform"
+    relation_heads: Annotated[int, Ge(1)] | None = None
+    shared_projection: bool = False
+
+    name: ClassVar[str]
+
+    passes: ClassVar[float] = 4.0  # the teacher's forward pass comes on top
+
+    def layer_terms(
+        self, match: Iterable[str], candidate: Candidate, teacher: Candidate
+    ) -> dict[str, tuple[float, Any]]:
+        """Weighted terms of a loss for those of ``match`` that look inside the models."""
+        makers = {"hidden": self._hidden, "attention": self._attention, "relations": self._relations}
+        return {
+            name: (getattr(self, f"{name}_weight"), make(candidate.model.shape, teacher.model.shape))
+            for name, make in makers.items()
+            if name in match
+        }
+
+    def _depths(self, mine: Any, theirs: Any) -> tuple[int, int]:
+        if mine.depth > theirs.depth:
+            raise InputError(
+                f"{self.name}: the student has {mine.depth} layers, more than its teacher's {theirs.depth}"
+            )
+        return mine.depth, theirs.depth
+
+    def _hidden(self, mine: Any, theirs: Any) -> Any:
+        from limbeck.train.objectives import HiddenLoss
+
+        widths = (mine.hidden, theirs.hidden)
+        return HiddenLoss(self.hidden_loss, self.layer_map, self._depths(mine, theirs), widths, self.shared_projection)
+
+    def _attention(self, mine: Any, theirs: Any) -> Any:
+        from limbeck.train.objectives import AttentionLoss
+
+        heads = [{layer.heads for layer in shape.layers} for shape in (mine, theirs)]
+        if heads[0] != heads[1] or len(heads[0]) > 1:
+            raise InputError(
+                f"{self.name}: match 'attention' needs equally many heads, but the student has {sorted(heads[0])} and "
+                f"the teacher {sorted(heads[1])}; use match 'relations', which works for any widths"
+            )
+        mapping = "uniform" if self.layer_map == "dynamic" else self.layer_map
+        return AttentionLoss(self.attention_loss, mapping, self._depths(mine, theirs))
+
+    def _relations(self, mine: Any, theirs: Any) -> Any:
+        from limbeck.train.objectives import RelationLoss
+
+        sides = (mine, theirs)
+        last = [max(i for i, layer in enumerate(shape.layers) if layer.heads) for shape in sides]
+        widths = [shape.layers[i].heads * shape.head_dim for shape, i in zip(sides, last, strict=True)]
+        heads = self.relation_heads or mine.layers[last[0]].heads
+        for side, width in zip(("student", "teacher"), widths, strict=True):
+            if width % heads:
+                valid = [n for n in range(1, min(widths) + 1) if not any(w % n for w in widths)]
+                near = min(valid, key=lambda n: abs(n - heads))
+                raise InputError(
+                    f"{self.name}.relation_heads: {heads} does not divide the {side}'s attention width {width}; "
+                    f"use {near}"
+                )
+        return RelationLoss(heads, last[0], last[1])
+
+
+def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:
+    """Whether a teacher can read the tokens of its student."""
+    mine, theirs = candidate.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    return bool(mine == theirs)
