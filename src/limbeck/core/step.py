@@ -6,8 +6,9 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 * ``reads``: the Lab services that decide its result; they enter the cache key, and others are refused;
 * ``version``: bump it when the same parameters give other results.
 
-A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``with_teacher`` (a probe:
-the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call) and
+A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``keeps_model`` (a
+technique: only the task changes, so no head needs to be trained), ``with_teacher`` (a probe: the teacher comes first
+among its candidates), ``group`` (facts hold only beside those of the same call) and
 ``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``

@@ -83,6 +83,9 @@ class Task:
     metric: str
     max_length: int = 128
     notes: tuple[str, ...] = field(default=(), compare=False)
+    history: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
+    """What was done to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
+    ``samples`` as rows of a table, and where rows were added how many there were ``before`` and ``after``."""
 
     def __post_init__(self) -> None:
         check_metric(self.kind, self.metric, self.label_names)
@@ -112,7 +115,7 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name of all that can change a result: rows, kind, metric, label names, max_length; no notes."""
+        """Name of all that can change a result: rows, kind, metric, label names, max_length; no notes, no history."""
         digest = hashlib.sha256()
         head = [self.kind, self.metric, list(self.label_names), self.max_length]
         digest.update(json.dumps(head).encode())
@@ -175,6 +178,7 @@ class Task:
             "rows": {name: len(split) for name, split in self.splits.items()},
             "fingerprint": self.fingerprint,
             "notes": list(self.notes),
+            "history": [dict(entry) for entry in self.history],
         }
         # written last: a folder with task.json is complete
         text = json.dumps(head, ensure_ascii=False, indent=2) + "\n"
@@ -197,6 +201,7 @@ class Task:
                 metric=head["metric"],
                 max_length=head["max_length"],
                 notes=tuple(head["notes"]),
+                history=tuple(head.get("history", ())),
             )
         except FileNotFoundError as error:
             raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error

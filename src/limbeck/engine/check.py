@@ -62,7 +62,7 @@ def check_lengths(sources: Iterable[str], task: Any) -> None:
 
 
 def before_training(placed: Sequence[Placed]) -> list[Placed]:
-    """The techniques that some path through the steps reaches before anything is trained."""
+    """The techniques that some path through the steps reaches with answers that nothing has trained."""
     found: list[Placed] = []
     _untrained(placed, found)
     return found
@@ -76,7 +76,7 @@ def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:
                 return False
         elif getattr(one.cls, "trains", False):
             return False
-        elif isinstance(one.step, Technique):
+        elif isinstance(one.step, Technique) and not getattr(one.cls, "keeps_model", False):
             found.append(one)
     return True
 
