@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -70,7 +70,7 @@ class _Planned:
     widest: Shape | None
     traits: frozenset[str]
     bytes: int | None
-    rows: Mapping[str, int]  # of the task, by split: a step may add some
+    rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
 
 
 def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:

@@ -23,6 +23,8 @@ from limbeck.model._loading import explained, quiet
 
 Candidates = tuple[str, ...]
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+BATCH_TOKENS: Mapping[str, int] = {"cpu": 1024, "cuda": 32_768}
+"""Tokens in a batch of the masked language model, by device: on a processor what its caches hold is fastest."""
 MOST_VECTORS = 200_000
 """Lines of a vector file that are read in any case (such files are sorted by frequency); later ones when asked for."""
 
@@ -149,6 +151,7 @@ def _numbers(text: str) -> np.ndarray:
 
 def load_masked_model(source: str) -> tuple[Any, Any]:
     """A masked language model and its tokenizer from a folder or the hub; safetensors only, with a trained head."""
+    import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     with quiet(), explained(source):
@@ -161,7 +164,7 @@ def load_masked_model(source: str) -> tuple[Any, Any]:
         )
     if not tokenizer.is_fast or tokenizer.mask_token_id is None:
         raise InputError(f"{source}: its tokenizer has no mask token, or cannot tell where tokens stand in a text")
-    return model.eval(), tokenizer
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
 
 
 @dataclass(frozen=True)
@@ -179,14 +182,14 @@ class MaskedModel:
 
     Every wanted word that is one token gets a masked copy of its text (``positions_per_pass`` words share one, as far
     apart as they can be: faster, and each sees the others masked too). Copies are sorted by length and batched up to
-    ``batch_tokens``; one pass yields the candidates that all samples of a text draw from.
+    ``batch_tokens`` (by default as suits the device); all samples of a text draw from what one pass finds.
     """
 
     model: Any
     tokenizer: Any
     count: int = 15
     positions_per_pass: int = 1
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     half: bool = False  #: bfloat16 arithmetic
     max_length: int = 512
 
@@ -196,7 +199,7 @@ class MaskedModel:
         """For each text (words and gaps) the candidates of every wanted word that is one token; None for others."""
         found: list[list[Candidates | None]] = [[None] * len(words) for words, _ in texts]
         copies = sorted(self._copies(texts, wanted), key=lambda copy: -len(copy.ids))
-        for batch in _batches(copies, self.batch_tokens):
+        for batch in _batches(copies, self.batch_tokens or BATCH_TOKENS.get(self.model.device.type, 1024)):
             owners = [owner for copy in batch for owner in copy.owners]
             for (text, word), others in zip(owners, self._predict(batch), strict=True):
                 own = texts[text][0][word].casefold()
