@@ -353,6 +353,22 @@ def test_one_technique_after_another():
     assert answer("evaluate", "int8", "--task", "moods")["runtime"] == "onnxruntime, model_quantized.onnx"
 
 
+def test_a_technique_that_changes_the_task_writes_it():
+    about = ("--model", "bert-moods", "--task", "moods", "--n-iter", 2)  # a head that nobody trained is no obstacle
+    made = answer("augment", *about, "--out", "more")
+    assert Path(made["task"]) == Path("more/task")
+    assert len(Path("more/task/train.jsonl").read_text().splitlines()) > 150
+    status, out, _ = call("augment", *about, "--out", "again")
+    assert (status, "give it to --task" in out) == (0, True)
+    assert Path("again/task/train.jsonl").read_bytes() == Path("more/task/train.jsonl").read_bytes()
+    answer("finetune", "--model", "bert-moods", "--task", "more/task", "--out", "taught", "--epochs", 0.2)
+    status, _, err = call("augment", *about[:4], "--guard", "drop", "--out", "never")
+    assert (status, "needs a teacher" in err) == (1, True)
+    status, _, err = call("augment", *about[:4], "--mlm", "bert", "--out", "never")
+    assert (status, "for method: tinybert, got method: ngram" in err) == (2, True)
+    assert not Path("never").exists()
+
+
 def test_a_technique_refuses_before_it_works():
     status, _, err = call("prune", "--model", "tuned", "--task", "moods", "--keep", 1.5, "--out", "never")
     assert status == 2

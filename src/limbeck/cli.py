@@ -462,10 +462,16 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         made = result.open(result.front[0])
         save_model(made.model, made.tokenizer, out)
         shape = str(made.model.shape)
+        told = {"key": result.front[0], "folder": str(out), "shape": shape}
+        if made.task.fingerprint != result.task.fingerprint:
+            told["task"] = str(made.task.to_folder(out / "task"))
         if json:
-            _print_json({"key": result.front[0], "folder": str(out), "shape": shape})
-        else:
-            print(f"{out}: {shape}")
+            _print_json(told)
+            return 0
+        print(f"{out}: {shape}")
+        if "task" in told:
+            rows = ", ".join(f"{len(split):,} {split_name}" for split_name, split in made.task.splits.items())
+            print(f"{told['task']}: the task that came out ({rows}); give it to --task")
         return 0
 
     command.__name__ = name

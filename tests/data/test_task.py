@@ -33,6 +33,21 @@ def test_folder_round_trip_is_exact(kind, tmp_path):
     assert back.splits == task.splits
 
 
+def test_history_survives_and_is_no_part_of_the_value(task, tmp_path):
+    entry = {"title": "More", "counts": {"new": 3}, "samples": [{"original": "a", "new": "b"}]}
+    grown = replace(task, history=(entry,))
+    assert grown == task
+    assert hash(grown) == hash(task)
+    assert grown.fingerprint == task.fingerprint
+    assert grown.limit(train=5).history == (entry,)
+    assert Task.from_folder(grown.to_folder(tmp_path / "new")).history == (entry,)
+    folder = task.to_folder(tmp_path / "old")
+    head = json.loads((folder / "task.json").read_text())
+    del head["history"]  # as it was written before tasks had one
+    (folder / "task.json").write_text(json.dumps(head))
+    assert Task.from_folder(folder).history == ()
+
+
 def test_folder_is_plain_and_deterministic(task, tmp_path):
     first, second = task.to_folder(tmp_path / "a"), task.to_folder(tmp_path / "b")
     names = sorted(each.name for each in first.iterdir())
@@ -176,5 +191,6 @@ def test_json_head_is_readable(task, tmp_path):
 def test_rows_made_by_augmentation_do_not_count_as_labelled():
     task = toy_task(train=8)
     assert task.labelled_rows == 8
-    object.__setattr__(task, "history", ({"step": "other"}, {"originals": 6}, {"originals": 8}))
-    assert task.labelled_rows == 6
+    grown = replace(task, history=({"title": "other"}, {"before": 5, "after": 6}, {"before": 6, "after": 8}))
+    assert grown.labelled_rows == 5
+    assert grown.limit(train=7).labelled_rows == 7  # the split was changed since

@@ -139,7 +139,7 @@ def test_options_of_a_task_are_checked_without_reading_it():
         assert (found.path, said in found.message) == ("task", True)
 
 
-def test_what_comes_before_training(toys):
+def test_what_comes_before_training(toys, monkeypatch):
     train, prune, export = toys.ToyTrain(), toys.ToyPrune(), toys.ToyExport()
     found = [
         [one.path for one in before_training(place(steps))]
@@ -151,6 +151,8 @@ def test_what_comes_before_training(toys):
         )
     ]
     assert found == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
+    monkeypatch.setattr(type(prune), "keeps_model", True, raising=False)
+    assert before_training(place((prune, train))) == []  # it changes the task alone
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):

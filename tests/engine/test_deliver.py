@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.deliver import check_place, deliver, story_of, tell, unmet
+from limbeck.engine.deliver import check_place, deliver, histories, story_of, tell, unmet
 from limbeck.engine.recipe import parse
 from limbeck.engine.run import run
 from limbeck.errors import InputError, StoreError
@@ -57,6 +57,24 @@ def test_the_story_of_a_run(result):
     assert story.teacher == result.teacher
     assert list(story.seeds) == [0]
     assert story.chosen == result.chosen
+
+
+def test_the_report_shows_how_texts_were_made(tmp_path, make_model):
+    """Two branches from one augmentation and one from another: two histories, each once, from the store."""
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, tmp_path / "model")
+    train = [{"finetune": {"num_train_epochs": 1}}, {"augment": {"n_iter": 2}}, {"distill": {"num_train_epochs": 0.5}}]
+    fork = {"fork": [["quality"], [{"augment": {"n_iter": 3, "guard": "relabel"}}, "quality"]]}
+    recipe = parse({"model": str(tmp_path / "model"), "task": "movie-reviews", "name": "toy", "steps": [*train, fork]})
+    made = run(recipe, tmp_path / "store", tmp_path / "run", task=TASK)
+    assert made.ok
+    assert made.task.history == ()
+    found = histories(made)
+    assert [entry["summary"].split(",")[1] for entry in found] == [" 2 samples a text", " 3 samples a text"]
+    assert found[1]["counts"]["original texts"] == len(TASK.split("train"))
+    text = tell(made, made.task)["report"].read_text()
+    assert text.count("Augmented texts</h2>") == 1
+    assert "Relabelled by the guard" in text
 
 
 def test_a_place_that_holds_something_else_is_refused_before_the_work(tmp_path):

@@ -85,6 +85,19 @@ def test_real_steps_foretell_shapes_and_rough_times(toys, tmp_path):
     assert made.unknown == 0
 
 
+def test_rows_that_a_step_adds_count_for_the_steps_after_it(toys, tmp_path):
+    model, task = toys.model_folder(tmp_path / "model"), toy_task(train=200)
+    plans = []
+    for steps in (["finetune"], [{"augment": {"n_iter": 9}}, "finetune"]):
+        recipe = parse({"model": model, "task": "movie-reviews", "steps": steps})
+        plans.append(plan(recipe, tmp_path / "s", task=task))
+    alone, after = (made.rows[-1].seconds for made in plans)
+    held_out = 2 * len(task.split("validation"))
+    assert after / alone == pytest.approx((3 * 2000 + held_out) / (3 * 200 + held_out))
+    assert plans[1].task_rows["train"] == 200
+    assert str(plans[1].rows[0].shape) == "1x4 heads 1 of 4 ffn 8"
+
+
 def test_typical_tokens():
     words = (("a", "b"), ("c", "d"))  # already split, as in a task of tokens
     splits = {"train": Split(("a b", "c d e f"), (0, 1))}, {"train": Split(words, ((0, 0), (0, 0)))}

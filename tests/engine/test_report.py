@@ -184,6 +184,20 @@ def test_replicas_have_mean_and_spread():
     assert found[0]["spread"] == pytest.approx(0.0823, abs=1e-3)
 
 
+def test_what_was_done_to_the_rows_is_told_in_tables():
+    assert "Augmented texts" not in report_html(stories.tell())
+    samples = [{"original": "a film", "new": "<img src=x> [MASK]", "label": "good"}]
+    first = {"title": "Augmented texts", "summary": "method x", "counts": {"samples drawn": 12_345}, "samples": samples}
+    page = Page(
+        report_html(stories.tell(histories=[first, {"title": "Augmented texts", "summary": "again"}, {"step": "bare"}]))
+    )
+    assert not page.open
+    assert [tag for tag, _ in page.tags].count("img") == 0
+    assert page.text.count("Augmented texts") == 3  # one heading, two captions
+    for words in ("method x", "again", "Samples drawn", "12,345", "Original", "<img src=x> [MASK]", "What was done"):
+        assert words in page.text
+
+
 def test_failures_may_be_dataclasses():
     failure = SimpleNamespace(path="steps[1]", step="prune", key="t", error="Boom", traceback="")
     text = report_html(stories.tell(failed=[failure]))

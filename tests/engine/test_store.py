@@ -46,6 +46,16 @@ def test_equal_tasks_are_kept_once(store, toys):
     assert [path.name for path in store.tasks.iterdir()] == [toys.ToyTask().fingerprint]
 
 
+def test_the_history_of_a_task_is_read_without_its_rows(store, toys):
+    store.put("a", candidate(toys, 1.0), {})
+    assert store.task_history("a") == []
+    head = store.tasks / toys.ToyTask().fingerprint / "task.json"
+    head.write_text(json.dumps({"history": [{"title": "More"}]}))
+    assert store.task_history("a") == [{"title": "More"}]
+    head.write_text("{")
+    assert store.task_history("a") == store.task_history("nothing") == []
+
+
 def test_an_interrupted_write_leaves_nothing(store, toys, monkeypatch):
     def stop(model, tokenizer, folder):
         (folder / "config.json").write_text("half")

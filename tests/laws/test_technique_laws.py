@@ -112,6 +112,7 @@ def test_laws_2_3_4_8_same_seed_parent_untouched_shape_shrinks(name, parents, tm
     assert len(first) == len(second) >= 1
     for a, b in zip(first, second, strict=True):
         assert a.model.shape <= opened(folder).model.shape
+        assert a.task == b.task
         np.testing.assert_array_equal(logits_of(a), logits_of(b))
 
 
@@ -144,6 +145,26 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_law_4_rows_to_judge_on_stay_and_none_of_them_is_trained_on(name, parents, tmp_path):
+    held_out = {name: split for name, split in TASK.splits.items() if name != "train"}
+    texts = {text for split in held_out.values() for text in split.texts}
+    known = set(TASK.split("train").texts)
+    for made in apply(name, parents, tmp_path):
+        assert {name: split for name, split in made.task.splits.items() if name != "train"} == held_out
+        assert not texts & (set(made.task.split("train").texts) - known)
+        assert (made.task.kind, made.task.label_names, made.task.metric) == (TASK.kind, TASK.label_names, TASK.metric)
+
+
+@pytest.mark.parametrize("name", [n for n in TECHNIQUES if getattr(REGISTRY[n], "keeps_model", False)])
+def test_law_4_a_technique_that_keeps_the_model_changes_the_task_alone(name, parents, tmp_path):
+    parent = opened(parent_folder(name, parents))
+    for made in apply(name, parents, tmp_path):
+        assert made.task.fingerprint != TASK.fingerprint
+        for a, b in zip(made.model.state_dict().values(), parent.model.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("name", [n for n in TECHNIQUES if "save_seconds" in REGISTRY[n].__dataclass_fields__])
 def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch):
     """Killed in the middle of training, with a checkpoint after every step, and applied again in the same scratch."""
@@ -169,13 +190,38 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", [n for n in TECHNIQUES if not getattr(REGISTRY[n], "trains", False)])
+def test_law_9_killed_whenever_it_says_something_and_resumed(name, parents, tmp_path):
+    """The same without training: wherever a technique is when it dies, applied again it ends as if it had not."""
+
+    def run(scratch, dies_at=None):
+        said = []
+
+        def log(message, **numbers):
+            said.append(message)
+            if len(said) == dies_at:
+                raise Killed
+
+        lab = replace(lab_for(parents, scratch), log=log)
+        return list(step_of(name).apply(opened(parent_folder(name, parents)), lab)), len(said)
+
+    whole, messages = run(tmp_path / "whole")
+    for dies_at in range(1, messages + 1):
+        with pytest.raises(Killed):
+            run(tmp_path / str(dies_at), dies_at)
+        resumed, _ = run(tmp_path / str(dies_at))
+        for a, b in zip(whole, resumed, strict=True):
+            assert a.task == b.task
+            np.testing.assert_array_equal(logits_of(a), logits_of(b))
+
+
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_law_10_documented_with_reference_and_example(name):
     cls = REGISTRY[name]
     first = (cls.__doc__ or "").strip().splitlines()[0]
     assert first.endswith(".")
     assert isinstance(cls.example, dict)
-    if name in {"finetune", "distill", "general_distill", "meta_pseudo_labels", "prune", "student"}:
+    if name in {"augment", "finetune", "distill", "general_distill", "meta_pseudo_labels", "prune", "student"}:
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
     assert set(cls.example) <= set(parameters(step_of(name)))
 

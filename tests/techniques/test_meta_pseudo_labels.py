@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -105,7 +107,8 @@ def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_
     make_model, tmp_path, monkeypatch
 ):
     teacher, student = candidate(make_model, seed=1), candidate(make_model, shape=SMALL)
-    object.__setattr__(student.task, "history", ({"originals": 40},))
+    grown = ({"before": 40, "after": len(student.task.split("train"))},)
+    student = replace(student, task=replace(student.task, history=grown))
     path = tmp_path / "more.txt"
     path.write_text("".join(f"so sunny film {'the ' * n}\n" for n in range(70)))
     seen, learn = [], fit.fit

@@ -7,7 +7,8 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 * ``version``: bump it when the same parameters give other results.
 
 A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``headless`` (a technique:
-it looks at no answers, so it may come before the head is trained), ``imitates`` ("root": its ``lab.teacher`` is the
+it looks at no answers, so it may come before the head is trained), ``keeps_model`` (a technique: only the task
+changes), ``imitates`` ("root": its ``lab.teacher`` is the
 recipe's model as it was given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group``
 (facts hold only beside those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else
 may be timed meanwhile), ``aliases`` (shorter names of fields), ``presets`` (name -> fields: in a recipe

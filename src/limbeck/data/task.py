@@ -83,6 +83,9 @@ class Task:
     metric: str
     max_length: int = 128
     notes: tuple[str, ...] = field(default=(), compare=False)
+    history: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
+    """What was done to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
+    ``samples`` as rows of a table, and where rows were added how many there were ``before`` and ``after``."""
 
     def __post_init__(self) -> None:
         check_metric(self.kind, self.metric, self.label_names)
@@ -112,7 +115,7 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name of all that can change a result: rows, kind, metric, label names, max_length; no notes."""
+        """Name of all that can change a result: rows, kind, metric, label names, max_length; no notes, no history."""
         digest = hashlib.sha256()
         head = [self.kind, self.metric, list(self.label_names), self.max_length]
         digest.update(json.dumps(head).encode())
@@ -128,9 +131,13 @@ class Task:
 
     @property
     def labelled_rows(self) -> int:
-        """How many leading rows of the train split have labels of their own; rows made of them come after."""
-        made: Sequence[Mapping[str, Any]] = getattr(self, "history", ())
-        return next((int(entry["originals"]) for entry in made if "originals" in entry), len(self.split("train")))
+        """How many leading rows of the train split have labels of their own; rows made of them come after.
+
+        The history tells; if the split was changed since, all its rows count as its own.
+        """
+        train = len(self.split("train"))
+        grown = [entry for entry in self.history if "before" in entry]
+        return int(grown[0]["before"]) if grown and grown[-1]["after"] == train else train
 
     @property
     def problem_type(self) -> str:
@@ -181,6 +188,7 @@ class Task:
             "rows": {name: len(split) for name, split in self.splits.items()},
             "fingerprint": self.fingerprint,
             "notes": list(self.notes),
+            "history": [dict(entry) for entry in self.history],
         }
         # written last: a folder with task.json is complete
         text = json.dumps(head, ensure_ascii=False, indent=2) + "\n"
@@ -203,6 +211,7 @@ class Task:
                 metric=head["metric"],
                 max_length=head["max_length"],
                 notes=tuple(head["notes"]),
+                history=tuple(head.get("history", ())),
             )
         except FileNotFoundError as error:
             raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error

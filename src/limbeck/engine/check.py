@@ -65,7 +65,7 @@ def check_lengths(sources: Iterable[str], task: Any) -> None:
 
 
 def before_training(placed: Sequence[Placed]) -> list[Placed]:
-    """The techniques that some path through the steps reaches before anything is trained."""
+    """The techniques that some path through the steps reaches with answers that nothing has trained."""
     found: list[Placed] = []
     _untrained(placed, found)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +32,14 @@ def story_of(result: RunResult, task: Any) -> Story:
         budget=result.recipe.budget,
         seeds=replicas,
         model=result.recipe.model,
+        histories=histories(result),
     )
+
+
+def histories(result: RunResult) -> list[dict[str, Any]]:
+    """What was done to the rows of the task on the way to any candidate, each once, as far as the store has it."""
+    found = [entry for key in result.records for entry in result.store.task_history(key)]
+    return list({json.dumps(entry, sort_keys=True): entry for entry in found}.values())
 
 
 def check_place(out: Path | None) -> None:

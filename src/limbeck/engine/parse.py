@@ -208,7 +208,7 @@ class _Reader:
             self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
             return Placed(path)
         cls = self.known[name]
-        given = _paths_beside(cls, given, base) if isinstance(given, Mapping) else {}
+        given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in dataclasses.fields(cls)}
         swept = [
             key
@@ -221,7 +221,6 @@ class _Reader:
         branches = []
         for combination in itertools.product(*(range(len(given[key])) for key in swept)):
             chosen = dict(given) | {key: given[key][n] for key, n in zip(swept, combination, strict=True)}
-            chosen = _files_beside(cls, chosen, base)
             step, problems = fields.read(cls, chosen, f"{where}.{name}")
             position = {f"{where}.{name}.{key}": n for key, n in zip(swept, combination, strict=True)}
             for problem in problems:

@@ -9,8 +9,8 @@ a step whose result is unknown are those of the shape before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -70,6 +70,7 @@ class _Planned:
     widest: Shape | None
     traits: frozenset[str]
     bytes: int | None
+    rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
 
 
 def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:
@@ -112,7 +113,7 @@ class _Planner:
         files = source.rglob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
         traits = frozenset({"torch" if runtime == "torch" else "onnx"})
-        return _Planned(self._known_root(), shape, shape, traits, size)
+        return _Planned(self._known_root(), shape, shape, traits, size, self.task_rows)
 
     def _known_root(self) -> str | None:
         key = self.workshop.root_key(self.recipe.model, self.recipe.seed, "model")
@@ -142,20 +143,22 @@ class _Planner:
     def _make(self, placed: Placed, one: _Planned, number: int, count: int) -> list[_Planned]:
         step = placed.step
         traits = next_traits(one.traits, type(step))
+        rows = step.rows_after(one.rows) if hasattr(step, "rows_after") else one.rows
         known = self._children(step, one.key)
         if known is not None:
             self._row(placed, number + 1, count, known[0].shape, True, 0.0, 0)
-            return [_Planned(made.key, made.shape, made.shape, traits, self.store.bytes_of(made.key)) for made in known]
+            made = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in known]
+            return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in made]
         shape = step.outlook(one.shape) if one.shape and hasattr(step, "outlook") else None
         size = _bytes_after(one, shape, traits)
-        seconds, rough = self._seconds(step, one.widest)
+        seconds, rough = self._seconds(step, one)
         self._row(placed, number + 1, count, shape, False, seconds, size, rough)
-        return [_Planned(None, shape, shape or one.widest, traits, size)]
+        return [_Planned(None, shape, shape or one.widest, traits, size, rows)]
 
     def _look(self, placed: Placed, front: list[_Planned]) -> None:
         """One row for all candidates, since a probe takes them together."""
         left = [one for one in front if not self._measured(placed.step, one.key, front[0].key)]
-        found = [self._seconds(placed.step, one.widest) for one in left]
+        found = [self._seconds(placed.step, one) for one in left]
         times = [seconds for seconds, _ in found if seconds is not None]
         seconds = sum(times) if len(times) == len(found) else None
         self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in found))
@@ -194,13 +197,13 @@ class _Planner:
             self.workshop.origins[record.key] = Origin(self.recipe.seed, step, index)
         return records
 
-    def _seconds(self, step: Any, shape: Shape | None) -> tuple[float | None, bool]:
+    def _seconds(self, step: Any, planned: _Planned) -> tuple[float | None, bool]:
         """Typical time (of the same step with the same parameters, of the same step, by its own estimate); if rough."""
         same = [one for one in self.history if one[0] == step.name]
         if times := [one[2] for one in same if one[1] == parameters(step)] or [one[2] for one in same]:
             return median(times), False
-        if hasattr(step, "estimate") and shape is not None:
-            seconds = step.estimate(shape, self.task_rows, self.tokens)
+        if hasattr(step, "estimate") and planned.widest is not None:
+            seconds = step.estimate(planned.widest, planned.rows, self.tokens)
             return (None if seconds is None else float(seconds)), True
         return None, False
 

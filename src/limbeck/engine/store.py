@@ -179,6 +179,15 @@ class Store:
             self._open_tasks[fingerprint] = self.open_task(self.tasks / fingerprint)
         return self._open_tasks[fingerprint]
 
+    def task_history(self, key: str) -> list[dict[str, Any]]:
+        """What was done to the rows of a candidate's task (``Task.history``); nothing where that cannot be read."""
+        try:
+            card = json.loads((self.objects / key / CARD).read_text(encoding="utf-8"))
+            head = json.loads((self.tasks / str(card["task"]) / "task.json").read_text(encoding="utf-8"))
+            return [dict(entry) for entry in head.get("history", ())]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
     def _keep_task(self, task: Any) -> str:
         fingerprint = str(task.fingerprint)
         self._open_tasks[fingerprint] = task

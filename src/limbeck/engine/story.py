@@ -21,7 +21,13 @@ from limbeck.core.target import Budget, Target
 
 Verdict = Literal["faster", "slower", "no measurable gain", "unproven"]
 
-WORDS = {"finetune": "fine-tuned", "distill": "distilled", "prune": "pruned", "reconstruct": "reconstructed"}
+WORDS = {
+    "finetune": "fine-tuned",
+    "distill": "distilled",
+    "prune": "pruned",
+    "reconstruct": "reconstructed",
+    "augment": "augmented",
+}
 """How a step reads in the name of what it made; a step that is missing here goes by its own name."""
 
 CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman"})
@@ -49,6 +55,7 @@ class Story:
     budget: Budget = field(default_factory=Budget)
     seeds: Sequence[int] = ()
     model: str = ""
+    histories: Sequence[Mapping[str, Any]] = ()  # what was done to rows of the task, each once (data.task.Task.history)
 
     @property
     def metric(self) -> str:

@@ -1,0 +1,66 @@
+"""Long work in chunks: done in other processes, kept on disk as it is done, found again after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def chunked(count: int, size: int) -> list[range]:
+    """The numbers below ``count`` in chunks.
+
+    >>> chunked(5, 2)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 1) -> Iterator[Result]:
+    """The results of all jobs, in their order; with several workers in fresh processes, a few jobs ahead."""
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # a forked torch may hang
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(work, job))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """One JSON value a line; the file appears whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(draft, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def read_lines(path: Path) -> list[Any]:
+    """What :func:`write_lines` wrote."""
+    with open(path, encoding="utf-8", newline="\n") as file:
+        return [json.loads(line) for line in file]
+
+
+def kept_lines(path: Path, build: Callable[[], Sequence[Any]]) -> list[Any]:
+    """The lines of a file, which ``build`` makes unless it is there."""
+    if not path.is_file():
+        write_lines(path, build())
+    return read_lines(path)

@@ -1,0 +1,259 @@
+"""Make more training texts of those there are: the candidate keeps its weights and gets a larger task.
+
+References: Tang et al., 2019, arXiv:1903.12136 (``ngram``); Jiao et al., 2020, arXiv:1909.10351, section 3.2 and
+Algorithm 1 (``tinybert``). Differs: no text of validation or test can come out; a teacher may judge every new text and
+drop or relabel those whose label no longer holds; the candidates of a word are looked up once and all samples draw from
+them; work is kept in chunks and goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
+    from limbeck.data.rewrite import Row, Rule
+    from limbeck.data.task import Task
+
+    Noted = Callable[[Sequence[Row]], Sequence[Row]]
+
+SAMPLES_PER_SECOND = 20_000.0  # of n-gram samples on one core; rough
+NGRAM_ONLY = ("mask_probability", "part_of_speech_probability", "ngram_probability", "max_ng", "n_iter", "ngram")
+NGRAM_ONLY += ("tagger",)
+TINYBERT_ONLY = ("mlm", "vectors", "replace_probability", "top_k", "samples", "positions_per_pass", "mixed_precision")
+
+
+@step("augment", needs={"torch"}, reads={"seed", "teacher"})
+class Augment:
+    """Add changed copies of the training texts to the task; the model stays as it is.
+
+    ``ngram`` masks words and n-grams and swaps words of the same part of speech. ``tinybert`` replaces words by what a
+    masked language model finds likely in their place (words of one piece) or by their nearest neighbours among word
+    vectors (all others). Of pairs each text is changed by itself. Where words carry labels, words are replaced one by
+    one, n-grams by a mask for each word. Originals stay, and a second augment step works on the originals again.
+
+    Without a tagger, words that should be swapped for one of their part of speech stay. The guard is off by default:
+    it needs a teacher, and a student that imitates the teacher's answers learns most where these leave the gold label.
+    Turn it on for training on labels.
+
+    Attributes:
+        method: How texts are changed.
+        mask_probability: Share of words that are masked (ngram).
+        part_of_speech_probability: Share of words swapped for one of the same part of speech (ngram).
+        ngram_probability: Share of new texts in which an n-gram is masked as well (ngram).
+        max_ng: Most words in an n-gram (ngram).
+        n_iter: New texts for each text, before duplicates go (ngram).
+        ngram: The n-gram is masked, or all other words go, as Tang et al. have it (ngram).
+        tagger: Who finds parts of speech: 'nltk', 'spacy' or 'spacy:PIPELINE' (ngram).
+        mlm: A masked language model, as a folder or hub name; without, word vectors alone (tinybert).
+        vectors: A text file of word vectors, such as GloVe's; without, the model's input embeddings (tinybert).
+        replace_probability: Chance of each word to be replaced (tinybert).
+        top_k: Candidates for each word (tinybert).
+        samples: New texts for each text, before duplicates go; the paper has 20, and 10 for large tasks (tinybert).
+        positions_per_pass: Words of a text that are masked at once; 1 is the paper's, more is faster (tinybert).
+        mixed_precision: Arithmetic of the masked language model; bf16 pays on processors that have it (tinybert).
+        labels: New texts keep the label of their original, or get the teacher's answer.
+        guard: What happens to a new text where the teacher is confident that the label no longer holds.
+        guard_confidence: Probability from which the teacher counts as confident.
+        chunk_rows: Texts that are worked on, and kept in case of an interruption, together.
+        workers: Processes that change texts; the result does not depend on it.
+    """
+
+    method: Literal["ngram", "tinybert"] = "ngram"
+    mask_probability: Annotated[float, Ge(0), Le(1)] = 0.1
+    part_of_speech_probability: Annotated[float, Ge(0), Le(1)] = 0.1
+    ngram_probability: Annotated[float, Ge(0), Le(1)] = 0.25
+    max_ng: Annotated[int, Ge(1)] = 5
+    n_iter: Annotated[int, Ge(1)] = 20
+    ngram: Literal["mask", "keep"] = "mask"
+    tagger: str | None = None
+    mlm: str | None = None
+    vectors: str | None = None
+    replace_probability: Annotated[float, Gt(0), Le(1)] = 0.4
+    top_k: Annotated[int, Ge(1)] = 15
+    samples: Annotated[int, Ge(1)] = 20
+    positions_per_pass: Annotated[int, Ge(1)] = 1
+    mixed_precision: Literal["no", "bf16"] = "no"
+    labels: Literal["preserve", "teacher"] = "preserve"
+    guard: Literal["off", "drop", "relabel"] = "off"
+    guard_confidence: Annotated[float, Gt(0), Le(1)] = 0.9
+    chunk_rows: Annotated[int, Ge(1)] = 256
+    workers: Annotated[int, Ge(1)] = 1
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
+
+    keeps_model: ClassVar[bool] = True
+    headless: ClassVar[bool] = True
+    files: ClassVar[frozenset[str]] = frozenset({"mlm", "vectors"})
+
+    example: ClassVar[dict[str, Any]] = {"n_iter": 3, "chunk_rows": 16}
+
+    def problems(self) -> list[str]:
+        """What is wrong with the combination of fields."""
+        from limbeck.data.taggers import check_tagger
+
+        found = []
+        others = TINYBERT_ONLY if self.method == "ngram" else NGRAM_ONLY
+        told = [name for name in others if getattr(self, name) != getattr(type(self), name)]
+        if told:
+            other = "tinybert" if self.method == "ngram" else "ngram"
+            found.append(f"{', '.join(told)}: for method: {other}, got method: {self.method}")
+        if self.mask_probability + self.part_of_speech_probability > 1:
+            found.append("mask_probability and part_of_speech_probability: should add up to at most 1")
+        if self.labels == "teacher" and self.guard == "relabel":
+            found.append("labels: teacher gives the teacher's labels already; use guard: off or drop")
+        if self.positions_per_pass > 1 and self.mlm is None:
+            found.append("positions_per_pass: is for a masked language model; name one with mlm")
+        try:
+            check_tagger(self.tagger or "nltk")
+        except InputError as error:
+            found.append(f"tagger: {error}")
+        return found
+
+    def missing(self) -> list[str]:
+        """What is wrong with the files that the fields name."""
+        from limbeck.data.read import missing_file
+
+        path = Path(self.vectors).expanduser() if self.vectors else None
+        return [] if path is None or path.is_file() else [f"vectors: {missing_file(path)}"]
+
+    @property
+    def count(self) -> int:
+        """New texts drawn for each text."""
+        return self.n_iter if self.method == "ngram" else self.samples
+
+    @property
+    def judged(self) -> bool:
+        """Whether the teacher reads every new text."""
+        return self.labels == "teacher" or self.guard != "off"
+
+    def outlook(self, shape: Shape) -> Shape:
+        """The model stays."""
+        return shape
+
+    def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
+        """At most so many rows; duplicates are few."""
+        return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: drawing, a masked copy for every second word, and the teacher's reading."""
+        from limbeck.train.plan import forward_seconds
+
+        texts = rows.get("train", 0)
+        copies = texts * tokens / 2 / self.positions_per_pass if self.mlm else 0.0
+        read = texts * self.count if self.judged else 0.0
+        return texts * self.count / SAMPLES_PER_SECOND + forward_seconds(shape, copies + read, tokens)
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the candidate with a larger task."""
+        from limbeck.data.growth import Growth
+        from limbeck.data.guard import Judge
+
+        self.check(candidate, lab)
+        judge = None
+        if self.judged:
+            assert lab.teacher is not None
+            judge = Judge(lab.teacher.open, self.labels, self.guard, self.guard_confidence)
+        prepare = self.ngrams if self.method == "ngram" else self.substitutes
+        with tempfile.TemporaryDirectory() as folder:
+            growth = Growth(
+                candidate.task,
+                partial(prepare, candidate, lab),
+                self.count,
+                lab.seed,
+                lab.scratch or Path(folder),
+                judge,
+                self.chunk_rows,
+                self.workers,
+                lab.log,
+            )
+            growth.scratch.mkdir(parents=True, exist_ok=True)
+            summary = f"method {self.method}, {self.count} samples a text, labels {self.labels}, guard {self.guard}"
+            grown = growth.grown(title="Augmented texts", summary=summary)
+        yield replace(candidate, task=grown)
+
+    def check(self, candidate: Candidate, lab: Lab) -> None:
+        """Refuse what cannot work before any of it starts."""
+        from limbeck.data.taggers import open_tagger
+
+        if problems := self.problems():
+            raise InputError(f"augment: {problems[0]}")
+        task = candidate.task
+        task.split("train")
+        if self.judged and lab.teacher is None:
+            what = "labels: teacher" if self.labels == "teacher" else f"guard: {self.guard}"
+            raise InputError(
+                f"augment: {what} needs a teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
+            )
+        if self.guard != "off" and task.kind == "regression":
+            raise InputError(f"augment.guard: numbers have no confidence, got '{self.guard}' for them; use off")
+        if self.ngram == "keep" and task.kind == "tokens":
+            raise InputError("augment.ngram: 'keep' would take away words that carry labels; use mask")
+        if self.method == "ngram" and candidate.tokenizer.mask_token is None:
+            raise InputError("augment.method: the model's tokenizer has no mask token, which ngram needs; use tinybert")
+        if self.tagger is not None and self.part_of_speech_probability:
+            open_tagger(self.tagger)
+
+    def ngrams(self, candidate: Candidate, lab: Lab) -> tuple[Rule, Noted]:
+        """How n-gram samples are drawn, and what notes the parts of speech of rows."""
+        from limbeck.data.rewrite import NGram, split_words, words_by_tag
+        from limbeck.data.taggers import tag_rows
+
+        shares = (self.mask_probability, self.part_of_speech_probability, self.ngram_probability)
+        rule = NGram(*shares, self.max_ng, self.ngram, candidate.tokenizer.mask_token)
+        if not self.part_of_speech_probability or self.tagger is None:
+            if self.part_of_speech_probability:
+                lab.log("no tagger: words that would be swapped for one of their part of speech stay")
+            return rule, lambda rows: rows
+        rows = _originals(candidate.task)
+        words = [split_words(side)[0] for row in rows for side in row.sides]
+        tags = tag_rows(self.tagger, words, self.chunk_rows, self.workers)
+        width = 1 if candidate.task.split("train").pairs is None else 2
+
+        def noted(rows: Sequence[Row]) -> list[Row]:
+            return [row._replace(notes=tuple(tags[row.number * width : (row.number + 1) * width])) for row in rows]
+
+        return replace(rule, bags=words_by_tag(words, tags)), noted
+
+    def substitutes(self, candidate: Candidate, lab: Lab) -> tuple[Rule, Noted]:
+        """How words are replaced, and what notes the candidates of each word."""
+        from limbeck.data.rewrite import Substitute, replaceable, split_words
+        from limbeck.model.neighbours import Lexicon, MaskedModel, embedding_vectors, load_masked_model, read_vectors
+
+        masked = None
+        if self.mlm:
+            half, most = self.mixed_precision == "bf16", candidate.task.max_length
+            model, tokenizer = load_masked_model(self.mlm)
+            masked = MaskedModel(model, tokenizer, self.top_k, self.positions_per_pass, half=half, max_length=most)
+        texts = (split_words(side)[0] for row in _originals(candidate.task) for side in row.sides)
+        words = sorted({word for text in texts for word in text if replaceable(word)})
+        if self.vectors:
+            vectors = read_vectors(self.vectors, words)
+        else:
+            vectors = embedding_vectors(candidate.model, candidate.tokenizer, words)
+        lexicon = Lexicon(vectors.nearest(words, self.top_k), masked)
+
+        def noted(rows: Sequence[Row]) -> list[Row]:
+            texts = [split_words(side) for row in rows for side in row.sides]
+            notes = iter(lexicon.candidates(texts, [[replaceable(word) for word in words] for words, _ in texts]))
+            return [row._replace(notes=tuple(next(notes) for _ in row.sides)) for row in rows]
+
+        return Substitute(self.replace_probability), noted
+
+
+def _originals(task: Task) -> list[Row]:
+    """The rows that new ones are made of."""
+    from limbeck.data.growth import rows_of
+
+    return rows_of(task.split("train"), task.labelled_rows)
