@@ -181,6 +181,11 @@ def test_batched_candidates_equal_one_by_one(masked, tokens):
     assert any(others for mine in found for others in mine)
 
 
+def test_what_the_model_has_no_positions_for_is_cut_off(masked):
+    (found,) = MaskedModel(*masked, count=2).candidates([split_words("good " * 40)], [[True] * 40])
+    assert [others is not None for others in found] == [True] * 28 + [False] * 12  # 30 tokens with the special ones
+
+
 def test_only_wanted_words_are_looked_up(masked):
     texts = [split_words("good film")]
     assert MaskedModel(*masked).candidates(texts, [[False, False]]) == [[None, None]]

@@ -227,7 +227,8 @@ class MaskedModel:
         plain = [
             "".join(part for pair in zip(gaps, [*words, ""], strict=True) for part in pair) for words, gaps in texts
         ]
-        made = self.tokenizer(plain, truncation=True, max_length=self.max_length, return_offsets_mapping=True)
+        most = min(self.max_length, self.model.config.max_position_embeddings - 2)  # RoBERTa keeps two for itself
+        made = self.tokenizer(plain, truncation=True, max_length=most, return_offsets_mapping=True)
         for number, ((words, gaps), ids, offsets) in enumerate(
             zip(texts, made["input_ids"], made["offset_mapping"], strict=True)
         ):
