@@ -6,9 +6,11 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 * ``reads``: the Lab services that decide its result; they enter the cache key, and others are refused;
 * ``version``: bump it when the same parameters give other results.
 
-A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``with_teacher`` (a probe:
-the teacher comes first among its candidates), ``group`` (facts hold only beside those of the same call) and
-``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile).
+A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``every_process`` (a
+technique: it calls ``fit``, so where several processes train together all of them run it; other steps run on process 0
+alone), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group`` (facts hold only beside
+those of the same call) and ``machine_bound`` (facts hold on this machine alone, and nothing else may be timed
+meanwhile).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.

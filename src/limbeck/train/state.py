@@ -1,4 +1,7 @@
-"""Checkpoints of the training loop: written whole or not at all."""
+"""Checkpoints of the training loop: written whole or not at all.
+
+With several processes each keeps its own random states; the rest is the same everywhere and process 0 writes it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import Any
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
+from limbeck import processes
+
 CURRENT, LOOP = "checkpoint", "loop.json"
 
 
@@ -22,7 +27,7 @@ def attach(accelerator: Accelerator) -> None:
 
     def write(models: list[Any], weights: list[dict[str, Any]], folder: str) -> None:
         for number, tensors in enumerate(weights):
-            if tensors:  # an objective without parameters has nothing to keep
+            if tensors and accelerator.is_main_process:  # an objective without parameters has nothing to keep
                 plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
                 save_file(plain, Path(folder) / f"weights-{number}.safetensors")
         weights.clear()
@@ -40,11 +45,16 @@ def attach(accelerator: Accelerator) -> None:
 
 def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any]) -> None:
     """Write weights, optimiser, random states and the loop's own counters; replaces the last checkpoint."""
-    fresh, old = folder / "checkpoint.new", folder / "checkpoint.old"
-    shutil.rmtree(fresh, ignore_errors=True)
-    accelerator.save_state(str(fresh), safe_serialization=True)
-    (fresh / LOOP).write_text(json.dumps(loop))
-    current = folder / CURRENT
+    fresh = folder / "checkpoint.new"
+    processes.from_first(lambda: shutil.rmtree(fresh, ignore_errors=True))
+    with processes.agreeing():
+        accelerator.save_state(str(fresh), safe_serialization=True)
+    processes.from_first(lambda: _replace(fresh, folder, {"processes": accelerator.num_processes, "loop": loop}))
+
+
+def _replace(fresh: Path, folder: Path, about: dict[str, Any]) -> None:
+    current, old = folder / CURRENT, folder / "checkpoint.old"
+    (fresh / LOOP).write_text(json.dumps(about))
     shutil.rmtree(old, ignore_errors=True)
     if current.exists():
         os.replace(current, old)
@@ -53,10 +63,16 @@ def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any]) -> None:
 
 
 def load(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
-    """Restore the last checkpoint and return the loop's counters; None when there is none."""
+    """Restore the last checkpoint and return the loop's counters; None when there is none.
+
+    One of another number of processes does not count: its steps took other batches.
+    """
     for name in (CURRENT, "checkpoint.old"):  # a crash between the two renames leaves only the old one
         found = folder / name
         if (found / LOOP).is_file():
+            about = json.loads((found / LOOP).read_text())
+            if about.get("processes") != accelerator.num_processes:
+                continue
             accelerator.load_state(str(found))
-            return dict(json.loads((found / LOOP).read_text()))
+            return dict(about["loop"])
     return None
