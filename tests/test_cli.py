@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
@@ -113,6 +114,11 @@ def test_help_imports_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert {"compress", "run", "evaluate", "prune", "distill"} <= set(re.findall(r"^│ (\w+)", found.stdout, re.M))
+
+
+def test_python_m_limbeck_is_the_command():
+    found = subprocess.run([sys.executable, "-m", "limbeck", "--version"], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout.strip()) == (0, version("limbeck"))
 
 
 def test_help_of_a_technique_shows_its_fields_and_short_names():

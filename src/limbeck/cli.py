@@ -605,6 +605,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(2)  # the ends of broken connections are not worth waiting for
+    except KeyboardInterrupt:  # in one that follows; process 0 tells of it
+        os._exit(130)
     sys.exit(status)
 
 

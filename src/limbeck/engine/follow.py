@@ -26,9 +26,7 @@ def lead(work: Callable[[], int]) -> int:
         ProcessLost: one of the processes is gone.
     """
     processes.join()
-    status = _follow() if processes.rank() else _lead(work)
-    processes.leave()
-    return status
+    return _follow() if processes.rank() else _lead(work)
 
 
 def _lead(work: Callable[[], int]) -> int:
@@ -46,6 +44,7 @@ def _lead(work: Callable[[], int]) -> int:
 def _end(status: int) -> None:
     with suppress(ProcessLost):  # who is gone now was not needed any more
         processes.agree(do="end", status=status)
+        processes.leave()
 
 
 def _follow() -> int:
@@ -55,6 +54,7 @@ def _follow() -> int:
             case "help":
                 _help(order)
             case "end":
+                processes.leave()
                 return int(order["status"])
             case _:
                 raise LimbeckError("process 0 trains alone; a step that calls 'fit' must say every_process = True")
