@@ -6,6 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,11 @@ def fit(
     """
     if processes.count() > 1:
         processes.join()
-    if scratch is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _Loop(model, objective, encoded, plan, seed, evaluate, Path(folder), log, after_step, False).run()
-    scratch.mkdir(parents=True, exist_ok=True)
-    return _Loop(model, objective, encoded, plan, seed, evaluate, scratch, log, after_step, True).run()
+    with processes.agreeing(), nullcontext(scratch) if scratch else tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        resumable = scratch is not None
+        return _Loop(model, objective, encoded, plan, seed, evaluate, folder, log, after_step, resumable).run()
 
 
 class _Loop:
@@ -198,16 +199,15 @@ class _Loop:
     def _learn(self, batch: dict[str, torch.Tensor], weight: float) -> dict[str, torch.Tensor]:
         terms: dict[str, torch.Tensor] = {}
         with self.accelerator.accumulate(self.model, self.extra):
-            with processes.agreeing():
-                losses = iter(self.objective(self.model, batch, Progress(self.report.steps, self.total)))
-                while True:
-                    with self.accelerator.autocast():  # the forward pass only: backward has its own types
-                        loss = next(losses, None)
-                    if loss is None:
-                        break
-                    self.accelerator.backward(loss.total * weight)
-                    terms |= loss.terms
-                    terms["loss"] = loss.total.detach()
+            losses = iter(self.objective(self.model, batch, Progress(self.report.steps, self.total)))
+            while True:
+                with self.accelerator.autocast():  # the forward pass only: backward has its own types
+                    loss = next(losses, None)
+                if loss is None:
+                    break
+                self.accelerator.backward(loss.total * weight)
+                terms |= loss.terms
+                terms["loss"] = loss.total.detach()
             if self.accelerator.sync_gradients:
                 trained = [p for group in self.optimizer.param_groups for p in group["params"]]
                 together.sum_gradients(trained)

@@ -8,7 +8,7 @@ tokens, which differs a little, as rows of a batch are about equally long.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
@@ -30,19 +30,21 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
     """Replace gradients by their sums over the processes; what got none anywhere (an unused part) still has none."""
     if processes.count() == 1:
         return
-    used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    _sum(used)
-    chosen = [p for p, seen in zip(parameters, used.tolist(), strict=True) if seen]
-    for dtype in sorted({p.dtype for p in chosen}, key=str):
-        group = [p for p in chosen if p.dtype == dtype]
-        for parameter in group:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in group if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        _sum(flat)
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
+    missing = [place for place, parameter in enumerate(parameters) if parameter.grad is None]
+    heard = processes.agree(**({"missing": missing} if missing else {}))
+    unused = set.intersection(*(set(one.get("missing", ())) for one in heard))
+    chosen = [parameter for place, parameter in enumerate(parameters) if place not in unused]
+    for parameter in chosen:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in chosen if parameter.grad is not None]
+    for dtype in sorted({gradient.dtype for gradient in gradients}, key=str):
+        group = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = torch.cat([gradient.flatten() for gradient in group])
+        with processes.connected():
+            distributed.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in group])
+        for gradient, part in zip(group, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
 
@@ -50,26 +52,16 @@ def totals(seconds: float, terms: Mapping[str, Tensor], weight: float) -> tuple[
     """Process 0's seconds, and the terms of the whole batch from those of the shares."""
     if processes.count() == 1:
         return seconds, dict(terms)
-    first = terms["loss"]
-    clock = torch.full_like(first, seconds if processes.rank() == 0 else 0.0, dtype=torch.float64)
-    values = torch.stack([clock, *(terms[name].to(clock) * weight for name in sorted(terms))])
-    _sum(values)
-    return float(values[0]), dict(zip(sorted(terms), values[1:], strict=True))
+    heard = processes.agree(seconds=seconds, terms={name: float(term) * weight for name, term in terms.items()})
+    return heard[0]["seconds"], {name: torch.tensor(sum(one["terms"][name] for one in heard)) for name in terms}
 
 
 def same_weights(module: nn.Module) -> None:
     """Give every process the weights of process 0."""
     if processes.count() == 1:
         return
+    processes.agree()  # nobody gave up before
     with processes.connected(), torch.no_grad():
-        for tensor in _tensors(module):
-            distributed.broadcast(tensor, 0)
-
-
-def _tensors(module: nn.Module) -> Iterable[Tensor]:
-    return (tensor for tensor in module.state_dict().values() if tensor.numel())
-
-
-def _sum(tensor: Tensor) -> None:
-    with processes.connected():
-        distributed.all_reduce(tensor)
+        for tensor in module.state_dict().values():
+            if tensor.numel():  # layers may be cut away
+                distributed.broadcast(tensor, 0)
