@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from limbeck.errors import InputError, LimbeckError
+from limbeck import processes
+from limbeck.errors import InputError, LimbeckError, ProcessLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -622,10 +623,31 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     if not {"--version"} & {*sys.argv[1:2]}:
         _add_techniques()
+    if processes.count() == 1:
+        sys.exit(_command())
+    from limbeck.engine.follow import lead
+
+    try:
+        status = lead(_command)
+    except LimbeckError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(2)  # the ends of broken connections are not worth waiting for
+    except KeyboardInterrupt:  # in one that follows; process 0 tells of it
+        os._exit(130)
+    sys.exit(status)
+
+
+def _command() -> int:
+    """Carry out the command line; its exit status."""
     try:
         status = app(sys.argv[1:], exit_on_error=False)
+    except SystemExit as ended:
+        status = ended.code
     except CycloptsError:  # told already
         status = 2
+    except ProcessLost:
+        raise
     except LimbeckError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
@@ -637,4 +659,4 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0

@@ -7,6 +7,7 @@
     ├── StoreError         the store cannot be written, is full, or is held by another run
     ├── UndeclaredService  a step used a Lab service that its ``reads`` does not name (a bug in the step)
     ├── StepFailed         a step raised; the ledger has the traceback
+    ├── ProcessLost        one of several processes that train together is gone
     └── MissingExtra       an optional dependency is not installed
 
 Every message says what is wrong, where, the value seen, and the nearest valid choice.
@@ -44,6 +45,10 @@ class UndeclaredService(LimbeckError):
 
 class StepFailed(LimbeckError):
     """One or more steps of a run failed."""
+
+
+class ProcessLost(LimbeckError):
+    """One of several processes that train together is gone; the run ends, and the same command resumes."""
 
 
 class MissingExtra(LimbeckError):

@@ -35,6 +35,18 @@ def test_what_is_known_is_not_made_again(workshop, toys):
     assert shop.children(root, prune, 0)[0] == shop.children(root, prune, 1)[0]  # this one does not
 
 
+def test_what_several_processes_train_has_a_key_of_its_own(workshop, toys, monkeypatch):
+    shop, prune = workshop(), toys.ToyPrune()
+    root = shop.root(shop.recipe.model, 0).key
+    train = toys.ToyTrain()
+    alone = [shop.child_base(root, step, 0) for step in (train, prune)]
+    monkeypatch.setattr(toys.ToyTrain, "every_process", True, raising=False)
+    assert [shop.child_base(root, step, 0) for step in (train, prune)] == alone
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert shop.child_base(root, train, 0) != alone[0]
+    assert shop.child_base(root, prune, 0) == alone[1]
+
+
 def test_a_lost_or_damaged_chain_is_made_again(workshop, toys):
     shop = workshop()
     root = shop.root(shop.recipe.model, 0)

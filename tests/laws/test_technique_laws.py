@@ -248,3 +248,12 @@ def test_onnx_equals_torch(parents):
     torch_logits, onnx_logits = (logits_of(opened(parents / kind)) for kind in ("torch", "onnx"))
     assert isinstance(opened(parents / "onnx").model, OnnxModel)
     np.testing.assert_allclose(torch_logits, onnx_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_a_technique_that_trains_runs_on_every_process(name):
+    """The training loop waits for all processes, so all of them must be told of the step."""
+    cls = REGISTRY[name]
+    source = Path(sys.modules[cls.__module__].__file__).read_text(encoding="utf-8")
+    trains = re.search(r"from limbeck\.train\.(fit|task) import", source) is not None
+    assert trains == getattr(cls, "every_process", False)

@@ -8,13 +8,14 @@ A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("nam
 
 A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``headless`` (a technique:
 it looks at no answers, so it may come before the head is trained), ``keeps_model`` (a technique: only the task
-changes), ``imitates`` ("root": its ``lab.teacher`` is the
-recipe's model as it was given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group``
-(facts hold only beside those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else
-may be timed meanwhile), ``aliases`` (shorter names of fields), ``presets`` (name -> fields: in a recipe
-``preset: name`` stands for those fields, and fields given beside it win) and ``files`` (fields that name files or
-folders: in a recipe relative to it, and in the cache key the content counts, not the name; a method ``missing`` tells
-what is wrong with them before anything runs).
+changes), ``every_process`` (a technique: it calls ``fit``, so where several processes train together all of them run
+it; other steps run on process 0 alone), ``imitates`` ("root": its ``lab.teacher`` is the recipe's model as it was
+given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group`` (facts hold only beside
+those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile),
+``aliases`` (shorter names of fields), ``presets`` (name -> fields: in a recipe ``preset: name`` stands for those
+fields, and fields given beside it win) and ``files`` (fields that name files or folders: in a recipe relative to it,
+and in the cache key the content counts, not the name; a method ``missing`` tells what is wrong with them before
+anything runs).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.

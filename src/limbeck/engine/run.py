@@ -25,7 +25,7 @@ from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, disk_full, refusal
 from limbeck.engine.workshop import FRESH_HEAD, CostFactory, Workshop
-from limbeck.errors import InputError, LimbeckError, RecipeError, StoreError, UndeclaredService
+from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, StoreError, UndeclaredService
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 
@@ -112,6 +112,9 @@ class _Run:
             self._replicate()
         except KeyboardInterrupt:
             self._note(f"interrupted; the same command goes on from here ({self.folder})", kind="interrupted")
+            raise
+        except ProcessLost as error:
+            self._note(str(error), kind="interrupted")
             raise
         teacher = self.workshop.teacher((self.chosen or front or [root.key])[0])
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
@@ -242,7 +245,7 @@ class _Run:
         if len(rest) > 1:
             try:
                 return self._measure_once(todo, placed, seed)
-            except StoreError:
+            except (StoreError, ProcessLost):
                 raise
             except Exception as error:
                 self._note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
@@ -345,10 +348,10 @@ class _Run:
 
     @contextmanager
     def _forgiving(self, path: str, step: str, key: str = "") -> Iterator[None]:
-        """Tell of a failure and go on; only a store that cannot be used ends the run."""
+        """Tell of a failure and go on; only a store that cannot be used or a lost process ends the run."""
         try:
             yield
-        except StoreError:
+        except (StoreError, ProcessLost):
             raise
         except Exception as error:  # whatever a step raises concerns one candidate
             if disk_full(error):

@@ -7,17 +7,20 @@ is made again from its parent, however far back that goes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from limbeck import processes
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.facts import environment, machine
 from limbeck.core.step import Lab, Narrow, Teacher, identity, parameters
 from limbeck.engine.check import model_folder, next_traits
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
-from limbeck.engine.recipe import Recipe
+from limbeck.engine.recipe import Recipe, to_data
 from limbeck.engine.store import MACHINE, Store, fingerprint
 from limbeck.errors import InputError, LimbeckError, StepFailed
 
@@ -127,7 +130,8 @@ class Workshop:
             "teacher": lambda: self.teacher(key, step),
             "cost": lambda: {"target": target, "machine": machine()},
         }
-        return {name: value() for name, value in values.items() if name in step.reads}
+        found = {name: value() for name, value in values.items() if name in step.reads}
+        return found | ({"processes": processes.count()} if _together(step) else {})  # batches are as many times larger
 
     def child_base(self, parent: str, step: Any, seed: int) -> str:
         """The key of the first child that a step makes; its siblings append their number."""
@@ -143,12 +147,15 @@ class Workshop:
     def lab(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
         """The services that a step may use while it works on a record; others are refused."""
         teacher = self.teacher(key, step) if "teacher" in step.reads else None
+        return self._lab(teacher, step, seed, log, **services)
+
+    def _lab(self, teacher: str | None, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
         lab = Lab(
             seed=seed,
             target=self.recipe.target,
             budget=self.recipe.budget,
             teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
-            keep=self.store.keep,
+            keep=self._keep_once if _together(step) else self.store.keep,
             log=log,
             **services,
         )
@@ -209,22 +216,23 @@ class Workshop:
         lab = self.lab(parent.key, step, seed, log, **services)
         traits = next_traits(parent.traits, type(step))
         made: list[Record] = []
-        for index, child in enumerate(step.apply(candidate, lab)):
-            now = time.perf_counter()
-            record = Record(
-                key=base if index == 0 else f"{base}-{index}",
-                parent=parent.key,
-                step=step.name,
-                parameters=parameters(step),
-                shape=child.model.shape,
-                traits=traits,
-                duration=now - start,
-                notes=tuple(notes),
-            )
-            self._keep(record, child, seed)
-            made.append(record)
-            notes.clear()
-            start = time.perf_counter()
+        with self._helped(parent.key, step, seed, base):
+            for index, child in enumerate(step.apply(candidate, lab)):
+                now = time.perf_counter()
+                record = Record(
+                    key=base if index == 0 else f"{base}-{index}",
+                    parent=parent.key,
+                    step=step.name,
+                    parameters=parameters(step),
+                    shape=child.model.shape,
+                    traits=traits,
+                    duration=now - start,
+                    notes=tuple(notes),
+                )
+                self._keep(record, child, seed)
+                made.append(record)
+                notes.clear()
+                start = time.perf_counter()
         if not made:
             raise StepFailed(f"{step.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes))
         self.store.remember(f"children-{base}", [record_to_json(record) for record in made])
@@ -234,6 +242,38 @@ class Workshop:
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
         card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
         self.store.put(record.key, candidate, card)
+
+    # --- several processes -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _helped(self, parent: str, step: Any, seed: int, base: str) -> Iterator[None]:
+        """Let the other processes, if there are any, carry out the same step for as long as the body does."""
+        if not _together(step):
+            yield
+            return
+        teacher = self.teacher(parent) if "teacher" in step.reads else None
+        if teacher:
+            self._ensure(teacher)  # it cannot be made again while the others wait in this step
+        recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
+        about = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
+        processes.agree(do="help", store=str(self.store.root), recipe=recipe, about=about)
+        with processes.agreeing():
+            yield
+
+    def help(self, parent: str, seed: int, base: str, teacher: str | None) -> None:
+        """The other side of ``_helped``: carry out the recipe's only step and drop what comes out of it."""
+        (step,) = self.recipe.steps
+        candidate = self.store.open(parent)
+        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
+        if "cost" in step.reads:
+            services["cost"] = self._make_cost(candidate)
+        lab = self._lab(teacher, step, seed, lambda message, /, **numbers: None, **services)
+        for _ in step.apply(candidate, lab):
+            pass
+
+    def _keep_once(self, name: str, build: Callable[[Path], None]) -> Path:
+        """Process 0 keeps the folder, the others wait for it."""
+        return Path(processes.from_first(lambda: str(self.store.keep(name, build))))
 
     def _make_cost(self, candidate: Candidate) -> Any:
         """What shapes cost; a table is timed alone on the machine, as probes are."""
@@ -247,3 +287,8 @@ class Workshop:
 
         factory = self._cost or getattr(import_module("limbeck.techniques"), "cost_factory", None)
         return factory(candidate, self.recipe.target, memo) if factory else None
+
+
+def _together(step: Any) -> bool:
+    """Whether several processes run, and all of them this step."""
+    return processes.count() > 1 and getattr(step, "every_process", False)

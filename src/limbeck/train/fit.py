@@ -6,21 +6,24 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 
+from limbeck import processes
 from limbeck.data.batches import Encoded, collate, length_batches
 from limbeck.errors import InputError
-from limbeck.train import state
+from limbeck.train import state, together
 from limbeck.train.objectives import Objective, Progress, Taken
 from limbeck.train.plan import Plan
 from limbeck.train.schedules import SCHEDULES
@@ -91,12 +94,17 @@ def fit(
 
     With ``scratch`` the loop's state is kept there every ``plan.save_seconds``; calling again with the same arguments
     goes on from it and ends in the same weights as a run that was never interrupted.
+
+    Where several processes run, all must call this with the same arguments: batches are as many times larger, each
+    process takes its share of every batch, and process 0 alone evaluates and writes (see ``train/together.py``).
     """
-    if scratch is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _Loop(model, objective, encoded, plan, seed, evaluate, Path(folder), log, after_step, False).run()
-    scratch.mkdir(parents=True, exist_ok=True)
-    return _Loop(model, objective, encoded, plan, seed, evaluate, scratch, log, after_step, True).run()
+    if processes.count() > 1:
+        processes.join()
+    with processes.agreeing(), nullcontext(scratch) if scratch else tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        resumable = scratch is not None
+        return _Loop(model, objective, encoded, plan, seed, evaluate, folder, log, after_step, resumable).run()
 
 
 class _Loop:
@@ -117,7 +125,7 @@ class _Loop:
     ) -> None:
         self.objective, self.plan, self.evaluate = objective, plan, evaluate
         self.folder, self.log, self.after_step, self.resumable = folder, log, after_step, resumable
-        set_seed(seed)
+        set_seed(seed + processes.rank())  # dropout of its own for every process
         AcceleratorState._reset_state()  # or the precision of this process's first training would bind all others
         self.accelerator = Accelerator(
             gradient_accumulation_steps=plan.gradient_accumulation_steps,
@@ -129,11 +137,16 @@ class _Loop:
         if plan.mixed_precision == "fp16" and self.accelerator.scaler is None:  # Accelerate would ignore it silently
             raise InputError("mixed_precision: fp16 needs a GPU, which scales the loss; use bf16 or no on this machine")
         state.attach(self.accelerator)
-        self.sampler = _LengthSampler(encoded, plan.per_device_train_batch_size, seed)
+        self.sampler = _LengthSampler(encoded, plan.per_device_train_batch_size * processes.count(), seed)
+
+        def collate_mine(indices: list[int]) -> tuple[dict[str, torch.Tensor], float, int]:
+            mine, weight = together.share(indices)
+            return collate(encoded, mine), weight, len(indices)
+
         loader: DataLoader[Any] = DataLoader(
             range(len(encoded)),  # type: ignore[arg-type]
             batch_sampler=self.sampler,  # type: ignore[arg-type]
-            collate_fn=lambda indices: collate(encoded, indices),
+            collate_fn=collate_mine,
             generator=torch.Generator(),  # the loader must not draw from the generator that dropout uses
         )
         self.extra = getattr(objective, "modules", nn.ModuleDict())
@@ -141,10 +154,14 @@ class _Loop:
         self.steps_per_epoch = math.ceil(len(loader) / plan.gradient_accumulation_steps)
         self.total = max(1, round(self.steps_per_epoch * plan.num_train_epochs))
         optimizer, scheduler = _optimiser(trained, plan, self.total)
-        self.model, self.extra, self.optimizer, self.loader, self.scheduler = self.accelerator.prepare(
-            model, self.extra, optimizer, loader, scheduler
-        )
+        # Not wrapped for several processes: that would see ``forward`` alone, and objectives call the model otherwise.
+        self.model, self.extra = (self.accelerator.prepare_model(m, evaluation_mode=True) for m in (model, self.extra))
+        self.optimizer, self.scheduler = self.accelerator.prepare(optimizer, scheduler)
+        self.loader = prepare_data_loader(loader, self.accelerator.device, 1, 0, put_on_device=True, rng_types=[])
+        together.same_weights(trained)
         self.companions = [self._prepared(*companion) for companion in getattr(objective, "companions", ())]
+        if self.companions and processes.count() > 1:
+            raise InputError("what trains a second model beside the first runs on one process; start it without others")
         every = max(1, self.steps_per_epoch // max(1, plan.evaluations_per_epoch))
         self.evaluate_at = {*range(every, self.total, every), self.total} if evaluate else set()
         self.report = FitReport()
@@ -161,36 +178,40 @@ class _Loop:
             self.report = FitReport(**kept)
             self.log(f"resumed at step {self.report.steps} of {self.total}")
         started, before = time.monotonic(), self.report.seconds
-        saved = started
+        saved = before
         self.model.train()
-        for batch in self._batches():
-            terms = self._learn(batch)
+        for batch, weight, rows in self._batches():
+            terms = self._learn(batch, weight)
+            self.examples += rows
             if not self.accelerator.sync_gradients:
                 continue
             self.report.steps += 1
-            self.report.seconds = before + time.monotonic() - started
+            self.report.seconds, terms = together.totals(before + time.monotonic() - started, terms, weight)
             progress = Progress(self.report.steps, self.total)
             self.after_step(progress)
             self._tell(progress, terms)
             if self.report.steps in self.evaluate_at:
                 self._judge()
-            if self.resumable and time.monotonic() - saved >= self.plan.save_seconds:
+            if self.resumable and self.report.seconds - saved >= self.plan.save_seconds:
                 state.save(self.accelerator, self.folder, vars(self.report), self.plan.save_total_limit)
-                saved = time.monotonic()
+                saved = self.report.seconds
             if self.report.steps >= self.total:
                 break
         self._finish(time.monotonic() - started)
         return self.report
 
-    def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Batches of all epochs, from where the report stands; whole accumulation windows are skipped."""
+    def _batches(self) -> Iterator[tuple[dict[str, torch.Tensor], float, int]]:
+        """This process's share of every batch, its weight, and the rows of the whole batch.
+
+        All epochs, from where the report stands; whole accumulation windows are skipped.
+        """
         while self.report.steps < self.total:
             epoch, done = divmod(self.report.steps, self.steps_per_epoch)
             self.sampler.start(epoch)
             skipped = done * self.plan.gradient_accumulation_steps
             yield from self.accelerator.skip_first_batches(self.loader, skipped) if skipped else self.loader
 
-    def _learn(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _learn(self, batch: dict[str, torch.Tensor], weight: float) -> dict[str, torch.Tensor]:
         terms: dict[str, torch.Tensor] = {}
         with self.accelerator.accumulate(self.model, self.extra):
             losses = iter(self.objective(self.model, batch, Progress(self.report.steps, self.total)))
@@ -199,11 +220,12 @@ class _Loop:
                     loss = next(losses, None)
                 if loss is None:
                     break
-                self.accelerator.backward(loss.total)
+                self.accelerator.backward(loss.total * weight)
                 terms |= loss.terms
                 terms["loss"] = loss.total.detach()
             if self.accelerator.sync_gradients:
                 trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+                together.sum_gradients(trained)
                 norm = self.accelerator.clip_grad_norm_(trained, self.plan.max_grad_norm)
             self.optimizer.step()
             if self.accelerator.sync_gradients:
@@ -211,7 +233,6 @@ class _Loop:
                     terms |= self._follow(norm)
                 self.scheduler.step()
             self.optimizer.zero_grad()
-        self.examples += len(batch["input_ids"])
         return terms
 
     def _follow(self, norm: Any) -> dict[str, torch.Tensor]:
@@ -242,23 +263,30 @@ class _Loop:
             self.log("", step=progress.step, total=progress.total, seconds=self.report.seconds, **numbers)
 
     def _judge(self) -> None:
-        assert self.evaluate is not None
-        model = self.accelerator.unwrap_model(self.model)
-        score = self.evaluate(model.eval())
+        evaluate, model = self.evaluate, self.accelerator.unwrap_model(self.model)
+        assert evaluate is not None
+        score = processes.from_first(lambda: float(evaluate(model.eval())))
         model.train()
         step = self.report.steps
         self.report.history.append({"step": step, "score": score})
         self.log(f"step {step} of {self.total}: score {score:.4f}", step=step, total=self.total, score=score)
         if self.report.best_score is None or score > self.report.best_score:
             self.report.best_score, self.report.best_step = score, step
-            fresh = self.folder / "best.new"
-            save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, fresh)
-            fresh.replace(self.folder / "best.safetensors")
+            processes.from_first(lambda: self._keep_best(model))
+
+    def _keep_best(self, model: Any) -> None:
+        fresh = self.folder / "best.new"
+        save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, fresh)
+        fresh.replace(self.folder / "best.safetensors")
 
     def _finish(self, seconds: float) -> None:
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.report.best_step not in (None, self.report.steps):
-            model.load_state_dict(load_file(self.folder / "best.safetensors"))
+            processes.from_first(lambda: self._take_best(model))
+            together.same_weights(model)
         model.eval()
         self.report.examples_per_second = self.examples / max(seconds, 1e-9)
         self.accelerator.free_memory()
+
+    def _take_best(self, model: Any) -> None:
+        model.load_state_dict(load_file(self.folder / "best.safetensors"))

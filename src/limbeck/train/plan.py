@@ -74,6 +74,8 @@ class Plan:
 
     trains: ClassVar[bool] = True  # what comes out has a trained head
 
+    every_process: ClassVar[bool] = True  # the loop shares each batch among the processes, so all must run it
+
     passes: ClassVar[float] = 3.0
     """Work of a training step in forward passes: backward costs two."""
 

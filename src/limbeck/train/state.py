@@ -1,4 +1,7 @@
-"""Checkpoints of the training loop: written whole or not at all."""
+"""Checkpoints of the training loop: written whole or not at all.
+
+With several processes each keeps its own random states; the rest is the same everywhere and process 0 writes it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
+from limbeck import processes
 from limbeck.errors import InputError
 
 LOOP = "loop.json"
@@ -26,7 +30,7 @@ def attach(accelerator: Accelerator) -> None:
 
     def write(models: list[Any], weights: list[dict[str, Any]], folder: str) -> None:
         for number, tensors in enumerate(weights):
-            if tensors:  # an objective without parameters has nothing to keep
+            if tensors and accelerator.is_main_process:  # an objective without parameters has nothing to keep
                 plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
                 save_file(plain, Path(folder) / f"weights-{number}.safetensors")
         weights.clear()
@@ -48,28 +52,38 @@ def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any], keep: int
     A checkpoint is called ``checkpoint-STEPS`` from the moment when it is complete.
     """
     fresh = folder / "checkpoint.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    accelerator.save_state(str(fresh), safe_serialization=True)
-    (fresh / LOOP).write_text(json.dumps(loop))
-    final = folder / f"checkpoint-{loop['steps']}"
+    processes.from_first(lambda: shutil.rmtree(fresh, ignore_errors=True))
+    with processes.agreeing():
+        accelerator.save_state(str(fresh), safe_serialization=True)
+    about = {"processes": accelerator.num_processes, "loop": loop}
+    processes.from_first(lambda: _complete(fresh, folder / f"checkpoint-{loop['steps']}", about, keep))
+
+
+def _complete(fresh: Path, final: Path, about: dict[str, Any], keep: int) -> None:
+    (fresh / LOOP).write_text(json.dumps(about))
     shutil.rmtree(final, ignore_errors=True)  # one that could not be read, or the run would have gone on from it
     os.replace(fresh, final)
-    for old in checkpoints(folder)[keep:]:
+    for old in checkpoints(final.parent)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def load(accelerator: Accelerator, folder: Path, log: Log = lambda message: None) -> dict[str, Any] | None:
-    """Restore the newest checkpoint that can be read and return the loop's counters; None when there is none."""
+    """Restore the newest checkpoint that can be read and return the loop's counters; None when there is none.
+
+    One of another number of processes does not count: its steps took other batches.
+    """
     damage: Exception | None = None
     for found in checkpoints(folder):
         try:
-            loop = dict(json.loads((found / LOOP).read_text()))
+            about = json.loads((found / LOOP).read_text())
+            if about["processes"] != accelerator.num_processes:
+                continue
             accelerator.load_state(str(found))
         except Exception as error:  # each file in it has errors of its own for damage
             log(f"checkpoint {found} cannot be read ({error})")
             damage = error
         else:
-            return loop
+            return dict(about["loop"])
     if damage is not None:  # the model may hold half of it, so nothing can begin with it
         raise InputError(f"no checkpoint in {folder} can be read; remove that folder to train anew") from damage
     return None

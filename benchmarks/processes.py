@@ -1,0 +1,95 @@
+"""Training throughput of one and of two processes on this machine: same model, texts, whole batch and cores.
+
+    python benchmarks/processes.py --examples 1000 --repeats 3
+
+Fine-tunes MiniLM on movie reviews without evaluations; the three ways alternate. Times are of the training loop alone.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+warnings.filterwarnings("ignore")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from limbeck import processes
+
+WAYS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1)}
+
+
+def train(arguments):
+    """One process of one training; process 0 writes what came out."""
+    from limbeck.core.candidate import Candidate
+    from limbeck.core.step import Lab
+    from limbeck.data.sources import load_task
+    from limbeck.model.files import open_model
+    from limbeck.train.objectives import TaskLoss, Weighted
+    from limbeck.train.plan import Plan
+    from limbeck.train.task import train_on_task
+
+    task = load_task("movie-reviews").limit(train=arguments.examples)
+    model, tokenizer = open_model("minilm-l6", task=task, seed=0)
+    plan = Plan(
+        num_train_epochs=arguments.epochs,
+        per_device_train_batch_size=arguments.batch // processes.count(),
+        evaluations_per_epoch=0,
+    )
+    objective = Weighted({"task": (1.0, TaskLoss(model.loss))})
+    report = train_on_task(Candidate(model, tokenizer, task), objective, plan, Lab(seed=0))
+    if processes.rank() == 0:
+        Path(arguments.worker).write_text(json.dumps([report.examples_per_second, report.steps]))
+    if processes.count() > 1:
+        processes.leave()
+
+
+def measure(count, threads, arguments):
+    """Examples a second of one training in processes of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "told.json")
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count > 1 else []
+        options = [f"--{name}={getattr(arguments, name)}" for name in ("examples", "epochs", "batch")]
+        command = [sys.executable, *launch, __file__, *options, "--worker", str(told)]
+        subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, check=True)
+        return json.loads(told.read_text())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--batch", type=int, default=32, help="texts in a whole batch")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        train(arguments)
+        return
+    found = {name: [] for name in WAYS}
+    for _ in range(arguments.repeats):
+        for name, (count, threads) in WAYS.items():
+            speed, steps = measure(count, threads, arguments)
+            found[name].append(round(speed, 2))
+    reference = next(iter(found.values()))
+    rows = [
+        {
+            "training": name,
+            "examples_per_second": speeds,
+            "median": statistics.median(speeds),
+            "ratio_to_one": [round(mine / theirs, 3) for mine, theirs in zip(speeds, reference, strict=True)],
+        }
+        for name, speeds in found.items()
+    ]
+    from limbeck.core.facts import environment
+
+    about = {name: getattr(arguments, name) for name in ("examples", "epochs", "batch", "repeats")}
+    print(json.dumps({"machine": environment(), "steps": steps, **about, "table": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
