@@ -45,7 +45,7 @@ def test_commands_exist():
     from limbeck.core.step import REGISTRY
 
     known = {name for names in app for name in ([names] if isinstance(names, str) else names)} | set(REGISTRY)
-    groups = re.findall(r"`limbeck ([a-z|\\]+)", README)
+    groups = re.findall(r"`limbeck ([a-z_|\\]+)", README)
     named = {word for group in groups for word in group.replace("\\", "").split("|")}
     assert named
     assert named <= known

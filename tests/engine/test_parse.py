@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from limbeck.core.step import step
 from limbeck.engine.parse import Fork, place, read
 from limbeck.engine.recipe import Recipe, parse, to_data
 
@@ -86,8 +87,13 @@ def test_a_printed_recipe_has_the_fields_of_the_preset(toys):
 
 
 def test_files_that_steps_name_are_relative_to_the_recipe(toys, tmp_path):
+    @step("toy-read")
+    class ToyRead:
+        sizes: str = ""
+        files = frozenset({"sizes"})
+
     (tmp_path / "sizes.txt").write_text("4")
-    steps = ({"toy-prune": {"sizes": "sizes.txt"}}, {"each": {"toy-prune": {"sizes": ["sizes.txt", "gone.txt"]}}})
+    steps = ({"toy-read": {"sizes": "sizes.txt"}}, {"each": {"toy-read": {"sizes": ["sizes.txt", "gone.txt"]}}})
     _, (one, sweep), problems = parsed(*steps, base=tmp_path)
     assert not problems
     assert one.step.sizes == str(tmp_path / "sizes.txt")

@@ -132,9 +132,6 @@ class ToyPrune:
     """Narrow the model."""
 
     keep: Annotated[float, Gt(0), Le(1)] = 0.5
-    sizes: str | None = None
-
-    files = frozenset({"sizes"})
 
     def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
         called(f"prune {self.keep}")

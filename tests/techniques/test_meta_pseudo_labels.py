@@ -125,7 +125,7 @@ def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_
     (made,) = step.apply(student, lab_with(teacher, log=log))
     assert seen == [(70, 40, 2e-3, 2), (40, None, 1e-4, 3)]
     assert made.task is student.task
-    assert "40 texts with labels, 70 for pseudo labels" in told
+    assert "40 texts with labels, 70 for pseudo labels; more.txt: 70 texts without labels" in told
 
 
 @pytest.mark.parametrize(("scores", "kept"), [((0.9, 0.8), 1), ((0.8, 0.9), 2), ((0.9, 0.9), 2), ((None, None), 2)])

@@ -193,7 +193,7 @@ def draws():
 
 
 def chance(game, labels):
-    return (game.teacher.run(game.u)[0].softmax(-1) * labels).sum(-1).prod()
+    return float((game.teacher.run(game.u)[0].detach().softmax(-1) * labels).sum(-1).prod())
 
 
 def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
@@ -201,10 +201,10 @@ def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
     game = Game(feedback="reinforce", labels="sampled")
     mean = None
     for labels in draws():
-        weighted = [TEXTS * float(chance(game, labels)) * g for g in game.told(labels)[0]]
+        weighted = [TEXTS * chance(game, labels) * g for g in game.told(labels)[0]]
         mean = weighted if mean is None else [a + b for a, b in zip(mean, weighted, strict=True)]
     results = [(labels, game.after(labels)) for labels in draws()]
-    expected = game.differences(lambda: sum(float(chance(game, labels)) * loss for labels, loss in results))
+    expected = game.differences(lambda: sum(chance(game, labels) * loss for labels, loss in results))
     close(mean, expected, rtol=1e-6)
     # and for a small step it is what exact says of soft labels
     small = Game(feedback="reinforce", labels="sampled")
@@ -212,7 +212,7 @@ def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
     mean = [torch.zeros_like(p) for p in small.teacher.parameters()]
     for labels in draws():
         for total, g in zip(mean, small.told(labels)[0], strict=True):
-            total += TEXTS * float(chance(small, labels)) * g
+            total += TEXTS * chance(small, labels) * g
     small.options = {}
     close(mean, small.told()[0], rtol=1e-3)
 
@@ -222,12 +222,12 @@ def test_h_is_what_the_step_gained():
     labels = pseudo_labels(game.teacher.run(game.u)[0], "argmax", SINGLE)
     gradient, terms = game.told()
     before = game.student.loss(game.student.run(game.l)[0], game.l["labels"])
-    gained = before - game.after(labels)
+    gained = before.detach() - game.after(labels)
     assert float(terms["feedback"]) == pytest.approx(float(gained))
     direct = torch.autograd.grad(
         F.cross_entropy(game.teacher.run(game.u)[0], labels.argmax(-1)), list(game.teacher.parameters())
     )
-    close(gradient, [gained.detach() * g for g in direct], rtol=1e-9)
+    close(gradient, [gained * g for g in direct], rtol=1e-9)
 
 
 def test_reinforce_on_soft_labels_teaches_nothing():
@@ -247,8 +247,9 @@ def test_the_moving_average_is_taken_off():
         (loss,) = objective.follow(game.student, Taken(game.optimizer, 1.0, Progress(number, 3)))
         gains.append(float(loss.terms["feedback"]))
         own = float(loss.terms["teacher"])
-        entropy = F.cross_entropy(game.teacher.run(game.u)[0], game.teacher.run(game.u)[0].argmax(-1))
-        assert float(loss.total) - own == pytest.approx((gains[-1] - usual) * float(entropy), rel=1e-5)
+        answers = game.teacher.run(game.u)[0].detach()
+        entropy = F.cross_entropy(answers, answers.argmax(-1))
+        assert float(loss.total.detach()) - own == pytest.approx((gains[-1] - usual) * float(entropy), rel=1e-5)
         usual = 0.9 * usual + 0.1 * gains[-1]
     assert float(objective.tutor.usual) == pytest.approx(usual, rel=1e-5)
 

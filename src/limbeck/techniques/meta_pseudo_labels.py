@@ -115,7 +115,9 @@ class MetaPseudoLabels(Plan):
 
         teacher = self.teacher(candidate, lab)
         labelled, unlabelled = self.texts(candidate.task)
-        lab.log(f"{len(labelled.split('train'))} texts with labels, {len(unlabelled.split('train'))} for pseudo labels")
+        source = f"; {unlabelled.notes[-1]}" if self.unlabelled else ""
+        rows = [len(one.split("train")) for one in (labelled, unlabelled)]
+        lab.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
         objective = self.objective(candidate, teacher, labelled, lab.seed)
         first = train_on_task(replace(candidate, task=unlabelled), objective, self, lab, "pseudo")
         if self.finetune_epochs:
