@@ -21,7 +21,13 @@ from limbeck.core.target import Budget, Target
 
 Verdict = Literal["faster", "slower", "no measurable gain", "unproven"]
 
-WORDS = {"finetune": "fine-tuned", "distill": "distilled", "prune": "pruned", "reconstruct": "reconstructed"}
+WORDS = {
+    "finetune": "fine-tuned",
+    "general_distill": "distilled on text",
+    "distill": "distilled",
+    "prune": "pruned",
+    "reconstruct": "reconstructed",
+}
 """How a step reads in the name of what it made; a step that is missing here goes by its own name."""
 
 CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman"})
