@@ -51,7 +51,7 @@ class GeneralDistill(Imitation):
     Attributes:
         match: What to imitate; each has a weight of its own.
         corpus: Files, folders, or the name of a data set of the hub; the task's own training texts unless given.
-        column: Column with the text; by its customary name, else the first, unless given.
+        column: Column with the text, by name or number from 0; by its customary name, else the first, unless given.
         dataset_config: Configuration of the data set.
         dataset_split: Split of the data set.
         exclude_splits: Splits of the task whose texts are left out of the corpus.
