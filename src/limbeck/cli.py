@@ -501,7 +501,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
 
 def _remembering(kind: type, **given: Any) -> Any:
     """A new instance that knows which fields it was given."""
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     object.__setattr__(made, "given", given)
     return made
 

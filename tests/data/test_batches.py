@@ -106,7 +106,7 @@ def test_texts_are_cut_at_max_length():
 
 
 def test_texts_without_labels_make_batches_without_them():
-    plain = Encoded([[2, 5, 3], [2, 3]], None, None, 0, "corpus")
+    plain = Encoded([[2, 5, 3], [2, 3]], None, (), 0, "corpus")
     batch = collate(plain, [1, 0])
     assert batch.keys() == {"input_ids", "attention_mask", "index"}
     assert batch["input_ids"].tolist() == [[2, 3, 0], [2, 5, 3]]

@@ -50,6 +50,16 @@ def test_a_row_is_a_document_whose_lines_are_sentences(tmp_path, suffix):
         read(str(path), column="txt")
 
 
+def test_a_column_may_be_a_number(tmp_path):
+    """Also where the first row has that number in it, and is no header for that."""
+    plain = written(tmp_path, "a.tsv", "a good film\t0\na bad film\t1\n")
+    headed = written(tmp_path, "b.csv", "label,text\n0,fine\n")
+    assert read(plain, column="0") == read(plain) == [["a good film"], ["a bad film"]]
+    assert read(headed, column="1") == [["fine"]]
+    with pytest.raises(InputError, match="no column '2'; choose from 'label', 'text'"):
+        read(headed, column="2")
+
+
 def test_a_folder_stands_for_its_files_in_order(tmp_path):
     for name, text in (("b.txt", "two"), ("a.jsonl", '{"text": "one"}'), ("notes.md", "no"), ("README", "no")):
         written(tmp_path, name, text)

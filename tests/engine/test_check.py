@@ -151,8 +151,8 @@ def test_what_comes_before_training(toys, monkeypatch):
         )
     ]
     assert found == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
-    monkeypatch.setattr(type(prune), "keeps_model", True, raising=False)
-    assert before_training(place((prune, train))) == []  # it changes the task alone
+    monkeypatch.setattr(type(prune), "headless", True, raising=False)
+    assert before_training(place((prune, train))) == []  # it looks at no answers
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):

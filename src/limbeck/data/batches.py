@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as token ids; lists are ragged, one entry an example. ``labels`` is None for texts without labels."""
+    """A split as token ids; lists are ragged, one entry an example. Texts without labels have none at all."""
 
     input_ids: Sequence[Sequence[int]]
     token_type_ids: Sequence[Sequence[int]] | None
-    labels: Sequence[Any] | None
+    labels: Sequence[Any]
     pad_id: int
     kind: str
 
@@ -87,7 +87,7 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
     batch["attention_mask"] = (torch.arange(longest)[None] < lengths[:, None]).long()
     if encoded.token_type_ids is not None:
         batch["token_type_ids"] = pad([encoded.token_type_ids[i] for i in indices], 0)
-    if encoded.labels is not None:
+    if len(encoded.labels):
         labels = [encoded.labels[i] for i in indices]
         floats = encoded.kind in ("regression", "multilabel")
         kind = torch.float32 if floats else torch.int64

@@ -67,7 +67,7 @@ class TokenRows(Sequence[Any]):
     def __len__(self) -> int:
         return int(self._starts[-1]) if self._chosen is None else len(self._chosen)
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> Any:
         row = index if self._chosen is None else int(self._chosen[index])
         if not 0 <= row < self._starts[-1]:
             raise IndexError(index)
@@ -157,7 +157,7 @@ def open_corpus(folder: Path, pad_id: int) -> tuple[Corpus, Counts]:
 
     chunks = datasets.load_from_disk(str(folder / "sequences")).data.column("input_ids").chunks
     counts = Counts(**json.loads((folder / "corpus.json").read_text()))
-    return Corpus(TokenRows(chunks), None, None, pad_id, "corpus"), counts
+    return Corpus(TokenRows(chunks), None, (), pad_id, "corpus"), counts
 
 
 def build_corpus(
@@ -292,8 +292,8 @@ def _tokenizer_hash(tokenizer: Any) -> str:
 def _blocks_folder(scratch: Path | None, name: str) -> Iterator[Path]:
     """Where finished blocks wait for the others: in the scratch folder until the corpus is complete."""
     if scratch is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory() as passing:
+            yield Path(passing)
         return
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)

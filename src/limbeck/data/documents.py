@@ -38,7 +38,7 @@ class Source:
 
     Attributes:
         places: Paths, or one name; a folder stands for the files in it.
-        column: The column with the text; by its customary name, else the first, unless given.
+        column: The column with the text, by name or number from 0; by its customary name, else the first, if None.
         config: Configuration of the data set.
         split: Split of the data set.
     """
@@ -64,7 +64,8 @@ class Source:
     def fingerprint(self) -> str:
         """A hash of the contents of the files; the name of a data set stands for its content, as that of a model."""
         files = [(path.suffix.lower(), _hash(path, *_stamp(path))) for path in self.files()]
-        about = [files or ["name", *self.places, self.config, self.split], self.column]
+        content: list[Any] = [*files] or ["name", *self.places, self.config, self.split]
+        about = [content, self.column]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
     def documents(self) -> Iterator[Document]:
@@ -231,7 +232,9 @@ def _rows(path: Path, column: str | None) -> Iterator[Row]:
         yield from _parquet_rows(path)
     else:
         check_file(path)
-        table = read_table(path, Reading(names=frozenset({column} if column else ())))
+        # a number in the first row makes no header of it
+        names = () if column is None or column.isdecimal() else (column,)
+        table = read_table(path, Reading(names=frozenset(names)))
         for place, cells in enumerate(table.rows):
             yield table.at(place), dict(zip(table.columns, cells, strict=True))
 
@@ -273,6 +276,8 @@ def _documents(rows: Iterable[Row], column: str | None) -> Iterator[Document]:
 def _text_column(where: str, columns: list[str], asked: str | None) -> str:
     """The column with the text: the one asked for, else one that is named as text usually is, else the first."""
     if asked is not None:
+        if asked not in columns and asked.isdecimal() and int(asked) < len(columns):
+            return columns[int(asked)]
         if asked not in columns:
             raise InputError(f"{where}: there is no column '{asked}'; {nearest(asked, columns)}")
         return asked

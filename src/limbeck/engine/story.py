@@ -23,6 +23,8 @@ Verdict = Literal["faster", "slower", "no measurable gain", "unproven"]
 
 WORDS = {
     "finetune": "fine-tuned",
+    "general_distill": "distilled on text",
+    "meta_pseudo_labels": "taught by pseudo labels",
     "distill": "distilled",
     "prune": "pruned",
     "reconstruct": "reconstructed",

@@ -1,15 +1,20 @@
 """Teach a student the inside of a pretrained model on plain text, before any task: general distillation.
 
-Reference: Jiao et al., 2020, arXiv:1909.10351 (TinyBERT, section 3.2 and seed values of its code): hidden states of
-the embeddings and of all mapped layers, and attention scores, of a teacher that was not fine-tuned; no prediction
-loss; 3 epochs of batches of 256, learning rate 1e-4. Differs: losses leave padding out; relations (Wang et al., 2021,
+Reference: Jiao et al., 2020, arXiv:1909.10351 (TinyBERT, section 3.2; defaults as in its code): hidden states of the
+embeddings and of all mapped layers, and attention scores, of a teacher that was not fine-tuned; no prediction loss;
+3 epochs of batches of 256, learning rate 1e-4. Differs: losses leave padding out; relations (Wang et al., 2021,
 arXiv:2012.15828) where heads differ in number; texts of the task's validation and test splits are left out of the
 corpus; a held-out part of it says how well the teacher is imitated.
 
+    model: bert-base-uncased
+    task: sst2
     steps:
-      - student: {layers: 4, hidden: 192}                # or prune, or student: {layers: 3, init: layers}
-      - general_distill: {corpus: [wiki.txt, reviews.parquet], exclude: [other-test.tsv]}
-      - fork: [[], [finetune: {}]]                       # go on with the task
+      - finetune: {}                                     # the teacher of the last step, not of general_distill
+      - student: {layers: 4, hidden: 384}                # or prune, or student: {layers: 6, init: layers}
+      - general_distill:
+          corpus: [wiki.txt, reviews.parquet]            # null: the training texts of the task
+          exclude: [other-test.tsv]                      # the task's own validation and test texts go anyway
+      - distill: {match: [logits, hidden, attention]}
 
 A corpus is plain text (one sentence a line, a blank line between documents), a column of CSV, TSV, JSONL or Parquet, or
 the name of a data set, which is streamed. TFRecord is not read: not worth a dependency; convert it to text or Parquet.
@@ -46,7 +51,7 @@ class GeneralDistill(Imitation):
     Attributes:
         match: What to imitate; each has a weight of its own.
         corpus: Files, folders, or the name of a data set of the hub; the task's own training texts unless given.
-        column: Column with the text; by its customary name, else the first, unless given.
+        column: Column with the text, by name or number from 0; by its customary name, else the first, unless given.
         dataset_config: Configuration of the data set.
         dataset_split: Split of the data set.
         exclude_splits: Splits of the task whose texts are left out of the corpus.

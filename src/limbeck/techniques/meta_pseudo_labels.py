@@ -126,7 +126,8 @@ class MetaPseudoLabels(Plan):
             plan = replace(self, num_train_epochs=self.finetune_epochs, learning_rate=self.finetune_learning_rate)
             own = Weighted({"task": (1.0, TaskLoss(model.loss))})
             last = train_on_task(replace(candidate, task=labelled), own, plan, lab, "labels")
-            if None not in (scores := (first.best_score, last.best_score)) and scores[0] > scores[1]:
+            scores = first.best_score, last.best_score
+            if scores[0] is not None and scores[1] is not None and scores[0] > scores[1]:
                 model.load_state_dict(before)
                 lab.log("fine-tuning on labels did not help: the weights before it are kept")
         yield replace(candidate, folder=None)

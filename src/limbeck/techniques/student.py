@@ -128,8 +128,6 @@ def _fresh(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
     """A model of this shape with the labels of the old one, drawn as BERT is: normal, 0.02."""
     import torch
 
-    from limbeck.model.cut import set_shape
-
     config = copy.deepcopy(model.config)
     config.hidden_size, config.head_dim = shape.hidden, shape.head_dim
     config.layer_heads = [layer.heads for layer in shape.layers]
@@ -138,9 +136,8 @@ def _fresh(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = type(model)(config)
-    set_shape(student, shape)
-    embeddings = student.encoder.embeddings
-    tables = embeddings.state_dict()
+    student.encoder.shape = shape
+    tables = student.encoder.embeddings.state_dict()
     for name, old in model.encoder.embeddings.state_dict().items():
         if name in tables and tables[name].shape == old.shape:
             tables[name].copy_(old)

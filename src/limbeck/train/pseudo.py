@@ -149,7 +149,8 @@ def moved_logits(
     to = {name: moves.get(name.removeprefix("model."), torch.zeros_like(value)) for name, value in at.items()}
     device = next(iter(at.values())).device.type
     with torch.autocast(device, enabled=False), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        return jvp(lambda w: functional_call(_Logits(model), w, (batch,)), (at,), (to,))
+        logits, moved, *_ = jvp(lambda w: functional_call(_Logits(model), w, (batch,)), (at,), (to,))
+        return logits, moved
 
 
 def exact_feedback(
