@@ -29,8 +29,16 @@ if TYPE_CHECKING:
     Noted = Callable[[Sequence[Row]], Sequence[Row]]
 
 SAMPLES_PER_SECOND = 20_000.0  # of n-gram samples on one core; rough
-NGRAM_ONLY = ("mask_probability", "part_of_speech_probability", "ngram_probability", "max_ng", "n_iter", "ngram")
-NGRAM_ONLY += ("tagger",)
+NGRAM_ONLY = (
+    "mask_probability",
+    "part_of_speech_probability",
+    "ngram_probability",
+    "max_ng",
+    "n_iter",
+    "ngram",
+    "tagger",
+)
+
 TINYBERT_ONLY = ("mlm", "vectors", "replace_probability", "top_k", "samples", "positions_per_pass", "mixed_precision")
 
 
