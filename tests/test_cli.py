@@ -364,9 +364,9 @@ def test_a_technique_that_changes_the_task_writes_it():
     made = answer("augment", *about, "--out", "more")
     assert Path(made["task"]) == Path("more/task")
     assert len(Path("more/task/train.jsonl").read_text().splitlines()) > 150
-    status, out, _ = call("augment", *about, "--out", "again")
+    status, out, _ = call("augment", *about, "--out", "more-too")
     assert (status, "give it to --task" in out) == (0, True)
-    assert Path("again/task/train.jsonl").read_bytes() == Path("more/task/train.jsonl").read_bytes()
+    assert Path("more-too/task/train.jsonl").read_bytes() == Path("more/task/train.jsonl").read_bytes()
     answer("finetune", "--model", "bert-moods", "--task", "more/task", "--out", "taught", "--epochs", 0.2)
     status, _, err = call("augment", *about[:4], "--guard", "drop", "--out", "never")
     assert (status, "needs a teacher" in err) == (1, True)

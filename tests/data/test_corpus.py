@@ -217,7 +217,7 @@ def test_batches_are_those_of_lists(text, tmp_path):
 
     source, _ = text
     corpus, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path))
-    plain = Encoded(rows(corpus), None, None, corpus.pad_id, "corpus")
+    plain = Encoded(rows(corpus), None, (), corpus.pad_id, "corpus")
     batches = length_batches(corpus.lengths, 7, seed=0)
     assert batches == length_batches(plain.lengths, 7, seed=0)
     for indices in batches:
