@@ -467,7 +467,7 @@ def test_killed_and_run_again_gives_the_same_weights(place):
     stores = place / "undisturbed", place / "disturbed"
     assert start(stores[0], file).wait() == 0
     process = start(stores[1], file)
-    while process.poll() is None and not list(stores[1].glob("work/*/checkpoint")):
+    while process.poll() is None and not list(stores[1].glob("work/*/checkpoint-*")):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

@@ -93,7 +93,7 @@ def weights(place, key, store="store"):
 
 def checkpoint(place, store="store"):
     """Wait for the first checkpoint of whatever trains."""
-    return next((place / store / "work").glob("*/checkpoint/loop.json"), None) if (place / store).exists() else None
+    return next((place / store / "work").glob("*/checkpoint-*/loop.json"), None) if (place / store).exists() else None
 
 
 def wait_for(condition, process):
