@@ -84,6 +84,9 @@ def leave() -> None:
     """Close the connections; the work is done."""
     from accelerate import PartialState
 
+    if signal.getsignal(signal.SIGTERM) is _told_to_end:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    join.cache_clear()  # the last reference to the group: its threads must end before the interpreter does
     PartialState().destroy_process_group()
 
 
