@@ -7,10 +7,12 @@ the last weights on the test split.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -79,7 +81,8 @@ def trainer(model, tokenizer, task, arguments, **options):
         rows = Rows(encode(task, "train", tokenizer))
         work = Trainer(plain, settings, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
         start = time.perf_counter()
-        work.train()
+        with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its own summary
+            work.train()
         seconds = time.perf_counter() - start
 
     class Answers:
