@@ -62,6 +62,33 @@ def test_the_teachers_logits_are_computed_once(make_model, tmp_path):
     assert teacher.task.fingerprint in built[0]
 
 
+def test_two_phases_are_two_steps(make_model):
+    """TinyBERT's intermediate phase is a step of its own without answers, its prediction phase one without the rest."""
+    teacher = toy_candidate(make_model, seed=1)
+    shape = Shape.uniform(layers=1, hidden=16, heads=4, ffn=16)
+    made = {}
+    for name in ("at once", "one by one"):
+        student = toy_candidate(make_model, shape=shape, seed=2)
+        inside, learn = {"match": ("hidden", "attention"), "shared_projection": True}, {"learning_rate": 1e-3}
+        if name == "at once":
+            phases = {"intermediate_epochs": 2, "intermediate_learning_rate": 2e-3, "num_train_epochs": 1}
+            steps = [Distill(**inside | {"match": ("logits", "hidden", "attention")}, **phases, **learn)]
+        else:
+            first = Distill(**inside, num_train_epochs=2, learning_rate=2e-3, evaluations_per_epoch=0)
+            steps = [first, Distill(match=("logits",), num_train_epochs=1, **learn)]
+        for step in steps:
+            (student,) = step.apply(student, lab_with(teacher))
+        made[name] = student.model.state_dict()
+    assert all(torch.equal(made["at once"][key], value) for key, value in made["one by one"].items())
+
+
+def test_two_phases_need_something_for_each():
+    assert Distill(intermediate_epochs=1).problems()
+    assert Distill(intermediate_epochs=1, match=("hidden",)).problems()
+    assert not Distill(intermediate_epochs=1, match=("hidden",), task_weight=1.0).problems()
+    assert not Distill().problems()
+
+
 def test_all_kinds_of_loss_together(make_model):
     teacher = toy_candidate(make_model, seed=1)
     student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=32, heads=4, ffn=16))
