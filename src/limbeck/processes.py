@@ -75,7 +75,7 @@ def join() -> _Company:
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     me = Peer(socket.gethostname(), os.getpid(), psutil.Process().create_time())
     found = [Peer(*json.loads(one)) for one in _exchange(json.dumps(me).encode(), group)]
-    if rank() == 0 and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _told_to_end)
     return _Company(tuple(found), group)
 
@@ -217,4 +217,6 @@ def _told_to_end(number: int, frame: Any) -> None:
     """Launchers end the others when one process is gone: say which one that was."""
     if _gone():
         raise _lost()
+    if rank():
+        os._exit(128 + number)  # it has nothing to put away
     raise SystemExit(128 + number)
