@@ -25,7 +25,7 @@ def rows_of(split: Split, count: int | None = None) -> list[Row]:
 
 
 def keys_of(split: Split) -> list[int]:
-    """What texts are compared by: case and white space do not count."""
+    """What texts are compared by: letters and digits."""
     return [text_key(row.text, row.pair) for row in rows_of(split)]
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple, Protocol
 
+from limbeck.data.documents import normal
+
 _MARKS = re.escape("""!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~“”„«»‹›…–—¿¡。、，！？；：（）「」""")
 _WORD = re.compile(rf"[^\s'’{_MARKS}]+(?:['’][^\s'’{_MARKS}]+)*|\S")
 
@@ -72,13 +74,13 @@ def join_words(words: Sequence[str | None], gaps: Sequence[str]) -> str:
 
 
 def text_key(text: str | Sequence[str], pair: str | None = None) -> int:
-    """A number that is the same for texts which differ in case and white space alone; of pairs both texts count.
+    """A number that is the same for texts of the same letters and digits (``normal``); of pairs both texts count.
 
     >>> text_key("A  film") == text_key("a film "), text_key("a", "b") == text_key("b", "a")
     (True, False)
     """
     sides = (text if isinstance(text, str) else " ".join(text), *([] if pair is None else [pair]))
-    plain = "\n".join(" ".join(side.casefold().split()) for side in sides)
+    plain = "\n".join(normal(side) for side in sides)
     return int.from_bytes(hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 

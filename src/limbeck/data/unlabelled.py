@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.documents import normal
 from limbeck.data.read import (
     PAIR_WORDS,
     TEXT_WORDS,
@@ -35,7 +36,8 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     r"""The task with a file's texts as its training split; their labels are placeholders that nothing may learn from.
 
     ``columns``: one, or two of a task of pairs; by customary names unless given. Texts that also stand in the
-    validation or the test split are left out (compared without case and spacing), as are repeats; a note says how many.
+    validation or the test split, compared by letters and digits alone, are left out, as are repeats; a note says how
+    many.
 
     >>> from limbeck.data.synthetic import toy_task
     >>> import tempfile
@@ -80,7 +82,7 @@ def _rows(task: Task, name: str) -> list[tuple[str, ...]]:
 
 
 def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(" ".join(text.casefold().split()) for text in row)
+    return tuple(normal(text) for text in row)
 
 
 def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
