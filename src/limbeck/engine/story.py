@@ -26,6 +26,7 @@ WORDS = {
     "general_distill": "distilled on text",
     "meta_pseudo_labels": "taught by pseudo labels",
     "distill": "distilled",
+    "student": "shrunk",
     "prune": "pruned",
     "reconstruct": "reconstructed",
     "augment": "augmented",
