@@ -47,6 +47,21 @@ def test_what_several_processes_train_has_a_key_of_its_own(workshop, toys, monke
     assert shop.child_base(root, prune, 0) == alone[1]
 
 
+def test_the_others_get_the_same_teacher(workshop, toys, monkeypatch):
+    """Also where a step imitates the model that the lineage began with."""
+    shop = workshop()
+    root = shop.root(shop.recipe.model, 0)
+    (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
+    said = []
+    monkeypatch.setattr("limbeck.processes.agree", lambda *error, **order: said.append(order))
+    monkeypatch.setattr(toys.ToyImitate, "every_process", True, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for imitates, teacher in ((None, trained.key), ("root", root.key)):
+        monkeypatch.setattr(toys.ToyImitate, "imitates", imitates, raising=False)
+        with shop._helped(trained.key, toys.ToyImitate(), 0, "base"):
+            assert said[-1]["about"]["teacher"] == shop.reads(trained.key, toys.ToyImitate(), 0)["teacher"] == teacher
+
+
 def test_a_lost_or_damaged_chain_is_made_again(workshop, toys):
     shop = workshop()
     root = shop.root(shop.recipe.model, 0)

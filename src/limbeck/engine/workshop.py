@@ -251,7 +251,7 @@ class Workshop:
         if not _together(step):
             yield
             return
-        teacher = self.teacher(parent) if "teacher" in step.reads else None
+        teacher = self.teacher(parent, step) if "teacher" in step.reads else None
         if teacher:
             self._ensure(teacher)  # it cannot be made again while the others wait in this step
         recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
