@@ -186,18 +186,18 @@ def _content(value: Any) -> Any:
         return [_content(one) for one in value]
     path = Path(value).expanduser() if isinstance(value, str) else None
     if path is not None and path.is_dir():
-        return [[one.name, _digest(one)] for one in sorted(path.iterdir()) if one.is_file()]
-    return _digest(path) if path is not None and path.is_file() else value
+        return [[one.name, file_digest(one)] for one in sorted(path.iterdir()) if one.is_file()]
+    return file_digest(path) if path is not None and path.is_file() else value
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Hash of a file's content, read again only when its size or time of change is another."""
     about = path.stat()
     return _read_digest(str(path), about.st_mtime_ns, about.st_size)
 
 
 @lru_cache(maxsize=256)
 def _read_digest(file: str, changed: int, size: int) -> str:
-    """Digest of a file; ``changed`` and ``size`` tell when to read it again."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 

@@ -12,10 +12,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.step import file_digest
 from limbeck.data.hub import stream
 from limbeck.data.read import PAIR_WORDS, READERS, TEXT_WORDS, Reading, check_file, missing_file, parse_json, read_table
 from limbeck.errors import InputError, nearest
@@ -63,7 +63,7 @@ class Source:
 
     def fingerprint(self) -> str:
         """A hash of the contents of the files; the name of a data set stands for its content, as that of a model."""
-        files = [(path.suffix.lower(), _hash(path, *_stamp(path))) for path in self.files()]
+        files = [(path.suffix.lower(), file_digest(path)) for path in self.files()]
         content: list[Any] = [*files] or ["name", *self.places, self.config, self.split]
         about = [content, self.column]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
@@ -173,18 +173,6 @@ def _check(path: Path) -> None:
         raise InputError(f"{path}: TFRecord files are not read; write their texts to a text or Parquet file")
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: no reader for '{suffix}' files; {nearest(suffix, SUFFIXES - {''})}")
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-@lru_cache(maxsize=256)
-def _hash(path: Path, size: int, changed: int) -> str:
-    """Hash of a file's content; size and time of change tell whether the one computed before still holds."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
