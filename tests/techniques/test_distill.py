@@ -1,14 +1,17 @@
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Teacher
-from limbeck.data.batches import encode, predict
+from limbeck.data.batches import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.model.files import save_model
 from limbeck.techniques.distill import Distill
 
 SMALL = Shape.uniform(layers=1, hidden=32, heads=2, ffn=16, head_dim=8)
@@ -23,6 +26,20 @@ def toy_candidate(build, kind="classification", shape=None, seed=0, rows=64):
 
 def lab_with(teacher, **services):
     return Lab(teacher=Teacher("teacher", lambda: teacher), **services)
+
+
+def kept_in(folder, built):
+    """A ``keep`` that makes every folder once and writes down which."""
+
+    def keep(name, build):
+        place = folder / name
+        if not place.exists():
+            built.append(name)
+            place.mkdir()
+            build(place)
+        return place
+
+    return keep
 
 
 @pytest.mark.parametrize("kind", ["classification", "pairs", "multilabel", "regression", "tokens"])
@@ -44,22 +61,95 @@ def test_a_student_comes_nearer_to_its_teacher(make_model, kind):
 
 
 def test_the_teachers_logits_are_computed_once(make_model, tmp_path):
-    teacher = toy_candidate(make_model, seed=1)
-    built = []
-
-    def keep(name, build):
-        folder = tmp_path / name
-        if not folder.exists():
-            built.append(name)
-            folder.mkdir()
-            build(folder)
-        return folder
-
+    teacher, built = toy_candidate(make_model, seed=1), []
     for seed in (0, 1):
         student = toy_candidate(make_model, shape=SMALL, seed=seed)
-        list(Distill(num_train_epochs=1).apply(student, lab_with(teacher, keep=keep, seed=seed)))
+        list(Distill(num_train_epochs=1).apply(student, lab_with(teacher, keep=kept_in(tmp_path, built), seed=seed)))
     assert len(built) == 1
     assert teacher.task.fingerprint in built[0]
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_a_second_student_costs_no_pass_of_the_teacher(make_model, tmp_path, kind):
+    teacher, built = toy_candidate(make_model, kind, seed=1), []
+    keep = kept_in(tmp_path, built)
+    match = {"match": ("logits", "hidden", "attention", "relations"), "cache_teacher": True}
+    plan = {"num_train_epochs": 1, "learning_rate": 1e-3, "evaluations_per_epoch": 0}
+    shapes = [Shape.uniform(layers=1, hidden=32, heads=4, ffn=16), Shape.uniform(layers=1, hidden=16, heads=4, ffn=8)]
+
+    student = toy_candidate(make_model, kind, shapes[0], seed=2)
+    list(Distill(**match, **plan).apply(student, lab_with(teacher, keep=keep)))
+    assert len(built) == len(set(built)) == 1 + 2 + 1 + 3  # logits, hidden states of embeddings and last layer, ...
+
+    def fail(*args, **options):
+        raise AssertionError("the teacher was asked")
+
+    teacher.model.run = fail
+    second = toy_candidate(make_model, kind, shapes[1], seed=3)
+    list(Distill(**match, **plan).apply(second, lab_with(teacher, keep=keep)))
+    assert len(built) == 7
+
+
+def test_cached_outputs_teach_what_live_ones_do(make_model, tmp_path):
+    made = {}
+    for cached in (False, True):
+        teacher = toy_candidate(make_model, seed=1)
+        student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=16, heads=4, ffn=16), seed=2)
+        step = Distill(
+            match=("logits", "hidden", "attention"), num_train_epochs=2, learning_rate=1e-3, cache_teacher=cached
+        )
+        list(step.apply(student, lab_with(teacher, scratch=tmp_path / str(cached))))
+        made[cached] = student.model.state_dict()
+    for name, weights in made[False].items():
+        torch.testing.assert_close(made[True][name], weights, rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens", "multilabel"])
+def test_several_teachers_are_averaged(make_model, tmp_path, kind):
+    first, second = (toy_candidate(make_model, kind, seed=seed) for seed in (1, 2))
+    save_model(second.model, second.tokenizer, tmp_path / "second")
+    student = toy_candidate(make_model, kind, SMALL, seed=3)
+    encoded = encode(first.task, "train", first.tokenizer)
+    answers = Distill(teachers=(str(tmp_path / "second"),)).answers(student, first, lab_with(first))
+    batch = collate(encoded, [4, 0, 7])
+    with torch.no_grad():
+        expected = (first.model.run(batch)[0] + second.model.run(batch)[0]) / 2
+    if kind == "tokens":
+        expected = expected * batch["attention_mask"][..., None]
+    torch.testing.assert_close(answers(batch["index"]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_several_teachers_and_the_inside_of_one(make_model, tmp_path):
+    """Live or kept, the logits are the mean of both and the hidden states those of the first."""
+    first, second = (toy_candidate(make_model, seed=seed) for seed in (1, 2))
+    save_model(second.model, second.tokenizer, tmp_path / "second")
+    student = toy_candidate(make_model, seed=3)
+    batch = collate(encode(first.task, "train", first.tokenizer), [4, 0, 7])
+    for cached in (False, True):
+        step = Distill(match=("logits", "hidden"), teachers=(str(tmp_path / "second"),), cache_teacher=cached)
+        lab = lab_with(first, scratch=tmp_path / "scratch")
+        found = step.outputs(step.terms(student, first), student, first, lab)(batch, ["hidden"])
+        with torch.no_grad():
+            (one, taps), (two, _) = (model.run(batch, taps=("hidden",)) for model in (first.model, second.model))
+        torch.testing.assert_close(found.logits, (one + two) / 2, rtol=1e-4, atol=1e-5)
+        mask = batch["attention_mask"][..., None]
+        for layer, states in enumerate(taps["hidden"]):
+            torch.testing.assert_close(found.taps["hidden"][layer] * mask, states * mask, rtol=2e-3, atol=2e-3)
+
+
+def test_a_further_teacher_must_be_a_trained_model(tmp_path):
+    assert "teachers: " in Distill(teachers=(str(tmp_path / "none"),)).missing()[0]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "headless")
+    assert "no trained head" in Distill(teachers=(str(tmp_path / "headless"),)).missing()[0]
+
+
+def test_a_full_disk_is_told_before_the_pass(make_model, tmp_path, monkeypatch):
+    teacher, student = toy_candidate(make_model, seed=1), toy_candidate(make_model, seed=2)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
+    step = Distill(match=("hidden",), cache_teacher=True)
+    with pytest.raises(InputError, match=r"cache_teacher: the teacher's outputs take .* GB, but .* turn it off"):
+        list(step.apply(student, lab_with(teacher)))
 
 
 def test_two_phases_are_two_steps(make_model):

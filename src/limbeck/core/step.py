@@ -177,13 +177,13 @@ def identity(step: Any) -> dict[str, Any]:
     """The parameters that decide a result: all but those that the class lists as ``neutral``; of files the content."""
     neutral: frozenset[str] = getattr(step, "neutral", frozenset())
     decisive = {name: value for name, value in parameters(step).items() if name not in neutral}
-    return decisive | {name: _content(decisive[name]) for name in getattr(step, "files", ())}
+    return decisive | {name: content(decisive[name]) for name in getattr(step, "files", ())}
 
 
-def _content(value: Any) -> Any:
+def content(value: Any) -> Any:
     """Digests in place of the files and folders that ``value`` names; other names stand for themselves."""
     if isinstance(value, list):
-        return [_content(one) for one in value]
+        return [content(one) for one in value]
     path = Path(value).expanduser() if isinstance(value, str) else None
     if path is not None and path.is_dir():
         return [[one.name, file_digest(one)] for one in sorted(path.iterdir()) if one.is_file()]

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from annotated_types import Ge, Gt, MinLen
 
-from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.candidate import Candidate, lineage_key
+from limbeck.core.step import Lab, content, step
 from limbeck.errors import InputError
 from limbeck.train.imitate import Imitation, Layers, same_tokens
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.data.task import Task
+    from limbeck.train.objectives import TeacherCall
+    from limbeck.train.outputs import Answers
 
 Match = Literal["logits", "hidden", "attention", "relations"]
 LAYERS = get_args(Layers)
@@ -42,6 +45,10 @@ class Distill(Imitation):
         intermediate_epochs: Passes of a first phase that learns the inside of the teacher alone; the second then learns
             answers alone. 0 learns all together.
         intermediate_learning_rate: The highest learning rate of the first phase.
+        teachers: Further teachers, as folders or hub names: their logits and those of the recipe's teacher are
+            averaged; hidden states, attention and relations remain those of the recipe's teacher.
+        cache_teacher: Keep on disk, as float16, what is imitated inside the teacher: no epoch after the first and no
+            second student then costs a pass of the teacher. A layer takes 2 bytes a number; logits are always kept.
     """
 
     match: Annotated[tuple[Match, ...], MinLen(1)] = ("logits",)
@@ -51,6 +58,10 @@ class Distill(Imitation):
     logits_loss: Literal["kl", "soft_cross_entropy", "mse"] = "kl"
     intermediate_epochs: Annotated[float, Ge(0)] = 0.0
     intermediate_learning_rate: Annotated[float, Gt(0)] = 5e-5
+    teachers: tuple[str, ...] = ()
+    cache_teacher: bool = False
+
+    files: ClassVar[frozenset[str]] = frozenset({"teachers"})
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tinybert": {
@@ -79,7 +90,7 @@ class Distill(Imitation):
         """Yield the candidate with trained weights."""
         from accelerate.utils import set_seed
 
-        from limbeck.train.objectives import LiveTeacher, Weighted
+        from limbeck.train.objectives import Weighted
         from limbeck.train.task import train_on_task
 
         if lab.teacher is None:
@@ -87,14 +98,7 @@ class Distill(Imitation):
         teacher = lab.teacher.open()
         set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
         for phase, plan, terms in self.phases(self.terms(candidate, teacher)):
-            live = any(term.taps for _, term in terms.values()) or candidate.task.kind == "tokens"
-            if live and not same_tokens(candidate, teacher):
-                raise InputError(
-                    "distill: the teacher has another vocabulary than the student, so it cannot read the same tokens; "
-                    "use match: [logits] on a task of whole texts"
-                )
-            logits = None if live else self.cached_logits(candidate, teacher, lab)
-            objective = Weighted(terms, LiveTeacher(teacher.model.eval(), logits))
+            objective = Weighted(terms, self.outputs(terms, candidate, teacher, lab))
             train_on_task(candidate, objective, plan, lab, phase)
         yield replace(candidate, folder=None)
 
@@ -108,6 +112,19 @@ class Distill(Imitation):
                 f"got match: [{', '.join(self.match)}]"
             ]
         return []
+
+    def missing(self) -> list[str]:
+        """What is wrong with the further teachers."""
+        from limbeck.model.files import peek
+
+        found = []
+        for source in self.teachers:
+            try:
+                if not peek(source)["labels"]:
+                    found.append(f"teachers: '{source}' has no trained head; fine-tune it first")
+            except InputError as error:
+                found.append(f"teachers: {error}")
+        return found
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds of both phases."""
@@ -141,15 +158,50 @@ class Distill(Imitation):
             found["logits"] = (self.logits_weight, kind)
         return found | self.layer_terms(self.match, candidate, teacher)
 
-    def cached_logits(self, candidate: Candidate, teacher: Candidate, lab: Lab) -> Any:
-        """The teacher's logits on the training split [examples, classes]."""
-        import numpy as np
+    def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, lab: Lab) -> TeacherCall:
+        """Where a loss of these terms finds what the teacher puts out."""
+        from limbeck.train.objectives import LiveTeacher
+        from limbeck.train.outputs import KeptTeacher, kept_layers
 
-        from limbeck.data.arrays import kept_arrays
-        from limbeck.data.batches import encode, predict
+        wanted: dict[str, set[int]] = {}
+        for _, term in terms.values():
+            for tap, layers in term.taps.items():
+                wanted.setdefault(tap, set()).update(layers)
+        if wanted and not same_tokens(candidate, teacher):
+            raise _other_words("teacher")
+        if wanted and self.cache_teacher:
+            taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
+            name = lab.teacher.key  # type: ignore[union-attr]
+            layers = kept_layers(teacher, name, candidate.task, taps, lab.keep, lab.scratch)
+            return KeptTeacher(self.answers(candidate, teacher, lab), layers)
+        separate = not wanted or (self.teachers and "logits" in terms)
+        return LiveTeacher(teacher.model.eval(), self.answers(candidate, teacher, lab) if separate else None)
+
+    def answers(self, candidate: Candidate, teacher: Candidate, lab: Lab) -> Answers:
+        """The teacher's logits on the training split, or the mean of all teachers'."""
+        from limbeck.train.outputs import kept_answers, mean_answers
 
         task = candidate.task
-        name = f"logits-{lab.teacher.key}-{task.fingerprint}-train"  # type: ignore[union-attr]
-        encoded = encode(task, "train", teacher.tokenizer)
-        made = kept_arrays(lab.keep, name, lambda: {"logits": np.asarray(predict(teacher.model, encoded, 64))})
-        return made["logits"]
+        found = []
+        for name, one in ((lab.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
+            if task.kind == "tokens" and not same_tokens(candidate, one):
+                raise _other_words(f"teacher {name}")
+            found.append(kept_answers(one, name, task, lab.keep))
+        return mean_answers(found)
+
+    def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
+        """The further teachers, opened one by one, and what their content is called."""
+        from limbeck.model.files import open_model
+
+        for source in self.teachers:
+            model, tokenizer = open_model(source, task=task)
+            if getattr(model, "fresh_head", False):
+                raise InputError(f"distill.teachers: '{source}' has no trained head for this task; fine-tune it first")
+            yield lineage_key(None, "teacher", 1, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
+
+
+def _other_words(who: str) -> InputError:
+    return InputError(
+        f"distill: the {who} has another vocabulary than the student, so it cannot read the same tokens; "
+        "use match: [logits] on a task of whole texts"
+    )

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,10 +21,10 @@ Batch = dict[str, Tensor]
 
 
 class Outputs(NamedTuple):
-    """Logits and tapped activations of one forward pass (see ``Encoder.forward``)."""
+    """Logits and tapped activations, by layer, of one forward pass (see ``Encoder.forward``)."""
 
     logits: Tensor
-    taps: Mapping[str, Sequence[Tensor]]
+    taps: Mapping[str, Sequence[Tensor] | Mapping[int, Tensor]]
 
 
 class Loss(NamedTuple):
@@ -63,14 +62,15 @@ Objective = Callable[[Any, Batch, Progress], Iterable[Loss]]
 step of the model, the loop asks ``follow(model, taken)`` for a loss of each of them, back-propagates it and lets it
 take its step; companions are saved and resumed with the rest."""
 TeacherCall = Callable[[Batch, Sequence[str]], Outputs]
+Taps = Mapping[str, tuple[int, ...]]
 
 
 class Term(Protocol):
     """One part of a loss; ``taps`` names the activations it needs of student and teacher."""
 
     @property
-    def taps(self) -> tuple[str, ...]:
-        """Names of the activations to keep."""
+    def taps(self) -> Taps:
+        """Names of the activations, each with those of the teacher's layers that it looks at."""
         ...
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
@@ -143,7 +143,7 @@ class TaskLoss:
     """The loss of the task on its labels: ``model.loss`` of the student."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    taps: tuple[str, ...] = ()
+    taps: ClassVar[Taps] = {}
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """The loss on the labels; the teacher plays no part."""
@@ -161,7 +161,7 @@ class LogitLoss:
     kind: str = "kl"
     temperature: float = 2.0
     problem_type: str = "single_label_classification"
-    taps: tuple[str, ...] = ()
+    taps: ClassVar[Taps] = {}
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Distance of the logits, in the way that fits the kind of labels."""
@@ -183,8 +183,6 @@ class HiddenLoss(nn.Module):
     has and matches each with the nearest student layer, in order (CoFi, arXiv:2204.00408, takes 4 for 12).
     """
 
-    taps = ("hidden",)
-
     def __init__(
         self, kind: str, mapping: str, depths: tuple[int, int], widths: tuple[int, int], shared: bool = False
     ) -> None:
@@ -194,6 +192,18 @@ class HiddenLoss(nn.Module):
         if widths[0] != widths[1]:
             count = 1 if shared else depths[0] + 1
             self.project = nn.ModuleList(nn.Linear(*widths, bias=False) for _ in range(count))
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The teacher's layers that are matched."""
+        if self.mapping == "dynamic":
+            return layer_map("uniform", max(1, self.depths[0] // 2), self.depths[1])
+        return layer_map(self.mapping, *self.depths)
+
+    @property
+    def taps(self) -> Taps:
+        """Hidden states; 0 is that of the embeddings."""
+        return {"hidden": (0, *self.chosen)}
 
     def projected(self, student: Outputs, layer: int) -> Tensor:
         """Student states after ``layer``, in the teacher's width."""
@@ -213,11 +223,10 @@ class HiddenLoss(nn.Module):
         mask, theirs = batch["attention_mask"], teacher.taps["hidden"]
         total = self.distance(self.projected(student, 0), theirs[0], mask)
         if self.mapping != "dynamic":
-            for mine, other in enumerate(layer_map(self.mapping, *self.depths), start=1):
+            for mine, other in enumerate(self.chosen, start=1):
                 total = total + self.distance(self.projected(student, mine), theirs[other], mask)
             return total / (self.depths[0] + 1)
-        first = 1
-        chosen = layer_map("uniform", max(1, self.depths[0] // 2), self.depths[1])
+        first, chosen = 1, self.chosen
         for place, other in enumerate(chosen):
             last = self.depths[0] - (len(chosen) - place - 1)
             options = [
@@ -238,15 +247,19 @@ class AttentionLoss:
     kind: str
     mapping: str
     depths: tuple[int, int]
-    taps: tuple[str, ...] = ("attention",)
+
+    @property
+    def taps(self) -> Taps:
+        """Attention scores; the first layer's are number 0."""
+        return {"attention": tuple(other - 1 for other in layer_map(self.mapping, *self.depths))}
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Mean distance over the layers of the student."""
         real = batch["attention_mask"].bool()
         pairs = (real[:, None, :, None] & real[:, None, None, :]).expand_as(student.taps["attention"][0])
         total = torch.zeros((), device=real.device)
-        for mine, other in enumerate(layer_map(self.mapping, *self.depths)):
-            a, b = student.taps["attention"][mine], teacher.taps["attention"][other - 1]
+        for mine, other in enumerate(self.taps["attention"]):
+            a, b = student.taps["attention"][mine], teacher.taps["attention"][other]
             a, b = a.masked_fill(~pairs, 0.0), b.masked_fill(~pairs, 0.0)
             if self.kind == "cosine":
                 total = total + masked_mean(1.0 - F.cosine_similarity(a, b, dim=-1), real[:, None, :])
@@ -265,7 +278,11 @@ class RelationLoss:
     relation_heads: int
     student_layer: int = -1
     teacher_layer: int = -1
-    taps: tuple[str, ...] = ("query", "key", "value")
+
+    @property
+    def taps(self) -> Taps:
+        """Queries, keys and values of one layer."""
+        return dict.fromkeys(("query", "key", "value"), (self.teacher_layer,))
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Mean divergence over queries, keys and values."""
@@ -284,23 +301,23 @@ class RelationLoss:
 
 @dataclass(frozen=True)
 class LiveTeacher:
-    """Teacher outputs: logits from a table when nothing else is asked for, else from a forward pass.
+    """Teacher outputs of a forward pass; the logits from ``logits``, where given: rows of the training split.
 
-    ``logits`` [examples, ...] in the order of the training split (from :func:`limbeck.data.batches.predict`).
+    No pass is made where that is all that is asked for. ``train/outputs.py`` has a teacher that makes none at all.
     """
 
     model: Any
-    logits: np.ndarray | None = None
+    logits: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, batch: Batch, taps: Sequence[str]) -> Outputs:
         """Logits and the activations asked for."""
-        if self.logits is not None and not taps:
-            rows = torch.from_numpy(self.logits[batch["index"].cpu().numpy()])
-            return Outputs(rows.to(batch["input_ids"].device), {})
+        logits = None if self.logits is None else self.logits(batch["index"])
+        if logits is not None and not taps:
+            return Outputs(logits, {})
         self.model.to(batch["input_ids"].device)  # opened on the CPU, whatever trains the student
         with torch.no_grad():
-            logits, tapped = self.model.run(batch, taps=taps)
-        return Outputs(logits, tapped)
+            own, tapped = self.model.run(batch, taps=taps)
+        return Outputs(own if logits is None else logits, tapped)
 
 
 @dataclass(frozen=True)
