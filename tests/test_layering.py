@@ -14,7 +14,7 @@ ALLOWED = {
     "measure": {"core", "model", "data", "measure"},
     "techniques": {"core", "model", "data", "train", "measure"},
     "engine": {"core", "model", "data", "measure", "techniques", "engine"},
-    "cli": {"core", "model", "data", "measure", "techniques", "engine"},
+    "cli": {"core", "model", "data", "measure", "techniques", "engine", "cli"},
 }
 HEAVY = {"torch", "transformers", "onnxruntime", "accelerate", "datasets", "sklearn", "scipy", "plotly"}
 

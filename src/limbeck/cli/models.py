@@ -1,0 +1,108 @@
+"""Commands on one model: evaluate, predict, and profile the machine it runs on."""
+
+from __future__ import annotations
+
+import json as _json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from limbeck.cli._frame import MODELS, Json, Runtime, app, print_json, refuse_fresh_head
+from limbeck.errors import InputError
+
+
+@app.command(group=MODELS)
+def evaluate(
+    model: str,
+    *,
+    task: str,
+    split: str = "test",
+    runtime: Runtime = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    json: Json = False,
+) -> None:
+    """Answer a split one batch after another: quality, total and mean elapsed milliseconds.
+
+    Parameters
+    ----------
+    model
+        Folder of a model or an artefact.
+    task
+        A named task, or a file or folder with texts and labels.
+    split
+        Which split to answer.
+    runtime
+        Runtime of exported models; with torch, the float weights beside an exported model are run. A model that was
+        not exported runs in torch.
+    threads
+        Threads of the runtime.
+    batch
+        Texts in a call.
+    """
+    from limbeck.data.sources import load_task
+    from limbeck.measure.latency import evaluate as work
+    from limbeck.model.files import open_model
+
+    loaded = load_task(task)
+    opened, tokenizer = open_model(model, task=loaded, runtime=runtime)
+    refuse_fresh_head(opened, model)
+    if runtime == "openvino" and opened.runtime == "torch":
+        raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or say --runtime torch")
+    found = asdict(work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime))
+    if json:
+        print_json(found)
+        return
+    print(f"{found['metric']}: {found['quality']:.4f} [{found['low']:.4f}, {found['high']:.4f}], n {found['examples']}")
+    how = f"{found['runtime']}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
+    print(f"elapsed: {found['total_ms']:.1f} ms, {found['mean_ms']:.3f} ms on average ({how})")
+
+
+@app.command(group=MODELS)
+def predict(
+    model: str,
+    *texts: str,
+    pair: Annotated[list[str] | None, Parameter(help="Second text of a pair, one for each text.")] = None,
+    json: Json = False,
+) -> None:
+    """Answer texts given on the command line, or one a line on standard input.
+
+    Parameters
+    ----------
+    model
+        Folder of a fine-tuned model or an artefact.
+    texts
+        Texts to answer.
+    """
+    from limbeck.engine.answers import answer
+
+    given = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    found = answer(model, given, pair)
+    if json:
+        print_json(found)
+        return
+    for row in found:
+        print(f"{row['answer']}\t{row['text']}")
+
+
+@app.command(group=MODELS)
+def profile(*, out: Path | None = None) -> None:
+    """Describe this machine as JSON: processor, libraries, measured arithmetic, noise.
+
+    Parameters
+    ----------
+    out
+        File to write instead of the screen.
+    """
+    from limbeck.measure.profile import profile as work
+
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError(f"--out {out}: " + ("is a folder" if out.is_dir() else f"there is no folder {out.parent}"))
+    text = _json.dumps(work(), indent=2)
+    if out is None:
+        print(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")

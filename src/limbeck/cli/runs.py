@@ -1,0 +1,285 @@
+"""Commands of the main job: compress, run a recipe, look at runs and at what they kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from limbeck.cli._frame import RUNS, Json, Store, Track, app, console_of, finish, opened_store, print_json, watching
+from limbeck.errors import InputError
+
+
+@app.command(group=RUNS)
+def compress(
+    model: str,
+    *,
+    task: str,
+    latency_ms: float | None = None,
+    size_mb: float | None = None,
+    max_drop: float | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    seq_len: int | None = None,
+    effort: Literal["quick", "standard", "thorough"] = "standard",
+    seed: int = 0,
+    replicas: int = 1,
+    out: Path | None = None,
+    folder: Path | None = None,
+    store: Store = None,
+    track: Track = None,
+    json: Json = False,
+) -> int:
+    """Find the most accurate model that meets a latency budget on this machine, measured.
+
+    Fine-tunes the model if it does not answer the task yet, tries export, INT8, pruning and distillation, measures
+    every candidate, and writes the chosen one as a folder that runs with onnxruntime and tokenizers alone. The recipe
+    it ran is saved beside the report and can be edited and run again. Exit status 3: no candidate meets the budget.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
+    task
+        A named task ('movie-reviews', 'sst2', …), or a file or folder with texts and labels.
+    latency_ms
+        Most that the median call may take, in milliseconds.
+    size_mb
+        Most that the served file may weigh, in MB.
+    max_drop
+        Most points of the metric to lose against the fine-tuned model.
+    threads
+        Threads that will serve.
+    batch
+        Texts in a call.
+    seq_len
+        Tokens in a text; the real lengths of the task when not given.
+    effort
+        How many candidates, and how long each is trained.
+    seed
+        Decides everything random.
+    replicas
+        Make the chosen model with this many seeds in all, and report the spread.
+    out
+        Folder of the artefact [default: RUN/artefact].
+    folder
+        Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
+    """
+    from limbeck.engine.compress import compress as work
+
+    with watching(json, track) as show:
+        made = work(
+            model,
+            task,
+            latency_ms=latency_ms,
+            size_mb=size_mb,
+            max_drop=max_drop,
+            threads=threads,
+            batch=batch,
+            seq_len=seq_len,
+            effort=effort,
+            seed=seed,
+            replicas=replicas,
+            out=out,
+            folder=folder,
+            store=store,
+            on_event=show,
+        )
+    return finish(made.result, made.written, made.unmet, json)
+
+
+@app.command(group=RUNS)
+def run(
+    recipe: str,
+    *,
+    set: Annotated[list[str] | None, Parameter(help="Change a field: --set steps.2.prune.keep=0.4")] = None,
+    folder: Path | None = None,
+    out: Path | None = None,
+    store: Store = None,
+    track: Track = None,
+    json: Json = False,
+) -> int:
+    """Run a recipe: a YAML file, or one that limbeck ships ('quickstart', …). Running again resumes.
+
+    Parameters
+    ----------
+    recipe
+        Path of a YAML file, or the name of a shipped recipe.
+    folder
+        Folder of the run [default: runs/NAME].
+    out
+        Folder of the artefact [default: RUN/artefact].
+    """
+    from limbeck.engine.deliver import check_place, deliver, unmet
+    from limbeck.engine.recipe import load_recipe
+    from limbeck.engine.run import run as work
+
+    loaded = load_recipe(recipe)
+    if set:
+        loaded = loaded.with_(*set)
+    check_place(out)
+    with watching(json, track) as show:
+        result = work(loaded, store, folder, show)
+    return finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
+
+
+@app.command(group=RUNS)
+def check(recipe: str, *, json: Json = False) -> int:
+    """List every problem of a recipe at once, in milliseconds; nothing is loaded.
+
+    Parameters
+    ----------
+    recipe
+        Path of a YAML file, or the name of a shipped recipe.
+    """
+    from limbeck.engine.recipe import check as work
+    from limbeck.engine.recipe import listing
+
+    problems = work(recipe)
+    if json:
+        print_json({"recipe": recipe, "problems": [str(problem) for problem in problems]})
+    else:
+        print(listing(f"recipe {recipe}", problems) if problems else f"recipe {recipe} has no problems")
+    return 2 if problems else 0
+
+
+@app.command(group=RUNS)
+def plan(recipe: str, *, store: Store = None, json: Json = False) -> int:
+    """Show what a recipe would do: steps, shapes, sizes, time and disk. Trains nothing.
+
+    Parameters
+    ----------
+    recipe
+        Path of a YAML file, or the name of a shipped recipe.
+    """
+    from limbeck.engine.plan import plan as work
+    from limbeck.engine.recipe import load_recipe
+    from limbeck.engine.report import duration, megabytes
+
+    made = work(load_recipe(recipe), store)
+    if json:
+        print_json(asdict(made))
+        return 0
+    from rich.table import Table
+
+    table = Table("step", "candidate", "shape after", "time", "MB after", title=f"recipe {recipe}: dry run")
+    for row in made.rows:
+        which = f"x{row.candidates}" if row.candidate is None else f"{row.candidate}/{row.candidates}"
+        shape = "" if row.candidate is None else str(row.shape or "not known before it is made")
+        time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds) if row.seconds else ""
+        size = megabytes(row.bytes) if row.bytes else ""
+        table.add_row(f"{row.path} {row.step}", which, shape, f"~ {time}" if row.rough else time, size)
+    console = console_of()
+    console.print(table)
+    rows = ", ".join(f"{count} {split}" for split, count in made.task_rows.items())
+    unknown = f", without {made.unknown} steps whose time nobody knows (?)" if made.unknown else ""
+    rough = " (~: rough, by arithmetic; other times were measured here)" if any(row.rough for row in made.rows) else ""
+    console.print(f"texts: {rows}")
+    console.print(f"left to do: about {duration(made.seconds)}{unknown}, {megabytes(made.bytes)} MB of disk{rough}")
+    return 0
+
+
+@app.command(group=RUNS)
+def recipes() -> None:
+    """List the recipes that limbeck ships."""
+    from limbeck.engine.recipe import shipped
+
+    for name, path in sorted(shipped().items()):
+        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        print(f"{name:24s} {first}")
+
+
+@app.command(group=RUNS)
+def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
+    """Write the report of a run again from its ledger, and print its table.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run, such as runs/quickstart.
+    """
+    from limbeck.engine.deliver import tell, unmet
+    from limbeck.engine.result import read_result
+    from limbeck.engine.run import load
+
+    result = read_result(folder, opened_store(store))
+    result = replace(result, task=load(result.recipe))
+    return finish(result, tell(result, result.task), unmet(result, result.task), json)
+
+
+@app.command(group=RUNS)
+def lineage(folder: Path, key: str) -> None:
+    """Tell how a candidate was made, step by step.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    key
+        Key of the candidate, or its beginning.
+    """
+    from limbeck.engine.ledger import Ledger
+
+    for depth, record in enumerate(Ledger(folder).ancestors(key)):
+        settings = ", ".join(f"{name}={value}" for name, value in record.parameters.items() if value is not None)
+        print(f"{'  ' * depth}{record.key}  {record.step}({settings})  {record.shape}")
+
+
+@app.command(group=RUNS)
+def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
+    """Copy any candidate of a run to a folder.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    key
+        Key of the candidate, or its beginning.
+    to
+        New folder.
+    plain
+        Write a plain BERT or RoBERTa checkpoint (uniform shapes only).
+    """
+    from limbeck.engine.artefact import check_out
+    from limbeck.engine.ledger import Ledger
+    from limbeck.engine.result import read_result
+    from limbeck.model.files import save_model, write_plain
+
+    check_out(to)
+    full = Ledger(folder).ancestors(key)[-1].key
+    candidate = read_result(folder, opened_store(store)).open(full)
+    (write_plain if plain else save_model)(candidate.model, candidate.tokenizer, to)
+    print(to)
+
+
+@app.command(group=RUNS)
+def gc(*runs: Path, all: bool = False, store: Store = None) -> None:
+    """Free disk: remove finished models from the store, all but those that the given runs ended with.
+
+    Of each run the front, the chosen model and the teacher stay (of an unfinished run everything); the models between
+    them, replicas, models of other runs, damaged ones and checkpoints of interrupted steps go. Reports, ledgers and
+    measured facts stay. A model that is needed again is made again.
+
+    Parameters
+    ----------
+    runs
+        Folders of runs whose models stay, such as runs/quickstart.
+    all
+        Keep no model at all.
+    """
+    from limbeck.engine.report import megabytes
+    from limbeck.engine.result import worth_keeping
+    from limbeck.engine.store import Store as Opened
+    from limbeck.engine.store import default_root
+
+    if bool(runs) == all:
+        raise InputError("name the runs whose models stay, as in 'limbeck gc runs/quickstart', or say --all for none")
+    found = [worth_keeping(folder) for folder in runs]
+    roots = {Opened(root).root for root in (*([store] if store else ()), *(root for root, _ in found))}
+    if len(roots) > 1:
+        raise InputError(f"these lie in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
+    opened = Opened(roots.pop() if roots else default_root())
+    removed, freed = opened.gc({key for _, keys in found for key in keys})
+    print(f"{opened.root}: removed {removed} models, freed {megabytes(freed)} MB")

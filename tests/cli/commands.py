@@ -1,0 +1,59 @@
+"""Calling the command line from tests, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import yaml
+
+from limbeck.cli import main
+
+TRAIN = ("--epochs", "40", "--learning-rate", "3e-3", "--evaluations-per-epoch", "0")
+
+
+def call(*arguments, stdin=""):
+    """The exit status of a command, its standard output and its standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "argv", ["limbeck", *map(str, arguments)]),
+        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return ended.value.code, out.getvalue(), err.getvalue()
+
+
+def answer(*arguments, **options):
+    """What a command prints with --json, having gone well."""
+    status, out, err = call(*arguments, "--json", **options)
+    assert status == 0, out + err
+    return json.loads(out)
+
+
+def write_task(task, folder):
+    folder.mkdir()
+    for name, split in task.splits.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            rows = csv.DictWriter(stream, ["text", "pair", "label"] if split.pairs else ["text", "label"])
+            rows.writeheader()
+            rows.writerows({**row, "label": task.label_names[row["label"]]} for row in split.to_rows())
+
+
+def keys_of(step):
+    events = map(json.loads, Path("run/ledger.jsonl").read_text().splitlines())
+    records = [event["record"] for event in events if event["event"] == "record"]
+    return [record["key"] for record in records if record["step"] == step]
+
+
+def recipe(name, *steps, **more):
+    Path(name).write_text(yaml.safe_dump({"model": "tuned", "task": "moods", **more, "steps": list(steps)}))
+    return name

@@ -1,0 +1,50 @@
+"""Tiny real models and tasks as files, one model fine-tuned, one compressed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from unittest import mock
+
+import pytest
+from commands import TRAIN, answer, write_task
+
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """A folder with two tasks as CSV files, an encoder without a head for each, and one that is fine-tuned."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    place = tmp_path_factory.mktemp("place")
+    for task, name in ((toy_task(train=96, validation=48, test=48), "moods"), (toy_task("pairs", train=64), "pairs")):
+        write_task(task, place / name)
+        tokenizer = toy_tokenizer(task)
+        tokenizer.save_pretrained(place / f"bert-{name}")
+        torch.manual_seed(0)
+        config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **SMALL)
+        with contextlib.redirect_stderr(io.StringIO()):
+            BertModel(config).save_pretrained(place / f"bert-{name}")
+    with contextlib.chdir(place), mock.patch.dict(os.environ, LIMBECK_STORE=str(place / "store")):
+        found = answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "tuned", *TRAIN)
+        assert found["shape"] == "2x32 heads 2 of 16 ffn 32"
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _inside(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("LIMBECK_STORE", str(place / "store"))
+
+
+@pytest.fixture(scope="session")
+def compressed(place):
+    """What the main job prints, for a model that answers the task already."""
+    with contextlib.chdir(place), mock.patch.dict(os.environ, LIMBECK_STORE=str(place / "store")):
+        about = ("--task", "moods", "--effort", "quick", "--latency-ms", "200", "--max-drop", "50")
+        return answer("compress", "tuned", *about, "--folder", "run", "--out", "art")

@@ -1,0 +1,75 @@
+"""Commands on one model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from commands import answer, call
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
+def test_evaluate_in_every_runtime(compressed, runtime):
+    if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
+        assert call("evaluate", "art", "--task", "moods", "--runtime", runtime)[0] == 2
+        pytest.skip("openvino is not installed")
+    if runtime == "openvino" and "quantized" in json.loads(Path("art/limbeck.json").read_text())["onnx_file"]:
+        status, _, err = call("evaluate", "art", "--task", "moods", "--runtime", runtime)  # the fastest was INT8
+        assert (status, "QAttention" in err) == (2, True)
+        return
+    found = answer("evaluate", "art", "--task", "moods", "--runtime", runtime)
+    assert found["examples"] == 48
+    assert found["quality"] > 0.9
+    assert found["runtime"].startswith(runtime)
+    assert found["total_ms"] == pytest.approx(48 * found["mean_ms"])
+
+
+def test_evaluate_in_words_and_not_without_a_head():
+    status, out, _ = call("evaluate", "tuned", "--task", "moods", "--split", "validation", "--batch", 8)
+    assert status == 0
+    assert re.search(r"accuracy: \d\.\d{4} \[.*\], n 48\nelapsed: .* ms on average \(torch eager, .*batch 8\)", out)
+    status, _, err = call("evaluate", "bert-moods", "--task", "moods")
+    assert (status, "no trained head" in err) == (2, True)
+
+
+def test_options_that_cannot_be_are_told_before_any_work():
+    for option in ("--threads", "--batch"):
+        status, _, err = call("evaluate", "tuned", "--task", "moods", option, 0)
+        assert (status, err) == (2, f"error: {option[2:]} should be at least 1, got 0\n")
+    with mock.patch("limbeck.measure.profile.profile", side_effect=AssertionError("measured")):
+        status, _, err = call("profile", "--out", "nowhere/machine.json")
+    assert (status, err) == (2, "error: --out nowhere/machine.json: there is no folder nowhere\n")
+
+
+def test_an_error_of_the_system_is_one_line():
+    with mock.patch("limbeck.measure.profile.profile", side_effect=OSError(5, "Input/output error", "disk")):
+        status, _, err = call("profile")
+    assert (status, err) == (2, "error: [Errno 5] Input/output error: 'disk'\n")
+
+
+def test_predict_from_arguments_and_standard_input():
+    status, out, _ = call("predict", "tuned", "the sunny merry film", "gloomy and bleak")
+    assert (status, out) == (0, "happy\tthe sunny merry film\nsad\tgloomy and bleak\n")
+    (found,) = answer("predict", "tuned", stdin="furious\n")
+    assert found["answer"] == "angry"
+    assert sum(found["scores"].values()) == pytest.approx(1)
+    status, _, err = call("predict", "bert-moods", "sunny")
+    assert (status, "no trained head" in err) == (2, True)
+
+
+def test_predict_pairs():
+    train = ("--epochs", "1", "--evaluations-per-epoch", "0")
+    answer("finetune", "--model", "bert-pairs", "--task", "pairs", "--out", "tuned-pairs", *train)
+    found = answer("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy", "--pair", "merry")
+    assert [row["answer"] in {"sad", "happy"} for row in found] == [True, True]
+    status, _, err = call("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy")
+    assert (status, "2 texts but 1 second" in err) == (2, True)
+
+
+def test_profile():
+    call("profile", "--out", "machine.json")
+    assert {"processor", "cores", "versions"} <= json.loads(Path("machine.json").read_text()).keys()
