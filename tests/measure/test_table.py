@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
-from limbeck.errors import InputError, LimbeckError
+from limbeck.errors import InputError
 from limbeck.measure import table as tables
 from limbeck.measure.table import LatencyTable, build, designs, fit, relative_errors
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, Style
@@ -75,7 +75,7 @@ def test_what_the_table_does_not_know_is_refused(fitted):
         table(Shape(48, 4, (LayerShape(1, 1, "linear"),)))
     with pytest.raises(InputError, match="without heads or neurons"):
         designs(Shape(48, 4, ()))
-    with pytest.raises(LimbeckError, match="INT8 latency tables need the runtime onnxruntime"):
+    with pytest.raises(InputError, match="INT8 is timed in the runtime onnxruntime"):
         build(FULL, Style(), Target(runtime="torch"), "int8")
 
 

@@ -27,8 +27,9 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement, environment
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
-from limbeck.errors import InputError, LimbeckError
+from limbeck.errors import InputError
 from limbeck.measure.counts import NumberFormat, as_shape, of_model
+from limbeck.measure.stand_in import Setting, inputs, runner_of, style_of
 
 VERSION = 1  #: part of the key of a stored table; bump it when tables come out otherwise
 MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
@@ -122,7 +123,7 @@ class LatencyTable:
         shape, style = of_model(candidate.model)
         seq_len = target.seq_len or typical_length(candidate)
         machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
-        about = {"shape": shape.to_json(), "style": _settings(style), "seq_len": seq_len, "machine": machine}
+        about = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
         per_token = candidate.task.kind == "tokens"
         about |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
         name = f"latency-table-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}"
@@ -156,24 +157,14 @@ def build(
 ) -> LatencyTable:
     """Measure a table for everything that can be cut out of ``shape``; about ``seconds`` of timing and some to load."""
     from limbeck.measure.isolate import run_isolated
-    from limbeck.measure.runner import check_runtime
 
-    check_runtime(target.runtime)
-    if number_format == "int8" and target.runtime != "onnxruntime":
-        raise LimbeckError(f"INT8 latency tables need the runtime onnxruntime, the target says {target.runtime}")
     length = seq_len or target.seq_len or 32
+    setting = Setting(style_of(style), target, number_format, length, per_token)
+    setting.check()
     full = as_shape(shape)
     fitted, held_out = designs(full, seed)
-    payload = {
-        "shapes": [each.to_json() for each in (*fitted, *held_out)],
-        "style": {**_settings(style), "vocab_size": 1000},  # a look-up costs the same in any table of words
-        "number_format": number_format,
-        "per_token": per_token,
-        "runtime": target.runtime,
-        "seconds": seconds,
-        "batch": target.batch,
-        "seq_len": length,
-    }
+    shapes = [each.to_json() for each in (*fitted, *held_out)]
+    payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
     answer = run_isolated("limbeck.measure.table:session", payload, target.threads)
     times = quiet(answer["seconds"])
     table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length)
@@ -187,11 +178,6 @@ def build(
         noise=float(np.median((quartiles[1] - quartiles[0]) / times)),
         machine=environment()["processor"],
     )
-
-
-def _settings(style: Any) -> dict[str, Any]:
-    names = ("family", "embedding_size", "max_positions", "token_types", "position_offset", "pad_token_id")
-    return {name: getattr(style, name) for name in (*names, "activation", "pooler")}
 
 
 def nodes(full: int, shares: Sequence[float]) -> tuple[int, ...]:
@@ -300,46 +286,18 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     """The child's side: make an encoder of each shape, time them alternately for about so many seconds."""
     from limbeck.measure.clock import alternate, time_call
 
-    ids = np.random.default_rng(0).integers(5, 1000, (payload["batch"], payload["seq_len"]))
-    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    setting = Setting.from_json(payload["setting"])
     calls: list[Callable[[int], Any]] = []
     for shape in payload["shapes"]:
-        runner = _runner(Shape.from_json(shape), payload)
-        calls.append(partial(_answer, runner, runner.prepare(batch)))
+        runner = runner_of(Shape.from_json(shape), setting)
+        calls.append(partial(_answer, runner, runner.prepare(inputs(setting))))
     for call in calls:
         call(0)
     once = sum(time_call(partial(call, 0)) for call in calls)
-    inputs, most, least = 5, 25, 5
-    rounds = int(min(max(payload["seconds"] / (once * (inputs + 1)), least), most))
-    return {"seconds": np.stack([timing.seconds for timing in alternate(calls, inputs, rounds)])}
+    turns, most, least = 5, 25, 5
+    rounds = int(min(max(payload["seconds"] / (once * (turns + 1)), least), most))
+    return {"seconds": np.stack([timing.seconds for timing in alternate(calls, turns, rounds)])}
 
 
-def _answer(runner: Any, inputs: Any, _: int) -> Any:
-    return runner(inputs)
-
-
-def _runner(shape: Shape, payload: Mapping[str, Any]) -> Any:
-    import tempfile
-    from pathlib import Path
-
-    from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, TorchRunner
-    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
-    from limbeck.model.graph import build as build_graph
-    from limbeck.model.onnx import open_session, parts, to_onnx
-    from limbeck.model.quantized import Int8, modules, quantize
-
-    rows: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
-    rows |= {"layer_ffn": [row.ffn for row in shape.layers], **payload["style"]}
-    kind = LimbeckForTokenClassification if payload["per_token"] else LimbeckForSequenceClassification
-    model = kind(LimbeckConfig(shape.hidden, shape.head_dim, **rows))
-    if payload["runtime"] == "torch":
-        return TorchRunner(model, plain=False)
-    if payload["runtime"] == "openvino":
-        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-            return OpenVinoRunner(to_onnx(model, Path(folder, "model.onnx"), fused=False), payload["threads"])
-    found = parts(model)
-    if payload["number_format"] == "int8":
-        graph = quantize(*found, Int8(frozenset(modules(*found))))
-    else:
-        graph = build_graph(*found)[0]
-    return OnnxRunner(open_session(graph, payload["threads"]), str(shape))
+def _answer(runner: Any, batch: Any, _: int) -> Any:
+    return runner(batch)

@@ -1,0 +1,99 @@
+"""Encoders with random weights that stand in for trained ones of the same shape: speed does not depend on the values.
+
+A description is plain data, so that it can travel to the process that times it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.errors import InputError
+from limbeck.measure.counts import NumberFormat
+from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_runtime
+
+STYLE = (
+    "family",
+    "embedding_size",
+    "max_positions",
+    "token_types",
+    "position_offset",
+    "pad_token_id",
+    "activation",
+    "pooler",
+)
+VOCABULARY = 1000  #: a look-up costs the same in any table of words
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How stand-ins are made and run: everything but the shape."""
+
+    style: Mapping[str, Any]
+    target: Target = Target()
+    number_format: NumberFormat = "float"
+    seq_len: int = 32
+    per_token: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be timed here, before any work starts."""
+        check_runtime(self.target.runtime)
+        if self.number_format == "int8" and self.target.runtime != "onnxruntime":
+            raise InputError(f"INT8 is timed in the runtime onnxruntime, the target says {self.target.runtime}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Setting:
+        """Inverse of :meth:`to_json`."""
+        return cls(**{**data, "target": Target(**data["target"])})
+
+
+def style_of(style: Any) -> dict[str, Any]:
+    """What of a style or a configuration decides the speed."""
+    return {name: getattr(style, name) for name in STYLE}
+
+
+def inputs(setting: Setting) -> dict[str, np.ndarray]:
+    """A batch of random tokens without padding, int64 [batch, seq]."""
+    ids = np.random.default_rng(0).integers(5, VOCABULARY, (setting.target.batch, setting.seq_len))
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+def stand_in(shape: Shape, setting: Setting) -> Any:
+    """A torch model of that shape."""
+    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+
+    rows: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
+    rows |= {"layer_ffn": [row.ffn for row in shape.layers]}
+    kind = LimbeckForTokenClassification if setting.per_token else LimbeckForSequenceClassification
+    return kind(LimbeckConfig(shape.hidden, shape.head_dim, **rows, **{**setting.style, "vocab_size": VOCABULARY}))
+
+
+def runner_of(shape: Shape, setting: Setting) -> Runner:
+    """A stand-in, loaded in the runtime of the setting."""
+    from limbeck.model.graph import build as build_graph
+    from limbeck.model.onnx import open_session, parts, to_onnx
+    from limbeck.model.quantized import Int8, modules, quantize
+
+    model = stand_in(shape, setting)
+    if setting.target.runtime == "torch":
+        return TorchRunner(model, setting.target.device, plain=False)
+    if setting.target.runtime == "openvino":
+        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+            return OpenVinoRunner(to_onnx(model, Path(folder, "model.onnx"), fused=False), setting.target.threads)
+    found = parts(model)
+    if setting.number_format == "int8":
+        graph = quantize(*found, Int8(frozenset(modules(*found))))
+    else:
+        graph = build_graph(*found)[0]
+    return OnnxRunner(open_session(graph, setting.target.threads), str(shape))
