@@ -37,7 +37,7 @@ class Setting:
     """How stand-ins are made and run: everything but the shape."""
 
     style: Mapping[str, Any]
-    target: Target = Target()
+    target: Target
     number_format: NumberFormat = "float"
     seq_len: int = 32
     per_token: bool = False
