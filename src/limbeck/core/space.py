@@ -1,0 +1,164 @@
+"""A space of shapes: ranges of depth and widths, sampling, and the small changes that an evolution makes.
+
+References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686): layers, hidden width, width of attention and of the
+feed-forward part, the same in every layer. Differs: with ``per_layer`` heads and neurons of every layer are free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Whole numbers from ``low`` to ``high`` in steps counted down from ``high``; ``low`` itself always belongs.
+
+    >>> list(Range(100, 384, 128))
+    [100, 128, 256, 384]
+    """
+
+    low: int
+    high: int
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high or self.step < 1:
+            raise InputError(
+                f"a range needs 0 <= low <= high and a step of at least 1, got {dataclasses.astuple(self)}"
+            )
+
+    def __iter__(self) -> Iterator[int]:
+        inner = range(self.high % self.step, self.high + 1, self.step)
+        yield from sorted({self.low, self.high, *(value for value in inner if value >= self.low)})
+
+    def __contains__(self, value: int) -> bool:
+        inside = self.low <= value <= self.high
+        return inside and (value == self.low or (self.high - value) % self.step == 0)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def sample(self, chance: Random) -> int:
+        """One of the values, each as likely."""
+        return chance.choice(list(self))
+
+    def near(self, value: int, steps: int, chance: Random) -> int:
+        """A value at most so many steps away."""
+        values = list(self)
+        place = min(range(len(values)), key=lambda index: abs(values[index] - value))
+        return values[min(max(place + chance.randint(-steps, steps), 0), len(values) - 1)]
+
+
+@dataclass(frozen=True)
+class Space:
+    """All shapes with depth and widths in given ranges.
+
+    >>> space = Space(Range(1, 2), Range(32, 32), Range(1, 4), Range(32, 64, 32), head_dim=Range(8, 8))
+    >>> str(space.smallest), str(space.largest), space.size
+    ('1x32 heads 1 of 8 ffn 32', '2x32 heads 4 of 8 ffn 64', 16)
+    >>> space.largest in space
+    True
+    """
+
+    layers: Range
+    hidden: Range
+    heads: Range
+    ffn: Range
+    head_dim: Range
+    per_layer: bool = False
+
+    @property
+    def smallest(self) -> Shape:
+        """The shape of the lowest values."""
+        return self._uniform(*(each.low for each in self._ranges))
+
+    @property
+    def largest(self) -> Shape:
+        """The shape of the highest values; all others are slices of it."""
+        return self._uniform(*(each.high for each in self._ranges))
+
+    @property
+    def size(self) -> int:
+        """How many shapes there are."""
+        widths = len(self.heads) * len(self.ffn)
+        layers = sum(widths**depth for depth in self.layers) if self.per_layer else widths * len(self.layers)
+        return layers * len(self.hidden) * len(self.head_dim)
+
+    def __contains__(self, shape: Shape) -> bool:
+        rows = shape.layers
+        return (
+            shape.depth in self.layers
+            and shape.hidden in self.hidden
+            and shape.head_dim in self.head_dim
+            and all(row.heads in self.heads and row.ffn in self.ffn and row.attention == "softmax" for row in rows)
+            and (self.per_layer or len(set(rows)) <= 1)
+        )
+
+    def sample(self, chance: Random) -> Shape:
+        """A shape with every value drawn by itself."""
+        depth, hidden, head_dim = (each.sample(chance) for each in (self.layers, self.hidden, self.head_dim))
+        rows = [self._row(chance) for _ in range(depth if self.per_layer else 1)]
+        return Shape(hidden, head_dim, tuple(rows) if self.per_layer else tuple(rows) * depth)
+
+    def mutate(self, shape: Shape, chance: Random, probability: float = 0.25) -> Shape:
+        """A neighbour: depth by one, hidden by one step, heads and neurons by up to two, each with that probability.
+
+        The hidden width, on which all else rests, changes with twice the probability (AutoTinyBERT's search).
+        """
+
+        def turned(odds: float) -> bool:
+            return chance.random() < odds
+
+        depth = self.layers.near(shape.depth, 1, chance) if turned(probability) else shape.depth
+        hidden = self.hidden.near(shape.hidden, 1, chance) if turned(2 * probability) else shape.hidden
+        head_dim = self.head_dim.near(shape.head_dim, 2, chance) if turned(probability) else shape.head_dim
+
+        def changed(row: LayerShape) -> LayerShape:
+            heads = self.heads.near(row.heads, 2, chance) if turned(probability) else row.heads
+            ffn = self.ffn.near(row.ffn, 2, chance) if turned(probability) else row.ffn
+            return LayerShape(heads, ffn)
+
+        if not self.per_layer:
+            return Shape(hidden, head_dim, (changed(shape.layers[0]),) * depth)
+        rows = [changed(row) for row in shape.layers[:depth]]
+        return Shape(hidden, head_dim, tuple(rows + [self._row(chance) for _ in range(depth - len(rows))]))
+
+    def cross(self, one: Shape, other: Shape, chance: Random) -> Shape:
+        """A child with every value of one of two parents; where only one has a layer, it is that one's."""
+        depth = chance.choice((one, other)).depth
+        hidden, head_dim = chance.choice((one, other)).hidden, chance.choice((one, other)).head_dim
+
+        def row(place: int) -> LayerShape:
+            having = [parent.layers[place] for parent in (one, other) if place < parent.depth]
+            return LayerShape(chance.choice(having).heads, chance.choice(having).ffn)
+
+        rows = [row(place) for place in range(depth if self.per_layer else 1)]
+        return Shape(hidden, head_dim, tuple(rows) if self.per_layer else tuple(rows) * depth)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Space:
+        """Inverse of :meth:`to_json`."""
+        ranges = {name: Range(**value) for name, value in data.items() if name != "per_layer"}
+        return cls(**ranges, per_layer=data["per_layer"])
+
+    @property
+    def _ranges(self) -> tuple[Range, ...]:
+        return (self.layers, self.hidden, self.heads, self.ffn, self.head_dim)
+
+    def _row(self, chance: Random) -> LayerShape:
+        return LayerShape(self.heads.sample(chance), self.ffn.sample(chance))
+
+    @staticmethod
+    def _uniform(layers: int, hidden: int, heads: int, ffn: int, head_dim: int) -> Shape:
+        return Shape.uniform(layers, hidden, heads, ffn, head_dim=head_dim)

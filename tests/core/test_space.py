@@ -1,0 +1,45 @@
+from random import Random
+
+import pytest
+
+from limbeck.core.space import Range, Space
+from limbeck.errors import InputError
+
+UNIFORM = Space(Range(1, 6), Range(128, 384, 16), Range(1, 12), Range(128, 1536, 32), Range(32, 32))
+RAGGED = Space(Range(2, 4), Range(64, 64), Range(0, 4), Range(32, 128, 32), Range(8, 16, 4), per_layer=True)
+
+
+@pytest.mark.parametrize("space", [UNIFORM, RAGGED])
+def test_whatever_is_drawn_belongs_to_the_space(space):
+    chance = Random(0)
+    one = space.sample(chance)
+    for _ in range(300):
+        other = space.sample(chance)
+        for shape in (other, space.mutate(one, chance, 0.5), space.cross(one, other, chance)):
+            assert shape in space
+            assert shape <= space.largest
+        one = other
+    assert {space.smallest, space.largest} <= {shape for shape in (space.smallest, space.largest) if shape in space}
+
+
+def test_size_is_the_number_of_shapes():
+    chance = Random(0)
+    small = Space(Range(1, 2), Range(8, 16, 8), Range(1, 2), Range(4, 8, 4), Range(4, 4), per_layer=True)
+    assert len({small.sample(chance) for _ in range(3000)}) == small.size == 2 * (4 + 16)
+
+
+def test_a_mutation_is_a_small_change():
+    chance, shape = Random(1), UNIFORM.sample(Random(2))
+    for _ in range(200):
+        other = UNIFORM.mutate(shape, chance)
+        assert abs(other.depth - shape.depth) <= 1
+        assert abs(other.hidden - shape.hidden) <= 16
+        assert abs(other.layers[0].heads - shape.layers[0].heads) <= 2
+        assert abs(other.layers[0].ffn - shape.layers[0].ffn) <= 64
+    assert UNIFORM.mutate(shape, chance, 0.0) == shape
+
+
+def test_json_and_bad_ranges():
+    assert Space.from_json(RAGGED.to_json()) == RAGGED
+    with pytest.raises(InputError, match="low <= high"):
+        Range(4, 2)
