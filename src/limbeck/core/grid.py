@@ -1,0 +1,114 @@
+"""Grids of architectures, one dimension varied at a time: what ``limbeck bench`` times and trains.
+
+The dimensions are those of elastic BERTs: depth, hidden width with heads that scale with it, the 24 BERT miniatures
+(Turc et al., 2019, arXiv:1908.08962), and the share of the attention that is kept, by one of three approaches:
+
+``head_num``: fewer heads, each as wide as before. ``head_size_1``: as many heads, each narrower, and each keeps its own
+leading channels. ``head_size_2``: as many heads, each narrower, but the leading channels of the whole attention are
+kept and split anew into that many heads, so every head but the first starts from other channels than before. The last
+two are the same shape and take the same time; weights that many shapes share are cut differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+
+Approach = Literal["head_num", "head_size_1", "head_size_2"]
+MINIATURE_LAYERS, MINIATURE_WIDTHS = (2, 4, 6, 8, 10, 12), (128, 256, 512, 768)
+HEAD_WIDTH = 64  #: of the miniatures
+
+
+@dataclass(frozen=True)
+class Point:
+    """One architecture of a grid: where it stands in it, and its shape."""
+
+    group: str
+    label: str
+    shape: Shape
+    ratio: float | None = None
+    approach: Approach | None = None
+
+
+def depths(base: Shape, layers: Sequence[int]) -> list[Point]:
+    """The base with other numbers of layers."""
+    return [Point("layers", f"{count} layers", deepened(base, count)) for count in layers]
+
+
+def widths(base: Shape, hidden: Sequence[int]) -> list[Point]:
+    """The base with other hidden widths; heads keep their width, so their number scales, as do the neurons.
+
+    >>> [str(point.shape) for point in widths(Shape.uniform(2, 128, 2, 512), [64, 256])]
+    ['2x64 heads 1 of 64 ffn 256', '2x256 heads 4 of 64 ffn 1024']
+    """
+    row = base.layers[0]
+    points = []
+    for width in hidden:
+        if width < 1 or width % base.head_dim:
+            low, high = width // base.head_dim * base.head_dim, (width // base.head_dim + 1) * base.head_dim
+            near = high if low < 1 or high - width < width - low else low
+            raise InputError(f"hidden: heads are {base.head_dim} wide, which does not divide {width}; use {near}")
+        shape = Shape.uniform(base.depth, width, width // base.head_dim, round(row.ffn * width / base.hidden))
+        points.append(Point("hidden", f"hidden {width}", shape))
+    return points
+
+
+def miniatures(layers: Sequence[int] = MINIATURE_LAYERS, hidden: Sequence[int] = MINIATURE_WIDTHS) -> list[Point]:
+    """The BERT miniatures: heads of 64 channels, four times as many neurons as channels."""
+    return [
+        Point("miniatures", f"L{count} H{width}", Shape.uniform(count, width, width // HEAD_WIDTH, 4 * width))
+        for count, width in product(layers, hidden)
+    ]
+
+
+def attention(base: Shape, ratios: Sequence[float], approach: Approach) -> list[Point]:
+    """The base with a share of its attention."""
+    return [
+        Point("attention", f"attention {ratio:g}", narrowed(base, ratio, approach), ratio, approach) for ratio in ratios
+    ]
+
+
+def paired(base: Shape, layers: Sequence[int], ratios: Sequence[float], approach: Approach) -> list[Point]:
+    """Element by element: the first depth with the first share, and so on."""
+    if len(layers) != len(ratios):
+        raise InputError(
+            f"layers and attention_ratio are taken in pairs, so both lists should be equally long; got {len(layers)} "
+            f"({', '.join(map(str, layers))}) and {len(ratios)} ({', '.join(f'{ratio:g}' for ratio in ratios)})"
+        )
+    return [
+        Point(
+            "layers and attention",
+            f"{count} layers, attention {ratio:g}",
+            narrowed(deepened(base, count), ratio, approach),
+            ratio,
+            approach,
+        )
+        for count, ratio in zip(layers, ratios, strict=True)
+    ]
+
+
+def deepened(base: Shape, layers: int) -> Shape:
+    """The base with so many layers like its first."""
+    if layers < 1:
+        raise InputError(f"layers: should be at least 1, got {layers}")
+    return replace(base, layers=(base.layers[0],) * layers)
+
+
+def narrowed(base: Shape, ratio: float, approach: Approach) -> Shape:
+    """The base with a share of its attention: of its heads, or of the channels of each.
+
+    >>> base = Shape.uniform(1, 64, 4, 256)
+    >>> str(narrowed(base, 0.5, "head_num")), str(narrowed(base, 0.5, "head_size_1"))
+    ('1x64 heads 2 of 16 ffn 256', '1x64 heads 4 of 8 ffn 256')
+    """
+    if not 0 < ratio <= 1:
+        raise InputError(f"attention_ratio: should be above 0 and at most 1, got {ratio:g}")
+    if approach == "head_num":
+        rows = tuple(replace(row, heads=max(1, round(row.heads * ratio))) for row in base.layers)
+        return replace(base, layers=rows)
+    return replace(base, head_dim=max(1, round(base.head_dim * ratio)))
