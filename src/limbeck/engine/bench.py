@@ -1,0 +1,205 @@
+"""Latency of a grid of architectures, without training: resumable, with every raw sample kept.
+
+    rows = bench(Bench(points, settings), Path("runs/bench-main"))
+
+A trial is a fresh process that calls one architecture again and again. Trials of all architectures are interleaved
+(every architecture once, in an order drawn anew, then every one again), so that a slow hour meets all alike; what was
+timed is written at once and never timed again by the same command on the same machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.facts import environment, machine
+from limbeck.core.grid import Point
+from limbeck.core.shape import Shape, canonical_json
+from limbeck.errors import InputError, LimbeckError
+from limbeck.measure import counts
+from limbeck.measure.stand_in import Setting
+from limbeck.measure.trials import Trial, time_trial
+
+TRIALS, SAMPLES, TABLE = "trials.jsonl", "samples.parquet", "latency.csv"
+VOCABULARY = 30522  #: words that parameters are counted with, those of BERT: the tables of a stand-in are small
+NAMED = ("group", "architecture", "shape", "weights", "runtime", "format")  #: columns that say whose a sample is
+Timer = Callable[[Trial], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What to time: every point in every setting, ``trials`` times. ``within``: the super model of shared weights."""
+
+    points: tuple[Point, ...]
+    settings: tuple[Setting, ...]
+    trials: int = 3
+    calls: int = 100
+    warmup_ratio: float = 0.1
+    lengths: tuple[int, ...] = ()
+    within: Shape | None = None
+    seed: int = 0
+
+    def jobs(self) -> list[Job]:
+        """Every trial, in the order in which they run."""
+        once = [
+            Job(point, Trial(point.shape, setting, self.calls, self.warmup_ratio, self.lengths, self.within), 0)
+            for setting in self.settings
+            for point in self.points
+        ]
+        chance = random.Random(self.seed)
+        return [replace(job, number=number) for number in range(self.trials) for job in chance.sample(once, len(once))]
+
+    def check(self) -> None:
+        """Refuse what cannot be timed, before any work starts."""
+        if not self.points:
+            raise InputError("there is nothing to time: give layers, hidden, miniatures or attention_ratio")
+        if self.trials < 1:
+            raise InputError(f"trials: should be at least 1, got {self.trials}")
+        for job in self.jobs():
+            job.trial.check()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial of one point."""
+
+    point: Point
+    trial: Trial
+    number: int
+
+    @property
+    def key(self) -> str:
+        """What is timed, where, and the how-manieth time."""
+        about = {"trial": self.trial.to_json(), "number": self.number, "machine": machine()}
+        return hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a point in a setting; seconds of each trial's calls."""
+
+    point: Point
+    setting: Setting
+    shared: bool
+    seconds: tuple[np.ndarray, ...]
+
+    @property
+    def medians(self) -> list[float]:
+        """Median call of each trial, in seconds."""
+        return [float(np.median(each)) for each in self.seconds]
+
+    @property
+    def median(self) -> float:
+        """Median of the trials' medians, in seconds."""
+        return float(np.median(self.medians))
+
+    @property
+    def p90(self) -> float:
+        """Time that 90 % of all calls needed at most, in seconds."""
+        return float(np.quantile(np.concatenate(self.seconds), 0.9))
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures for a table, in milliseconds."""
+        shape, target = self.point.shape, self.setting.target
+        style = SimpleNamespace(**{**self.setting.style, "vocab_size": VOCABULARY})
+        pooler = bool(style.pooler)
+        return {
+            "group": self.point.group,
+            "architecture": self.point.label,
+            "shape": str(shape),
+            "approach": self.point.approach or "",
+            "weights": "shared" if self.shared else "own",
+            "runtime": target.runtime,
+            "format": self.setting.number_format,
+            "threads": target.threads,
+            "batch": target.batch,
+            "latency_ms": round(self.median * 1e3, 4),
+            "fastest_trial_ms": round(min(self.medians) * 1e3, 4),
+            "slowest_trial_ms": round(max(self.medians) * 1e3, 4),
+            "p90_ms": round(self.p90 * 1e3, 4),
+            "trials": len(self.seconds),
+            "calls": sum(map(len, self.seconds)),
+            "million_parameters": round(counts.parameters(shape, style, pooler=pooler) / 1e6, 3),
+            "million_macs": round(counts.macs(shape, self.setting.seq_len, style, pooler=pooler) / 1e6, 3),
+        }
+
+
+def bench(
+    plan: Bench,
+    folder: Path,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    timer: Timer = time_trial,
+) -> list[Row]:
+    """Time what ``folder`` does not hold yet; give all rows, and write the samples and the table beside them."""
+    plan.check()
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs, known = plan.jobs(), {line["key"]: line["seconds"] for line in _lines(folder / TRIALS)}
+    todo = [job for job in jobs if job.key not in known]
+    with (folder / TRIALS).open("a", encoding="utf-8") as log:
+        for done, job in enumerate(todo):
+            on_event({"done": done, "total": len(todo), "label": job.point.label, "format": job.trial.setting})
+            known[job.key] = [float(f"{second:.6g}") for second in timer(job.trial)]
+            about = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
+            log.write(json.dumps({**about, "machine": environment()["processor"], "seconds": known[job.key]}) + "\n")
+            log.flush()
+    rows = list(_rows(plan, jobs, known))
+    _write_samples(rows, folder / SAMPLES)
+    write_table(rows, folder / TABLE)
+    return rows
+
+
+def _rows(plan: Bench, jobs: Sequence[Job], known: dict[str, Any]) -> Iterator[Row]:
+    for setting in plan.settings:
+        for point in plan.points:
+            mine = [job for job in jobs if job.point == point and job.trial.setting == setting]
+            mine.sort(key=lambda job: job.number)
+            yield Row(point, setting, plan.within is not None, tuple(np.array(known[job.key]) for job in mine))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines that were written whole; the last may have been cut off."""
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            if text.endswith("\n") or number < text.count("\n") + 1:
+                raise LimbeckError(f"{path} is damaged in line {number}; remove that line or the file") from None
+    if text and not text.endswith("\n"):
+        path.write_text("".join(f"{line}\n" for line in text.splitlines()[:-1]), encoding="utf-8")
+
+
+def _write_samples(rows: Iterable[Row], path: Path) -> None:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        about = row.to_json()
+        for number, seconds in enumerate(row.seconds):
+            for place, value in enumerate(seconds):
+                told = {
+                    name: about[name] for name in ("group", "architecture", "shape", "weights", "runtime", "format")
+                }
+                for name, entry in {**told, "trial": number, "call": place, "seconds": float(value)}.items():
+                    columns.setdefault(name, []).append(entry)
+    parquet.write_table(arrow.table(columns), path)
+
+
+def write_table(rows: Sequence[Row], path: Path) -> None:
+    """One line a point and setting."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, list(rows[0].to_json()))
+        table.writeheader()
+        table.writerows(row.to_json() for row in rows)
