@@ -20,12 +20,13 @@ def toy_teacher(build, kind="classification"):
     return Candidate(model, tokenizer, task)
 
 
+@pytest.mark.parametrize("of_the_pass", [True, False])
 @pytest.mark.parametrize("kind", ["classification", "pairs", "tokens", "regression"])
-def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind):
+def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, of_the_pass):
     """Every tap of every batch, wherever the text is real; padding is 0."""
     teacher, keep = toy_teacher(make_model, kind), Lab().keep
-    layers = kept_layers(teacher, "teacher", teacher.task, TAPS, keep, tmp_path / "scratch")
-    kept = KeptTeacher(kept_answers(teacher, "teacher", teacher.task, keep), layers)
+    layers, logits = kept_layers(teacher, "teacher", teacher.task, TAPS, keep, tmp_path / "scratch")
+    kept = KeptTeacher(kept_answers(teacher, "teacher", teacher.task, keep, logits if of_the_pass else None), layers)
     encoded = encode(teacher.task, "train", teacher.tokenizer)
     for rows in ([3, 0, 17], [39], [5, 6, 7, 8]):
         batch = collate(encoded, rows)

@@ -22,6 +22,8 @@ from limbeck.errors import InputError
 from limbeck.train.imitate import Imitation, Layers, same_tokens
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from limbeck.core.shape import Shape
     from limbeck.data.task import Task
     from limbeck.train.objectives import TeacherCall
@@ -172,13 +174,13 @@ class Distill(Imitation):
         if wanted and self.cache_teacher:
             taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
             name = lab.teacher.key  # type: ignore[union-attr]
-            layers = kept_layers(teacher, name, candidate.task, taps, lab.keep, lab.scratch)
-            return KeptTeacher(self.answers(candidate, teacher, lab), layers)
+            layers, logits = kept_layers(teacher, name, candidate.task, taps, lab.keep, lab.scratch)
+            return KeptTeacher(self.answers(candidate, teacher, lab, logits), layers)
         separate = not wanted or (self.teachers and "logits" in terms)
         return LiveTeacher(teacher.model.eval(), self.answers(candidate, teacher, lab) if separate else None)
 
-    def answers(self, candidate: Candidate, teacher: Candidate, lab: Lab) -> Answers:
-        """The teacher's logits on the training split, or the mean of all teachers'."""
+    def answers(self, candidate: Candidate, teacher: Candidate, lab: Lab, made: np.ndarray | None = None) -> Answers:
+        """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
         from limbeck.train.outputs import kept_answers, mean_answers
 
         task = candidate.task
@@ -186,7 +188,7 @@ class Distill(Imitation):
         for name, one in ((lab.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
             if task.kind == "tokens" and not same_tokens(candidate, one):
                 raise _other_words(f"teacher {name}")
-            found.append(kept_answers(one, name, task, lab.keep))
+            found.append(kept_answers(one, name, task, lab.keep, made if one is teacher else None))
         return mean_answers(found)
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:

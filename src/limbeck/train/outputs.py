@@ -52,12 +52,15 @@ class KeptTeacher:
         return Outputs(self.logits(batch["index"]), found)
 
 
-def kept_answers(teacher: Candidate, name: str, task: Task, keep: Keep) -> Answers:
-    """The teacher's logits on the training split; ``name`` identifies the teacher."""
+def kept_answers(teacher: Candidate, name: str, task: Task, keep: Keep, made: np.ndarray | None = None) -> Answers:
+    """The teacher's logits on the training split; ``name`` identifies the teacher.
+
+    ``made``: those of a pass that was made anyway [examples, classes], or [tokens, classes] where words have labels.
+    """
     encoded = encode(task, "train", teacher.tokenizer)
 
     def answer() -> dict[str, np.ndarray]:
-        found = predict(teacher.model, encoded, BATCH)
+        found = predict(teacher.model, encoded, BATCH) if made is None else made
         return {"logits": np.concatenate(found) if isinstance(found, list) else found}
 
     table = kept_arrays(keep, f"logits-{name}-{task.fingerprint}-train", answer)["logits"]
@@ -72,13 +75,14 @@ def mean_answers(answers: Sequence[Answers]) -> Answers:
 
 def kept_layers(
     teacher: Candidate, name: str, task: Task, wanted: Taps, keep: Keep, scratch: Path | None = None
-) -> dict[str, dict[int, Ragged]]:
+) -> tuple[dict[str, dict[int, Ragged]], np.ndarray | None]:
     """The teacher's activations on the training split, those of ``wanted``: by name and layer.
 
-    One pass makes all that are not there yet, on files in ``scratch``.
+    One pass makes all that are not there yet, on files in ``scratch``; its logits come second, None without a pass.
     """
     encoded = encode(task, "train", teacher.tokenizer)
     written: dict[tuple[str, int], Path] = {}
+    logits: list[np.ndarray] = []
     with ExitStack() as stack:
 
         def build(tap: str, layer: int, folder: Path) -> None:
@@ -86,31 +90,37 @@ def kept_layers(
                 if scratch is not None:
                     scratch.mkdir(parents=True, exist_ok=True)
                 place = tempfile.TemporaryDirectory(dir=scratch, prefix="teacher-")
-                written.update(_write(teacher.model.eval(), encoded, wanted, Path(stack.enter_context(place))))
+                files, found = _write(teacher.model.eval(), encoded, wanted, Path(stack.enter_context(place)))
+                written.update(files)
+                logits.append(found)
             shutil.move(written[tap, layer], folder / "values.npy")
 
         def kept(tap: str, layer: int) -> Ragged:
             folder = keep(f"{tap}-{layer}-{name}-{task.fingerprint}-train", partial(build, tap, layer))
             return Ragged(mapped(folder / "values.npy"), encoded.lengths, pairs=tap == "attention")
 
-        return {tap: {layer: kept(tap, layer) for layer in layers} for tap, layers in wanted.items()}
+        found = {tap: {layer: kept(tap, layer) for layer in layers} for tap, layers in wanted.items()}
+        return found, logits[0] if logits else None
 
 
-def _write(model: Any, encoded: Encoded, wanted: Taps, folder: Path) -> dict[tuple[str, int], Path]:
-    """Run the model over all texts and write what it taps."""
+def _write(model: Any, encoded: Encoded, wanted: Taps, folder: Path) -> tuple[dict[tuple[str, int], Path], np.ndarray]:
+    """Run the model over all texts and write what it taps; its logits, without padding."""
     files: dict[tuple[str, int], Ragged] = {}
+    logits: list[Any] = [None] * len(encoded)
     places = {(tap, layer): folder / f"{tap}-{layer}.npy" for tap, layers in wanted.items() for layer in layers}
     with torch.no_grad():
         for indices in length_batches(encoded.lengths, BATCH):
             batch = {key: value.to(model.device) for key, value in collate(encoded, indices).items()}
-            _, tapped = model.run(batch, taps=sorted(wanted))
+            answers, tapped = model.run(batch, taps=sorted(wanted))
+            for example, row in zip(indices, answers.float().cpu().numpy(), strict=True):
+                logits[example] = row[: int(encoded.lengths[example])] if encoded.kind == "tokens" else row
             blocks = {at: _by_token(at[0], tapped[at[0]][at[1]]).to("cpu", torch.float16).numpy() for at in places}
             files = files or _opened(places, blocks, encoded.lengths)
             for at, block in blocks.items():
                 for example, items in zip(indices, block, strict=True):
                     size = int(encoded.lengths[example])
                     files[at].put(example, items[:size, :size] if files[at].pairs else items[:size])
-    return places
+    return places, np.concatenate(logits) if encoded.kind == "tokens" else np.stack(logits)
 
 
 def _opened(
