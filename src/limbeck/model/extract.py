@@ -1,0 +1,143 @@
+"""Slices of a model as models of their own, and orders of its parts in which slices keep what matters.
+
+A slice takes the leading layers, the leading channels of the hidden states, of every layer the leading heads and
+neurons, and of every head the leading channels: what ``Encoder.forward`` computes when it is given a smaller shape.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.model.cut import Scores, columns, set_shape
+
+IN, OUT = ("query", "key", "value"), "attention_out"
+
+
+def extract(model: Any, shape: Shape) -> Any:
+    """A new model of that shape with the leading slices of the weights: it answers as ``model.run(..., shape=shape)``.
+
+    The hidden width is sliced through LayerNorm, which then takes mean and variance of fewer channels: exact with
+    regard to the sliced model, but not to a model in which the other channels are masked.
+    """
+    before = model.shape
+    leading = Shape(before.hidden, before.head_dim, tuple(before.layers[: shape.depth]))
+    if not shape <= leading:
+        raise InputError(f"{shape} is no slice of {before}")
+    if before.hidden != shape.hidden == model.config.embedding_size:
+        raise InputError(
+            f"a model as wide as its embeddings ({shape.hidden}) has no projection of them, but the slice of {before} "
+            "has; choose another width"
+        )
+    config = copy.deepcopy(model.config)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
+        set_shape(_Stub(config), shape)
+        small = type(model)(config)
+    small.encoder.shape = shape
+    source = model.state_dict()
+    with torch.no_grad():
+        for name, parameter in small.state_dict().items():
+            parameter.copy_(_sliced(name, source[name], parameter.shape, before.head_dim, shape))
+    small.fresh_head = getattr(model, "fresh_head", False)
+    return small.to(model.device).train(model.training)
+
+
+class _Stub:
+    """A model without an encoder, for the sake of its configuration."""
+
+    def __init__(self, config: Any) -> None:
+        self.config, self.encoder = config, nn.Module()
+
+
+def _sliced(name: str, weight: Tensor, size: torch.Size, head_dim: int, shape: Shape) -> Tensor:
+    """The leading part of a parameter; channels of attention are counted within their head."""
+    part = name.split(".")[-2] if "." in name else ""
+    if shape.head_dim != head_dim and part in (*IN, OUT):
+        if part in IN:
+            heads = size[0] // shape.head_dim
+            weight = weight.unflatten(0, (-1, head_dim))[:heads, : shape.head_dim].flatten(0, 1)
+        elif weight.dim() == 2:
+            heads = size[1] // shape.head_dim
+            weight = weight.unflatten(1, (-1, head_dim))[:, :heads, : shape.head_dim].flatten(1, 2)
+    return weight[tuple(slice(length) for length in size)]
+
+
+def sort_parts(model: Any, scores: Scores) -> None:
+    """Put heads and neurons of every layer in order, the most important first; the model answers as before.
+
+    Reference: DynaBERT (Hou et al., 2020, arXiv:2004.04037), network rewiring.
+    """
+    dim = model.shape.head_dim
+    with torch.no_grad():
+        for layer, heads, neurons in zip(model.encoder.layers, scores.heads, scores.ffn, strict=True):
+            channels = columns(_descending(heads), dim)
+            for name in IN:
+                _reorder(getattr(layer, name), 0, channels)
+            _reorder(layer.attention_out, 1, channels)
+            order = torch.tensor(_descending(neurons), dtype=torch.long)
+            _reorder(layer.up, 0, order)
+            _reorder(layer.down, 1, order)
+
+
+def channel_scores(model: Any) -> np.ndarray:
+    """Importance of every channel of the hidden states [hidden]: the size of what is written to it and read from it."""
+    with torch.no_grad():
+        total = torch.zeros(model.shape.hidden)
+        for layer in model.encoder.layers:
+            for name in (*IN, "up"):
+                total += getattr(layer, name).weight.float().cpu().square().sum(0)
+            for name in (OUT, "down"):
+                total += getattr(layer, name).weight.float().cpu().square().sum(1)
+    return total.double().numpy()
+
+
+def sort_channels(model: Any, scores: np.ndarray) -> None:
+    """Put the channels of the hidden states in order, the most important first; the model answers as before."""
+    hidden = model.shape.hidden
+    order = torch.tensor(_descending(scores), dtype=torch.long)
+    embeddings = model.encoder.embeddings
+    with torch.no_grad():
+        if embeddings.project is not None:
+            _reorder(embeddings.project, 0, order)
+        else:
+            for table in (embeddings.word, embeddings.position, embeddings.token_type):
+                if table is not None:
+                    table.weight.copy_(table.weight[:, order])
+            _reorder_norm(embeddings.norm, order)
+        for layer in model.encoder.layers:
+            for name in (*IN, "up"):
+                _reorder(getattr(layer, name), 1, order)
+            for name in (OUT, "down"):
+                _reorder(getattr(layer, name), 0, order)
+            _reorder_norm(layer.attention_norm, order)
+            _reorder_norm(layer.ffn_norm, order)
+        pooler = getattr(model, "pooler", None)
+        if pooler is not None:
+            _reorder(pooler, 1, order)
+            _reorder(pooler, 0, order)  # slices take its leading outputs
+        if (classifier := getattr(model, "classifier", None)) is not None:
+            assert classifier.in_features == hidden
+            _reorder(classifier, 1, order)
+
+
+def _descending(scores: np.ndarray) -> list[int]:
+    return [int(place) for place in np.argsort(-np.asarray(scores), kind="stable")]
+
+
+def _reorder(layer: nn.Linear, dim: int, order: Tensor) -> None:
+    order = order.to(layer.weight.device)
+    layer.weight.copy_(layer.weight.index_select(dim, order))
+    if dim == 0:
+        layer.bias.copy_(layer.bias[order])
+
+
+def _reorder_norm(norm: nn.LayerNorm, order: Tensor) -> None:
+    order = order.to(norm.weight.device)
+    norm.weight.copy_(norm.weight[order])
+    norm.bias.copy_(norm.bias[order])
