@@ -37,8 +37,9 @@ from limbeck.core.facts import Measurement
 from limbeck.core.target import Budget, Target
 from limbeck.errors import UndeclaredService, nearest
 
-TRAITS = frozenset({"torch", "onnx", "int8", "teacher"})
-"""torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it."""
+TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic"})
+"""torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it;
+elastic: slices of it are good models too."""
 
 SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
 """What a step may declare in ``reads``; ``keep``, ``scratch`` and ``log`` change no result and are always there."""

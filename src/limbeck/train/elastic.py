@@ -1,0 +1,130 @@
+"""Train one model so that its slices are good models too: which slices a step trains, and what they imitate.
+
+References: single-path one-shot search (Guo et al., 2020, arXiv:1904.00420): one slice a step; the sandwich rule and
+in-place distillation (Yu and Huang, 2019, arXiv:1903.05134): the largest, the smallest and some between, which learn
+from the largest; the knowledge distillation variant of AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686): last hidden
+states and last attention of a frozen teacher. Differs: attention is compared as relations (Wang et al., 2021,
+arXiv:2012.15828), because slices may have other numbers of heads than the teacher.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.core.shape import Shape
+from limbeck.core.space import Space
+from limbeck.train.objectives import Batch, Loss, Outputs, Progress, Taps, TeacherCall, masked_mean, relation
+
+Rule = Literal["sandwich", "single"]
+
+
+class LastHidden(nn.Module):
+    """Squared distance of the last hidden states; slices share the leading columns of one projection.
+
+    Shapes: states [batch, seq, hidden]; the projection turns the width of the slice into the teacher's.
+    """
+
+    def __init__(self, width: int, teacher_width: int, teacher_depth: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, teacher_width, bias=False)
+        self.teacher_depth = teacher_depth
+        with torch.no_grad():  # the whole model is often a copy of its teacher: begin with what is then right
+            self.project.weight.copy_(torch.eye(teacher_width, width))
+
+    @property
+    def taps(self) -> Taps:
+        """The teacher's last layer."""
+        return {"hidden": (self.teacher_depth,)}
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Mean over tokens and channels."""
+        states = student.taps["hidden"][-1]
+        projected = F.linear(states, self.project.weight[:, : states.shape[-1]])
+        goal = teacher.taps["hidden"][self.teacher_depth]
+        return masked_mean((projected - goal).square(), batch["attention_mask"][..., None])
+
+
+@dataclass(frozen=True)
+class LastRelations:
+    """Divergence of query, key and value relations of the last layers that have heads; ``heads`` relation heads."""
+
+    heads: int
+    teacher_layer: int
+
+    @property
+    def taps(self) -> Taps:
+        """Queries, keys and values of the teacher's last layer."""
+        return dict.fromkeys(("query", "key", "value"), (self.teacher_layer,))
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Mean over queries, keys and values; 0 for a slice without any head."""
+        mask = batch["attention_mask"]
+        total = torch.zeros((), device=mask.device)
+        for name in self.taps:
+            mine = next((layer for layer in reversed(student.taps[name]) if layer.shape[1]), None)  # type: ignore[call-overload]
+            if mine is None:
+                continue
+            theirs = relation(teacher.taps[name][self.teacher_layer], self.heads, mask)
+            found = F.kl_div(relation(mine, self.heads, mask), theirs, reduction="none", log_target=True).sum(-1)
+            total = total + masked_mean(found, mask[:, None, :])
+        return total / 3
+
+
+def relation_heads(teacher_width: int, slices: int, most: int = 12) -> int:
+    """The most relation heads that divide the teacher's attention width and all multiples of ``slices``.
+
+    >>> relation_heads(384, 32), relation_heads(768, 20)
+    (8, 4)
+    """
+    common = math.gcd(teacher_width, slices)
+    return max(number for number in range(1, min(common, most) + 1) if common % number == 0)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """The losses of one step, one a slice; which slices depends on ``seed`` and the step alone.
+
+    ``sandwich``: largest, smallest, and ``samples`` drawn between; ``single``: ``samples`` drawn, nothing else.
+    ``in_place``: after the largest slice, the others learn its answers instead of the teacher's.
+    """
+
+    terms: Mapping[str, tuple[float, Any]]
+    teacher: TeacherCall
+    space: Space
+    rule: Rule = "sandwich"
+    samples: int = 2
+    in_place: bool = False
+    seed: int = 0
+    modules: nn.ModuleDict = field(init=False)
+
+    def __post_init__(self) -> None:
+        inside = {name: term for name, (_, term) in self.terms.items() if isinstance(term, nn.Module)}
+        object.__setattr__(self, "modules", nn.ModuleDict(inside))
+
+    def shapes(self, step: int) -> list[Shape]:
+        """The slices of a step; the largest comes first."""
+        chance = Random(f"{self.seed}/{step}")
+        drawn = [self.space.sample(chance) for _ in range(self.samples)]
+        return [self.space.largest, *drawn, self.space.smallest] if self.rule == "sandwich" else drawn
+
+    def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
+        """One loss for each slice: they are propagated back one after another, so memory stays that of one."""
+        taps = sorted({tap for _, term in self.terms.values() for tap in term.taps})
+        guide = self.teacher(batch, taps)
+        shapes = self.shapes(progress.step)
+        for place, shape in enumerate(shapes):
+            student = Outputs(*model.run(batch, taps=taps, shape=shape))
+            parts = {name: term(student, guide, batch) for name, (_, term) in self.terms.items()}
+            total = torch.stack([weight * parts[name] for name, (weight, _) in self.terms.items()]).sum()
+            named = "largest" if shape == self.space.largest else "slice"
+            yield Loss(total / len(shapes), {f"{named}_{name}": part.detach() for name, part in parts.items()})
+            if place == 0 and self.in_place and self.rule == "sandwich":
+                guide = guide._replace(logits=student.logits.detach())

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.shape import Shape
+from limbeck.core.space import Space
+from limbeck.core.step import Lab, Teacher
+from limbeck.data.batches import encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
+from limbeck.model.extract import extract
+from limbeck.model.files import open_model, save_model
+from limbeck.techniques.finetune import Finetune
+from limbeck.techniques.supernet import Supernet
+
+FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
+
+
+@pytest.fixture(scope="module")
+def teacher(make_model):
+    task = toy_task(train=256, validation=64, test=64)
+    tokenizer = toy_tokenizer(task)
+    candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
+    (made,) = Finetune(num_train_epochs=12, learning_rate=3e-3).apply(candidate, Lab())
+    return made
+
+
+def accuracy(candidate, model):
+    encoded = encode(candidate.task, "test", candidate.tokenizer)
+    return candidate.task.score(predict(model, encoded), encoded.labels)
+
+
+def copy_of(candidate, tmp_path):
+    save_model(candidate.model, candidate.tokenizer, tmp_path / "copy")
+    return Candidate(open_model(tmp_path / "copy", task=candidate.task)[0], candidate.tokenizer, candidate.task)
+
+
+@pytest.mark.parametrize("fields", [{}, {"rule": "single", "samples": 3}, {"in_place": True, "per_layer": True}])
+def test_slices_become_good_models(teacher, tmp_path, fields):
+    """Before, the smallest slice guesses; afterwards it answers, and so does the largest."""
+    candidate = copy_of(teacher, tmp_path)
+    step = Supernet(num_train_epochs=25, learning_rate=3e-3, **RANGES, **fields)
+    space = step.space(candidate.model.shape)
+    (made,) = step.apply(candidate, Lab(teacher=Teacher("teacher", lambda: teacher)))
+    assert Space.from_json(made.model.config.space) == space
+    assert accuracy(made, made.model) > 0.8
+    small = extract(made.model, space.smallest)
+    assert accuracy(made, small) > 0.8
+
+
+def test_the_space_is_saved_with_the_model(teacher, tmp_path):
+    step = Supernet(num_train_epochs=0.1, **RANGES)
+    (made,) = step.apply(copy_of(teacher, tmp_path), Lab(teacher=Teacher("teacher", lambda: teacher)))
+    save_model(made.model, made.tokenizer, tmp_path / "super")
+    opened, _ = open_model(tmp_path / "super")
+    assert Space.from_json(opened.config.space) == step.space(FULL)
+
+
+def test_sorting_alone_changes_no_answer(teacher, tmp_path):
+    candidate = copy_of(teacher, tmp_path)
+    encoded = encode(candidate.task, "test", candidate.tokenizer)
+    before = predict(candidate.model, encoded)
+    step = Supernet(**RANGES)
+    step.sorted(candidate, step.space(FULL), seed=0)
+    np.testing.assert_allclose(predict(candidate.model, encoded), before, rtol=1e-3, atol=1e-4)
+
+
+def test_bad_ranges_are_told():
+    assert "first should be the lower" in Supernet(layers=(3, 2)).problems()[0]
+    assert str(Supernet().space(Shape.uniform(6, 384, 12, 1536)).smallest) == "2x128 heads 4 of 32 ffn 256"
+    assert "sandwich" in Supernet(**RANGES, rule="single", in_place=True).problems()[0]
+    with pytest.raises(InputError, match=r"supernet\.heads: the model has 4, got 8; use at most 4"):
+        Supernet(heads=(1, 8)).space(FULL)
