@@ -121,12 +121,13 @@ class Distill(Imitation):
 
     def missing(self) -> list[str]:
         """What is wrong with the further teachers."""
-        from limbeck.model.files import peek
+        from limbeck.model.files import peek_here
 
         found = []
         for source in self.teachers:
             try:
-                if not peek(source)["labels"]:
+                about = peek_here(source)
+                if about is not None and not about["labels"]:
                     found.append(f"teachers: '{source}' has no trained head; fine-tune it first")
             except InputError as error:
                 found.append(f"teachers: {error}")
