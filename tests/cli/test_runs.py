@@ -125,6 +125,8 @@ def test_plan_shows_one_row_for_each_probe():
     rows = answer("plan", "planned.yaml", "--store", "elsewhere")["rows"]
     assert [row["step"] for row in rows] == ["prune", "finetune", "finetune", "size", "quality"]
     assert all(row["seconds"] > 0 and row["rough"] for row in rows[:3])
+    longer = answer("plan", "planned.yaml", "--store", "elsewhere", "--set", "steps.1.finetune.epochs=300")["rows"]
+    assert longer[1]["seconds"] > 50 * rows[1]["seconds"]
 
 
 def test_a_failed_candidate_ends_with_1():

@@ -151,6 +151,27 @@ def test_a_named_teacher_is_not_the_pretrained_one(candidate, tmp_path):
     assert shop.reads(root.key, STEP, 0) == {"seed": 0, "teacher": root.key}
 
 
+def test_another_pretrained_model_may_be_named(candidate, tmp_path):
+    """It needs no head, and what it teaches is what the recipe's own model would."""
+    own, root = candidate(FULL, 1), candidate()
+    save_model(own.model, own.tokenizer, tmp_path / "pretrained")
+    made = {}
+    for name, step in (("named", replace(STEP, pretrained=str(tmp_path / "pretrained"))), ("own", STEP)):
+        student = candidate()
+        lab = lab_for(own) if name == "own" else lab_for(root)
+        (made[name],) = step.apply(student, lab)
+    weights = [one.model.state_dict() for one in made.values()]
+    assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
+    assert identity(STEP) != identity(replace(STEP, pretrained=str(tmp_path / "pretrained")))
+    assert replace(STEP, pretrained="no/where/at/all").missing()
+    assert not replace(STEP, pretrained="owner/name").missing()  # the hub may know it
+
+
+def test_a_model_does_not_imitate_itself(candidate):
+    with pytest.raises(InputError, match="the student is the very model it should imitate"):
+        list(STEP.apply(candidate(FULL, 1), lab_for(candidate(FULL, 1))))
+
+
 def _store(folder):
     from limbeck.engine.store import Store
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli._frame import RUNS, Json, Store, Track, app, console_of, finish, opened_store, print_json, watching
 from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from limbeck.engine.recipe import Recipe
+
+Changes = Annotated[list[str] | None, Parameter(name="--set", help="Change a field: --set steps.2.prune.keep=0.4")]
 
 
 @app.command(group=RUNS)
@@ -94,7 +99,7 @@ def compress(
 def run(
     recipe: str,
     *,
-    set: Annotated[list[str] | None, Parameter(help="Change a field: --set steps.2.prune.keep=0.4")] = None,
+    set: Changes = None,
     folder: Path | None = None,
     out: Path | None = None,
     store: Store = None,
@@ -113,16 +118,20 @@ def run(
         Folder of the artefact [default: RUN/artefact].
     """
     from limbeck.engine.deliver import check_place, deliver, unmet
-    from limbeck.engine.recipe import load_recipe
     from limbeck.engine.run import run as work
 
-    loaded = load_recipe(recipe)
-    if set:
-        loaded = loaded.with_(*set)
+    loaded = _loaded(recipe, set)
     check_place(out)
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
+
+
+def _loaded(recipe: str, changes: list[str] | None) -> Recipe:
+    from limbeck.engine.recipe import load_recipe
+
+    found = load_recipe(recipe)
+    return found.with_(*changes) if changes else found
 
 
 @app.command(group=RUNS)
@@ -146,7 +155,7 @@ def check(recipe: str, *, json: Json = False) -> int:
 
 
 @app.command(group=RUNS)
-def plan(recipe: str, *, store: Store = None, json: Json = False) -> int:
+def plan(recipe: str, *, set: Changes = None, store: Store = None, json: Json = False) -> int:
     """Show what a recipe would do: steps, shapes, sizes, time and disk. Trains nothing.
 
     Parameters
@@ -155,10 +164,9 @@ def plan(recipe: str, *, store: Store = None, json: Json = False) -> int:
         Path of a YAML file, or the name of a shipped recipe.
     """
     from limbeck.engine.plan import plan as work
-    from limbeck.engine.recipe import load_recipe
     from limbeck.engine.report import duration, megabytes
 
-    made = work(load_recipe(recipe), store)
+    made = work(_loaded(recipe, set), store)
     if json:
         print_json(asdict(made))
         return 0

@@ -130,8 +130,8 @@ class NGram:
     For every word u ~ U(0, 1): below ``mask_probability`` it is masked; below that plus
     ``part_of_speech_probability`` it becomes a word of the same part of speech, drawn as often as it occurs in
     ``bags`` (without notes it stays, and no other word's chance changes). Then, with ``ngram_probability``, an n-gram,
-    n ~ U{1..max_ng} and at most all words but one, becomes one mask (``ngram`` 'mask', as the fast systems built on
-    the paper have it; a mask for each word where words carry labels), or is all that stays ('keep', the paper's).
+    n ~ U{1..max_ng} and at most all words but one, becomes one mask (``ngram`` 'mask'; a mask for each word where
+    words carry labels, as iclassifier has it everywhere), or is all that stays ('keep', the paper's).
     """
 
     mask_probability: float = 0.1

@@ -50,6 +50,7 @@ class GeneralDistill(Imitation):
 
     Attributes:
         match: What to imitate; each has a weight of its own.
+        pretrained: The model to imitate, as a folder or hub name; unless given, the recipe's model as it was given.
         corpus: Files, folders, or the name of a data set of the hub; the task's own training texts unless given.
         column: Column with the text, by name or number from 0; by its customary name, else the first, unless given.
         dataset_config: Configuration of the data set.
@@ -62,6 +63,7 @@ class GeneralDistill(Imitation):
     """
 
     match: Annotated[tuple[Layers, ...], MinLen(1)] = ("hidden", "attention")
+    pretrained: str | None = None
     corpus: tuple[str, ...] | str | None = None
     column: str | None = None
     dataset_config: str | None = None
@@ -79,7 +81,7 @@ class GeneralDistill(Imitation):
     trains: ClassVar[bool] = False  # the head learns nothing here
     headless: ClassVar[bool] = True
     imitates: ClassVar[str] = "root"
-    files: ClassVar[frozenset[str]] = frozenset({"corpus", "exclude"})
+    files: ClassVar[frozenset[str]] = frozenset({"corpus", "exclude", "pretrained"})
     neutral: ClassVar[frozenset[str]] = Imitation.neutral | {"num_proc"}
 
     example: ClassVar[dict[str, Any]] = {
@@ -102,8 +104,14 @@ class GeneralDistill(Imitation):
     def missing(self) -> list[str]:
         """What is wrong with the files that the fields name."""
         from limbeck.data.documents import Source
+        from limbeck.model.files import peek_here
 
         found = []
+        try:
+            if self.pretrained is not None:
+                peek_here(self.pretrained)
+        except InputError as error:
+            found.append(f"pretrained: {error}")
         for source in (self.source(), Source(self.exclude) if self.exclude else None):
             try:
                 if source is not None:
@@ -123,9 +131,7 @@ class GeneralDistill(Imitation):
         from limbeck.train.fit import fit
         from limbeck.train.objectives import LiveTeacher, Weighted
 
-        if lab.teacher is None:
-            raise InputError("general_distill has no teacher")
-        teacher = lab.teacher.open()
+        teacher = self.teacher(candidate, lab)
         self.check_sides(candidate, teacher)
         set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
         terms = self.layer_terms(self.match, candidate, teacher)
@@ -143,8 +149,24 @@ class GeneralDistill(Imitation):
         lab.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} sequences/s")
         yield replace(candidate, folder=None)
 
+    def teacher(self, candidate: Candidate, lab: Lab) -> Candidate:
+        """The pretrained model."""
+        from limbeck.model.files import open_model
+
+        if self.pretrained is not None:
+            return Candidate(*open_model(self.pretrained, task=candidate.task), candidate.task)
+        if lab.teacher is None:
+            raise InputError("general_distill has no teacher")
+        return lab.teacher.open()
+
     def check_sides(self, candidate: Candidate, teacher: Candidate) -> None:
-        """Refuse a student and a teacher that cannot read the same sequences."""
+        """Refuse a student that is its teacher, and sides that cannot read the same sequences."""
+        mine, theirs = (side.model.encoder.state_dict() for side in (candidate, teacher))
+        if mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine):
+            raise InputError(
+                "general_distill: the student is the very model it should imitate; make it smaller first ('student', "
+                "'prune'), or name the model to imitate with 'pretrained'"
+            )
         if not same_tokens(candidate, teacher):
             raise InputError("general_distill: the teacher has another vocabulary than the student")
         style = candidate.model.encoder.style

