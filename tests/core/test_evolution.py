@@ -1,0 +1,78 @@
+from random import Random
+
+from limbeck.core.evolution import by_rule, draw, evolve
+from limbeck.core.shape import Shape
+from limbeck.core.space import Range, Space
+
+SPACE = Space(Range(1, 8), Range(64, 384, 16), Range(1, 12), Range(64, 1536, 32), Range(32, 32))
+RAGGED = Space(Range(2, 4), Range(64, 64), Range(1, 8), Range(32, 256, 32), Range(16, 16), per_layer=True)
+
+
+def cost(shape):
+    return sum(shape.hidden * (row.heads * 32 * 4 + 2 * row.ffn) for row in shape.layers)
+
+
+def truth(shape):
+    """Depth and width help, each less and less; the best shapes are neither the deepest nor the widest."""
+    return (
+        shape.depth**0.3 * shape.hidden**0.4 * sum(row.heads**0.2 * row.ffn**0.2 for row in shape.layers) / shape.depth
+    )
+
+
+def small(shape):
+    return sum(row.ffn for row in shape.layers) <= 320
+
+
+def bounded(shape):
+    return 0.85e6 <= cost(shape) <= 1.1e6
+
+
+def test_what_is_drawn_fits_and_is_new():
+    chance = Random(0)
+    first = draw(SPACE, bounded, 20, chance)
+    second = draw(SPACE, bounded, 20, chance, dict.fromkeys(first, 0.0))
+    assert len({*first, *second}) == 40
+    assert all(bounded(shape) and shape in SPACE for shape in first + second)
+    few = Space(Range(1, 2), Range(64, 64), Range(2, 2), Range(64, 64), Range(32, 32))
+    assert len(draw(few, lambda shape: True, 5, chance)) == 2
+
+
+def test_evolution_beats_chance():
+    """With as many shapes asked about, over ten seeds."""
+    won = []
+    for seed in range(10):
+        asked = []
+
+        def worth(shapes, asked=asked):
+            asked.extend(shapes)
+            return [truth(shape) for shape in shapes]
+
+        *_, known = evolve(RAGGED, small, worth, generations=6, chance=Random(seed))
+        assert len(asked) == len(set(asked)) == len(known) == 150
+        random = max(truth(shape) for shape in draw(RAGGED, small, 150, Random(100 + seed)))
+        won.append(max(known.values()) - random)
+    assert sum(won) / len(won) > 0.5
+    assert sum(gain >= 0 for gain in won) >= 8
+
+
+def test_ragged_spaces_too_and_by_seed_alone():
+    runs = [
+        list(
+            evolve(
+                RAGGED, lambda shape: True, lambda shapes: [truth(s) for s in shapes], population=6, chance=Random(3)
+            )
+        )
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+    assert all(shape in RAGGED for shape in runs[0][-1])
+
+
+def test_an_empty_space_ends_at_once():
+    assert list(evolve(RAGGED, lambda shape: False, lambda shapes: [0.0], population=2, chance=Random(0))) == []
+
+
+def test_the_rule():
+    assert by_rule(Shape.uniform(4, 320, 10, 576))
+    assert not by_rule(Shape.uniform(4, 320, 4, 576, head_dim=32))
+    assert not by_rule(Shape.uniform(2, 320, 10, 576).with_layer(0, ffn=544))
