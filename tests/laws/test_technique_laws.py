@@ -16,6 +16,7 @@ import yaml
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
+from limbeck.core.space import Range, Space
 from limbeck.core.step import REGISTRY, Lab, Narrow, Teacher, parameters
 from limbeck.data.batches import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -38,11 +39,13 @@ def step_of(name):
 
 @pytest.fixture(scope="module")
 def parents(tmp_path_factory, request):
-    """A stored parent of each kind a technique may need: torch, and ONNX."""
+    """A stored parent of each kind a technique may need: torch, a super-network, and ONNX."""
     build_model = request.getfixturevalue("make_model")
     folder = tmp_path_factory.mktemp("parents")
     model = build_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER), max_positions=64)
     save_model(model, TOKENIZER, folder / "torch")
+    model.config.space = Space(Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8)).to_json()
+    save_model(model, TOKENIZER, folder / "elastic")
     lab = Lab(scratch=folder / "scratch")
     candidate = Candidate(open_model(folder / "torch", task=TASK)[0], TOKENIZER, TASK)
     (exported,) = step_of("export").apply(candidate, lab)
@@ -51,7 +54,7 @@ def parents(tmp_path_factory, request):
 
 
 def parent_folder(name, parents):
-    return parents / ("onnx" if "onnx" in REGISTRY[name].needs else "torch")
+    return parents / next((trait for trait in ("onnx", "elastic") if trait in REGISTRY[name].needs), "torch")
 
 
 def opened(folder):
