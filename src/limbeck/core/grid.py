@@ -37,7 +37,7 @@ class Point:
 
 def depths(base: Shape, layers: Sequence[int]) -> list[Point]:
     """The base with other numbers of layers."""
-    return [Point("layers", f"{count} layers", deepened(base, count)) for count in layers]
+    return [Point("layers", _layers(count), deepened(base, count)) for count in layers]
 
 
 def widths(base: Shape, hidden: Sequence[int]) -> list[Point]:
@@ -83,13 +83,17 @@ def paired(base: Shape, layers: Sequence[int], ratios: Sequence[float], approach
     return [
         Point(
             "layers and attention",
-            f"{count} layers, attention {ratio:g}",
+            f"{_layers(count)}, attention {ratio:g}",
             narrowed(deepened(base, count), ratio, approach),
             ratio,
             approach,
         )
         for count, ratio in zip(layers, ratios, strict=True)
     ]
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' * (count != 1)}"
 
 
 def deepened(base: Shape, layers: int) -> Shape:

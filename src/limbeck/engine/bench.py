@@ -31,7 +31,15 @@ from limbeck.measure.trials import Trial, time_trial
 
 TRIALS, SAMPLES, TABLE = "trials.jsonl", "samples.parquet", "latency.csv"
 VOCABULARY = 30522  #: words that parameters are counted with, those of BERT: the tables of a stand-in are small
-NAMED = ("group", "architecture", "shape", "weights", "runtime", "format")  #: columns that say whose a sample is
+NAMED = (
+    "group",
+    "architecture",
+    "shape",
+    "weights",
+    "runtime",
+    "format",
+    "tokens",
+)  #: columns that say whose a sample is
 Timer = Callable[[Trial], np.ndarray]
 
 
@@ -122,6 +130,7 @@ class Row:
             "format": self.setting.number_format,
             "threads": target.threads,
             "batch": target.batch,
+            "tokens": self.setting.seq_len,
             "latency_ms": round(self.median * 1e3, 4),
             "fastest_trial_ms": round(min(self.medians) * 1e3, 4),
             "slowest_trial_ms": round(max(self.medians) * 1e3, 4),
@@ -146,10 +155,12 @@ def bench(
     todo = [job for job in jobs if job.key not in known]
     with (folder / TRIALS).open("a", encoding="utf-8") as log:
         for done, job in enumerate(todo):
-            on_event({"done": done, "total": len(todo), "label": job.point.label, "format": job.trial.setting})
+            on_event(
+                {"done": done, "total": len(todo), "label": job.point.label, "format": job.trial.setting.number_format}
+            )
             known[job.key] = [float(f"{second:.6g}") for second in timer(job.trial)]
-            about = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
-            log.write(json.dumps({**about, "machine": environment()["processor"], "seconds": known[job.key]}) + "\n")
+            line = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
+            log.write(json.dumps({**line, "machine": environment()["processor"], "seconds": known[job.key]}) + "\n")
             log.flush()
     rows = list(_rows(plan, jobs, known))
     _write_samples(rows, folder / SAMPLES)

