@@ -133,3 +133,14 @@ def test_a_student_keeps_labels_and_opens_again(make_model, make_batch, tmp_path
     assert again.shape == student.shape
     batch = make_batch(vocabulary=20)
     assert (again.predict(batch) == student.predict(batch)).all()
+
+
+def test_a_slice_answers_as_the_model_run_in_that_shape(make_model, make_batch):
+    batch = make_batch(vocabulary=20)
+    parent = candidate(make_model)
+    whole = candidate(make_model).model
+    parent.model.config.space = {"of": "a super-network"}
+    student = made(Student(layers=2, hidden=16, heads=3, ffn=32, head_dim=4, init="slice"), parent)
+    with torch.no_grad():
+        torch.testing.assert_close(student.run(batch)[0], whole.run(batch, shape=student.shape)[0])
+    assert not hasattr(student.config, "space")

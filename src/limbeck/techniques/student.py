@@ -22,7 +22,7 @@ from limbeck.errors import InputError
 WIDTHS = ("hidden", "heads", "ffn", "head_dim")
 
 
-@step("student", needs={"torch"}, reads={"seed"})
+@step("student", needs={"torch"}, drops={"elastic"}, reads={"seed"})
 class Student:
     """Give the candidate another, smaller shape; tokenizer, vocabulary and family stay.
 
@@ -35,7 +35,8 @@ class Student:
         heads: Attention heads in every layer; hidden / head_dim where that one alone is given.
         ffn: Feed-forward neurons in every layer.
         head_dim: Width of a head; hidden / heads when one of the two is given.
-        init: fresh draws all layers and the head anew; layers copies every k-th layer and changes nothing else.
+        init: fresh draws all layers and the head anew; layers copies every k-th layer and changes nothing else; slice
+            takes the leading layers, heads, neurons and channels, which is what a super-network is trained for.
     """
 
     layers: Annotated[int, Ge(1)] | None = None
@@ -43,7 +44,7 @@ class Student:
     heads: Annotated[int, Ge(1)] | None = None
     ffn: Annotated[int, Ge(1)] | None = None
     head_dim: Annotated[int, Ge(1)] | None = None
-    init: Literal["fresh", "layers"] = "fresh"
+    init: Literal["fresh", "layers", "slice"] = "fresh"
 
     headless: ClassVar[bool] = True
 
@@ -70,8 +71,10 @@ class Student:
         return 0.0
 
     def chosen(self, depth: int) -> tuple[int, ...]:
-        """The layer, from 0, that each layer of the student stands for: ``m(j) = round(j N / M)``."""
+        """The layer, from 0, that each layer stands for: ``m(j) = round(j N / M)``; of a slice the first."""
         count = depth if self.layers is None else self.layers
+        if self.init == "slice":
+            return tuple(range(count))
         return tuple(max(1, round(j * depth / count)) - 1 for j in range(1, count + 1))
 
     def shape(self, before: Shape) -> Shape:
@@ -109,7 +112,7 @@ class Student:
             raise InputError(f"student: {problems[0]}")
         before = candidate.model.shape
         shape = self.shape(before)
-        make = _copied if self.init == "layers" else _fresh
+        make = {"layers": _copied, "fresh": _fresh, "slice": _sliced}[self.init]
         model = make(candidate.model, shape, self.chosen(before.depth), lab.seed)
         lab.log(f"{before} -> {shape}")
         yield replace(candidate, model=model, folder=None)
@@ -122,6 +125,16 @@ def _copied(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any
     whole = Cut.everything(model.shape)
     heads, ffn = (tuple(rows[index] for index in layers) for rows in (whole.heads, whole.ffn))
     return slice_to(model, Cut(layers, heads, ffn))
+
+
+def _sliced(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
+    """The leading part of the model."""
+    from limbeck.model.extract import extract
+
+    small = extract(model, shape)
+    if hasattr(small.config, "space"):
+        del small.config.space
+    return small
 
 
 def _fresh(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
