@@ -4,8 +4,8 @@ import torch
 from limbeck.core.shape import Shape
 from limbeck.core.space import Range, Space
 from limbeck.model.extract import extract
-from limbeck.train.elastic import Elastic, LastHidden, LastRelations, relation_heads
-from limbeck.train.objectives import LiveTeacher, LogitLoss, Outputs, Progress
+from limbeck.train.elastic import Elastic, LastHidden, relation_heads
+from limbeck.train.objectives import LiveTeacher, LogitLoss, Outputs, Progress, RelationLoss
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SPACE = Space(Range(1, 3), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8), per_layer=True)
@@ -15,7 +15,7 @@ def elastic(teacher, **options):
     terms = {
         "logits": (1.0, LogitLoss()),
         "hidden": (0.5, LastHidden(32, 32, 3)),
-        "relations": (1.0, LastRelations(8, 2)),
+        "relations": (1.0, RelationLoss(8, -1, 2)),
     }
     return Elastic(terms, LiveTeacher(teacher), SPACE, **options)
 

@@ -189,8 +189,8 @@ class Supernet(Plan):
 
     def terms(self, candidate: Candidate, teacher: Candidate, space: Space) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice."""
-        from limbeck.train.elastic import LastHidden, LastRelations, relation_heads
-        from limbeck.train.objectives import LogitLoss, TaskLoss
+        from limbeck.train.elastic import LastHidden, relation_heads
+        from limbeck.train.objectives import LogitLoss, RelationLoss, TaskLoss
 
         theirs = teacher.model.shape
         found: dict[str, tuple[float, Any]] = {}
@@ -203,7 +203,7 @@ class Supernet(Plan):
         if "relations" in self.match:
             last = max(index for index, layer in enumerate(theirs.layers) if layer.heads)
             heads = relation_heads(theirs.layers[last].heads * theirs.head_dim, self.common(space))
-            found["relations"] = (self.relations_weight, LastRelations(heads, last))
+            found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last))
         return found
 
     @staticmethod

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
 from limbeck.core.space import Space
-from limbeck.train.objectives import Batch, Loss, Outputs, Progress, Taps, TeacherCall, masked_mean, relation
+from limbeck.train.objectives import Batch, Loss, Outputs, Progress, Taps, TeacherCall, masked_mean
 
 Rule = Literal["sandwich", "single"]
 
@@ -50,32 +50,6 @@ class LastHidden(nn.Module):
         projected = F.linear(states, self.project.weight[:, : states.shape[-1]])
         goal = teacher.taps["hidden"][self.teacher_depth]
         return masked_mean((projected - goal).square(), batch["attention_mask"][..., None])
-
-
-@dataclass(frozen=True)
-class LastRelations:
-    """Divergence of query, key and value relations of the last layers that have heads; ``heads`` relation heads."""
-
-    heads: int
-    teacher_layer: int
-
-    @property
-    def taps(self) -> Taps:
-        """Queries, keys and values of the teacher's last layer."""
-        return dict.fromkeys(("query", "key", "value"), (self.teacher_layer,))
-
-    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """Mean over queries, keys and values; 0 for a slice without any head."""
-        mask = batch["attention_mask"]
-        total = torch.zeros((), device=mask.device)
-        for name in self.taps:
-            mine = next((layer for layer in reversed(student.taps[name]) if layer.shape[1]), None)  # type: ignore[call-overload]
-            if mine is None:
-                continue
-            theirs = relation(teacher.taps[name][self.teacher_layer], self.heads, mask)
-            found = F.kl_div(relation(mine, self.heads, mask), theirs, reduction="none", log_target=True).sum(-1)
-            total = total + masked_mean(found, mask[:, None, :])
-        return total / 3
 
 
 def relation_heads(teacher_width: int, slices: int, most: int = 12) -> int:
