@@ -109,13 +109,15 @@ class Student:
             raise InputError(f"student: {problems[0]}")
         before = candidate.model.shape
         shape = self.shape(before)
-        make = _copied if self.init == "layers" else _fresh
-        model = make(candidate.model, shape, self.chosen(before.depth), lab.seed)
+        if self.init == "layers":
+            model = _copied(candidate.model, self.chosen(before.depth))
+        else:
+            model = _fresh(candidate.model, shape, lab.seed)
         lab.log(f"{before} -> {shape}")
         yield replace(candidate, model=model, folder=None)
 
 
-def _copied(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
+def _copied(model: Any, layers: tuple[int, ...]) -> Any:
     """The model with these layers alone."""
     from limbeck.model.cut import Cut, slice_to
 
@@ -124,7 +126,7 @@ def _copied(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any
     return slice_to(model, Cut(layers, heads, ffn))
 
 
-def _fresh(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
+def _fresh(model: Any, shape: Shape, seed: int) -> Any:
     """A model of this shape with the labels of the old one, drawn as BERT is: normal, 0.02."""
     import torch
 
