@@ -34,14 +34,15 @@ NGRAM_ONLY = (*SHARES, "max_ng", "n_iter", "ngram", "tagger")
 TINYBERT_ONLY = ("mlm", "vectors", "replace_probability", "top_k", "samples", "positions_per_pass", "mixed_precision")
 
 
-@step("augment", needs={"torch"}, reads={"seed", "teacher"})
+@step("augment", needs={"torch"}, reads={"seed", "teacher"}, version=2)
 class Augment:
     """Add changed copies of the training texts to the task; the model stays as it is.
 
     ``ngram`` masks words and n-grams and swaps words of the same part of speech. ``tinybert`` replaces words by what a
     masked language model finds likely in their place (words of one piece) or by their nearest neighbours among word
     vectors (all others). Of pairs each text is changed by itself. Where words carry labels, words are replaced one by
-    one, n-grams by a mask for each word. Originals stay, and a second augment step works on the originals again.
+    one, n-grams by a mask for each word. Originals stay, and a second augment step works on the originals again;
+    of those that also stand in validation or test nothing is made.
 
     Without a tagger, words that should be swapped for one of their part of speech stay. The guard is off by default:
     it needs a teacher, and a student that imitates the teacher's answers learns most where these leave the gold label.
@@ -91,6 +92,8 @@ class Augment:
     chunk_rows: Annotated[int, Ge(1)] = 256
     workers: Annotated[int, Ge(1)] = 1
 
+    # not chunk_rows: kept chunks are found by their numbers, and batches of a model that differ in padding may differ
+    # in the last bits, which can change what is nearest
     neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     keeps_model: ClassVar[bool] = True
@@ -143,7 +146,7 @@ class Augment:
         return shape
 
     def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
-        """At most so many rows; duplicates are few."""
+        """So many rows of single texts before duplicates go; of pairs both texts are changed, up to twice as many."""
         return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
