@@ -54,6 +54,7 @@ class Growth:
     chunk_rows: int = 256
     workers: int = 1
     log: Callable[..., None] = lambda message, **numbers: None
+    mask_token: str | None = None  #: what the rule writes in place of a word
 
     def grown(self, **about: str) -> Task:
         """The larger task, with an entry in its history that begins with ``about``, also if no row is new."""
@@ -118,8 +119,8 @@ class Growth:
         if self.judge is None:
             yield from fresh
             return
-        judge = self.judge
-        opinions = kept_lines(self._path("judged", number), lambda: judge.opinions(self.task, self._split(fresh)))
+        judge, task = self.judge, replace(self.task, history=({"mask_token": self.mask_token},))
+        opinions = kept_lines(self._path("judged", number), lambda: judge.opinions(task, self._split(fresh)))
         self.log("", step=number + 1, total=len(self.chunks))
         for new, said in zip(fresh, opinions, strict=True):
             label = judge.settle(new.label, said)
@@ -147,7 +148,8 @@ class Growth:
         counts |= {"new texts kept": len(made), "training texts now": before + len(made)}
         every = max(1, len(made) // SHOWN)
         samples = [self.shown(new) for new in made[::every][:SHOWN]]
-        return {"before": before, "after": before + len(made), "counts": counts, "samples": samples}
+        about = {"before": before, "after": before + len(made), "mask_token": self.mask_token}
+        return {**about, "counts": counts, "samples": samples}
 
     def shown(self, new: New) -> dict[str, str]:
         """A new row beside its original, in words."""
