@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.cli import _add_techniques, app
+from limbeck.cli import app
+from limbeck.cli.steps import add_techniques
 from limbeck.core.step import REGISTRY
 from limbeck.engine.recipe import load_recipe, parse, shipped
 from limbeck.engine.result import read_result
@@ -21,7 +22,7 @@ FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
 FILES = {"py", "sh", "md", "yaml", "csv", "txt", "json", "jsonl", "parquet", "tsv", "onnx"}
 
-_add_techniques()
+add_techniques()
 
 
 def blocks(page, language):

@@ -141,6 +141,20 @@ def test_a_further_teacher_must_be_a_trained_model(tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "headless")
     assert "no trained head" in Distill(teachers=(str(tmp_path / "headless"),)).missing()[0]
+    assert not Distill(teachers=("owner/name",)).missing()  # the hub may know it
+
+
+def test_a_further_teacher_of_other_labels_is_named_with_both(make_model, tmp_path):
+    first, other = toy_candidate(make_model, seed=1), toy_candidate(make_model, "tokens", seed=2)
+    save_model(other.model, other.tokenizer, tmp_path / "other")
+    step = Distill(teachers=(str(tmp_path / "other"),))
+    with pytest.raises(InputError, match=r"was not trained for the labels of this task \(sad, happy, angry\)"):
+        list(step.apply(toy_candidate(make_model, shape=SMALL), lab_with(first)))
+
+
+def test_fields_without_effect_are_told():
+    assert "cache_teacher" in Distill(cache_teacher=True).problems()[0]
+    assert "match needs logits" in Distill(match=("hidden",), teachers=("a",)).problems()[0]
 
 
 def test_two_phases_are_two_steps(make_model):

@@ -164,6 +164,7 @@ def test_another_pretrained_model_may_be_named(candidate, tmp_path):
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
     assert identity(STEP) != identity(replace(STEP, pretrained=str(tmp_path / "pretrained")))
     assert replace(STEP, pretrained="no/where/at/all").missing()
+    assert not replace(STEP, pretrained="owner/name").missing()  # the hub may know it
 
 
 def test_a_model_does_not_imitate_itself(candidate):

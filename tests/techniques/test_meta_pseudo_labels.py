@@ -220,3 +220,8 @@ def test_its_cost_grows_with_both_trainings():
     assert 0 < Finetune(num_train_epochs=3).estimate(shape, rows, 20) < bare
     more = MetaPseudoLabels(finetune_epochs=3).estimate(shape, rows, 20)
     assert bare < more < 2 * bare
+
+
+def test_several_processes_are_refused_before_any_work(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert MetaPseudoLabels().missing() == ["trains two models in turn, which one process alone can; 2 were started"]

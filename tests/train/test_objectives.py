@@ -186,3 +186,18 @@ def test_dynamic_map_finds_the_layers_that_moved(make_model, make_batch):
     }
     assert float(losses["dynamic"].detach()) == pytest.approx(0.0, abs=1e-6)
     assert float(losses["uniform"].detach()) > 0.01
+
+
+def test_last_pairs_the_last_layers_alone(make_model, make_batch):
+    """The embeddings and the last hidden states, as FastFormers compares them, and the last attention."""
+    batch, student, teacher = make_batch(), make_model(STUDENT), make_model(TEACHER)
+    mine, theirs = (Outputs(*model.run(batch, taps=("hidden", "attention"))) for model in (student, teacher))
+    depths = STUDENT.depth, TEACHER.depth
+    loss = HiddenLoss("mse", "last", depths, (STUDENT.hidden, TEACHER.hidden))
+    expected = sum(
+        loss.distance(loss.projected(mine, layer), theirs.taps["hidden"][other], batch["attention_mask"])
+        for layer, other in ((0, 0), depths)
+    )
+    torch.testing.assert_close(loss(mine, theirs, batch), expected / 2)
+    assert loss.taps == {"hidden": (0, TEACHER.depth)}
+    assert AttentionLoss("mse", "last", depths).taps == {"attention": (TEACHER.depth - 1,)}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from limbeck.core.step import REGISTRY, TRAITS, Technique
@@ -121,32 +119,12 @@ def _cure(trait: str, taken: Mapping[str, str]) -> str:
     return f"put {' or '.join(repr(name) for name in givers)} before it"
 
 
-def model_folder(source: str) -> Path | None:
-    """The folder that a model's name stands for; None if only the hub can know it."""
-    path = Path(source).expanduser()
-    files = import_module("limbeck.model.files")
-    return path if path.exists() else files.read_config(source)[0] if source in files.ALIASES else None
-
-
 def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
     """What the configuration file of a local model says, and what is wrong with it; a hub name is left alone."""
-    path = Path(source).expanduser()
     try:
-        if model_folder(source) is None:
-            if not _is_path(source):
-                return {}, []
-            beside = [str(path.parent / one.name) for one in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise InputError(f"no model folder '{source}'; {nearest(source, beside)}")
-        return dict(import_module("limbeck.model.files").peek(source)), []
+        return import_module("limbeck.model.files").peek_here(source) or {}, []
     except InputError as error:
         return {}, [Problem(key, str(error))]
-
-
-def _is_path(source: str) -> bool:
-    """Whether this can only be a path: a hub name is 'name' or 'owner/name', and no local folder is the owner."""
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
-        return True
-    return "/" in source and Path(source).parent.is_dir()
 
 
 def _task(spec: Any) -> list[Problem]:

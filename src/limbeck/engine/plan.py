@@ -18,7 +18,7 @@ from typing import Any
 
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Technique, parameters
-from limbeck.engine.check import model_folder, next_traits
+from limbeck.engine.check import next_traits
 from limbeck.engine.ledger import record_from_json
 from limbeck.engine.parse import Placed
 from limbeck.engine.recipe import Recipe, placed_steps
@@ -26,6 +26,7 @@ from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
 from limbeck.engine.workshop import Origin, Workshop
 from limbeck.errors import InputError
+from limbeck.model.files import model_folder
 
 
 @dataclass(frozen=True)

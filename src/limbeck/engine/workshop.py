@@ -18,11 +18,12 @@ from limbeck import processes
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.facts import environment, machine
 from limbeck.core.step import Lab, Narrow, Teacher, identity, parameters
-from limbeck.engine.check import model_folder, next_traits
+from limbeck.engine.check import next_traits
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.recipe import Recipe, to_data
 from limbeck.engine.store import MACHINE, Store, fingerprint
 from limbeck.errors import InputError, LimbeckError, StepFailed
+from limbeck.model.files import model_folder
 
 CostFactory = Callable[[Candidate, Any, Any], Any]
 """Builds ``lab.cost`` from the candidate, the target and the memo."""

@@ -87,6 +87,30 @@ def peek(source: str | Path) -> dict[str, Any]:
     }
 
 
+def peek_here(source: str) -> dict[str, Any] | None:
+    """As :func:`peek`, for a model on this machine; None for a name that only the hub can know."""
+    if model_folder(source) is not None:
+        return peek(source)
+    if not _is_path(source):
+        return None
+    path = Path(source).expanduser()
+    beside = [str(path.parent / one.name) for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise InputError(f"no model folder '{source}'; {nearest(source, beside)}")
+
+
+def model_folder(source: str) -> Path | None:
+    """The folder that a model's name stands for; None if only the hub can know it."""
+    path = Path(source).expanduser()
+    return path if path.exists() else read_config(source)[0] if source in ALIASES else None
+
+
+def _is_path(source: str) -> bool:
+    """Whether this can only be a path: a hub name is 'name' or 'owner/name', and no local folder is the owner."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+        return True
+    return "/" in source and Path(source).parent.is_dir()
+
+
 def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
     """Write a model as a Hugging Face folder. ``config.json`` comes last: without it a folder is no model yet."""
     folder = _made(folder)

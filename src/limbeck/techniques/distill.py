@@ -5,7 +5,8 @@ states and attention); Wang et al., 2021, arXiv:2012.15828 (MiniLMv2: relations)
 out; terms share one forward pass; the teacher's logits are computed once and kept. Presets: 'tinybert' learns the
 inside of the teacher first and its answers then; 'patient' is Sun et al., 2019, arXiv:1908.09355, whose normalised
 distance of hidden states is the cosine here, over all tokens and not the first alone; 'minilm' adds the answers to
-MiniLMv2's relations; 'fastformers' compares logits as the code of Kim and Hassan, 2020, arXiv:2010.13382, does.
+MiniLMv2's relations; 'fastformers' compares logits as the code of Kim and Hassan, 2020, arXiv:2010.13382, does, and
+with match: [logits, hidden] the embeddings and the last hidden states.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Distill(Imitation):
             "temperature": 1.0,
             "shared_projection": True,
         },
-        "fastformers": {"logits_loss": "mse", "per_device_train_batch_size": 64},
+        "fastformers": {"logits_loss": "mse", "layer_map": "last", "per_device_train_batch_size": 64},
         "minilm": {"match": ["logits", "relations"]},
         "patient": {
             "match": ["logits", "hidden"],
@@ -106,23 +107,27 @@ class Distill(Imitation):
 
     def problems(self) -> list[str]:
         """What fields contradict each other."""
-        if self.intermediate_epochs and not (
-            set(self.match) - {"logits"} and ("logits" in self.match or self.task_weight)
-        ):
-            return [
+        found, inside = [], set(self.match) & set(LAYERS)
+        if self.intermediate_epochs and not (inside and ("logits" in self.match or self.task_weight)):
+            found.append(
                 "intermediate_epochs: has one phase for hidden, attention or relations and one for logits or labels, "
                 f"got match: [{', '.join(self.match)}]"
-            ]
-        return []
+            )
+        if self.cache_teacher and not inside:
+            found.append(f"cache_teacher: is for what is imitated inside the teacher, got match: {list(self.match)}")
+        if self.teachers and "logits" not in self.match:
+            found.append(f"teachers: their logits are averaged, so match needs logits, got {list(self.match)}")
+        return found
 
     def missing(self) -> list[str]:
         """What is wrong with the further teachers."""
-        from limbeck.model.files import peek
+        from limbeck.model.files import peek_here
 
         found = []
         for source in self.teachers:
             try:
-                if not peek(source)["labels"]:
+                about = peek_here(source)
+                if about is not None and not about["labels"]:
                     found.append(f"teachers: '{source}' has no trained head; fine-tune it first")
             except InputError as error:
                 found.append(f"teachers: {error}")
@@ -193,12 +198,15 @@ class Distill(Imitation):
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
         """The further teachers, opened one by one, and what their content is called."""
-        from limbeck.model.files import open_model
+        from limbeck.model.files import open_model, peek
 
         for source in self.teachers:
             model, tokenizer = open_model(source, task=task)
             if getattr(model, "fresh_head", False):
-                raise InputError(f"distill.teachers: '{source}' has no trained head for this task; fine-tune it first")
+                raise InputError(
+                    f"distill.teachers: '{source}' was not trained for the labels of this task "
+                    f"({', '.join(task.label_names)}), it has {', '.join(peek(source)['labels']) or 'none'}"
+                )
             yield lineage_key(None, "teacher", 1, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
 
 

@@ -104,12 +104,12 @@ class GeneralDistill(Imitation):
     def missing(self) -> list[str]:
         """What is wrong with the files that the fields name."""
         from limbeck.data.documents import files_of
-        from limbeck.model.files import peek
+        from limbeck.model.files import peek_here
 
         found = []
         try:
             if self.pretrained is not None:
-                peek(self.pretrained)
+                peek_here(self.pretrained)
         except InputError as error:
             found.append(f"pretrained: {error}")
         source = self.source()

@@ -92,9 +92,12 @@ class MetaPseudoLabels(Plan):
         return found
 
     def missing(self) -> list[str]:
-        """What is wrong with the file of texts."""
+        """What is wrong with the file of texts, and with the processes."""
+        from limbeck import processes
         from limbeck.data.unlabelled import check_texts
 
+        if processes.count() > 1:
+            return [f"trains two models in turn, which one process alone can; {processes.count()} were started"]
         if self.unlabelled is not None:
             try:
                 check_texts(Path(self.unlabelled))

@@ -30,7 +30,7 @@ class Imitation(Plan):
         relations_weight: Weight of the relations.
         hidden_loss: How hidden states are compared.
         attention_loss: How attention scores are compared.
-        layer_map: Which teacher layer each student layer imitates.
+        layer_map: Which teacher layer each student layer imitates; 'last': the last its last, the others none.
         relation_heads: Into how many heads relations are split; the student's number of heads unless given.
         shared_projection: One projection for all layers when widths differ, as TinyBERT has it.
     """
@@ -40,7 +40,7 @@ class Imitation(Plan):
     relations_weight: Annotated[float, Ge(0)] = 1.0
     hidden_loss: Literal["mse", "cosine"] = "mse"
     attention_loss: Literal["mse", "cosine"] = "mse"
-    layer_map: Literal["uniform", "last_of_block", "top", "bottom", "dynamic"] = "uniform"
+    layer_map: Literal["uniform", "last_of_block", "top", "bottom", "dynamic", "last"] = "uniform"
     relation_heads: Annotated[int, Ge(1)] | None = None
     shared_projection: bool = False
 

@@ -135,6 +135,17 @@ def layer_map(kind: str, student: int, teacher: int) -> tuple[int, ...]:
     return tuple(max(1, int(rounded(j * teacher / student))) for j in range(1, student + 1))
 
 
+def layer_pairs(kind: str, student: int, teacher: int) -> tuple[tuple[int, int], ...]:
+    """Student layers, from 1, and the teacher layer that each imitates; 'last' pairs the last two alone (FastFormers).
+
+    >>> layer_pairs("uniform", 3, 6), layer_pairs("last", 3, 6)
+    (((1, 2), (2, 4), (3, 6)), ((3, 6),))
+    """
+    if kind == "last":
+        return ((student, teacher),)
+    return tuple(enumerate(layer_map(kind, student, teacher), start=1))
+
+
 # --- terms ----------------------------------------------------------------------------------------------------------
 
 
@@ -194,16 +205,16 @@ class HiddenLoss(nn.Module):
             self.project = nn.ModuleList(nn.Linear(*widths, bias=False) for _ in range(count))
 
     @property
-    def chosen(self) -> tuple[int, ...]:
-        """The teacher's layers that are matched."""
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Layers of student and teacher that are matched; of 'dynamic' the teacher's alone hold."""
         if self.mapping == "dynamic":
-            return layer_map("uniform", max(1, self.depths[0] // 2), self.depths[1])
-        return layer_map(self.mapping, *self.depths)
+            return layer_pairs("uniform", max(1, self.depths[0] // 2), self.depths[1])
+        return layer_pairs(self.mapping, *self.depths)
 
     @property
     def taps(self) -> Taps:
         """Hidden states; 0 is that of the embeddings."""
-        return {"hidden": (0, *self.chosen)}
+        return {"hidden": (0, *(other for _, other in self.pairs))}
 
     def projected(self, student: Outputs, layer: int) -> Tensor:
         """Student states after ``layer``, in the teacher's width."""
@@ -219,14 +230,14 @@ class HiddenLoss(nn.Module):
         return masked_mean((student - teacher).square(), mask[..., None])
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """Mean distance over the layers of the student."""
+        """Mean distance over the embeddings and the layers that are matched."""
         mask, theirs = batch["attention_mask"], teacher.taps["hidden"]
         total = self.distance(self.projected(student, 0), theirs[0], mask)
         if self.mapping != "dynamic":
-            for mine, other in enumerate(self.chosen, start=1):
+            for mine, other in self.pairs:
                 total = total + self.distance(self.projected(student, mine), theirs[other], mask)
-            return total / (self.depths[0] + 1)
-        first, chosen = 1, self.chosen
+            return total / (len(self.pairs) + 1)
+        first, chosen = 1, [other for _, other in self.pairs]
         for place, other in enumerate(chosen):
             last = self.depths[0] - (len(chosen) - place - 1)
             options = [
@@ -251,21 +262,22 @@ class AttentionLoss:
     @property
     def taps(self) -> Taps:
         """Attention scores; the first layer's are number 0."""
-        return {"attention": tuple(other - 1 for other in layer_map(self.mapping, *self.depths))}
+        return {"attention": tuple(other - 1 for _, other in layer_pairs(self.mapping, *self.depths))}
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """Mean distance over the layers of the student."""
+        """Mean distance over the layers that are matched."""
         real = batch["attention_mask"].bool()
         pairs = (real[:, None, :, None] & real[:, None, None, :]).expand_as(student.taps["attention"][0])
         total = torch.zeros((), device=real.device)
-        for mine, other in enumerate(self.taps["attention"]):
-            a, b = student.taps["attention"][mine], teacher.taps["attention"][other]
+        pairs_of_layers = layer_pairs(self.mapping, *self.depths)
+        for mine, other in pairs_of_layers:
+            a, b = student.taps["attention"][mine - 1], teacher.taps["attention"][other - 1]
             a, b = a.masked_fill(~pairs, 0.0), b.masked_fill(~pairs, 0.0)
             if self.kind == "cosine":
                 total = total + masked_mean(1.0 - F.cosine_similarity(a, b, dim=-1), real[:, None, :])
             else:
                 total = total + masked_mean((a - b).square(), pairs)
-        return total / self.depths[0]
+        return total / len(pairs_of_layers)
 
 
 @dataclass(frozen=True)
