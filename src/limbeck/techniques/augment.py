@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
-from limbeck.errors import InputError
+from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -125,11 +125,28 @@ class Augment:
         return found
 
     def missing(self) -> list[str]:
-        """What is wrong with the files that the fields name."""
+        """What is wrong with the files and the library that the fields name; what only the hub knows is not asked."""
         from limbeck.data.read import missing_file
+        from limbeck.data.taggers import EXTRAS, check_installed
+        from limbeck.model.files import peek_here
 
+        found = []
         path = Path(self.vectors).expanduser() if self.vectors else None
-        return [] if path is None or path.is_file() else [f"vectors: {missing_file(path)}"]
+        if path is not None and not path.is_file():
+            found.append(f"vectors: {missing_file(path)}")
+        try:
+            if self.mlm is not None:
+                peek_here(self.mlm)
+        except UnsupportedModel:
+            pass  # transformers opens more families than ours
+        except InputError as error:
+            found.append(f"mlm: {error}")
+        try:
+            if self.tagger and self.tagger.partition(":")[0] in EXTRAS and self.part_of_speech_probability:
+                check_installed(self.tagger)
+        except MissingExtra as error:
+            found.append(f"tagger: {error}")
+        return found
 
     @property
     def count(self) -> int:
@@ -180,6 +197,7 @@ class Augment:
                 self.chunk_rows,
                 self.workers,
                 lab.log,
+                candidate.tokenizer.mask_token if self.method == "ngram" else None,
             )
             growth.scratch.mkdir(parents=True, exist_ok=True)
             summary = f"method {self.method}, {self.count} samples a text, labels {self.labels}, guard {self.guard}"
