@@ -64,7 +64,7 @@ def test_a_column_is_not_guessed(tmp_path):
     """A customary name or the only column there is, and what was read is told."""
     for name, content in (("a.tsv", "1\tgood\n2\tbad\n"), ("a.jsonl", '{"id": "7", "body": "good"}')):
         path = written(tmp_path, name, content)
-        with pytest.raises(InputError, match=r"line 1: which 1 column to read is not clear; set column to some of '"):
+        with pytest.raises(InputError, match=r"line 1: which 1 column to read is not clear; set column; there are '"):
             read(path)
     seen = Seen()
     only, other = written(tmp_path, "b.jsonl", '{"body": "good"}'), written(tmp_path, "c.csv", "id,Text\n1,fine\n")

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.step import file_digest
 from limbeck.data.hub import stream
 from limbeck.data.read import (
+    PAIR_WORDS,
     READERS,
-    asking_for,
+    TEXT_WORDS,
+    Reading,
     check_file,
     missing_file,
-    numbered_lines,
     parse_json,
+    plural,
     read_table,
-    text_columns,
 )
 from limbeck.errors import InputError, nearest
 
@@ -202,6 +203,54 @@ class Excluded:
 
     def _bans(self, text: str, letters: str) -> bool:
         return (letters or normal(text)) in self.banned
+
+
+def text_columns(
+    where: str, columns: Sequence[str], option: str, asked: Sequence[str] = (), width: int = 1
+) -> Sequence[str]:
+    """The ``width`` columns with texts: those asked for, by name or number from 0; else by customary names, or all.
+
+    ``option`` names the place where a user asks.
+
+    >>> text_columns("a.csv", ["id", "Text"], "column"), text_columns("a.csv", ["id", "Text"], "column", ["0"])
+    (['Text'], ['id'])
+    """
+    if asked:
+        if len(asked) != width:
+            raise InputError(f"{where}: {plural(width, 'column')} of texts needed, got {option}: {list(asked)}")
+        numbered = {str(number): name for number, name in enumerate(columns)}
+        for name in asked:
+            if name not in columns and name not in numbered:
+                raise InputError(f"{where}: there is no column '{name}'; {nearest(name, columns)}")
+        return [name if name in columns else numbered[name] for name in asked]
+    lower = {name.lower(): name for name in columns}
+    for names in PAIR_WORDS if width == 2 else zip(TEXT_WORDS):
+        if all(name in lower for name in names):
+            return [lower[name] for name in names]
+    if len(columns) == width:
+        return columns
+    raise InputError(
+        f"{where}: which {plural(width, 'column')} to read is not clear; set {option}; there are "
+        + ", ".join(f"'{name}'" for name in columns)
+    )
+
+
+def asking_for(columns: Iterable[str]) -> Reading:
+    """Reading for columns by name or number; a number in the first row makes no header of it."""
+    return Reading(names=frozenset(name for name in columns if not name.isdecimal()))
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a UTF-8 file and their numbers from 1, read one by one; a byte order mark goes."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} of the line is "
+                    "not UTF-8; save the file as UTF-8"
+                ) from None
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -7,16 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.documents import normal
-from limbeck.data.read import (
-    asking_for,
-    check_file,
-    missing_file,
-    numbered_lines,
-    plural,
-    read_table,
-    text_columns,
-)
+from limbeck.data.documents import asking_for, normal, numbered_lines, text_columns
+from limbeck.data.read import check_file, missing_file, plural, read_table
 from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
 
