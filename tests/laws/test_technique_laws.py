@@ -43,6 +43,8 @@ def parents(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("parents")
     model = build_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER), max_positions=64)
     save_model(model, TOKENIZER, folder / "torch")
+    teacher = build_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER), max_positions=64, seed=1)
+    save_model(teacher, TOKENIZER, folder / "teacher")
     lab = Lab(scratch=folder / "scratch")
     candidate = Candidate(open_model(folder / "torch", task=TASK)[0], TOKENIZER, TASK)
     (exported,) = step_of("export").apply(candidate, lab)
@@ -67,7 +69,7 @@ def fake_cost(shape, number_format="int8"):
 
 
 def lab_for(parents, tmp_path, **services):
-    teacher = Teacher("teacher", lambda: opened(parents / "torch"))
+    teacher = Teacher("teacher", lambda: opened(parents / "teacher"))
     return Lab(teacher=teacher, cost=fake_cost, scratch=tmp_path / "scratch", **services)
 
 
