@@ -64,8 +64,12 @@ class MissingExtra(LimbeckError):
         )
 
 
+LISTED = 20
+"""Choices that a message lists at most."""
+
+
 def nearest(seen: object, valid: Iterable[object]) -> str:
-    """Name the closest valid choice, or list them all when nothing is close.
+    """Name the closest valid choice, or list them when nothing is close: the ``LISTED`` nearest where there are more.
 
     >>> nearest("prunne", ["prune", "distill"])
     "did you mean 'prune'?"
@@ -78,4 +82,6 @@ def nearest(seen: object, valid: Iterable[object]) -> str:
         return f"did you mean '{close[0]}'?"
     if not names:
         return "there is none to choose from"
-    return "choose from " + ", ".join(f"'{name}'" for name in names)
+    shown = sorted(difflib.get_close_matches(str(seen), names, n=LISTED, cutoff=0.0))
+    more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
+    return "choose from " + ", ".join(f"'{name}'" for name in shown) + more

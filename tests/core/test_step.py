@@ -90,3 +90,14 @@ def test_of_a_file_the_content_counts_not_the_name(registry, tmp_path):
     assert steps.identity(Reader(str(second))) != same[0]
     assert steps.identity(Reader(str(tmp_path / "gone"))) == {"source": str(tmp_path / "gone")}
     assert steps.identity(Reader()) == {"source": None}
+
+
+def test_of_a_folder_the_folders_inside_count_too(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    seen = []
+    for text in ("one", "other", "one"):
+        (tmp_path / "onnx" / "model.onnx").write_text(text)
+        seen.append(steps.content(str(tmp_path)))
+    assert seen[0] == seen[2] != seen[1]
+    (tmp_path / "onnx" / "model.onnx").rename(tmp_path / "model.onnx")
+    assert steps.content(str(tmp_path)) not in seen

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import operator
+import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +35,18 @@ def test_jobs_are_taken_as_they_are_needed():
 def test_an_error_of_a_job_ends_the_work(workers):
     with pytest.raises(TypeError):
         list(in_order(operator.neg, [1, "x", 2], workers))
+
+
+def test_a_script_without_a_guard_is_told_of_it(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import operator\nfrom limbeck.data.chunks import in_order\nprint(*in_order(operator.neg, [1, 2], 2))\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    (last,) = ended.stderr.splitlines()[-1:]
+    assert last.startswith("limbeck.errors.InputError: one of 2 worker processes ended")
+    assert 'if __name__ == "__main__":' in last
 
 
 def test_lines_are_built_once(tmp_path):

@@ -161,14 +161,27 @@ def test_interrupted_and_resumed_it_is_the_same(text, tmp_path, monkeypatch):
 
 
 def test_several_processes_make_the_same(text, tmp_path, monkeypatch):
+    import datasets
+
     source, _ = text
     serial, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "one"), num_proc=1)
-    monkeypatch.setattr(module, "FEW", 1)
-    used, load = [], module._write_block
-    monkeypatch.setattr(module, "_write_block", lambda *given: (used.append(given[-1]), load(*given)))
+    monkeypatch.setattr(module, "FEW", 60)  # sentences: the 40 documents have some 200
+    asked, map_ = [], datasets.Dataset.map
+    monkeypatch.setattr(datasets.Dataset, "map", lambda *a, **o: (asked.append(o["num_proc"]), map_(*a, **o))[1])
     parallel, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "two"), num_proc=3)
-    assert used == [3]
+    assert asked == [3]
     assert rows(parallel) == rows(serial)
+
+
+def test_columns_and_rows_without_text_are_told(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"id": 1, "text": "sunny"}\n{"id": 2}\n{"id": 3, "text": null}\n')
+    keep = folder_in(tmp_path)
+    for _ in range(2):  # made, and found again
+        _, counts = kept_corpus(Source((str(path),)), TASK, TOKENIZER, 10, keep)
+        assert str(counts).endswith("; read from column 'text'; 2 rows have no 'text'")
+    with pytest.raises(InputError, match="sst2: there is no such file"):
+        kept_corpus(Source((str(path),)), TASK, TOKENIZER, 10, keep, exclude=("sst2",))
 
 
 def test_no_text(tmp_path):
@@ -203,6 +216,7 @@ def test_the_frame_is_what_the_tokenizer_adds():
 def test_held_out_sequences_are_the_rest(text, tmp_path):
     source, _ = text
     corpus, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path))
+    assert [len(part) for part in corpus.hold_out(0.999, 0)[0].hold_out(0.6, 0)] == [1, 0]  # one to train on stays
     train, held = corpus.hold_out(0.2, seed=3)
     assert len(held) == round(0.2 * len(corpus))
     assert sorted(rows(train) + rows(held)) == sorted(rows(corpus))

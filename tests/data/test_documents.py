@@ -3,7 +3,7 @@ import json
 import pytest
 
 from limbeck.data import documents
-from limbeck.data.documents import Excluded, Source, normal, task_documents, task_texts
+from limbeck.data.documents import Excluded, Seen, Source, file_texts, normal, task_documents, task_texts
 from limbeck.data.synthetic import toy_task
 from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
@@ -54,10 +54,37 @@ def test_a_column_may_be_a_number(tmp_path):
     """Also where the first row has that number in it, and is no header for that."""
     plain = written(tmp_path, "a.tsv", "a good film\t0\na bad film\t1\n")
     headed = written(tmp_path, "b.csv", "label,text\n0,fine\n")
-    assert read(plain, column="0") == read(plain) == [["a good film"], ["a bad film"]]
+    assert read(plain, column="0") == [["a good film"], ["a bad film"]]
     assert read(headed, column="1") == [["fine"]]
     with pytest.raises(InputError, match="no column '2'; choose from 'label', 'text'"):
         read(headed, column="2")
+
+
+def test_a_column_is_not_guessed(tmp_path):
+    """A customary name or the only column there is, and what was read is told."""
+    for name, content in (("a.tsv", "1\tgood\n2\tbad\n"), ("a.jsonl", '{"id": "7", "body": "good"}')):
+        path = written(tmp_path, name, content)
+        with pytest.raises(InputError, match=r"line 1: which 1 column to read is not clear; set column; there are '"):
+            read(path)
+    seen = Seen()
+    only, other = written(tmp_path, "b.jsonl", '{"body": "good"}'), written(tmp_path, "c.csv", "id,Text\n1,fine\n")
+    assert list(Source((only, other)).documents(seen)) == [["good"], ["fine"]]
+    assert seen.columns == {"body", "Text"}
+
+
+def test_rows_without_text_are_counted(tmp_path):
+    rows = [{"id": 1, "text": "one"}, {"id": 2}, {"id": 3, "text": None}, {"id": 4, "text": ""}]
+    path, seen = written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), Seen()
+    assert list(Source((path,)).documents(seen)) == [["one"]]
+    assert seen.textless == 2
+
+
+def test_text_without_blank_lines_comes_in_pieces_as_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "LONGEST", 3)
+    path = written(tmp_path, "a.txt", "1\n2\n3\n4\n5\n\n6\n7\n8\n\n9\n")
+    assert read(path) == [["1", "2", "3"], ["4", "5"], ["6", "7", "8"], ["9"]]
+    endless = written(tmp_path, "b.txt", b"1\n2\n3\n\xff\n")  # the first piece comes before the fault is met
+    assert next(Source((endless,)).documents()) == ["1", "2", "3"]
 
 
 def test_a_folder_stands_for_its_files_in_order(tmp_path):
@@ -140,7 +167,7 @@ def test_the_texts_of_a_task():
 def test_excluded_texts_go_wherever_they_stand(tmp_path):
     table = written(tmp_path, "test.tsv", "Bad , bad film .\t0\nIt 's fine\t1\n")
     plain = written(tmp_path, "test.txt", "first line\nsecond line\n")
-    banned = frozenset(map(normal, [*Source((table,)).texts(), *Source((plain,)).texts()]))
+    banned = frozenset(map(normal, file_texts((table, plain))))
     excluded = Excluded(banned)
     given = [
         ["Bad, bad film.", "good"],
@@ -153,6 +180,32 @@ def test_excluded_texts_go_wherever_they_stand(tmp_path):
     expected = [["good"], ["kept"], ["first line second line, and more"], ["bad film"]]
     assert list(excluded.filter(given)) == expected
     assert excluded.removed == 4
+
+
+def test_excluded_sentences_go_within_and_across_lines():
+    excluded = Excluded(frozenset(map(normal, ["A bad film .", "It was fine", ":-)"])))
+    given = [
+        ["He came. A bad  film. He left.", "All was well."],
+        ["He came. It", "was fine! He left."],
+        ["Look", ":-)"],
+        ["Not a bad film. It was fine, too."],
+    ]
+    expected = [["He came.", "He left.", "All was well."], ["He came.", "He left."], ["Look"], given[3]]
+    assert list(excluded.filter(given)) == expected
+    assert excluded.removed == 3
+
+
+def test_documents_as_a_whole_are_compared_up_to_the_longest_excluded_text():
+    excluded = Excluded(frozenset({"ab"}))
+    assert excluded.longest == 2
+    assert list(excluded.filter([["a", "b"], ["a", "b", "c"]])) == [["a", "b", "c"]]
+
+
+def test_only_files_have_texts_to_exclude(tmp_path):
+    """A name, or a path that is written wrong, is no reason to exclude nothing."""
+    for place in ("sst2", "owner/test"):
+        with pytest.raises(InputError, match=f"{place}: there is no such file"):
+            list(file_texts((place,)))
 
 
 def test_texts_without_letters_are_compared_as_they_stand():

@@ -25,7 +25,7 @@ def test_lines_are_texts_and_what_is_held_out_stays_out(tmp_path):
     assert made.notes[-1] == "more.txt: 2 texts without labels; 1 text of the validation or test split left out"
 
 
-@pytest.mark.parametrize("columns", [(), ("text",)])
+@pytest.mark.parametrize("columns", [(), ("text",), ("1",)])
 def test_a_column_of_a_table(tmp_path, columns):
     task = toy_task(train=8)
     path = write(tmp_path, "more.csv", "id,text\n1,so sunny\n2,quite grey\n")
@@ -61,8 +61,14 @@ def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
             ("c",),
             "there is no column 'c'; choose from 'a', 'text'",
         ),
-        ("pairs", "more.csv", "a,b\nx,so sunny\n", ("a",), "the task needs 2 columns of texts"),
-        ("pairs", "more.txt", "so sunny\n", (), "two texts with a tab between, got 'so sunny'"),
+        (
+            "pairs",
+            "more.csv",
+            "a,b\nx,so sunny\n",
+            ("a",),
+            r"2 columns of texts needed, got unlabelled_columns: \['a'\]",
+        ),
+        ("pairs", "more.txt", "\nso sunny\n", (), "line 2: .* two texts with a tab between, got 'so sunny'"),
         ("classification", "more.txt", "\n", (), "no texts are left of 0 rows"),
         ("classification", "more.doc", "x", (), "no reader for '.doc' files"),
     ],
@@ -79,5 +85,5 @@ def test_a_file_that_is_not_there_is_told_with_the_one_that_may_be_meant(tmp_pat
         with pytest.raises(InputError, match=r"did you mean 'more.txt'\?"):
             check_texts(tmp_path / name)
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(InputError, match="byte 3 is not UTF-8"):
+    with pytest.raises(InputError, match="line 1: byte 0xe9 at place 4 of the line is not UTF-8"):
         with_texts_of(toy_task(train=8), tmp_path / "latin.txt")

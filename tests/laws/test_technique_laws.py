@@ -44,6 +44,8 @@ def parents(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("parents")
     model = build_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER), max_positions=64)
     save_model(model, TOKENIZER, folder / "torch")
+    teacher = build_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER), max_positions=64, seed=1)
+    save_model(teacher, TOKENIZER, folder / "teacher")
     model.config.space = Space(Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8)).to_json()
     save_model(model, TOKENIZER, folder / "elastic")
     lab = Lab(scratch=folder / "scratch")
@@ -70,7 +72,7 @@ def fake_cost(shape, number_format="int8"):
 
 
 def lab_for(parents, tmp_path, **services):
-    teacher = Teacher("teacher", lambda: opened(parents / "torch"))
+    teacher = Teacher("teacher", lambda: opened(parents / "teacher"))
     return Lab(teacher=teacher, cost=fake_cost, scratch=tmp_path / "scratch", **services)
 
 

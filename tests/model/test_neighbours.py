@@ -121,13 +121,20 @@ def test_vector_files_with_and_without_heading(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, rtol=1e-6)
 
 
+def test_words_with_spaces_are_read(tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("film 1 0\n. . . 0.3 0.1\nat name@domain.com -1 0.5\n")
+    assert read_vectors(path, []).words == ("film", ". . .", "at name@domain.com")
+
+
 def test_vector_files_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="no vector file"):
         read_vectors(tmp_path / "none.txt", [])
     path = tmp_path / "bad.txt"
-    path.write_text("film 1 0\nbad one two\n")
-    with pytest.raises(InputError, match="line 2: should be a word and 2 numbers"):
-        read_vectors(path, [])
+    for line in ("bad one two", "bad 1", "bad 1 2 3", "bad"):
+        path.write_text(f"film 1 0\n{line}\n")
+        with pytest.raises(InputError, match="line 2: should be a word and 2 numbers"):
+            read_vectors(path, [])
     path.write_text("")
     with pytest.raises(InputError, match="no vectors"):
         read_vectors(path, [])

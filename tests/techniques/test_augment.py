@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,10 +42,34 @@ def test_both_methods_on_every_kind_of_task(kind, method, make_model):
     assert len(task.split("train")) > 30
     (entry,) = task.history
     assert entry["title"] == "Augmented texts"
-    assert entry["counts"]["samples drawn"] == 20 * 3 * (2 if kind == "pairs" else 1)
+    left = entry["counts"]["originals kept but not rewritten, for they stand in validation or test"]
+    assert entry["counts"]["samples drawn"] == (20 - left) * 3 * (2 if kind == "pairs" else 1)
     if kind == "tokens":
         for words, labels in zip(task.split("train").texts, task.split("train").labels, strict=True):
             assert len(words) == len(labels)
+
+
+def test_the_task_remembers_its_mask(make_model):
+    candidate = candidate_for(make_model)
+    assert augmented(Augment(n_iter=2), candidate).mask_token == "[MASK]"
+    assert augmented(Augment("tinybert", samples=2), candidate).mask_token is None
+
+
+def test_a_guard_of_another_vocabulary_reads_its_own_mask(make_model):
+    candidate = candidate_for(make_model)
+    other = toy_tokenizer(candidate.task)
+    other.add_special_tokens({"mask_token": "<mask>"})
+    seen = []
+
+    class Reads(Sure):
+        def predict(self, batch):
+            seen.extend(batch["input_ids"].flatten().tolist())
+            return super().predict(batch)
+
+    teacher = Teacher("t", lambda: Candidate(Reads(), other, candidate.task))
+    augmented(Augment(n_iter=3, guard="drop"), candidate, teacher=teacher)
+    assert other.mask_token_id in seen
+    assert candidate.tokenizer.mask_token_id not in seen
 
 
 def test_ngram_uses_the_mask_of_the_tokenizer(make_model):
@@ -198,6 +223,24 @@ def test_what_cannot_work_is_refused(make_model):
         augmented(Augment("tinybert", vectors="nowhere.txt"), tokens)
     with pytest.raises(InputError, match="nowhere"):
         augmented(Augment("tinybert", mlm="./nowhere"), tokens)
+
+
+def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
+    """Of the names of models only those that can be no name of the hub; libraries are looked for, not imported."""
+    monkeypatch.setattr(taggers, "find_spec", lambda name: None)
+    (tmp_path / "empty").mkdir()
+    for options, said in (
+        ({"vectors": "nowhere.txt"}, "vectors: nowhere.txt: there is no such file"),
+        ({"mlm": str(tmp_path / "emty")}, "mlm: no model folder .*; did you mean .*empty'"),
+        ({"mlm": str(tmp_path / "empty")}, "mlm: .* is not a model folder: it has no config.json"),
+        ({"tagger": "spacy:en"}, r"tagger: this needs the package 'spacy', .*pip install 'limbeck\[spacy\]'"),
+    ):
+        (problem,) = Augment(**options).missing()
+        assert re.match(said, problem)
+    assert Augment("tinybert", mlm="owner/name").missing() == []
+    assert Augment(tagger="nltk", part_of_speech_probability=0).missing() == []
+    monkeypatch.setattr(taggers, "find_spec", lambda name: True)
+    assert Augment(tagger="nltk").missing() == Augment().missing() == []
 
 
 @pytest.mark.parametrize(

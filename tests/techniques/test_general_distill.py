@@ -214,6 +214,13 @@ def test_another_corpus_is_another_key_and_a_missing_one_is_told_early(candidate
     problems = [str(problem) for problem in check(data, tmp_path)]
     assert len(problems) == 2
     assert "steps[0].general_distill" in problems[0]
+    for place in ("sst2", "other/test"):  # no file, so nothing would be excluded
+        data["steps"] = [{"general_distill": {"corpus": "corpus.txt", "exclude": [place]}}]
+        (problem,) = check(data, tmp_path)
+        assert f"exclude: {place}: there is no such file" in str(problem)
+    data["steps"] = [{"general_distill": {"corpus": []}}]
+    (problem,) = check(data, tmp_path)
+    assert "steps[0].general_distill.corpus" in str(problem)
     data["steps"] = [{"each": {"general_distill": {"corpus": "corpus.txt", "held_out": [0, 0.1]}}}]
     assert check(data, tmp_path) == []
 

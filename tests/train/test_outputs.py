@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,21 @@ def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, o
                 expected = expected.masked_fill(~mask, 0.0)
                 torch.testing.assert_close(found.taps[tap][layer], expected, rtol=2e-3, atol=2e-3)
     assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_teacher_of_another_vocabulary_reads_its_own_mask(make_model):
+    """As if its mask had been written in place of the student's."""
+    task = toy_task(train=8)
+    tokenizer = toy_tokenizer(task)
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    teacher = Candidate(make_model(labels=3, vocab_size=len(tokenizer), seed=1), tokenizer, task)
+    answers = []
+    for mask, history in (("<mask>", ()), ("[MASK]", ({"mask_token": "[MASK]"},)), ("[MASK]", ())):
+        train = replace(task.split("train"), texts=(f"{mask} film", *task.split("train").texts[1:]))
+        masked = replace(task, splits={"train": train}, history=history)
+        answers.append(kept_answers(teacher, "teacher", masked, Lab().keep)(torch.arange(8)))
+    assert torch.equal(answers[0], answers[1])
+    assert not torch.equal(answers[0], answers[2])
 
 
 def test_only_missing_layers_are_written(make_model, tmp_path):

@@ -187,7 +187,8 @@ def content(value: Any) -> Any:
         return [content(one) for one in value]
     path = Path(value).expanduser() if isinstance(value, str) else None
     if path is not None and path.is_dir():
-        return [[one.name, file_digest(one)] for one in sorted(path.iterdir()) if one.is_file()]
+        files = sorted(one for one in path.rglob("*") if one.is_file())
+        return [[one.relative_to(path).as_posix(), file_digest(one)] for one in files]
     return file_digest(path) if path is not None and path.is_file() else value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -38,11 +38,16 @@ class Encoded:
 
 
 def encode(task: Task, split: str, tokenizer: Any) -> Encoded:
-    """Tokenise a split, cut at ``task.max_length`` tokens; word labels go to the first piece of each word."""
+    """Tokenise a split, cut at ``task.max_length`` tokens; word labels go to the first piece of each word.
+
+    A mask that augmentation wrote into training texts becomes that of the tokenizer, so a teacher of another vocabulary
+    reads it as one.
+    """
     rows = task.split(split)
     words = task.kind == "tokens"
-    texts: list[Any] = [list(text) for text in rows.texts] if words else list(rows.texts)
-    pairs = list(rows.pairs) if rows.pairs is not None else None
+    own = _own_mask(task, tokenizer) if split == "train" else str
+    texts: list[Any] = [list(map(own, text)) for text in rows.texts] if words else list(map(own, rows.texts))
+    pairs = list(map(own, rows.pairs)) if rows.pairs is not None else None
     made = tokenizer(
         texts,
         pairs,
@@ -55,6 +60,13 @@ def encode(task: Task, split: str, tokenizer: Any) -> Encoded:
     if words:
         labels = [_align(made.word_ids(index), word_labels) for index, word_labels in enumerate(labels)]
     return Encoded(made["input_ids"], made.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, task.kind)
+
+
+def _own_mask(task: Task, tokenizer: Any) -> Callable[[str], str]:
+    written = task.mask_token
+    if not written or not tokenizer.mask_token:
+        return str
+    return lambda text: text.replace(written, tokenizer.mask_token)
 
 
 def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> list[int]:

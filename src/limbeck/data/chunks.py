@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from limbeck.errors import InputError
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -28,6 +30,7 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 
         yield from map(work, jobs)
         return
     from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # a forked torch may hang
@@ -39,6 +42,12 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise InputError(
+            f"one of {workers} worker processes ended before its work was done; a script that starts some must do so "
+            "under 'if __name__ == \"__main__\":', for each of them runs the script's other lines; if it does, "
+            "memory may have run out: use fewer"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

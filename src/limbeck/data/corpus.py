@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,37 +23,61 @@ import numpy as np
 
 from limbeck.data.arrays import Keep
 from limbeck.data.batches import Encoded
-from limbeck.data.documents import Document, Excluded, Source, normal, task_documents, task_texts
+from limbeck.data.documents import (
+    LONGEST,
+    Document,
+    Excluded,
+    Seen,
+    Source,
+    file_texts,
+    normal,
+    task_documents,
+    task_texts,
+)
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from limbeck.data.task import Task
 
-FORMAT = 1
+FORMAT = 2
 BLOCK = 50_000
 """Sentences that are tokenised and written together; an interruption costs no more than these."""
-LONGEST = 1_000
-"""Sentences of a document that are packed together; a longer one counts as several, so memory stays small."""
 FEW = 2_000
-"""Documents that another process pays for."""
+"""Sentences that another process pays for."""
 
 Tell = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a corpus; ``cut``: sentences too long for one sequence, ``removed``: texts that were excluded."""
+    """What became of a corpus.
+
+    Attributes:
+        sentences: Sentences that were packed.
+        sequences: Sequences they were packed to.
+        tokens: Tokens in these.
+        cut: Sentences too long for one sequence.
+        removed: Texts that were excluded.
+        columns: Columns that the text was read from, where there are columns.
+        textless: Rows that have no text there, not even an empty one.
+    """
 
     sentences: int
     sequences: int
     tokens: int
     cut: int
     removed: int
+    columns: Sequence[str] = ()
+    textless: int = 0
 
     def __str__(self) -> str:
         said = f"{self.sentences:,} sentences in {self.sequences:,} sequences of {self.tokens:,} tokens"
         cut = f"; {self.cut:,} too long for one sequence were cut" if self.cut else ""
-        return said + cut + (f"; {self.removed:,} excluded texts removed" if self.removed else "")
+        removed = f"; {self.removed:,} excluded texts removed" if self.removed else ""
+        columns = " or ".join(f"'{name}'" for name in self.columns)
+        read = f"; read from column {columns}" if columns else ""
+        textless = f"; {self.textless:,} rows have no {columns}" if self.textless else ""
+        return said + cut + removed + read + textless
 
 
 class TokenRows(Sequence[Any]):
@@ -99,9 +124,9 @@ class Corpus(Encoded):
         return self.input_ids.lengths
 
     def hold_out(self, share: float, seed: int) -> tuple[Corpus, Corpus]:
-        """Two parts: the sequences to train on, and a random share of them to judge on (perhaps none)."""
+        """Two parts: the sequences to train on, at least one, and a random share to judge on, perhaps none."""
         order = np.random.default_rng(seed).permutation(len(self))
-        count = round(share * len(self))
+        count = min(round(share * len(self)), len(self) - 1)
         held, rest = np.sort(order[:count]), np.sort(order[count:])
         return replace(self, input_ids=self.input_ids.take(rest)), replace(self, input_ids=self.input_ids.take(held))
 
@@ -125,8 +150,7 @@ def kept_corpus(
     finished blocks, so that an interrupted call goes on where it stopped; ``num_proc`` processes tokenise (one for
     each core unless given).
     """
-    forbidden = [*task_texts(task, splits), *(Source(tuple(exclude)).texts() if exclude else ())]
-    banned = frozenset(map(normal, forbidden))
+    banned = frozenset(map(normal, chain(task_texts(task, splits), file_texts(exclude))))
     about = [
         FORMAT,
         LONGEST,
@@ -138,15 +162,16 @@ def kept_corpus(
     name = "corpus-" + hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
     def build(folder: Path) -> None:
-        documents = task_documents(task) if source is None else source.documents()
-        excluded = Excluded(banned)
+        seen, excluded = Seen(), Excluded(banned)
+        documents = task_documents(task) if source is None else source.documents(seen)
         with _blocks_folder(scratch, name) as blocks:
             counts = build_corpus(excluded.filter(documents), tokenizer, max_length, folder, blocks, num_proc, tell)
         if not counts.sequences:
             where = "the task's training texts" if source is None else ", ".join(source.places)
             left = f" once {excluded.removed:,} excluded texts are removed" if excluded.removed else ""
             raise InputError(f"corpus: there is no text in {where}{left}")
-        (folder / "corpus.json").write_text(json.dumps(asdict(replace(counts, removed=excluded.removed))))
+        counts = replace(counts, removed=excluded.removed, columns=sorted(seen.columns), textless=seen.textless)
+        (folder / "corpus.json").write_text(json.dumps(asdict(counts)))
 
     return open_corpus(keep(name, build), tokenizer.pad_token_id or 0)
 
@@ -259,7 +284,7 @@ def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, 
     import datasets
 
     features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32")), "cut": datasets.Value("int32")})
-    processes = min(num_proc or os.cpu_count() or 1, len(block) // FEW)
+    processes = min(num_proc or os.cpu_count() or 1, sum(map(len, block)) // FEW, len(block))
     made = datasets.Dataset.from_dict({"sentences": block}).map(
         work,
         batched=True,

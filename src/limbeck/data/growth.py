@@ -54,15 +54,14 @@ class Growth:
     chunk_rows: int = 256
     workers: int = 1
     log: Callable[..., None] = lambda message, **numbers: None
+    mask_token: str | None = None  #: what the rule writes in place of a word
 
     def grown(self, **about: str) -> Task:
-        """The larger task, with an entry in its history that begins with ``about``; the task itself if none is new."""
+        """The larger task, with an entry in its history that begins with ``about``, also if no row is new."""
         self.draw()
         made = [new for number in range(len(self.chunks)) for new in self.sift(number)]
         entry = {**about, **self.entry(made)}
         self.log(f"{about.get('summary', '')}: " + ", ".join(f"{name} {n:,}" for name, n in entry["counts"].items()))
-        if not made:
-            return self.task
         train = self.task.split("train")
         larger = Split(
             (*train.texts, *(new.sides[0] for new in made)),
@@ -73,13 +72,19 @@ class Growth:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows that new ones are made of."""
+        """The original rows, by number."""
         return rows_of(self.task.split("train"), self.task.labelled_rows)
 
     @cached_property
-    def chunks(self) -> list[range]:
-        """Their numbers, chunk by chunk."""
-        return chunked(len(self.rows), self.chunk_rows)
+    def leaked(self) -> frozenset[int]:
+        """The numbers of those that stand in another split too: they stay, and nothing is made of them."""
+        return frozenset(row.number for row in self.rows if text_key(row.text, row.pair) in self.sieve.forbidden)
+
+    @cached_property
+    def chunks(self) -> list[list[int]]:
+        """The numbers of the others, chunk by chunk."""
+        places = [row.number for row in self.rows if row.number not in self.leaked]
+        return [places[part.start : part.stop] for part in chunked(len(places), self.chunk_rows)]
 
     @cached_property
     def sieve(self) -> Sieve:
@@ -114,8 +119,8 @@ class Growth:
         if self.judge is None:
             yield from fresh
             return
-        judge = self.judge
-        opinions = kept_lines(self._path("judged", number), lambda: judge.opinions(self.task, self._split(fresh)))
+        judge, task = self.judge, replace(self.task, history=({"mask_token": self.mask_token},))
+        opinions = kept_lines(self._path("judged", number), lambda: judge.opinions(task, self._split(fresh)))
         self.log("", step=number + 1, total=len(self.chunks))
         for new, said in zip(fresh, opinions, strict=True):
             label = judge.settle(new.label, said)
@@ -131,6 +136,7 @@ class Growth:
         before, sifted = len(self.task.split("train")), self.sieve.counts
         counts = {
             "original texts": len(self.rows),
+            "originals kept but not rewritten, for they stand in validation or test": len(self.leaked),
             "samples drawn": sifted["drawn"],
             "duplicates left out": sifted["duplicates"],
             "left out, for they stand in validation or test": sifted["leaks"],
@@ -139,16 +145,11 @@ class Growth:
             counts["labels the teacher objected to"] = self.judge.counts["flipped"]
             counts["dropped by the guard"] = self.judge.counts["dropped"]
             counts["relabelled by the guard"] = self.judge.counts["relabelled"]
-        counts |= {
-            "new texts kept": len(made),
-            "training texts now": before + len(made),
-            "originals that stand in validation or test too (kept)": sum(
-                text_key(row.text, row.pair) in self.sieve.forbidden for row in self.rows
-            ),
-        }
+        counts |= {"new texts kept": len(made), "training texts now": before + len(made)}
         every = max(1, len(made) // SHOWN)
         samples = [self.shown(new) for new in made[::every][:SHOWN]]
-        return {"before": before, "after": before + len(made), "counts": counts, "samples": samples}
+        about = {"before": before, "after": before + len(made), "mask_token": self.mask_token}
+        return {**about, "counts": counts, "samples": samples}
 
     def shown(self, new: New) -> dict[str, str]:
         """A new row beside its original, in words."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 
 from limbeck.data.chunks import chunked, in_order
 from limbeck.errors import InputError, MissingExtra, nearest
 
 Tagger = Callable[[Sequence[str]], Sequence[str]]
 SPACY_PIPELINE = "en_core_web_sm"
+EXTRAS = {"nltk": "augment", "spacy": "spacy"}
+"""The extra of limbeck that installs each library."""
 
 
 def check_tagger(spec: str) -> None:
@@ -19,6 +22,13 @@ def check_tagger(spec: str) -> None:
         raise InputError(
             f"there is no tagger '{spec}'; {nearest(name, TAGGERS)} ('spacy:NAME' names one of its pipelines)"
         )
+
+
+def check_installed(spec: str) -> None:
+    """Refuse a tagger whose library is not installed; nothing is imported."""
+    name = spec.partition(":")[0]
+    if find_spec(name) is None:
+        raise MissingExtra(name, EXTRAS[name])
 
 
 @cache
@@ -34,7 +44,7 @@ def _nltk(_: str) -> Tagger:
     try:
         from nltk.tag.perceptron import PerceptronTagger
     except ImportError:
-        raise MissingExtra("nltk", "augment") from None
+        raise MissingExtra("nltk", EXTRAS["nltk"]) from None
     if not hasattr(PerceptronTagger, "load_from_json"):
         raise InputError("tagger 'nltk': this release reads pickles; do: pip install 'nltk>=3.9'")
     try:
@@ -53,7 +63,7 @@ def _spacy(pipeline: str) -> Tagger:
         import spacy
         from spacy.tokens import Doc
     except ImportError:
-        raise MissingExtra("spacy", "spacy") from None
+        raise MissingExtra("spacy", EXTRAS["spacy"]) from None
     pipeline = pipeline or SPACY_PIPELINE
     try:
         nlp = spacy.load(pipeline, exclude=["parser", "senter", "ner", "lemmatizer"])

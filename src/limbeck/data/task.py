@@ -85,7 +85,8 @@ class Task:
     notes: tuple[str, ...] = field(default=(), compare=False)
     history: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
     """What was done to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
-    ``samples`` as rows of a table, and where rows were added how many there were ``before`` and ``after``."""
+    ``samples`` as rows of a table; where rows were added how many there were ``before`` and ``after``, and the
+    ``mask_token`` in them."""
 
     def __post_init__(self) -> None:
         check_metric(self.kind, self.metric, self.label_names)
@@ -138,6 +139,11 @@ class Task:
         train = len(self.split("train"))
         grown = [entry for entry in self.history if "before" in entry]
         return int(grown[0]["before"]) if grown and grown[-1]["after"] == train else train
+
+    @property
+    def mask_token(self) -> str | None:
+        """What stands for a word in rows that were made by masking; the history tells."""
+        return next((entry["mask_token"] for entry in reversed(self.history) if entry.get("mask_token")), None)
 
     @property
     def problem_type(self) -> str:

@@ -7,19 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.documents import normal
-from limbeck.data.read import (
-    PAIR_WORDS,
-    TEXT_WORDS,
-    Reading,
-    Table,
-    check_file,
-    missing_file,
-    plural,
-    read_table,
-)
+from limbeck.data.documents import asking_for, normal, numbered_lines, text_columns
+from limbeck.data.read import check_file, missing_file, plural, read_table
 from limbeck.data.task import Split, Task
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError
 
 LINES = ".txt"  #: a text on every line; of pairs two, with a tab between
 
@@ -35,9 +26,9 @@ def check_texts(path: Path) -> None:
 def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     r"""The task with a file's texts as its training split; their labels are placeholders that nothing may learn from.
 
-    ``columns``: one, or two of a task of pairs; by customary names unless given. Texts that also stand in the
-    validation or the test split, compared by letters and digits alone, are left out, as are repeats; a note says how
-    many.
+    ``columns``: one, or two of a task of pairs, by name or number from 0; by customary names unless given. Texts that
+    also stand in the validation or the test split, compared by letters and digits alone, are left out, as are repeats;
+    a note says how many.
 
     >>> from limbeck.data.synthetic import toy_task
     >>> import tempfile
@@ -86,48 +77,26 @@ def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    rows = [tuple(part.strip() for part in line.split("\t", width - 1)) for line in lines if line.strip()]
-    for row in rows:
-        if len(row) != width:
-            raise InputError(
-                f"{path}: the task has pairs, so a line needs two texts with a tab between, got {row[0]!r}"
-            )
+    rows = []
+    for number, line in numbered_lines(path):
+        if line.strip():
+            rows.append(tuple(part.strip() for part in line.split("\t", width - 1)))
+            if len(rows[-1]) != width:
+                raise InputError(
+                    f"{path}, line {number}: the task has pairs, so a line needs two texts with a tab between, "
+                    f"got {rows[-1][0]!r}"
+                )
     return rows
 
 
 def _cells(path: Path, width: int, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    table = read_table(path, Reading(names=frozenset(columns)))
-    places = [table.columns.index(name) for name in _columns(table, width, columns)]
-    cells = [[row[place] for place in places] for row in table.rows]
-    return [tuple(_text(cell) for cell in row) for row in cells]
+    table = read_table(path, asking_for(columns))
+    names = text_columns(table.where, table.columns, "unlabelled_columns", columns, width)
+    places = [table.columns.index(name) for name in names]
+    return [tuple(_text(row[place]) for place in places) for row in table.rows]
 
 
 def _text(cell: Any) -> str:
     if cell is None:
         return ""
     return " ".join(map(str, cell)) if isinstance(cell, (list, tuple)) else str(cell).strip()
-
-
-def _columns(table: Table, width: int, asked: Sequence[str]) -> Sequence[str]:
-    if asked:
-        if len(asked) != width:
-            raise InputError(f"{table.where}: the task needs {plural(width, 'column')} of texts, got {list(asked)}")
-        for name in asked:
-            if name not in table.columns:
-                raise InputError(f"{table.where}: there is no column '{name}'; {nearest(name, table.columns)}")
-        return asked
-    lower = {name.lower(): name for name in table.columns}
-    customary = PAIR_WORDS if width == 2 else [(word,) for word in TEXT_WORDS]
-    for names in customary:
-        if all(name in lower for name in names):
-            return [lower[name] for name in names]
-    if len(table.columns) == width:
-        return table.columns
-    raise InputError(
-        f"{table.where}: which {plural(width, 'column')} to read is not clear; "
-        f"name them, the file has {', '.join(repr(name) for name in table.columns)}"
-    )

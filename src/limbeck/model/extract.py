@@ -36,6 +36,7 @@ def extract(model: Any, shape: Shape) -> Any:
             "has; choose another width"
         )
     config = copy.deepcopy(model.config)
+    vars(config).pop("space", None)  # of a super-network; its slices are none
     with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
         set_shape(_Stub(config), shape)
         small = type(model)(config)

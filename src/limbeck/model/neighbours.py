@@ -111,7 +111,8 @@ def embedding_vectors(model: Any, tokenizer: Any, words: Iterable[str]) -> WordV
 def read_vectors(path: str | Path, words: Iterable[str], most: int = MOST_VECTORS) -> WordVectors:
     """A text file of vectors (GloVe's; word2vec's has one line more): a word and its numbers on every line.
 
-    The first ``most`` lines are read, and of the others those of ``words``.
+    The first ``most`` lines are read, and of the others those of ``words``. A word may have spaces in it (``. . .``),
+    but not on the first line.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -127,6 +128,9 @@ def read_vectors(path: str | Path, words: Iterable[str], most: int = MOST_VECTOR
             values = _numbers(rest)
             if number == 0 and len(values) == 1 and word.isdecimal():
                 continue  # word2vec's heading: how many words, how wide
+            if width and not len(values):  # not numbers alone, so the word goes on
+                word, *last = line.rstrip().rsplit(" ", width)
+                values = _numbers(" ".join(last))
             width = width or len(values)
             if len(values) != width or not width:
                 raise InputError(

@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
-from limbeck.errors import InputError
+from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -34,14 +34,15 @@ NGRAM_ONLY = (*SHARES, "max_ng", "n_iter", "ngram", "tagger")
 TINYBERT_ONLY = ("mlm", "vectors", "replace_probability", "top_k", "samples", "positions_per_pass", "mixed_precision")
 
 
-@step("augment", needs={"torch"}, reads={"seed", "teacher"})
+@step("augment", needs={"torch"}, reads={"seed", "teacher"}, version=2)
 class Augment:
     """Add changed copies of the training texts to the task; the model stays as it is.
 
     ``ngram`` masks words and n-grams and swaps words of the same part of speech. ``tinybert`` replaces words by what a
     masked language model finds likely in their place (words of one piece) or by their nearest neighbours among word
     vectors (all others). Of pairs each text is changed by itself. Where words carry labels, words are replaced one by
-    one, n-grams by a mask for each word. Originals stay, and a second augment step works on the originals again.
+    one, n-grams by a mask for each word. Originals stay, and a second augment step works on the originals again;
+    of those that also stand in validation or test nothing is made.
 
     Without a tagger, words that should be swapped for one of their part of speech stay. The guard is off by default:
     it needs a teacher, and a student that imitates the teacher's answers learns most where these leave the gold label.
@@ -91,6 +92,8 @@ class Augment:
     chunk_rows: Annotated[int, Ge(1)] = 256
     workers: Annotated[int, Ge(1)] = 1
 
+    # not chunk_rows: kept chunks are found by their numbers, and batches of a model that differ in padding may differ
+    # in the last bits, which can change what is nearest
     neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     keeps_model: ClassVar[bool] = True
@@ -122,11 +125,28 @@ class Augment:
         return found
 
     def missing(self) -> list[str]:
-        """What is wrong with the files that the fields name."""
+        """What is wrong with the files and the library that the fields name; what only the hub knows is not asked."""
         from limbeck.data.read import missing_file
+        from limbeck.data.taggers import EXTRAS, check_installed
+        from limbeck.model.files import peek_here
 
+        found = []
         path = Path(self.vectors).expanduser() if self.vectors else None
-        return [] if path is None or path.is_file() else [f"vectors: {missing_file(path)}"]
+        if path is not None and not path.is_file():
+            found.append(f"vectors: {missing_file(path)}")
+        try:
+            if self.mlm is not None:
+                peek_here(self.mlm)
+        except UnsupportedModel:
+            pass  # transformers opens more families than ours
+        except InputError as error:
+            found.append(f"mlm: {error}")
+        try:
+            if self.tagger and self.tagger.partition(":")[0] in EXTRAS and self.part_of_speech_probability:
+                check_installed(self.tagger)
+        except MissingExtra as error:
+            found.append(f"tagger: {error}")
+        return found
 
     @property
     def count(self) -> int:
@@ -143,7 +163,7 @@ class Augment:
         return shape
 
     def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
-        """At most so many rows; duplicates are few."""
+        """So many rows of single texts before duplicates go; of pairs both texts are changed, up to twice as many."""
         return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
@@ -177,6 +197,7 @@ class Augment:
                 self.chunk_rows,
                 self.workers,
                 lab.log,
+                candidate.tokenizer.mask_token if self.method == "ngram" else None,
             )
             growth.scratch.mkdir(parents=True, exist_ok=True)
             summary = f"method {self.method}, {self.count} samples a text, labels {self.labels}, guard {self.guard}"

@@ -52,11 +52,11 @@ class GeneralDistill(Imitation):
         match: What to imitate; each has a weight of its own.
         pretrained: The model to imitate, as a folder or hub name; unless given, the recipe's model as it was given.
         corpus: Files, folders, or the name of a data set of the hub; the task's own training texts unless given.
-        column: Column with the text, by name or number from 0; by its customary name, else the first, unless given.
+        column: Column with the text, by name or number from 0; by its customary name, or the only one, unless given.
         dataset_config: Configuration of the data set.
         dataset_split: Split of the data set.
         exclude_splits: Splits of the task whose texts are left out of the corpus.
-        exclude: Files whose texts are left out too, such as the test split of another task.
+        exclude: Files whose texts are left out too, such as the test split of another task; no names of data sets.
         max_length: Tokens in a sequence; sentences are joined up to this, within their document.
         held_out: Share of the sequences that is not trained on and tells how well the teacher is imitated.
         num_proc: Processes that tokenise; one for each core unless given.
@@ -64,7 +64,7 @@ class GeneralDistill(Imitation):
 
     match: Annotated[tuple[Layers, ...], MinLen(1)] = ("hidden", "attention")
     pretrained: str | None = None
-    corpus: tuple[str, ...] | str | None = None
+    corpus: Annotated[tuple[str, ...], MinLen(1)] | str | None = None
     column: str | None = None
     dataset_config: str | None = None
     dataset_split: str = "train"
@@ -103,7 +103,7 @@ class GeneralDistill(Imitation):
 
     def missing(self) -> list[str]:
         """What is wrong with the files that the fields name."""
-        from limbeck.data.documents import Source
+        from limbeck.data.documents import files_of
         from limbeck.model.files import peek_here
 
         found = []
@@ -112,12 +112,12 @@ class GeneralDistill(Imitation):
                 peek_here(self.pretrained)
         except InputError as error:
             found.append(f"pretrained: {error}")
-        for source in (self.source(), Source(self.exclude) if self.exclude else None):
+        source = self.source()
+        for name, look in (("corpus", source.files if source else list), ("exclude", lambda: files_of(self.exclude))):
             try:
-                if source is not None:
-                    source.files()
+                look()
             except InputError as error:
-                found.append(str(error))
+                found.append(f"{name}: {error}")
         return found
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:  # type: ignore[override]
@@ -137,6 +137,8 @@ class GeneralDistill(Imitation):
         terms = self.layer_terms(self.match, candidate, teacher)
         objective = Weighted(terms, LiveTeacher(teacher.model.eval()))
         train, held = self.sequences(candidate, lab).hold_out(self.held_out, lab.seed)
+        if self.held_out and not len(held):
+            lab.log(f"nothing is held out: the corpus has too few sequences ({len(train):,})")
         judged = partial(mean_loss, objective=objective, encoded=held, batch_size=2 * self.per_device_train_batch_size)
         before = judged(candidate.model)
         evaluate = (lambda model: -judged(model)) if self.evaluations_per_epoch and len(held) else None

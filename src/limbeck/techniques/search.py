@@ -139,10 +139,7 @@ class Search:
         for shape in sorted(known, key=lambda one: (-known[one], costs(one).value))[: self.winners]:
             cost = costs(shape)
             lab.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {cost.value:.4g} {cost.unit}")
-            model = extract(candidate.model, shape)
-            if hasattr(model.config, "space"):
-                del model.config.space
-            yield replace(candidate, model=model, folder=None)
+            yield replace(candidate, model=extract(candidate.model, shape), folder=None)
 
     def space(self, candidate: Candidate) -> Space:
         """The space that the super-network was trained for."""

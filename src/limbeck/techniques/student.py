@@ -108,17 +108,23 @@ class Student:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the student."""
+        from limbeck.model.extract import extract
+
         if problems := self.problems():
             raise InputError(f"student: {problems[0]}")
         before = candidate.model.shape
         shape = self.shape(before)
-        make = {"layers": _copied, "fresh": _fresh, "slice": _sliced}[self.init]
-        model = make(candidate.model, shape, self.chosen(before.depth), lab.seed)
+        if self.init == "layers":
+            model = _copied(candidate.model, self.chosen(before.depth))
+        elif self.init == "slice":
+            model = extract(candidate.model, shape)
+        else:
+            model = _fresh(candidate.model, shape, lab.seed)
         lab.log(f"{before} -> {shape}")
         yield replace(candidate, model=model, folder=None)
 
 
-def _copied(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
+def _copied(model: Any, layers: tuple[int, ...]) -> Any:
     """The model with these layers alone."""
     from limbeck.model.cut import Cut, slice_to
 
@@ -127,17 +133,7 @@ def _copied(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any
     return slice_to(model, Cut(layers, heads, ffn))
 
 
-def _sliced(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
-    """The leading part of the model."""
-    from limbeck.model.extract import extract
-
-    small = extract(model, shape)
-    if hasattr(small.config, "space"):
-        del small.config.space
-    return small
-
-
-def _fresh(model: Any, shape: Shape, layers: tuple[int, ...], seed: int) -> Any:
+def _fresh(model: Any, shape: Shape, seed: int) -> Any:
     """A model of this shape with the labels of the old one, drawn as BERT is: normal, 0.02."""
     import torch
 
