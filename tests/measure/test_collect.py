@@ -21,7 +21,8 @@ class Stopwatch:
         self.disturbed = dict(disturbed)
         self.asked = []
 
-    def __call__(self, shapes, setting, rounds, calls):
+    def __call__(self, shapes, setting, plan):
+        rounds, calls = plan.rounds, plan.calls
         if len(self.asked) == self.breaks_at:
             raise KeyboardInterrupt
         self.asked.append((setting.number_format, tuple(shapes)))
@@ -159,7 +160,7 @@ def test_what_cannot_be_timed_is_refused_before_any_work(plan, tmp_path):
 def test_on_this_machine(setting, space, number_format, tmp_path):
     """For real, in fresh processes: the largest shape takes longer than the smallest."""
     setting = replace(setting, number_format=number_format, seq_len=8)
-    plan = Collection((space.smallest, space.largest), (setting,), rounds=4, calls=2, repeated=0)
+    plan = Collection((space.smallest, space.largest), (setting,), rounds=4, calls=2, seconds=0, repeated=0)
     series = collect(plan, tmp_path / "data.jsonl").series()
     found = dict(zip(series.shapes, series.seconds, strict=True))
     assert 0 < found[space.smallest] < found[space.largest]
@@ -168,5 +169,6 @@ def test_on_this_machine(setting, space, number_format, tmp_path):
 
 def test_the_process_times_what_it_is_told(setting, space):
     payload = {"shapes": [space.smallest.to_json()] * 2, "setting": setting.to_json(), "rounds": 3, "calls": 2}
-    assert session(payload)["seconds"].shape == (2, 3, 2)
+    for seconds, rounds in ((0, 3), (1000, 15)):  # short calls get more rounds, up to five times as many
+        assert session(payload | {"seconds": seconds})["seconds"].shape == (2, rounds, 2)
     assert callable(time_group)

@@ -6,7 +6,6 @@ import json as _json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -14,7 +13,9 @@ from cyclopts import Parameter
 from limbeck.cli._frame import MODELS, Json, Runtime, app, print_json, refuse_fresh_head
 from limbeck.errors import InputError
 
-Steps = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True, negative_iterable=())]
+_SEVERAL = Parameter(consume_multiple=True, negative_iterable=())
+Steps = Annotated[tuple[int, ...] | None, _SEVERAL]
+Formats = Annotated[tuple[Literal["float", "int8"], ...], _SEVERAL]
 
 
 @app.command(group=MODELS)
@@ -119,7 +120,7 @@ class Full:
     head_dim: Steps = None
     per_layer: bool = True
     samples: int = 200
-    number_format: Annotated[tuple[Literal["float", "int8"], ...], Parameter(consume_multiple=True)] = ("float", "int8")
+    number_format: Formats = ("float", "int8")
     runtime: Runtime = "onnxruntime"
     batch: int = 1
     seq_len: int = 32
@@ -172,6 +173,8 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
         raise InputError("a full profile is written to a file; add --out machine.jsonl")
     if min(options.batch, options.seq_len) < 1:
         raise InputError(f"batch and seq_len should be at least 1, got {options.batch} and {options.seq_len}")
+    from statistics import median
+
     from limbeck.core.facts import machine
     from limbeck.core.target import Target
     from limbeck.measure.counts import of_model

@@ -32,8 +32,7 @@ from limbeck.measure.stand_in import Setting, inputs, runner_of
 WARMUP = 0.1  #: share of the rounds that is thrown away
 LEAST_TOLERANCE = 0.03  #: two measures may differ by so much, or by three times the noise if that is more
 FEWEST = 40  #: shapes from which an additive model can tell who lies far from the others
-Timer = Callable[[Sequence[Shape], Setting, int, int], np.ndarray]
-"""From shapes, setting, rounds and calls to seconds [shape, round, call]."""
+MOST = 5  #: times as many rounds as asked for, where calls are short
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Collection:
         settings: Targets, number formats and lengths.
         group: Shapes that one process times beside the anchor; all of them are in memory together.
         rounds: Turns of every shape; the first tenth is thrown away.
+        seconds: Time that a group runs at least, in up to five times as many rounds: a disturbance lasts a while.
         calls: Timed calls in a turn, all of the same input; the best of them counts.
         repeated: Share of the shapes that is timed a second time, in another process.
         seed: Decides which.
@@ -54,6 +54,7 @@ class Collection:
     settings: tuple[Setting, ...]
     group: int = 8
     rounds: int = 20
+    seconds: float = 8.0
     calls: int = 5
     repeated: float = 0.1
     seed: int = 0
@@ -71,23 +72,32 @@ class Collection:
             raise InputError("latency data need at least one setting")
 
 
-def time_group(shapes: Sequence[Shape], setting: Setting, rounds: int, calls: int) -> np.ndarray:
+Timer = Callable[[Sequence[Shape], Setting, Collection], np.ndarray]
+"""From shapes, their setting and how they are to be timed to seconds [shape, round, call]."""
+
+
+def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> np.ndarray:
     """Seconds of every call of every shape, alternated in a fresh process [shape, round, call]."""
     from limbeck.measure.isolate import run_isolated
 
     payload: dict[str, Any] = {"shapes": [shape.to_json() for shape in shapes], "setting": setting.to_json()}
-    payload |= {"rounds": rounds, "calls": calls}
+    payload |= {"rounds": plan.rounds, "calls": plan.calls, "seconds": plan.seconds}
     return run_isolated("limbeck.measure.collect:session", payload, setting.target.threads)["seconds"]
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """The child's side."""
-    from limbeck.measure.clock import alternate
+    from limbeck.measure.clock import alternate, time_call
 
-    setting = Setting.from_json(payload["setting"])
+    setting, calls = Setting.from_json(payload["setting"]), payload["calls"]
     runners = [runner_of(Shape.from_json(shape), setting) for shape in payload["shapes"]]
     ready = [partial(_answer, runner, runner.prepare(inputs(setting))) for runner in runners]
-    timings = alternate(ready, payload["calls"], payload["rounds"], warmup=0)
+    for call in ready:
+        call(0)
+    once = sum(time_call(partial(call, 0)) for call in ready)
+    lasting = int(payload["seconds"] / (once * (calls + 1)))
+    rounds = max(payload["rounds"], min(lasting, MOST * payload["rounds"]))
+    timings = alternate(ready, calls, rounds, warmup=0)
     return {"seconds": np.stack([timing.seconds for timing in timings])}
 
 
@@ -129,8 +139,8 @@ def _missing(
         shapes = todo[start : start + plan.group]
         about = {"turn": turn, "done": start, "total": len(todo), "setting": series.setting}
         on_event(about | {"shapes": len(shapes)})
-        seconds = timer([anchor, *shapes], series.setting, plan.rounds, plan.calls)
-        counted = np.asarray(seconds)[:, math.ceil(WARMUP * plan.rounds) :]
+        seconds = np.asarray(timer([anchor, *shapes], series.setting, plan))
+        counted = seconds[:, math.ceil(WARMUP * seconds.shape[1]) :]
         first, *others = map(Timed.of, [anchor, *shapes], counted)
         yield Group(series.machine, series.setting, turn, first, tuple(others), time.time())
 
