@@ -58,3 +58,44 @@ def exported(candidate, tmp_path):
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "limbeck_runtime": "onnxruntime"}))
     return Candidate(open_model(folder)[0], candidate.tokenizer, candidate.task, folder)
+
+
+@pytest.fixture(scope="session")
+def setting():
+    """Float on ONNX Runtime, 32 tokens."""
+    from limbeck.core.target import Target
+    from limbeck.measure.stand_in import Setting, style_of
+    from limbeck.model.encoder import Style
+
+    return Setting(style_of(Style()), Target(), "float", 32)
+
+
+@pytest.fixture(scope="session")
+def space():
+    """What can be cut out of a MiniLM, a width for every layer."""
+    from limbeck.core.shape import Shape
+    from limbeck.measure.sampling import space_below
+
+    return space_below(Shape.uniform(layers=6, hidden=384, heads=12, ffn=1536))
+
+
+@pytest.fixture(scope="session")
+def pretended():
+    """A machine as a function from shape to seconds: almost additive over layers.
+
+    Neurons are multiplied 64 at a time, narrow models use the processor badly, and weights that leave the cache take
+    15 % longer: none of it is in the additive model.
+    """
+
+    def seconds(shape, tokens=32):
+        total, weights = 40e-6 + 30e-9 * shape.hidden, 0
+        for place, layer in enumerate(shape.layers):
+            width, full = layer.heads * shape.head_dim, place < shape.depth - 1
+            used = tokens if full else 1
+            badly = 1 + 20 / shape.hidden
+            total += 8e-6 + 1e-6 * layer.heads + badly * shape.hidden * width * (3 * tokens + used) / 60e9
+            total += 2 * used * shape.hidden * -(-layer.ffn // 64) * 64 / 50e9
+            weights += shape.hidden * (4 * width + 2 * layer.ffn)
+        return total * (1 + 0.15 / (1 + 2.718 ** ((4e6 - weights) / 5e5)))
+
+    return seconds

@@ -1,10 +1,24 @@
-"""The machine in a small dictionary: what it is, how fast it multiplies, and how far its timings can be trusted."""
+"""The machine in a small dictionary: what it is, how fast it multiplies, and how far its timings can be trusted.
+
+The full profile is a file of latency data (``dataset.py``) that also holds a latency table and measured shapes of a
+space: a search that is given the file needs no machine of that kind.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from limbeck.core.facts import environment
+from limbeck.core.facts import environment, machine
+from limbeck.core.space import Space
+from limbeck.measure.collect import Collection, Timer, collect, time_group
+from limbeck.measure.dataset import Dataset, append, read
+from limbeck.measure.sampling import draw
+from limbeck.measure.stand_in import Setting
+from limbeck.measure.table import LatencyTable
+from limbeck.measure.table import build as build_table
 
 SIZES = (64, 384, 1536)  #: tokens, inputs and outputs of the measured product: a layer of a small encoder
 
@@ -19,6 +33,45 @@ def profile(threads: int = 1, rounds: int = 15) -> dict[str, Any]:
 
     measured = run_isolated("limbeck.measure.profile:session", {"rounds": rounds}, threads)
     return {**environment(), "threads": threads, **measured}
+
+
+def full(
+    path: str | Path,
+    space: Space,
+    settings: Sequence[Setting],
+    *,
+    samples: int = 200,
+    rounds: int = 20,
+    seed: int = 0,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    timer: Timer = time_group,
+    table: Callable[[Space, Setting], LatencyTable] | None = None,
+) -> Dataset:
+    """Write machine, tables and measured shapes into one file; what is there already stays and is not measured again.
+
+    ``samples`` shapes are spread over the space by their cost, see :func:`limbeck.measure.sampling.draw`.
+    """
+    plan = Collection(tuple(draw(space, samples, seed=seed)), tuple(settings), rounds=rounds, seed=seed)
+    plan.check()
+    path, here = Path(path), machine()
+    known = read(path) if path.is_file() and path.stat().st_size else Dataset()
+    if "noise" not in known.machines.get(here, {}):
+        on_event({"turn": "machine"})
+        threads = settings[0].target.threads
+        append(Dataset({here: profile(threads)}), path)
+    if space not in known.spaces:
+        append(Dataset(spaces=(space,)), path)
+    for setting in settings:
+        if known.table(known.of(setting, here)) is None:
+            on_event({"turn": "table", "setting": setting})
+            append(Dataset(tables=((here, setting, (table or table_of)(space, setting)),)), path)
+    return collect(plan, path, on_event, timer)
+
+
+def table_of(space: Space, setting: Setting) -> LatencyTable:
+    """The latency table of the largest shape's width, for all that can be cut out of it."""
+    about = (setting.target, setting.number_format, setting.seq_len)
+    return build_table(space.largest, SimpleNamespace(**setting.style), *about, per_token=setting.per_token)
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:

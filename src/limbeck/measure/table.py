@@ -111,7 +111,9 @@ class LatencyTable:
     def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
         """Inverse of :meth:`to_json`."""
         curves = {
-            name: Curve(*map(tuple, value.values())) for name, value in data.items() if isinstance(value, Mapping)
+            name: Curve(tuple(value["widths"]), tuple(value["seconds"]))
+            for name, value in data.items()
+            if isinstance(value, Mapping)
         }
         return cls(**{**data, **curves})
 

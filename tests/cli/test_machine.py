@@ -1,0 +1,63 @@
+"""Commands on the machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from unittest import mock
+
+from commands import answer, call
+
+
+def test_a_full_profile_goes_into_one_file():
+    from limbeck.measure.dataset import read
+    from limbeck.measure.table import Curve, LatencyTable
+
+    curve = Curve((0, 2), (0.0, 1e-3))
+    table = LatencyTable(32, 16, 1e-4, 1e-5, curve, curve, curve, curve, "here", "float", 8)
+    options = ("--full", "--model", "tuned", "--number-format", "float", "--seq-len", 8, "--out", "machine.jsonl")
+    few = ("--samples", 3, "--layers", 1, 2, "--hidden", 16, 32, 8)
+    with (
+        mock.patch("limbeck.measure.profile.profile", return_value={"noise": 0.1}),
+        mock.patch("limbeck.measure.profile.table_of", return_value=table),
+    ):
+        status, out, err = call("profile", *options, *few)
+        assert (status, "machine.jsonl: float, 3 shapes from" in out, "measuring table float" in err) == (0, True, True)
+        assert call("profile", *options, *few)[2] == ""
+    data = read("machine.jsonl")
+    assert [str(space.smallest) for space in data.spaces] == ["1x16 heads 1 of 16 ffn 32"]
+    assert data.series(seq_len=8).shapes
+    with mock.patch("limbeck.measure.profile.full", side_effect=AssertionError("measured")):
+        for wrong, told in (
+            (("--full",), "add --out"),
+            (("--seq-len", 8), "--seq-len is about a full profile; add --full"),
+            ((*options, "--batch", 0), "batch and seq_len should be at least 1"),
+            ((*options, "--threads", 0), "threads should be at least 1"),
+            ((*options, "--hidden", 4), "hidden: should be LOW HIGH"),
+        ):
+            status, _, err = call("profile", *wrong)
+            assert (status, told in err) == (2, True), err
+
+
+def test_profile():
+    call("profile", "--out", "machine.json")
+    assert {"processor", "cores", "versions"} <= json.loads(Path("machine.json").read_text()).keys()
+
+
+def test_bench_of_a_small_grid():
+    """Timed for real; run again it only reads; a page, a table and all samples are there."""
+    command = ["bench", "--base", "tuned", "--layers", "1", "2", "--attention-ratio", "0.5", "1.0", "--calls", "6"]
+    command += ["--trials", "1", "--seq-len", "8", "--number-format", "float", "int8", "--id", "tiny"]
+    first = answer(*command)
+    assert [row["architecture"] for row in first["rows"]] == ["1 layer, attention 0.5", "2 layers, attention 1"] * 2
+    assert {path.name for path in Path("runs/bench-tiny").iterdir()} == {
+        "trials.jsonl",
+        "samples.parquet",
+        "latency.csv",
+        "report.html",
+    }
+    assert answer(*command)["rows"] == first["rows"]
+    status, out, _ = call(*command)
+    assert (status, "latency ms" in out) == (0, True)
+    status, _, err = call("bench", "--layers", "1", "2", "--attention-ratio", "0.5")
+    assert (status, "equally long" in err) == (2, True)
