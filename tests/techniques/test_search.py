@@ -1,14 +1,23 @@
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import pytest
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.space import Range, Space
-from limbeck.core.step import Lab
+from limbeck.core.step import Lab, identity
+from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.measure.collect import Collection, collect
 from limbeck.measure.counts import as_shape
+from limbeck.measure.sampling import draw
+from limbeck.measure.stand_in import Setting, style_of
 from limbeck.model.extract import extract
+from limbeck.techniques import cost_factory
 from limbeck.techniques.search import Search
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -83,11 +92,58 @@ def test_what_cannot_be_searched(supernet):
     assert "needs cost: latency" in Search(latency_ms=1.0, cost="macs").problems()[0]
     with pytest.raises(InputError, match="give a bound"):
         list(Search().apply(supernet, Lab(cost=latency)))
-    with pytest.raises(InputError, match="no shape of the space costs between"):
-        list(Search(latency_ms=1e-6).apply(supernet, Lab(cost=latency)))
+    for step, lab in (
+        (Search(latency_ms=1e-6), Lab(cost=latency)),
+        (Search(), Lab(cost=latency, budget=Budget(latency_ms=1e-6))),
+    ):
+        with pytest.raises(InputError, match=r"no shape of the space costs between 8.5e-10 and 1e-09 s"):
+            list(step.apply(supernet, lab))
     other = Candidate(extract(supernet.model, Shape.uniform(2, 32, 4, 64)), supernet.tokenizer, supernet.task)
+    other.model.config.space = SPACE.to_json()
     with pytest.raises(InputError, match="its space goes up to"):
         list(Search(keep=0.5, cost="macs").apply(other, Lab()))
     del supernet.model.config.space
     with pytest.raises(InputError, match="train it with 'supernet' first"):
         list(Search(keep=0.5, cost="macs").apply(supernet, Lab()))
+
+
+def timed(shapes, setting, plan):
+    """A machine without noise: four rounds of two calls."""
+    seconds = [latency(shape, setting.number_format).value for shape in shapes]
+    return np.tile(np.array(seconds)[:, None, None], (1, 4, 2))
+
+
+def test_latency_may_be_that_of_another_machine(supernet, tmp_path):
+    """From a file alone, without a model of latency here."""
+    target = Target(threads=2)
+    setting = Setting(style_of(supernet.model.encoder.style), target, "int8", 16)
+    shapes = tuple(draw(SPACE, 30))
+    collect(Collection(shapes, (setting,), rounds=4, calls=2, seconds=0.0), tmp_path / "machine.jsonl", timer=timed)
+    bound = latency(SPACE.largest).value / 2
+    fields = {"latency_ms": bound * 1e3, "at_least": 0.3, "population": 5, "generations": 2}
+    step = Search(**fields, profile=str(tmp_path / "machine.jsonl"))
+    (made,) = step.apply(supernet, Lab(target=target))
+    assert latency(made.model.shape).value <= 1.1 * bound
+    with pytest.raises(InputError, match="no series fits"):
+        list(step.apply(supernet, Lab(target=Target(threads=1))))
+    assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").missing()[0]
+    assert identity(step) != identity(replace(step, profile=None))
+
+
+def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
+    """No table knows other hidden widths, so shapes of the space are measured, once."""
+    built = []
+
+    def memo(name, build):
+        built.append(name)
+        return build()
+
+    monkeypatch.setattr("limbeck.measure.predictor.SAMPLES", 30)
+    monkeypatch.setattr("limbeck.measure.collect.collect", partial(collect, timer=timed))
+    cost = cost_factory(supernet, Target(), memo)
+    for shape in (SPACE.smallest, SPACE.largest):
+        found = cost(shape)
+        assert found.detail["source"] == "predictor"
+        assert found.value == pytest.approx(latency(shape).value, rel=0.15)
+    assert len(built) == 1
+    assert built[0].startswith("latency-predictor-")

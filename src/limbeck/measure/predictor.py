@@ -22,22 +22,35 @@ a seed, and the fit is made again, the same, when it is opened.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from limbeck.core.facts import Measurement
+from limbeck.core.facts import machine as this_machine
 from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.space import Space
+from limbeck.core.target import Target
 from limbeck.errors import InputError, MissingExtra
+from limbeck.measure.counts import NumberFormat
 from limbeck.measure.dataset import Series
 from limbeck.measure.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, looks
-from limbeck.measure.stand_in import Setting
+from limbeck.measure.stand_in import Setting, style_of
+
+if TYPE_CHECKING:
+    from limbeck.core.candidate import Candidate
+
+Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 FEWEST = 20  #: measured shapes to learn from
+SAMPLES = 200  #: shapes that are measured for one space
 FOLDS = 10
 LEVEL = 0.95
 TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 6, "min_samples_leaf": 6, "l2_regularization": 1.0}
@@ -148,6 +161,30 @@ class Predictor:
         """Learn from one series of a data set."""
         seconds = tuple(float(value) for value in series.seconds)
         return cls(series.setting, series.shapes, seconds, series.machine, seed)
+
+    @classmethod
+    def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
+        """What is learnt of a space for a candidate's texts of median length; measured once, ``memo`` keeps it."""
+        from limbeck.measure.collect import Collection, collect
+        from limbeck.measure.counts import of_model
+        from limbeck.measure.sampling import draw
+        from limbeck.measure.table import typical_length
+
+        check_extra()
+        length = target.seq_len or typical_length(candidate)
+        per_token = candidate.task.kind == "tokens"
+        kind: NumberFormat = "int8" if number_format == "int8" else "float"
+        setting = Setting(style_of(of_model(candidate.model)[1]), target, kind, length, per_token)
+        about = {"space": space.to_json(), "setting": setting.to_json(), "machine": this_machine(), "count": SAMPLES}
+        name = f"latency-predictor-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}"
+
+        def measure() -> dict[str, Any]:
+            with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+                data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), Path(folder, "data.jsonl"))
+            learnt = cls.of(data.of(setting, this_machine()))
+            return {"json": np.frombuffer(json.dumps(learnt.to_json()).encode(), dtype=np.uint8)}
+
+        return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
 
     def __call__(self, shape: Shape) -> Measurement:
         """Predicted latency with its 95 % interval; ``detail`` names the features in which it extrapolates."""

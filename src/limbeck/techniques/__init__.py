@@ -24,16 +24,24 @@ def cost_factory(
 ) -> Callable[..., Measurement]:
     """The Lab's ``cost``: latency of a shape on the target, ``cost(shape, number_format="int8")``.
 
-    The table behind it is measured at the first call, for everything that can be cut out of the candidate as it is
-    then, and kept in the store's memo.
+    What is behind it is measured at the first call and kept in the store's memo: a table for everything that can be cut
+    out of the candidate as it is then; for a super-network whose hidden width or head width varies, which no table
+    knows, a predictor that learns from shapes of its space.
     """
+    from limbeck.core.space import Space
+    from limbeck.measure.predictor import Predictor
     from limbeck.measure.table import LatencyTable
 
-    tables: dict[str, LatencyTable] = {}
+    models: dict[str, LatencyTable | Predictor] = {}
+    about = getattr(candidate.model.config, "space", None)
+    space = Space.from_json(about) if about else None
 
     def cost(shape: Shape, number_format: str = "int8") -> Measurement:
-        if number_format not in tables:
-            tables[number_format] = LatencyTable.memoised(candidate, target, number_format, memo)
-        return tables[number_format](shape)
+        if number_format not in models:
+            if space is not None and len(space.hidden) * len(space.head_dim) > 1:
+                models[number_format] = Predictor.memoised(candidate, space, target, number_format, memo)
+            else:
+                models[number_format] = LatencyTable.memoised(candidate, target, number_format, memo)
+        return models[number_format](shape)
 
     return cost

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     from limbeck.measure.slices import SliceScores
 
 
-@step("search", needs={"torch", "elastic"}, drops={"elastic"}, reads={"seed", "target", "cost"})
+@step("search", needs={"torch", "elastic"}, drops={"elastic"}, reads={"seed", "target", "budget", "cost"})
 class Search:
     """Search the space of a super-network, and give the best slices as models of their own.
 
-    Exactly one bound: ``latency_ms``, ``speedup`` (over the largest slice), or ``keep`` (fraction of its cost).
+    At most one bound: ``latency_ms``, ``speedup`` (over the largest slice), or ``keep`` (fraction of its cost); without
+    any, the latency of the recipe's budget.
 
     Attributes:
         method: How shapes are found (evolution; drawn at random; drawn at random among those that keep AutoTinyBERT's
@@ -51,6 +53,7 @@ class Search:
         speedup: Times as fast as the largest slice, by the model of latency.
         keep: Most of the largest slice's cost.
         cost: What is bounded: latency, measured on the target, or multiply-accumulates.
+        profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
         number_format: What serves: slices are judged, and their latency is stated, in this format.
         at_least: Shapes below this share of the bound are not judged: they leave too much of it unused.
         at_most: Shapes above this share of the bound are not judged.
@@ -69,6 +72,7 @@ class Search:
     speedup: Annotated[float, Gt(0)] | None = None
     keep: Annotated[float, Gt(0), Le(1)] | None = None
     cost: Literal["latency", "macs"] = "latency"
+    profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
     at_least: Annotated[float, Ge(0), Le(1)] = 0.85
     at_most: Annotated[float, Gt(0)] = 1.0
@@ -80,6 +84,8 @@ class Search:
     winners: Annotated[int, Ge(1)] = 1
     split: str = "validation"
     samples: Annotated[int, Ge(1)] | None = None
+
+    files: ClassVar[frozenset[str]] = frozenset({"profile"})
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "autotinybert": {"number_format": "float", "at_least": 0.85, "at_most": 1.1, "sure": False},
@@ -104,9 +110,18 @@ class Search:
             found.append(f"give one bound, got {', '.join(given)}")
         if self.cost == "macs" and self.latency_ms is not None:
             found.append("latency_ms needs cost: latency, got cost: macs")
+        if self.cost == "macs" and self.profile is not None:
+            found.append("profile needs cost: latency, got cost: macs")
         if self.at_least >= self.at_most:
             found.append(f"at_least should be below at_most, got {self.at_least:g} and {self.at_most:g}")
         return found
+
+    def missing(self) -> list[str]:
+        """What is wrong with the file of latency data."""
+        from limbeck.data.read import missing_file
+
+        path = Path(self.profile).expanduser() if self.profile else None
+        return [] if path is None or path.is_file() else [f"profile: {missing_file(path)}"]
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: slices of half the work, each judged on the split."""
@@ -121,7 +136,7 @@ class Search:
             raise InputError(f"search: {problems[0]}")
         space = self.space(candidate)
         costs = self.costs(candidate, lab)
-        bound = self.bound(costs, space)
+        bound = self.bound(costs, space, lab)
         scores = self.scores(candidate, lab)
 
         def fits(shape: Shape) -> bool:
@@ -167,12 +182,27 @@ class Search:
             model, length = candidate.model, typical_length(candidate)
             style, labels, pooler = model.encoder.style, candidate.task.num_labels, model.pooler is not None
             return cache(lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP"))
+        if self.profile is not None:
+            return cache(self.elsewhere(lab))
         if lab.cost is None:
             raise InputError("search: no model of latency for this target; use cost: macs")
         measured = lab.cost
         return cache(lambda shape: measured(shape, number_format=self.number_format))
 
-    def bound(self, costs: Callable[[Shape], Measurement], space: Space) -> float:
+    def elsewhere(self, lab: Lab) -> Callable[[Shape], Measurement]:
+        """Latency on the machine that the file describes, learnt from its shapes."""
+        from limbeck.measure.dataset import read
+        from limbeck.measure.predictor import Predictor, check_extra
+
+        check_extra()
+        target = lab.target
+        about = {"runtime": target.runtime, "threads": target.threads, "batch": target.batch}
+        series = read(str(self.profile)).series(number_format=self.number_format, **about)
+        learnt = Predictor.of(series)
+        lab.log(f"latency of machine {series.machine}: learnt from {len(series.shapes)} shapes, {learnt.errors}")
+        return learnt
+
+    def bound(self, costs: Callable[[Shape], Measurement], space: Space, lab: Lab) -> float:
         """Most that a shape may cost, in the unit of the cost."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
@@ -181,7 +211,9 @@ class Search:
             return whole / self.speedup
         if self.keep is not None:
             return whole * self.keep
-        raise InputError("search: give a bound: latency_ms, speedup or keep")
+        if lab.budget.latency_ms is not None and self.cost == "latency":
+            return lab.budget.latency_ms / 1e3
+        raise InputError("search: give a bound: latency_ms, speedup or keep, or a budget with latency_ms")
 
     def scores(self, candidate: Candidate, lab: Lab) -> SliceScores:
         """What slices are worth on the split."""
