@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -34,24 +35,29 @@ class Range:
                 f"a range needs 0 <= low <= high and a step of at least 1, got {dataclasses.astuple(self)}"
             )
 
-    def __iter__(self) -> Iterator[int]:
+    @cached_property
+    def values(self) -> tuple[int, ...]:
+        """All of them, ascending."""
         inner = range(self.high % self.step, self.high + 1, self.step)
-        yield from sorted({self.low, self.high, *(value for value in inner if value >= self.low)})
+        return tuple(sorted({self.low, self.high, *(value for value in inner if value >= self.low)}))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.values)
 
     def __contains__(self, value: int) -> bool:
         inside = self.low <= value <= self.high
         return inside and (value == self.low or (self.high - value) % self.step == 0)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self.values)
 
     def sample(self, chance: Random) -> int:
         """One of the values, each as likely."""
-        return chance.choice(list(self))
+        return chance.choice(self.values)
 
     def near(self, value: int, steps: int, chance: Random) -> int:
         """A value at most so many steps away."""
-        values = list(self)
+        values = self.values
         place = min(range(len(values)), key=lambda index: abs(values[index] - value))
         return values[min(max(place + chance.randint(-steps, steps), 0), len(values) - 1)]
 

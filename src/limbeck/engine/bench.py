@@ -23,6 +23,7 @@ import numpy as np
 
 from limbeck.core.facts import environment, machine
 from limbeck.core.grid import Point
+from limbeck.core.lines import append_lines, whole_lines
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.errors import InputError, LimbeckError
 from limbeck.measure import counts
@@ -151,17 +152,15 @@ def bench(
     """Time what ``folder`` does not hold yet; give all rows, and write the samples and the table beside them."""
     plan.check()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs, known = plan.jobs(), {line["key"]: line["seconds"] for line in _lines(folder / TRIALS)}
+    jobs, known = plan.jobs(), _timed(folder / TRIALS)
     todo = [job for job in jobs if job.key not in known]
-    with (folder / TRIALS).open("a", encoding="utf-8") as log:
-        for done, job in enumerate(todo):
-            on_event(
-                {"done": done, "total": len(todo), "label": job.point.label, "format": job.trial.setting.number_format}
-            )
-            known[job.key] = [float(f"{second:.6g}") for second in timer(job.trial)]
-            line = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
-            log.write(json.dumps({**line, "machine": environment()["processor"], "seconds": known[job.key]}) + "\n")
-            log.flush()
+    for done, job in enumerate(todo):
+        number_format = job.trial.setting.number_format
+        on_event({"done": done, "total": len(todo), "label": job.point.label, "format": number_format})
+        known[job.key] = [float(f"{second:.6g}") for second in timer(job.trial)]
+        about = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
+        about |= {"machine": environment()["processor"], "seconds": known[job.key]}
+        append_lines(folder / TRIALS, [json.dumps(about)])
     rows = list(_rows(plan, jobs, known))
     _write_samples(rows, folder / SAMPLES)
     write_table(rows, folder / TABLE)
@@ -176,19 +175,16 @@ def _rows(plan: Bench, jobs: Sequence[Job], known: dict[str, Any]) -> Iterator[R
             yield Row(point, setting, plan.within is not None, tuple(np.array(known[job.key]) for job in mine))
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines that were written whole; the last may have been cut off."""
-    if not path.is_file():
-        return
-    text = path.read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), start=1):
+def _timed(path: Path) -> dict[str, list[float]]:
+    """Seconds of the trials that the file holds, by key."""
+    known = {}
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
-            yield json.loads(line)
-        except ValueError:
-            if text.endswith("\n") or number < text.count("\n") + 1:
-                raise LimbeckError(f"{path} is damaged in line {number}; remove that line or the file") from None
-    if text and not text.endswith("\n"):
-        path.write_text("".join(f"{line}\n" for line in text.splitlines()[:-1]), encoding="utf-8")
+            about = json.loads(line)
+            known[about["key"]] = about["seconds"]
+        except (ValueError, KeyError, TypeError):
+            raise LimbeckError(f"{path} is damaged in line {number}; remove that line or the file") from None
+    return known
 
 
 def _write_samples(rows: Iterable[Row], path: Path) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.core.facts import machine as this_machine
+from limbeck.core.lines import append_lines, whole_lines
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.space import Space
 from limbeck.errors import InputError
@@ -248,7 +248,7 @@ def read(path: str | Path) -> Dataset:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file of latency data")
-    lines = _whole_lines(path)
+    lines = _text(path)
     _check_header(path, lines)
     machines: dict[str, Any] = {}
     groups, tables, spaces = [], [], []
@@ -286,14 +286,9 @@ def append(data: Dataset, path: str | Path) -> None:
     path = Path(path)
     lines = list(_lines(data))
     if path.is_file() and path.stat().st_size:
-        whole = _whole_lines(path)
-        _check_header(path, whole)
-        os.truncate(path, sum(len(line.encode()) + 1 for line in whole))
+        _check_header(path, _text(path))
         lines = lines[1:]
-    with path.open("a", encoding="utf-8", newline="\n") as stream:
-        stream.write("".join(f"{line}\n" for line in lines))
-        stream.flush()
-        os.fsync(stream.fileno())
+    append_lines(path, lines)
 
 
 def _lines(data: Dataset) -> Iterator[str]:
@@ -311,10 +306,10 @@ def _lines(data: Dataset) -> Iterator[str]:
         yield line("group", **group.to_json())
 
 
-def _whole_lines(path: Path) -> list[str]:
+def _text(path: Path) -> list[str]:
     """The lines that end."""
     try:
-        return path.read_bytes().decode("utf-8").split("\n")[:-1]
+        return whole_lines(path)
     except UnicodeDecodeError:
         raise InputError(f"{path} is no file of latency data: it is not text") from None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.lines import append_lines, whole_lines
 from limbeck.core.shape import Shape
 from limbeck.measure.counts import NumberFormat
 
@@ -39,18 +40,18 @@ class SliceScores:
     known: dict[Shape, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.file is not None and self.file.is_file():
-            for line in self.file.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):  # the last may have been cut off
-                    about = json.loads(line)
-                    self.known[Shape.from_json(about["shape"])] = about["score"]
+        for line in whole_lines(self.file) if self.file is not None else ():
+            about = json.loads(line)
+            self.known[Shape.from_json(about["shape"])] = about["score"]
 
     def __call__(self, shapes: Sequence[Shape]) -> list[float]:
         """The metric of each shape."""
         for shape in shapes:
             if shape not in self.known:
                 self.known[shape] = self.judge(shape)
-                self._write(shape)
+                if self.file is not None:
+                    about = {"shape": shape.to_json(), "score": self.known[shape]}
+                    append_lines(self.file, [json.dumps(about)])
                 self.tell(shape, self.known[shape])
         return [self.known[shape] for shape in shapes]
 
@@ -75,16 +76,6 @@ class SliceScores:
         else:
             logits = predict(_Slice(self.candidate.model, shape), self.encoded, 64)
         return float(self.candidate.task.score(logits, self.encoded.labels))
-
-    def _write(self, shape: Shape) -> None:
-        if self.file is None:
-            return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        whole = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
-        if whole and not whole.endswith("\n"):
-            self.file.write_text(whole[: whole.rfind("\n") + 1], encoding="utf-8")
-        with self.file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"shape": shape.to_json(), "score": self.known[shape]}) + "\n")
 
 
 class _Slice:
