@@ -9,7 +9,7 @@ import pytest
 
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import Shape
-from limbeck.engine.story import is_faster, names, rows, speed_ratio, told, words
+from limbeck.engine.story import int8_reference, is_faster, names, rows, speed_ratio, told, words
 
 stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
 
@@ -135,3 +135,15 @@ def test_source_hides_folders_of_a_disk():
 
 def test_nothing_measured_gives_no_rows():
     assert rows(stories.tell(measured=(), chosen=())) == []
+
+
+def test_a_super_network_in_int8_is_not_the_teacher_in_int8():
+    made = stories.records()
+    traits = made["t"].traits | {"elastic"}
+    made["s"] = replace(made["t"], key="s", parent="t", step="supernet", traits=traits)
+    made["tx"] = replace(made["tx"], parent="s", traits=made["tx"].traits | {"elastic"})
+    made["tq"] = replace(made["tq"], traits=made["tq"].traits | {"elastic"})
+    story = stories.tell(records=made)
+    assert names(story)["tq"] == "made elastic · INT8"
+    assert int8_reference(story) is None
+    assert int8_reference(stories.tell()) == "tq"

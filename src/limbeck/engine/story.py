@@ -30,6 +30,8 @@ WORDS = {
     "prune": "pruned",
     "reconstruct": "reconstructed",
     "augment": "augmented",
+    "supernet": "made elastic",
+    "search": "searched",
 }
 """How a step reads in the name of what it made; a step that is missing here goes by its own name."""
 
@@ -284,7 +286,8 @@ def int8_reference(story: Story) -> str | None:
             continue
         start = keys.index(story.teacher)
         path = list(zip(chain[start:], chain[start + 1 :], strict=False))
-        if all(child.traits - parent.traits and child.shape == parent.shape for parent, child in path):
+        formats = {"onnx", "int8"}
+        if all((child.traits - parent.traits) & formats and child.shape == parent.shape for parent, child in path):
             found.append((len(path), key))
     return min(found)[1] if found else None
 
