@@ -32,7 +32,7 @@ def test_more_layers_stand_further_right_and_higher():
 
 def test_a_line_for_each_width_of_the_miniatures():
     (picture,) = pictures(rows_of(miniatures()))
-    assert [line.name.split(",")[0] for line in picture["lines"]] == ["H128", "H256", "H512", "H768"]
+    assert [line.name for line in picture["lines"]] == ["H128", "H256", "H512", "H768"]
 
 
 def test_the_page_stands_alone_and_has_all_figures():

@@ -175,7 +175,7 @@ def bench(
     from limbeck.engine.bench import bench as work
     from limbeck.engine.bench_plan import plan
 
-    target = Target(device, runtime, threads, batch)
+    target = Target(device, runtime, threads, batch, seq_len[0] if len(seq_len) == 1 and task is None else None)
     spec = plan(
         base,
         {"layers": layers, "hidden": hidden, "miniatures": miniatures, "ratios": attention_ratio},
@@ -190,7 +190,7 @@ def bench(
     place = folder or Path("runs") / f"bench-{id}"
     rows = work(spec, place, _told)
     page = place / "report.html"
-    page.write_text(bench_report.report(rows, f"{base}, {target}"), encoding="utf-8")
+    page.write_text(bench_report.report(rows, f"{base} on {target}"), encoding="utf-8")
     if json:
         print_json({"rows": [row.to_json() for row in rows], "folder": str(place)})
         return

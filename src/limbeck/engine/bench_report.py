@@ -11,6 +11,8 @@ from limbeck.engine.bench import Row
 from limbeck.engine.picture import Frame, linear_ticks
 
 FRAME = Frame(width=760, height=380, left=64, top=24, right=600, bottom=322)
+ALWAYS = ("architecture", "shape", "latency_ms", "fastest_trial_ms", "slowest_trial_ms")
+"""Columns of the page's table that are shown also where all rows agree."""
 AXES = {
     "layers": ("layers", lambda row: row.point.shape.depth),
     "hidden": ("hidden width", lambda row: row.point.shape.hidden),
@@ -44,8 +46,8 @@ def pictures(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
     title, place = AXES[group]
     named: dict[str, list[Row]] = {}
-    for row in rows:
-        named.setdefault(_name(group, row), []).append(row)
+    for name, row in zip(_names(group, rows), rows, strict=True):
+        named.setdefault(name, []).append(row)
     xs = sorted({float(place(row)) for row in rows})
     most = max(max(row.medians) for row in rows) * 1e3
     low, high = min(xs), max(xs)
@@ -80,11 +82,18 @@ def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _name(group: str, row: Row) -> str:
-    """What tells the lines of a picture apart."""
-    parts = [f"H{row.point.shape.hidden}"] if group == "miniatures" else []
-    parts += [row.setting.target.runtime, row.setting.number_format, f"{row.setting.seq_len} tokens"]
-    return ", ".join(parts)
+def _parts(group: str, row: Row) -> list[str]:
+    """What a line of a picture may be told by."""
+    setting = row.setting
+    width = f"H{row.point.shape.hidden}" if group == "miniatures" else ""
+    return [width, setting.target.runtime, setting.number_format, f"{setting.seq_len} tokens"]
+
+
+def _names(group: str, rows: Sequence[Row]) -> list[str]:
+    """The line that each row is on, by what tells the lines apart."""
+    parts = [_parts(group, row) for row in rows]
+    telling = [place for place in range(len(parts[0])) if len({mine[place] for mine in parts}) > 1]
+    return [", ".join(mine[place] for place in telling) or mine[2] for mine in parts]
 
 
 def report(rows: Sequence[Row], title: str) -> str:
@@ -92,7 +101,8 @@ def report(rows: Sequence[Row], title: str) -> str:
     from limbeck.engine.report import page_environment
 
     told = [row.to_json() for row in rows]
-    about = {"title": title, "machine": environment()["processor"], "rows": told, "columns": list(told[0])}
+    columns = [name for name in told[0] if len({str(line[name]) for line in told}) > 1 or name in ALWAYS]
+    about = {"title": title, "machine": environment()["processor"], "rows": told, "columns": columns}
     about |= {"pictures": pictures(rows), "trials": len(rows[0].seconds)}
     return page_environment().get_template("bench.html.j2").render(about)
 
