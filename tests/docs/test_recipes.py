@@ -13,14 +13,17 @@ import pytest
 
 from limbeck.cli import app
 from limbeck.cli.steps import add_techniques
+from limbeck.core.space import Space
 from limbeck.core.step import REGISTRY
+from limbeck.core.target import Target
+from limbeck.engine.bench_plan import plan
 from limbeck.engine.recipe import load_recipe, parse, shipped
 from limbeck.engine.result import read_result
 from limbeck.engine.strict_yaml import load
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
-FILES = {"py", "sh", "md", "yaml", "csv", "txt", "json", "jsonl", "parquet", "tsv", "onnx"}
+FILES = {"py", "sh", "md", "yaml", "csv", "txt", "json", "jsonl", "parquet", "tsv", "onnx", "html"}
 
 add_techniques()
 
@@ -38,7 +41,8 @@ def commands(page):
 
 
 def test_every_page_is_about_a_recipe():
-    assert {"tinybert", "fastformers", "mpl"} == set(PAGES) <= set(shipped())
+    pages = {"architecture-benchmark", "bigger-and-faster", "fastformers", "mpl", "tinybert"}
+    assert pages == set(PAGES) <= set(shipped())
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -50,6 +54,30 @@ def test_commands_are_commands_and_settings_fit_the_recipe(page):
         assert not rest
         if "recipe" in given.arguments:
             load_recipe(given.arguments["recipe"]).with_(*given.arguments.get("set", ()))
+
+
+def test_grids_on_the_page_can_be_timed():
+    grids = [words[1:] for words in commands("architecture-benchmark") if words[0] == "bench"]
+    planned = [grid_of(words) for words in grids if "teacher" not in words]
+    assert [len(grid.points) for grid in planned] == [4, 4, 24, 5, 5, 4, 3, 2]
+    assert [(point.shape.depth, point.shape.layers[0].heads) for point in planned[4].points] == [
+        (2, 3),
+        (4, 6),
+        (8, 10),
+        (16, 13),
+        (24, 16),
+    ]
+
+
+def grid_of(words):
+    """What ``limbeck bench`` would time."""
+    given = app.parse_args(["bench", *words], exit_on_error=False, print_error=False)[1].arguments
+    target = Target("cpu", given.get("runtime", "onnxruntime"), 1, 1)
+    asked = {name: given.get(name, ()) for name in ("layers", "hidden")}
+    asked |= {"miniatures": given.get("miniatures", False), "ratios": given.get("attention_ratio", ())}
+    base, approach = given.get("base", "bert-large-uncased"), given.get("attention_approach", "head_num")
+    about = {"shared": given.get("weight_shared", False), "task": given.get("task")}
+    return plan(base, asked, approach, target, formats=given.get("number_format", ("float",)), **about)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -96,8 +124,7 @@ def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
     made = {key: [record.step for record in result.ancestors(key)] for key in told["lineage"]}
     students = {key: steps for key, steps in made.items() if key != told["teacher"]}
     assert made[told["teacher"]] == ["model", "finetune"]
-    assert len(students) == {"tinybert": 2, "fastformers": 4, "mpl": 4}[page]
-    assert sum("quantize" in steps for steps in students.values()) == (2 if page == "fastformers" else len(students))
+    assert (len(students), sum("quantize" in steps for steps in students.values())) == COUNTS[page]
     CHECKS[page](result, students)
 
     for key, steps in students.items():
@@ -111,8 +138,13 @@ def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
             assert counts["left out, for they stand in validation or test"] == 0
             assert task.history[-1]["samples"]
 
+    if page == "architecture-benchmark":
+        assert not result.chosen
+        assert not list(tmp_path.glob("runs/*/artefact"))
+        return
     artefact = next(path for path in tmp_path.glob("runs/*/artefact"))
-    assert "Augmented texts" in (artefact / "report.html").read_text(encoding="utf-8")
+    augmented = "Augmented texts" in (artefact / "report.html").read_text(encoding="utf-8")
+    assert augmented == (page != "bigger-and-faster")
     answers = limbeck("predict", str(artefact), "A wonderful film.", "Dull and far too long.", cwd=tmp_path)
     assert {row["answer"] for row in answers} <= {"negative", "positive"}
     assert len(answers) == 2
@@ -153,4 +185,56 @@ def check_mpl(result, students):
         assert all((before[name] != after[name]).any() for name in before if name.endswith("weight"))
 
 
-CHECKS = {"tinybert": check_tinybert, "fastformers": check_fastformers, "mpl": check_mpl}
+def check_architecture_benchmark(result, students):
+    assert shapes(result, students) == {"2x384 heads 12 of 32 ffn 1536", "6x384 heads 5 of 32 ffn 1536"}
+    ways = sorted(steps[2:] for steps in students.values())
+    alone, shared = ["student", "finetune", "export"], ["supernet", "student", "export"]
+    assert ways == [alone, alone, shared, shared]
+    for key in students:
+        slice_of = next(record for record in result.ancestors(key) if record.step == "student")
+        weights, small = (parameters(result, one) for one in (slice_of.parent, slice_of.key))
+        assert len(small) <= len(weights)
+        for name, mine in small.items():
+            assert (mine == weights[name][tuple(map(slice, mine.shape))]).all(), name
+        facts = {fact.name for fact in result.records[key].facts}
+        assert {"quality", "latency_p50"} <= facts
+    assert result.front
+
+
+def check_bigger_and_faster(result, students):
+    found = {key: steps for key, steps in students.items() if "search" in steps}
+    assert [steps[2:] for steps in found.values()] == [["supernet", "search", "distill", "export", "quantize"]] * 2
+    for key in found:
+        lineage = {record.step: record for record in result.ancestors(key)}
+        space = Space.from_json(result.open(lineage["supernet"].key).model.config.space)
+        assert str(space.largest) == "6x384 heads 12 of 32 ffn 1536"
+        assert result.records[key].shape == lineage["search"].shape
+        assert lineage["search"].shape in space
+        assert lineage["search"].shape != space.largest
+        assert lineage["search"].parameters.get("number_format", "int8") == "int8"
+        assert result.records[key].fact("latency_p50").value > 0
+    bounds = sorted(
+        next(one for one in result.ancestors(key) if one.step == "search").parameters["speedup"] for key in found
+    )
+    assert bounds == [1.5, 3.0]
+    assert len(result.chosen) == 1
+
+
+def parameters(result, key):
+    return dict(result.open(key).model.named_parameters())
+
+
+COUNTS = {  # candidates that are measured beside the teacher, and how many of them in INT8
+    "architecture-benchmark": (4, 0),
+    "bigger-and-faster": (3, 3),
+    "fastformers": (4, 2),
+    "mpl": (4, 4),
+    "tinybert": (2, 2),
+}
+CHECKS = {
+    "architecture-benchmark": check_architecture_benchmark,
+    "bigger-and-faster": check_bigger_and_faster,
+    "fastformers": check_fastformers,
+    "mpl": check_mpl,
+    "tinybert": check_tinybert,
+}

@@ -11,12 +11,15 @@ from limbeck.core.space import Range, Space
 from limbeck.core.step import Lab, identity
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.errors import InputError
+from limbeck.engine.recipe import Recipe
+from limbeck.engine.run import run
+from limbeck.errors import InputError, RecipeError
 from limbeck.measure.collect import Collection, collect
 from limbeck.measure.counts import as_shape
 from limbeck.measure.sampling import draw
 from limbeck.measure.stand_in import Setting, style_of
 from limbeck.model.extract import extract
+from limbeck.model.files import save_model
 from limbeck.techniques import cost_factory
 from limbeck.techniques.search import Search
 
@@ -147,3 +150,17 @@ def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
         assert found.value == pytest.approx(latency(shape).value, rel=0.15)
     assert len(built) == 1
     assert built[0].startswith("latency-predictor-")
+
+
+def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
+    """As a command does: in a recipe of its own, whose model says that it is elastic."""
+    save_model(supernet.model, supernet.tokenizer, tmp_path / "super")
+    step = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1)
+    result = run(
+        Recipe(str(tmp_path / "super"), "toy", (step,)), tmp_path / "store", tmp_path / "run", task=supernet.task
+    )
+    assert not result.failed
+    assert as_shape(result.open(result.front[0]).model.shape) in SPACE
+    save_model(extract(supernet.model, FULL), supernet.tokenizer, tmp_path / "plain")
+    with pytest.raises(RecipeError, match="needs 'elastic'; put 'supernet' before it"):
+        run(Recipe(str(tmp_path / "plain"), "toy", (step,)), tmp_path / "store", tmp_path / "run2", task=supernet.task)

@@ -23,6 +23,8 @@ def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem
             problems += wrong
             if key == "model" and described.get("runtime") not in (None, "torch"):
                 start = {"onnx"}
+            elif key == "model" and described.get("elastic"):
+                start = {"torch", "elastic"}
     if "task" in values:
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())

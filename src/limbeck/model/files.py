@@ -67,7 +67,7 @@ def open_model(
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """What config.json says: family, shape, labels, runtime and max_length (tokens).
+    """What config.json says: family, shape, labels, runtime, max_length (tokens), and whether it is a super-network.
 
     Opens no weights and imports no torch. ``labels`` is empty when the model has no head yet.
     """
@@ -85,6 +85,7 @@ def peek(source: str | Path) -> dict[str, Any]:
         "shape": shape,
         "labels": _labels(config),
         "runtime": config.get("limbeck_runtime", "torch"),
+        "elastic": bool(config.get("space")),
         "max_length": positions - (0 if offset is None else offset + 1),
     }
 

@@ -90,7 +90,12 @@ class Supernet(Plan):
     passes: ClassVar[float] = 6.0  # slices are smaller, but a step trains several, and the teacher answers once
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "autotinybert": {"rule": "single", "samples": 1, "match": ["hidden", "relations"], "num_train_epochs": 5},
+        "autotinybert": {
+            "rule": "single",
+            "samples": 1,
+            "match": ["logits", "hidden", "relations"],  # the paper has no logits, and no task at this point
+            "num_train_epochs": 5,
+        },
         "dynabert": {"rule": "sandwich", "in_place": True, "match": ["logits", "hidden"]},
     }
 
