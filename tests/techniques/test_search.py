@@ -163,4 +163,4 @@ def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
     assert as_shape(result.open(result.front[0]).model.shape) in SPACE
     save_model(extract(supernet.model, FULL), supernet.tokenizer, tmp_path / "plain")
     with pytest.raises(RecipeError, match="needs 'elastic'; put 'supernet' before it"):
-        run(Recipe(str(tmp_path / "plain"), "toy", (step,)), tmp_path / "store", tmp_path / "run2", task=supernet.task)
+        run(Recipe(str(tmp_path / "plain"), "toy", (step,)), *place, task=supernet.task)
