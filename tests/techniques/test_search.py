@@ -156,9 +156,8 @@ def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
     """As a command does: in a recipe of its own, whose model says that it is elastic."""
     save_model(supernet.model, supernet.tokenizer, tmp_path / "super")
     step = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1)
-    result = run(
-        Recipe(str(tmp_path / "super"), "toy", (step,)), tmp_path / "store", tmp_path / "run", task=supernet.task
-    )
+    place = (tmp_path / "store", tmp_path / "run")
+    result = run(Recipe(str(tmp_path / "super"), "toy", (step,)), *place, task=supernet.task)
     assert not result.failed
     assert as_shape(result.open(result.front[0]).model.shape) in SPACE
     save_model(extract(supernet.model, FULL), supernet.tokenizer, tmp_path / "plain")
