@@ -4,7 +4,7 @@ import torch
 from limbeck.core.shape import Shape
 from limbeck.core.space import Range, Space
 from limbeck.model.extract import extract
-from limbeck.train.elastic import Elastic, LastHidden, relation_heads
+from limbeck.train.elastic import Elastic, LastHidden
 from limbeck.train.objectives import LiveTeacher, LogitLoss, Outputs, Progress, RelationLoss
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -62,9 +62,3 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(make_model, make_batch):
     with torch.no_grad():
         largest = next(iter(elastic(teacher)(teacher, batch, Progress(0, 1))))
     assert float(largest.total) == pytest.approx(0.0, abs=1e-6)
-
-
-def test_relation_heads_fit_every_slice():
-    for dims in ([8], [8, 12, 16], [32, 64]):
-        heads = relation_heads(384, dims[0] if len(dims) == 1 else 4)
-        assert all(count * dim % heads == 0 for count in range(1, 13) for dim in dims)

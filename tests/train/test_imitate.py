@@ -3,9 +3,9 @@ from typing import ClassVar
 import pytest
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.shape import Shape
+from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
-from limbeck.train.imitate import Imitation, same_tokens
+from limbeck.train.imitate import Imitation, most_heads, same_tokens
 from limbeck.train.objectives import AttentionLoss, HiddenLoss, RelationLoss
 
 
@@ -61,3 +61,14 @@ def test_tokens_are_the_same_if_the_vocabularies_are():
     first, same, other = (Candidate(None, Words(*words), None) for words in ("ab", "ab", "ba"))
     assert same_tokens(first, same)
     assert not same_tokens(first, other)
+
+
+def test_relations_split_into_what_both_widths_allow(make_model):
+    """Without a number given, a student of three heads has one that its teacher of four can have too."""
+    three = Shape(32, 8, (LayerShape(3, 16), LayerShape(3, 16)))
+    (_, term) = Pupil().layer_terms(("relations",), *sides(make_model, three))["relations"]
+    assert term.relation_heads == 8
+    assert 24 % term.relation_heads == 0 == 32 % term.relation_heads
+    for dims in ([8], [8, 12, 16], [32, 64]):
+        heads = most_heads(384, *dims)
+        assert all(count * dim % heads == 0 for count in range(1, 13) for dim in dims)

@@ -194,7 +194,8 @@ class Supernet(Plan):
 
     def terms(self, candidate: Candidate, teacher: Candidate, space: Space) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice."""
-        from limbeck.train.elastic import LastHidden, relation_heads
+        from limbeck.train.elastic import LastHidden
+        from limbeck.train.imitate import most_heads
         from limbeck.train.objectives import LogitLoss, RelationLoss, TaskLoss
 
         theirs = teacher.model.shape
@@ -207,13 +208,6 @@ class Supernet(Plan):
             found["hidden"] = (self.hidden_weight, LastHidden(space.hidden.high, theirs.hidden, theirs.depth))
         if "relations" in self.match:
             last = max(index for index, layer in enumerate(theirs.layers) if layer.heads)
-            heads = relation_heads(theirs.layers[last].heads * theirs.head_dim, self.common(space))
+            heads = most_heads(theirs.layers[last].heads * theirs.head_dim, *space.head_dim)
             found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last))
         return found
-
-    @staticmethod
-    def common(space: Space) -> int:
-        """The greatest number that divides the width of a head in every slice."""
-        from math import gcd
-
-        return gcd(*space.head_dim)

@@ -9,7 +9,6 @@ arXiv:2012.15828), because slices may have other numbers of heads than the teach
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -50,16 +49,6 @@ class LastHidden(nn.Module):
         projected = F.linear(states, self.project.weight[:, : states.shape[-1]])
         goal = teacher.taps["hidden"][self.teacher_depth]
         return masked_mean((projected - goal).square(), batch["attention_mask"][..., None])
-
-
-def relation_heads(teacher_width: int, slices: int, most: int = 12) -> int:
-    """The most relation heads that divide the teacher's attention width and all multiples of ``slices``.
-
-    >>> relation_heads(384, 32), relation_heads(768, 20)
-    (8, 4)
-    """
-    common = math.gcd(teacher_width, slices)
-    return max(number for number in range(1, min(common, most) + 1) if common % number == 0)
 
 
 @dataclass(frozen=True)

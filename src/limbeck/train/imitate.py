@@ -5,6 +5,7 @@ Light to import.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -31,7 +32,8 @@ class Imitation(Plan):
         hidden_loss: How hidden states are compared.
         attention_loss: How attention scores are compared.
         layer_map: Which teacher layer each student layer imitates; 'last': the last its last, the others none.
-        relation_heads: Into how many heads relations are split; the student's number of heads unless given.
+        relation_heads: Into how many heads relations are split; unless given, the student's number of heads, or if that
+            does not divide both attention widths, the most up to 12 that do.
         shared_projection: One projection for all layers when widths differ, as TinyBERT has it.
     """
 
@@ -90,7 +92,8 @@ class Imitation(Plan):
         sides = (mine, theirs)
         last = [max(i for i, layer in enumerate(shape.layers) if layer.heads) for shape in sides]
         widths = [shape.layers[i].heads * shape.head_dim for shape, i in zip(sides, last, strict=True)]
-        heads = self.relation_heads or mine.layers[last[0]].heads
+        own = mine.layers[last[0]].heads
+        heads = self.relation_heads or (own if not any(width % own for width in widths) else most_heads(*widths))
         for side, width in zip(("student", "teacher"), widths, strict=True):
             if width % heads:
                 valid = [n for n in range(1, min(widths) + 1) if not any(w % n for w in widths)]
@@ -100,6 +103,16 @@ class Imitation(Plan):
                     f"use {near}"
                 )
         return RelationLoss(heads, last[0], last[1])
+
+
+def most_heads(*widths: int, most: int = 12) -> int:
+    """The greatest number up to ``most`` that divides all widths, and with them all their multiples.
+
+    >>> most_heads(384, 32), most_heads(768, 20), most_heads(384, 160)
+    (8, 4, 8)
+    """
+    common = math.gcd(*widths)
+    return max(number for number in range(1, most + 1) if common % number == 0)
 
 
 def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:
