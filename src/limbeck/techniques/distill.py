@@ -40,7 +40,8 @@ class Distill(Imitation):
     """Train the candidate to imitate its fine-tuned, unpruned ancestor.
 
     Attributes:
-        match: What to imitate; each has a weight of its own.
+        match: What to imitate; each has a weight of its own. Attention of sides with other numbers of heads is compared
+            as relations.
         temperature: Softens both distributions of the logits.
         logits_weight: Weight of the logits.
         task_weight: Weight of the task's own loss on the labels.
@@ -99,8 +100,11 @@ class Distill(Imitation):
         if lab.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
         teacher = lab.teacher.open()
+        match, note = self.comparable(self.match, candidate, teacher)
+        if note:
+            lab.log(note)
         set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
-        for phase, plan, terms in self.phases(self.terms(candidate, teacher)):
+        for phase, plan, terms in self.phases(self.terms(candidate, teacher, match)):
             objective = Weighted(terms, self.outputs(terms, candidate, teacher, lab))
             train_on_task(candidate, objective, plan, lab, phase)
         yield replace(candidate, folder=None)
@@ -153,8 +157,8 @@ class Distill(Imitation):
         yield "intermediate", first, inside
         yield "prediction", self, {name: term for name, term in terms.items() if name not in LAYERS}
 
-    def terms(self, candidate: Candidate, teacher: Candidate) -> Terms:
-        """Weighted terms of the loss."""
+    def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
+        """Weighted terms of the loss; of ``match``, where that is not the field's."""
         from limbeck.train.objectives import LogitLoss, TaskLoss
 
         found: Terms = {}
@@ -163,7 +167,7 @@ class Distill(Imitation):
         if "logits" in self.match:
             kind = LogitLoss(self.logits_loss, self.temperature, candidate.task.problem_type)
             found["logits"] = (self.logits_weight, kind)
-        return found | self.layer_terms(self.match, candidate, teacher)
+        return found | self.layer_terms(match or self.match, candidate, teacher)
 
     def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, lab: Lab) -> TeacherCall:
         """Where a loss of these terms finds what the teacher puts out."""

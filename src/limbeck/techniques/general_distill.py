@@ -49,7 +49,8 @@ class GeneralDistill(Imitation):
     teacher best on the held-out part. With mixed_precision fp16 (on a GPU) the loss is scaled.
 
     Attributes:
-        match: What to imitate; each has a weight of its own.
+        match: What to imitate; each has a weight of its own. Attention of sides with other numbers of heads is compared
+            as relations.
         pretrained: The model to imitate, as a folder or hub name; unless given, the recipe's model as it was given.
         corpus: Files, folders, or the name of a data set of the hub; the task's own training texts unless given.
         column: Column with the text, by name or number from 0; by its customary name, or the only one, unless given.
@@ -133,8 +134,11 @@ class GeneralDistill(Imitation):
 
         teacher = self.teacher(candidate, lab)
         self.check_sides(candidate, teacher)
+        match, note = self.comparable(self.match, candidate, teacher)
+        if note:
+            lab.log(note)
         set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
-        terms = self.layer_terms(self.match, candidate, teacher)
+        terms = self.layer_terms(match, candidate, teacher)
         objective = Weighted(terms, LiveTeacher(teacher.model.eval()))
         train, held = self.sequences(candidate, lab).hold_out(self.held_out, lab.seed)
         if self.held_out and not len(held):

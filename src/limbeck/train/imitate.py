@@ -17,6 +17,7 @@ from limbeck.train.plan import Plan
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
+    from limbeck.core.shape import Shape
 
 Layers = Literal["hidden", "attention", "relations"]
 
@@ -50,6 +51,18 @@ class Imitation(Plan):
 
     passes: ClassVar[float] = 4.0  # the teacher's forward pass comes on top
 
+    def comparable(
+        self, match: tuple[str, ...], candidate: Candidate, teacher: Candidate
+    ) -> tuple[tuple[Any, ...], str]:
+        """``match`` with relations for attention where heads differ in number, and a line that says so."""
+        mine, theirs = (_heads(side.model.shape) for side in (candidate, teacher))
+        if "attention" not in match or (mine == theirs and len(mine) == 1):
+            return match, ""
+        changed = dict.fromkeys("relations" if name == "attention" else name for name in match)
+        return tuple(changed), (
+            f"attention is compared as relations: the student has {_listed(mine)} heads, the teacher {_listed(theirs)}"
+        )
+
     def layer_terms(
         self, match: Iterable[str], candidate: Candidate, teacher: Candidate
     ) -> dict[str, tuple[float, Any]]:
@@ -77,7 +90,7 @@ class Imitation(Plan):
     def _attention(self, mine: Any, theirs: Any) -> Any:
         from limbeck.train.objectives import AttentionLoss
 
-        heads = [{layer.heads for layer in shape.layers} for shape in (mine, theirs)]
+        heads = [_heads(shape) for shape in (mine, theirs)]
         if heads[0] != heads[1] or len(heads[0]) > 1:
             raise InputError(
                 f"{self.name}: match 'attention' needs equally many heads, but the student has {sorted(heads[0])} and "
@@ -103,6 +116,15 @@ class Imitation(Plan):
                     f"use {near}"
                 )
         return RelationLoss(heads, last[0], last[1])
+
+
+def _heads(shape: Shape) -> set[int]:
+    """The numbers of heads that layers have."""
+    return {layer.heads for layer in shape.layers}
+
+
+def _listed(numbers: set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
 
 
 def most_heads(*widths: int, most: int = 12) -> int:
