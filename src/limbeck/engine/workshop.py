@@ -188,7 +188,7 @@ class Workshop:
         if fresh and origin.source == self.recipe.teacher:
             raise InputError(f"teacher '{origin.source}' {FRESH_HEAD}; fine-tune it first, then name its folder")
         traits = {"torch"} if model.runtime == "torch" else {"onnx"}
-        if model.runtime == "torch" and getattr(model.config, "space", None):
+        if model.runtime == "torch" and getattr(getattr(model, "config", None), "space", None):
             traits.add("elastic")
         if origin.role == "teacher":
             traits.add("teacher")
