@@ -28,7 +28,9 @@ from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.general_supernet import GeneralSupernet
 from limbeck.techniques.search import Search
 from limbeck.techniques.student import Student
-from limbeck.techniques.supernet import Supernet, corpus_space
+from limbeck.techniques.supernet import Supernet
+from limbeck.train.objectives import Outputs
+from limbeck.train.sliced import OnCorpus
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
@@ -83,7 +85,7 @@ def test_slices_learn_from_real_text(candidate, match, rule):
     before, after = gains(told)
     assert after < 0.95 * before
     assert made.model.shape == FULL
-    assert Space.from_json(made.model.config.general_space) == step.space(FULL)
+    assert OnCorpus.of(made.model).space == step.space(FULL)
 
 
 def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
@@ -240,7 +242,7 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
     assert problems("general_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
     (taken,) = problems("finetune", "supernet", "general_supernet", "search")
     assert taken.startswith("steps[3] search: needs 'elastic'; 'general_supernet' (steps[2]) takes it away")
-    model.config.general_space = STEP.space(FULL).to_json()
+    OnCorpus(STEP.space(FULL), ()).mark(model)
     save_model(model, candidate().tokenizer, tmp_path / "model")
     assert not peek(tmp_path / "model")["elastic"]
     assert problems("search") == ["steps[0] search: needs 'elastic'; put 'supernet' before it"]
@@ -248,19 +250,18 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
 
 def test_the_task_goes_on_with_the_space_and_the_order(candidate):
     (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), lab_for(candidate(seed=1)))
-    assert corpus_space(made.model) == STEP.space(FULL)
+    assert OnCorpus.of(made.model).space == STEP.space(FULL)
     queries = [layer.query.weight.clone() for layer in made.model.encoder.layers]
-    told = []
     step = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0)
-    (tasked,) = step.apply(replace(made), lab_for(made, told))
+    (tasked,) = step.apply(made, lab_for(made))
     assert Space.from_json(tasked.model.config.space) == STEP.space(FULL)
-    assert corpus_space(tasked.model) is None
+    assert OnCorpus.of(tasked.model) is None
     for layer, query in zip(tasked.model.encoder.layers, queries, strict=True):
         torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
     (narrow,) = replace(step, layers=(1, 1)).apply(made, lab_for(made))
     assert Space.from_json(narrow.model.config.space).largest.depth == 1
     (shallow,) = Student(layers=1, init="layers").apply(made, Lab())
-    assert corpus_space(shallow.model) is None  # of another shape, so of another space
+    assert OnCorpus.of(shallow.model) is None  # of another shape, so of another space
 
 
 def test_from_corpus_to_distilled_winners(candidate, tmp_path):
@@ -285,13 +286,35 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
         lineage = [record.step for record in result.ancestors(key)]
         assert lineage == ["model", "finetune", "general_supernet", "supernet", "search", "distill"]
         made = result.open(key)
-        assert not {"space", "general_space"} & set(vars(made.model.config))
+        assert not {"space", "general_supernet"} & set(vars(made.model.config))
         assert np.isfinite(made.model.predict(collate(unlabelled(made.tokenizer, parent.task), [0, 1]))).all()
     assert "elastic" not in by_step["general_supernet"].traits
     assert {"elastic", "teacher"} <= by_step["supernet"].traits
     notes = by_step["general_supernet"].notes
     assert f"the head of the language model is drawn anew: '{tmp_path / 'model'}' has none" in notes
     assert go().records.keys() == result.records.keys()
+
+
+def test_a_teacher_in_the_order_of_before_is_known(candidate):
+    """As in a recipe that begins with 'finetune': nothing was trained yet, so nothing is to be learnt."""
+    teacher, losses = candidate(), []
+    step = replace(STEP, learning_rate=1e-12, num_train_epochs=0.1, weight_decay=0.0)
+    (made,) = step.apply(candidate(), lab_for(teacher))
+
+    class Watched(Supernet):
+        def terms(self, candidate, teacher, space, order):
+            found = super().terms(candidate, teacher, space, order)
+            batch = collate(unlabelled(candidate.tokenizer, candidate.task), range(8))
+            with torch.no_grad():
+                sides = [Outputs(*side.model.eval().run(batch, taps=("hidden",))) for side in (candidate, teacher)]
+                losses.append(float(found["hidden"][1](*sides, batch)))
+            return found
+
+    task = Watched(num_train_epochs=0.1, match=("hidden",))
+    list(task.apply(made, lab_for(teacher)))
+    (again,) = step.apply(candidate(), lab_for(teacher))
+    list(task.apply(again, lab_for(again)))  # and one that was made of it is in the same order
+    assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
 def test_a_slice_of_it_is_a_student(candidate):

@@ -8,7 +8,7 @@ from limbeck.model.criteria import magnitude
 from limbeck.train.elastic import Elastic
 from limbeck.train.objectives import LiveTeacher, Progress
 from limbeck.train.plan import Plan
-from limbeck.train.sliced import Sliced
+from limbeck.train.sliced import OnCorpus, Sliced
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 
@@ -49,7 +49,7 @@ def test_a_sorted_copy_of_the_teacher_has_its_hidden_states(make_model, make_bat
     assert not torch.equal(order, torch.arange(32))
     losses = []
     for known in (order, None):
-        terms = step.slice_terms(("hidden",), step.space(FULL), FULL, known)
+        terms = step.slice_terms(("hidden",), step.space(FULL), teacher, known)
         with torch.no_grad():
             largest = next(iter(Elastic(terms, LiveTeacher(teacher), step.space(FULL))(model, batch, Progress(0, 1))))
         losses.append(float(largest.terms["largest_hidden"]))
@@ -61,7 +61,21 @@ def test_of_a_narrower_model_the_projection_knows_the_channels_it_has(make_model
     step = Named(hidden=(16, 24), hidden_step=8)
     model = make_model(FULL)
     order = step.put_in_order(model, magnitude(model, ()), step.space(FULL))
-    project = step.slice_terms(("hidden",), step.space(FULL), FULL, order)["hidden"][1].project.weight
+    project = step.slice_terms(("hidden",), step.space(FULL), make_model(FULL), order)["hidden"][1].project.weight
     expected = torch.zeros(32, 24)
     expected[order[:24], range(24)] = 1.0
     assert torch.equal(project, expected)
+
+
+def test_what_training_on_a_corpus_leaves_is_read_back(make_model):
+    model, teacher = make_model(FULL), make_model(FULL, seed=1)
+    assert OnCorpus.of(model) is None
+    made = OnCorpus(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))))
+    made.mark(model)
+    assert OnCorpus.of(model) == made
+    assert made.beside(teacher).tolist() == list(made.order)
+    made.mark(teacher)  # such as one that was fine-tuned from there
+    assert made.beside(teacher) is None
+    assert OnCorpus(made.space, ()).beside(teacher) is None
+    model.encoder.shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+    assert OnCorpus.of(model) is None  # of another shape, so of another space

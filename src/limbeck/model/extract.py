@@ -36,7 +36,7 @@ def extract(model: Any, shape: Shape) -> Any:
             "has; choose another width"
         )
     config = copy.deepcopy(model.config)
-    for name in ("space", "general_space"):  # of a super-network; its slices are none
+    for name in ("space", "general_supernet"):  # of a super-network; its slices are none
         vars(config).pop(name, None)
     with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
         set_shape(_Stub(config), shape)

@@ -6,6 +6,7 @@ under other names. It serves training on text and is not saved with a model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,13 +56,14 @@ class LanguageHead(nn.Module):
         made = self.activation(_slice(states, self.dense, rows, states.shape[-1]))
         return F.linear(_norm(made, self.norm), table[:, :rows], self.bias)
 
-    def follow(self, order: Tensor) -> None:
+    def follow(self, order: Sequence[int]) -> None:
         """Put the channels in the order that those of the encoder now have (see ``extract.sort_channels``)."""
+        places = torch.as_tensor(order)
         with torch.no_grad():
-            self.dense.weight.copy_(self.dense.weight[:, order])
+            self.dense.weight.copy_(self.dense.weight[:, places])
             if not self.projected:
                 for tensor in (self.dense.weight, self.dense.bias, self.norm.weight, self.norm.bias):
-                    tensor.copy_(tensor[order])
+                    tensor.copy_(tensor[places])
 
 
 def language_head(model: Any, source: str | None) -> tuple[LanguageHead, str]:
@@ -89,10 +91,11 @@ def open_masked(source: str) -> tuple[Any, list[str]]:
 
 def _trained(source: str) -> dict[str, Tensor]:
     """The head's weights of a checkpoint under our names; none if it has no trained head."""
-    family = read_config(source)[1].get("model_type")
+    folder, config = read_config(source)
+    family = config.get("model_type")
     if family not in NAMES:
         return {}
-    model, missing = open_masked(source)
+    model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
     dense, norm, bias = NAMES[family]
     pairs = (("dense", dense), ("norm", norm))
     names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in pairs for part in ("weight", "bias")}

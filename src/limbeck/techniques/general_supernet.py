@@ -31,9 +31,10 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
 from limbeck.train.plain_text import PlainText
-from limbeck.train.sliced import Sliced
+from limbeck.train.sliced import OnCorpus, Sliced
 
 if TYPE_CHECKING:
+    from limbeck.core.space import Space
     from limbeck.model.language import LanguageHead
 
 
@@ -82,7 +83,6 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
         from accelerate.utils import set_seed
 
         from limbeck.data.masking import Masking
-        from limbeck.model.criteria import CRITERIA
         from limbeck.model.extract import extract
         from limbeck.train.elastic import Elastic
         from limbeck.train.masked import LanguageLoss, OnMasked
@@ -97,12 +97,15 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
         lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(lab.seed)  # what is new is drawn here, before the loop seeds itself
         head = self.head(candidate, lab) if masking is not None else None
-        scores = CRITERIA["magnitude"](candidate.model, ()) if self.sort else None
-        order = self.put_in_order(candidate.model, scores, space) if scores is not None else None
-        if head is not None and order is not None:
-            head.follow(order)
+        known = OnCorpus.of(candidate.model)
+        if known is None:
+            known = OnCorpus(space, self.order(candidate.model, space))
+        if head is not None and known.order:
+            head.follow(known.order)
         model = extract(candidate.model, space.largest)
-        terms = {} if teacher is None else self.slice_terms(self.match, space, teacher.model.shape, order)
+        terms = (
+            {} if teacher is None else self.slice_terms(self.match, space, teacher.model, known.beside(teacher.model))
+        )
         if head is not None:
             terms["mlm"] = (self.mlm_weight, LanguageLoss(head, model.encoder.embeddings.word))
         guide = None if teacher is None else LiveTeacher(teacher.model.eval())
@@ -111,8 +114,15 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
             objective = OnMasked(objective, masking)
         candidate = replace(candidate, model=model, folder=None)
         self.train_on_text(candidate, objective, lab)
-        model.config.general_space = space.to_json()
+        OnCorpus(space, known.order[: space.hidden.high]).mark(model)
         yield candidate
+
+    def order(self, model: Any, space: Space) -> tuple[int, ...]:
+        """Sort heads, neurons and channels by the size of their weights; where the channels were, if that was done."""
+        from limbeck.model.criteria import CRITERIA
+
+        order = self.put_in_order(model, CRITERIA["magnitude"](model, ()), space) if self.sort else None
+        return () if order is None else tuple(order.tolist())
 
     def head(self, candidate: Candidate, lab: Lab) -> LanguageHead:
         """The head of the language model: the pretrained model's if it has one that fits, or a new one."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
@@ -24,7 +24,10 @@ from limbeck.core.space import Space
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
 from limbeck.train.imitate import same_tokens
-from limbeck.train.sliced import Sliced
+from limbeck.train.sliced import OnCorpus, Sliced
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"})
@@ -97,15 +100,16 @@ class Supernet(Sliced):
         teacher = lab.teacher.open()
         if not same_tokens(candidate, teacher):
             raise InputError("supernet: the teacher has another vocabulary than the candidate")
-        known = corpus_space(candidate.model)
-        space = known if known is not None and self.free else self.space(candidate.model.shape)
+        known = OnCorpus.of(candidate.model)
+        space = known.space if known is not None and self.free else self.space(candidate.model.shape)
+        order = known.beside(teacher.model) if known is not None else None
         if self.sort and known is None:  # in another order its slices would lose what they learnt on the corpus
             self.sorted(candidate, space, lab.seed)
         model = extract(candidate.model, space.largest)
         lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(lab.seed)  # the projection is drawn here, before the loop seeds itself
         candidate = replace(candidate, model=model, folder=None)
-        terms = self.terms(candidate, teacher, space)
+        terms = self.terms(candidate, teacher, space, order)
         objective = Elastic(
             terms, LiveTeacher(teacher.model.eval()), space, self.rule, self.samples, self.in_place, lab.seed
         )
@@ -125,7 +129,9 @@ class Supernet(Sliced):
         batches = [collate(encoded, [rows[i] for i in part]) for part in length_batches(lengths, 32)]
         self.put_in_order(candidate.model, CRITERIA["fisher"](candidate.model, batches), space)
 
-    def terms(self, candidate: Candidate, teacher: Candidate, space: Space) -> dict[str, tuple[float, Any]]:
+    def terms(
+        self, candidate: Candidate, teacher: Candidate, space: Space, order: Tensor | None
+    ) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice."""
         from limbeck.train.objectives import LogitLoss, TaskLoss
 
@@ -134,13 +140,4 @@ class Supernet(Sliced):
             found["task"] = (self.task_weight, TaskLoss(candidate.model.loss))
         if "logits" in self.match:
             found["logits"] = (self.logits_weight, LogitLoss("kl", self.temperature, candidate.task.problem_type))
-        return found | self.slice_terms(self.match, space, teacher.model.shape)
-
-
-def corpus_space(model: Any) -> Space | None:
-    """The space that the model's slices were trained for on a corpus, if they were and its shape is still the same."""
-    from limbeck.measure.counts import as_shape
-
-    about = getattr(model.config, "general_space", None)
-    space = Space.from_json(about) if about else None
-    return space if space is not None and space.largest == as_shape(model.shape) else None
+        return found | self.slice_terms(self.match, space, teacher.model, order)

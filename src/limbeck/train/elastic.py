@@ -37,8 +37,9 @@ class LastHidden(nn.Module):
         self.project = nn.Linear(width, teacher_width, bias=False)
         self.teacher_depth = teacher_depth
         order = torch.arange(width) if order is None else order
+        channels = max(teacher_width, int(order.max()) + 1)
         with torch.no_grad():  # the whole model is often such a copy
-            self.project.weight.copy_(torch.eye(teacher_width, max(teacher_width, len(order)))[:, order[:width]])
+            self.project.weight.copy_(torch.eye(teacher_width, channels)[:, order[:width]])
 
     @property
     def taps(self) -> Taps:

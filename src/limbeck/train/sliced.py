@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge
 
@@ -109,17 +109,18 @@ class Sliced(Plan):
         return sort_channels(model, channel_scores(model)) if space.hidden.low < space.hidden.high else None
 
     def slice_terms(
-        self, match: tuple[str, ...], space: Space, theirs: Any, order: Tensor | None = None
+        self, match: tuple[str, ...], space: Space, teacher: Any, order: Tensor | None
     ) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of the loss of a slice that look inside a teacher of shape ``theirs``.
+        """Weighted terms of the loss of a slice that look inside a teacher.
 
-        ``order``: where the channels of the hidden states were before they were sorted, if they were.
+        ``order``: where the channels of the hidden states are in the teacher, if it is the model as it was before they
+        were sorted.
         """
         from limbeck.train.elastic import LastHidden
         from limbeck.train.imitate import most_heads
         from limbeck.train.objectives import RelationLoss
 
-        found: dict[str, tuple[float, Any]] = {}
+        theirs, found = teacher.shape, dict[str, tuple[float, Any]]()
         if "hidden" in match:
             term = LastHidden(space.hidden.high, theirs.hidden, theirs.depth, order)
             found["hidden"] = (self.hidden_weight, term)
@@ -128,3 +129,30 @@ class Sliced(Plan):
             heads = most_heads(theirs.layers[last].heads * theirs.head_dim, *space.head_dim)
             found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last))
         return found
+
+
+class OnCorpus(NamedTuple):
+    """What training on a corpus leaves in a model's configuration.
+
+    ``order``: where its channels of the hidden states were before they were sorted; empty if they were not.
+    """
+
+    space: Space
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: Any) -> OnCorpus | None:
+        """What the model's configuration says, if its shape is still the same."""
+        about = getattr(model.config, "general_supernet", None)
+        made = cls(Space.from_json(about["space"]), tuple(about["order"])) if about else None
+        return made if made is not None and made.space.largest == model.shape else None
+
+    def mark(self, model: Any) -> None:
+        """Write it into the model's configuration."""
+        model.config.general_supernet = {"space": self.space.to_json(), "order": list(self.order)}
+
+    def beside(self, teacher: Any) -> Tensor | None:
+        """The order with regard to a teacher; None if they agree, because it comes of the same training."""
+        import torch
+
+        return torch.tensor(self.order) if self.order and OnCorpus.of(teacher) != self else None
