@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"})
+@step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"}, version=2)
 class Supernet(Sliced):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
@@ -104,7 +104,7 @@ class Supernet(Sliced):
         space = known.space if known is not None and self.free else self.space(candidate.model.shape)
         order = known.beside(teacher.model) if known is not None else None
         if self.sort and known is None:  # in another order its slices would lose what they learnt on the corpus
-            self.sorted(candidate, space, lab.seed)
+            order = self.sorted(candidate, space, lab.seed)
         model = extract(candidate.model, space.largest)
         lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(lab.seed)  # the projection is drawn here, before the loop seeds itself
@@ -117,8 +117,8 @@ class Supernet(Sliced):
         model.config.space = space.to_json()
         yield candidate
 
-    def sorted(self, candidate: Candidate, space: Space, seed: int) -> None:
-        """Put heads, neurons and, where their number varies, channels in order of importance."""
+    def sorted(self, candidate: Candidate, space: Space, seed: int) -> Tensor | None:
+        """Put heads, neurons and, where their number varies, channels in order of importance; the order of channels."""
         from limbeck.data.batches import collate, encode, length_batches
         from limbeck.data.task import choose
         from limbeck.model.criteria import CRITERIA
@@ -127,7 +127,7 @@ class Supernet(Sliced):
         rows = choose(encoded.labels, min(self.sort_samples, len(encoded)), seed, stratified=False)
         lengths = encoded.lengths[rows]
         batches = [collate(encoded, [rows[i] for i in part]) for part in length_batches(lengths, 32)]
-        self.put_in_order(candidate.model, CRITERIA["fisher"](candidate.model, batches), space)
+        return self.put_in_order(candidate.model, CRITERIA["fisher"](candidate.model, batches), space)
 
     def terms(
         self, candidate: Candidate, teacher: Candidate, space: Space, order: Tensor | None
