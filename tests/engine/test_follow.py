@@ -51,10 +51,11 @@ def place(tmp_path_factory):
 
 
 def start(place, *steps, launcher=TORCHRUN, folder="run", store="store"):
-    """Begin a recipe in two processes."""
+    """Begin a recipe in two processes; without a launcher in one."""
     recipe = parse({"model": str(place / "bert"), "task": str(place / "moods"), "steps": list(steps)})
     (place / f"{folder}.yaml").write_text(dump(recipe))
-    command = [sys.executable, "-m", *launcher, "-m", "limbeck", "run", f"{folder}.yaml", "--json"]
+    launch = ["-m", *launcher] if launcher else []
+    command = [sys.executable, *launch, "-m", "limbeck", "run", f"{folder}.yaml", "--json"]
     command += ["--folder", folder, "--store", store]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -140,6 +141,22 @@ def test_a_whole_recipe(place):
     assert (place / "whole" / "artefact" / "config.json").is_file()
     assert len(list((place / "store-whole" / "objects").iterdir())) == 2 + 3 * 2
     assert sum("steps in" in event.get("message", "") for event in events(place, "whole")) == 3
+
+
+@pytest.mark.slow
+def test_a_super_network_on_a_corpus(place):
+    """Slices and hidden tokens are those of one process with the whole batch, and so is what is learnt."""
+    fields = {"match": ["mlm", "hidden"], "epochs": 1, "max_length": 16, "gradient_accumulation_steps": 1, **TRAIN}
+    status, _, err = end(start(place, {"general_supernet": fields}, folder="corpus", store="store-corpus"))
+    assert status == 0, err
+    steps = ({"general_supernet": {**fields, "batch_size": 16}},)
+    status, _, err = end(start(place, *steps, launcher=(), folder="alone", store="store-alone"))
+    assert status == 0, err
+    found, expected = (
+        weights(place, records(place, name)["general_supernet"], f"store-{name}") for name in ("corpus", "alone")
+    )
+    for name in expected.keys() - {name for name in expected if name.endswith("key.bias")}:
+        assert found[name] == pytest.approx(expected[name], abs=2e-3), name
 
 
 @pytest.mark.slow

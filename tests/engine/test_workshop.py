@@ -35,6 +35,15 @@ def test_what_is_known_is_not_made_again(workshop, toys):
     assert shop.children(root, prune, 0)[0] == shop.children(root, prune, 1)[0]  # this one does not
 
 
+def test_a_root_says_where_its_content_lies_now(workshop, toys, tmp_path):
+    before = workshop().root(str(tmp_path / "model"), 0)
+    shutil.move(tmp_path / "model", tmp_path / "moved")
+    shop = workshop()
+    after = shop.root(str(tmp_path / "moved"), 0)
+    assert after.key == before.key
+    assert after.parameters == {"source": str(tmp_path / "moved")}
+
+
 def test_what_several_processes_train_has_a_key_of_its_own(workshop, toys, monkeypatch):
     shop, prune = workshop(), toys.ToyPrune()
     root = shop.root(shop.recipe.model, 0).key

@@ -226,7 +226,16 @@ def test_law_10_documented_with_reference_and_example(name):
     first = (cls.__doc__ or "").strip().splitlines()[0]
     assert first.endswith(".")
     assert isinstance(cls.example, dict)
-    if name in {"augment", "finetune", "distill", "general_distill", "meta_pseudo_labels", "prune", "student"}:
+    if name in {
+        "augment",
+        "finetune",
+        "distill",
+        "general_distill",
+        "general_supernet",
+        "meta_pseudo_labels",
+        "prune",
+        "student",
+    }:
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
     assert set(cls.example) <= set(parameters(step_of(name)))
 
@@ -260,5 +269,5 @@ def test_a_technique_that_trains_runs_on_every_process(name):
     """The training loop waits for all processes, so all of them must be told of the step."""
     cls = REGISTRY[name]
     source = Path(sys.modules[cls.__module__].__file__).read_text(encoding="utf-8")
-    trains = re.search(r"from limbeck\.train\.(fit|task) import", source) is not None
+    trains = re.search(r"from limbeck\.train\.(fit|task|plain_text) import", source) is not None
     assert trains == getattr(cls, "every_process", False)

@@ -1,17 +1,19 @@
 import numpy as np
 import pytest
+import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.space import Space
 from limbeck.core.step import Lab, Teacher
-from limbeck.data.batches import encode, predict
+from limbeck.data.batches import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.extract import extract
 from limbeck.model.files import open_model, save_model
 from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.supernet import Supernet
+from limbeck.train.objectives import Outputs
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
@@ -64,6 +66,23 @@ def test_sorting_alone_changes_no_answer(teacher, tmp_path):
     step = Supernet(**RANGES)
     step.sorted(candidate, step.space(FULL), seed=0)
     np.testing.assert_allclose(predict(candidate.model, encoded), before, rtol=1e-3, atol=1e-4)
+
+
+def test_sorted_channels_are_compared_with_the_same_channels_of_the_teacher(teacher, tmp_path):
+    """Before anything is trained the largest slice is its teacher in another order, so nothing is to be learnt."""
+    losses, batch = [], collate(encode(teacher.task, "test", teacher.tokenizer), range(8))
+
+    class Watched(Supernet):
+        def terms(self, candidate, teacher, space, order):
+            found = super().terms(candidate, teacher, space, order)
+            with torch.no_grad():
+                sides = [Outputs(*side.model.eval().run(batch, taps=("hidden",))) for side in (candidate, teacher)]
+                losses.append(float(found["hidden"][1](*sides, batch)))
+            return found
+
+    lab = Lab(teacher=Teacher("teacher", lambda: teacher))
+    list(Watched(num_train_epochs=0.1, **RANGES).apply(copy_of(teacher, tmp_path), lab))
+    assert losses == pytest.approx([0.0], abs=1e-6)
 
 
 def test_bad_ranges_are_told():

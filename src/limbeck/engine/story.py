@@ -30,6 +30,7 @@ WORDS = {
     "prune": "pruned",
     "reconstruct": "reconstructed",
     "augment": "augmented",
+    "general_supernet": "made elastic on text",
     "supernet": "made elastic",
     "search": "searched",
 }

@@ -69,7 +69,8 @@ class Workshop:
         if key not in self.records:
             with self.store.lock(key):
                 known = self.store.recall(f"record-{key}")
-                self.records[key] = record_from_json(known) if known else self._make_root(key)
+                made = record_from_json(known) if known else self._make_root(key)
+                self.records[key] = replace(made, parameters={"source": source})  # the same content may have moved
         return self.records[key]
 
     def root_key(self, source: str, seed: int, role: str) -> str:

@@ -36,7 +36,8 @@ def extract(model: Any, shape: Shape) -> Any:
             "has; choose another width"
         )
     config = copy.deepcopy(model.config)
-    vars(config).pop("space", None)  # of a super-network; its slices are none
+    for name in ("space", "general_supernet"):  # of a super-network; its slices are none
+        vars(config).pop(name, None)
     with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
         set_shape(_Stub(config), shape)
         small = type(model)(config)
@@ -98,8 +99,11 @@ def channel_scores(model: Any) -> np.ndarray:
     return total.double().numpy()
 
 
-def sort_channels(model: Any, scores: np.ndarray) -> None:
-    """Put the channels of the hidden states in order, the most important first; the model answers as before."""
+def sort_channels(model: Any, scores: np.ndarray) -> Tensor:
+    """Put the channels of the hidden states in order, the most important first; the model answers as before.
+
+    Returns the order [hidden]: where each channel was, for what else reads hidden states.
+    """
     hidden = model.shape.hidden
     order = torch.tensor(_descending(scores), dtype=torch.long)
     embeddings = model.encoder.embeddings
@@ -125,6 +129,7 @@ def sort_channels(model: Any, scores: np.ndarray) -> None:
         if (classifier := getattr(model, "classifier", None)) is not None:
             assert classifier.in_features == hidden
             _reorder(classifier, 1, order)
+    return order
 
 
 def _descending(scores: np.ndarray) -> list[int]:

@@ -156,12 +156,14 @@ def _numbers(text: str) -> np.ndarray:
 def load_masked_model(source: str) -> tuple[Any, Any]:
     """A masked language model and its tokenizer from a folder or the hub; safetensors only, with a trained head."""
     import torch
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
+    from limbeck.model.language import open_masked
+
+    model, missing = open_masked(source)
     with quiet(), explained(source):
-        model, about = AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    if missing := sorted(about["missing_keys"]):
+    if missing:
         raise InputError(
             f"{source} has no trained head of a masked language model ({missing[0]} is missing); name a checkpoint "
             "such as bert-base-uncased, as it was pretrained"

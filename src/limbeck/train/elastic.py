@@ -28,15 +28,18 @@ Rule = Literal["sandwich", "single"]
 class LastHidden(nn.Module):
     """Squared distance of the last hidden states; slices share the leading columns of one projection.
 
-    Shapes: states [batch, seq, hidden]; the projection turns the width of the slice into the teacher's.
+    Shapes: states [batch, seq, hidden]; the projection turns the width of the slice into the teacher's. It begins as
+    what is right for a copy of the teacher whose channels were put in ``order`` [all channels], if they were.
     """
 
-    def __init__(self, width: int, teacher_width: int, teacher_depth: int) -> None:
+    def __init__(self, width: int, teacher_width: int, teacher_depth: int, order: Tensor | None = None) -> None:
         super().__init__()
         self.project = nn.Linear(width, teacher_width, bias=False)
         self.teacher_depth = teacher_depth
-        with torch.no_grad():  # the whole model is often a copy of its teacher: begin with what is then right
-            self.project.weight.copy_(torch.eye(teacher_width, width))
+        order = torch.arange(width) if order is None else order
+        channels = max(teacher_width, int(order.max()) + 1)
+        with torch.no_grad():  # the whole model is often such a copy
+            self.project.weight.copy_(torch.eye(teacher_width, channels)[:, order[:width]])
 
     @property
     def taps(self) -> Taps:
@@ -56,11 +59,12 @@ class Elastic:
     """The losses of one step, one a slice; which slices depends on ``seed`` and the step alone.
 
     ``sandwich``: largest, smallest, and ``samples`` drawn between; ``single``: ``samples`` drawn, nothing else.
-    ``in_place``: after the largest slice, the others learn its answers instead of the teacher's.
+    ``in_place``: after the largest slice, the others learn its answers instead of the teacher's. Without a teacher no
+    term may ask for one.
     """
 
     terms: Mapping[str, tuple[float, Any]]
-    teacher: TeacherCall
+    teacher: TeacherCall | None
     space: Space
     rule: Rule = "sandwich"
     samples: int = 2
@@ -81,13 +85,13 @@ class Elastic:
     def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
         """One loss for each slice: they are propagated back one after another, so memory stays that of one."""
         taps = sorted({tap for _, term in self.terms.values() for tap in term.taps})
-        guide = self.teacher(batch, taps)
+        guide = None if self.teacher is None else self.teacher(batch, taps)
         shapes = self.shapes(progress.step)
         for place, shape in enumerate(shapes):
             student = Outputs(*model.run(batch, taps=taps, shape=shape))
-            parts = {name: term(student, guide, batch) for name, (_, term) in self.terms.items()}
+            parts = {name: term(student, guide or student, batch) for name, (_, term) in self.terms.items()}
             total = torch.stack([weight * parts[name] for name, (weight, _) in self.terms.items()]).sum()
             named = "largest" if shape == self.space.largest else "slice"
             yield Loss(total / len(shapes), {f"{named}_{name}": part.detach() for name, part in parts.items()})
             if place == 0 and self.in_place and self.rule == "sandwich":
-                guide = guide._replace(logits=student.logits.detach())
+                guide = (guide or student)._replace(logits=student.logits.detach())

@@ -1,0 +1,158 @@
+"""What techniques that train a super-network have in common: the space of its slices, their order, what they imitate.
+
+Light to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+
+from annotated_types import Ge
+
+from limbeck.core.shape import Shape
+from limbeck.core.space import Range, Space
+from limbeck.errors import InputError
+from limbeck.train.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limbeck.model.cut import Scores
+
+RANGES = ("layers", "hidden", "heads", "ffn", "head_dim")
+LOWEST = {"layers": 3, "hidden": 3, "heads": 3, "ffn": 6}  #: parts of the whole that slices go down to by default
+Bounds = tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]]
+
+
+@dataclass(frozen=True)
+class Sliced(Plan):
+    """Hyper-parameters of training one model so that its slices of many shapes are good models.
+
+    Attributes:
+        layers: Fewest and most layers; slices keep the first.
+        hidden: Least and greatest width of the hidden states.
+        heads: Fewest and most heads in a layer.
+        ffn: Fewest and most feed-forward neurons in a layer.
+        head_dim: Least and greatest width of a head.
+        hidden_step: Widths of the hidden states are this far apart.
+        ffn_step: Numbers of neurons are this far apart.
+        head_dim_step: Widths of a head are this far apart.
+        per_layer: Every layer has its own numbers of heads and neurons; else all layers have the same.
+        rule: Slices of a step (the largest, the smallest and some between; or some drawn, nothing else).
+        samples: Slices that are drawn in each step.
+        hidden_weight: Weight of the hidden states.
+        relations_weight: Weight of the relations.
+        sort: Heads, neurons and channels are put in order of importance first.
+    """
+
+    layers: Bounds | None = None
+    hidden: Bounds | None = None
+    heads: Bounds | None = None
+    ffn: Bounds | None = None
+    head_dim: Bounds | None = None
+    hidden_step: Annotated[int, Ge(1)] = 16
+    ffn_step: Annotated[int, Ge(1)] = 32
+    head_dim_step: Annotated[int, Ge(1)] = 4
+    per_layer: bool = False
+    rule: Literal["sandwich", "single"] = "sandwich"
+    samples: Annotated[int, Ge(1)] = 2
+    hidden_weight: Annotated[float, Ge(0)] = 1.0
+    relations_weight: Annotated[float, Ge(0)] = 1.0
+    sort: bool = True
+
+    evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
+
+    name: ClassVar[str]
+
+    def problems(self) -> list[str]:
+        """What fields contradict each other."""
+        return [
+            f"{name}: the first should be the lower, got {list(bounds)}"
+            for name in RANGES
+            if (bounds := getattr(self, name)) is not None and bounds[0] > bounds[1]
+        ]
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: a slice has about half the work of the whole, and the teacher answers once."""
+        slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
+        return slices * super().estimate(shape, rows, tokens) * 1.3
+
+    @property
+    def free(self) -> bool:
+        """Whether no range is given."""
+        return all(getattr(self, name) is None for name in RANGES)
+
+    def space(self, shape: Shape) -> Space:
+        """The space of slices of a model; an error if the model is too small for it."""
+        heads, ffn = max(row.heads for row in shape.layers), max(row.ffn for row in shape.layers)
+        own = {"layers": shape.depth, "hidden": shape.hidden, "heads": heads, "ffn": ffn, "head_dim": shape.head_dim}
+        steps = {"hidden": self.hidden_step, "ffn": self.ffn_step, "head_dim": self.head_dim_step}
+        ranges = {}
+        for name, most in own.items():
+            step = steps.get(name, 1)
+            lowest = max(1, -(-most // LOWEST[name] // step) * step) if self.free and name in LOWEST else most
+            low, high = getattr(self, name) or (min(lowest, most), most)
+            if high > most:
+                raise InputError(f"{self.name}.{name}: the model has {most}, got {high}; use at most {most}")
+            if low < 1:
+                raise InputError(f"{self.name}.{name}: should be at least 1, got {low}")
+            ranges[name] = Range(low, high, step)
+        return Space(**ranges, per_layer=self.per_layer)
+
+    def put_in_order(self, model: Any, scores: Scores, space: Space) -> Tensor | None:
+        """Put heads, neurons and, where their number varies, channels in order of importance; the order of channels."""
+        from limbeck.model.extract import channel_scores, sort_channels, sort_parts
+
+        sort_parts(model, scores)
+        return sort_channels(model, channel_scores(model)) if space.hidden.low < space.hidden.high else None
+
+    def slice_terms(
+        self, match: tuple[str, ...], space: Space, teacher: Any, order: Tensor | None
+    ) -> dict[str, tuple[float, Any]]:
+        """Weighted terms of the loss of a slice that look inside a teacher.
+
+        ``order``: where the channels of the hidden states are in the teacher, if it is the model as it was before they
+        were sorted.
+        """
+        from limbeck.train.elastic import LastHidden
+        from limbeck.train.imitate import most_heads
+        from limbeck.train.objectives import RelationLoss
+
+        theirs, found = teacher.shape, dict[str, tuple[float, Any]]()
+        if "hidden" in match:
+            term = LastHidden(space.hidden.high, theirs.hidden, theirs.depth, order)
+            found["hidden"] = (self.hidden_weight, term)
+        if "relations" in match:
+            last = max(index for index, layer in enumerate(theirs.layers) if layer.heads)
+            heads = most_heads(theirs.layers[last].heads * theirs.head_dim, *space.head_dim)
+            found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last))
+        return found
+
+
+class OnCorpus(NamedTuple):
+    """What training on a corpus leaves in a model's configuration.
+
+    ``order``: where its channels of the hidden states were before they were sorted; empty if they were not.
+    """
+
+    space: Space
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: Any) -> OnCorpus | None:
+        """What the model's configuration says, if its shape is still the same."""
+        about = getattr(model.config, "general_supernet", None)
+        made = cls(Space.from_json(about["space"]), tuple(about["order"])) if about else None
+        return made if made is not None and made.space.largest == model.shape else None
+
+    def mark(self, model: Any) -> None:
+        """Write it into the model's configuration."""
+        model.config.general_supernet = {"space": self.space.to_json(), "order": list(self.order)}
+
+    def beside(self, teacher: Any) -> Tensor | None:
+        """The order with regard to a teacher; None if they agree, because it comes of the same training."""
+        import torch
+
+        return torch.tensor(self.order) if self.order and OnCorpus.of(teacher) != self else None
