@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
-from limbeck.core.space import Space
+from limbeck.core.space import Listed, Space
 from limbeck.train.objectives import Batch, Loss, Outputs, Progress, Taps, TeacherCall, masked_mean
 
 Rule = Literal["sandwich", "single"]
@@ -56,12 +56,13 @@ class Elastic:
     """The losses of one step, one a slice; which slices depends on ``seed`` and the step alone.
 
     ``sandwich``: largest, smallest, and ``samples`` drawn between; ``single``: ``samples`` drawn, nothing else.
+    ``teacher``: None where all terms look at labels alone.
     ``in_place``: after the largest slice, the others learn its answers instead of the teacher's.
     """
 
     terms: Mapping[str, tuple[float, Any]]
-    teacher: TeacherCall
-    space: Space
+    teacher: TeacherCall | None
+    space: Space | Listed
     rule: Rule = "sandwich"
     samples: int = 2
     in_place: bool = False
@@ -81,13 +82,13 @@ class Elastic:
     def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
         """One loss for each slice: they are propagated back one after another, so memory stays that of one."""
         taps = sorted({tap for _, term in self.terms.values() for tap in term.taps})
-        guide = self.teacher(batch, taps)
+        guide = self.teacher(batch, taps) if self.teacher is not None else None
         shapes = self.shapes(progress.step)
         for place, shape in enumerate(shapes):
             student = Outputs(*model.run(batch, taps=taps, shape=shape))
-            parts = {name: term(student, guide, batch) for name, (_, term) in self.terms.items()}
+            parts = {name: term(student, guide or student, batch) for name, (_, term) in self.terms.items()}
             total = torch.stack([weight * parts[name] for name, (weight, _) in self.terms.items()]).sum()
             named = "largest" if shape == self.space.largest else "slice"
             yield Loss(total / len(shapes), {f"{named}_{name}": part.detach() for name, part in parts.items()})
-            if place == 0 and self.in_place and self.rule == "sandwich":
+            if guide is not None and place == 0 and self.in_place and self.rule == "sandwich":
                 guide = guide._replace(logits=student.logits.detach())
