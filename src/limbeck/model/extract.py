@@ -1,8 +1,8 @@
 """Slices of a model as models of their own, and orders of its parts in which slices keep what matters.
 
 A slice takes the leading layers, the leading channels of the hidden states, of every layer the leading heads and
-neurons, and of every head the leading channels: what ``Encoder.forward`` computes when it is given a smaller shape. With
-``resplit`` narrower heads are the leading channels of all heads together, split anew into as many heads.
+neurons, and of every head the leading channels: what ``Encoder.forward`` computes when it is given a smaller shape.
+With ``resplit`` narrower heads are the leading channels of all heads together, split anew into as many heads.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Stub:
 
 
 def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] | None) -> Tensor:
-    """The leading part of a parameter; with ``dims`` (width of a head before, after) channels count within their head."""
+    """The leading part of a parameter; with ``dims`` (width of a head: before, after) that of every head."""
     part = name.split(".")[-2] if "." in name else ""
     if dims is not None and part in (*IN, OUT):
         before, after = dims

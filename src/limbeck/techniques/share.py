@@ -1,9 +1,9 @@
 """Train one model whose slices of a few given shapes all answer the task, on its labels.
 
-References: single-path one-shot search (Guo et al., 2020, arXiv:1904.00420): one slice a step; the sandwich rule (Yu and
-Huang, 2019, arXiv:1903.05134): the largest, the smallest and some between in every step. Differs: the shapes are a list,
-not a space, and nothing is distilled: that is ``supernet``. No slice has seen other labels, or had another teacher,
-than a model of its shape that is fine-tuned alone, so the two can be compared.
+References: single-path one-shot search (Guo et al., 2020, arXiv:1904.00420): one slice a step; the sandwich rule (Yu
+and Huang, 2019, arXiv:1903.05134): the largest, the smallest and some between in every step. Differs: the shapes are a
+list, not a space, and nothing is distilled: that is ``supernet``. A slice learns from the same labels as a model of its
+shape that is fine-tuned alone, so the two can be compared.
 
     steps:
       - share: {layers: [2, 4, 6]}
@@ -86,9 +86,7 @@ class Share(Plan):
             depth = mine.get("layers", before.depth)
             if depth > before.depth:
                 raise InputError(f"share.layers: {depth} is more than the model's {before.depth}")
-            rows = [
-                LayerShape(mine.get("heads", row.heads), mine.get("ffn", row.ffn)) for row in before.layers[:depth]
-            ]
+            rows = [LayerShape(mine.get("heads", row.heads), mine.get("ffn", row.ffn)) for row in before.layers[:depth]]
             hidden, head_dim = mine.get("hidden", before.hidden), mine.get("head_dim", before.head_dim)
             found.append(Shape(hidden, head_dim, tuple(rows)))
             if not found[-1] <= before:
