@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from unittest import mock
 
-from commands import answer, call
+from commands import call
 
 
 def test_a_full_profile_goes_into_one_file():
@@ -42,22 +42,3 @@ def test_a_full_profile_goes_into_one_file():
 def test_profile():
     call("profile", "--out", "machine.json")
     assert {"processor", "cores", "versions"} <= json.loads(Path("machine.json").read_text()).keys()
-
-
-def test_bench_of_a_small_grid():
-    """Timed for real; run again it only reads; a page, a table and all samples are there."""
-    command = ["bench", "--base", "tuned", "--layers", "1", "2", "--attention-ratio", "0.5", "1.0", "--calls", "6"]
-    command += ["--trials", "1", "--seq-len", "8", "--number-format", "float", "int8", "--id", "tiny"]
-    first = answer(*command)
-    assert [row["architecture"] for row in first["rows"]] == ["1 layer, attention 0.5", "2 layers, attention 1"] * 2
-    assert {path.name for path in Path("runs/bench-tiny").iterdir()} == {
-        "trials.jsonl",
-        "samples.parquet",
-        "latency.csv",
-        "report.html",
-    }
-    assert answer(*command)["rows"] == first["rows"]
-    status, out, _ = call(*command)
-    assert (status, "latency ms" in out) == (0, True)
-    status, _, err = call("bench", "--layers", "1", "2", "--attention-ratio", "0.5")
-    assert (status, "equally long" in err) == (2, True)

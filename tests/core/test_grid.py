@@ -1,6 +1,6 @@
 import pytest
 
-from limbeck.core.grid import attention, depths, miniatures, narrowed, paired, widths
+from limbeck.core.grid import attention, depths, jointly, miniatures, narrowed, paired, widths
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 
@@ -42,6 +42,17 @@ def test_pairs():
     assert [(point.shape.depth, point.shape.layers[0].heads) for point in made] == [(2, 8), (4, 4), (24, 16)]
     with pytest.raises(InputError, match=r"equally long; got 2 \(2, 4\) and 1 \(0.5\)"):
         paired(LARGE, [2, 4], [0.5], "head_num")
+
+
+def test_jointly_every_combination():
+    made = jointly(LARGE, [2, 4], [128, 512], [0.5, 1.0], "head_num")
+    assert len({point.shape for point in made}) == len(made) == 8
+    assert {(point.shape.depth, point.shape.hidden, point.shape.layers[0].heads) for point in made} == {
+        (layers, hidden, round(ratio * hidden / 64)) for layers in (2, 4) for hidden in (128, 512) for ratio in (0.5, 1)
+    }
+    assert {point.group for point in made} == {"jointly"}
+    with pytest.raises(InputError, match="at least two"):
+        jointly(LARGE, [2, 4], [], [], "head_num")
 
 
 def test_what_cannot_be():

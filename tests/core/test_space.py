@@ -2,7 +2,8 @@ from random import Random
 
 import pytest
 
-from limbeck.core.space import Range, Space
+from limbeck.core.shape import Shape
+from limbeck.core.space import Listed, Range, Space
 from limbeck.errors import InputError
 
 UNIFORM = Space(Range(1, 6), Range(128, 384, 16), Range(1, 12), Range(128, 1536, 32), Range(32, 32))
@@ -43,3 +44,20 @@ def test_json_and_bad_ranges():
     assert Space.from_json(RAGGED.to_json()) == RAGGED
     with pytest.raises(InputError, match="low <= high"):
         Range(4, 2)
+
+
+def test_all_of_a_list_are_leading_slices_of_the_whole():
+    chance = Random(1)
+    few = Listed(tuple(RAGGED.sample(chance) for _ in range(6)))
+    whole = few.whole
+    assert whole.depth == max(shape.depth for shape in few.shapes)
+    for shape in few.shapes:
+        assert all(row <= theirs for row, theirs in zip(shape.layers, whole.layers, strict=False))
+        assert shape <= whole
+    assert {few.sample(chance) for _ in range(200)} == set(few.shapes)
+
+
+def test_the_largest_and_the_smallest_of_a_list_belong_to_it():
+    deep, wide, small = Shape.uniform(4, 32, 2, 64), Shape.uniform(2, 64, 4, 128), Shape.uniform(1, 32, 2, 64)
+    few = Listed((deep, small, wide))
+    assert (few.largest, few.smallest) == (wide, small)

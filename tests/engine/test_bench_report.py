@@ -1,12 +1,14 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 
-from limbeck.core.grid import depths, miniatures
+from limbeck.core.facts import Measurement
+from limbeck.core.grid import depths, jointly, miniatures
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.engine.bench import Row
-from limbeck.engine.bench_report import pictures, report, table
+from limbeck.engine.bench_report import cells, pictures, report, table
 from limbeck.measure.stand_in import Setting, style_of
 from limbeck.model.encoder import Style
 
@@ -43,3 +45,24 @@ def test_the_page_stands_alone_and_has_all_figures():
     assert page.count("<circle") == 2
     assert ">1.1<" in page
     assert table(rows).row_count == 2
+
+
+def test_what_varies_jointly_has_its_lines_told_by_the_rest():
+    (deep,) = pictures(rows_of(jointly(BASE, [1, 2], [64, 128], [], "head_num")))
+    assert (deep["x_title"], [line.name for line in deep["lines"]]) == ("layers", ["H64", "H128"])
+    (wide,) = pictures(rows_of(jointly(BASE, [], [64, 128], [0.5, 1.0], "head_num")))
+    names = [line.name for line in wide["lines"]]
+    assert (wide["x_title"], names) == ("hidden width", ["attention 0.5", "attention 1"])
+
+
+def test_accuracies_stand_beside_times():
+    fact = Measurement("quality", 0.75, "1", 0.7, 0.79, n=300, split="validation", detail={"metric": "accuracy"})
+    one, other = rows_of(depths(BASE, [1, 2]))
+    rows = [replace(one, scores={"alone": fact, "shared": fact}), replace(other, scores={"alone": fact})]
+    first, second = cells(rows)
+    assert first["accuracy alone"] == first["accuracy shared"] == ("75.0 %", "[70.0, 79.0]", True)
+    assert second["accuracy shared"].text == "–"
+    page = report(rows, "bert", "Trained <so>.")
+    assert "Trained &lt;so&gt;." in page
+    assert "Accuracy against latency" in page
+    assert "Accuracy against latency" not in report(rows_of(depths(BASE, [1, 2])), "bert")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from limbeck.core.grid import narrowed
 from limbeck.core.shape import Shape
 from limbeck.core.space import Range, Space
 from limbeck.errors import InputError
@@ -24,6 +25,28 @@ def test_what_is_extracted_answers_as_the_slice(make_model, make_batch, kind, st
         assert as_shape(small.shape) == shape == as_shape(small.config.shape)
         with torch.no_grad():
             torch.testing.assert_close(small.run(batch)[0], model.run(batch, shape=shape)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("approach", ["head_num", "head_size_1", "head_size_2"])
+def test_three_ways_to_keep_a_share_of_the_attention(make_model, make_batch, approach, ratio):
+    """Channels that are left are those that the definition names; a slice answers as what is extracted."""
+    shape, resplit = narrowed(FULL, ratio, approach), approach == "head_size_2"
+    model, batch = make_model(FULL, resplit=resplit), make_batch()
+    small = extract(model, shape)
+    heads, width = shape.layers[0].heads, shape.head_dim
+    kept = [8 * head + channel for head in range(4) for channel in range(8)]
+    kept = [c for c in kept if c // 8 < heads and c % 8 < width] if not resplit else kept[: heads * width]
+    for before, after in zip(model.encoder.layers, small.encoder.layers, strict=True):
+        for name in ("query", "key", "value"):
+            assert torch.equal(getattr(after, name).weight, getattr(before, name).weight[kept])
+            assert torch.equal(getattr(after, name).bias, getattr(before, name).bias[kept])
+        assert torch.equal(after.attention_out.weight, before.attention_out.weight[:, kept])
+    with torch.no_grad():
+        expected = small.run(batch)[0]
+        torch.testing.assert_close(model.run(batch, shape=shape)[0], expected, rtol=1e-5, atol=1e-6)
+        asked = extract(make_model(FULL), shape, resplit)  # the same of a model that is not marked so
+        torch.testing.assert_close(asked.run(batch)[0], expected)
 
 
 def test_chance_is_left_alone_and_weights_are_copies(make_model):

@@ -9,7 +9,7 @@ import warnings
 from cyclopts import CycloptsError
 
 from limbeck import processes
-from limbeck.cli import machine, models, runs  # noqa: F401 they register their commands
+from limbeck.cli import bench, machine, models, runs  # noqa: F401 they register their commands
 from limbeck.cli._frame import app
 from limbeck.cli.steps import add_techniques
 from limbeck.errors import LimbeckError, ProcessLost

@@ -1,17 +1,16 @@
-"""Commands on the machine: what it is and how fast, shape by shape, and how fast a grid of architectures is on it."""
+"""The command on the machine: what it is and how fast, shape by shape."""
 
 from __future__ import annotations
 
 import json as _json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli._frame import MODELS, Json, Runtime, app, console_of, print_json
+from limbeck.cli._frame import MODELS, Runtime, app
 from limbeck.errors import InputError
 
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=())
@@ -93,109 +92,6 @@ def profile(
         print(text)
     else:
         out.write_text(text + "\n", encoding="utf-8")
-
-
-def _told(event: Mapping[str, Any]) -> None:
-    """One line of progress."""
-    print(f"{event['done'] + 1} of {event['total']}: {event['label']}, {event['format']}", file=sys.stderr)
-
-
-@app.command(group=MODELS)
-def bench(
-    *,
-    layers: Annotated[tuple[int, ...], SEVERAL] = (),
-    hidden: Annotated[tuple[int, ...], SEVERAL] = (),
-    miniatures: bool = False,
-    attention_ratio: Annotated[tuple[float, ...], SEVERAL] = (),
-    attention_approach: Literal["head_num", "head_size_1", "head_size_2"] = "head_num",
-    base: str = "bert-large-uncased",
-    weight_shared: bool = False,
-    runtime: Runtime = "onnxruntime",
-    number_format: Annotated[tuple[Literal["float", "int8"], ...], SEVERAL] = ("float",),
-    seq_len: Annotated[tuple[int, ...], SEVERAL] = (128,),
-    task: str | None = None,
-    batch: int = 1,
-    threads: int = 1,
-    device: str = "cpu",
-    trials: int = 3,
-    calls: int = 100,
-    warmup_ratio: float = 0.1,
-    id: str = "main",
-    folder: Path | None = None,
-    json: Json = False,
-) -> None:
-    """Time a grid of architectures, with random weights; trains nothing. Run again to go on after an interruption.
-
-    Layers and attention ratios given together are taken in pairs, the first with the first. Every trial is a process
-    of its own; all samples, a table and a page with pictures are written.
-
-    Parameters
-    ----------
-    layers
-        Numbers of layers of the base model.
-    hidden
-        Hidden widths of the base model; heads and neurons scale.
-    miniatures
-        The 24 BERT miniatures: 2 to 12 layers of 128 to 768.
-    attention_ratio
-        Shares of the base model's attention to keep.
-    attention_approach
-        What a share leaves: fewer heads, heads with their leading channels, or the leading channels split anew.
-    base
-        'bert-large-uncased', 'bert-base-uncased', or a model folder or hub name, of which the configuration is read.
-    weight_shared
-        Run every architecture as a slice of one super model (runtime torch).
-    runtime
-        What answers.
-    number_format
-        float, int8, or both.
-    seq_len
-        Tokens in a text; several give a figure each.
-    task
-        Take the lengths of this task's test texts instead, in turn.
-    batch
-        Texts in a call.
-    threads
-        Threads of a process.
-    device
-        cpu, or cuda:N with runtime torch.
-    trials
-        Processes for each architecture.
-    calls
-        Calls in each process.
-    warmup_ratio
-        Share of them, the first, that does not count.
-    id
-        Name of the bench.
-    folder
-        Where it is written [default: runs/bench-ID].
-    """
-    from limbeck.core.target import Target
-    from limbeck.engine import bench_report
-    from limbeck.engine.bench import bench as work
-    from limbeck.engine.bench_plan import plan
-
-    target = Target(device, runtime, threads, batch, seq_len[0] if len(seq_len) == 1 and task is None else None)
-    spec = plan(
-        base,
-        {"layers": layers, "hidden": hidden, "miniatures": miniatures, "ratios": attention_ratio},
-        attention_approach,
-        target,
-        formats=number_format,
-        lengths=seq_len,
-        task=task,
-        shared=weight_shared,
-        timing={"trials": trials, "calls": calls, "warmup_ratio": warmup_ratio},
-    )
-    place = folder or Path("runs") / f"bench-{id}"
-    rows = work(spec, place, _told)
-    page = place / "report.html"
-    page.write_text(bench_report.report(rows, f"{base} on {target}"), encoding="utf-8")
-    if json:
-        print_json({"rows": [row.to_json() for row in rows], "folder": str(place)})
-        return
-    console_of().print(bench_report.table(rows))
-    print(f"samples and table: {place}, pictures: {page}")
 
 
 def _profile_full(out: Path | None, threads: int, options: Full) -> None:

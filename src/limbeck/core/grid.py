@@ -1,4 +1,4 @@
-"""Grids of architectures, one dimension varied at a time: what ``limbeck bench`` times and trains.
+"""Grids of architectures, dimensions varied one at a time or jointly: what ``limbeck bench`` times and trains.
 
 The dimensions are those of elastic BERTs: depth, hidden width with heads that scale with it, the 24 BERT miniatures
 (Turc et al., 2019, arXiv:1908.08962), and the share of the attention that is kept, by one of three approaches:
@@ -6,7 +6,7 @@ The dimensions are those of elastic BERTs: depth, hidden width with heads that s
 ``head_num``: fewer heads, each as wide as before. ``head_size_1``: as many heads, each narrower, and each keeps its own
 leading channels. ``head_size_2``: as many heads, each narrower, but the leading channels of the whole attention are
 kept and split anew into that many heads, so every head but the first starts from other channels than before. The last
-two are the same shape and take the same time; weights that many shapes share are cut differently.
+two are the same shape and take the same time; they differ in the weights that a slice of a trained model begins with.
 """
 
 from __future__ import annotations
@@ -46,16 +46,7 @@ def widths(base: Shape, hidden: Sequence[int]) -> list[Point]:
     >>> [str(point.shape) for point in widths(Shape.uniform(2, 128, 2, 512), [64, 256])]
     ['2x64 heads 1 of 64 ffn 256', '2x256 heads 4 of 64 ffn 1024']
     """
-    row = base.layers[0]
-    points = []
-    for width in hidden:
-        if width < 1 or width % base.head_dim:
-            low, high = width // base.head_dim * base.head_dim, (width // base.head_dim + 1) * base.head_dim
-            near = high if low < 1 or high - width < width - low else low
-            raise InputError(f"hidden: heads are {base.head_dim} wide, which does not divide {width}; use {near}")
-        shape = Shape.uniform(base.depth, width, width // base.head_dim, round(row.ffn * width / base.hidden))
-        points.append(Point("hidden", f"hidden {width}", shape))
-    return points
+    return [Point("hidden", f"hidden {width}", widened(base, width)) for width in hidden]
 
 
 def miniatures(layers: Sequence[int] = MINIATURE_LAYERS, hidden: Sequence[int] = MINIATURE_WIDTHS) -> list[Point]:
@@ -92,6 +83,30 @@ def paired(base: Shape, layers: Sequence[int], ratios: Sequence[float], approach
     ]
 
 
+def jointly(
+    base: Shape, layers: Sequence[int], hidden: Sequence[int], ratios: Sequence[float], approach: Approach
+) -> list[Point]:
+    """Every combination of what is given, of which there must be two dimensions at least.
+
+    >>> found = jointly(Shape.uniform(2, 128, 2, 512), [1, 2], [64, 128], [], "head_num")
+    >>> [point.label for point in found]
+    ['1 layer, hidden 64', '1 layer, hidden 128', '2 layers, hidden 64', '2 layers, hidden 128']
+    """
+    if sum(map(bool, (layers, hidden, ratios))) < 2:
+        raise InputError("jointly combines two or three of layers, hidden and attention_ratio; give at least two")
+    found = []
+    for count, width, ratio in product(layers or (None,), hidden or (None,), ratios or (None,)):
+        shape, names = base, []
+        if count is not None:
+            shape, names = deepened(shape, count), [_layers(count)]
+        if width is not None:
+            shape, names = widened(shape, width), [*names, f"hidden {width}"]
+        if ratio is not None:
+            shape, names = narrowed(shape, ratio, approach), [*names, f"attention {ratio:g}"]
+        found.append(Point("jointly", ", ".join(names), shape, ratio, None if ratio is None else approach))
+    return found
+
+
 def _layers(count: int) -> str:
     return f"{count} layer{'s' * (count != 1)}"
 
@@ -101,6 +116,16 @@ def deepened(base: Shape, layers: int) -> Shape:
     if layers < 1:
         raise InputError(f"layers: should be at least 1, got {layers}")
     return replace(base, layers=(base.layers[0],) * layers)
+
+
+def widened(base: Shape, width: int) -> Shape:
+    """The base with another hidden width."""
+    row = base.layers[0]
+    if width < 1 or width % base.head_dim:
+        low, high = width // base.head_dim * base.head_dim, (width // base.head_dim + 1) * base.head_dim
+        near = high if low < 1 or high - width < width - low else low
+        raise InputError(f"hidden: heads are {base.head_dim} wide, which does not divide {width}; use {near}")
+    return Shape.uniform(base.depth, width, width // base.head_dim, round(row.ffn * width / base.hidden))
 
 
 def narrowed(base: Shape, ratio: float, approach: Approach) -> Shape:

@@ -1,4 +1,4 @@
-"""A space of shapes: ranges of depth and widths, sampling, and the small changes that an evolution makes.
+"""Spaces of shapes: ranges of depth and widths with sampling and the small changes that an evolution makes, and lists.
 
 References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686): layers, hidden width, width of attention and of the
 feed-forward part, the same in every layer. Differs: with ``per_layer`` heads and neurons of every layer are free.
@@ -168,3 +168,45 @@ class Space:
     @staticmethod
     def _uniform(layers: int, hidden: int, heads: int, ffn: int, head_dim: int) -> Shape:
         return Shape.uniform(layers, hidden, heads, ffn, head_dim=head_dim)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Exactly the shapes of a list.
+
+    >>> few = Listed((Shape.uniform(2, 64, 4, 128), Shape.uniform(4, 32, 2, 64), Shape.uniform(1, 32, 2, 64)))
+    >>> str(few.largest), str(few.smallest)
+    ('2x64 heads 4 of 16 ffn 128', '1x32 heads 2 of 16 ffn 64')
+    >>> str(few.whole)
+    '4x64 heads 4,4,2,2 of 16 ffn 128,128,64,64'
+    """
+
+    shapes: tuple[Shape, ...]
+
+    @property
+    def smallest(self) -> Shape:
+        """The one with the fewest weights in its layers."""
+        return min(self.shapes, key=_weights)
+
+    @property
+    def largest(self) -> Shape:
+        """The one with the most; not all others need be slices of it."""
+        return max(self.shapes, key=_weights)
+
+    @property
+    def whole(self) -> Shape:
+        """The smallest shape of which all are leading slices."""
+        rows = []
+        for place in range(max(shape.depth for shape in self.shapes)):
+            having = [shape.layers[place] for shape in self.shapes if place < shape.depth]
+            rows.append(LayerShape(max(row.heads for row in having), max(row.ffn for row in having)))
+        hidden, head_dim = (max(getattr(shape, name) for shape in self.shapes) for name in ("hidden", "head_dim"))
+        return Shape(hidden, head_dim, tuple(rows))
+
+    def sample(self, chance: Random) -> Shape:
+        """One of them, each as likely."""
+        return chance.choice(self.shapes)
+
+
+def _weights(shape: Shape) -> int:
+    return shape.hidden * sum(4 * row.heads * shape.head_dim + 2 * row.ffn for row in shape.layers)

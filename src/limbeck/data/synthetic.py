@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.data.task import Split, Task
+from limbeck.data.vocabulary import SPECIAL_TOKENS, framed, texts_of
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ MOODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 PLACES = ("paris", "oslo", "lima", "cairo")
 PEOPLE = ("anna", "ben", "carla", "dan")
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def _filled(chance: random.Random, words: tuple[str, ...], least: int = 2, most: int = 10) -> list[str]:
@@ -111,31 +111,9 @@ def toy_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
 
-    words = sorted({word for split in task.splits.values() for text in _all_texts(split) for word in text})
+    words = sorted({word for split in task.splits.values() for text in texts_of(split) for word in text.split()})
     ids = {word: place for place, word in enumerate((*SPECIAL_TOKENS, *words))}
     tokenizer = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=task.max_length,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
-
-
-def _all_texts(split: Split) -> list[list[str]]:
-    """Every text of a split, pairs too, as words."""
-    texts = [*split.texts, *(split.pairs or ())]
-    return [text.split() if isinstance(text, str) else list(text) for text in texts]
+    return framed(tokenizer, task.max_length)

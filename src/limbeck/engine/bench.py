@@ -1,4 +1,4 @@
-"""Latency of a grid of architectures, without training: resumable, with every raw sample kept.
+"""Latency of a grid of architectures, with random weights: resumable, with every raw sample kept.
 
     rows = bench(Bench(points, settings), Path("runs/bench-main"))
 
@@ -13,18 +13,19 @@ import csv
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from limbeck.core.facts import environment, machine
+from limbeck.core.facts import Measurement, environment, machine
 from limbeck.core.grid import Point
 from limbeck.core.lines import append_lines, whole_lines
 from limbeck.core.shape import Shape, canonical_json
+from limbeck.engine.bench_options import Way
 from limbeck.errors import InputError, LimbeckError
 from limbeck.measure import counts
 from limbeck.measure.stand_in import Setting
@@ -32,15 +33,8 @@ from limbeck.measure.trials import Trial, time_trial
 
 TRIALS, SAMPLES, TABLE = "trials.jsonl", "samples.parquet", "latency.csv"
 VOCABULARY = 30522  #: words that parameters are counted with, those of BERT: the tables of a stand-in are small
-NAMED = (
-    "group",
-    "architecture",
-    "shape",
-    "weights",
-    "runtime",
-    "format",
-    "tokens",
-)  #: columns that say whose a sample is
+WHOSE = ("group", "architecture", "shape", "weights", "runtime", "format", "tokens")
+"""Columns that say whose a sample is."""
 Timer = Callable[[Trial], np.ndarray]
 
 
@@ -94,12 +88,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a point in a setting; seconds of each trial's calls."""
+    """What was measured of a point in a setting: seconds of each trial's calls, quality by how it was trained.
+
+    ``shared``: it was timed as a slice of a larger model.
+    """
 
     point: Point
     setting: Setting
     shared: bool
     seconds: tuple[np.ndarray, ...]
+    scores: Mapping[Way, Measurement] = field(default_factory=dict)
 
     @property
     def medians(self) -> list[float]:
@@ -117,7 +115,7 @@ class Row:
         return float(np.quantile(np.concatenate(self.seconds), 0.9))
 
     def to_json(self) -> dict[str, Any]:
-        """Figures for a table, in milliseconds."""
+        """Figures for a table: times in milliseconds, qualities in units of the metric."""
         shape, target = self.point.shape, self.setting.target
         style = SimpleNamespace(**{**self.setting.style, "vocab_size": VOCABULARY})
         pooler = bool(style.pooler)
@@ -140,7 +138,18 @@ class Row:
             "calls": sum(map(len, self.seconds)),
             "million_parameters": round(counts.parameters(shape, style, pooler=pooler) / 1e6, 3),
             "million_macs": round(counts.macs(shape, self.setting.seq_len, style, pooler=pooler) / 1e6, 3),
+            **self._qualities(),
         }
+
+    def _qualities(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for way, fact in self.scores.items():
+            name = f"{fact.detail['metric']}_{way}"
+            bounds = {name: fact.value, f"{name}_low": fact.low, f"{name}_high": fact.high}
+            found |= {key: value if value is None else round(value, 4) for key, value in bounds.items()}
+        for fact in self.scores.values():  # last, and once
+            found |= {"judged_on": fact.split, "judged_texts": fact.n}
+        return found
 
 
 def bench(
@@ -196,9 +205,7 @@ def _write_samples(rows: Iterable[Row], path: Path) -> None:
         about = row.to_json()
         for number, seconds in enumerate(row.seconds):
             for place, value in enumerate(seconds):
-                told = {
-                    name: about[name] for name in ("group", "architecture", "shape", "weights", "runtime", "format")
-                }
+                told = {name: about[name] for name in WHOSE}
                 for name, entry in {**told, "trial": number, "call": place, "seconds": float(value)}.items():
                     columns.setdefault(name, []).append(entry)
     parquet.write_table(arrow.table(columns), path)
@@ -207,6 +214,7 @@ def _write_samples(rows: Iterable[Row], path: Path) -> None:
 def write_table(rows: Sequence[Row], path: Path) -> None:
     """One line a point and setting."""
     with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, list(rows[0].to_json()))
+        lines = [row.to_json() for row in rows]
+        table = csv.DictWriter(stream, list(dict.fromkeys(name for line in lines for name in line)))
         table.writeheader()
-        table.writerows(row.to_json() for row in rows)
+        table.writerows(lines)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limbeck.core import grid
-from limbeck.core.grid import Approach, Point
+from limbeck.core import grid as grids
+from limbeck.core.grid import Point
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.engine.bench import Bench
-from limbeck.measure.counts import NumberFormat
+from limbeck.engine.bench_options import Grid, Timing
 from limbeck.measure.stand_in import Setting
 
 PIECES = re.compile(r"\w+|[^\w\s]")
+LENGTH = 128  #: tokens in a text, where neither lengths nor a task are given
 BASES = {
     "bert-large-uncased": Shape.uniform(layers=24, hidden=1024, heads=16, ffn=4096),
     "bert-base-uncased": Shape.uniform(layers=12, hidden=768, heads=12, ffn=3072),
@@ -22,47 +22,40 @@ BASES = {
 """Architectures that need no download."""
 
 
-def plan(
-    base: str,
-    asked: Mapping[str, Any],
-    approach: Approach,
-    target: Target,
-    *,
-    formats: Sequence[NumberFormat] = ("float",),
-    lengths: Sequence[int] = (128,),
-    task: str | None = None,
-    shared: bool = False,
-    timing: Mapping[str, Any] | None = None,
-) -> Bench:
-    """What to time, from what a user asks for: ``asked`` names the dimensions of :func:`points_of`."""
-    shape, style = base_of(base)
-    points = points_of(shape, **asked, approach=approach)
-    real = lengths_of(task) if task else ()
-    settings = tuple(
-        Setting(style, target, number_format, length)
-        for number_format in formats
-        for length in ([round(sum(real) / len(real))] if real else lengths)
+def plan(grid: Grid, timing: Timing, task: str | None = None) -> Bench:
+    """What to time; ``task`` gives the lengths where ``timing`` does not."""
+    shape, style = base_of(grid.base)
+    points = points_of(shape, grid)
+    real = lengths_of(task) if task and not timing.seq_len else ()
+    lengths = timing.seq_len or ((round(sum(real) / len(real)),) if real else (LENGTH,))
+    fixed = lengths[0] if len(lengths) == 1 and not real else None
+    target = Target(timing.device, timing.runtime, timing.threads, timing.batch, fixed)
+    if timing.weight_shared and grid.attention_approach == "head_size_2":
+        style = style | {"resplit": True}
+    forms = dict.fromkeys(timing.number_format)
+    made = Bench(
+        points,
+        tuple(Setting(style, target, form, length) for form in forms for length in lengths),
+        timing.trials,
+        timing.calls,
+        timing.warmup_ratio,
+        real,
+        shape if timing.weight_shared else None,
     )
-    within = shape if shared else None
-    made = Bench(points, settings, lengths=real, within=within, **(timing or {}))
     made.check()
     return made
 
 
-def points_of(
-    base: Shape,
-    layers: Sequence[int] = (),
-    hidden: Sequence[int] = (),
-    miniatures: bool = False,
-    ratios: Sequence[float] = (),
-    approach: Approach = "head_num",
-) -> tuple[Point, ...]:
-    """The points that are asked for; layers and shares of attention given together are taken in pairs."""
-    if layers and ratios:
-        found = grid.paired(base, layers, ratios, approach)
+def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:
+    """The points that are asked for."""
+    layers, hidden, ratios, approach = grid.layers, grid.hidden, grid.attention_ratio, grid.attention_approach
+    if grid.jointly:
+        found = grids.jointly(base, layers, hidden, ratios, approach)
+    elif layers and ratios:
+        found = grids.paired(base, layers, ratios, approach) + grids.widths(base, hidden)
     else:
-        found = grid.depths(base, layers) + grid.attention(base, ratios, approach)
-    return tuple(found + grid.widths(base, hidden) + (grid.miniatures() if miniatures else []))
+        found = grids.depths(base, layers) + grids.attention(base, ratios, approach) + grids.widths(base, hidden)
+    return tuple(found + (grids.miniatures() if grid.miniatures else []))
 
 
 def base_of(source: str) -> tuple[Shape, dict[str, Any]]:

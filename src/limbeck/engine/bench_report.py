@@ -1,18 +1,21 @@
-"""A bench for people: a terminal table, and a page with latency against depth, width or share of attention."""
+"""A bench for people: a terminal table, and a page with accuracy against latency, and latency against dimensions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from limbeck.core.facts import environment
 from limbeck.engine.bench import Row
+from limbeck.engine.bench_front import front
+from limbeck.engine.bench_options import Way
 from limbeck.engine.picture import Frame, linear_ticks
 
-FRAME = Frame(width=760, height=380, left=64, top=24, right=600, bottom=322)
-ALWAYS = ("architecture", "shape", "latency_ms", "fastest_trial_ms", "slowest_trial_ms")
-"""Columns of the page's table that are shown also where all rows agree."""
+FRAME = Frame(width=960, height=400, left=64, top=30, right=770, bottom=342)
+WORDS = ("architecture", "shape", "approach", "weights", "runtime", "format", "tokens")
+"""Columns that say what a row is about: where all rows agree, only the first two are shown."""
+ALWAYS = WORDS[:2]
 AXES = {
     "layers": ("layers", lambda row: row.point.shape.depth),
     "hidden": ("hidden width", lambda row: row.point.shape.hidden),
@@ -44,9 +47,9 @@ def pictures(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
-    title, place = AXES[group]
+    title, place = _axis(group, rows)
     named: dict[str, list[Row]] = {}
-    for name, row in zip(_names(group, rows), rows, strict=True):
+    for name, row in zip(_names(title, rows), rows, strict=True):
         named.setdefault(name, []).append(row)
     xs = sorted({float(place(row)) for row in rows})
     most = max(max(row.medians) for row in rows) * 1e3
@@ -82,39 +85,82 @@ def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _parts(group: str, row: Row) -> list[str]:
+def _axis(group: str, rows: Sequence[Row]) -> tuple[str, Any]:
+    """What a picture has on its horizontal axis; of dimensions that vary jointly the first."""
+    if group == "jointly":
+        group = "layers" if len({row.point.shape.depth for row in rows}) > 1 else "hidden"
+    return AXES[group]
+
+
+def _parts(title: str, row: Row) -> list[str]:
     """What a line of a picture may be told by."""
-    setting = row.setting
-    width = f"H{row.point.shape.hidden}" if group == "miniatures" else ""
-    return [width, setting.target.runtime, setting.number_format, f"{setting.seq_len} tokens"]
+    setting, group = row.setting, row.point.group
+    width = f"H{row.point.shape.hidden}" if group in ("miniatures", "jointly") and title != "hidden width" else ""
+    share = f"attention {row.point.ratio:g}" if group == "jointly" and row.point.ratio is not None else ""
+    return [width, share, setting.target.runtime, setting.number_format, f"{setting.seq_len} tokens"]
 
 
-def _names(group: str, rows: Sequence[Row]) -> list[str]:
+def _names(title: str, rows: Sequence[Row]) -> list[str]:
     """The line that each row is on, by what tells the lines apart."""
-    parts = [_parts(group, row) for row in rows]
+    parts = [_parts(title, row) for row in rows]
     telling = [place for place in range(len(parts[0])) if len({mine[place] for mine in parts}) > 1]
-    return [", ".join(mine[place] for place in telling) or mine[2] for mine in parts]
+    told = [", ".join(mine[place] for place in telling) for mine in parts]
+    return [name or row.setting.number_format for name, row in zip(told, rows, strict=True)]
 
 
-def report(rows: Sequence[Row], title: str) -> str:
-    """Pictures and table as one self-contained page."""
+def report(rows: Sequence[Row], title: str, story: str = "") -> str:
+    """Pictures and table as one self-contained page; ``story`` tells how the models were trained."""
     from limbeck.engine.report import page_environment
 
-    told = [row.to_json() for row in rows]
-    columns = [name for name in told[0] if len({str(line[name]) for line in told}) > 1 or name in ALWAYS]
-    about = {"title": title, "machine": environment()["processor"], "rows": told, "columns": columns}
-    about |= {"pictures": pictures(rows), "trials": len(rows[0].seconds)}
+    about = {"title": title, "machine": environment()["processor"], "story": story, "table": cells(rows)}
+    about |= {"front": front(rows), "pictures": pictures(rows), "trials": len(rows[0].seconds)}
     return page_environment().get_template("bench.html.j2").render(about)
+
+
+class Cell(NamedTuple):
+    """A figure, and its range or interval."""
+
+    text: str
+    note: str = ""
+    number: bool = True
+
+
+def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
+    """The table for people: what tells rows apart, and what was measured of each."""
+    told = [row.to_json() for row in rows]
+    names = [name for name in WORDS if name in ALWAYS or len({line[name] for line in told}) > 1]
+    ways = dict.fromkeys((way, fact.detail["metric"]) for row in rows for way, fact in row.scores.items())
+    found = []
+    for row, line in zip(rows, told, strict=True):
+        mine = {name: Cell(str(line[name]), number=False) for name in names}
+        extremes = f"{line['fastest_trial_ms']:.4g} – {line['slowest_trial_ms']:.4g}"
+        mine["latency ms"] = Cell(f"{line['latency_ms']:.4g}", extremes)
+        mine["p90 ms"] = Cell(f"{line['p90_ms']:.4g}")
+        mine["million parameters"] = Cell(f"{line['million_parameters']:.1f}")
+        mine["million MACs"] = Cell(f"{line['million_macs']:.1f}")
+        for way, metric in ways:
+            mine[f"{metric} {way}"] = _quality_cell(row, way)
+        found.append(mine)
+    return found
+
+
+def _quality_cell(row: Row, way: Way) -> Cell:
+    from limbeck.engine.report import quality, quality_interval
+
+    fact = row.scores.get(way)
+    if fact is None:
+        return Cell("–")
+    return Cell(quality(fact.value, fact.detail["metric"]), quality_interval(fact, fact.detail["metric"]))
 
 
 def table(rows: Sequence[Row]) -> Any:
     """The figures for a terminal."""
     from rich.table import Table
 
-    names = ["architecture", "shape", "weights", "runtime", "format", "tokens", "latency_ms", "fastest_trial_ms"]
-    names += ["slowest_trial_ms", "p90_ms", "million_parameters"]
-    made = Table(*(name.replace("_", " ") for name in names))
-    for row in rows:
-        figures = row.to_json()
-        made.add_row(*(str(figures[name]) for name in names))
+    lines = cells(rows)
+    made = Table()
+    for name, cell in lines[0].items():
+        made.add_column(name, justify="right" if cell.number else "left", no_wrap=name == "shape")
+    for line in lines:
+        made.add_row(*(f"{cell.text}\n{cell.note}" if cell.note else cell.text for cell in line.values()))
     return made

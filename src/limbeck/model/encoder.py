@@ -30,6 +30,8 @@ class Style:
 
     ``position_offset``: None counts positions from 0; a number p counts the tokens that are not padding from p + 1
     and gives padding the position p (RoBERTa). ``pooler``: activation of the dense layer before the output layer.
+    ``resplit``: a slice with narrower heads takes the leading channels of all heads together and splits them anew into
+    its heads; otherwise every head keeps its own leading channels.
     """
 
     family: str = "bert"
@@ -45,6 +47,7 @@ class Style:
     attention_dropout: float = 0.1
     classifier_dropout: float = 0.1
     pooler: str = "tanh"
+    resplit: bool = False
 
 
 class _Layer(NamedTuple):
@@ -150,8 +153,8 @@ class Layer(nn.Module):
         self.activation = ACT2FN[style.activation]
 
     def split(self, x: Tensor, layer: nn.Linear, heads: int, head_dim: int) -> Tensor:
-        """Project to [batch, heads, seq, head_dim]: leading heads, leading channels of each."""
-        if head_dim == self.head_dim:
+        """Project to [batch, heads, seq, head_dim]: leading heads, leading channels of each (or of all together)."""
+        if head_dim == self.head_dim or self.style.resplit:
             y = _slice(x, layer, heads * head_dim, x.shape[-1])
         else:
             weight = layer.weight.unflatten(0, (-1, self.head_dim))[:heads, :head_dim, : x.shape[-1]].flatten(0, 1)
@@ -184,7 +187,7 @@ class Layer(nn.Module):
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
-        if heads and head_dim != self.head_dim:
+        if heads and head_dim != self.head_dim and not self.style.resplit:
             columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, :heads, :head_dim].flatten(1)
             attended = F.linear(context, columns, out.bias[:hidden])
         else:

@@ -2,6 +2,7 @@
 
 A slice takes the leading layers, the leading channels of the hidden states, of every layer the leading heads and
 neurons, and of every head the leading channels: what ``Encoder.forward`` computes when it is given a smaller shape.
+With ``resplit`` narrower heads are the leading channels of all heads together, split anew into as many heads.
 """
 
 from __future__ import annotations
@@ -20,34 +21,45 @@ from limbeck.model.cut import Scores, columns, set_shape
 IN, OUT = ("query", "key", "value"), "attention_out"
 
 
-def extract(model: Any, shape: Shape) -> Any:
+def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
     """A new model of that shape with the leading slices of the weights: it answers as ``model.run(..., shape=shape)``.
+
+    ``resplit`` says how narrower heads are cut, here and in slices of what comes out; None leaves that as it is.
 
     The hidden width is sliced through LayerNorm, which then takes mean and variance of fewer channels: exact with
     regard to the sliced model, but not to a model in which the other channels are masked.
     """
     before = model.shape
-    leading = Shape(before.hidden, before.head_dim, tuple(before.layers[: shape.depth]))
-    if not shape <= leading:
-        raise InputError(f"{shape} is no slice of {before}")
-    if before.hidden != shape.hidden == model.config.embedding_size:
-        raise InputError(
-            f"a model as wide as its embeddings ({shape.hidden}) has no projection of them, but the slice of {before} "
-            "has; choose another width"
-        )
+    check_slice(shape, before, model.config.embedding_size)
     config = copy.deepcopy(model.config)
     for name in ("space", "general_supernet"):  # of a super-network; its slices are none
         vars(config).pop(name, None)
+    if resplit is not None:
+        config.resplit = resplit
     with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
         set_shape(_Stub(config), shape)
         small = type(model)(config)
     small.encoder.shape = shape
     source = model.state_dict()
+    narrower = shape.head_dim != before.head_dim and not config.resplit
+    dims = (before.head_dim, shape.head_dim) if narrower else None
     with torch.no_grad():
         for name, parameter in small.state_dict().items():
-            parameter.copy_(_sliced(name, source[name], parameter.shape, before.head_dim, shape))
+            parameter.copy_(_sliced(name, source[name], parameter.shape, dims))
     small.fresh_head = getattr(model, "fresh_head", False)
     return small.to(model.device).train(model.training)
+
+
+def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) -> None:
+    """Refuse a shape that is no leading slice of another."""
+    leading = Shape(before.hidden, before.head_dim, tuple(before.layers[: shape.depth]))
+    if not shape <= leading:
+        raise InputError(f"{shape} is no slice of {before}")
+    if before.hidden != shape.hidden == embedding_size:
+        raise InputError(
+            f"a model as wide as its embeddings ({shape.hidden}) has no projection of them, but the slice of {before} "
+            "has; choose another width"
+        )
 
 
 class _Stub:
@@ -57,16 +69,15 @@ class _Stub:
         self.config, self.encoder = config, nn.Module()
 
 
-def _sliced(name: str, weight: Tensor, size: torch.Size, head_dim: int, shape: Shape) -> Tensor:
-    """The leading part of a parameter; channels of attention are counted within their head."""
+def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] | None) -> Tensor:
+    """The leading part of a parameter; with ``dims`` (width of a head: before, after) that of every head."""
     part = name.split(".")[-2] if "." in name else ""
-    if shape.head_dim != head_dim and part in (*IN, OUT):
+    if dims is not None and part in (*IN, OUT):
+        before, after = dims
         if part in IN:
-            heads = size[0] // shape.head_dim
-            weight = weight.unflatten(0, (-1, head_dim))[:heads, : shape.head_dim].flatten(0, 1)
+            weight = weight.unflatten(0, (-1, before))[: size[0] // after, :after].flatten(0, 1)
         elif weight.dim() == 2:
-            heads = size[1] // shape.head_dim
-            weight = weight.unflatten(1, (-1, head_dim))[:, :heads, : shape.head_dim].flatten(1, 2)
+            weight = weight.unflatten(1, (-1, before))[:, : size[1] // after, :after].flatten(1, 2)
     return weight[tuple(slice(length) for length in size)]
 
 

@@ -36,7 +36,8 @@ class Student:
         ffn: Feed-forward neurons in every layer.
         head_dim: Width of a head; hidden / heads when one of the two is given.
         init: fresh draws all layers and the head anew; layers copies every k-th layer and changes nothing else; slice
-            takes the leading layers, heads, neurons and channels, which is what a super-network is trained for.
+            takes the leading layers, heads, neurons and channels, which is what a super-network is trained for; resplit
+            does so too, but narrower heads are the leading channels of all heads together, split anew.
     """
 
     layers: Annotated[int, Ge(1)] | None = None
@@ -44,7 +45,7 @@ class Student:
     heads: Annotated[int, Ge(1)] | None = None
     ffn: Annotated[int, Ge(1)] | None = None
     head_dim: Annotated[int, Ge(1)] | None = None
-    init: Literal["fresh", "layers", "slice"] = "fresh"
+    init: Literal["fresh", "layers", "slice", "resplit"] = "fresh"
 
     headless: ClassVar[bool] = True
 
@@ -73,7 +74,7 @@ class Student:
     def chosen(self, depth: int) -> tuple[int, ...]:
         """The layer, from 0, that each layer stands for: ``m(j) = round(j N / M)``; of a slice the first."""
         count = depth if self.layers is None else self.layers
-        if self.init == "slice":
+        if self.init in ("slice", "resplit"):
             return tuple(range(count))
         return tuple(max(1, round(j * depth / count)) - 1 for j in range(1, count + 1))
 
@@ -116,8 +117,8 @@ class Student:
         shape = self.shape(before)
         if self.init == "layers":
             model = _copied(candidate.model, self.chosen(before.depth))
-        elif self.init == "slice":
-            model = extract(candidate.model, shape)
+        elif self.init in ("slice", "resplit"):
+            model = extract(candidate.model, shape, self.init == "resplit" or None)
         else:
             model = _fresh(candidate.model, shape, lab.seed)
         lab.log(f"{before} -> {shape}")

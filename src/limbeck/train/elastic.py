@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
-from limbeck.core.space import Space
+from limbeck.core.space import Listed, Space
 from limbeck.train.objectives import Batch, Loss, Outputs, Progress, Taps, TeacherCall, masked_mean
 
 Rule = Literal["sandwich", "single"]
@@ -59,13 +59,13 @@ class Elastic:
     """The losses of one step, one a slice; which slices depends on ``seed`` and the step alone.
 
     ``sandwich``: largest, smallest, and ``samples`` drawn between; ``single``: ``samples`` drawn, nothing else.
-    ``in_place``: after the largest slice, the others learn its answers instead of the teacher's. Without a teacher no
-    term may ask for one.
+    ``teacher``: None where no term asks for one.
+    ``in_place``: after the largest slice, the others learn its answers instead of the teacher's.
     """
 
     terms: Mapping[str, tuple[float, Any]]
     teacher: TeacherCall | None
-    space: Space
+    space: Space | Listed
     rule: Rule = "sandwich"
     samples: int = 2
     in_place: bool = False

@@ -79,7 +79,7 @@ class Plan:
     passes: ClassVar[float] = 3.0
     """Work of a training step in forward passes: backward costs two."""
 
-    def outlook(self, shape: Shape) -> Shape:
+    def outlook(self, shape: Shape) -> Shape | None:
         """Training keeps the shape."""
         return shape
 

@@ -1,0 +1,80 @@
+"""The command that times a grid of architectures, and trains it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from limbeck.cli._frame import MODELS, Json, Store, Track, app, console_of, opened_store, print_json, watching
+from limbeck.engine.bench_options import Grid, Timing, Training
+
+if TYPE_CHECKING:
+    from limbeck.engine.result import Failure
+
+LISTS = Parameter(consume_multiple=True, negative=())
+
+
+@app.command(group=MODELS, default_parameter=LISTS)
+def bench(
+    *,
+    grid: Annotated[Grid, Parameter(name="*")] = Grid(),  # noqa: B008 frozen
+    timing: Annotated[Timing, Parameter(name="*")] = Timing(),  # noqa: B008 frozen
+    training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
+    id: str = "main",
+    folder: Path | None = None,
+    store: Store = None,
+    track: Track = None,
+    json: Json = False,
+) -> int:
+    """Time a grid of architectures, with random weights; with --train also their accuracy, alone and weight-shared.
+
+    Layers and attention ratios given together are taken in pairs, the first with the first, unless --jointly. Every
+    trial is a process of its own; all samples, a table and a page with pictures are written. Run again to go on after
+    an interruption: what was timed or trained is not done again.
+
+    Parameters
+    ----------
+    id
+        Name of the bench.
+    folder
+        Where it is written [default: runs/bench-ID].
+    """
+    from limbeck.engine import bench_report
+    from limbeck.engine.bench import TABLE, write_table
+    from limbeck.engine.bench import bench as work
+    from limbeck.engine.bench_plan import plan
+    from limbeck.engine.bench_train import school
+
+    training.check()
+    spec = plan(grid, timing, training.task)
+    lessons = school(spec, grid.base, training, opened_store(store)) if training.train else None
+    place = folder or Path("runs") / f"bench-{id}"
+    rows = work(spec, place, _told)
+    failed: list[Failure] = []
+    if lessons is not None:
+        with watching(json, track) as show:
+            rows, failed = lessons.judge(rows, place / "training", show)
+        write_table(rows, place / TABLE)
+    page = place / "report.html"
+    title = f"{grid.base} on {spec.settings[0].target}"
+    page.write_text(bench_report.report(rows, title, lessons.story if lessons else ""), encoding="utf-8")
+    if json:
+        told = {"rows": [row.to_json() for row in rows], "folder": str(place)}
+        print_json(told | ({"failed": [failure.error for failure in failed]} if failed else {}))
+        return 1 if failed else 0
+    console_of().print(bench_report.table(rows))
+    if lessons is not None:
+        print(lessons.story)
+    for failure in failed:
+        print(f"failed: {failure.path} {failure.step}: {failure.error}", file=sys.stderr)
+    print(f"samples and table: {place}, pictures: {page}")
+    return 1 if failed else 0
+
+
+def _told(event: Mapping[str, Any]) -> None:
+    """One line of progress."""
+    print(f"{event['done'] + 1} of {event['total']}: {event['label']}, {event['format']}", file=sys.stderr)
