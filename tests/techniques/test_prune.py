@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import pytest
@@ -199,3 +200,9 @@ def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
     for goal in ({"size_mb": 1.0}, {"keep": 0.5, "cost": "macs"}, {"heads": 1}, {"layers": 1}):
         assert "profile: holds latencies" in Prune(**goal, profile=file).problems()[0]
     assert identity(step) != identity(replace(step, profile=None))
+
+
+def test_without_scikit_learn_a_profile_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    step = Prune(speedup=2.0, profile=written(learnt(), tmp_path / "machine.jsonl"))
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    assert "pip install 'limbeck[search]'" in step.missing()[0]
