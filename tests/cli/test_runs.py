@@ -17,6 +17,9 @@ import pytest
 import yaml
 from commands import answer, call, keys_of, recipe
 
+from limbeck.engine.recipe import dump
+from limbeck.errors import InputError
+
 
 def test_help_imports_nothing_heavy():
     program = (
@@ -103,6 +106,18 @@ def test_compress_fine_tunes_a_bare_encoder(place):
     assert "No candidate meets the budget. The nearest is" in found.stdout
     assert yaml.safe_load(Path("bare/recipe.yaml").read_text())["steps"][0].keys() == {"finetune"}
     assert Path("bare/artefact/limbeck.json").is_file()
+
+
+@pytest.mark.parametrize(("strategy", "steps"), [("search", {"supernet"}), ("both", {"supernet", "prune"})])
+def test_compress_searches_when_told_to(strategy, steps, monkeypatch):
+    def stop(recipe, *rest):
+        raise InputError(dump(recipe))
+
+    monkeypatch.setattr("limbeck.engine.compress.run", stop)
+    status, _, err = call("compress", "tuned", "--task", "moods", "--strategy", strategy)
+    assert status == 2
+    assert {name for name in ("supernet", "prune") if f" {name}:" in err} == steps
+    assert "evolve" in call("compress", "tuned", "--task", "moods", "--strategy", "evolve")[2]
 
 
 def test_check_lists_all_problems_at_once():

@@ -6,11 +6,15 @@ import json
 
 import pytest
 
-from limbeck.core.shape import Shape
+from limbeck.core.facts import Measurement
+from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.compress import GOALS, SPEEDUPS, answers_task, plan_recipe
+from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, answers_task, compress, plan_recipe
+from limbeck.engine.deliver import story_of
+from limbeck.engine.plan import plan
 from limbeck.engine.recipe import check, parse, to_data
+from limbeck.engine.story import rows
 from limbeck.errors import InputError
 from limbeck.model.files import save_model
 from limbeck.model.heads import set_labels
@@ -27,7 +31,7 @@ def place(tmp_path_factory, make_model):
         for split in splits:
             rows = [{**row, "label": TASK.label_names[row["label"]]} for row in TASK.split(split).to_rows()]
             (place / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    model = make_model(labels=3, vocab_size=60)
+    model = make_model(labels=3, vocab_size=60, max_positions=128)
     save_model(model, toy_tokenizer(TASK), place / "other")
     set_labels(model, TASK.label_names, TASK.kind, seed=0)
     save_model(model, toy_tokenizer(TASK), place / "ready")
@@ -68,6 +72,81 @@ def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
     goals = [branch[0] for branch in planned(place, "deep").steps[1].branches[3:]]
     assert [(goal.latency_ms, goal.layers) for goal in goals] == [(1.84, None), (1.4, None), (1.84, 2)]
     assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 3 + len(SPEEDUPS["standard"])
+
+
+PRUNED = ["prune", "distill", "export", "quantize"]
+
+
+def searched(count):
+    return ["supernet", [["search"]] * count, "distill", "export", "quantize"]
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
+def test_strategy_decides_how_smaller_models_are_found(place, effort):
+    whole = [[], ["export"], ["export", "quantize"]]
+    found = {one: planned(place, strategy=one, effort=effort).steps[1] for one in ("prune", "search", "both")}
+    assert names([found["prune"]])[0] == whole + [PRUNED] * len(GOALS[effort])
+    assert names([found["search"]])[0] == [*whole, searched(len(BOUNDS[effort]))]
+    assert found["both"].branches == (*found["prune"].branches, found["search"].branches[3])
+    assert planned(place, effort=effort).steps[1] == found["prune"]
+    network, fork, *_ = found["search"].branches[3]
+    assert (network.layers, network.heads, network.ffn, network.hidden) == ((1, 2), (1, 4), (32, 64), None)
+    assert network.per_layer
+    steps = [branch[0] for branch in fork.branches]
+    assert [step.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
+    assert {(step.population, step.number_format) for step in steps} == {(SEARCHES[effort]["population"], "int8")}
+    without = planned(place, effort=effort, strategy="search", budget=Budget(size_mb=1.0))
+    assert [branch[0].speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
+    assert names(without.steps)[-1] == "best"
+
+
+def test_more_effort_searches_longer(place):
+    made = [
+        plan(planned(place, strategy="search", effort=effort), place / "no-store") for effort in ("quick", "thorough")
+    ]
+    rows = [{row.path: row for row in one.rows} for one in made]
+    first = [one["steps[1].fork[3][1].fork[0][0]"].seconds for one in rows]
+    assert 0 < first[0] < first[1]
+    assert [one["steps[1].fork[3][2]"].candidates for one in rows] == [1, 2 * len(BOUNDS["thorough"])]
+    assert made[0].seconds < made[1].seconds
+
+
+def test_a_search_begins_with_layers_that_are_alike(place, make_model):
+    ragged = make_model(Shape(32, 8, (LayerShape(4, 64), LayerShape(2, 16))), labels=3, max_positions=128)
+    save_model(ragged, toy_tokenizer(TASK), place / "ragged")
+    for strategy in ("search", "both"):
+        with pytest.raises(InputError, match=r"layers are alike, but .*ragged' is 2x32 heads 4,2 .* use 'prune'"):
+            planned(place, "ragged", strategy=strategy)
+    assert planned(place, "ragged")
+    bare = make_model(Shape.uniform(2, 32, 4, 0), labels=3, max_positions=128)
+    save_model(bare, toy_tokenizer(TASK), place / "bare")
+    with pytest.raises(InputError, match="of which nothing can be searched"):
+        planned(place, "bare", strategy="search")
+
+
+def latency(shape, number_format="int8"):
+    """A machine on which every head and neuron takes its time."""
+    value = 1e-5 + 1e-5 * sum(row.heads + row.ffn / 16 for row in shape.layers)
+    return Measurement("latency_p50", value, "s", 0.98 * value, 1.02 * value)
+
+
+def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monkeypatch):
+    """One front, one choice, names that say which is which."""
+    monkeypatch.setattr("limbeck.techniques.cost_factory", lambda candidate, target, memo: latency)
+    monkeypatch.setitem(SEARCHES, "quick", {"population": 3, "generations": 1, "samples": 8})
+    where = {"folder": tmp_path / "run", "store": tmp_path / "store"}
+    task = str(place / "task")
+    made = compress(str(place / "ready"), task, max_drop=100.0, strategy="both", effort="quick", **where)
+    assert not made.result.failed
+    named = {row.name for row in rows(story_of(made.result, made.result.task))}
+    speedups = ("2.0x", "3.0x")
+    wanted = {f"{how} {goal} · distilled · INT8" for how in ("pruned", "searched") for goal in speedups}
+    assert named == {"teacher (PyTorch)", "teacher · ONNX", "teacher · INT8", *wanted}
+    (chosen,) = made.result.chosen
+    assert chosen in made.result.front
+    assert {one.split for one in made.result.records[chosen].facts if one.name == "quality"} == {"validation", "test"}
+    page = made.written["report"].read_text(encoding="utf-8")
+    assert "searched 2.0x · distilled · INT8" in page
 
 
 def test_a_model_that_answers_the_task_is_taken_as_it_is(place):

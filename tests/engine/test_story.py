@@ -46,6 +46,13 @@ def test_words_follow_the_shape_where_no_speedup_was_asked_for():
     assert words(replace(record, step="mystery", shape=parent.shape), parent) == "mystery"
 
 
+def test_words_name_the_latency_that_was_asked_for():
+    record, parent = stories.records()["pa"], stories.records()["t"]
+    assert words(replace(record, parameters={"latency_ms": 0.9}), parent) == "pruned to 0.9 ms"
+    assert words(replace(record, step="search", parameters={"latency_ms": 1.25}), parent) == "searched to 1.25 ms"
+    assert words(replace(record, parameters={"latency_ms": 0.9, "layers": 2}), parent) == "pruned to 50 %"
+
+
 def test_told_leaves_out_defaults_of_a_registered_step(toys):
     name, kind = next((name, kind) for name, kind in toys.TOYS.items() if getattr(kind, "__dataclass_fields__", {}))
     field = next(iter(kind.__dataclass_fields__.values()))
@@ -147,3 +154,12 @@ def test_a_super_network_in_int8_is_not_the_teacher_in_int8():
     assert names(story)["tq"] == "made elastic · INT8"
     assert int8_reference(story) is None
     assert int8_reference(stories.tell()) == "tq"
+
+
+def test_a_slice_does_not_tell_of_its_super_network():
+    made = stories.records()
+    made["s"] = replace(made["t"], key="s", parent="t", step="supernet", traits=made["t"].traits | {"elastic"})
+    made["pa"] = replace(made["pa"], parent="s", step="search", parameters={"latency_ms": 0.9, "speedup": None})
+    named = names(stories.tell(records=made))
+    assert named["qa"] == "searched to 0.9 ms · distilled · INT8"
+    assert named["s"] == "made elastic (PyTorch)"

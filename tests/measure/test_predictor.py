@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.target import Target
 from limbeck.errors import InputError, MissingExtra
-from limbeck.measure.dataset import Group, Series, Timed
+from limbeck.measure.dataset import Dataset, Group, Series, Timed, write
 from limbeck.measure.features import LOOKS
-from limbeck.measure.predictor import FEWEST, Errors, Predictor, check_extra, learning_curve
+from limbeck.measure.predictor import FEWEST, Errors, Predictor, check_extra, check_file, learning_curve
 from limbeck.measure.sampling import draw
 
 NOISE = 0.01
@@ -184,6 +185,27 @@ def test_number_formats_have_predictors_of_their_own(taught, setting, space):
     assert halved(space.largest).detail["number_format"] == "int8"
     assert halved.many([space.largest])[0] == pytest.approx(predictor.many([space.largest])[0] / 2)
     assert halved != predictor
+    assert halved(space.largest, number_format="int8") == halved(space.largest)
+    with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
+        halved(space.largest, number_format="float")
+
+
+def test_it_is_taught_by_a_file_from_elsewhere(setting, space, pretended, taught, tmp_path):
+    shapes = draw(space, 30)
+    timed = tuple(Timed(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
+    path = tmp_path / "machine.jsonl"
+    write(Dataset(groups=(Group("there", setting, "first", timed[0], timed[1:]),)), path)
+    predictor = Predictor.elsewhere(path, Target(), "float")
+    assert (set(predictor.shapes), predictor.machine) == (set(shapes), "there")
+    assert Predictor.elsewhere(path, Target(seq_len=32), "float") == predictor
+    check_file(path, "float")
+    for target in (Target(seq_len=33), Target(threads=2), Target(device="cuda:0"), Target(runtime="torch")):
+        with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format float.*32 tokens"):
+            Predictor.elsewhere(path, target, "float")
+    with pytest.raises(InputError, match="holds 0 shapes in int8; at least 20 are needed"):
+        check_file(path, "int8")
+    with pytest.raises(InputError, match="no such file"):
+        Predictor.elsewhere(tmp_path / "nothing.jsonl", Target(), "float")
 
 
 def test_the_error_falls_with_the_number_of_shapes(taught, setting):

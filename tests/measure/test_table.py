@@ -74,6 +74,9 @@ def test_what_the_table_does_not_know_is_refused(fitted):
         table(Shape.uniform(layers=1, hidden=96, heads=12, ffn=768))
     with pytest.raises(InputError, match="'linear'"):
         table(Shape(48, 4, (LayerShape(1, 1, "linear"),)))
+    with pytest.raises(InputError, match="measured in float, so it cannot tell that in int8"):
+        table(FULL, number_format="int8")
+    assert table(FULL, number_format="float") == table(FULL)
     with pytest.raises(InputError, match="without heads or neurons"):
         designs(Shape(48, 4, ()))
     with pytest.raises(InputError, match="INT8 is timed in the runtime onnxruntime"):

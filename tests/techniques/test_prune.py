@@ -1,14 +1,24 @@
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab
+from limbeck.core.space import Range, Space
+from limbeck.core.step import Lab, identity
+from limbeck.core.target import Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.counts import macs
+from limbeck.measure.dataset import Dataset, Group, Timed, write
+from limbeck.measure.predictor import Predictor
+from limbeck.measure.sampling import draw
+from limbeck.measure.stand_in import Setting, style_of
 from limbeck.measure.table import typical_length
+from limbeck.model.encoder import Style
 from limbeck.techniques.prune import Prune
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -89,8 +99,6 @@ def test_layers_first_then_the_rest_of_the_goal(candidate):
 
 
 def test_repair_is_nearer_to_the_full_model(candidate, make_batch, make_model):
-    from dataclasses import replace
-
     from limbeck.data.batches import encode, predict
 
     encoded = encode(candidate.task, "validation", candidate.tokenizer)
@@ -120,3 +128,81 @@ def test_bad_goals(candidate, name):
     fields, message = BAD[name]
     with pytest.raises(InputError, match=message):
         pruned(candidate, **fields)
+
+
+def learnt(lowest=0, layers=3, number_format="int8", **target):
+    """A predictor that was taught the latency of ``table``, exactly."""
+    setting = Setting(style_of(Style()), Target(**target), number_format, 16)
+    space = Space(
+        Range(1, layers), Range(32, 32), Range(lowest, 4), Range(16 * lowest, 64, 8), Range(8, 8), per_layer=True
+    )
+    shapes = tuple(draw(space, 60))
+    return Predictor(setting, shapes, tuple(table(shape).value for shape in shapes), "elsewhere")
+
+
+def written(predictor, path):
+    """Its shapes as a file of latency data, as measured there without noise."""
+    timed = [
+        Timed(shape, seconds, 0.0, (seconds,))
+        for shape, seconds in zip(predictor.shapes, predictor.seconds, strict=True)
+    ]
+    group = Group(predictor.machine, predictor.setting, "first", timed[0], tuple(timed[1:]))
+    write(Dataset(groups=(group,)), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("goal", [{"speedup": 1.5}, {"speedup": 2.5}, {"latency_ms": 2.0}, {"keep": 0.45}])
+def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_model, tmp_path, goal):
+    """As the cost of the lab, and as a file."""
+    twins = [
+        replace(candidate, model=make_model(FULL, labels=3, vocab_size=len(candidate.tokenizer))) for _ in range(3)
+    ]
+    expected = pruned(twins[0], **goal).shape
+    predictor = learnt(threads=2)
+    (made,) = Prune(**SMALL, **goal).apply(twins[1], Lab(cost=predictor))
+    assert made.model.shape == expected
+    step = Prune(**SMALL, **goal, profile=written(predictor, tmp_path / "machine.jsonl"))
+    assert not step.problems() + step.missing()
+    (made,) = step.apply(twins[2], Lab(target=Target(threads=2)))
+    assert made.model.shape == expected
+
+
+def test_nothing_becomes_narrower_than_what_was_measured(candidate, tmp_path):
+    told = []
+    lab = Lab(log=lambda message, **numbers: told.append(message))
+    step = Prune(**SMALL, latency_ms=2.0, profile=written(learnt(lowest=1), tmp_path / "machine.jsonl"))
+    (made,) = step.apply(candidate, lab)
+    assert all(layer.heads >= 1 and layer.ffn >= 16 for layer in made.model.shape.layers)
+    assert table(made.model.shape).value <= 2e-3
+    assert "learnt from 60 shapes" in told[0]
+    assert not any("guess" in line for line in told)
+    with pytest.raises(InputError, match=r"3x32 heads 1 of 8 ffn 16, the smallest that the latency data know"):
+        list(replace(step, latency_ms=1.5).apply(candidate, lab))
+
+
+def test_it_says_where_latency_is_a_guess(candidate):
+    told = []
+    lab = Lab(cost=learnt(layers=2), log=lambda message, **numbers: told.append(message))
+    list(Prune(**SMALL, speedup=1.5).apply(candidate, lab))
+    assert told[-1].startswith("its latency is a guess: beyond what was measured in layers")
+
+
+def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
+    file = written(learnt(threads=2), tmp_path / "machine.jsonl")
+    step = Prune(**SMALL, speedup=2.0, profile=file)
+    for target in (Target(), Target(threads=2, runtime="torch"), Target(threads=2, seq_len=99)):
+        with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format int8.* hold: onnxruntime"):
+            list(step.apply(candidate, Lab(target=target)))
+    assert "holds 0 shapes in float; at least 20" in replace(step, number_format="float").missing()[0]
+    assert "no-file" in replace(step, profile="no-file.jsonl").missing()[0]
+    with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
+        list(Prune(**SMALL, speedup=2.0, number_format="float").apply(candidate, Lab(cost=learnt())))
+    for goal in ({"size_mb": 1.0}, {"keep": 0.5, "cost": "macs"}, {"heads": 1}, {"layers": 1}):
+        assert "profile: holds latencies" in Prune(**goal, profile=file).problems()[0]
+    assert identity(step) != identity(replace(step, profile=None))
+
+
+def test_without_scikit_learn_a_profile_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    step = Prune(speedup=2.0, profile=written(learnt(), tmp_path / "machine.jsonl"))
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    assert "pip install 'limbeck[search]'" in step.missing()[0]

@@ -28,6 +28,7 @@ def compress(
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
+    strategy: Literal["prune", "search", "both"] = "prune",
     effort: Literal["quick", "standard", "thorough"] = "standard",
     seed: int = 0,
     replicas: int = 1,
@@ -39,9 +40,10 @@ def compress(
 ) -> int:
     """Find the most accurate model that meets a latency budget on this machine, measured.
 
-    Fine-tunes the model if it does not answer the task yet, tries export, INT8, pruning and distillation, measures
-    every candidate, and writes the chosen one as a folder that runs with onnxruntime and tokenizers alone. The recipe
-    it ran is saved beside the report and can be edited and run again. Exit status 3: no candidate meets the budget.
+    Fine-tunes the model if it does not answer the task yet, tries export, INT8, pruning (or a search for the best
+    shape) and distillation, measures every candidate, and writes the chosen one as a folder that runs with onnxruntime
+    and tokenizers alone. The recipe it ran is saved beside the report and can be edited and run again. Exit status 3:
+    no candidate meets the budget.
 
     Parameters
     ----------
@@ -61,8 +63,11 @@ def compress(
         Texts in a call.
     seq_len
         Tokens in a text; the real lengths of the task when not given.
+    strategy
+        How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by both on
+        one front. A search takes its bounds from the latency; a limit of size then only decides the final choice.
     effort
-        How many candidates, and how long each is trained.
+        How many candidates, how long each is trained, and how long a search goes on.
     seed
         Decides everything random.
     replicas
@@ -84,6 +89,7 @@ def compress(
             threads=threads,
             batch=batch,
             seq_len=seq_len,
+            strategy=strategy,
             effort=effort,
             seed=seed,
             replicas=replicas,

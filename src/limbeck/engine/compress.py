@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.engine.deliver import check_place, deliver, unmet
 from limbeck.engine.recipe import Recipe, parse
@@ -16,9 +17,10 @@ from limbeck.engine.store import Store
 from limbeck.errors import InputError
 
 Effort = Literal["quick", "standard", "thorough"]
+Strategy = Literal["prune", "search", "both"]
 
 EPOCHS: dict[str, tuple[float, float]] = {"quick": (2, 2), "standard": (3, 3), "thorough": (3, 6)}
-"""Epochs of fine-tuning and of distillation."""
+"""Epochs of fine-tuning and of distillation; a super-network is trained for as many as a distillation."""
 
 GOALS: dict[str, tuple[float, ...]] = {"quick": (0.9,), "standard": (0.92, 0.7), "thorough": (0.95, 0.8, 0.65, 0.5)}
 """Latency of the pruned candidates as fractions of the budget; the table errs by some per cent, so not 1."""
@@ -28,7 +30,23 @@ SPEEDUPS: dict[str, tuple[float, ...]] = {
     "standard": (1.5, 2.0, 3.0),
     "thorough": (1.5, 2.0, 2.5, 3.0, 4.0),
 }
-"""Speed-ups of the pruned candidates over the unpruned model when the budget names no latency."""
+"""Speed-ups of the smaller candidates over the whole model when the budget names no latency."""
+
+BOUNDS: dict[str, tuple[float, ...]] = {"quick": (1.0,), "standard": (1.0, 0.75), "thorough": (1.0, 0.85, 0.7, 0.55)}
+"""Latency of the searched candidates as fractions of the budget: a search keeps clear of the model's error itself."""
+
+SEARCHES: dict[str, dict[str, int]] = {
+    "quick": {"population": 15, "generations": 3, "samples": 500},
+    "standard": {"population": 25, "generations": 4, "samples": 1000},
+    "thorough": {"population": 40, "generations": 8, "winners": 2},
+}
+"""How long to search, on how many texts slices are judged, and how many winners of each bound are trained on."""
+
+PARTS = {"layers": 3, "heads": 6, "ffn": 12}
+"""A super-network's slices go down to these parts of the whole. Hidden width stays, as it does in pruning: so a table
+of latency suffices, which takes half a minute to measure, and narrow embeddings have no corpus to be trained on."""
+
+FFN_STEP = 32
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,7 @@ def plan_recipe(
     *,
     budget: Budget,
     target: Target,
+    strategy: Strategy = "prune",
     effort: Effort = "standard",
     seed: int = 0,
     replicas: int = 1,
@@ -54,6 +73,11 @@ def plan_recipe(
     """The recipe that :func:`compress` runs; it can be printed, edited and run again.
 
     A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
+
+    'prune' cuts the model down to several goals. 'search' trains it as a super-network, finds the INT8 slices that
+    are best within bounds of latency, and distils the winners. 'both' are branches of one recipe, measured together
+    and chosen from together. A bound of size is a goal of pruning alone: a search knows latency, and of what it finds
+    the final choice takes what is small enough.
     """
     from limbeck.data.sources import load_task
     from limbeck.model.files import peek
@@ -67,7 +91,10 @@ def plan_recipe(
     to_int8: list[Any] = [{"export": {}}, {"quantize": _quantize(budget)}]
     train = {"distill": {"match": ["logits", "hidden"], "epochs": distill, "learning_rate": 5e-5}}
     branches: list[list[Any]] = [[], [{"export": {}}], to_int8]
-    branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort, about["shape"].depth)]
+    if strategy != "search":
+        branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort, about["shape"].depth)]
+    if strategy != "prune":
+        branches.append([*_search(model, about["shape"], budget, effort), train, *to_int8])
     steps: list[Any] = [] if ready else [{"finetune": {"epochs": finetune}}]
     last = "test" if "test" in answers.splits else "validation"
     steps += [{"fork": branches}, {"size": {"split": last}}, {"quality": {"split": "validation"}}]
@@ -114,6 +141,27 @@ def _goals(budget: Budget, effort: Effort, depth: int) -> list[dict[str, Any]]:
     return goals + [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
 
 
+def _search(model: str, shape: Shape, budget: Budget, effort: Effort) -> list[dict[str, Any]]:
+    """A super-network of the fine-tuned model, and one search for each bound."""
+    if len(set(shape.layers)) != 1:
+        raise InputError(
+            f"strategy: a search begins with a model whose layers are alike, but '{model}' is {shape}; use 'prune'"
+        )
+    whole = {"layers": shape.depth, "heads": shape.layers[0].heads, "ffn": shape.layers[0].ffn}
+    least = {name: -(-most // PARTS[name]) for name, most in whole.items()}
+    least["ffn"] = min(-(-least["ffn"] // FFN_STEP) * FFN_STEP, whole["ffn"])
+    if not all(least.values()):
+        raise InputError(f"strategy: '{model}' is {shape}, of which nothing can be searched; use 'prune'")
+    train = {"epochs": EPOCHS[effort][1], "learning_rate": 5e-5, "per_layer": True, "ffn_step": FFN_STEP}
+    ranges = {name: [least[name], most] for name, most in whole.items()}
+    bounds = [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
+    if budget.latency_ms:
+        bounds = [{"latency_ms": round(share * budget.latency_ms, 4)} for share in BOUNDS[effort]]
+    common = {"number_format": "int8", "at_least": 0.7, **SEARCHES[effort]}
+    searches = [[{"search": {**bound, **common}}] for bound in bounds]
+    return [{"supernet": {**ranges, **train}}, {"fork": searches}]
+
+
 def _quantize(budget: Budget) -> dict[str, Any]:
     return {} if budget.max_drop is None else {"max_drop": round(budget.max_drop / 2, 4)}
 
@@ -128,6 +176,7 @@ def compress(
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
+    strategy: Strategy = "prune",
     effort: Effort = "standard",
     seed: int = 0,
     replicas: int = 1,
@@ -147,7 +196,8 @@ def compress(
         threads: Threads that will serve.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
-        effort: 'quick', 'standard' or 'thorough': epochs and number of candidates.
+        strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
+        effort: 'quick', 'standard' or 'thorough': epochs, number of candidates, length of a search.
         seed: Decides everything random.
         replicas: Make the chosen model again with this many seeds in all.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
@@ -158,9 +208,8 @@ def compress(
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
     check_place(Path(out) if out else None)
     name = f"compress-{Path(str(model)).name}"
-    recipe = plan_recipe(
-        model, task, budget=budget, target=target, effort=effort, seed=seed, replicas=replicas, name=name
-    )
+    options: dict[str, Any] = {"strategy": strategy, "effort": effort, "seed": seed, "replicas": replicas}
+    recipe = plan_recipe(model, task, budget=budget, target=target, name=name, **options)
     result = run(recipe, store, folder, on_event)
     written = deliver(result, result.task, Path(out) if out else None)
     return Compressed(result, written, tuple(unmet(result, result.task)))

@@ -2,8 +2,9 @@
 
 Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
 own ``estimate(shape, rows, tokens)`` (rough, in seconds; rows by split, tokens of a typical text); failing that they
-are unknown. A step may foretell its result's shape by ``outlook(shape)`` (None: only doing it will tell). Times after
-a step whose result is unknown are those of the shape before it.
+are unknown. A step may foretell its result's shape by ``outlook(shape)`` (None: only doing it will tell), and by a
+field ``winners`` that as many candidates come out. Times after a step whose result is unknown are those of the shape
+before it.
 """
 
 from __future__ import annotations
@@ -154,7 +155,8 @@ class _Planner:
         size = _bytes_after(one, shape, traits)
         seconds, rough = self._seconds(step, one)
         self._row(placed, number + 1, count, shape, False, seconds, size, rough)
-        return [_Planned(None, shape, shape or one.widest, traits, size, rows)]
+        winners = getattr(step, "winners", 1)
+        return [_Planned(None, shape, shape or one.widest, traits, size, rows)] * winners
 
     def _look(self, placed: Placed, front: list[_Planned]) -> None:
         """One row for all candidates, since a probe takes them together."""

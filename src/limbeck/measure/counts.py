@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError
 
 NumberFormat = Literal["float", "int8"]
+
+
+def check_format(known: NumberFormat, asked: str | None) -> None:
+    """Refuse to answer for one number format from what was measured in the other; None asks for what is known."""
+    if asked not in (None, known):
+        raise InputError(f"number_format: this latency was measured in {known}, so it cannot tell that in {asked}")
 
 
 def as_shape(shape: Any) -> Shape:

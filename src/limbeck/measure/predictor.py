@@ -39,8 +39,8 @@ from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.space import Space
 from limbeck.core.target import Target
 from limbeck.errors import InputError, MissingExtra
-from limbeck.measure.counts import NumberFormat
-from limbeck.measure.dataset import Series
+from limbeck.measure.counts import NumberFormat, check_format
+from limbeck.measure.dataset import Series, read
 from limbeck.measure.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, looks
 from limbeck.measure.stand_in import Setting, style_of
 
@@ -122,6 +122,15 @@ def check_extra() -> None:
     _trees(0)
 
 
+def check_file(path: Path, number_format: str) -> None:
+    """Refuse a file from which no latency in that number format can be learnt, before any work starts."""
+    check_extra()
+    known = [one for one in read(path).all_series() if one.setting.number_format == number_format]
+    most = max((len(one.shapes) for one in known), default=0)
+    if most < FEWEST:
+        raise InputError(f"{path} holds {most} shapes in {number_format}; at least {FEWEST} are needed to learn from")
+
+
 def _trees(seed: int) -> Any:
     try:
         from sklearn.ensemble import HistGradientBoostingRegressor
@@ -163,6 +172,22 @@ class Predictor:
         return cls(series.setting, series.shapes, seconds, series.machine, seed)
 
     @classmethod
+    def elsewhere(cls, path: str | Path, target: Target, number_format: str) -> Predictor:
+        """What a file of latency data tells of the machine that it was made on, in the target's setting.
+
+        Where the target names no length of texts, that of the file counts.
+        """
+        check_extra()
+        path = Path(path).expanduser()
+        about = {name: getattr(target, name) for name in ("device", "runtime", "threads", "batch")}
+        about |= {"seq_len": target.seq_len} if target.seq_len else {}
+        data = read(path)
+        try:
+            return cls.of(data.series(number_format=number_format, **about))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    @classmethod
     def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
         """What is learnt of a space for a candidate's texts of median length; measured once, ``memo`` keeps it."""
         from limbeck.measure.collect import Collection, collect
@@ -186,8 +211,9 @@ class Predictor:
 
         return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
 
-    def __call__(self, shape: Shape) -> Measurement:
+    def __call__(self, shape: Shape, number_format: str | None = None) -> Measurement:
         """Predicted latency with its 95 % interval; ``detail`` names the features in which it extrapolates."""
+        check_format(self.setting.number_format, number_format)
         (value,), seen = self._fit([shape], self.boosted)
         low, high = value * np.exp(self._stretch(seen)[0] * np.array([self._bound(0.025), self._bound(0.975)]))
         setting = self.setting

@@ -28,7 +28,7 @@ from limbeck.core.facts import Measurement, environment
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.counts import NumberFormat, as_shape, of_model
+from limbeck.measure.counts import NumberFormat, as_shape, check_format, of_model
 from limbeck.measure.stand_in import Setting, inputs, runner_of, style_of
 
 VERSION = 1  #: part of the key of a stored table; bump it when tables come out otherwise
@@ -84,8 +84,9 @@ class LatencyTable:
     noise: float = 0.0
     machine: str = ""
 
-    def __call__(self, shape: Shape) -> Measurement:
+    def __call__(self, shape: Shape, number_format: str | None = None) -> Measurement:
         """Predicted latency; the interval is the error that 95 % of the held-out shapes stayed within."""
+        check_format(self.number_format, number_format)
         if (shape.hidden, shape.head_dim) != (self.hidden, self.head_dim):
             mine = f"{self.hidden} wide with heads of {self.head_dim}"
             raise InputError(f"the latency table is for encoders {mine}, got {shape}")

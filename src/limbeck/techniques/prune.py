@@ -2,25 +2,31 @@
 
 References: Kwon et al., 2022, arXiv:2204.09656 (Fisher scores, knapsack, least squares without training); Michel et
 al., 2019, arXiv:1905.10650, and FastFormers, arXiv:2010.13382 (Taylor scores, equal numbers in every layer); ZipLM,
-arXiv:2302.04089 (measured latency table). Differs: costs are increments of any cost model, measured latency by
-default; the repair solves for every weight of the output projections and their biases.
+arXiv:2302.04089 (measured latency table). Differs: any cost of shapes will do, measured latency by default
+(``core.allocate``); the repair solves for every weight of the output projections and their biases.
+
+    steps:
+      - finetune: {}
+      - prune: {speedup: 2.0}                                # by a latency table that is measured here
+      - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learnt from its data
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from limbeck.core.allocate import Part, allocate, smallest
 from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement
-from limbeck.core.knapsack import Option, choose
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import Lab, step
-from limbeck.errors import InputError
+from limbeck.errors import InputError, LimbeckError
 from limbeck.train.plan import forward_seconds
 
 if TYPE_CHECKING:
@@ -30,17 +36,18 @@ ShapeCost = Callable[[Shape], Measurement]
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
-@step("prune", needs={"torch"}, reads={"seed", "cost"}, version=2)
+@step("prune", needs={"torch"}, reads={"seed", "target", "cost"}, version=2)
 class Prune:
     """Cut heads, neurons and layers down to a goal.
 
-    Exactly one goal: ``speedup`` (latency by the measured table divided by this), ``latency_ms``, ``keep`` (fraction
-    of the cost), ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). ``layers`` keeps that many
-    layers first, and may stand alone.
+    Exactly one goal: ``speedup`` (latency divided by this), ``latency_ms``, ``keep`` (fraction of the cost),
+    ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). ``layers`` keeps that many layers first, and
+    may stand alone. Latency is that of a table measured on the target, or of a predictor learnt from ``profile``;
+    then no layer becomes narrower than those that were measured.
 
     Attributes:
-        speedup: Times as fast, by the latency table measured on the target.
-        latency_ms: Latency to reach, by that table.
+        speedup: Times as fast, by the model of latency.
+        latency_ms: Latency to reach, by that model.
         keep: Fraction of the cost to keep.
         size_mb: Size of the weights to reach, in the number format.
         heads: Heads to keep in every layer.
@@ -49,7 +56,8 @@ class Prune:
         layer_choice: Which layers: evenly spread, the top, the bottom, or those that matter most.
         criterion: How parts are scored.
         cost: What a goal counts.
-        number_format: The format that the table and the size are for.
+        profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
+        number_format: The format that latency and size are for.
         ffn_multiple: Widths of the feed-forward part that are tried: multiples of this.
         reconstruct: Repair the output projections by least squares on calibration texts.
         samples: Training texts to score and repair on.
@@ -65,10 +73,13 @@ class Prune:
     layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
     criterion: Literal["fisher", "taylor", "magnitude"] = "fisher"
     cost: Literal["latency", "macs", "parameters"] = "latency"
+    profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
     ffn_multiple: Annotated[int, Ge(1)] = 32
     reconstruct: bool = True
     samples: Annotated[int, Ge(1)] = 1024
+
+    files: ClassVar[frozenset[str]] = frozenset({"profile"})
 
     example: ClassVar[dict[str, Any]] = {"keep": 0.5, "cost": "macs", "ffn_multiple": 8, "samples": 32}
 
@@ -84,6 +95,27 @@ class Prune:
             return ["magnitude scores heads and neurons in different units, so no goal can weigh them; use fisher"]
         if self.cost != "latency" and (self.speedup or self.latency_ms):
             return [f"speedup and latency_ms need cost: latency, got cost: {self.cost}"]
+        if self.profile is not None and not self.by_latency:
+            return ["profile: holds latencies, so the goal should be speedup, latency_ms, or keep with cost: latency"]
+        return []
+
+    @property
+    def by_latency(self) -> bool:
+        """Whether the goal is one of latency."""
+        return self.cost == "latency" and any((self.speedup, self.latency_ms, self.keep))
+
+    def missing(self) -> list[str]:
+        """What is wrong with the file of latency data."""
+        if self.profile is None:
+            return []
+        from limbeck.data.read import missing_file
+        from limbeck.measure.predictor import check_file
+
+        path = Path(self.profile).expanduser()
+        try:
+            check_file(path, self.number_format)
+        except LimbeckError as error:
+            return [f"profile: {error if path.is_file() else missing_file(path)}"]
         return []
 
     def outlook(self, shape: Shape) -> Shape | None:
@@ -99,7 +131,7 @@ class Prune:
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table."""
         texts = min(self.samples, rows.get("train", 0))
-        measures = self.cost == "latency" and any((self.speedup, self.latency_ms, self.keep))
+        measures = self.by_latency and self.profile is None
         return forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens) + TABLE_SECONDS * measures
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
@@ -122,6 +154,8 @@ class Prune:
         slice_to(model, cut)
         put(model, repair)
         lab.log(f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}")
+        if outside := cost(model.shape).detail.get("extrapolates"):
+            lab.log(f"its latency is a guess: beyond what was measured in {', '.join(outside)}")
         yield replace(candidate, model=model, folder=None)
 
     def calibration(self, candidate: Candidate, seed: int) -> list[dict[str, Any]]:
@@ -169,11 +203,22 @@ class Prune:
 
             length = typical_length(candidate)
             return lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP")
-        if self.cost == "parameters" or all(goal is None for goal in (self.speedup, self.latency_ms, self.keep)):
+        if not self.by_latency:
             return lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
+        if self.profile is not None:
+            return self.elsewhere(lab)
         if lab.cost is None:
             raise InputError("prune: no latency table for this target; use cost: macs")
         return partial(lab.cost, number_format=self.number_format)
+
+    def elsewhere(self, lab: Lab) -> ShapeCost:
+        """Latency on the machine that the file describes, learnt from its shapes."""
+        from limbeck.measure.predictor import Predictor
+
+        learnt = Predictor.elsewhere(str(self.profile), lab.target, self.number_format)
+        about = f"{len(learnt.shapes)} shapes, median error {learnt.errors.median:.1%}"
+        lab.log(f"latency of machine {learnt.machine}: learnt from {about}")
+        return learnt
 
     def budget(self, cost: ShapeCost, before: Shape) -> float:
         """The goal in the unit of the cost."""
@@ -203,35 +248,44 @@ class Prune:
                 if goal is not None and goal > most:
                     raise InputError(f"prune.{name}: the model has {most} in a layer, got {goal}; use at most {most}")
             return self.uniform(shape)
-        empty = replace(shape, layers=tuple(LayerShape(0, 0, layer.attention) for layer in shape.layers))
-        floor = cost(empty).value
-        units, levels = _units(scores, shape, empty, cost, floor, self.ffn_multiple)
-        chosen = choose(units, budget - floor)
-        if chosen is None:
-            raise InputError(
-                f"prune: the goal of {budget:.4g} {cost(shape).unit} is below the {floor:.4g} of a model without heads "
-                f"and neurons; keep fewer layers or ask for less"
-            )
-        made = empty
-        for (index, name), options, level in zip(levels, levels.values(), chosen, strict=True):
-            made = made.with_layer(index, **{name: options[level]})
-        return made
+        many = getattr(cost, "many", None) or (lambda shapes: [cost(one).value for one in shapes])
+        parts = _parts(scores, shape, cache(cost), self.ffn_multiple)
+        made = allocate(shape, parts, many, budget)
+        if made is not None:
+            return made
+        least = smallest(shape, parts)
+        bare = not any(layer.heads or layer.ffn for layer in least.layers)
+        raise InputError(
+            f"prune: the goal of {budget:.4g} {cost(shape).unit} is below the {cost(least).value:.4g} of "
+            f"{'a model without heads and neurons' if bare else f'{least}, the smallest that the latency data know'}; "
+            "keep fewer layers or ask for less"
+        )
 
 
-def _units(
-    scores: Scores, shape: Shape, empty: Shape, cost: ShapeCost, floor: float, multiple: int
-) -> tuple[list[list[Option]], dict[tuple[int, str], list[int]]]:
-    """Options of every attention and feed-forward part: widths, what they cost more, what removing the rest loses."""
-    units, levels = [], {}
+def _parts(scores: Scores, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
+    """Attention and feed-forward of every layer: their widths, and the score that is lost with each."""
+    parts = []
     for index, layer in enumerate(shape.layers):
         for name, row in (("heads", scores.heads[index]), ("ffn", scores.ffn[index])):
             full = getattr(layer, name)
-            widths = list(range(full + 1)) if name == "heads" else sorted({*range(0, full + 1, multiple), full})
-            losses = _lost(row, widths)
-            costs = [cost(empty.with_layer(index, **{name: width})).value - floor for width in widths]
-            units.append([Option(c, loss) for c, loss in zip(costs, losses, strict=True)])
-            levels[(index, name)] = widths
-    return units, levels
+            tried = range(full + 1) if name == "heads" else sorted({*range(0, full + 1, multiple), full})
+            widths = _known(tried, name, shape, cost)
+            parts.append(Part(index, name, widths, _lost(row, widths)))
+    return parts
+
+
+def _known(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:
+    """Those that the cost knows: if all layers had that width at most, it would not have to extrapolate further.
+
+    What is beyond the measured widths looks as cheap as the fit happens to make it, and pruning would run there.
+    """
+
+    def outside(width: int) -> set[str]:
+        narrowed = (replace(layer, **{name: min(width, getattr(layer, name))}) for layer in shape.layers)
+        return set(cost(replace(shape, layers=tuple(narrowed))).detail.get("extrapolates", ()))
+
+    whole = outside(widths[-1])
+    return [width for width in widths if width == widths[-1] or outside(width) <= whole]
 
 
 def _lost(row: Any, widths: Sequence[int]) -> list[float]:
