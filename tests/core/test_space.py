@@ -43,3 +43,14 @@ def test_json_and_bad_ranges():
     assert Space.from_json(RAGGED.to_json()) == RAGGED
     with pytest.raises(InputError, match="low <= high"):
         Range(4, 2)
+
+
+@pytest.mark.parametrize("space", [UNIFORM, RAGGED])
+def test_a_shape_is_its_values(space):
+    chance = Random(3)
+    for _ in range(100):
+        shape = space.sample(chance)
+        values = space.values(shape)
+        assert values.keys() == space.dimensions.keys()
+        assert all(values[name] in each for name, each in space.dimensions.items())
+        assert space.build(values) == shape
