@@ -176,7 +176,8 @@ class Search:
             )
         for shape in self.best(known, costs, candidate.task.metric, lab):
             cost = costs(shape)
-            lab.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {cost.value:.4g} {cost.unit}")
+            amount = _amount(cost.value, cost.unit)
+            lab.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {amount}")
             told = self.foretold(cost, costs) if self.cost == "latency" else ()
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=told)
 
@@ -197,10 +198,11 @@ class Search:
         points = [(known[shape], costs(shape).value) for shape in shapes]
         senses: tuple[Any, Any] = ("max", "min")
         corner, count = beyond(points, senses), int(front(points, senses).sum())
-        volume, unit = hypervolume(points, corner, senses), costs(shapes[0]).unit
+        unit = costs(shapes[0]).unit
+        volume = _amount(hypervolume(points, corner, senses), unit)
         lab.log(
-            f"front of {count} among {len(shapes)} shapes: hypervolume {volume:.4g} ({metric} x {unit}), from the "
-            f"reference point {metric} {corner[0]:.4f}, {corner[1]:.4g} {unit}"
+            f"front of {count} among {len(shapes)} shapes: hypervolume {volume} x {metric}, from the reference point "
+            f"{metric} {corner[0]:.4f}, {_amount(corner[1], unit)}"
         )
         return [shapes[place] for place in spread(points, corner, senses, self.winners)]
 
@@ -356,6 +358,10 @@ class Search:
             "bound": f"{self.least:g} to {self.at_most:g} of {bound:.6g}" + (", surely" if self.sure else ""),
             "population": str(self.population),
         }
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value * 1e3:.4g} ms" if unit == "s" else f"{value:.4g} {unit}"
 
 
 def _ruled(fits: Fits) -> Fits:
