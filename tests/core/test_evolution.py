@@ -19,12 +19,16 @@ def truth(shape):
     )
 
 
-def small(shape):
-    return sum(row.ffn for row in shape.layers) <= 320
+def small(shapes):
+    return [sum(row.ffn for row in shape.layers) <= 320 for shape in shapes]
 
 
-def bounded(shape):
-    return 0.85e6 <= cost(shape) <= 1.1e6
+def bounded(shapes):
+    return [0.85e6 <= cost(shape) <= 1.1e6 for shape in shapes]
+
+
+def anything(shapes):
+    return [True] * len(shapes)
 
 
 def test_what_is_drawn_fits_and_is_new():
@@ -32,9 +36,27 @@ def test_what_is_drawn_fits_and_is_new():
     first = draw(SPACE, bounded, 20, chance)
     second = draw(SPACE, bounded, 20, chance, dict.fromkeys(first, 0.0))
     assert len({*first, *second}) == 40
-    assert all(bounded(shape) and shape in SPACE for shape in first + second)
+    assert all(bounded(first + second))
+    assert all(shape in SPACE for shape in first + second)
     few = Space(Range(1, 2), Range(64, 64), Range(2, 2), Range(64, 64), Range(32, 32))
-    assert len(draw(few, lambda shape: True, 5, chance)) == 2
+    assert len(draw(few, anything, 5, chance)) == 2
+
+
+def test_few_questions_are_asked_for_many_shapes():
+    """One shape in 200 fits: it is looked for in thousands at once, and nothing is asked twice in a batch."""
+    asked = []
+
+    def rare(shapes):
+        asked.append(len(shapes))
+        assert len(set(shapes)) == len(shapes)
+        return [sum(row.ffn for row in shape.layers) <= 64 for shape in shapes]
+
+    found = draw(RAGGED, rare, 3, Random(0))
+    assert len(found) == 3
+    assert all(sum(row.ffn for row in shape.layers) <= 64 for shape in found)
+    assert sum(asked) / len(asked) > 50
+    again = []
+    assert draw(RAGGED, lambda shapes: [again.extend(shapes) or one in found for one in shapes], 3, Random(0)) == found
 
 
 def test_evolution_beats_chance():
@@ -57,11 +79,7 @@ def test_evolution_beats_chance():
 
 def test_ragged_spaces_too_and_by_seed_alone():
     runs = [
-        list(
-            evolve(
-                RAGGED, lambda shape: True, lambda shapes: [truth(s) for s in shapes], population=6, chance=Random(3)
-            )
-        )
+        list(evolve(RAGGED, anything, lambda shapes: [truth(s) for s in shapes], population=6, chance=Random(3)))
         for _ in range(2)
     ]
     assert runs[0] == runs[1]
@@ -69,7 +87,10 @@ def test_ragged_spaces_too_and_by_seed_alone():
 
 
 def test_an_empty_space_ends_at_once():
-    assert list(evolve(RAGGED, lambda shape: False, lambda shapes: [0.0], population=2, chance=Random(0))) == []
+    assert (
+        list(evolve(RAGGED, lambda shapes: [False] * len(shapes), lambda shapes: [0.0], population=2, chance=Random(0)))
+        == []
+    )
 
 
 def test_the_rule():

@@ -58,3 +58,29 @@ def test_equal_points_share_the_front_and_none_make_none():
 def test_knee_is_on_the_front_and_survives_a_flat_objective():
     points = [(0.9, 5.0), (0.9, 5.0), (0.1, 6.0)]
     assert pareto.knee(points, ("max", "min")) == 0
+
+
+def test_the_reference_lies_beyond_every_point():
+    for points in clouds(2):
+        corner = pareto.beyond(points, ("max", "min"))
+        assert (points[:, 0] > corner[0]).all()
+        assert (points[:, 1] < corner[1]).all()
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_a_spread_grows_by_the_largest_volume(objectives):
+    senses = SENSES[:objectives]
+    for points in clouds(objectives):
+        corner = pareto.beyond(points, senses)
+        taken = pareto.spread(points, corner, senses, 3)
+        assert len(taken) == len(set(taken)) <= 3
+        assert pareto.front(points, senses)[taken].all()
+        for size in range(len(taken)):
+            mine = pareto.hypervolume(points[taken[: size + 1]], corner, senses)
+            others = [
+                pareto.hypervolume(points[[*taken[:size], other]], corner, senses) for other in range(len(points))
+            ]
+            assert mine == pytest.approx(max(others))
+        every = pareto.spread(points, corner, senses, len(points))
+        whole = pareto.hypervolume(points, corner, senses)
+        assert pareto.hypervolume(points[every], corner, senses) == pytest.approx(whole)

@@ -61,3 +61,14 @@ def test_the_largest_and_the_smallest_of_a_list_belong_to_it():
     deep, wide, small = Shape.uniform(4, 32, 2, 64), Shape.uniform(2, 64, 4, 128), Shape.uniform(1, 32, 2, 64)
     few = Listed((deep, small, wide))
     assert (few.largest, few.smallest) == (wide, small)
+
+
+@pytest.mark.parametrize("space", [UNIFORM, RAGGED])
+def test_a_shape_is_its_values(space):
+    chance = Random(3)
+    for _ in range(100):
+        shape = space.sample(chance)
+        values = space.values(shape)
+        assert values.keys() == space.dimensions.keys()
+        assert all(values[name] in each for name, each in space.dimensions.items())
+        assert space.build(values) == shape

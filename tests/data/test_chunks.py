@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import operator
+import os
 import subprocess
 import sys
 
 import pytest
 
-from limbeck.data.chunks import chunked, in_order, kept_lines, read_lines, write_lines
+from limbeck.data.chunks import chunked, crew, in_order, kept_lines, read_lines, write_lines
 
 
 def test_chunks_cover_all_once():
@@ -17,6 +18,17 @@ def test_chunks_cover_all_once():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_jobs(workers):
     assert list(in_order(operator.neg, range(9), workers)) == [-number for number in range(9)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crew_stays_for_several_rounds(workers):
+    with crew(workers) as each:
+        seen = [set(each(process, range(8))) for _ in range(2)]
+    assert len(seen[0] | seen[1]) <= workers
+
+
+def process(number):
+    return os.getpid()
 
 
 def test_jobs_are_taken_as_they_are_needed():

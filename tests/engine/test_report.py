@@ -15,7 +15,7 @@ from rich.console import Console
 
 from limbeck.core.facts import Measurement
 from limbeck.core.target import Budget
-from limbeck.engine.report import front_csv, front_table, headline, replicas, report_html, slim, to_json
+from limbeck.engine.report import front_csv, front_table, headline, replicas, report_html, slim, to_json, volume_line
 
 stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
 VOID = {"meta", "line", "circle", "rect", "path", "polyline", "br", "link", "img"}
@@ -202,3 +202,30 @@ def test_failures_may_be_dataclasses():
     failure = SimpleNamespace(path="steps[1]", step="prune", key="t", error="Boom", traceback="")
     text = report_html(stories.tell(failed=[failure]))
     assert re.search(r"<strong>prune</strong>: Boom", text)
+
+
+def test_predicted_and_measured_stand_side_by_side():
+    fact = Measurement("latency_predicted", 1.2e-3, "s", 1.1e-3, 1.25e-3, detail={"number_format": "int8"})
+    story = stories.tell(records=stories.with_facts(stories.records(), "pa", fact))
+    console = Console(width=240, record=True, quiet=False, file=io.StringIO())
+    console.print(front_table(story))
+    text = console.export_text()
+    assert "1.20 [1.10, 1.25] ✗" in text
+    page = Page(report_html(story))
+    assert "Predicted, ms" in page.text
+    assert "1.20 ✗[1.10, 1.25]" in page.text
+    line = next(line for line in csv.DictReader(io.StringIO(front_csv(story))) if line["key"] == "qa")
+    assert (float(line["latency_predicted_ms"]), line["latency_as_predicted"]) == (pytest.approx(1.2), "False")
+    assert "predicted" not in front_csv(stories.tell())
+    assert "Predicted" not in Page(report_html(stories.tell())).text
+
+
+def test_the_hypervolume_has_its_reference_point():
+    story = stories.tell()
+    line = volume_line(story)
+    place = r"[\d.]+ % accuracy \(validation\) and [\d.]+ ms"
+    assert re.fullmatch(rf"Hypervolume of the front: [\d.]+ points x ms, from the reference point {place}", line)
+    assert line in Page(report_html(story)).text
+    assert to_json(story)["hypervolume"].keys() == {"value", "quality", "latency"}
+    assert volume_line(stories.tell(measured=("t",))) == ""
+    assert to_json(stories.tell(measured=("t",)))["hypervolume"] is None

@@ -54,6 +54,15 @@ def test_steps_make_candidates_with_lineage(go, toys):
     assert load_recipe(result.folder / "recipe.yaml") == result.recipe
 
 
+def test_what_a_technique_foretells_is_in_the_record_and_is_no_measurement(go, toys):
+    result = go(toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyExport())
+    for found in (result, go(toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyExport()), read_result(result.folder)):
+        told = values(found, "latency_predicted")
+        assert sorted(told.values()) == [0.002, 0.004]
+        assert {found.records[key].step for key in told} == {"toy-levels"}
+        assert found.measured == []
+
+
 def test_finished_work_is_not_repeated(go, toys):
     steps = (toys.ToyTrain(), toys.ToyLevels(), toys.ToyQuality())
     first = go(*steps)

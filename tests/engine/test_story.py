@@ -9,7 +9,7 @@ import pytest
 
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import Shape
-from limbeck.engine.story import int8_reference, is_faster, names, rows, speed_ratio, told, words
+from limbeck.engine.story import int8_reference, is_faster, names, rows, speed_ratio, told, volume, words
 
 stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
 
@@ -163,3 +163,55 @@ def test_a_slice_does_not_tell_of_its_super_network():
     named = names(stories.tell(records=made))
     assert named["qa"] == "searched to 0.9 ms · distilled · INT8"
     assert named["s"] == "made elastic (PyTorch)"
+
+
+def foretold(value, low, high, number_format="int8", **detail):
+    detail = {"number_format": number_format, **detail}
+    return Measurement("latency_predicted", value, "s", low, high, detail=detail)
+
+
+def predicted(made):
+    return {row.key: (row.predicted, row.as_predicted) for row in rows(stories.tell(records=made))}
+
+
+def test_what_was_foretold_of_a_shape_holds_for_what_comes_of_it():
+    """pa is the winner of a search, told its INT8 latency: its INT8 descendant (1.3 ms) has it, no other row."""
+    fact = foretold(1.2e-3, 1.1e-3, 1.4e-3)
+    found = predicted(stories.with_facts(stories.records(), "pa", fact))
+    assert found.pop("qa") == (fact, True)
+    assert set(found.values()) == {(None, None)}
+    missed = foretold(1.0e-3, 0.9e-3, 1.1e-3)
+    assert predicted(stories.with_facts(stories.records(), "pa", missed))["qa"] == (missed, False)
+    bare = foretold(1.2e-3, None, None)
+    assert predicted(stories.with_facts(stories.records(), "pa", bare))["qa"] == (bare, None)
+    floating = foretold(2.0e-3, 1.9e-3, 2.1e-3, "float")
+    found = predicted(stories.with_facts(stories.records(), "pa", floating))
+    assert found["xa"] == (floating, True)
+    assert found["qa"] == (None, None)
+
+
+def test_what_was_foretold_does_not_outlive_the_shape_or_leave_the_machine():
+    made = stories.with_facts(stories.records(), "pa", foretold(1.2e-3, 1.1e-3, 1.4e-3))
+    for key in ("da", "xa", "qa"):
+        made[key] = replace(made[key], shape=made["pb"].shape)
+    assert predicted(made)["qa"] == (None, None)
+    other = stories.with_facts(stories.records(), "pa", foretold(1.2e-3, 1.1e-3, 1.4e-3, elsewhere=True))
+    assert predicted(other)["qa"] == (None, None)
+
+
+def test_the_volume_is_the_area_below_the_stairs():
+    """Counted in small cells between the front and the reference point."""
+    story = stories.tell()
+    found = volume(story)
+    points = [(row.p50.value, row.quality["validation"].value) for row in rows(story)]
+    assert found.latency > max(latency for latency, _ in points)
+    assert found.quality < min(quality for _, quality in points)
+    cells, inside = 400, 0
+    for x in range(cells):
+        for y in range(cells):
+            latency = found.latency * (x + 0.5) / cells
+            quality = found.quality + (1 - found.quality) * (y + 0.5) / cells
+            inside += any(mine <= latency and theirs >= quality for mine, theirs in points)
+    area = inside / cells**2 * found.latency * (1 - found.quality)
+    assert found.value == pytest.approx(area, rel=0.02)
+    assert volume(stories.tell(measured=("t",))) is None

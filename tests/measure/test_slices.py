@@ -1,10 +1,14 @@
+import os
+
 import numpy as np
 import pytest
+import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.data.batches import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
 from limbeck.measure.slices import SliceScores
 from limbeck.model.extract import extract
 
@@ -46,3 +50,36 @@ def test_some_rows_alone(candidate):
     assert len(rows.encoded) == 2
     assert rows([FULL])[0] in (0.0, 0.5, 1.0)
     assert np.isfinite(rows([FULL])[0])
+
+
+@pytest.mark.parametrize("number_format", ["float", "int8"])
+def test_workers_judge_as_one_process_does(candidate, tmp_path, number_format):
+    shapes = [FULL, SMALL, FULL, Shape.uniform(layers=1, hidden=32, heads=4, ffn=64)]
+    file, told = tmp_path / "scores.jsonl", []
+    alone = SliceScores(candidate, number_format, rows=range(20))
+    together = SliceScores(candidate, number_format, rows=range(20), file=file, tell=lambda *one: told.append(one))
+    with together.shared(2) as scores:
+        assert scores(shapes[:2]) + scores(shapes[2:]) == alone(shapes)
+    assert len(file.read_text().splitlines()) == len(told) == 3
+    assert together.known == alone.known
+
+
+def test_a_worker_that_dies_is_told_and_what_was_judged_stays(candidate, tmp_path):
+    """What is sent to the worker ends the process that opens it."""
+    file = tmp_path / "scores.jsonl"
+    with SliceScores(candidate, file=file).shared(2) as scores:
+        scores([FULL, SMALL])
+        with pytest.raises(InputError, match="one of 2 worker processes ended"):
+            scores([_Deadly(1, 1, ())])
+    assert len(SliceScores(candidate, file=file).known) == 2
+
+
+class _Deadly(Shape):
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def test_threads_are_as_before(candidate):
+    before = torch.get_num_threads()
+    SliceScores(candidate)([SMALL])
+    assert torch.get_num_threads() == before

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -6,6 +7,7 @@ import pytest
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement
+from limbeck.core.pareto import front
 from limbeck.core.shape import Shape
 from limbeck.core.space import Range, Space
 from limbeck.core.step import Lab, identity
@@ -90,14 +92,119 @@ def test_an_interrupted_search_asks_for_the_rest(supernet, tmp_path):
     assert [as_shape(one.model.shape) for one in step.apply(supernet, Lab(scratch=tmp_path / "cut"))] == whole
 
 
+FRONT = {"method": "nsga2", "population": 6, "generations": 4, "samples": 30}
+
+
+def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
+    told = []
+    lab = Lab(cost=latency, log=lambda message, **numbers: told.append((message, numbers)))
+    made = list(Search(**FRONT, winners=3).apply(supernet, lab))
+    assert 1 <= len(made) <= 3
+    (line,) = [message for message, _ in told if message.startswith("front of")]
+    assert re.search(r"hypervolume \S+ ms x accuracy, from the reference point accuracy 0\.\d+, \S+ ms", line)
+    judged = [numbers["score"] for _, numbers in told if numbers]
+    assert len(judged) == 24
+    scores = {shape: accuracy for shape, accuracy in map(scored, told) if shape}
+    assert max(judged) in scores.values()  # the end of the front, for it adds the most where others have less
+    ways = [(scores[str(one.model.shape)], latency(one.model.shape).value) for one in made]
+    assert front(ways, ("max", "min")).all()
+    bound = latency(SPACE.largest).value / 2
+    for one in Search(**FRONT, speedup=2.0, winners=3).apply(supernet, Lab(cost=latency)):
+        assert latency(one.model.shape).high <= bound
+
+
+def scored(line):
+    found = re.match(r"(.*): accuracy ([\d.]+), latency", line[0])
+    return (found[1], float(found[2])) if found else (None, None)
+
+
+def test_workers_change_nothing(supernet):
+    step = Search(method="nsga2", keep=0.9, cost="macs", population=4, generations=2, winners=3)
+    alone, together = (
+        [as_shape(one.model.shape) for one in replace(step, workers=number).apply(supernet, Lab())] for number in (1, 2)
+    )
+    assert alone == together
+    assert identity(step) == identity(replace(step, workers=2))
+
+
+def test_an_interrupted_front_ends_as_if_it_had_not_been(supernet, tmp_path):
+    """Wherever it is stopped, and nothing is judged twice."""
+    step = Search(**FRONT, cost="macs", winners=3)
+
+    def run(scratch, dies_at=None):
+        said = []
+
+        def log(message, **numbers):
+            said.append(message)
+            if len(said) == dies_at:
+                raise KeyboardInterrupt
+
+        return [as_shape(one.model.shape) for one in step.apply(supernet, Lab(scratch=scratch, log=log))], len(said)
+
+    whole, messages = run(tmp_path / "whole")
+    for dies_at in (3, 7, messages - 1):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / str(dies_at), dies_at)
+        assert run(tmp_path / str(dies_at))[0] == whole
+        assert len((tmp_path / str(dies_at) / "scores.jsonl").read_text().splitlines()) == 24
+
+
+def test_searches_share_a_storage(supernet, tmp_path):
+    """The second finds all judged that the first did; one of something else is refused."""
+    about = {**FRONT, "cost": "macs", "storage": str(tmp_path / "shared.jsonl"), "study_name": "ours"}
+    judged = []
+
+    def log(message, **numbers):
+        judged.extend(["one"] if numbers else [])
+
+    first = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, Lab(log=log))]
+    assert len(judged) >= 24
+    judged.clear()
+    again = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, Lab(log=log))]
+    assert again == first
+    assert not judged
+    for changes, word in (({"number_format": "float"}, "number format"), ({"keep": 0.5}, "bound")):
+        with pytest.raises(InputError, match=rf"search\.study_name: 'ours' in .* another .*{word}"):
+            list(Search(**{**about, **changes}).apply(supernet, Lab()))
+    supernet.model.classifier.bias.data += 1
+    with pytest.raises(InputError, match="super-network"):
+        list(Search(**about).apply(supernet, Lab()))
+
+
+def test_without_optuna_the_recipe_is_refused(monkeypatch):
+    monkeypatch.setattr("limbeck.techniques.search.find_spec", lambda name: None)
+    assert "pip install 'limbeck[search]'" in Search(method="nsga2").missing()[0]
+    assert not Search().missing()
+
+
+def test_a_winner_knows_the_latency_it_should_have(supernet):
+    (made,) = Search(speedup=2.0, at_least=0.3, population=3, generations=1).apply(supernet, Lab(cost=latency))
+    (fact,) = made.facts
+    expected = latency(made.model.shape)
+    assert (fact.name, fact.value, fact.low, fact.high) == (
+        "latency_predicted",
+        expected.value,
+        expected.low,
+        expected.high,
+    )
+    assert fact.detail["number_format"] == "int8"
+    assert fact.foretold
+    (made,) = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, Lab())
+    assert made.facts == ()
+
+
 def test_what_cannot_be_searched(supernet):
     assert "one bound" in Search(latency_ms=1.0, keep=0.5).problems()[0]
+    assert "storage needs method: nsga2, got method: random" in Search(method="random", storage="x").problems()
+    assert "study_name needs a storage" in Search(method="nsga2", study_name="x").problems()
+    assert "population should be at least 2" in Search(method="nsga2", population=1).problems()[0]
     assert "needs cost: latency" in Search(latency_ms=1.0, cost="macs").problems()[0]
     with pytest.raises(InputError, match="give a bound"):
         list(Search().apply(supernet, Lab(cost=latency)))
     for step, lab in (
         (Search(latency_ms=1e-6), Lab(cost=latency)),
         (Search(), Lab(cost=latency, budget=Budget(latency_ms=1e-6))),
+        (Search(method="nsga2", latency_ms=1e-6, at_least=0.85), Lab(cost=latency)),
     ):
         with pytest.raises(InputError, match=r"no shape of the space costs between 8.5e-10 and 1e-09 s"):
             list(step.apply(supernet, lab))
@@ -127,6 +234,7 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path):
     step = Search(**fields, profile=str(tmp_path / "machine.jsonl"))
     (made,) = step.apply(supernet, Lab(target=target))
     assert latency(made.model.shape).value <= 1.1 * bound
+    assert "elsewhere" not in made.facts[0].detail  # it was measured here
     with pytest.raises(InputError, match="no series fits"):
         list(step.apply(supernet, Lab(target=Target(threads=1))))
     assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").missing()[0]

@@ -38,12 +38,14 @@ class Candidate:
     """The live triple that a technique receives and returns. A technique owns the model it is handed.
 
     ``folder`` is where the stored twin of the model lies, if it does: read-only, and stale once the model changes.
+    ``facts`` are what its maker foretells of it: the first facts of its record.
     """
 
     model: Any  # a Runnable; Any, because a technique knows which kind its ``needs`` guarantee
     tokenizer: Any
     task: Task
     folder: Path | None = None
+    facts: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True)

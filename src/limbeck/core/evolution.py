@@ -8,28 +8,39 @@ a shape is never asked about twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from random import Random
 
 from limbeck.core.shape import Shape
 from limbeck.core.space import Space
 
-Fits = Callable[[Shape], bool]
+Fits = Callable[[Sequence[Shape]], Sequence[bool]]
+"""Whether each of many shapes may be asked about at all; cheap, and asked for thousands at once."""
 Worth = Callable[[Sequence[Shape]], Sequence[float]]
 """What shapes are worth, more is better; asked for many at once, so that they can be judged side by side."""
-TRIES = 2000  #: shapes that are drawn for one that fits, at most
+TRIES = 2000  #: shapes that are proposed for one that fits, at most
+BATCH = 4096  #: shapes that are proposed at once, at most
 
 
-def draw(space: Space, fits: Fits, count: int, chance: Random, but: Mapping[Shape, float] | None = None) -> list[Shape]:
+def draw(space: Space, fits: Fits, count: int, chance: Random, but: Container[Shape] = ()) -> list[Shape]:
     """At most ``count`` different shapes that fit and are not in ``but``; fewer where the space has no more."""
+    return _first(lambda: space.sample(chance), fits, count, but)
+
+
+def _first(propose: Callable[[], Shape], fits: Fits, count: int, but: Container[Shape]) -> list[Shape]:
+    """The first ``count`` different shapes proposed that fit and are not in ``but``.
+
+    They are proposed in batches, twice as large each time: few questions where few shapes fit, no waste where most do.
+    """
     found: dict[Shape, None] = {}
-    for _ in range(TRIES * count):
-        if len(found) == count:
-            break
-        shape = space.sample(chance)
-        if shape not in found and shape not in (but or {}) and fits(shape):
-            found[shape] = None
-    return list(found)
+    left, batch = TRIES * count, count
+    while left > 0 and len(found) < count:
+        batch = min(2 * batch, left, BATCH)
+        left -= batch
+        proposed = dict.fromkeys(propose() for _ in range(batch))
+        fresh = [shape for shape in proposed if shape not in found and shape not in but]
+        found |= dict.fromkeys(shape for shape, good in zip(fresh, fits(fresh), strict=True) if good)
+    return list(found)[:count]
 
 
 def by_rule(shape: Shape) -> bool:
@@ -65,32 +76,21 @@ def evolve(
     for generation in range(generations):
         if generation:
             parents = sorted(known, key=lambda shape: -known[shape])[:population]
-            fresh = _children(space, fits, parents, round(population * (1 - explore)), mutation, known, chance)
-            drawn = draw(space, fits, population - len(fresh), chance, {**known, **dict.fromkeys(fresh, 0.0)})
-            fresh += drawn
+            wanted = round(population * (1 - explore))
+            fresh = _first(_bred(space, parents, mutation, chance), fits, wanted, known)
+            fresh += draw(space, fits, population - len(fresh), chance, {*known, *fresh})
         if not fresh:
             return
         known = known | dict(zip(fresh, worth(fresh), strict=True))
         yield known
 
 
-def _children(
-    space: Space,
-    fits: Fits,
-    parents: Sequence[Shape],
-    count: int,
-    mutation: float,
-    known: Mapping[Shape, float],
-    chance: Random,
-) -> list[Shape]:
-    """Different shapes that fit and are not known: mutations of crossed parents, of which the better have more."""
+def _bred(space: Space, parents: Sequence[Shape], mutation: float, chance: Random) -> Callable[[], Shape]:
+    """Proposes mutations of crossed parents, of which the better have more."""
     weights = range(len(parents), 0, -1)
-    found: dict[Shape, None] = {}
-    for _ in range(TRIES * count):
-        if len(found) == count:
-            break
+
+    def child() -> Shape:
         one, other = chance.choices(parents, weights, k=2)
-        child = space.mutate(space.cross(one, other, chance), chance, mutation)
-        if child not in known and child not in found and fits(child):
-            found[child] = None
-    return list(found)
+        return space.mutate(space.cross(one, other, chance), chance, mutation)
+
+    return child

@@ -45,6 +45,11 @@ class Measurement:
         """What this fact is about; a newer fact with the same key replaces an older one."""
         return (self.name, self.target, self.split)
 
+    @property
+    def foretold(self) -> bool:
+        """Whether it was predicted, not measured on the candidate itself."""
+        return self.name.endswith("_predicted")
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary without the empty fields."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}

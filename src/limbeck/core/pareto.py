@@ -87,6 +87,42 @@ def _volume(lower: np.ndarray, corner: np.ndarray) -> float:
     )
 
 
+def beyond(points: ArrayLike, senses: Sequence[Sense], margin: float = 0.1) -> tuple[float, ...]:
+    """A reference point for :func:`hypervolume`: the worst of each objective, and so much of its range further.
+
+    Without the margin the ends of a front, which are the worst in one objective, would add nothing.
+
+    >>> beyond([(0.9, 5.0), (0.8, 2.0)], ("max", "min"), margin=0.5)
+    (0.75, 6.5)
+    """
+    lower = costs(points, senses)
+    span = np.ptp(lower, axis=0)
+    corner = lower.max(axis=0) + margin * np.where(span > 0, span, 1.0)
+    return tuple(round(float(value), 12) for value in costs(corner, senses)[0])
+
+
+def spread(points: ArrayLike, reference: ArrayLike, senses: Sequence[Sense], count: int) -> list[int]:
+    """Indices of at most ``count`` points of the front, taken one by one: each adds the most hypervolume to the others.
+
+    The first is the one that dominates most; of points that add nothing (equal ones) none is taken.
+
+    >>> spread([(0.9, 5.0), (0.89, 4.9), (0.7, 1.0), (0.5, 3.0)], (0.4, 6.0), ("max", "min"), 2)
+    [2, 1]
+    """
+    rows = np.atleast_2d(np.asarray(points, dtype=float))
+    left = [int(place) for place in np.flatnonzero(front(rows, senses))]
+    taken: list[int] = []
+    volume = 0.0
+    while left and len(taken) < count:
+        volumes = [hypervolume(rows[[*taken, place]], reference, senses) for place in left]
+        best = int(np.argmax(volumes))
+        if volumes[best] <= volume:
+            break
+        volume = volumes[best]
+        taken.append(left.pop(best))
+    return taken
+
+
 def knee(points: ArrayLike, senses: Sequence[Sense]) -> int:
     """Index of the point of the front nearest to the best of everything, objectives scaled to the range of the front.
 

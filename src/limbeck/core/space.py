@@ -148,6 +148,33 @@ class Space:
         rows = [row(place) for place in range(depth if self.per_layer else 1)]
         return Shape(hidden, head_dim, tuple(rows) if self.per_layer else tuple(rows) * depth)
 
+    @property
+    def dimensions(self) -> dict[str, Range]:
+        """The range of every value that a shape consists of, by name; with ``per_layer`` those of the deepest shape.
+
+        >>> list(Space(Range(1, 2), Range(32, 32), Range(1, 4), Range(64, 64), Range(8, 8), per_layer=True).dimensions)
+        ['layers', 'hidden', 'head_dim', 'heads', 'ffn', 'heads_1', 'ffn_1']
+        """
+        found = {"layers": self.layers, "hidden": self.hidden, "head_dim": self.head_dim}
+        for suffix in self._suffixes:
+            found |= {f"heads{suffix}": self.heads, f"ffn{suffix}": self.ffn}
+        return found
+
+    def values(self, shape: Shape) -> dict[str, int]:
+        """A shape's value in every dimension; layers that it lacks are taken to be as its last."""
+        found = {"layers": shape.depth, "hidden": shape.hidden, "head_dim": shape.head_dim}
+        for place, suffix in enumerate(self._suffixes):
+            row = shape.layers[min(place, shape.depth - 1)]
+            found |= {f"heads{suffix}": row.heads, f"ffn{suffix}": row.ffn}
+        return found
+
+    def build(self, values: Mapping[str, int]) -> Shape:
+        """The shape of given values; those of layers beyond its depth do not matter."""
+        rows = [LayerShape(values[f"heads{suffix}"], values[f"ffn{suffix}"]) for suffix in self._suffixes]
+        depth = values["layers"]
+        layers = tuple(rows[:depth]) if self.per_layer else tuple(rows) * depth
+        return Shape(values["hidden"], values["head_dim"], layers)
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return dataclasses.asdict(self)
@@ -161,6 +188,11 @@ class Space:
     @property
     def _ranges(self) -> tuple[Range, ...]:
         return (self.layers, self.hidden, self.heads, self.ffn, self.head_dim)
+
+    @property
+    def _suffixes(self) -> list[str]:
+        """What tells the values of one layer from those of others: nothing for the first."""
+        return [f"_{place}" if place else "" for place in range(self.layers.high if self.per_layer else 1)]
 
     def _row(self, chance: Random) -> LayerShape:
         return LayerShape(self.heads.sample(chance), self.ffn.sample(chance))

@@ -6,6 +6,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,28 +27,40 @@ def chunked(count: int, size: int) -> list[range]:
 
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 1) -> Iterator[Result]:
     """The results of all jobs, in their order; with several workers in fresh processes, a few jobs ahead."""
+    with crew(workers) as each:
+        yield from each(work, jobs)
+
+
+@contextmanager
+def crew(workers: int = 1) -> Iterator[Callable[[Callable[[Job], Result], Iterable[Job]], Iterator[Result]]]:
+    """What does jobs as :func:`in_order` does, again and again, with processes that stay for the whole body."""
     if workers == 1:
-        yield from map(work, jobs)
+        yield map
         return
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # a forked torch may hang
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(work, job))
-            if len(waiting) >= 2 * workers:
+
+    def each(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise InputError(
-            f"one of {workers} worker processes ended before its work was done; a script that starts some must do so "
-            "under 'if __name__ == \"__main__\":', for each of them runs the script's other lines; if it does, "
-            "memory may have run out: use fewer"
-        ) from None
+        except BrokenProcessPool:
+            raise InputError(
+                f"one of {workers} worker processes ended before its work was done; a script that starts some must do "
+                "so under 'if __name__ == \"__main__\":', for each of them runs the script's other lines; if it does, "
+                "memory may have run out: use fewer"
+            ) from None
+
+    try:
+        yield each
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.facts import Measurement
 from limbeck.engine.gains import Gain, gains, quality_change, signed
 from limbeck.engine.picture import front_picture, gain_axis, strip_axis, tree_picture
-from limbeck.engine.story import CORRELATIONS, Row, Story, is_faster, names, rows
+from limbeck.engine.story import CORRELATIONS, Row, Story, is_faster, names, rows, volume
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -151,29 +151,56 @@ def headline_split(story: Story) -> str:
     return "test" if both else story.split
 
 
+def volume_line(story: Story) -> str:
+    """The hypervolume of the measured front with its reference point, in words; nothing where there is no front."""
+    found = volume(story)
+    if found is None:
+        return ""
+    share = 1.0 if story.metric in CORRELATIONS else 100.0
+    unit = story.metric if story.metric in CORRELATIONS else "points"
+    return (
+        f"Hypervolume of the front: {found.value * share * 1e3:.4g} {unit} x ms, from the reference point "
+        f"{quality(found.quality, story.metric)} {story.metric} ({story.split}) and {milliseconds(found.latency)} ms"
+    )
+
+
 def front_table(story: Story) -> Table:
     """The measured candidates as a table for the terminal; the chosen one stands out."""
     from rich.table import Table
     from rich.text import Text
 
-    splits = shown_splits(story)
+    splits, made = shown_splits(story), rows(story)
+    foretold = any(row.predicted is not None for row in made)
     table = Table(title=f"{story.metric} with 95 % interval; latency on {story.target}", title_justify="left")
     for heading in ("", "candidate"):
         table.add_column(heading)
-    for heading in (*splits, "p50 ms", "p99 ms", "MB", "vs PyTorch", "vs INT8"):
+    for heading in (*splits, "p50 ms", *(["predicted"] if foretold else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"):
         table.add_column(heading, justify="right")
     table.add_column("budget")
-    for row in rows(story):
+    for row in made:
         mark = "★" if row.chosen else "●" if row.on_front else ""
         cells = [mark, row.name, *(_quality_cell(row, split, story.metric) for split in splits)]
-        cells += [milliseconds(fact.value) if fact is not None else "–" for fact in (row.p50, row.p99)]
+        cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
+        cells += [_predicted_cell(row)] if foretold else []
+        cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
         cells += ["; ".join(row.problems) or "ok"]
         style = "bold green" if row.chosen else "" if row.on_front or row.teacher else "dim"
         table.add_row(*map(Text, cells), style=style)  # Text: a label with [brackets] is no markup
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
+    table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if foretold else ""
+    if line := volume_line(story):
+        table.caption += f"\n{line}"
     return table
+
+
+def _predicted_cell(row: Row) -> str:
+    """The latency that a search foretold, and whether it came so."""
+    if row.predicted is None:
+        return "–"
+    mark = {True: "✓", False: "✗", None: ""}[row.as_predicted]
+    return f"{milliseconds(row.predicted.value)} {time_interval(row.predicted)} {mark}".rstrip()
 
 
 def shown_splits(story: Story) -> list[str]:
@@ -211,6 +238,11 @@ def _flat(story: Story, row: Row) -> dict[str, Any]:
         line[f"latency_{name}_ms"] = latency.value * 1e3 if latency is not None else None
     line["latency_p50_low_ms"] = row.p50.low * 1e3 if row.p50 is not None and row.p50.low is not None else None
     line["latency_p50_high_ms"] = row.p50.high * 1e3 if row.p50 is not None and row.p50.high is not None else None
+    if row.predicted is not None:
+        for part in ("value", "low", "high"):
+            seconds, column = getattr(row.predicted, part), "" if part == "value" else f"_{part}"
+            line[f"latency_predicted{column}_ms"] = seconds * 1e3 if seconds is not None else None
+        line["latency_as_predicted"] = row.as_predicted
     line["size_mb"] = row.size.value / 1e6 if row.size is not None else None
     line["parameters"] = int(row.parameters.value) if row.parameters is not None else None
     for name, ratio in (("speedup", row.speedup), ("speedup_over_int8", row.speedup_int8)):
@@ -231,6 +263,7 @@ def to_json(story: Story) -> dict[str, Any]:
         "budget": {name: value for name, value in vars(story.budget).items() if value is not None},
         "chosen": list(story.chosen),
         "teacher": story.teacher,
+        "hypervolume": found._asdict() if (found := volume(story)) is not None else None,
         "rows": [_flat(story, row) for row in rows(story)],
         "gains": [
             {
@@ -277,6 +310,7 @@ def report_html(story: Story, *, example: str = "") -> str:
             split=split,
             splits=shown_splits(story),
             sizes=_sizes(made),
+            volume=volume_line(story),
             change=_change(row, teacher, split),
             front=front_picture(story, made),
             tree=tree_picture(story),

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement
-from limbeck.core.pareto import front
+from limbeck.core.pareto import beyond, front, hypervolume
 from limbeck.core.shape import Shape
 from limbeck.core.statistics import paired_ratio
 from limbeck.core.step import REGISTRY
@@ -145,6 +145,14 @@ class Row:
     problems: tuple[str, ...]
     chosen: bool
     teacher: bool
+    predicted: Measurement | None = None  # the latency that a search foretold of it
+
+    @property
+    def as_predicted(self) -> bool | None:
+        """Whether the measured median lies within the interval of the predicted one; None where one is missing."""
+        if self.p50 is None or self.predicted is None or self.predicted.low is None or self.predicted.high is None:
+            return None
+        return self.predicted.low <= self.p50.value <= self.predicted.high
 
     @property
     def meets_budget(self) -> bool:
@@ -331,9 +339,29 @@ def rows(story: Story) -> list[Row]:
                 problems=tuple(story.budget.violations(values, reference.value if reference is not None else None)),
                 chosen=key in story.chosen,
                 teacher=key == story.teacher,
+                predicted=predicted(story, key),
             )
         )
     return sorted(made, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf")))
+
+
+def predicted(story: Story, key: str) -> Measurement | None:
+    """The latency that was foretold of a candidate's shape, in its number format and on the story's target.
+
+    A search foretells it of a slice that is to be trained, exported and quantized: it holds for what comes of the
+    slice as long as the shape stays, and for the descendant that has the format. Not for another machine's latency.
+    """
+    record = story.records[key]
+    served = ("onnx" in record.traits) == (story.target.runtime != "torch")
+    wanted = "int8" if "int8" in record.traits else "float"
+    for ancestor in reversed(story.lineage(key)):
+        if ancestor.shape != record.shape:
+            return None
+        fact = ancestor.fact("latency_predicted")
+        if fact is not None:
+            holds = served and fact.detail.get("number_format") == wanted and not fact.detail.get("elsewhere")
+            return fact if holds else None
+    return None
 
 
 def _over(record: Record, reference: Record | None) -> Ratio | None:
@@ -345,13 +373,35 @@ def _over(record: Record, reference: Record | None) -> Ratio | None:
     return speed_ratio(mine, theirs) if theirs is not None else None
 
 
-def _front(story: Story) -> set[str]:
-    """Keys that no other candidate beats in both latency and quality."""
+class Volume(NamedTuple):
+    """What a front dominates (units of the metric x seconds), and the reference point from which that is counted."""
+
+    value: float
+    quality: float
+    latency: float
+
+
+def volume(story: Story) -> Volume | None:
+    """The hypervolume of the measured front: quality against median latency; None with fewer than two candidates."""
+    points = list(_points(story).values())
+    if len(points) < 2:
+        return None
+    latency, quality = beyond(points, ("min", "max"))
+    return Volume(hypervolume(points, (latency, quality), ("min", "max")), quality, latency)
+
+
+def _points(story: Story) -> dict[str, tuple[float, float]]:
+    """Latency and quality of every candidate that has both."""
     points = {}
     for key in story.candidates:
         latency, quality = story.records[key].fact("latency_p50"), story.records[key].fact("quality", story.split)
         if latency is not None and quality is not None:
             points[key] = (latency.value, quality.value)
-    keys = list(points)
-    kept = front([points[key] for key in keys], ("min", "max")) if keys else ()
-    return {key for key, stays in zip(keys, kept, strict=True) if stays}
+    return points
+
+
+def _front(story: Story) -> set[str]:
+    """Keys that no other candidate beats in both latency and quality."""
+    points = _points(story)
+    kept = front(list(points.values()), ("min", "max")) if points else ()
+    return {key for key, stays in zip(points, kept, strict=True) if stays}

@@ -230,6 +230,7 @@ class Workshop:
                     parameters=parameters(step),
                     shape=child.model.shape,
                     traits=traits,
+                    facts=child.facts,
                     duration=now - start,
                     notes=tuple(notes),
                 )

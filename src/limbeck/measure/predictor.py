@@ -214,8 +214,7 @@ class Predictor:
     def __call__(self, shape: Shape, number_format: str | None = None) -> Measurement:
         """Predicted latency with its 95 % interval; ``detail`` names the features in which it extrapolates."""
         check_format(self.setting.number_format, number_format)
-        (value,), seen = self._fit([shape], self.boosted)
-        low, high = value * np.exp(self._stretch(seen)[0] * np.array([self._bound(0.025), self._bound(0.975)]))
+        ((value, low, high),), seen = self._bounded([shape])
         setting = self.setting
         detail: dict[str, Any] = {
             "source": "predictor",
@@ -230,6 +229,10 @@ class Predictor:
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds [shapes]."""
         return self._fit(shapes, self.boosted)[0] if len(shapes) else np.zeros(0)
+
+    def intervals(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Predicted seconds, and the ends of their 95 % intervals [shapes, 3]: as of one shape, but at once."""
+        return self._bounded(shapes)[0] if len(shapes) else np.zeros((0, 3))
 
     def upper(self, shape: Shape, level: float = LEVEL) -> float:
         """Seconds that the shape takes at most, with that probability."""
@@ -283,6 +286,12 @@ class Predictor:
         shapes = tuple(map(Shape.from_json, data["shapes"]))
         about = (tuple(data["seconds"]), data["machine"], data["seed"])
         return cls(Setting.from_json(data["setting"]), shapes, *about)
+
+    def _bounded(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds with both ends of the interval [shapes, 3], and what the shapes look like [shapes, LOOKS]."""
+        values, seen = self._fit(shapes, self.boosted)
+        ends = np.array([0.0, self._bound(0.025), self._bound(0.975)])
+        return values[:, None] * np.exp(self._stretch(seen)[:, None] * ends), seen
 
     @cached_property
     def _fit(self) -> _Fit:

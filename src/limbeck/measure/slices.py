@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
+from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +24,7 @@ from limbeck.measure.counts import NumberFormat
 
 if TYPE_CHECKING:
     from limbeck.data.batches import Encoded
+    from limbeck.data.task import Task
 
 Tell = Callable[[Shape, float], None]
 
@@ -27,7 +34,8 @@ class SliceScores:
     """Scores of shapes by ``candidate``, a super-network; those in ``file`` (JSON lines) are known already.
 
     An INT8 slice is extracted, quantized and run as it would be served, in batches of ``batch`` (the ranges of its
-    activations span a batch); a float one answers inside the super-network.
+    activations span a batch); a float one answers inside the super-network. One thread judges a slice, whatever the
+    machine has: sums in another order could turn an answer, and several processes (``shared``) are faster than threads.
     """
 
     candidate: Candidate
@@ -38,6 +46,7 @@ class SliceScores:
     file: Path | None = None
     tell: Tell = lambda shape, score: None
     known: dict[Shape, float] = field(default_factory=dict)
+    elsewhere: Callable[[Iterable[Shape]], Iterator[float]] | None = None
 
     def __post_init__(self) -> None:
         for line in whole_lines(self.file) if self.file is not None else ():
@@ -46,36 +55,93 @@ class SliceScores:
 
     def __call__(self, shapes: Sequence[Shape]) -> list[float]:
         """The metric of each shape."""
-        for shape in shapes:
-            if shape not in self.known:
-                self.known[shape] = self.judge(shape)
-                if self.file is not None:
-                    about = {"shape": shape.to_json(), "score": self.known[shape]}
-                    append_lines(self.file, [json.dumps(about)])
-                self.tell(shape, self.known[shape])
+        fresh = [shape for shape in dict.fromkeys(shapes) if shape not in self.known]
+        judged = self.elsewhere(fresh) if self.elsewhere is not None else map(self.judge, fresh)
+        for shape, score in zip(fresh, judged, strict=True):
+            self.known[shape] = score
+            if self.file is not None:
+                append_lines(self.file, [json.dumps({"shape": shape.to_json(), "score": score})])
+            self.tell(shape, score)
         return [self.known[shape] for shape in shapes]
+
+    @contextmanager
+    def shared(self, workers: int) -> Iterator[SliceScores]:
+        """The same scores, judged by so many processes of this machine, each of which opens the super-network once."""
+        from limbeck.data.chunks import crew
+        from limbeck.measure.latency import stored
+
+        if workers == 1:
+            yield self
+            return
+        with tempfile.TemporaryDirectory(prefix="limbeck-") as place, stored(self.candidate) as model:
+            self.task.to_folder(Path(place, "task"))
+            about = {"model": str(model), "number_format": self.number_format, "split": self.split, "batch": self.batch}
+            Path(place, "about.json").write_text(json.dumps(about), encoding="utf-8")
+            with crew(workers) as each:
+                yield replace(self, elsewhere=partial(each, partial(_judged, place)))
+
+    @property
+    def task(self) -> Task:
+        """The task with the texts that slices are judged on, and no others."""
+        split = self.candidate.task.split(self.split)
+        chosen = split if self.rows is None else split.take(list(self.rows))
+        return replace(self.candidate.task, splits={self.split: chosen})
 
     @cached_property
     def encoded(self) -> Encoded:
         """The texts that slices are judged on."""
-        from dataclasses import replace
-
         from limbeck.data.batches import encode
 
-        task = self.candidate.task
-        if self.rows is not None:
-            task = replace(task, splits={self.split: task.split(self.split).take(list(self.rows))})
-        return encode(task, self.split, self.candidate.tokenizer)
+        return encode(self.task, self.split, self.candidate.tokenizer)
 
     def judge(self, shape: Shape) -> float:
         """The metric of one shape."""
         from limbeck.data.batches import predict
 
-        if self.number_format == "int8":
-            logits = predict(_Quantized(self.candidate.model, shape), self.encoded, self.batch)
-        else:
-            logits = predict(_Slice(self.candidate.model, shape), self.encoded, 64)
+        with _one_thread():
+            if self.number_format == "int8":
+                logits = predict(_Quantized(self.candidate.model, shape), self.encoded, self.batch)
+            else:
+                logits = predict(_Slice(self.candidate.model, shape), self.encoded, 64)
         return float(self.candidate.task.score(logits, self.encoded.labels))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _judged(place: str, shape: Shape) -> float:
+    """A worker's side of :meth:`SliceScores.shared`."""
+    return _opened(place).judge(shape)
+
+
+@lru_cache(maxsize=1)
+def _opened(place: str) -> SliceScores:
+    from limbeck.data.task import Task
+    from limbeck.model.files import open_model
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the parent's to tell
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    about = json.loads(Path(place, "about.json").read_text(encoding="utf-8"))
+    task = Task.from_folder(Path(place, "task"))
+    model, tokenizer = open_model(about.pop("model"), task=task)
+    return SliceScores(Candidate(model, tokenizer, task), **about)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers, and they would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 class _Slice:

@@ -26,7 +26,7 @@ def cost_factory(
 
     What is behind it is measured at the first call and kept in the store's memo: a table for everything that can be cut
     out of the candidate as it is then; for a super-network whose hidden width or head width varies, which no table
-    knows, a predictor that learns from shapes of its space.
+    knows, a predictor that learns from shapes of its space. ``cost.of("int8")`` is the table or the predictor itself.
     """
     from limbeck.core.space import Space
     from limbeck.measure.predictor import Predictor
@@ -36,12 +36,16 @@ def cost_factory(
     about = getattr(candidate.model.config, "space", None)
     space = Space.from_json(about) if about else None
 
-    def cost(shape: Shape, number_format: str = "int8") -> Measurement:
+    def of(number_format: str) -> LatencyTable | Predictor:
         if number_format not in models:
             if space is not None and len(space.hidden) * len(space.head_dim) > 1:
                 models[number_format] = Predictor.memoised(candidate, space, target, number_format, memo)
             else:
                 models[number_format] = LatencyTable.memoised(candidate, target, number_format, memo)
-        return models[number_format](shape)
+        return models[number_format]
 
+    def cost(shape: Shape, number_format: str = "int8") -> Measurement:
+        return of(number_format)(shape)
+
+    cost.of = of  # type: ignore[attr-defined]
     return cost

@@ -1,10 +1,11 @@
-"""Choose shapes of a super-network: the most accurate slices that meet a latency.
+"""Choose shapes of a super-network: the most accurate slices that meet a latency, or a front of accuracy and latency.
 
 References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686): random, rule-based and evolutionary search near a latency
 bound; Bigger&Faster / SpeedLimit (arXiv:2209.12127): with INT8, the slice is quantized before it is judged, and its
-INT8 latency counts, because larger quantized models then win. Differs: latency comes from a model that was measured on
-the target and states its error, and a shape fits only if its latency is below the bound with that error; the winners
-come out as candidates, to be distilled further, quantized and measured themselves.
+INT8 latency counts, because larger quantized models then win; NSGA-II (Deb et al., 2002, doi:10.1109/4235.996017), see
+``measure/study.py``. Differs: latency comes from a model that was measured on the target and states its error, and a
+shape fits only if its latency is below the bound with that error; the winners come out as candidates, to be distilled
+further, quantized and measured themselves, with their predicted latency beside.
 
     steps:
       - finetune: {}
@@ -18,8 +19,11 @@ come out as candidates, to be distilled further, quantized and measured themselv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -27,54 +31,61 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.evolution import by_rule, draw, evolve
-from limbeck.core.facts import Measurement
-from limbeck.core.shape import Shape
+from limbeck.core.evolution import Fits, by_rule, draw, evolve
+from limbeck.core.facts import Measurement, machine
+from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.space import Space
-from limbeck.core.step import Lab, step
-from limbeck.errors import InputError
+from limbeck.core.step import Lab, content, step
+from limbeck.errors import InputError, MissingExtra
 from limbeck.train.plan import forward_seconds
 
 if TYPE_CHECKING:
+    from limbeck.measure.costs import Costs
+    from limbeck.measure.predictor import Predictor
     from limbeck.measure.slices import SliceScores
 
 
-@step("search", needs={"torch", "elastic"}, drops={"elastic"}, reads={"seed", "target", "budget", "cost"})
+@step("search", needs={"torch", "elastic"}, drops={"elastic"}, reads={"seed", "target", "budget", "cost"}, version=2)
 class Search:
     """Search the space of a super-network, and give the best slices as models of their own.
 
     At most one bound: ``latency_ms``, ``speedup`` (over the largest slice), or ``keep`` (fraction of its cost); without
-    any, the latency of the recipe's budget.
+    any, the latency of the recipe's budget. ``nsga2`` needs no bound: then its front spans all of the space.
 
     Attributes:
         method: How shapes are found (evolution; drawn at random; drawn at random among those that keep AutoTinyBERT's
-            rule of thumb).
+            rule of thumb; nsga2 for a front of the metric against the cost, which needs the extra 'search').
         latency_ms: Most that a call may take on the target.
         speedup: Times as fast as the largest slice, by the model of latency.
         keep: Most of the largest slice's cost.
         cost: What is bounded: latency, measured on the target, or multiply-accumulates.
         profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
         number_format: What serves: slices are judged, and their latency is stated, in this format.
-        at_least: Shapes below this share of the bound are not judged: they leave too much of it unused.
+        at_least: Shapes below this share of the bound are not judged: they leave too much of it unused. 0.85 unless
+            given; 0 for nsga2, whose front has faster shapes too.
         at_most: Shapes above this share of the bound are not judged.
         sure: A shape fits only if the upper end of its latency's 95 % interval is below the bound.
         population: Shapes in a generation.
         generations: Generations; of random searches, populations that are drawn in all.
-        explore: Share of a generation that is drawn from the whole space.
+        explore: Share of a generation that is drawn from the whole space (evolution).
         mutation: Chance of every value of a child to change.
-        winners: Models that come out, the best first.
+        winners: Models that come out, the best first; of nsga2 those that together span the most of the front.
         split: Where slices are judged.
         samples: Texts that slices are judged on; all of the split unless given.
+        workers: Processes of this machine that judge slices, each with one thread; the result is the same.
+        storage: Where nsga2 keeps what it knows, so that other processes and machines can join in, and later searches
+            go on: a file that all of them see, or the URL of a database (sqlite:///…); a file of its own unless given.
+        study_name: Name of the search in the storage; one made from what is searched unless given.
     """
 
-    method: Literal["evolution", "random", "rule"] = "evolution"
+    method: Literal["evolution", "random", "rule", "nsga2"] = "evolution"
     latency_ms: Annotated[float, Gt(0)] | None = None
     speedup: Annotated[float, Gt(0)] | None = None
     keep: Annotated[float, Gt(0), Le(1)] | None = None
     cost: Literal["latency", "macs"] = "latency"
     profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
-    at_least: Annotated[float, Ge(0), Le(1)] = 0.85
+    at_least: Annotated[float, Ge(0), Le(1)] | None = None
     at_most: Annotated[float, Gt(0)] = 1.0
     sure: bool = True
     population: Annotated[int, Ge(1)] = 25
@@ -84,7 +95,11 @@ class Search:
     winners: Annotated[int, Ge(1)] = 1
     split: str = "validation"
     samples: Annotated[int, Ge(1)] | None = None
+    workers: Annotated[int, Ge(1)] = 1
+    storage: str | None = None
+    study_name: str | None = None
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
     files: ClassVar[frozenset[str]] = frozenset({"profile"})
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -112,16 +127,30 @@ class Search:
             found.append("latency_ms needs cost: latency, got cost: macs")
         if self.cost == "macs" and self.profile is not None:
             found.append("profile needs cost: latency, got cost: macs")
-        if self.at_least >= self.at_most:
-            found.append(f"at_least should be below at_most, got {self.at_least:g} and {self.at_most:g}")
+        if self.least >= self.at_most:
+            found.append(f"at_least should be below at_most, got {self.least:g} and {self.at_most:g}")
+        if self.method == "nsga2" and self.population < 2:
+            found.append(f"population should be at least 2 for method: nsga2, got {self.population}")
+        if self.storage is not None and self.method != "nsga2":
+            found.append(f"storage needs method: nsga2, got method: {self.method}")
+        if self.study_name is not None and self.storage is None:
+            found.append("study_name needs a storage")
         return found
 
+    @property
+    def least(self) -> float:
+        """``at_least``, or what stands for it."""
+        return self.at_least if self.at_least is not None else 0.0 if self.method == "nsga2" else 0.85
+
     def missing(self) -> list[str]:
-        """What is wrong with the file of latency data."""
+        """What is wrong with the file of latency data, or with what is installed."""
         from limbeck.data.read import missing_file
 
         path = Path(self.profile).expanduser() if self.profile else None
-        return [] if path is None or path.is_file() else [f"profile: {missing_file(path)}"]
+        found = [] if path is None or path.is_file() else [f"profile: {missing_file(path)}"]
+        if self.method == "nsga2" and find_spec("optuna") is None:
+            found.append(f"method: {MissingExtra('optuna', 'search')}")
+        return found
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: slices of half the work, each judged on the split."""
@@ -137,24 +166,45 @@ class Search:
         space = self.space(candidate)
         costs = self.costs(candidate, lab)
         bound = self.bound(costs, space, lab)
-        scores = self.scores(candidate, lab)
-
-        def fits(shape: Shape) -> bool:
-            cost = costs(shape)
-            most = cost.high if self.sure and cost.high is not None else cost.value
-            return self.at_least * bound <= cost.value and most <= self.at_most * bound
-
-        known = self.searched(space, fits, scores, lab)
+        with self.scores(candidate, lab).shared(self.workers) as scores:
+            known = self.searched(space, costs, bound, scores, lab)
         if not known:
             largest, smallest = costs(space.largest), costs(space.smallest)
             raise InputError(
-                f"search: no shape of the space costs between {self.at_least * bound:.4g} and "
+                f"search: no shape of the space costs between {self.least * bound:.4g} and "
                 f"{self.at_most * bound:.4g} {largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
             )
-        for shape in sorted(known, key=lambda one: (-known[one], costs(one).value))[: self.winners]:
+        for shape in self.best(known, costs, candidate.task.metric, lab):
             cost = costs(shape)
-            lab.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {cost.value:.4g} {cost.unit}")
-            yield replace(candidate, model=extract(candidate.model, shape), folder=None)
+            amount = _amount(cost.value, cost.unit)
+            lab.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {amount}")
+            told = self.foretold(cost, costs) if self.cost == "latency" else ()
+            yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=told)
+
+    def foretold(self, latency: Measurement, costs: Costs) -> tuple[Measurement, ...]:
+        """The latency that a winner should have once it is in the number format, to be held against the measured."""
+        detail = {"number_format": self.number_format, **latency.detail}
+        if self.profile is not None and getattr(costs.cost, "machine", "") != machine():
+            detail["elsewhere"] = True
+        return (replace(latency, name="latency_predicted", detail=detail),)
+
+    def best(self, known: Mapping[Shape, float], costs: Costs, metric: str, lab: Lab) -> list[Shape]:
+        """The winners: by score and then by cost; of a front those that span the most of it."""
+        if self.method != "nsga2":
+            return sorted(known, key=lambda one: (-known[one], costs(one).value))[: self.winners]
+        from limbeck.core.pareto import beyond, front, hypervolume, spread
+
+        shapes = list(known)
+        points = [(known[shape], costs(shape).value) for shape in shapes]
+        senses: tuple[Any, Any] = ("max", "min")
+        corner, count = beyond(points, senses), int(front(points, senses).sum())
+        unit = costs(shapes[0]).unit
+        volume = _amount(hypervolume(points, corner, senses), unit)
+        lab.log(
+            f"front of {count} among {len(shapes)} shapes: hypervolume {volume} x {metric}, from the reference point "
+            f"{metric} {corner[0]:.4f}, {_amount(corner[1], unit)}"
+        )
+        return [shapes[place] for place in spread(points, corner, senses, self.winners)]
 
     def space(self, candidate: Candidate) -> Space:
         """The space that the super-network was trained for."""
@@ -171,25 +221,25 @@ class Search:
             )
         return space
 
-    def costs(self, candidate: Candidate, lab: Lab) -> Callable[[Shape], Measurement]:
-        """What a shape costs; asked for once."""
-        from functools import cache
-
+    def costs(self, candidate: Candidate, lab: Lab) -> Costs:
+        """What shapes cost."""
         from limbeck.measure import counts
+        from limbeck.measure.costs import Costs
         from limbeck.measure.table import typical_length
 
         if self.cost == "macs":
             model, length = candidate.model, typical_length(candidate)
             style, labels, pooler = model.encoder.style, candidate.task.num_labels, model.pooler is not None
-            return cache(lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP"))
+            return Costs(lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP"))
         if self.profile is not None:
-            return cache(self.elsewhere(lab))
+            return Costs(self.elsewhere(lab))
         if lab.cost is None:
             raise InputError("search: no model of latency for this target; use cost: macs")
-        measured = lab.cost
-        return cache(lambda shape: measured(shape, number_format=self.number_format))
+        if hasattr(lab.cost, "of"):
+            return Costs(lab.cost.of(self.number_format))
+        return Costs(partial(lab.cost, number_format=self.number_format))
 
-    def elsewhere(self, lab: Lab) -> Callable[[Shape], Measurement]:
+    def elsewhere(self, lab: Lab) -> Predictor:
         """Latency on the machine that the file describes, learnt from its shapes."""
         from limbeck.measure.dataset import read
         from limbeck.measure.predictor import Predictor, check_extra
@@ -202,8 +252,8 @@ class Search:
         lab.log(f"latency of machine {series.machine}: learnt from {len(series.shapes)} shapes, {learnt.errors}")
         return learnt
 
-    def bound(self, costs: Callable[[Shape], Measurement], space: Space, lab: Lab) -> float:
-        """Most that a shape may cost, in the unit of the cost."""
+    def bound(self, costs: Costs, space: Space, lab: Lab) -> float:
+        """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
         whole = costs(space.largest).value
@@ -213,6 +263,8 @@ class Search:
             return whole * self.keep
         if lab.budget.latency_ms is not None and self.cost == "latency":
             return lab.budget.latency_ms / 1e3
+        if self.method == "nsga2":
+            return math.inf
         raise InputError("search: give a bound: latency_ms, speedup or keep, or a budget with latency_ms")
 
     def scores(self, candidate: Candidate, lab: Lab) -> SliceScores:
@@ -235,18 +287,99 @@ class Search:
         file = lab.scratch / "scores.jsonl" if lab.scratch else None
         return SliceScores(candidate, self.number_format, self.split, rows, lab.target.batch, file, tell)
 
+    def beyond(self, costs: Costs, bound: float, shapes: Sequence[Shape]) -> list[float]:
+        """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits."""
+        values, highs = costs.many(shapes).T
+        most = (highs if self.sure else values) / (self.at_most * bound) - 1
+        if not self.least:
+            return [float(share) for share in most]
+        least = 1 - values / (self.least * bound)
+        return [max(float(over), float(under)) for over, under in zip(most, least, strict=True)]
+
     def searched(
-        self, space: Space, fits: Callable[[Shape], bool], scores: SliceScores, lab: Lab
+        self, space: Space, costs: Costs, bound: float, scores: SliceScores, lab: Lab
     ) -> Mapping[Shape, float]:
         """Every shape that was judged, with its score."""
-        chance = Random(lab.seed)
-        if self.method != "evolution":
-            rule = by_rule if self.method == "rule" else lambda shape: True
-            drawn = draw(space, lambda one: rule(one) and fits(one), self.population * self.generations, chance)
+
+        def fits(shapes: Sequence[Shape]) -> list[bool]:
+            return [share <= 0 for share in self.beyond(costs, bound, shapes)]
+
+        chance, total = Random(lab.seed), self.population * self.generations
+        if self.method == "nsga2":
+            found = self.front(space, costs, bound, fits, scores, lab)
+        elif self.method == "evolution":
+            options: dict[str, Any] = {"population": self.population, "generations": self.generations}
+            options |= {"explore": self.explore, "mutation": self.mutation, "chance": chance}
+            found = evolve(space, fits, scores, **options)
+        else:
+            drawn = draw(space, _ruled(fits) if self.method == "rule" else fits, total, chance)
             return dict(zip(drawn, scores(drawn), strict=True))
         known: Mapping[Shape, float] = {}
-        options: dict[str, Any] = {"population": self.population, "generations": self.generations}
-        options |= {"explore": self.explore, "mutation": self.mutation, "chance": chance}
-        for number, known in enumerate(evolve(space, fits, scores, **options), start=1):
+        for number, known in enumerate(found, start=1):
             lab.log(f"generation {number}: {len(known)} shapes judged, best {max(known.values()):.4f}")
         return known
+
+    def front(
+        self, space: Space, costs: Costs, bound: float, fits: Fits, scores: SliceScores, lab: Lab
+    ) -> Iterator[Mapping[Shape, float]]:
+        """Every shape judged so far, by this search and those that it joined."""
+        from limbeck.measure.study import FrontSearch, open_study
+
+        def price(shape: Shape) -> tuple[float, float]:
+            return costs(shape).value, self.beyond(costs, bound, [shape])[0]
+
+        ends = [shape for shape in (space.smallest, space.largest) if fits([shape])[0]]
+        first = [*ends, *draw(space, fits, self.population - len(ends), Random(lab.seed), ends)]
+        if not first:
+            return
+        place = self.storage or (lab.scratch / "study.jsonl" if lab.scratch else None)
+        try:
+            study = open_study(place, self.study_name or "", self.about(space, bound, scores, lab))
+        except InputError as error:
+            raise InputError(f"search.{error}") from error
+        if self.storage:
+            lab.log(f"study {study.study_name} in {self.storage}")
+        options: dict[str, Any] = {"population": self.population, "mutation": self.mutation, "seed": lab.seed}
+        yield from FrontSearch(study, space, price, first, **options, alone=self.storage is None)(
+            scores, self.population * self.generations
+        )
+
+    def about(self, space: Space, bound: float, scores: SliceScores, lab: Lab) -> dict[str, str]:
+        """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
+        task = scores.task
+        latency = content(self.profile) if self.profile is not None else machine()
+        return {
+            "space": canonical_json(space.to_json()),
+            "number format": self.number_format,
+            "metric": task.metric,
+            "texts": f"{self.split} {task.fingerprint}",
+            "super-network": digest(scores.candidate.model),
+            "cost": self.cost if self.cost == "macs" else f"latency of {latency} on {lab.target}",
+            "bound": f"{self.least:g} to {self.at_most:g} of {bound:.6g}" + (", surely" if self.sure else ""),
+            "population": str(self.population),
+        }
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value * 1e3:.4g} ms" if unit == "s" else f"{value:.4g} {unit}"
+
+
+def _ruled(fits: Fits) -> Fits:
+    """Whether shapes fit and keep the rule of thumb."""
+
+    def both(shapes: Sequence[Shape]) -> list[bool]:
+        kept = [shape for shape in shapes if by_rule(shape)]
+        fitting = {shape for shape, good in zip(kept, fits(kept), strict=True) if good}
+        return [shape in fitting for shape in shapes]
+
+    return both
+
+
+def digest(model: Any) -> str:
+    """A name for the weights of a model."""
+    import hashlib
+
+    text = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        text.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return text.hexdigest()[:16]
