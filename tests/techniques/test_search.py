@@ -193,6 +193,13 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
     assert made.facts == ()
 
 
+def test_of_a_bound_that_every_slice_keeps_the_largest_are_judged(supernet):
+    largest = latency(SPACE.largest)
+    step = Search(latency_ms=10 * largest.high * 1e3, at_least=0.7, population=3, generations=1, winners=3)
+    for winner in step.apply(supernet, Lab(cost=latency)):
+        assert 0.7 * largest.value <= latency(winner.model.shape).value <= largest.value
+
+
 def test_what_cannot_be_searched(supernet):
     assert "one bound" in Search(latency_ms=1.0, keep=0.5).problems()[0]
     assert "storage needs method: nsga2, got method: random" in Search(method="random", storage="x").problems()

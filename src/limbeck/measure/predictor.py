@@ -38,7 +38,8 @@ from limbeck.core.facts import machine as this_machine
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.space import Space
 from limbeck.core.target import Target
-from limbeck.errors import InputError, MissingExtra
+from limbeck.data.read import missing_file
+from limbeck.errors import InputError, LimbeckError, MissingExtra
 from limbeck.measure.counts import NumberFormat, check_format
 from limbeck.measure.dataset import Series, read
 from limbeck.measure.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, looks
@@ -129,6 +130,18 @@ def check_file(path: Path, number_format: str) -> None:
     most = max((len(one.shapes) for one in known), default=0)
     if most < FEWEST:
         raise InputError(f"{path} holds {most} shapes in {number_format}; at least {FEWEST} are needed to learn from")
+
+
+def file_problems(path: str | None, number_format: str) -> list[str]:
+    """What a step says of its field ``profile``: nothing if it names no file, or one to learn from."""
+    if path is None:
+        return []
+    place = Path(path).expanduser()
+    try:
+        check_file(place, number_format)
+    except LimbeckError as error:
+        return [f"profile: {error if place.is_file() else missing_file(place)}"]
+    return []
 
 
 def _trees(seed: int) -> Any:

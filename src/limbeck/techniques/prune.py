@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -26,7 +25,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import Lab, step
-from limbeck.errors import InputError, LimbeckError
+from limbeck.errors import InputError
 from limbeck.train.plan import forward_seconds
 
 if TYPE_CHECKING:
@@ -106,17 +105,9 @@ class Prune:
 
     def missing(self) -> list[str]:
         """What is wrong with the file of latency data."""
-        if self.profile is None:
-            return []
-        from limbeck.data.read import missing_file
-        from limbeck.measure.predictor import check_file
+        from limbeck.measure.predictor import file_problems
 
-        path = Path(self.profile).expanduser()
-        try:
-            check_file(path, self.number_format)
-        except LimbeckError as error:
-            return [f"profile: {error if path.is_file() else missing_file(path)}"]
-        return []
+        return file_problems(self.profile, self.number_format)
 
     def outlook(self, shape: Shape) -> Shape | None:
         """The shape that comes out, where the goal alone decides it; scores and measured costs decide it otherwise."""

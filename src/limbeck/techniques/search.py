@@ -24,9 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
@@ -43,6 +42,13 @@ if TYPE_CHECKING:
     from limbeck.measure.costs import Costs
     from limbeck.measure.predictor import Predictor
     from limbeck.measure.slices import SliceScores
+
+
+class Limits(NamedTuple):
+    """What a shape may cost, in the unit of the cost."""
+
+    least: float
+    most: float
 
 
 @step("search", needs={"torch", "elastic"}, drops={"elastic"}, reads={"seed", "target", "budget", "cost"}, version=2)
@@ -144,10 +150,9 @@ class Search:
 
     def missing(self) -> list[str]:
         """What is wrong with the file of latency data, or with what is installed."""
-        from limbeck.data.read import missing_file
+        from limbeck.measure.predictor import file_problems
 
-        path = Path(self.profile).expanduser() if self.profile else None
-        found = [] if path is None or path.is_file() else [f"profile: {missing_file(path)}"]
+        found = file_problems(self.profile, self.number_format)
         if self.method == "nsga2" and find_spec("optuna") is None:
             found.append(f"method: {MissingExtra('optuna', 'search')}")
         return found
@@ -165,14 +170,14 @@ class Search:
             raise InputError(f"search: {problems[0]}")
         space = self.space(candidate)
         costs = self.costs(candidate, lab)
-        bound = self.bound(costs, space, lab)
+        limits = self.limits(costs, space, lab)
         with self.scores(candidate, lab).shared(self.workers) as scores:
-            known = self.searched(space, costs, bound, scores, lab)
+            known = self.searched(space, costs, limits, scores, lab)
         if not known:
             largest, smallest = costs(space.largest), costs(space.smallest)
             raise InputError(
-                f"search: no shape of the space costs between {self.least * bound:.4g} and "
-                f"{self.at_most * bound:.4g} {largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
+                f"search: no shape of the space costs between {limits.least:.4g} and {limits.most:.4g} "
+                f"{largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
             )
         for shape in self.best(known, costs, candidate.task.metric, lab):
             cost = costs(shape)
@@ -241,16 +246,16 @@ class Search:
 
     def elsewhere(self, lab: Lab) -> Predictor:
         """Latency on the machine that the file describes, learnt from its shapes."""
-        from limbeck.measure.dataset import read
-        from limbeck.measure.predictor import Predictor, check_extra
+        from limbeck.measure.predictor import Predictor
 
-        check_extra()
-        target = lab.target
-        about = {"runtime": target.runtime, "threads": target.threads, "batch": target.batch}
-        series = read(str(self.profile)).series(number_format=self.number_format, **about)
-        learnt = Predictor.of(series)
-        lab.log(f"latency of machine {series.machine}: learnt from {len(series.shapes)} shapes, {learnt.errors}")
+        learnt = Predictor.elsewhere(str(self.profile), lab.target, self.number_format)
+        lab.log(f"latency of machine {learnt.machine}: learnt from {len(learnt.shapes)} shapes, {learnt.errors}")
         return learnt
+
+    def limits(self, costs: Costs, space: Space, lab: Lab) -> Limits:
+        """What a shape may cost. Of a bound that the largest slice keeps, the least is a share of what that costs."""
+        bound, whole = self.bound(costs, space, lab), costs(space.largest).value
+        return Limits(self.least * min(bound, whole), self.at_most * bound)
 
     def bound(self, costs: Costs, space: Space, lab: Lab) -> float:
         """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound."""
@@ -287,26 +292,26 @@ class Search:
         file = lab.scratch / "scores.jsonl" if lab.scratch else None
         return SliceScores(candidate, self.number_format, self.split, rows, lab.target.batch, file, tell)
 
-    def beyond(self, costs: Costs, bound: float, shapes: Sequence[Shape]) -> list[float]:
+    def beyond(self, costs: Costs, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
         """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits."""
         values, highs = costs.many(shapes).T
-        most = (highs if self.sure else values) / (self.at_most * bound) - 1
-        if not self.least:
+        most = (highs if self.sure else values) / limits.most - 1
+        if not limits.least:
             return [float(share) for share in most]
-        least = 1 - values / (self.least * bound)
+        least = 1 - values / limits.least
         return [max(float(over), float(under)) for over, under in zip(most, least, strict=True)]
 
     def searched(
-        self, space: Space, costs: Costs, bound: float, scores: SliceScores, lab: Lab
+        self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, lab: Lab
     ) -> Mapping[Shape, float]:
         """Every shape that was judged, with its score."""
 
         def fits(shapes: Sequence[Shape]) -> list[bool]:
-            return [share <= 0 for share in self.beyond(costs, bound, shapes)]
+            return [share <= 0 for share in self.beyond(costs, limits, shapes)]
 
         chance, total = Random(lab.seed), self.population * self.generations
         if self.method == "nsga2":
-            found = self.front(space, costs, bound, fits, scores, lab)
+            found = self.front(space, costs, limits, fits, scores, lab)
         elif self.method == "evolution":
             options: dict[str, Any] = {"population": self.population, "generations": self.generations}
             options |= {"explore": self.explore, "mutation": self.mutation, "chance": chance}
@@ -320,13 +325,13 @@ class Search:
         return known
 
     def front(
-        self, space: Space, costs: Costs, bound: float, fits: Fits, scores: SliceScores, lab: Lab
+        self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, lab: Lab
     ) -> Iterator[Mapping[Shape, float]]:
         """Every shape judged so far, by this search and those that it joined."""
         from limbeck.measure.study import FrontSearch, open_study
 
         def price(shape: Shape) -> tuple[float, float]:
-            return costs(shape).value, self.beyond(costs, bound, [shape])[0]
+            return costs(shape).value, self.beyond(costs, limits, [shape])[0]
 
         ends = [shape for shape in (space.smallest, space.largest) if fits([shape])[0]]
         first = [*ends, *draw(space, fits, self.population - len(ends), Random(lab.seed), ends)]
@@ -334,7 +339,7 @@ class Search:
             return
         place = self.storage or (lab.scratch / "study.jsonl" if lab.scratch else None)
         try:
-            study = open_study(place, self.study_name or "", self.about(space, bound, scores, lab))
+            study = open_study(place, self.study_name or "", self.about(space, limits, scores, lab))
         except InputError as error:
             raise InputError(f"search.{error}") from error
         if self.storage:
@@ -344,7 +349,7 @@ class Search:
             scores, self.population * self.generations
         )
 
-    def about(self, space: Space, bound: float, scores: SliceScores, lab: Lab) -> dict[str, str]:
+    def about(self, space: Space, limits: Limits, scores: SliceScores, lab: Lab) -> dict[str, str]:
         """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
         task = scores.task
         latency = content(self.profile) if self.profile is not None else machine()
@@ -355,7 +360,7 @@ class Search:
             "texts": f"{self.split} {task.fingerprint}",
             "super-network": digest(scores.candidate.model),
             "cost": self.cost if self.cost == "macs" else f"latency of {latency} on {lab.target}",
-            "bound": f"{self.least:g} to {self.at_most:g} of {bound:.6g}" + (", surely" if self.sure else ""),
+            "bound": f"{limits.least:.6g} to {limits.most:.6g}" + (", surely" if self.sure else ""),
             "population": str(self.population),
         }
 
