@@ -14,7 +14,7 @@ from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, answers_t
 from limbeck.engine.deliver import story_of
 from limbeck.engine.plan import plan
 from limbeck.engine.recipe import check, parse, to_data
-from limbeck.engine.story import rows
+from limbeck.engine.rows import rows
 from limbeck.errors import InputError
 from limbeck.model.files import save_model
 from limbeck.model.heads import set_labels

@@ -23,7 +23,7 @@ from limbeck.engine.picture import (
     strip_axis,
     tree_picture,
 )
-from limbeck.engine.story import rows
+from limbeck.engine.rows import rows
 
 stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
 

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.engine.naming import told
 from limbeck.engine.report import headline, milliseconds, page_environment, quality, quality_interval, slim
-from limbeck.engine.story import Row, Story, rows, told
+from limbeck.engine.rows import Row, rows
+from limbeck.engine.story import Story
 from limbeck.errors import InputError
 
 DESCRIPTION = "limbeck.json"

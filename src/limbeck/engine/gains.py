@@ -14,7 +14,8 @@ import numpy as np
 from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement
 from limbeck.core.statistics import unpack
-from limbeck.engine.story import Ratio, Story, Verdict, is_faster
+from limbeck.engine.speed import Ratio, Verdict, is_faster
+from limbeck.engine.story import Story
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from limbeck.engine.gains import Gain
-from limbeck.engine.story import CORRELATIONS, Row, Story, names, told, words
+from limbeck.engine.naming import names, told, words
+from limbeck.engine.rows import Row
+from limbeck.engine.story import CORRELATIONS, Story
 
 LETTER = 6.5  # mean width of a letter of the labels, in the pixels of the picture
 LINE = 16.0

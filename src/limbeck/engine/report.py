@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.facts import Measurement
 from limbeck.engine.gains import Gain, gains, quality_change, signed
+from limbeck.engine.naming import names
 from limbeck.engine.picture import front_picture, gain_axis, strip_axis, tree_picture
-from limbeck.engine.story import CORRELATIONS, Row, Story, is_faster, names, rows, volume
+from limbeck.engine.rows import Row, rows, volume
+from limbeck.engine.speed import is_faster
+from limbeck.engine.story import CORRELATIONS, Story
 
 if TYPE_CHECKING:
     from jinja2 import Environment

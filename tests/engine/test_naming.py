@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+from limbeck.core.shape import Shape
+from limbeck.engine.naming import names, told, words
+
+stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
+
+
+def test_names_tell_how_a_candidate_was_made():
+    named = names(stories.tell())
+    assert [named[key] for key in ("root", "t", "tx", "tq", "xa", "qb", "da")] == [
+        "tiny-bert (PyTorch)",
+        "teacher (PyTorch)",
+        "teacher · ONNX",
+        "teacher · INT8",
+        "pruned 2.0x · distilled · ONNX",
+        "pruned 4.0x · distilled · INT8",
+        "pruned 2.0x · distilled (PyTorch)",
+    ]
+
+
+def test_equal_names_are_told_apart_by_what_differs():
+    made = stories.records()
+    made["q2"] = replace(made["qa"], key="q2", parameters={"mode": "static"})
+    named = names(stories.tell(records=made, measured=("t", "qa", "q2")))
+    assert named["qa"] == "pruned 2.0x · distilled · INT8 · mode dynamic"
+    assert named["q2"] == "pruned 2.0x · distilled · INT8 · mode static"
+    made["q3"] = replace(made["qa"], key="q3")
+    named = names(stories.tell(records=made, measured=("qa", "q3")))
+    assert len({named["qa"], named["q3"]}) == 2
+
+
+def test_words_follow_the_shape_where_no_speedup_was_asked_for():
+    record, parent = stories.records()["pa"], stories.records()["t"]
+    assert words(replace(record, parameters={}), parent) == "pruned to 50 %"
+    short = replace(record, parameters={}, shape=Shape(32, 8, parent.shape.layers[:1]))
+    assert words(short, parent) == "pruned to 1 layer"
+    assert words(replace(record, step="mystery", shape=parent.shape), parent) == "mystery"
+
+
+def test_words_name_the_latency_that_was_asked_for():
+    record, parent = stories.records()["pa"], stories.records()["t"]
+    assert words(replace(record, parameters={"latency_ms": 0.9}), parent) == "pruned to 0.9 ms"
+    assert words(replace(record, step="search", parameters={"latency_ms": 1.25}), parent) == "searched to 1.25 ms"
+    assert words(replace(record, parameters={"latency_ms": 0.9, "layers": 2}), parent) == "pruned to 50 %"
+
+
+def test_told_leaves_out_defaults_of_a_registered_step(toys):
+    name, kind = next((name, kind) for name, kind in toys.TOYS.items() if getattr(kind, "__dataclass_fields__", {}))
+    field = next(iter(kind.__dataclass_fields__.values()))
+    record = replace(stories.records()["t"], step=name, parameters={field.name: field.default, "other": 3})
+    assert told(record) == {"other": 3}
+
+
+def test_a_slice_does_not_tell_of_its_super_network():
+    made = stories.records()
+    made["s"] = replace(made["t"], key="s", parent="t", step="supernet", traits=made["t"].traits | {"elastic"})
+    made["pa"] = replace(made["pa"], parent="s", step="search", parameters={"latency_ms": 0.9, "speedup": None})
+    named = names(stories.tell(records=made))
+    assert named["qa"] == "searched to 0.9 ms · distilled · INT8"
+    assert named["s"] == "made elastic (PyTorch)"
