@@ -21,6 +21,7 @@ WORDS = {
     "reconstruct": "reconstructed",
     "augment": "augmented",
     "general_supernet": "made elastic on text",
+    "share": "weight-shared",
     "supernet": "made elastic",
     "search": "searched",
 }
