@@ -1,37 +1,55 @@
 """Differences in accuracy between the candidates of a run, on the same examples, with 95 % bootstrap intervals.
 
-python benchmarks/paired.py runs/distillation --against KEY --split test
+    python benchmarks/paired.py runs/distillation --against KEY --split test
+    python benchmarks/paired.py runs/seed0 runs/seed1 runs/seed2 --against KEY
+
+Several runs are one recipe with other seeds: candidates that were made alike are one line, with their accuracy by seed,
+and an example counts with its mean over the seeds. Intervals are over examples. KEY is one of the first run.
 """
 
 import argparse
+import json
 
 import numpy as np
 
 from limbeck.core.statistics import bootstrap, unpack
-from limbeck.engine.deliver import story_of
+from limbeck.engine.naming import told
 from limbeck.engine.result import read_result
-from limbeck.engine.run import load
-from limbeck.engine.story import names
+
+
+def read(run, split):
+    """Which examples each candidate of a run has right [examples], by key and by how it was made."""
+    result, right, made = read_result(run), {}, {}
+    for key, record in result.records.items():
+        fact = record.fact("quality", split)
+        if fact is None:
+            continue
+        steps = [(one.step, told(one)) for one in result.ancestors(key)[1:]]
+        right[key] = unpack(fact.detail["correct"], fact.n).astype(float)
+        made[key] = json.dumps(steps, sort_keys=True)
+    return right, made
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="folder of a run")
+    parser.add_argument("runs", nargs="+", help="folders of runs")
     parser.add_argument("--against", required=True, help="key of the candidate to compare with, or its beginning")
     parser.add_argument("--split", default="test")
     arguments = parser.parse_args()
-    result = read_result(arguments.run)
-    called = names(story_of(result, load(result.recipe)))
-    right = {}
-    for key, record in result.records.items():
-        fact = record.fact("quality", arguments.split)
-        if fact is not None:
-            right[key] = unpack(fact.detail["correct"], fact.n).astype(float)
-    (base,) = [key for key in right if key.startswith(arguments.against)]
-    for key, flags in right.items():
-        change = flags - right[base]
+    runs = [read(run, arguments.split) for run in arguments.runs]
+    (base,) = [way for key, way in runs[0][1].items() if key.startswith(arguments.against)]
+    for key, way in runs[0][1].items():
+        both = []
+        for right, made in runs:
+            by_way = {way: right[key] for key, way in made.items()}
+            if way in by_way and base in by_way:
+                both.append((by_way[way], by_way[base]))
+        mine, theirs = (np.mean(side, axis=0) for side in zip(*both, strict=True))
+        change = mine - theirs
         value, low, high = bootstrap(lambda rows, change=change: 100 * float(np.mean(change[rows])), len(change))
-        print(f"{key}  {100 * flags.mean():.2f} %  {value:+.2f} [{low:+.2f}, {high:+.2f}]  {called.get(key, '')}")
+        seeds = ", ".join(f"{100 * one.mean():.2f}" for one, _ in both)
+        steps = "/".join(step for step, _ in json.loads(way))
+        print(f"{key}  {100 * mine.mean():.2f} % ({seeds})  {value:+.2f} [{low:+.2f}, {high:+.2f}]  {steps}")
 
 
 if __name__ == "__main__":
