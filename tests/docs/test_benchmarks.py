@@ -13,7 +13,7 @@ SCRIPTS = sorted((Path(__file__).parent.parent.parent / "benchmarks").glob("*.py
 def test_what_a_benchmark_uses_exists(script):
     tree = ast.parse(script.read_text(encoding="utf-8"))
     used = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("limbeck")]
-    assert used
+
     for node in used:
         module = importlib.import_module(node.module)
         for name in node.names:
