@@ -87,7 +87,7 @@ def open_study(storage: str | Path | None, name: str, about: Mapping[str, str]) 
             study.set_user_attr(ABOUT, dict(about))
             known = dict(about)
     except Exception as error:  # every database has errors of its own
-        raise InputError(f"storage: '{storage}' cannot be opened as the storage of a search: {error}") from error
+        raise InputError(_refused(storage, error)) from error
     if foreign:
         raise InputError(f"study_name: '{name}' in '{storage}' is no search of limbeck; give another name")
     other = [f"{key} ({known.get(key, 'none')}, here {about[key]})" for key in about if known.get(key) != about[key]]
@@ -96,6 +96,27 @@ def open_study(storage: str | Path | None, name: str, about: Mapping[str, str]) 
             f"study_name: '{name}' in '{storage}' is a search with another {', '.join(other)}; give another name"
         )
     return study
+
+
+def unusable(storage: str) -> list[str]:
+    """Why a storage cannot be opened, as far as that is known without making one."""
+    place = Path(storage).expanduser()
+    try:
+        if "://" in storage:
+            from sqlalchemy import make_url
+
+            make_url(storage).get_dialect().import_dbapi()
+        elif place.exists():
+            _opened(storage)
+        elif not (folder := next(one for one in place.absolute().parents if one.exists())).is_dir():
+            raise NotADirectoryError(f"{folder} is no folder")
+    except Exception as error:  # as above
+        return [_refused(storage, error)]
+    return []
+
+
+def _refused(storage: str | Path | None, error: Exception) -> str:
+    return f"storage: '{storage}' cannot be opened as the storage of a search: {error}"
 
 
 def _opened(storage: str | Path | None) -> Any:

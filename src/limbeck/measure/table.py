@@ -104,6 +104,11 @@ class LatencyTable:
             return self.last_attention(layer.heads) + self.last_feed_forward(layer.ffn)
         return self.layer + self.attention(layer.heads) + self.feed_forward(layer.ffn)
 
+    @property
+    def key(self) -> str:
+        """Digest of what was measured: two with one key predict the same."""
+        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return dataclasses.asdict(self)
