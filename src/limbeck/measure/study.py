@@ -81,9 +81,9 @@ def open_study(storage: str | Path | None, name: str, about: Mapping[str, str]) 
         study = optuna.create_study(
             storage=_opened(storage), study_name=name, directions=["maximize", "minimize"], load_if_exists=True
         )
-        known = study.user_attrs.get(ABOUT)
-        foreign = known is None and (len(study.directions) != 2 or bool(study.get_trials(deepcopy=False)))
-        if known is None and not foreign:
+        known = study.user_attrs.get(ABOUT, {})
+        foreign = not known and (len(study.directions) != 2 or bool(study.get_trials(deepcopy=False)))
+        if not known and not foreign:
             study.set_user_attr(ABOUT, dict(about))
             known = dict(about)
     except Exception as error:  # every database has errors of its own
