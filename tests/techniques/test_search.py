@@ -273,7 +273,7 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     (made,) = step.apply(supernet, Lab(target=target))
     assert latency(made.model.shape).value <= 1.1 * bound
     assert "elsewhere" not in made.facts[0].detail  # it was measured here
-    monkeypatch.setattr("limbeck.measure.table.typical_length", lambda candidate: setting.seq_len + 1)
+    monkeypatch.setattr("limbeck.measure.table.typical_length", lambda *batch: setting.seq_len + 1)
     (made,) = step.apply(supernet, Lab(target=target))
     assert made.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):

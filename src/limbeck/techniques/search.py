@@ -211,7 +211,7 @@ class Search:
         detail = {"number_format": self.number_format, **latency.detail}
         if self.profile is not None:
             learnt: Any = costs.cost  # a Predictor
-            here = (machine(), lab.target.seq_len or typical_length(candidate))
+            here = (machine(), lab.target.seq_len or typical_length(candidate, lab.target.batch))
             detail |= {"elsewhere": True} if (learnt.machine, learnt.setting.seq_len) != here else {}
         return replace(latency, name="latency_predicted", detail=detail)
 
