@@ -122,6 +122,10 @@ def test_a_search_begins_with_layers_that_are_alike(place, make_model):
     save_model(bare, toy_tokenizer(TASK), place / "bare")
     with pytest.raises(InputError, match="of which nothing can be searched"):
         planned(place, "bare", strategy="search")
+    with pytest.raises(InputError, match=r"strategy: there is no 'serach'; did you mean 'search'\?"):
+        planned(place, strategy="serach")
+    with pytest.raises(InputError, match=r"effort: there is no 'fast'; choose from 'quick', 'standard', 'thorough'"):
+        planned(place, effort="fast")
 
 
 def latency(shape, number_format="int8"):

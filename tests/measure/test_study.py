@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import optuna
 import pytest
 
 from limbeck.core.evolution import draw
@@ -197,6 +200,54 @@ def test_who_is_lost_leaves_its_shapes_to_others(tmp_path):
     running = search(place, alone=False)._running()
     assert [numbers[trial.number] for trial in running] == ["far", "there"]
     assert not search(place)._running()  # alone: nobody else can be
+
+
+def test_a_shape_that_two_took_is_asked_for_again_when_the_first_is_lost(tmp_path):
+    first, second, third = (search(tmp_path / "joined.jsonl", alone=False) for _ in range(3))
+    shape = SPACE.smallest
+    claim = {"draw": 0, "generation": 0, "shape": shape.to_json()}
+    number = first._take(claim, 0.0)
+    assert second._take(claim, 0.0) is None
+    assert shape not in [one.shape for one in replace(second, first=[shape])._ask(3)]
+    first._tell(number)
+    assert shape in [one.shape for one in replace(third, first=[shape])._ask(3)]
+
+
+def test_who_waits_judges_what_a_lost_process_gives_back(tmp_path, monkeypatch):
+    """Also when no other shape was left to ask for."""
+    few = Space(Range(1, 1), Range(16, 16), Range(1, 2), Range(16, 16), Range(8, 8))
+    mine, other = (replace(search(tmp_path / "joined.jsonl", alone=False), space=few, first=[]) for _ in range(2))
+    pid = os.getppid()
+    monkeypatch.setattr(studies, "_me", lambda: {"host": "elsewhere", "pid": pid, "born": None, "asked": time.time()})
+    number = other._take({"draw": 0, "generation": 0, "shape": few.largest.to_json()}, 0.0)
+    monkeypatch.setattr(studies.time, "sleep", lambda seconds: TELL(other, number))
+    *_, known = mine(worth, 10)
+    assert set(known) == {few.smallest, few.largest}
+
+
+def test_resumed_it_gives_up_when_it_would_have(tmp_path):
+    """Generations of which nothing fits count, also those before an interruption."""
+
+    def tries(place, shares=None):
+        none_fits = replace(search(place), price=lambda shape: (cost(shape), 1.0))
+        for number, _ in enumerate(none_fits(worth, 40), start=1):
+            if number == shares:
+                break
+        return len(none_fits.study.trials)
+
+    assert tries(tmp_path / "whole.jsonl") == studies.BARREN * POPULATION
+    assert tries(tmp_path / "cut.jsonl", 3) == 3 * POPULATION
+    assert tries(tmp_path / "cut.jsonl") == studies.BARREN * POPULATION
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
+def test_a_study_of_another_program_is_refused(tmp_path, directions):
+    study = optuna.create_study(
+        storage=studies._opened(tmp_path / "study.jsonl"), study_name="mine", directions=directions
+    )
+    study.add_trial(optuna.trial.create_trial(values=[1.0] * len(directions)))
+    with pytest.raises(InputError, match=r"study_name: 'mine' in .* is no search of limbeck; give another name"):
+        open_study(tmp_path / "study.jsonl", "mine", {"space": "a"})
 
 
 def test_what_is_stored_is_text(tmp_path):

@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure import table as tables
-from limbeck.measure.table import LatencyTable, build, designs, fit, relative_errors
+from limbeck.measure.latency import sample_rows, token_batches
+from limbeck.measure.table import LatencyTable, build, designs, fit, relative_errors, typical_length
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, Style
 
 FULL = Shape.uniform(layers=6, hidden=48, heads=12, ffn=768)
@@ -117,3 +120,23 @@ def test_a_table_is_measured_and_memoised(number_format, monkeypatch):
     assert 0 < first(full).value < 0.1
     with pytest.raises(InputError, match="'float' or 'int8', got 'int4'"):
         LatencyTable.memoised(Held, Target(seq_len=8), "int4", memo)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_the_typical_length_is_that_of_the_batches_that_are_timed(batch):
+    task = toy_task(train=120)
+    train = task.split("train")
+    texts = [" ".join([text] * (1 + place % 3)) for place, text in enumerate(train.texts)]
+    task = replace(task, splits={**task.splits, "train": replace(train, texts=texts)})
+    candidate = Candidate(None, toy_tokenizer(task), task)
+    rows = sample_rows(task, "train", 200)
+    timed = token_batches(candidate, "train", rows, Target(batch=batch))
+    assert typical_length(candidate, batch) == int(np.median([len(one["input_ids"][0]) for one in timed]))
+    assert typical_length(candidate, 8) > typical_length(candidate)
+
+
+def test_tables_of_other_measurements_have_other_keys(fitted):
+    table, _ = fitted
+    assert (
+        LatencyTable.from_json(table.to_json()).key == table.key != replace(table, constant=table.constant + 1e-6).key
+    )

@@ -13,13 +13,14 @@ from limbeck.core.space import Range, Space
 from limbeck.core.step import Lab, identity
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.recipe import Recipe
+from limbeck.engine.recipe import Recipe, check
 from limbeck.engine.run import run
 from limbeck.errors import InputError, RecipeError
 from limbeck.measure.collect import Collection, collect
 from limbeck.measure.counts import as_shape
 from limbeck.measure.sampling import draw
 from limbeck.measure.stand_in import Setting, style_of
+from limbeck.measure.table import typical_length
 from limbeck.model.extract import extract
 from limbeck.model.files import save_model
 from limbeck.techniques import cost_factory
@@ -166,6 +167,13 @@ def test_searches_share_a_storage(supernet, tmp_path):
     for changes, word in (({"number_format": "float"}, "number format"), ({"keep": 0.5}, "bound")):
         with pytest.raises(InputError, match=rf"search\.study_name: 'ours' in .* another .*{word}"):
             list(Search(**{**about, **changes}).apply(supernet, Lab()))
+    with pytest.raises(InputError, match=r"another number format \(int8 by 1, here int8 by 4\)"):
+        list(Search(**about).apply(supernet, Lab(target=Target(batch=4))))  # the ranges of activations span a batch
+    train = supernet.task.split("train")
+    train = replace(train, texts=[f"{text} {text}" for text in train.texts])
+    longer = replace(supernet.task, splits={**supernet.task.splits, "train": train})
+    with pytest.raises(InputError, match=r"another cost \(macs, \d+ of the largest, here macs, \d+ of the largest\)"):
+        list(Search(**about).apply(replace(supernet, task=longer), Lab()))
     supernet.model.classifier.bias.data += 1
     with pytest.raises(InputError, match="super-network"):
         list(Search(**about).apply(supernet, Lab()))
@@ -175,6 +183,29 @@ def test_without_optuna_the_recipe_is_refused(monkeypatch):
     monkeypatch.setattr("limbeck.techniques.search.find_spec", lambda name: None)
     assert "pip install 'limbeck[search]'" in Search(method="nsga2").missing()[0]
     assert not Search().missing()
+
+
+def test_a_storage_that_cannot_be_opened_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "text").write_text("no journal\nat all\n")
+    nobody = "nothing://here"
+    for place in (tmp_path, tmp_path / "text", tmp_path / "text" / "below", nobody):
+        (problem,) = Search(method="nsga2", storage=str(place)).missing()
+        assert problem.startswith(f"storage: '{place}' cannot be opened as the storage of a search")
+    for place in (tmp_path / "new" / "search.jsonl", f"sqlite:///{tmp_path / 'search.db'}"):
+        assert not Search(method="nsga2", storage=str(place)).missing()
+    assert [one.name for one in tmp_path.iterdir()] == ["text"]
+
+
+def test_without_a_bound_the_recipe_is_refused():
+    steps = [{"supernet": {}}, {"fork": [[{"search": {"cost": "macs"}}], [{"search": {"method": "nsga2"}}]]}]
+    recipe = {"model": "minilm-l6", "task": "movie-reviews", "steps": [{"finetune": {}}, *steps]}
+    (problem,) = check(recipe)
+    assert str(problem).endswith("search: give a bound: speedup or keep")
+    (problem,) = check({**recipe, "budget": {"latency_ms": 1.0}})
+    steps[1]["fork"][0][0]["search"].pop("cost")
+    assert not check({**recipe, "budget": {"latency_ms": 1.0}})
+    (problem,) = check(recipe)
+    assert "latency_ms, speedup or keep, or a budget with latency_ms" in str(problem)
 
 
 def test_a_winner_knows_the_latency_it_should_have(supernet):
@@ -230,10 +261,10 @@ def timed(shapes, setting, plan):
     return np.tile(np.array(seconds)[:, None, None], (1, 4, 2))
 
 
-def test_latency_may_be_that_of_another_machine(supernet, tmp_path):
+def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch):
     """From a file alone, without a model of latency here."""
     target = Target(threads=2)
-    setting = Setting(style_of(supernet.model.encoder.style), target, "int8", 16)
+    setting = Setting(style_of(supernet.model.encoder.style), target, "int8", typical_length(supernet))
     shapes = tuple(draw(SPACE, 30))
     collect(Collection(shapes, (setting,), rounds=4, calls=2, seconds=0.0), tmp_path / "machine.jsonl", timer=timed)
     bound = latency(SPACE.largest).value / 2
@@ -242,6 +273,9 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path):
     (made,) = step.apply(supernet, Lab(target=target))
     assert latency(made.model.shape).value <= 1.1 * bound
     assert "elsewhere" not in made.facts[0].detail  # it was measured here
+    monkeypatch.setattr("limbeck.measure.table.typical_length", lambda *batch: setting.seq_len + 1)
+    (made,) = step.apply(supernet, Lab(target=target))
+    assert made.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):
         list(step.apply(supernet, Lab(target=Target(threads=1))))
     assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").missing()[0]

@@ -15,7 +15,7 @@ those of the same call), ``machine_bound`` (facts hold on this machine alone, an
 ``aliases`` (shorter names of fields), ``presets`` (name -> fields: in a recipe ``preset: name`` stands for those
 fields, and fields given beside it win) and ``files`` (fields that name files or folders: in a recipe relative to it,
 and in the cache key the content counts, not the name; a method ``missing`` tells what is wrong with them before
-anything runs).
+anything runs). A method ``unbounded`` tells, of a recipe's budget, that it does not give the bound that the step needs.
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.

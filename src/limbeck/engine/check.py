@@ -32,6 +32,8 @@ def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem
     for one in leaves(placed):
         if hasattr(one.step, "missing"):
             problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.missing()]
+        if hasattr(one.step, "unbounded") and "budget" in values:
+            problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.unbounded(values["budget"])]
     return problems
 
 

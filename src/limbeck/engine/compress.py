@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
@@ -14,7 +14,7 @@ from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.result import RunResult
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
-from limbeck.errors import InputError
+from limbeck.errors import InputError, nearest
 
 Effort = Literal["quick", "standard", "thorough"]
 Strategy = Literal["prune", "search", "both"]
@@ -82,6 +82,9 @@ def plan_recipe(
     from limbeck.data.sources import load_task
     from limbeck.model.files import peek
 
+    for field, value, valid in (("strategy", strategy, get_args(Strategy)), ("effort", effort, get_args(Effort))):
+        if value not in valid:
+            raise InputError(f"{field}: there is no '{value}'; {nearest(value, valid)}")
     answers = load_task(task)
     about = peek(model)
     if about["runtime"] != "torch":

@@ -209,7 +209,7 @@ class Predictor:
         from limbeck.measure.table import typical_length
 
         check_extra()
-        length = target.seq_len or typical_length(candidate)
+        length = target.seq_len or typical_length(candidate, target.batch)
         per_token = candidate.task.kind == "tokens"
         kind: NumberFormat = "int8" if number_format == "int8" else "float"
         setting = Setting(style_of(of_model(candidate.model)[1]), target, kind, length, per_token)

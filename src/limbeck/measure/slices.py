@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -86,6 +87,19 @@ class SliceScores:
         split = self.candidate.task.split(self.split)
         chosen = split if self.rows is None else split.take(list(self.rows))
         return replace(self.candidate.task, splits={self.split: chosen})
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What decides a score, in words: where it is the same, slices are worth the same."""
+        weights = hashlib.sha256()
+        for name, value in sorted(self.candidate.model.state_dict().items()):
+            weights.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return {
+            "number format": f"int8 by {self.batch}" if self.number_format == "int8" else self.number_format,
+            "metric": self.task.metric,
+            "texts": f"{self.split} {self.task.fingerprint}",
+            "super-network": weights.hexdigest()[:16],
+        }
 
     @cached_property
     def encoded(self) -> Encoded:

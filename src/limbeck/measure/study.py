@@ -81,18 +81,42 @@ def open_study(storage: str | Path | None, name: str, about: Mapping[str, str]) 
         study = optuna.create_study(
             storage=_opened(storage), study_name=name, directions=["maximize", "minimize"], load_if_exists=True
         )
-        known = study.user_attrs.get(ABOUT)
-        if known is None:
+        known = study.user_attrs.get(ABOUT, {})
+        foreign = not known and (len(study.directions) != 2 or bool(study.get_trials(deepcopy=False)))
+        if not known and not foreign:
             study.set_user_attr(ABOUT, dict(about))
             known = dict(about)
     except Exception as error:  # every database has errors of its own
-        raise InputError(f"storage: '{storage}' cannot be opened as the storage of a search: {error}") from error
+        raise InputError(_refused(storage, error)) from error
+    if foreign:
+        raise InputError(f"study_name: '{name}' in '{storage}' is no search of limbeck; give another name")
     other = [f"{key} ({known.get(key, 'none')}, here {about[key]})" for key in about if known.get(key) != about[key]]
     if other:
         raise InputError(
             f"study_name: '{name}' in '{storage}' is a search with another {', '.join(other)}; give another name"
         )
     return study
+
+
+def unusable(storage: str) -> list[str]:
+    """Why a storage cannot be opened, as far as that is known without making one."""
+    place = Path(storage).expanduser()
+    try:
+        if "://" in storage:
+            from sqlalchemy import make_url
+
+            make_url(storage).get_dialect().import_dbapi()
+        elif place.exists():
+            _opened(storage)
+        elif not (folder := next(one for one in place.absolute().parents if one.exists())).is_dir():
+            raise NotADirectoryError(f"{folder} is no folder")
+    except Exception as error:  # as above
+        return [_refused(storage, error)]
+    return []
+
+
+def _refused(storage: str | Path | None, error: Exception) -> str:
+    return f"storage: '{storage}' cannot be opened as the storage of a search: {error}"
 
 
 def _opened(storage: str | Path | None) -> Any:
@@ -161,10 +185,12 @@ class FrontSearch:
 
     def __call__(self, worth: Worth, total: int) -> Iterator[dict[Shape, float]]:
         """All shapes judged so far and their worth, after every share, until ``total`` are judged or none is left."""
-        barren, told = 0, 0
+        barren, told, lost = self._barren(), 0, len(self._trials(TrialState.FAIL))
         try:
             while True:
                 running = self._running()
+                before, lost = lost, len(self._trials(TrialState.FAIL))
+                barren = 0 if lost > before and not self.alone else barren  # its shapes may be asked for again
                 room = total - len(self.judged()) - len(running) if barren < BARREN else 0
                 if asked := self._ask(room) if room > 0 else []:
                     scores = iter(worth([one.shape for one in asked if one.beyond <= 0]))
@@ -210,6 +236,18 @@ class FrontSearch:
     def _trials(self, *states: Any) -> list[Any]:
         return list(self.study.get_trials(deepcopy=False, states=states))
 
+    def _barren(self) -> int:
+        """Generations since the last of which a shape fits, as far as they were told."""
+        _, generation = self._born()
+        fitting = [one for one in self._trials(TrialState.COMPLETE) if math.isfinite(one.values[0])]
+        return max(0, generation - 1 - max((int(_claim(one)["generation"]) for one in fitting), default=-1))
+
+    def _born(self) -> tuple[Counter[int], int]:
+        """How many shapes of each generation are told, and the generation that is not complete."""
+        born = Counter(int(_claim(trial)["generation"]) for trial in self._trials(TrialState.COMPLETE))
+        last = max(born, default=0)
+        return born, last + (born[last] >= self.population)
+
     def _running(self) -> list[Any]:
         """Trials of others that go on; those that are lost are told to have failed."""
         found = []
@@ -222,12 +260,9 @@ class FrontSearch:
 
     def _ask(self, most: int) -> list[Asked]:
         """Trials of shapes that nobody has: a share of a generation, of which at most so many fit."""
-        told = self._trials(TrialState.COMPLETE)
-        born = Counter(_claim(trial).get("generation", 0) for trial in told)
-        last = max(born, default=0)
-        generation = last + (born[last] >= self.population)
+        born, generation = self._born()
         share = self.population - born[generation] if self.alone else -(-self.population // 4)
-        claims = [_claim(trial) for trial in (*told, *self._trials(TrialState.RUNNING, TrialState.PRUNED))]
+        claims = [_claim(trial) for trial in self._trials(TrialState.COMPLETE, TrialState.RUNNING)]
         known = {Shape.from_json(claim["shape"]) for claim in claims if claim}
         limit = TRIES * self.population
         free = sorted(set(range(len(claims) + limit)) - {claim.get("draw") for claim in claims})

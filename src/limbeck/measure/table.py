@@ -104,6 +104,11 @@ class LatencyTable:
             return self.last_attention(layer.heads) + self.last_feed_forward(layer.ffn)
         return self.layer + self.attention(layer.heads) + self.feed_forward(layer.ffn)
 
+    @property
+    def key(self) -> str:
+        """Digest of what was measured: two with one key predict the same."""
+        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return dataclasses.asdict(self)
@@ -124,7 +129,7 @@ class LatencyTable:
         if number_format not in ("float", "int8"):
             raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
         shape, style = of_model(candidate.model)
-        seq_len = target.seq_len or typical_length(candidate)
+        seq_len = target.seq_len or typical_length(candidate, target.batch)
         machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
         about = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
         per_token = candidate.task.kind == "tokens"
@@ -139,12 +144,16 @@ class LatencyTable:
         return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
 
 
-def typical_length(candidate: Candidate, samples: int = 200) -> int:
-    """Median number of tokens of the task's training texts: at real lengths, p50 is the latency of such a text."""
+def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200) -> int:
+    """Median number of tokens of a batch of the task's training texts, padded to its longest as ``latency`` does.
+
+    At real lengths, p50 is the latency of such a batch.
+    """
     from limbeck.measure.latency import sample_rows, token_lists
 
-    rows = sample_rows(candidate.task, "train", samples)
-    return int(np.median([len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]))
+    rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
+    lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
+    return int(np.median([max(lengths[at : at + batch]) for at in range(0, len(lengths), batch)]))
 
 
 def build(

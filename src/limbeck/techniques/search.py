@@ -39,6 +39,7 @@ from limbeck.errors import InputError, MissingExtra
 from limbeck.train.plan import forward_seconds
 
 if TYPE_CHECKING:
+    from limbeck.core.target import Budget
     from limbeck.measure.costs import Costs
     from limbeck.measure.predictor import Predictor
     from limbeck.measure.slices import SliceScores
@@ -149,13 +150,27 @@ class Search:
         return self.at_least if self.at_least is not None else 0.0 if self.method == "nsga2" else 0.85
 
     def missing(self) -> list[str]:
-        """What is wrong with the file of latency data, or with what is installed."""
+        """What is wrong with the file of latency data, with the storage, or with what is installed."""
         from limbeck.measure.predictor import file_problems
 
         found = file_problems(self.profile, self.number_format)
         if self.method == "nsga2" and find_spec("optuna") is None:
             found.append(f"method: {MissingExtra('optuna', 'search')}")
+        elif self.storage is not None:
+            from limbeck.measure.study import unusable
+
+            found += unusable(self.storage)
         return found
+
+    def unbounded(self, budget: Budget) -> list[str]:
+        """That no bound is given, by the fields or by the recipe's budget, where one is needed."""
+        given = any(bound is not None for bound in (self.latency_ms, self.speedup, self.keep))
+        if given or self.method == "nsga2" or (self.cost == "latency" and budget.latency_ms is not None):
+            return []
+        ways = (
+            "latency_ms, speedup or keep, or a budget with latency_ms" if self.cost == "latency" else "speedup or keep"
+        )
+        return [f"give a bound: {ways}"]
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: slices of half the work, each judged on the split."""
@@ -166,7 +181,7 @@ class Search:
         """Yield the winners."""
         from limbeck.model.extract import extract
 
-        if problems := self.problems():
+        if problems := self.problems() + self.unbounded(lab.budget):
             raise InputError(f"search: {problems[0]}")
         space = self.space(candidate)
         costs = self.costs(candidate, lab)
@@ -183,15 +198,22 @@ class Search:
             cost = costs(shape)
             amount = _amount(cost.value, cost.unit)
             lab.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {amount}")
-            told = self.foretold(cost, costs) if self.cost == "latency" else ()
+            told = (self.foretold(cost, costs, candidate, lab),) if self.cost == "latency" else ()
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=told)
 
-    def foretold(self, latency: Measurement, costs: Costs) -> tuple[Measurement, ...]:
-        """The latency that a winner should have once it is in the number format, to be held against the measured."""
+    def foretold(self, latency: Measurement, costs: Costs, candidate: Candidate, lab: Lab) -> Measurement:
+        """The latency that a winner should have once it is in the number format, to be held against the measured.
+
+        Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
+        """
+        from limbeck.measure.table import typical_length
+
         detail = {"number_format": self.number_format, **latency.detail}
-        if self.profile is not None and getattr(costs.cost, "machine", "") != machine():
-            detail["elsewhere"] = True
-        return (replace(latency, name="latency_predicted", detail=detail),)
+        if self.profile is not None:
+            learnt: Any = costs.cost  # a Predictor
+            here = (machine(), lab.target.seq_len or typical_length(candidate, lab.target.batch))
+            detail |= {"elsewhere": True} if (learnt.machine, learnt.setting.seq_len) != here else {}
+        return replace(latency, name="latency_predicted", detail=detail)
 
     def best(self, known: Mapping[Shape, float], costs: Costs, metric: str, lab: Lab) -> list[Shape]:
         """The winners: by score and then by cost; of a front those that span the most of it."""
@@ -268,9 +290,7 @@ class Search:
             return whole * self.keep
         if lab.budget.latency_ms is not None and self.cost == "latency":
             return lab.budget.latency_ms / 1e3
-        if self.method == "nsga2":
-            return math.inf
-        raise InputError("search: give a bound: latency_ms, speedup or keep, or a budget with latency_ms")
+        return math.inf
 
     def scores(self, candidate: Candidate, lab: Lab) -> SliceScores:
         """What slices are worth on the split."""
@@ -339,7 +359,7 @@ class Search:
             return
         place = self.storage or (lab.scratch / "study.jsonl" if lab.scratch else None)
         try:
-            study = open_study(place, self.study_name or "", self.about(space, limits, scores, lab))
+            study = open_study(place, self.study_name or "", self.about(space, costs, limits, scores, lab))
         except InputError as error:
             raise InputError(f"search.{error}") from error
         if self.storage:
@@ -349,17 +369,16 @@ class Search:
             scores, self.population * self.generations
         )
 
-    def about(self, space: Space, limits: Limits, scores: SliceScores, lab: Lab) -> dict[str, str]:
+    def about(self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, lab: Lab) -> dict[str, str]:
         """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
-        task = scores.task
-        latency = content(self.profile) if self.profile is not None else machine()
+        cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which tells the length of texts
+        if self.cost == "latency":
+            data = content(self.profile) if self.profile is not None else getattr(costs.cost, "key", machine())
+            cost = f"latency by {data} on {lab.target}"
         return {
             "space": canonical_json(space.to_json()),
-            "number format": self.number_format,
-            "metric": task.metric,
-            "texts": f"{self.split} {task.fingerprint}",
-            "super-network": digest(scores.candidate.model),
-            "cost": self.cost if self.cost == "macs" else f"latency of {latency} on {lab.target}",
+            **scores.about,
+            "cost": cost,
             "bound": f"{limits.least:.6g} to {limits.most:.6g}" + (", surely" if self.sure else ""),
             "population": str(self.population),
         }
@@ -378,13 +397,3 @@ def _ruled(fits: Fits) -> Fits:
         return [shape in fitting for shape in shapes]
 
     return both
-
-
-def digest(model: Any) -> str:
-    """A name for the weights of a model."""
-    import hashlib
-
-    text = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        text.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return text.hexdigest()[:16]
