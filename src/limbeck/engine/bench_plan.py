@@ -25,9 +25,12 @@ BASES = {
 def plan(grid: Grid, timing: Timing, task: str | None = None) -> Bench:
     """What to time; ``task`` gives the lengths where ``timing`` does not."""
     shape, style = base_of(grid.base)
-    points = points_of(shape, grid)
-    real = lengths_of(task) if task and not timing.seq_len else ()
-    lengths = timing.seq_len or ((round(sum(real) / len(real)),) if real else (LENGTH,))
+    points = tuple(dict.fromkeys(points_of(shape, grid)))
+    most = Setting(style, Target()).most_tokens
+    real = lengths_of(task, most) if task and not timing.seq_len else ()
+    lengths = tuple(dict.fromkeys(timing.seq_len)) or (
+        (round(sum(real) / len(real)),) if real else (min(LENGTH, most),)
+    )
     fixed = lengths[0] if len(lengths) == 1 and not real else None
     target = Target(timing.device, timing.runtime, timing.threads, timing.batch, fixed)
     if timing.weight_shared and grid.attention_approach == "head_size_2":
@@ -69,12 +72,19 @@ def base_of(source: str) -> tuple[Shape, dict[str, Any]]:
     return peek(source)["shape"], style_of(peek_style(source))
 
 
-def lengths_of(task: str, samples: int = 40) -> tuple[int, ...]:
-    """Tokens of a sample of a task's test texts, spread as they are: in words and marks, for there is no tokenizer."""
+def lengths_of(task: str, most: int = 512, samples: int = 40) -> tuple[int, ...]:
+    """Tokens of a sample of a task's test texts, spread as they are: in words and marks, for there is no tokenizer.
+
+    Pairs are taken together, and what is longer than the task's ``max_length``, or than ``most``, is cut as a model's
+    input is.
+    """
     from limbeck.data.sources import load_task
+    from limbeck.data.vocabulary import texts_of
     from limbeck.measure.latency import sample_rows
 
     loaded = load_task(task)
     split = "test" if "test" in loaded.splits else "train"
-    texts = loaded.split(split).texts
-    return tuple(len(PIECES.findall(str(texts[row]))) + 2 for row in sample_rows(loaded, split, samples))
+    rows, sides = loaded.split(split), list(texts_of(loaded.split(split)))
+    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each is followed by a mark of its end
+    together = [sum(sizes[row :: len(rows)]) + 1 for row in range(len(rows))]
+    return tuple(min(together[row], loaded.max_length, most) for row in sample_rows(loaded, split, samples))
