@@ -3,6 +3,7 @@ import json
 import pytest
 
 from limbeck.core.shape import Shape
+from limbeck.data.sources import load_task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.bench_options import Grid, Timing
 from limbeck.engine.bench_plan import base_of, lengths_of, plan, points_of
@@ -46,7 +47,7 @@ def test_formats_and_lengths_are_settings():
     ]
     assert plan(grid, Timing()).settings[0].seq_len == 128
     real = plan(grid, Timing(), "movie-reviews")
-    assert real.lengths == lengths_of("movie-reviews")
+    assert real.lengths == lengths_of(load_task("movie-reviews"))
     assert 15 < real.settings[0].seq_len < 40
     fixed = plan(grid, Timing(seq_len=(64,)), "movie-reviews")
     assert (fixed.lengths, fixed.settings[0].seq_len) == ((), 64)
@@ -59,12 +60,15 @@ def test_real_lengths_are_those_that_a_model_sees(make_model, tmp_path):
         (tmp_path / name).mkdir()
         for split in ("train", "test"):
             (tmp_path / name / f"{split}.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in range(4)))
-        return {*lengths_of(str(tmp_path / name), 40)}
+        return {*lengths_of(load_task(str(tmp_path / name)), 40)}
 
     pair = {"sentence1": "one two three", "sentence2": "one, two three!"}
     assert first("pairs", lambda n: pair | {"label": n % 2}) == {1 + 3 + 1 + 5 + 1}
     assert first("words", lambda n: {"tokens": ["one", "isn't", "two"], "tags": ["O", "B-X", "O"]}) == {1 + 5 + 1}
     assert first("long", lambda n: {"text": "word " * 50, "label": n % 2}) == {40}
+    grid = Grid(layers=(1,), base="bert-base-uncased")
+    for name, per_token in (("words", True), ("pairs", False)):  # a head for every token, or for the text
+        assert plan(grid, Timing(seq_len=(8,)), str(tmp_path / name)).settings[0].per_token is per_token
     save_model(make_model(max_positions=40), toy_tokenizer(toy_task(train=8)), tmp_path / "model")
     grid = Grid(layers=(1,), base=str(tmp_path / "model"))
     assert max(plan(grid, Timing(), str(tmp_path / "long")).lengths) == 40
