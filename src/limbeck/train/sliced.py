@@ -115,7 +115,7 @@ class Sliced(Plan):
         return Arranged(space, channels, heads)
 
     def slice_terms(self, match: tuple[str, ...], teacher: Any, made: Arranged) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of the loss of a slice that look inside a teacher, in whose parts the order is undone."""
+        """Weighted terms of the loss of a slice that look inside a teacher, whose parts are put in the same order."""
         import torch
 
         from limbeck.train.elastic import LastHidden
@@ -126,14 +126,16 @@ class Sliced(Plan):
         order = made.beside(teacher)
         if "hidden" in match:
             channels = torch.tensor(order.channels) if order.channels else None
-            term = LastHidden(space.hidden.high, theirs.hidden, theirs.depth, channels)
-            found["hidden"] = (self.hidden_weight, term)
+            found["hidden"] = (
+                self.hidden_weight,
+                LastHidden(space.hidden.high, theirs.hidden, theirs.depth, channels),
+            )
         if "relations" in match:
             last = max(index for index, layer in enumerate(theirs.layers) if layer.heads)
             heads = most_heads(theirs.layers[last].heads * theirs.head_dim, *space.head_dim)
             like = [len(row) for row in order.heads] == [layer.heads for layer in theirs.layers]
-            term = RelationLoss(heads, -1, last, order.heads[last] if like else ())
-            found["relations"] = (self.relations_weight, term)
+            told = order.heads[last] if like else ()
+            found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last, told))
         return found
 
 
@@ -168,5 +170,5 @@ class Arranged(NamedTuple):
         theirs = Arranged.of(teacher)
         if theirs is None:
             return self
-        channels, heads = (() if one == other else one for one, other in zip(self[1:], theirs[1:], strict=True))
-        return Arranged(self.space, channels, heads)
+        channels = () if theirs.channels == self.channels else self.channels
+        return Arranged(self.space, channels, () if theirs.heads == self.heads else self.heads)
