@@ -18,6 +18,12 @@ def test_one_dimension_at_a_time():
     assert {(shape.head_dim, shape.depth) for shape in made} == {(64, 24)}
 
 
+def test_of_a_base_with_few_heads_their_number_scales():
+    few = Shape.uniform(layers=2, hidden=128, heads=1, ffn=256, head_dim=64)
+    assert [point.shape for point in widths(few, [128])] == [few]
+    assert [point.shape.layers[0].heads for point in widths(few, [64, 256])] == [1, 2]
+
+
 def test_the_miniatures():
     made = {point.label: point.shape for point in miniatures()}
     assert len(made) == 24

@@ -21,7 +21,7 @@ from limbeck.engine.bench_plan import plan
 from limbeck.engine.recipe import load_recipe, parse, shipped
 from limbeck.engine.result import read_result
 from limbeck.engine.strict_yaml import load
-from limbeck.train.sliced import OnCorpus
+from limbeck.train.sliced import Arranged
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
@@ -180,7 +180,7 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
     way = ["model", "finetune", "general_supernet", "supernet", "search", "distill", "export", "quantize"]
     assert list(lineage) == way
     space = Space.from_json(result.open(lineage["supernet"].key).model.config.space)
-    assert space == OnCorpus.of(result.open(lineage["general_supernet"].key).model).space
+    assert space == Arranged.of(result.open(lineage["general_supernet"].key).model).space
     assert lineage["search"].shape in space
     notes = " ".join(lineage["general_supernet"].notes)
     assert re.search(r"corpus: 4\d\d sentences .* \d+ excluded texts removed", notes)

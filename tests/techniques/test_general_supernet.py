@@ -30,7 +30,7 @@ from limbeck.techniques.search import Search
 from limbeck.techniques.student import Student
 from limbeck.techniques.supernet import Supernet
 from limbeck.train.objectives import Outputs
-from limbeck.train.sliced import OnCorpus
+from limbeck.train.sliced import Arranged
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
@@ -85,7 +85,7 @@ def test_slices_learn_from_real_text(candidate, match, rule):
     before, after = gains(told)
     assert after < 0.95 * before
     assert made.model.shape == FULL
-    assert OnCorpus.of(made.model).space == step.space(FULL)
+    assert Arranged.of(made.model).space == step.space(FULL)
 
 
 def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
@@ -242,7 +242,7 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
     assert problems("general_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
     (taken,) = problems("finetune", "supernet", "general_supernet", "search")
     assert taken.startswith("steps[3] search: needs 'elastic'; 'general_supernet' (steps[2]) takes it away")
-    OnCorpus(STEP.space(FULL), ()).mark(model)
+    Arranged(STEP.space(FULL)).mark(model, answers=False)
     save_model(model, candidate().tokenizer, tmp_path / "model")
     assert not peek(tmp_path / "model")["elastic"]
     assert problems("search") == ["steps[0] search: needs 'elastic'; put 'supernet' before it"]
@@ -250,18 +250,19 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
 
 def test_the_task_goes_on_with_the_space_and_the_order(candidate):
     (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), lab_for(candidate(seed=1)))
-    assert OnCorpus.of(made.model).space == STEP.space(FULL)
+    assert Arranged.of(made.model).space == STEP.space(FULL)
     queries = [layer.query.weight.clone() for layer in made.model.encoder.layers]
     step = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0)
     (tasked,) = step.apply(made, lab_for(made))
     assert Space.from_json(tasked.model.config.space) == STEP.space(FULL)
-    assert OnCorpus.of(tasked.model) is None
+    assert Arranged.of(tasked.model) == Arranged.of(made.model)
+    assert not hasattr(tasked.model.config, "general_space")
     for layer, query in zip(tasked.model.encoder.layers, queries, strict=True):
         torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
     (narrow,) = replace(step, layers=(1, 1)).apply(made, lab_for(made))
     assert Space.from_json(narrow.model.config.space).largest.depth == 1
     (shallow,) = Student(layers=1, init="layers").apply(made, Lab())
-    assert OnCorpus.of(shallow.model) is None  # of another shape, so of another space
+    assert Arranged.of(shallow.model) is None  # of another shape, so of another space
 
 
 def test_from_corpus_to_distilled_winners(candidate, tmp_path):
@@ -286,7 +287,7 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
         lineage = [record.step for record in result.ancestors(key)]
         assert lineage == ["model", "finetune", "general_supernet", "supernet", "search", "distill"]
         made = result.open(key)
-        assert not {"space", "general_supernet"} & set(vars(made.model.config))
+        assert not {"space", "general_space", "order"} & set(vars(made.model.config))
         assert np.isfinite(made.model.predict(collate(unlabelled(made.tokenizer, parent.task), [0, 1]))).all()
     assert "elastic" not in by_step["general_supernet"].traits
     assert {"elastic", "teacher"} <= by_step["supernet"].traits
@@ -302,8 +303,8 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
     (made,) = step.apply(candidate(), lab_for(teacher))
 
     class Watched(Supernet):
-        def terms(self, candidate, teacher, space, order):
-            found = super().terms(candidate, teacher, space, order)
+        def terms(self, candidate, teacher, made):
+            found = super().terms(candidate, teacher, made)
             batch = collate(unlabelled(candidate.tokenizer, candidate.task), range(8))
             with torch.no_grad():
                 sides = [Outputs(*side.model.eval().run(batch, taps=("hidden",))) for side in (candidate, teacher)]
@@ -315,6 +316,17 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
     (again,) = step.apply(candidate(), lab_for(teacher))
     list(task.apply(again, lab_for(again)))  # and one that was made of it is in the same order
     assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_a_narrower_one_goes_on_with_a_new_head(candidate):
+    """The order is that of all channels it once had, which no head of its own width can follow."""
+    step = replace(STEP, hidden=(8, 16), hidden_step=8, match=("mlm", "hidden", "relations"), num_train_epochs=0.2)
+    teacher = candidate(seed=1)
+    (made,) = step.apply(candidate(), lab_for(teacher))
+    assert made.model.shape.hidden == 16
+    assert len(Arranged.of(made.model).channels) == 32
+    (again,) = step.apply(made, lab_for(teacher))
+    assert Arranged.of(again.model) == Arranged.of(made.model)
 
 
 def test_a_slice_of_it_is_a_student(candidate):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -87,6 +89,13 @@ def test_what_cannot_be_shared(make_model, case):
     fields, message = BAD[case]
     with pytest.raises(InputError, match=message):
         made(Share(**fields), candidate(make_model, train=8))
+
+
+def test_slices_that_no_student_could_be_are_refused_before_the_training(make_model):
+    parent = candidate(make_model, train=8)
+    model = make_model(FULL, labels=3, embedding_size=16)
+    with pytest.raises(InputError, match="as wide as its embeddings"):
+        made(Share(hidden=(32, 16), **LEARN), replace(parent, model=model))
 
 
 def test_the_outlook_is_what_comes_out():

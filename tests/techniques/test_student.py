@@ -3,11 +3,13 @@ import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.space import Range, Space
 from limbeck.core.step import Lab
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.files import open_model, save_model
 from limbeck.techniques.student import Student
+from limbeck.train.sliced import Arranged
 
 FULL = Shape.uniform(layers=6, hidden=32, heads=4, ffn=64)
 
@@ -144,3 +146,11 @@ def test_a_slice_answers_as_the_model_run_in_that_shape(make_model, make_batch):
     with torch.no_grad():
         torch.testing.assert_close(student.run(batch)[0], whole.run(batch, shape=student.shape)[0])
     assert not hasattr(student.config, "space")
+
+
+def test_a_fresh_student_of_a_super_network_is_none(make_model):
+    """Its weights are drawn anew, so it has no trained slices, even where it has the same shape."""
+    parent = candidate(make_model)
+    ranges = Range(6, 6), Range(32, 32), Range(1, 4), Range(64, 64), Range(8, 8)
+    Arranged(Space(*ranges)).mark(parent.model, answers=True)
+    assert Arranged.of(made(Student(layers=6, init="fresh"), parent)) is None

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from limbeck.model.files import open_model, save_model
 from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.supernet import Supernet
 from limbeck.train.objectives import Outputs
+from limbeck.train.sliced import Arranged
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
@@ -64,25 +67,43 @@ def test_sorting_alone_changes_no_answer(teacher, tmp_path):
     encoded = encode(candidate.task, "test", candidate.tokenizer)
     before = predict(candidate.model, encoded)
     step = Supernet(**RANGES)
-    step.sorted(candidate, step.space(FULL), seed=0)
+    step.arrange(candidate.model, None, step.space(FULL), partial(step.importance, candidate, 0))
     np.testing.assert_allclose(predict(candidate.model, encoded), before, rtol=1e-3, atol=1e-4)
 
 
-def test_sorted_channels_are_compared_with_the_same_channels_of_the_teacher(teacher, tmp_path):
+def test_sorted_parts_are_compared_with_the_same_parts_of_the_teacher(teacher, tmp_path):
     """Before anything is trained the largest slice is its teacher in another order, so nothing is to be learnt."""
     losses, batch = [], collate(encode(teacher.task, "test", teacher.tokenizer), range(8))
 
     class Watched(Supernet):
-        def terms(self, candidate, teacher, space, order):
-            found = super().terms(candidate, teacher, space, order)
+        def terms(self, candidate, teacher, made):
+            found = super().terms(candidate, teacher, made)
             with torch.no_grad():
-                sides = [Outputs(*side.model.eval().run(batch, taps=("hidden",))) for side in (candidate, teacher)]
-                losses.append(float(found["hidden"][1](*sides, batch)))
+                taps = ("hidden", "query", "key", "value")
+                sides = [Outputs(*side.model.eval().run(batch, taps=taps)) for side in (candidate, teacher)]
+                losses.extend(float(found[name][1](*sides, batch)) for name in ("hidden", "relations"))
             return found
 
     lab = Lab(teacher=Teacher("teacher", lambda: teacher))
-    list(Watched(num_train_epochs=0.1, **RANGES).apply(copy_of(teacher, tmp_path), lab))
-    assert losses == pytest.approx([0.0], abs=1e-6)
+    step = Watched(num_train_epochs=0.1, match=("hidden", "relations"), **RANGES)
+    list(step.apply(copy_of(teacher, tmp_path), lab))
+    assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_another_super_network_goes_on_with_space_and_order(teacher, tmp_path):
+    """Also after a fine-tuning, and after it was saved; what matters most by then is not moved to the front."""
+    lab = Lab(teacher=Teacher("teacher", lambda: teacher))
+    (first,) = Supernet(num_train_epochs=0.2, **RANGES).apply(copy_of(teacher, tmp_path), lab)
+    with torch.no_grad():
+        for layer in first.model.encoder.layers:  # the last head matters most, the first not at all
+            layer.attention_out.weight.mul_(torch.tensor([0.0, 0.5, 1.0, 4.0]).repeat_interleave(8))
+    (tuned,) = Finetune(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(first, Lab())
+    tuned = copy_of(tuned, tmp_path)
+    before = {name: tensor.clone() for name, tensor in tuned.model.encoder.layers.state_dict().items()}
+    (second,) = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(tuned, lab)
+    assert Arranged.of(second.model) == Arranged.of(first.model)
+    after = second.model.encoder.layers.state_dict()
+    assert all(torch.allclose(tensor, after[name], rtol=0, atol=1e-6) for name, tensor in before.items())
 
 
 def test_bad_ranges_are_told():

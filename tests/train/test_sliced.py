@@ -5,10 +5,11 @@ from limbeck.core.shape import Shape
 from limbeck.core.space import Range, Space
 from limbeck.errors import InputError
 from limbeck.model.criteria import magnitude
+from limbeck.model.extract import extract
 from limbeck.train.elastic import Elastic
 from limbeck.train.objectives import LiveTeacher, Progress
 from limbeck.train.plan import Plan
-from limbeck.train.sliced import OnCorpus, Sliced
+from limbeck.train.sliced import Arranged, Sliced
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 
@@ -42,40 +43,78 @@ def test_time_is_that_of_the_slices():
     assert Named(rule="single", samples=1).estimate(FULL, rows, 20.0) == pytest.approx(1.3 * 0.5 * plain)
 
 
-def test_a_sorted_copy_of_the_teacher_has_its_hidden_states(make_model, make_batch):
+def scores(model):
+    return magnitude(model, ())
+
+
+@pytest.mark.parametrize("match", ["hidden", "relations"])
+def test_a_sorted_copy_of_the_teacher_has_nothing_to_learn(make_model, make_batch, match):
     teacher, model, batch = make_model(FULL), make_model(FULL), make_batch()
     step = Named(hidden=(16, 32))
-    order = step.put_in_order(model, magnitude(model, ()), step.space(FULL))
-    assert not torch.equal(order, torch.arange(32))
+    made = step.arrange(model, None, step.space(FULL), scores)
+    assert sorted(made.channels) == list(range(32)) != list(made.channels)
+    assert made.heads[-1] != (0, 1, 2, 3)
     losses = []
-    for known in (order, None):
-        terms = step.slice_terms(("hidden",), step.space(FULL), teacher, known)
+    for known in (made, Arranged(made.space)):
+        terms = step.slice_terms((match,), teacher, known)
         with torch.no_grad():
-            largest = next(iter(Elastic(terms, LiveTeacher(teacher), step.space(FULL))(model, batch, Progress(0, 1))))
-        losses.append(float(largest.terms["largest_hidden"]))
-    assert losses[0] == pytest.approx(0.0, abs=1e-9)
-    assert losses[1] > 0.5
+            largest = next(iter(Elastic(terms, LiveTeacher(teacher), made.space)(model, batch, Progress(0, 1))))
+        losses.append(float(largest.terms[f"largest_{match}"]))
+    assert losses[0] == pytest.approx(0.0, abs=1e-6)
+    assert losses[1] > 1e-3
+
+
+def test_of_a_teacher_with_other_heads_no_order_is_known(make_model):
+    step, model = Named(), make_model(FULL)
+    made = step.arrange(model, None, step.space(FULL), scores)
+    for shape in (Shape.uniform(3, 32, 8, 64), Shape.uniform(4, 32, 4, 64)):
+        assert step.slice_terms(("relations",), make_model(shape), made)["relations"][1].order == ()
 
 
 def test_of_a_narrower_model_the_projection_knows_the_channels_it_has(make_model):
     step = Named(hidden=(16, 24), hidden_step=8)
-    model = make_model(FULL)
-    order = step.put_in_order(model, magnitude(model, ()), step.space(FULL))
-    project = step.slice_terms(("hidden",), step.space(FULL), make_model(FULL), order)["hidden"][1].project.weight
+    made = step.arrange(make_model(FULL), None, step.space(FULL), scores)
+    project = step.slice_terms(("hidden",), make_model(FULL), made)["hidden"][1].project.weight
     expected = torch.zeros(32, 24)
-    expected[order[:24], range(24)] = 1.0
+    expected[list(made.channels[:24]), range(24)] = 1.0
     assert torch.equal(project, expected)
 
 
-def test_what_training_on_a_corpus_leaves_is_read_back(make_model):
+def test_what_slices_were_trained_in_stays_as_it_is(make_model):
+    """Parts that matter in another order by now are left alone; channels are sorted if all slices had all of them."""
+    model, heads = make_model(FULL), Named(heads=(1, 4))
+    first = heads.arrange(model, None, heads.space(FULL), scores)
+    assert first.channels == ()
+    first.mark(model, answers=True)
+    with torch.no_grad():
+        model.encoder.layers[0].attention_out.weight[:, 24:] *= 100.0  # of the head that mattered least
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    again = heads.arrange(model, Arranged.of(model), heads.space(FULL), scores)
+    assert again == first
+    assert all(map(torch.equal, before, model.state_dict().values()))
+    narrow = Named(hidden=(16, 32))
+    second = narrow.arrange(model, again, narrow.space(FULL), scores)
+    assert second.heads == first.heads
+    assert sorted(second.channels) == list(range(32)) != list(second.channels)
+    assert narrow.arrange(model, second, narrow.space(FULL), scores) == second
+    unsorted = Named(sort=False, hidden=(16, 32)).arrange(make_model(FULL), None, narrow.space(FULL), scores)
+    assert unsorted == Arranged(narrow.space(FULL))
+    assert narrow.arrange(make_model(FULL), unsorted, narrow.space(FULL), scores) == unsorted
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_training_leaves_in_a_model_is_read_back(make_model, answers):
     model, teacher = make_model(FULL), make_model(FULL, seed=1)
-    assert OnCorpus.of(model) is None
-    made = OnCorpus(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))))
-    made.mark(model)
-    assert OnCorpus.of(model) == made
-    assert made.beside(teacher).tolist() == list(made.order)
-    made.mark(teacher)  # such as one that was fine-tuned from there
-    assert made.beside(teacher) is None
-    assert OnCorpus(made.space, ()).beside(teacher) is None
+    assert Arranged.of(model) is None
+    heads = ((3, 1, 2, 0), (0, 1, 2, 3), (1, 0, 3, 2))
+    made = Arranged(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))), heads)
+    made.mark(model, answers)
+    assert Arranged.of(model) == made
+    assert made.beside(teacher) == made
+    made._replace(space=Named().space(FULL), channels=()).mark(teacher, answers)  # the heads were sorted before
+    assert made.beside(teacher) == made._replace(heads=())
+    made.mark(teacher, answers)  # such as one that was fine-tuned from there
+    assert made.beside(teacher) == Arranged(made.space)
+    assert Arranged.of(extract(model, FULL)) is None  # a slice of it says nothing
     model.encoder.shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
-    assert OnCorpus.of(model) is None  # of another shape, so of another space
+    assert Arranged.of(model) is None  # of another shape, so of another space

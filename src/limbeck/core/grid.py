@@ -125,7 +125,8 @@ def widened(base: Shape, width: int) -> Shape:
         low, high = width // base.head_dim * base.head_dim, (width // base.head_dim + 1) * base.head_dim
         near = high if low < 1 or high - width < width - low else low
         raise InputError(f"hidden: heads are {base.head_dim} wide, which does not divide {width}; use {near}")
-    return Shape.uniform(base.depth, width, width // base.head_dim, round(row.ffn * width / base.hidden))
+    heads, ffn = (round(part * width / base.hidden) for part in (row.heads, row.ffn))
+    return Shape.uniform(base.depth, width, max(1, heads), ffn, head_dim=base.head_dim)
 
 
 def narrowed(base: Shape, ratio: float, approach: Approach) -> Shape:

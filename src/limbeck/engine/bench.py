@@ -118,7 +118,7 @@ class Row:
         """Figures for a table: times in milliseconds, qualities in units of the metric."""
         shape, target = self.point.shape, self.setting.target
         style = SimpleNamespace(**{**self.setting.style, "vocab_size": VOCABULARY})
-        pooler = bool(style.pooler)
+        pooler = bool(style.pooler) and not self.setting.per_token
         return {
             "group": self.point.group,
             "architecture": self.point.label,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core import grid as grids
 from limbeck.core.grid import Point
@@ -12,6 +12,9 @@ from limbeck.core.target import Target
 from limbeck.engine.bench import Bench
 from limbeck.engine.bench_options import Grid, Timing
 from limbeck.measure.stand_in import Setting
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
 
 PIECES = re.compile(r"\w+|[^\w\s]")
 LENGTH = 128  #: tokens in a text, where neither lengths nor a task are given
@@ -23,19 +26,26 @@ BASES = {
 
 
 def plan(grid: Grid, timing: Timing, task: str | None = None) -> Bench:
-    """What to time; ``task`` gives the lengths where ``timing`` does not."""
+    """What to time; ``task`` gives the kind of head, and the lengths where ``timing`` does not."""
+    from limbeck.data.sources import load_task
+
     shape, style = base_of(grid.base)
-    points = points_of(shape, grid)
-    real = lengths_of(task) if task and not timing.seq_len else ()
-    lengths = timing.seq_len or ((round(sum(real) / len(real)),) if real else (LENGTH,))
+    points = tuple(dict.fromkeys(points_of(shape, grid)))
+    most = Setting(style, Target()).most_tokens
+    loaded = load_task(task) if task else None
+    real = lengths_of(loaded, most) if loaded is not None and not timing.seq_len else ()
+    lengths = tuple(dict.fromkeys(timing.seq_len)) or (
+        (round(sum(real) / len(real)),) if real else (min(LENGTH, most),)
+    )
     fixed = lengths[0] if len(lengths) == 1 and not real else None
     target = Target(timing.device, timing.runtime, timing.threads, timing.batch, fixed)
     if timing.weight_shared and grid.attention_approach == "head_size_2":
         style = style | {"resplit": True}
+    per_token = loaded is not None and loaded.kind == "tokens"
     forms = dict.fromkeys(timing.number_format)
     made = Bench(
         points,
-        tuple(Setting(style, target, form, length) for form in forms for length in lengths),
+        tuple(Setting(style, target, form, length, per_token) for form in forms for length in lengths),
         timing.trials,
         timing.calls,
         timing.warmup_ratio,
@@ -69,12 +79,17 @@ def base_of(source: str) -> tuple[Shape, dict[str, Any]]:
     return peek(source)["shape"], style_of(peek_style(source))
 
 
-def lengths_of(task: str, samples: int = 40) -> tuple[int, ...]:
-    """Tokens of a sample of a task's test texts, spread as they are: in words and marks, for there is no tokenizer."""
-    from limbeck.data.sources import load_task
+def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...]:
+    """Tokens of a sample of a task's test texts, spread as they are: in words and marks, for there is no tokenizer.
+
+    Pairs are taken together, and what is longer than the task's ``max_length``, or than ``most``, is cut as a model's
+    input is.
+    """
+    from limbeck.data.vocabulary import texts_of
     from limbeck.measure.latency import sample_rows
 
-    loaded = load_task(task)
-    split = "test" if "test" in loaded.splits else "train"
-    texts = loaded.split(split).texts
-    return tuple(len(PIECES.findall(str(texts[row]))) + 2 for row in sample_rows(loaded, split, samples))
+    split = "test" if "test" in task.splits else "train"
+    rows, sides = task.split(split), list(texts_of(task.split(split)))
+    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each is followed by a mark of its end
+    together = [sum(sizes[row :: len(rows)]) + 1 for row in range(len(rows))]
+    return tuple(min(together[row], task.max_length, most) for row in sample_rows(task, split, samples))

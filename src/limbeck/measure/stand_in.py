@@ -47,6 +47,27 @@ class Setting:
         check_runtime(self.target.runtime)
         if self.number_format == "int8" and self.target.runtime != "onnxruntime":
             raise InputError(f"INT8 is timed in the runtime onnxruntime, the target says {self.target.runtime}")
+        if self.target.device != "cpu" and self.target.runtime != "torch":
+            raise InputError(
+                f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
+            )
+        for name in ("threads", "batch"):
+            if (count := getattr(self.target, name)) < 1:
+                raise InputError(f"{name}: should be at least 1, got {count}")
+        self.check_length(self.seq_len)
+
+    def check_length(self, tokens: int) -> None:
+        """Refuse a text without tokens, or with more than there are positions."""
+        if not 1 <= tokens <= self.most_tokens:
+            raise InputError(
+                f"lengths should be from 1 to the model's {self.most_tokens} positions, got {tokens} tokens"
+            )
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that there are positions for."""
+        offset = self.style["position_offset"]
+        return int(self.style["max_positions"]) - (0 if offset is None else offset + 1)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

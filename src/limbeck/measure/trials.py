@@ -36,8 +36,8 @@ class Trial:
                 f"calls should be at least 1 and the warm-up ratio in [0, 1), got {self.calls} and "
                 f"{self.warmup_ratio:g}"
             )
-        if min(self.lengths, default=1) < 1:
-            raise InputError(f"lengths should be at least 1, got {min(self.lengths)}")
+        for tokens in self.lengths:
+            self.setting.check_length(tokens)
         if self.within is not None and (self.setting.target.runtime, self.setting.number_format) != ("torch", "float"):
             raise InputError(
                 "weights that are shared are cut at every call, which only the runtime torch can; "

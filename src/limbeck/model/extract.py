@@ -32,8 +32,7 @@ def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
     before = model.shape
     check_slice(shape, before, model.config.embedding_size)
     config = copy.deepcopy(model.config)
-    for name in ("space", "general_supernet"):  # of a super-network; its slices are none
-        vars(config).pop(name, None)
+    forget_slices(config)
     if resplit is not None:
         config.resplit = resplit
     with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
@@ -48,6 +47,12 @@ def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
             parameter.copy_(_sliced(name, source[name], parameter.shape, dims))
     small.fresh_head = getattr(model, "fresh_head", False)
     return small.to(model.device).train(model.training)
+
+
+def forget_slices(config: Any) -> None:
+    """Remove what a configuration says of a super-network: which slices were trained, and the order of its parts."""
+    for name in ("space", "general_space", "order"):
+        vars(config).pop(name, None)
 
 
 def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) -> None:
@@ -81,21 +86,22 @@ def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] |
     return weight[tuple(slice(length) for length in size)]
 
 
-def sort_parts(model: Any, scores: Scores) -> None:
+def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
     """Put heads and neurons of every layer in order, the most important first; the model answers as before.
 
-    Reference: DynaBERT (Hou et al., 2020, arXiv:2004.04037), network rewiring.
+    Returns where each head was, by layer. Reference: DynaBERT (Hou et al., 2020, arXiv:2004.04037), network rewiring.
     """
-    dim = model.shape.head_dim
+    dim, places = model.shape.head_dim, tuple(tuple(_descending(heads)) for heads in scores.heads)
     with torch.no_grad():
-        for layer, heads, neurons in zip(model.encoder.layers, scores.heads, scores.ffn, strict=True):
-            channels = columns(_descending(heads), dim)
+        for layer, heads, neurons in zip(model.encoder.layers, places, scores.ffn, strict=True):
+            channels = columns(heads, dim)
             for name in IN:
                 _reorder(getattr(layer, name), 0, channels)
             _reorder(layer.attention_out, 1, channels)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
             _reorder(layer.up, 0, order)
             _reorder(layer.down, 1, order)
+    return places
 
 
 def channel_scores(model: Any) -> np.ndarray:

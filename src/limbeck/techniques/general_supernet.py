@@ -31,14 +31,13 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
 from limbeck.train.plain_text import PlainText
-from limbeck.train.sliced import OnCorpus, Sliced
+from limbeck.train.sliced import Arranged, Sliced
 
 if TYPE_CHECKING:
-    from limbeck.core.space import Space
     from limbeck.model.language import LanguageHead
 
 
-@step("general_supernet", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"})
+@step("general_supernet", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"}, version=2)
 class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus the time is not known, so None
     """Train the candidate on running text so that its slices of all shapes of a space are good pretrained models.
 
@@ -83,6 +82,7 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
         from accelerate.utils import set_seed
 
         from limbeck.data.masking import Masking
+        from limbeck.model.criteria import magnitude
         from limbeck.model.extract import extract
         from limbeck.train.elastic import Elastic
         from limbeck.train.masked import LanguageLoss, OnMasked
@@ -97,15 +97,12 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
         lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(lab.seed)  # what is new is drawn here, before the loop seeds itself
         head = self.head(candidate, lab) if masking is not None else None
-        known = OnCorpus.of(candidate.model)
-        if known is None:
-            known = OnCorpus(space, self.order(candidate.model, space))
-        if head is not None and known.order:
-            head.follow(known.order)
+        known = Arranged.of(candidate.model)
+        made = self.arrange(candidate.model, known, space, lambda model: magnitude(model, ()))
+        if head is not None and len(made.channels) == candidate.model.shape.hidden:  # fewer: it is a new one
+            head.follow(made.channels)
         model = extract(candidate.model, space.largest)
-        terms = (
-            {} if teacher is None else self.slice_terms(self.match, space, teacher.model, known.beside(teacher.model))
-        )
+        terms = {} if teacher is None else self.slice_terms(self.match, teacher.model, made)
         if head is not None:
             terms["mlm"] = (self.mlm_weight, LanguageLoss(head, model.encoder.embeddings.word))
         guide = None if teacher is None else LiveTeacher(teacher.model.eval())
@@ -114,15 +111,8 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
             objective = OnMasked(objective, masking)
         candidate = replace(candidate, model=model, folder=None)
         self.train_on_text(candidate, objective, lab)
-        OnCorpus(space, known.order[: space.hidden.high]).mark(model)
+        made.mark(model, answers=False)
         yield candidate
-
-    def order(self, model: Any, space: Space) -> tuple[int, ...]:
-        """Sort heads, neurons and channels by the size of their weights; where the channels were, if that was done."""
-        from limbeck.model.criteria import CRITERIA
-
-        order = self.put_in_order(model, CRITERIA["magnitude"](model, ()), space) if self.sort else None
-        return () if order is None else tuple(order.tolist())
 
     def head(self, candidate: Candidate, lab: Lab) -> LanguageHead:
         """The head of the language model: the pretrained model's if it has one that fits, or a new one."""

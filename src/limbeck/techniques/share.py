@@ -107,7 +107,7 @@ class Share(Plan):
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the model of which all are slices."""
-        from limbeck.model.extract import extract
+        from limbeck.model.extract import check_slice, extract
         from limbeck.train.elastic import Elastic
         from limbeck.train.objectives import TaskLoss
         from limbeck.train.task import train_on_task
@@ -115,6 +115,8 @@ class Share(Plan):
         if problems := self.problems():
             raise InputError(f"share: {problems[0]}")
         few = self.shapes(candidate.model.shape)
+        for shape in few.shapes:  # 'student' would refuse it, but after the training
+            check_slice(shape, candidate.model.shape, candidate.model.config.embedding_size)
         candidate = replace(candidate, model=extract(candidate.model, few.whole, self.resplit), folder=None)
         lab.log(f"{len(few.shapes)} slices of {few.whole}")
         rule: Literal["sandwich", "single"] = self.rule if len(few.shapes) > 1 else "single"

@@ -15,28 +15,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.space import Space
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
 from limbeck.train.imitate import same_tokens
-from limbeck.train.sliced import OnCorpus, Sliced
+from limbeck.train.sliced import Arranged, Sliced
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from limbeck.model.cut import Scores
 
 
-@step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"}, version=2)
+@step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"}, version=3)
 class Supernet(Sliced):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
     A range that is not given stays at the candidate's own value. Without any, depth, hidden width and heads go down to
-    a third of it and neurons to a sixth; or, where 'general_supernet' came before, the space is the one of that step.
-    What is in that step's order is not sorted again. The weights after the last step are kept.
+    a third of it and neurons to a sixth; or, where 'general_supernet' or 'supernet' came before, the space is the one
+    of that step. What is in that step's order is not sorted again. The weights after the last step are kept.
 
     Attributes:
         in_place: All but the largest slice learn the answers of the largest, not the teacher's (sandwich).
@@ -100,25 +100,23 @@ class Supernet(Sliced):
         teacher = lab.teacher.open()
         if not same_tokens(candidate, teacher):
             raise InputError("supernet: the teacher has another vocabulary than the candidate")
-        known = OnCorpus.of(candidate.model)
+        known = Arranged.of(candidate.model)
         space = known.space if known is not None and self.free else self.space(candidate.model.shape)
-        order = known.beside(teacher.model) if known is not None else None
-        if self.sort and known is None:  # in another order its slices would lose what they learnt on the corpus
-            order = self.sorted(candidate, space, lab.seed)
+        made = self.arrange(candidate.model, known, space, partial(self.importance, candidate, lab.seed))
         model = extract(candidate.model, space.largest)
         lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(lab.seed)  # the projection is drawn here, before the loop seeds itself
         candidate = replace(candidate, model=model, folder=None)
-        terms = self.terms(candidate, teacher, space, order)
+        terms = self.terms(candidate, teacher, made)
         objective = Elastic(
             terms, LiveTeacher(teacher.model.eval()), space, self.rule, self.samples, self.in_place, lab.seed
         )
         train_on_task(candidate, objective, self, lab)
-        model.config.space = space.to_json()
+        made.mark(model, answers=True)
         yield candidate
 
-    def sorted(self, candidate: Candidate, space: Space, seed: int) -> Tensor | None:
-        """Put heads, neurons and, where their number varies, channels in order of importance; the order of channels."""
+    def importance(self, candidate: Candidate, seed: int, model: Any) -> Scores:
+        """How much heads and neurons of a model matter for the candidate's task."""
         from limbeck.data.batches import collate, encode, length_batches
         from limbeck.data.task import choose
         from limbeck.model.criteria import CRITERIA
@@ -127,11 +125,9 @@ class Supernet(Sliced):
         rows = choose(encoded.labels, min(self.sort_samples, len(encoded)), seed, stratified=False)
         lengths = encoded.lengths[rows]
         batches = [collate(encoded, [rows[i] for i in part]) for part in length_batches(lengths, 32)]
-        return self.put_in_order(candidate.model, CRITERIA["fisher"](candidate.model, batches), space)
+        return CRITERIA["fisher"](model, batches)
 
-    def terms(
-        self, candidate: Candidate, teacher: Candidate, space: Space, order: Tensor | None
-    ) -> dict[str, tuple[float, Any]]:
+    def terms(self, candidate: Candidate, teacher: Candidate, made: Arranged) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice."""
         from limbeck.train.objectives import LogitLoss, TaskLoss
 
@@ -140,4 +136,4 @@ class Supernet(Sliced):
             found["task"] = (self.task_weight, TaskLoss(candidate.model.loss))
         if "logits" in self.match:
             found["logits"] = (self.logits_weight, LogitLoss("kl", self.temperature, candidate.task.problem_type))
-        return found | self.slice_terms(self.match, space, teacher.model, order)
+        return found | self.slice_terms(self.match, teacher.model, made)

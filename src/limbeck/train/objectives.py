@@ -284,12 +284,14 @@ class AttentionLoss:
 class RelationLoss:
     """KL of query-query, key-key and value-value relations of one layer each (MiniLMv2, arXiv:2012.15828).
 
-    Works for any widths and numbers of heads. By default the last layers are compared.
+    Works for any widths and numbers of heads. By default the last layers are compared. ``order``: the teacher's heads
+    as the student has them, where that is known and another order.
     """
 
     relation_heads: int
     student_layer: int = -1
     teacher_layer: int = -1
+    order: tuple[int, ...] = ()
 
     @property
     def taps(self) -> Taps:
@@ -302,7 +304,8 @@ class RelationLoss:
         total = torch.zeros((), device=mask.device)
         for name in self.taps:
             mine = relation(student.taps[name][self.student_layer], self.relation_heads, mask)
-            theirs = relation(teacher.taps[name][self.teacher_layer], self.relation_heads, mask)
+            goal = teacher.taps[name][self.teacher_layer]
+            theirs = relation(goal[:, list(self.order)] if self.order else goal, self.relation_heads, mask)
             divergence = F.kl_div(mine, theirs, reduction="none", log_target=True).sum(-1)
             total = total + masked_mean(divergence, mask[:, None, :])
         return total / len(self.taps)

@@ -5,7 +5,7 @@ Light to import.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -17,8 +17,6 @@ from limbeck.errors import InputError
 from limbeck.train.plan import Plan
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from limbeck.model.cut import Scores
 
 RANGES = ("layers", "hidden", "heads", "ffn", "head_dim")
@@ -101,58 +99,76 @@ class Sliced(Plan):
             ranges[name] = Range(low, high, step)
         return Space(**ranges, per_layer=self.per_layer)
 
-    def put_in_order(self, model: Any, scores: Scores, space: Space) -> Tensor | None:
-        """Put heads, neurons and, where their number varies, channels in order of importance; the order of channels."""
+    def arrange(self, model: Any, known: Arranged | None, space: Space, scores: Callable[[Any], Scores]) -> Arranged:
+        """Put parts in order, the most important first, but what slices were trained in stays as it is.
+
+        Heads and neurons, by ``scores`` of the model; then the channels, where their number varies.
+        """
         from limbeck.model.extract import channel_scores, sort_channels, sort_parts
 
-        sort_parts(model, scores)
-        return sort_channels(model, channel_scores(model)) if space.hidden.low < space.hidden.high else None
+        heads, channels = (known.heads, known.channels) if known is not None else ((), ())
+        if self.sort and known is None:
+            heads = sort_parts(model, scores(model))
+        whole = known is None or known.space.hidden.low == known.space.hidden.high  # no slice has fewer channels yet
+        if self.sort and whole and not channels and space.hidden.low < space.hidden.high:
+            channels = tuple(sort_channels(model, channel_scores(model)).tolist())
+        return Arranged(space, channels, heads)
 
-    def slice_terms(
-        self, match: tuple[str, ...], space: Space, teacher: Any, order: Tensor | None
-    ) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of the loss of a slice that look inside a teacher.
+    def slice_terms(self, match: tuple[str, ...], teacher: Any, made: Arranged) -> dict[str, tuple[float, Any]]:
+        """Weighted terms of the loss of a slice that look inside a teacher, whose parts are put in the same order."""
+        import torch
 
-        ``order``: where the channels of the hidden states are in the teacher, if it is the model as it was before they
-        were sorted.
-        """
         from limbeck.train.elastic import LastHidden
         from limbeck.train.imitate import most_heads
         from limbeck.train.objectives import RelationLoss
 
-        theirs, found = teacher.shape, dict[str, tuple[float, Any]]()
+        space, theirs, found = made.space, teacher.shape, dict[str, tuple[float, Any]]()
+        order = made.beside(teacher)
         if "hidden" in match:
-            term = LastHidden(space.hidden.high, theirs.hidden, theirs.depth, order)
-            found["hidden"] = (self.hidden_weight, term)
+            channels = torch.tensor(order.channels) if order.channels else None
+            found["hidden"] = (
+                self.hidden_weight,
+                LastHidden(space.hidden.high, theirs.hidden, theirs.depth, channels),
+            )
         if "relations" in match:
             last = max(index for index, layer in enumerate(theirs.layers) if layer.heads)
             heads = most_heads(theirs.layers[last].heads * theirs.head_dim, *space.head_dim)
-            found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last))
+            like = [len(row) for row in order.heads] == [layer.heads for layer in theirs.layers]
+            told = order.heads[last] if like else ()
+            found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last, told))
         return found
 
 
-class OnCorpus(NamedTuple):
-    """What training on a corpus leaves in a model's configuration.
+class Arranged(NamedTuple):
+    """What the configuration of a super-network says: the space of its slices, and where its parts were before.
 
-    ``order``: where its channels of the hidden states were before they were sorted; empty if they were not.
+    ``channels`` of the hidden states, and ``heads`` by layer: their places in the model that was sorted; empty where
+    nothing was.
     """
 
     space: Space
-    order: tuple[int, ...]
+    channels: tuple[int, ...] = ()
+    heads: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, model: Any) -> OnCorpus | None:
+    def of(cls, model: Any) -> Arranged | None:
         """What the model's configuration says, if its shape is still the same."""
-        about = getattr(model.config, "general_supernet", None)
-        made = cls(Space.from_json(about["space"]), tuple(about["order"])) if about else None
-        return made if made is not None and made.space.largest == model.shape else None
+        config = model.config
+        if not (space := getattr(config, "space", None) or getattr(config, "general_space", None)):
+            return None
+        order = getattr(config, "order", None) or {"channels": (), "heads": ()}
+        made = cls(Space.from_json(space), tuple(order["channels"]), tuple(map(tuple, order["heads"])))
+        return made if made.space.largest == model.shape else None
 
-    def mark(self, model: Any) -> None:
-        """Write it into the model's configuration."""
-        model.config.general_supernet = {"space": self.space.to_json(), "order": list(self.order)}
+    def mark(self, model: Any, answers: bool) -> None:
+        """Write it into the configuration of a model; ``answers``: its slices were trained to answer the task."""
+        setattr(model.config, "space" if answers else "general_space", self.space.to_json())
+        model.config.order = {"channels": list(self.channels), "heads": [list(row) for row in self.heads]}
 
-    def beside(self, teacher: Any) -> Tensor | None:
-        """The order with regard to a teacher; None if they agree, because it comes of the same training."""
-        import torch
-
-        return torch.tensor(self.order) if self.order and OnCorpus.of(teacher) != self else None
+    def beside(self, teacher: Any) -> Arranged:
+        """The order with regard to a teacher: without what stands in the same order there, by the same training."""
+        theirs = Arranged.of(teacher)
+        if theirs is None:
+            return self
+        channels = () if theirs.channels == self.channels else self.channels
+        return Arranged(self.space, channels, () if theirs.heads == self.heads else self.heads)
