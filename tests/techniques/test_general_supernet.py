@@ -230,8 +230,8 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
     save_model(model, candidate().tokenizer, tmp_path / "model")
 
     def problems(*steps, **more):
-        data = {"model": str(tmp_path / "model"), "task": "movie-reviews", "steps": [{name: {}} for name in steps]}
-        return [str(problem) for problem in check(data | more)]
+        data = {"model": str(tmp_path / "model"), "task": "movie-reviews", "budget": {"latency_ms": 1.0}}
+        return [str(problem) for problem in check(data | {"steps": [{name: {}} for name in steps]} | more)]
 
     assert not problems("finetune", "general_supernet", "supernet", "search", "distill")
     assert not problems("general_supernet", "finetune", "supernet", "search", "distill")
