@@ -23,12 +23,8 @@ def test_results_come_in_the_order_of_the_jobs(workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_crew_stays_for_several_rounds(workers):
     with crew(workers) as each:
-        seen = [set(each(process, range(8))) for _ in range(2)]
+        seen = [set(each(operator.call, [os.getpid] * 8)) for _ in range(2)]
     assert len(seen[0] | seen[1]) <= workers
-
-
-def process(number):
-    return os.getpid()
 
 
 def test_jobs_are_taken_as_they_are_needed():
