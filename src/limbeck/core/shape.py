@@ -52,6 +52,15 @@ class Shape:
         return cls(hidden, width, (LayerShape(heads, ffn, attention),) * layers)
 
     @property
+    def weights(self) -> int:
+        """Weights of the layers' matrices: what a cut makes smaller.
+
+        >>> Shape.uniform(layers=1, hidden=8, heads=2, ffn=32).weights
+        768
+        """
+        return self.hidden * sum(4 * row.heads * self.head_dim + 2 * row.ffn for row in self.layers)
+
+    @property
     def depth(self) -> int:
         """Number of layers."""
         return len(self.layers)

@@ -218,12 +218,12 @@ class Listed:
     @property
     def smallest(self) -> Shape:
         """The one with the fewest weights in its layers."""
-        return min(self.shapes, key=_weights)
+        return min(self.shapes, key=lambda shape: shape.weights)
 
     @property
     def largest(self) -> Shape:
         """The one with the most; not all others need be slices of it."""
-        return max(self.shapes, key=_weights)
+        return max(self.shapes, key=lambda shape: shape.weights)
 
     @property
     def whole(self) -> Shape:
@@ -238,7 +238,3 @@ class Listed:
     def sample(self, chance: Random) -> Shape:
         """One of them, each as likely."""
         return chance.choice(self.shapes)
-
-
-def _weights(shape: Shape) -> int:
-    return shape.hidden * sum(4 * row.heads * shape.head_dim + 2 * row.ffn for row in shape.layers)

@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.shape import Shape
 from limbeck.core.step import REGISTRY
 from limbeck.engine.story import Story
 
@@ -18,7 +17,6 @@ WORDS = {
     "distill": "distilled",
     "student": "shrunk",
     "prune": "pruned",
-    "reconstruct": "reconstructed",
     "augment": "augmented",
     "general_supernet": "made elastic on text",
     "share": "weight-shared",
@@ -26,15 +24,6 @@ WORDS = {
     "search": "searched",
 }
 """How a step reads in the name of what it made; a step that is missing here goes by its own name."""
-
-
-def weights(shape: Shape) -> int:
-    """Weights of the layers' matrices: what a cut makes smaller.
-
-    >>> weights(Shape.uniform(layers=1, hidden=8, heads=2, ffn=32))
-    768
-    """
-    return sum(4 * shape.hidden * shape.head_dim * layer.heads + 2 * shape.hidden * layer.ffn for layer in shape.layers)
 
 
 def told(record: Record) -> dict[str, Any]:
@@ -63,7 +52,7 @@ def words(record: Record, parent: Record | None) -> str:
         return f"{verb} to {float(record.parameters['latency_ms']):.3g} ms"
     if after.depth < before.depth and set(after.layers) <= set(before.layers):
         return f"{verb} to {after.depth} layer{'s' if after.depth != 1 else ''}"
-    return f"{verb} to {weights(after) / max(1, weights(before)):.0%}".replace("%", " %")
+    return f"{verb} to {after.weights / max(1, before.weights):.0%}".replace("%", " %")
 
 
 def names(story: Story) -> dict[str, str]:

@@ -185,7 +185,9 @@ class Predictor:
         return cls(series.setting, series.shapes, seconds, series.machine, seed)
 
     @classmethod
-    def elsewhere(cls, path: str | Path, target: Target, number_format: str) -> Predictor:
+    def elsewhere(
+        cls, path: str | Path, target: Target, number_format: str, log: Callable[..., None] = lambda message: None
+    ) -> Predictor:
         """What a file of latency data tells of the machine that it was made on, in the target's setting.
 
         Where the target names no length of texts, that of the file counts.
@@ -196,9 +198,12 @@ class Predictor:
         about |= {"seq_len": target.seq_len} if target.seq_len else {}
         data = read(path)
         try:
-            return cls.of(data.series(number_format=number_format, **about))
+            learnt = cls.of(data.series(number_format=number_format, **about))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+        known = f"{len(learnt.shapes)} shapes, median error {learnt.errors.median:.1%}"
+        log(f"latency of machine {learnt.machine}: learnt from {known}")
+        return learnt
 
     @classmethod
     def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:

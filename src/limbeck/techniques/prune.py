@@ -197,19 +197,12 @@ class Prune:
         if not self.by_latency:
             return lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
         if self.profile is not None:
-            return self.elsewhere(lab)
+            from limbeck.measure.predictor import Predictor
+
+            return Predictor.elsewhere(self.profile, lab.target, self.number_format, lab.log)
         if lab.cost is None:
             raise InputError("prune: no latency table for this target; use cost: macs")
         return partial(lab.cost, number_format=self.number_format)
-
-    def elsewhere(self, lab: Lab) -> ShapeCost:
-        """Latency on the machine that the file describes, learnt from its shapes."""
-        from limbeck.measure.predictor import Predictor
-
-        learnt = Predictor.elsewhere(str(self.profile), lab.target, self.number_format)
-        about = f"{len(learnt.shapes)} shapes, median error {learnt.errors.median:.1%}"
-        lab.log(f"latency of machine {learnt.machine}: learnt from {about}")
-        return learnt
 
     def budget(self, cost: ShapeCost, before: Shape) -> float:
         """The goal in the unit of the cost."""

@@ -41,7 +41,6 @@ from limbeck.train.plan import forward_seconds
 if TYPE_CHECKING:
     from limbeck.core.target import Budget
     from limbeck.measure.costs import Costs
-    from limbeck.measure.predictor import Predictor
     from limbeck.measure.slices import SliceScores
 
 
@@ -259,20 +258,14 @@ class Search:
             style, labels, pooler = model.encoder.style, candidate.task.num_labels, model.pooler is not None
             return Costs(lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP"))
         if self.profile is not None:
-            return Costs(self.elsewhere(lab))
+            from limbeck.measure.predictor import Predictor
+
+            return Costs(Predictor.elsewhere(self.profile, lab.target, self.number_format, lab.log))
         if lab.cost is None:
             raise InputError("search: no model of latency for this target; use cost: macs")
         if hasattr(lab.cost, "of"):
             return Costs(lab.cost.of(self.number_format))
         return Costs(partial(lab.cost, number_format=self.number_format))
-
-    def elsewhere(self, lab: Lab) -> Predictor:
-        """Latency on the machine that the file describes, learnt from its shapes."""
-        from limbeck.measure.predictor import Predictor
-
-        learnt = Predictor.elsewhere(str(self.profile), lab.target, self.number_format)
-        lab.log(f"latency of machine {learnt.machine}: learnt from {len(learnt.shapes)} shapes, {learnt.errors}")
-        return learnt
 
     def limits(self, costs: Costs, space: Space, lab: Lab) -> Limits:
         """What a shape may cost. Of a bound that the largest slice keeps, the least is a share of what that costs."""
