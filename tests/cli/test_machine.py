@@ -14,7 +14,7 @@ def test_a_full_profile_goes_into_one_file():
     from limbeck.measure.table import Curve, LatencyTable
 
     curve = Curve((0, 2), (0.0, 1e-3))
-    table = LatencyTable(32, 16, 1e-4, 1e-5, curve, curve, curve, curve, "here", "float", 8)
+    table = LatencyTable(32, 16, 1e-4, 1e-5, {"softmax": curve}, curve, {"softmax": curve}, curve, "here", "float", 8)
     options = ("--full", "--model", "tuned", "--number-format", "float", "--seq-len", 8, "--out", "machine.jsonl")
     few = ("--samples", 3, "--layers", 1, 2, "--hidden", 16, 32, 8)
     with (

@@ -26,7 +26,7 @@ def group(setting, drift=1.0, turn="first", *shapes, machine="here"):
 
 def table():
     curve = Curve((0, 4), (0.0, 1e-3))
-    return LatencyTable(32, 8, 1e-4, 1e-5, curve, curve, curve, curve, "here", "float", 32)
+    return LatencyTable(32, 8, 1e-4, 1e-5, {"softmax": curve}, curve, {"softmax": curve}, curve, "here", "float", 32)
 
 
 @pytest.fixture

@@ -26,7 +26,9 @@ def test_profile_describes_and_measures_the_machine():
 
 def table_of(space, setting):
     curve = Curve((0, 12), (0.0, 1e-3))
-    return LatencyTable(384, 32, 1e-4, 1e-5, curve, curve, curve, curve, "here", setting.number_format, 32)
+    return LatencyTable(
+        384, 32, 1e-4, 1e-5, {"softmax": curve}, curve, {"softmax": curve}, curve, "here", setting.number_format, 32
+    )
 
 
 def test_the_full_profile_is_one_file_that_a_search_elsewhere_can_use(setting, space, pretended, tmp_path):

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from limbeck.model.attention import CORES, scores, softmax
+from limbeck.core import shape
+from limbeck.model.attention import CORES, core, kernel, linformer, scores, softmax, window
 
 
 @pytest.fixture
@@ -48,4 +49,70 @@ def test_scores_are_what_softmax_weighs(tensors):
 
 
 def test_a_core_has_the_name_that_shapes_use():
-    assert {"softmax": softmax} == CORES
+    assert set(CORES) == set(shape.CORES)
+    for name in shape.CORES:
+        full = shape.attention_core(name)
+        assert core(full) == shape.LayerShape(1, 1, full).core == (name, shape.CORES[name])
+
+
+@pytest.mark.parametrize("heads", [(), (3,)])
+def test_linformer_is_softmax_over_projected_keys_and_values(tensors, heads):
+    query, key, value, _ = tensors
+    generator = torch.Generator().manual_seed(1)
+    both = tuple(torch.randn(*heads, 9, 6, generator=generator) for _ in range(2))
+    result = linformer(*tensors, size=6, lengths=both)
+    for text, real in enumerate((5, 3)):  # as the original: one text at a time, its tokens alone
+        short = [
+            projection[..., :real, :].transpose(-1, -2) @ states[text, :, :real] / math.sqrt(real)
+            for projection, states in zip(both, (key, value), strict=True)
+        ]
+        weights = (query[text] @ short[0].transpose(-1, -2) / 2).softmax(-1)
+        torch.testing.assert_close(result[text], weights @ short[1])
+
+
+def test_a_smaller_size_takes_the_leading_columns(tensors):
+    both = tuple(torch.randn(9, 6) for _ in range(2))
+    fewer = tuple(one[:, :4] for one in both)
+    assert torch.equal(linformer(*tensors, size=4, lengths=both), linformer(*tensors, size=4, lengths=fewer))
+
+
+def test_kernel_is_the_formula(tensors):
+    query, key, value, mask = tensors
+    weights = (torch.nn.functional.elu(query) + 1) @ (torch.nn.functional.elu(key) + 1).transpose(-1, -2) * mask
+    torch.testing.assert_close(kernel(*tensors), weights / weights.sum(-1, keepdim=True) @ value)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20])
+@pytest.mark.parametrize("tokens", [1, 2, 5, 12])
+def test_window_is_softmax_among_neighbours_and_the_first_token(size, tokens):
+    query, key, value = (torch.randn(2, 3, tokens, 4) for _ in range(3))
+    mask = torch.ones(2, 1, 1, tokens, dtype=torch.bool)
+    mask[1, ..., max(1, tokens - 2) :] = False
+    places = torch.arange(tokens)
+    near = (places - places[:, None]).abs() <= size
+    near[0] = near[:, 0] = True
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask & near)
+    torch.testing.assert_close(window(query, key, value, mask, size=size), expected)
+
+
+def test_a_window_as_wide_as_the_text_is_softmax_attention(tensors):
+    torch.testing.assert_close(window(*tensors, size=5), softmax(*tensors))
+
+
+@pytest.mark.parametrize("name", [name for name in CORES])
+def test_padding_more_never_changes_the_answer(tensors, name):
+    query, key, value, mask = tensors
+    both = tuple(torch.randn(20, 6) for _ in range(2))
+    short = CORES[name](*tensors, size=2, lengths=both)
+    query, key, value = (torch.cat((part, torch.full((2, 3, 9, 4), 7.0)), 2) for part in (query, key, value))
+    mask = torch.cat((mask, torch.zeros(2, 1, 1, 9, dtype=torch.bool)), -1)
+    torch.testing.assert_close(CORES[name](query, key, value, mask, size=2, lengths=both)[:, :, :5], short)
+
+
+@pytest.mark.parametrize("name", [name for name in CORES])
+def test_every_token_without_a_mask_is_a_mask_of_ones(tensors, name):
+    query, key, value, mask = tensors
+    both = tuple(torch.randn(20, 6) for _ in range(2))
+    options = {"size": 2, "lengths": both}
+    every = CORES[name](query, key, value, torch.ones_like(mask), **options)
+    torch.testing.assert_close(CORES[name](query, key, value, None, **options), every)

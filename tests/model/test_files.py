@@ -89,6 +89,18 @@ def in_a_fresh_process(code, *arguments, **environment):
     return done.stdout
 
 
+@pytest.mark.parametrize("share", ["none", "kv", "layer", "per_head"])
+def test_other_attention_is_saved_with_its_projections(make_model, make_batch, tokenizer, tmp_path, share):
+    from limbeck.model.linear import convert
+
+    made = convert(make_model(vocab_size=len(tokenizer)), ("linformer:6", "window:2"), share=share).eval()
+    save_model(made, tokenizer, tmp_path)
+    opened, _ = open_model(tmp_path)
+    assert opened.shape == made.shape
+    batch = make_batch(vocabulary=len(tokenizer))
+    assert (opened.predict(batch) == made.predict(batch)).all()
+
+
 @pytest.mark.parametrize("shape", [RAGGED, UNIFORM, replace(RAGGED, layers=())])
 @pytest.mark.parametrize("kind", [LimbeckForSequenceClassification, LimbeckForTokenClassification])
 def test_opening_gives_back_what_was_saved(tmp_path, tokenizer, shape, kind):

@@ -63,5 +63,5 @@ def test_what_cannot_be_exported_is_refused(make_model, tmp_path):
     blueprint, _ = parts_of(make_model(RAGGED), tmp_path)
     with pytest.raises(InputError, match="activation 'gelu_nw' cannot be exported to ONNX; did you mean 'gelu_new'"):
         replace(blueprint, activation="gelu_nw")
-    with pytest.raises(InputError, match="attention 'linear' cannot be exported"):
+    with pytest.raises(InputError, match="attention 'linear'; choose from 'kernel'"):
         replace(blueprint, shape=RAGGED.with_layer(0, attention="linear"))

@@ -6,18 +6,53 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from limbeck.errors import InputError, nearest
+
+CORES = {"softmax": 0, "linformer": 256, "window": 64, "kernel": 0}
+"""Attention cores and the size that each has unless given: of linformer the length that keys and values are projected
+to, of window how far a token sees; 0: the core has no size."""
+
+
+def attention_core(text: str) -> str:
+    """The full name of a core, as shapes have it: with its size where it has one.
+
+    >>> attention_core("linformer"), attention_core("window:32"), attention_core("softmax")
+    ('linformer:256', 'window:32', 'softmax')
+    """
+    name, colon, size = text.partition(":")
+    if name not in CORES:
+        raise InputError(f"attention '{text}'; {nearest(name, CORES)}")
+    if not CORES[name]:
+        if colon:
+            raise InputError(f"attention '{text}': {name} has no size; write '{name}'")
+        return name
+    if colon and not (size.isdecimal() and int(size)):
+        raise InputError(f"attention '{text}': the size should be a number from 1; write '{name}:{CORES[name]}'")
+    return f"{name}:{int(size) if colon else CORES[name]}"
+
 
 @dataclass(frozen=True)
 class LayerShape:
     """Width of one layer.
 
     ``heads`` counts attention heads (0: the attention module is gone, its output bias stays), ``ffn`` counts
-    neurons of the feed-forward part (0: likewise), ``attention`` names the core in ``model/attention.py``.
+    neurons of the feed-forward part (0: likewise), ``attention`` names the core in ``model/attention.py``, with its
+    size: ``linformer:256``.
     """
 
     heads: int
     ffn: int
     attention: str = "softmax"
+
+    @property
+    def core(self) -> tuple[str, int]:
+        """Name and size of the attention core.
+
+        >>> LayerShape(12, 1536, "window:64").core
+        ('window', 64)
+        """
+        name, _, size = self.attention.partition(":")
+        return name, int(size or 0)
 
     def __le__(self, other: LayerShape) -> bool:
         return self.heads <= other.heads and self.ffn <= other.ffn and self.attention == other.attention
@@ -59,6 +94,12 @@ class Shape:
         768
         """
         return self.hidden * sum(4 * row.heads * self.head_dim + 2 * row.ffn for row in self.layers)
+
+    @property
+    def attention(self) -> tuple[str, ...]:
+        """The core of every layer; nothing where all have softmax."""
+        cores = tuple(layer.attention for layer in self.layers)
+        return cores if set(cores) - {"softmax"} else ()
 
     @property
     def depth(self) -> int:

@@ -7,7 +7,7 @@ feed-forward part, the same in every layer. Differs: with ``per_layer`` heads an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -64,7 +64,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Space:
-    """All shapes with depth and widths in given ranges.
+    """All shapes with depth and widths in given ranges; ``attention`` names the core of each layer, in order.
+
+    No ``attention`` is softmax in all layers.
 
     >>> space = Space(Range(1, 2), Range(32, 32), Range(1, 4), Range(32, 64, 32), head_dim=Range(8, 8))
     >>> str(space.smallest), str(space.largest), space.size
@@ -79,6 +81,7 @@ class Space:
     ffn: Range
     head_dim: Range
     per_layer: bool = False
+    attention: tuple[str, ...] = ()
 
     @property
     def smallest(self) -> Shape:
@@ -103,15 +106,22 @@ class Space:
             shape.depth in self.layers
             and shape.hidden in self.hidden
             and shape.head_dim in self.head_dim
-            and all(row.heads in self.heads and row.ffn in self.ffn and row.attention == "softmax" for row in rows)
-            and (self.per_layer or len(set(rows)) <= 1)
+            and all(row.heads in self.heads and row.ffn in self.ffn for row in rows)
+            and all(row.attention == core for row, core in zip(rows, self._cores, strict=False))
+            and (self.per_layer or len({(row.heads, row.ffn) for row in rows}) <= 1)
         )
 
     def sample(self, chance: Random) -> Shape:
         """A shape with every value drawn by itself."""
         depth, hidden, head_dim = (each.sample(chance) for each in (self.layers, self.hidden, self.head_dim))
         rows = [self._row(chance) for _ in range(depth if self.per_layer else 1)]
-        return Shape(hidden, head_dim, tuple(rows) if self.per_layer else tuple(rows) * depth)
+        return self.shape(hidden, head_dim, rows if self.per_layer else rows * depth)
+
+    def shape(self, hidden: int, head_dim: int, rows: Sequence[LayerShape]) -> Shape:
+        """The shape of these widths, with the space's attention."""
+        if self.attention:
+            rows = [dataclasses.replace(row, attention=core) for row, core in zip(rows, self.attention, strict=False)]
+        return Shape(hidden, head_dim, tuple(rows))
 
     def mutate(self, shape: Shape, chance: Random, probability: float = 0.25) -> Shape:
         """A neighbour: depth by one, hidden by one step, heads and neurons by up to two, each with that probability.
@@ -132,9 +142,9 @@ class Space:
             return LayerShape(heads, ffn)
 
         if not self.per_layer:
-            return Shape(hidden, head_dim, (changed(shape.layers[0]),) * depth)
+            return self.shape(hidden, head_dim, (changed(shape.layers[0]),) * depth)
         rows = [changed(row) for row in shape.layers[:depth]]
-        return Shape(hidden, head_dim, tuple(rows + [self._row(chance) for _ in range(depth - len(rows))]))
+        return self.shape(hidden, head_dim, rows + [self._row(chance) for _ in range(depth - len(rows))])
 
     def cross(self, one: Shape, other: Shape, chance: Random) -> Shape:
         """A child with every value of one of two parents; where only one has a layer, it is that one's."""
@@ -146,7 +156,7 @@ class Space:
             return LayerShape(chance.choice(having).heads, chance.choice(having).ffn)
 
         rows = [row(place) for place in range(depth if self.per_layer else 1)]
-        return Shape(hidden, head_dim, tuple(rows) if self.per_layer else tuple(rows) * depth)
+        return self.shape(hidden, head_dim, rows if self.per_layer else rows * depth)
 
     @property
     def dimensions(self) -> dict[str, Range]:
@@ -172,18 +182,18 @@ class Space:
         """The shape of given values; those of layers beyond its depth do not matter."""
         rows = [LayerShape(values[f"heads{suffix}"], values[f"ffn{suffix}"]) for suffix in self._suffixes]
         depth = values["layers"]
-        layers = tuple(rows[:depth]) if self.per_layer else tuple(rows) * depth
-        return Shape(values["hidden"], values["head_dim"], layers)
+        return self.shape(values["hidden"], values["head_dim"], rows[:depth] if self.per_layer else rows * depth)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
-        return dataclasses.asdict(self)
+        data = dataclasses.asdict(self)
+        return data if self.attention else {name: value for name, value in data.items() if name != "attention"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Space:
         """Inverse of :meth:`to_json`."""
-        ranges = {name: Range(**value) for name, value in data.items() if name != "per_layer"}
-        return cls(**ranges, per_layer=data["per_layer"])
+        ranges = {name: Range(**value) for name, value in data.items() if isinstance(value, Mapping)}
+        return cls(**ranges, per_layer=data["per_layer"], attention=tuple(data.get("attention", ())))
 
     @property
     def _ranges(self) -> tuple[Range, ...]:
@@ -197,9 +207,12 @@ class Space:
     def _row(self, chance: Random) -> LayerShape:
         return LayerShape(self.heads.sample(chance), self.ffn.sample(chance))
 
-    @staticmethod
-    def _uniform(layers: int, hidden: int, heads: int, ffn: int, head_dim: int) -> Shape:
-        return Shape.uniform(layers, hidden, heads, ffn, head_dim=head_dim)
+    @property
+    def _cores(self) -> Sequence[str]:
+        return self.attention or ("softmax",) * self.layers.high
+
+    def _uniform(self, layers: int, hidden: int, heads: int, ffn: int, head_dim: int) -> Shape:
+        return self.shape(hidden, head_dim, (LayerShape(heads, ffn),) * layers)
 
 
 @dataclass(frozen=True)
@@ -231,7 +244,8 @@ class Listed:
         rows = []
         for place in range(max(shape.depth for shape in self.shapes)):
             having = [shape.layers[place] for shape in self.shapes if place < shape.depth]
-            rows.append(LayerShape(max(row.heads for row in having), max(row.ffn for row in having)))
+            most = (max(row.heads for row in having), max(row.ffn for row in having))
+            rows.append(LayerShape(*most, having[0].attention))
         hidden, head_dim = (max(getattr(shape, name) for shape in self.shapes) for name in ("hidden", "head_dim"))
         return Shape(hidden, head_dim, tuple(rows))
 

@@ -38,6 +38,19 @@ def tables(shape: Shape, style: Any) -> int:
     return (style.vocab_size + style.max_positions + style.token_types) * _embedding(shape, style)
 
 
+def lengths(shape: Shape, style: Any) -> int:
+    """Weights of the projections of the length (linformer)."""
+    rows = [(size, layer.heads) for layer in shape.layers for name, size in [layer.core] if name == "linformer"]
+    share = getattr(style, "projections", "none")
+    if share == "layer":
+        columns = max((size for size, _ in rows), default=0)
+    elif share == "per_head":
+        columns = sum(2 * size * heads for size, heads in rows)
+    else:
+        columns = sum(size * (1 if share == "kv" else 2) for size, _ in rows)
+    return columns * style.max_positions if columns else 0
+
+
 def vectors(shape: Shape, style: Any, labels: int = 2, pooler: bool = True) -> int:
     """Biases and LayerNorms."""
     hidden = shape.hidden
@@ -54,28 +67,37 @@ def parameters(shape: Shape, style: Any, labels: int = 2, pooler: bool = True) -
     >>> parameters(Shape.uniform(layers=12, hidden=768, heads=12, ffn=3072), bert)
     109483778
     """
-    return matrices(shape, style, labels, pooler) + tables(shape, style) + vectors(shape, style, labels, pooler)
+    many = matrices(shape, style, labels, pooler) + tables(shape, style)
+    return many + lengths(shape, style) + vectors(shape, style, labels, pooler)
 
 
 def macs(shape: Shape, seq_len: float, style: Any = None, labels: int = 2, pooler: bool = True) -> float:
     """Multiply-accumulates of one text of ``seq_len`` tokens (two floating-point operations each).
 
     Each layer: ``n (4 d h + 2 d f) + 2 n^2 h`` for n tokens, hidden width d, attention width h and f neurons; the head
-    works on one token. Sums, activations and norms are not counted, as is usual.
+    works on one token. In place of ``n^2`` a linear core of size k has ``2 n k`` (linformer: two products shorten keys
+    and values, two more attend), ``n (3 k + 2)`` (window: three blocks and the first token) or ``n head_dim``
+    (kernel). Sums, activations and norms are not counted, as is usual.
     """
     hidden, total = shape.hidden, 0.0
     for layer in shape.layers:
         width = layer.heads * shape.head_dim
-        total += seq_len * (4 * hidden * width + 2 * hidden * layer.ffn) + 2 * seq_len**2 * width
+        products = reach(*layer.core, seq_len, shape.head_dim)
+        total += seq_len * (4 * hidden * width + 2 * hidden * layer.ffn) + 2 * seq_len * products * width
     projection = seq_len * _projection(shape, style) if style is not None else 0
     return total + projection + hidden * hidden * pooler + hidden * labels
 
 
+def reach(name: str, size: int, seq_len: float, head_dim: int) -> float:
+    """Products that a token takes part in, in place of one with every token."""
+    return {"linformer": 2 * size, "window": 3 * size + 2, "kernel": head_dim}.get(name, seq_len)
+
+
 def bytes(shape: Shape, style: Any, number_format: NumberFormat = "float", labels: int = 2, pooler: bool = True) -> int:
-    """Bytes of the weights: four a number, or, in INT8, one for matrices and tables and four for vectors."""
+    """Bytes of the weights: four a number, or, in INT8, one for matrices and tables and four for the rest."""
     width = {"float": 4, "int8": 1}[number_format]
     many = matrices(shape, style, labels, pooler) + tables(shape, style)
-    return width * many + 4 * vectors(shape, style, labels, pooler)
+    return width * many + 4 * (lengths(shape, style) + vectors(shape, style, labels, pooler))
 
 
 def _embedding(shape: Shape, style: Any) -> int:

@@ -8,6 +8,8 @@ encoder's time is taken to be the sum of these operations, each at its own price
   projections); 2 m n a (scores and contexts: the terms in n^2); m n heads (softmax); 2 m d f; m f (activation);
 * the last layer: likewise, but an exported classifier needs its first token alone, so the projections count
   b d a (3 n + 1), and the neurons b d f and b f. Where every token is answered, it is a layer like the others.
+* every layer whose core is not softmax: 2 m r a, where a token takes part in r products (``counts.reach``), in place of
+  the terms in n^2 and of softmax; each core at a price of its own.
 
 The prices are found by least squares of the relative error, none negative. Shapes of one setting share n and b, so that
 columns such as m n a and m n heads are told apart only where the head width varies.
@@ -15,14 +17,14 @@ columns such as m n a and m n heads are told apart only where the head width var
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from limbeck.core.shape import Shape
-from limbeck.errors import InputError
+from limbeck.measure.counts import reach
 from limbeck.measure.stand_in import Setting
 
 TERMS = (
@@ -45,19 +47,28 @@ TERMS = (
     "last softmax",
     "last feed-forward products",
     "last activations",
+    "linformer attention",
+    "window attention",
+    "kernel attention",
 )
 """The columns of :func:`design`."""
+LINEAR = ("linformer", "window", "kernel")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Shapes as arrays: hidden, head_dim, depth [shapes]; heads, ffn [shapes, layers], 0 beyond a shape's depth."""
+    """Shapes as arrays: hidden, head_dim, depth [shapes]; heads, ffn [shapes, layers], 0 beyond a shape's depth.
+
+    ``linear``: for each core but softmax, heads times the products that a token takes part in [shapes, layers]; nothing
+    where no shape has it.
+    """
 
     hidden: np.ndarray
     head_dim: np.ndarray
     depth: np.ndarray
     heads: np.ndarray
     ffn: np.ndarray
+    linear: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def exists(self) -> np.ndarray:
@@ -71,19 +82,29 @@ class Columns:
 
 
 def columns_of(shapes: Sequence[Shape]) -> Columns:
-    """Arrays of many shapes; InputError for a core other than softmax attention."""
+    """Arrays of many shapes."""
     count = len(shapes)
     stacks = [shape.layers for shape in shapes]
     depth = np.fromiter(map(len, stacks), np.int64, count)
     rows = [row for stack in stacks for row in stack]
-    if other := {row.attention for row in rows} - {"softmax"}:
-        raise InputError(f"the latency predictor knows softmax attention, got '{min(other)}'")
     exists = np.arange(depth.max(initial=0)) < depth[:, None]
     heads, ffn = np.zeros(exists.shape), np.zeros(exists.shape)
     heads[exists] = [row.heads for row in rows]
     ffn[exists] = [row.ffn for row in rows]
     hidden = np.fromiter((shape.hidden for shape in shapes), float, count)
-    return Columns(hidden, np.fromiter((shape.head_dim for shape in shapes), float, count), depth, heads, ffn)
+    widths = np.fromiter((shape.head_dim for shape in shapes), float, count)
+    linear = {
+        name: np.zeros(exists.shape)
+        for name in {attention.partition(":")[0] for attention in {row.attention for row in rows}} - {"softmax"}
+    }
+    if linear:
+        owners = np.repeat(widths, depth)
+        for name, found in linear.items():
+            found[exists] = [
+                row.heads * reach(name, row.core[1], 0.0, width) if row.core[0] == name else 0.0
+                for row, width in zip(rows, owners, strict=True)
+            ]
+    return Columns(hidden, widths, depth, heads, ffn, linear)
 
 
 def design(columns: Columns, setting: Setting) -> np.ndarray:
@@ -99,15 +120,24 @@ def design(columns: Columns, setting: Setting) -> np.ndarray:
         heads, ffn = columns.heads * layers, columns.ffn * layers
         return (heads > 0).sum(1), (ffn > 0).sum(1), heads.sum(1), ffn.sum(1)
 
+    linear = np.sum([columns.linear.get(name, np.zeros_like(columns.heads)) for name in LINEAR], axis=0)
+    soft = columns.heads * (linear == 0)
     attentions, forwards, heads, ffn = of(inner)
     last_attention, last_forward, last_heads, last_ffn = of(last)
     width, last_width = heads * columns.head_dim, last_heads * columns.head_dim
+    soft_heads, last_soft_heads = (soft * inner).sum(1), (soft * last).sum(1)
+    soft_width, last_soft_width = soft_heads * columns.head_dim, last_soft_heads * columns.head_dim
     count = inner.sum(1)
     terms = [one, tokens * d, texts * d * d, count, attentions, forwards, count * tokens * d]
-    terms += [4 * tokens * d * width, 2 * tokens * length * width, tokens * length * heads]
+    terms += [4 * tokens * d * width, 2 * tokens * length * soft_width, tokens * length * soft_heads]
     terms += [2 * tokens * d * ffn, tokens * ffn, last_attention, last_forward]
-    terms += [texts * d * last_width * (3 * length + 1), 2 * tokens * length * last_width, tokens * length * last_heads]
-    terms += [2 * texts * d * last_ffn, texts * last_ffn]
+    terms += [texts * d * last_width * (3 * length + 1), 2 * tokens * length * last_soft_width]
+    terms += [tokens * length * last_soft_heads, 2 * texts * d * last_ffn, texts * last_ffn]
+    none = np.zeros(len(d))
+    terms += [
+        2 * tokens * columns.linear[name].sum(1) * columns.head_dim if name in columns.linear else none
+        for name in LINEAR
+    ]
     return np.stack(terms, axis=1).astype(float)
 
 

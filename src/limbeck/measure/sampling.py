@@ -50,7 +50,7 @@ def space_below(full: Shape, given: Mapping[str, Sequence[int] | None] | None = 
             raise InputError(f"{name}: should be LOW HIGH or LOW HIGH STEP, got {' '.join(map(str, wanted))}")
         low, high, *steps = wanted
         ranges[name] = Range(low, high, *(steps or (step,)))
-    return Space(**ranges, per_layer=per_layer)
+    return Space(**ranges, per_layer=per_layer, attention=full.attention)
 
 
 def _share(whole: int, divisor: int, step: int) -> int:
@@ -106,7 +106,7 @@ def everything(space: Space) -> Iterator[Shape]:
     for hidden, head_dim, depth in product(space.hidden, space.head_dim, space.layers):
         stacks = product(rows, repeat=depth) if space.per_layer else ((row,) * depth for row in rows)
         for layers in stacks:
-            yield Shape(hidden, head_dim, tuple(layers))
+            yield space.shape(hidden, head_dim, layers)
 
 
 def _pool(space: Space, count: int, method: Method, chance: Random, around: Sequence[Shape]) -> list[Shape]:

@@ -28,6 +28,7 @@ STYLE = (
     "pad_token_id",
     "activation",
     "pooler",
+    "projections",
 )
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
 
@@ -81,7 +82,8 @@ class Setting:
 
 def style_of(style: Any) -> dict[str, Any]:
     """What of a style or a configuration decides the speed."""
-    return {name: getattr(style, name) for name in STYLE}
+    older = {"projections": "none"}  # configurations written before there were any
+    return {name: getattr(style, name, older[name]) if name in older else getattr(style, name) for name in STYLE}
 
 
 def inputs(setting: Setting) -> dict[str, np.ndarray]:
@@ -96,6 +98,7 @@ def stand_in(shape: Shape, setting: Setting) -> Any:
 
     rows: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
     rows |= {"layer_ffn": [row.ffn for row in shape.layers]}
+    rows |= {"layer_attention": [row.attention for row in shape.layers]}
     kind = LimbeckForTokenClassification if setting.per_token else LimbeckForSequenceClassification
     return kind(LimbeckConfig(shape.hidden, shape.head_dim, **rows, **{**setting.style, "vocab_size": VOCABULARY}))
 

@@ -1,6 +1,6 @@
 """Latency of any shape from a table measured on the target: a constant, and an amount for each width of each layer.
 
-    latency(shape) = constant + sum over layers (layer + attention[heads] + feed_forward[ffn])
+    latency(shape) = constant + sum over layers (layer + attention[core][heads] + feed_forward[ffn])
 
 The last layer has amounts of its own: an exported classifier needs only its first token and leaves out the rest.
 A few dozen encoders with random weights (speed does not depend on their values) are timed alternately in one process:
@@ -16,9 +16,9 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,11 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement, environment
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
-from limbeck.errors import InputError
+from limbeck.errors import InputError, nearest
 from limbeck.measure.counts import NumberFormat, as_shape, check_format, of_model
 from limbeck.measure.stand_in import Setting, inputs, runner_of, style_of
 
-VERSION = 1  #: part of the key of a stored table; bump it when tables come out otherwise
+VERSION = 2  #: part of the key of a stored table; bump it when tables come out otherwise
 MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
 Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
@@ -61,7 +61,7 @@ class LatencyTable:
 
     >>> attention, feed_forward = Curve((0, 2), (0.0, 2e-3)), Curve((0, 16), (0.0, 4e-3))
     >>> nothing = Curve((0,), (0.0,))
-    >>> parts = (1e-3, 0.0, attention, feed_forward, nothing, nothing)
+    >>> parts = (1e-3, 0.0, {"softmax": attention}, feed_forward, {"softmax": nothing}, nothing)
     >>> table = LatencyTable(8, 4, *parts, target="here", number_format="float", seq_len=10)
     >>> round(table(Shape(8, 4, (LayerShape(2, 16), LayerShape(1, 4), LayerShape(2, 16)))).value * 1e3, 6)
     9.0
@@ -71,9 +71,9 @@ class LatencyTable:
     head_dim: int
     constant: float
     layer: float
-    attention: Curve
+    attention: Mapping[str, Curve] = field(hash=False)
     feed_forward: Curve
-    last_attention: Curve
+    last_attention: Mapping[str, Curve] = field(hash=False)
     last_feed_forward: Curve
     target: str
     number_format: NumberFormat
@@ -98,11 +98,12 @@ class LatencyTable:
 
     def of_layer(self, layer: LayerShape, last: bool = False) -> float:
         """Seconds that one layer takes."""
-        if layer.attention != "softmax":
-            raise InputError(f"the latency table knows softmax attention, got '{layer.attention}'")
+        if layer.attention not in self.attention:
+            known = nearest(layer.attention, self.attention)
+            raise InputError(f"the latency table has not measured attention '{layer.attention}'; {known}")
         if last:  # what an empty one takes is part of the constant
-            return self.last_attention(layer.heads) + self.last_feed_forward(layer.ffn)
-        return self.layer + self.attention(layer.heads) + self.feed_forward(layer.ffn)
+            return self.last_attention[layer.attention](layer.heads) + self.last_feed_forward(layer.ffn)
+        return self.layer + self.attention[layer.attention](layer.heads) + self.feed_forward(layer.ffn)
 
     @property
     def key(self) -> str:
@@ -116,12 +117,15 @@ class LatencyTable:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
         """Inverse of :meth:`to_json`."""
-        curves = {
-            name: Curve(tuple(value["widths"]), tuple(value["seconds"]))
-            for name, value in data.items()
-            if isinstance(value, Mapping)
+
+        def curve(value: Mapping[str, Any]) -> Curve:
+            return Curve(tuple(value["widths"]), tuple(value["seconds"]))
+
+        read = {name: curve(data[name]) for name in ("feed_forward", "last_feed_forward")}
+        cores = {
+            name: {core: curve(value) for core, value in data[name].items()} for name in ("attention", "last_attention")
         }
-        return cls(**{**data, **curves})
+        return cls(**{**data, **read, **cores})
 
     @classmethod
     def memoised(cls, candidate: Candidate, target: Target, number_format: str, memo: Memo) -> LatencyTable:
@@ -222,20 +226,22 @@ def designs(full: Shape, seed: int = 0, drawn: int = 8, held_out: int = 8) -> tu
     heads, ffn = max((row.heads for row in full.layers), default=0), max((row.ffn for row in full.layers), default=0)
     if not heads or not ffn:
         raise InputError(f"no latency table for an encoder without heads or neurons: {full}")
+    cores = _cores(full)
     few, step = min(depth, 4), 16 if ffn >= 256 else 1  # 16: kernels like even widths, and pruning keeps such
 
-    def same(layers: int, heads: int, ffn: int) -> Shape:
-        return Shape.uniform(layers, full.hidden, heads, ffn, head_dim=full.head_dim)
+    def same(layers: int, heads: int, ffn: int, core: str = cores[0]) -> Shape:
+        return Shape.uniform(layers, full.hidden, heads, ffn, head_dim=full.head_dim, attention=core)
 
-    shapes = [same(few, width, ffn // 2) for width in head_nodes(heads)]
+    shapes = [same(few, width, ffn // 2, core) for core in cores for width in head_nodes(heads)]
     shapes += [same(few, heads // 2, width) for width in ffn_nodes(ffn)]
     shapes += [same(depth, heads, ffn), same(depth, 0, 0)]
-    shapes += [same(1, width, ffn // 2) for width in last_nodes(heads)]
+    shapes += [same(1, width, ffn // 2, core) for core in cores for width in last_nodes(heads)]
     shapes += [same(1, heads // 2, width) for width in last_nodes(ffn)]
     chance = random.Random(seed)
 
     def ragged() -> Shape:
-        rows = [LayerShape(chance.randint(0, heads), chance.randrange(0, ffn + 1, step)) for _ in range(depth)]
+        widths = [(chance.randint(0, heads), chance.randrange(0, ffn + 1, step)) for _ in range(depth)]
+        rows = [LayerShape(*both, cores[place % len(cores)]) for place, both in enumerate(widths)]
         return Shape(full.hidden, full.head_dim, tuple(rows[: chance.randint(max(1, depth - 2), depth)]))
 
     fitted = list(dict.fromkeys([*shapes, *(ragged() for _ in range(drawn))]))
@@ -255,30 +261,38 @@ def fit(
     from scipy.optimize import nnls
 
     heads, ffn = max(row.heads for row in full.layers), max(row.ffn for row in full.layers)
-    widths = (head_nodes(heads), ffn_nodes(ffn), last_nodes(heads), last_nodes(ffn))
+    cores = _cores(full)
+    widths = ((head_nodes(heads), ffn_nodes(ffn)), (last_nodes(heads), last_nodes(ffn)))
+
+    def amounts(row: LayerShape, place: int) -> list[float]:
+        """How much of each step a layer has gone: of the heads with each core, and of the neurons."""
+        found = [_amounts(row.heads if row.attention == core else 0, widths[place][0]) for core in cores]
+        return [*chain(*found), *_amounts(row.ffn, widths[place][1])]
 
     def features(shape: Shape) -> list[float]:
         *others, last = shape.layers
-        inner = [sum(column) for column in zip(*(_both(row, widths[:2]) for row in others), strict=True)]
-        inner = inner or [0.0] * (len(widths[0]) + len(widths[1]) - 2)
-        return [1.0, float(len(others)), *inner, *_both(last, widths[2:])]
+        inner = [sum(column) for column in zip(*(amounts(row, 0) for row in others), strict=True)]
+        inner = inner or [0.0] * len(amounts(last, 0))
+        return [1.0, float(len(others)), *inner, *amounts(last, 1)]
 
     relative = np.array([features(shape) for shape in shapes]) / times[:, None]
     increments = nnls(relative, np.ones(len(shapes)))[0]
-    edges = np.cumsum([2, *(len(each) - 1 for each in widths)])
-    curves = [
-        Curve(each, (0.0, *np.cumsum(increments[low:high]).tolist()))
-        for each, (low, high) in zip(widths, pairwise(edges), strict=True)
-    ]
-    names = ("attention", "feed_forward", "last_attention", "last_feed_forward")
+    constant, layer, *steps = increments.tolist()
+
+    def curve(each: tuple[int, ...]) -> Curve:
+        mine = [steps.pop(0) for _ in each[1:]]
+        return Curve(each, (0.0, *np.cumsum(mine).tolist()))
+
+    curves: list[Any] = []
+    for heads_measured, neurons_measured in widths:
+        curves += [{core: curve(heads_measured) for core in cores}, curve(neurons_measured)]
     about: dict[str, Any] = {"target": target, "number_format": number_format, "seq_len": seq_len}
-    constant, layer = increments[:2].tolist()
-    about |= dict(zip(names, curves, strict=True))
-    return LatencyTable(full.hidden, full.head_dim, constant, layer, **about)
+    return LatencyTable(full.hidden, full.head_dim, constant, layer, *curves, **about)
 
 
-def _both(row: LayerShape, widths: Sequence[Sequence[int]]) -> list[float]:
-    return [*_amounts(row.heads, widths[0]), *_amounts(row.ffn, widths[1])]
+def _cores(shape: Shape) -> list[str]:
+    """The attention cores of a shape, in the order in which layers have them."""
+    return list(dict.fromkeys(row.attention for row in shape.layers))
 
 
 def quiet(seconds: np.ndarray) -> np.ndarray:

@@ -85,6 +85,14 @@ def _take(layer: nn.Linear, dim: int, index: Tensor) -> nn.Linear:
     return taken
 
 
+def take_lengths(layer: Any, heads: Sequence[int]) -> None:
+    """Keep the projections of the length of these heads, in this order, where every head has its own."""
+    for name in ("key_lengths", "value_lengths"):
+        if (lengths := getattr(layer, name)) is not None and lengths.dim() == 3:
+            index = torch.tensor(heads, dtype=torch.long, device=lengths.device)
+            setattr(layer, name, nn.Parameter(lengths.detach().index_select(0, index).clone()))
+
+
 def slice_to(model: Any, cut: Cut) -> Any:
     """Cut the model in place; its outputs equal those of the model whose other heads and neurons are masked."""
     encoder, before = model.encoder, model.encoder.shape
@@ -96,6 +104,7 @@ def slice_to(model: Any, cut: Cut) -> Any:
         for name in ("query", "key", "value"):
             setattr(layer, name, _take(getattr(layer, name), 0, channels))
         layer.attention_out = _take(layer.attention_out, 1, channels)
+        take_lengths(layer, heads)
         layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)
         kept.append(layer)
     encoder.layers = nn.ModuleList(kept)
@@ -106,7 +115,13 @@ def slice_to(model: Any, cut: Cut) -> Any:
 def set_shape(model: Any, shape: Shape) -> None:
     """Tell encoder and configuration the new shape."""
     model.encoder.shape = shape
-    model.config.hidden_size, model.config.head_dim = shape.hidden, shape.head_dim
-    model.config.layer_heads = [layer.heads for layer in shape.layers]
-    model.config.layer_ffn = [layer.ffn for layer in shape.layers]
-    model.config.layer_attention = [layer.attention for layer in shape.layers]
+    write_shape(model.config, shape)
+
+
+def write_shape(config: Any, shape: Shape) -> Any:
+    """The configuration, with this shape."""
+    config.hidden_size, config.head_dim = shape.hidden, shape.head_dim
+    config.layer_heads = [layer.heads for layer in shape.layers]
+    config.layer_ffn = [layer.ffn for layer in shape.layers]
+    config.layer_attention = [layer.attention for layer in shape.layers]
+    return config

@@ -21,7 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 
-from .attention import CORES, scores
+from .attention import CORES, Lengths, core, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Style:
     ``position_offset``: None counts positions from 0; a number p counts the tokens that are not padding from p + 1
     and gives padding the position p (RoBERTa). ``pooler``: activation of the dense layer before the output layer.
     ``resplit``: a slice with narrower heads takes the leading channels of all heads together and splits them anew into
-    its heads; otherwise every head keeps its own leading channels.
+    its heads; otherwise every head keeps its own leading channels. ``projections``: which learned projections of the
+    length linformer layers have: two a layer ('none' shared), one a layer for keys and values ('kv'), one for all
+    layers ('layer'), or two for every head ('per_head').
     """
 
     family: str = "bert"
@@ -48,6 +50,7 @@ class Style:
     classifier_dropout: float = 0.1
     pooler: str = "tanh"
     resplit: bool = False
+    projections: str = "none"
 
 
 class _Layer(NamedTuple):
@@ -100,6 +103,11 @@ def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(x, (width,), norm.weight[:width], norm.bias[:width], norm.eps)
 
 
+def _lengths(style: Style, size: int, *heads: int) -> nn.Parameter:
+    """A projection of the length ~ N(0, 1), [position, size]; with ``heads`` one for each."""
+    return nn.Parameter(torch.randn(*heads, style.max_positions, size))
+
+
 class Embeddings(nn.Module):
     """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder."""
 
@@ -141,9 +149,10 @@ class Layer(nn.Module):
     cutting everything is then exactly the same as masking everything.
     """
 
-    def __init__(self, hidden: int, head_dim: int, heads: int, ffn: int, style: Style) -> None:
+    def __init__(self, hidden: int, head_dim: int, row: Any, style: Style) -> None:
         super().__init__()
         self.head_dim, self.style = head_dim, style
+        heads, ffn, (name, size) = row.heads, row.ffn, core(row.attention)
         width = heads * head_dim
         self.query, self.key, self.value = (_dense(hidden, width) for _ in range(3))
         self.attention_out = _dense(width, hidden)
@@ -151,6 +160,20 @@ class Layer(nn.Module):
         self.up, self.down = _dense(hidden, ffn), _dense(ffn, hidden)
         self.ffn_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
         self.activation = ACT2FN[style.activation]
+        self.key_lengths: nn.Parameter | None = None
+        self.value_lengths: nn.Parameter | None = None
+        if name == "linformer" and style.projections != "layer":
+            each = (heads,) if style.projections == "per_head" else ()
+            self.key_lengths = _lengths(style, size, *each)
+            self.value_lengths = None if style.projections == "kv" else _lengths(style, size, *each)
+
+    def lengths(self, shared: Tensor | None, heads: int) -> Lengths | None:
+        """Projections of the length for keys and values; None where the core has none."""
+        key = self.key_lengths if shared is None else shared
+        value = self.value_lengths if shared is None and self.value_lengths is not None else key
+        if key is None or value is None:
+            return None
+        return (key, value) if key.dim() == 2 else (key[:heads], value[:heads])
 
     def split(self, x: Tensor, layer: nn.Linear, heads: int, head_dim: int) -> Tensor:
         """Project to [batch, heads, seq, head_dim]: leading heads, leading channels of each (or of all together)."""
@@ -162,7 +185,14 @@ class Layer(nn.Module):
         return y.unflatten(-1, (heads, head_dim)).transpose(1, 2)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, shape: Any, head_dim: int, gates: Gates, taps: dict[str, list[Tensor]]
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        shape: Any,
+        head_dim: int,
+        gates: Gates,
+        taps: dict[str, list[Tensor]],
+        shared: Tensor | None = None,
     ) -> Tensor:
         """Hidden states in, hidden states out [batch, seq, hidden]; ``taps`` are appended to in passing."""
         hidden, heads = x.shape[-1], shape.heads
@@ -176,7 +206,8 @@ class Layer(nn.Module):
             if "attention" in taps:
                 taps["attention"].append(scores(query, key, mask))
             dropout = self.style.attention_dropout if self.training else 0.0
-            context = CORES[shape.attention](query, key, value, mask, dropout)
+            name, size = core(shape.attention)
+            context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
             if gates.heads is not None:
                 context = context * gates.heads[:heads, None, None]
             context = context.transpose(1, 2).flatten(2)
@@ -215,9 +246,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.shape, self.style = shape, style
         self.embeddings = Embeddings(shape.hidden, style)
-        self.layers = nn.ModuleList(
-            Layer(shape.hidden, shape.head_dim, layer.heads, layer.ffn, style) for layer in shape.layers
-        )
+        self.layers = nn.ModuleList(Layer(shape.hidden, shape.head_dim, layer, style) for layer in shape.layers)
+        sizes = [size for name, size in (core(layer.attention) for layer in shape.layers) if name == "linformer"]
+        one = style.projections == "layer" and sizes
+        self.lengths = _lengths(style, max(sizes)) if one else None
 
     def forward(
         self,
@@ -232,8 +264,9 @@ class Encoder(nn.Module):
         """Return the last hidden states [batch, seq, hidden] and the tapped activations, a list over layers each.
 
         Taps: ``hidden`` (embeddings first, then every layer) [batch, seq, hidden]; ``attention`` scores before the
-        softmax [batch, heads, query, key]; ``query``, ``key``, ``value`` [batch, heads, seq, head_dim]; ``context``
-        [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections.
+        softmax [batch, heads, query, key], also where the core has none; ``query``, ``key``, ``value`` [batch, heads,
+        seq, head_dim]; ``context`` [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the
+        two output projections.
         ``shape``: a smaller shape, run on the leading slices of the weights. ``gates``: see :class:`Gates`.
         """
         shape = shape or self.shape
@@ -245,7 +278,7 @@ class Encoder(nn.Module):
             if "hidden" in tapped:
                 tapped["hidden"].append(x)
             mine = Gates(*(None if gate is None else gate[index] for gate in gates))
-            y = layer(x, mask, layer_shape, shape.head_dim, mine, tapped)
+            y = layer(x, mask, layer_shape, shape.head_dim, mine, tapped, self.lengths)
             x = y if mine.layers is None else x + mine.layers * (y - x)
         if "hidden" in tapped:
             tapped["hidden"].append(x)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.model.cut import Scores, columns, set_shape
+from limbeck.model.cut import Scores, columns, take_lengths, write_shape
 
 IN, OUT = ("query", "key", "value"), "attention_out"
 
@@ -36,8 +36,7 @@ def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
     if resplit is not None:
         config.resplit = resplit
     with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
-        set_shape(_Stub(config), shape)
-        small = type(model)(config)
+        small = type(model)(write_shape(config, shape))
     small.encoder.shape = shape
     source = model.state_dict()
     narrower = shape.head_dim != before.head_dim and not config.resplit
@@ -67,13 +66,6 @@ def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) 
         )
 
 
-class _Stub:
-    """A model without an encoder, for the sake of its configuration."""
-
-    def __init__(self, config: Any) -> None:
-        self.config, self.encoder = config, nn.Module()
-
-
 def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] | None) -> Tensor:
     """The leading part of a parameter; with ``dims`` (width of a head: before, after) that of every head."""
     part = name.split(".")[-2] if "." in name else ""
@@ -98,6 +90,7 @@ def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
             for name in IN:
                 _reorder(getattr(layer, name), 0, channels)
             _reorder(layer.attention_out, 1, channels)
+            take_lengths(layer, heads)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
             _reorder(layer.up, 0, order)
             _reorder(layer.down, 1, order)

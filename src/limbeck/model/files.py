@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import families
 from limbeck.model._loading import explained, quiet
@@ -216,20 +216,19 @@ def _limbeck_shape(config: Mapping[str, Any], source: object) -> Shape:
     heads, ffn = config.get("layer_heads", ()), config.get("layer_ffn", ())
     kinds = config.get("layer_attention") or ["softmax"] * len(heads)
     try:
-        layers = tuple(LayerShape(*row) for row in zip(heads, ffn, kinds, strict=True))
+        rows = zip(heads, ffn, map(attention_core, kinds), strict=True)
+        layers = tuple(LayerShape(*row) for row in rows)
         return Shape(config["hidden_size"], config["head_dim"], layers)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{source}: config.json describes no shape (layer_heads, layer_ffn): {error}") from error
+    except InputError as error:
+        raise UnsupportedModel(f"{source}: {error}") from error
 
 
 def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: int) -> Any:
     from safetensors.torch import load_file
 
-    from limbeck.model.attention import CORES
-
     shape = _limbeck_shape(config, folder)
-    if unknown := {layer.attention for layer in shape.layers} - set(CORES):
-        raise UnsupportedModel(f"{folder}: attention '{min(unknown)}'; {nearest(min(unknown), CORES)}")
     _check_weights(folder)
     with explained(folder):
         weights = load_file(folder / WEIGHTS)

@@ -15,20 +15,21 @@ worth their names:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
+from limbeck.model import graph_attention
+from limbeck.model.graph_attention import FUSED
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET, IR_VERSION = 20, 9  # 20 has Gelu; ONNX Runtime reads both since 1.17
-FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 KEY = "limbeck"  # of the metadata that holds the blueprint
 
 ACTIVATIONS = {
@@ -71,8 +72,8 @@ class Blueprint:
         for name in (self.activation, self.pooler):
             if name not in ACTIVATIONS:
                 raise InputError(f"activation '{name}' cannot be exported to ONNX; {nearest(name, ACTIVATIONS)}")
-        if other := {layer.attention for layer in self.shape.layers} - {"softmax"}:
-            raise InputError(f"attention '{min(other)}' cannot be exported to ONNX; choose from 'softmax'")
+        for layer in self.shape.layers:
+            attention_core(layer.attention)
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -118,6 +119,13 @@ class Graph:
         self.constants: dict[str, Any] = {}
         self.inputs_of: dict[str, str] = {}
         """The tensor that every linear map reads; calibration looks there."""
+        self.made: dict[str, str] = {}
+
+    def once(self, name: str, make: Callable[[], str]) -> str:
+        """A tensor that several parts of the graph read, made by the first of them."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
 
     def constant(self, name: str, value: Any) -> str:
         """Keep an array under a name; the name."""
@@ -167,7 +175,9 @@ class Float:
         """One fused node, or standard ones."""
         width = graph.weights[f"{name}.bias"].size // 3
         if not self.fused:
-            return _plain_attention(graph, graph.op("Add", *self.linear(graph, x, name)), mask, heads, width)
+            projected = _biased(graph, self.linear(graph, x, name))
+            query, key, value = graph.op("Split", projected, axis=2, num_outputs=3, outputs=3)
+            return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask)
         graph.inputs_of[name] = x
         weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
         sizes = [width] * 3
@@ -183,7 +193,8 @@ def build(blueprint: Blueprint, weights: Weights, numbers: Numbers | None = None
     numbers = numbers or Float(blueprint.fused)
     graph = Graph(weights)
     x = _embeddings(graph, blueprint, numbers)
-    mask = graph.op("Cast", "attention_mask", to=6 if blueprint.fused else 1)  # int32, float32
+    kinds = {layer.core[0] for layer in blueprint.shape.layers if layer.heads}
+    mask = _mask(graph, blueprint.fused) if "softmax" in kinds else ""
     for index, layer in enumerate(blueprint.shape.layers):
         first_only = not blueprint.per_token and index == blueprint.shape.depth - 1
         x = _layer(graph, blueprint, numbers, x, mask, f"layers.{index}", layer, first_only)
@@ -194,6 +205,11 @@ def build(blueprint: Blueprint, weights: Weights, numbers: Numbers | None = None
     graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
     graph.nodes[-1].output[0] = "logits"
     return _finish(graph, blueprint), graph.inputs_of
+
+
+def _mask(graph: Graph, fused: bool) -> str:
+    """As softmax attention takes it: 1 where a token is, for the fused operator; else what is added to the scores."""
+    return graph.op("Cast", "attention_mask", to=6) if fused else graph_attention.hidden(graph)
 
 
 def _finish(graph: Graph, blueprint: Blueprint) -> ModelProto:
@@ -230,12 +246,14 @@ def _embeddings(graph: Graph, blueprint: Blueprint, numbers: Numbers) -> str:
         parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
     x = _normalise(graph, blueprint, "embeddings.norm", *parts)
     if "embeddings.project.weight" in graph.weights:
-        x = graph.op("Add", *_with_bias(numbers.linear(graph, x, "embeddings.project")))
+        x = _biased(graph, numbers.linear(graph, x, "embeddings.project"))
     return x
 
 
-def _with_bias(product: tuple[str, str | None]) -> tuple[str, ...]:
-    return tuple(part for part in product if part is not None)
+def _biased(graph: Graph, product: tuple[str, str | None]) -> str:
+    """A product with its bias, where that is not in it already."""
+    x, bias = product
+    return x if bias is None else str(graph.op("Add", x, bias))
 
 
 def _positions(graph: Graph, pad: int, offset: int) -> str:
@@ -269,7 +287,12 @@ def _layer(
     # without heads or neurons their output bias stays, as in the encoder
     attended: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
     if layer.heads:
-        context = narrow(numbers.attention(graph, x, f"{name}.attention", mask, layer.heads))
+        if layer.core[0] == "softmax":
+            context = narrow(numbers.attention(graph, x, f"{name}.attention", mask, layer.heads))
+        else:
+            projected = _biased(graph, numbers.linear(graph, x, f"{name}.attention"))
+            parts = (f"{name}.attention", layer, blueprint.shape.head_dim, first_only, blueprint.fused)
+            context = graph_attention.linear(graph, projected, *parts)
         attended = numbers.linear(graph, context, f"{name}.attention_out")
     x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attended)
     fed: tuple[str | None, ...] = (graph.weight(f"{name}.down.bias"),)
@@ -289,21 +312,3 @@ def _activate(graph: Graph, blueprint: Blueprint, activation: str, x: str, bias:
     if kind in ("erf", "tanh"):
         return graph.op("Gelu", x, approximate="none" if kind == "erf" else "tanh")
     return graph.op(kind, x)
-
-
-def _plain_attention(graph: Graph, projected: str, mask: str, heads: int, width: int) -> str:
-    """Standard operators; the mask is a large negative number added to the scores of padding."""
-
-    def split(x: str, order: list[int]) -> str:
-        return graph.op("Transpose", graph.op("Reshape", x, graph.integers(0, 0, heads, -1)), perm=order)
-
-    parts = graph.op("Split", projected, axis=2, num_outputs=3, outputs=3)
-    query, key, value = split(parts[0], [0, 2, 1, 3]), split(parts[1], [0, 2, 3, 1]), split(parts[2], [0, 2, 1, 3])
-    scale = graph.constant("constant.scale", np.float32((width // heads) ** -0.5))
-    inverse = graph.op("Sub", graph.constant("constant.one", np.float32(1)), mask)
-    added = graph.op("Mul", inverse, graph.constant("constant.masked", np.float32(-1e9)))
-    added = graph.op("Unsqueeze", added, graph.integers(1, 2))
-    scores = graph.op("Add", graph.op("Mul", graph.op("MatMul", query, key), scale), added)
-    context = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
-    joined = graph.op("Transpose", context, perm=[0, 2, 1, 3])
-    return graph.op("Reshape", joined, graph.integers(0, 0, -1))

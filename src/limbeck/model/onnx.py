@@ -142,7 +142,8 @@ def parts(model: Any, *, fused: bool = True) -> tuple[Blueprint, dict[str, np.nd
     for name, tensor in model.state_dict().items():
         array = tensor.detach().float().cpu().numpy()
         matrix = array.ndim == 2 and not name.startswith(tuple(f"encoder.embeddings.{table}." for table in TABLES))
-        weights[name.removeprefix("encoder.")] = array.T if matrix else array
+        lengths = name.endswith("lengths")
+        weights[name.removeprefix("encoder.")] = array.swapaxes(-1, -2) if matrix or lengths else array
     for index, layer in enumerate(shape.layers):
         for kind in ("weight", "bias"):
             joined = [weights.pop(f"layers.{index}.{part}.{kind}") for part in ("query", "key", "value")]

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.shape import Shape
 from limbeck.core.space import Listed
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
@@ -86,7 +86,10 @@ class Share(Plan):
             depth = mine.get("layers", before.depth)
             if depth > before.depth:
                 raise InputError(f"share.layers: {depth} is more than the model's {before.depth}")
-            rows = [LayerShape(mine.get("heads", row.heads), mine.get("ffn", row.ffn)) for row in before.layers[:depth]]
+            rows = [
+                replace(row, heads=mine.get("heads", row.heads), ffn=mine.get("ffn", row.ffn))
+                for row in before.layers[:depth]
+            ]
             hidden, head_dim = mine.get("hidden", before.hidden), mine.get("head_dim", before.head_dim)
             found.append(Shape(hidden, head_dim, tuple(rows)))
             if not found[-1] <= before:

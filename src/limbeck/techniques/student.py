@@ -138,17 +138,14 @@ def _fresh(model: Any, shape: Shape, seed: int) -> Any:
     """A model of this shape with the labels of the old one, drawn as BERT is: normal, 0.02."""
     import torch
 
+    from limbeck.model.cut import write_shape
     from limbeck.model.extract import forget_slices
 
     config = copy.deepcopy(model.config)
     forget_slices(config)
-    config.hidden_size, config.head_dim = shape.hidden, shape.head_dim
-    config.layer_heads = [layer.heads for layer in shape.layers]
-    config.layer_ffn = [layer.ffn for layer in shape.layers]
-    config.layer_attention = [layer.attention for layer in shape.layers]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = type(model)(config)
+        student = type(model)(write_shape(config, shape))
     student.encoder.shape = shape
     tables = student.encoder.embeddings.state_dict()
     for name, old in model.encoder.embeddings.state_dict().items():

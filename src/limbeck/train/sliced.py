@@ -97,7 +97,7 @@ class Sliced(Plan):
             if low < 1:
                 raise InputError(f"{self.name}.{name}: should be at least 1, got {low}")
             ranges[name] = Range(low, high, step)
-        return Space(**ranges, per_layer=self.per_layer)
+        return Space(**ranges, per_layer=self.per_layer, attention=shape.attention)
 
     def arrange(self, model: Any, known: Arranged | None, space: Space, scores: Callable[[Any], Scores]) -> Arranged:
         """Put parts in order, the most important first, but what slices were trained in stays as it is.

@@ -1,0 +1,75 @@
+"""Give layers of a model other attention cores, and a model more positions; all other weights stay as they are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.model.cut import write_shape
+
+SHARES = {"none": "none", "kv": "kv", "layer": "layer", "headwise": "none", "per_head": "per_head"}
+"""Which projections of the length layers share, and what ``Style.projections`` calls it.
+
+He and Garner's ``none`` (E and F for every layer, the same for all its heads) is what the Linformer paper calls
+headwise sharing; its key-value sharing is ``kv`` (E = F), its layerwise sharing ``layer`` (one E for all layers, keys
+and values). With ``per_head``, which that paper begins with, every head has projections of its own."""
+
+
+def convert(
+    model: Any, attention: Sequence[str], *, share: str = "none", positions: int | None = None, seed: int = 0
+) -> Any:
+    """A new model with these attention cores, one a layer; projections of the length that it lacks are drawn ~ N(0, 1).
+
+    ``positions``: how many there should be, at least as many as there are. New ones are the old ones again, from the
+    first on (Longformer, Beltagy et al., 2020, arXiv:2004.05150); rows of the length's projections likewise.
+    """
+    before: Shape = model.shape
+    layers = tuple(replace(layer, attention=kind) for layer, kind in zip(before.layers, attention, strict=True))
+    shape = Shape(before.hidden, before.head_dim, layers)
+    config = copy.deepcopy(model.config)
+    config.projections = SHARES[share]
+    config.max_positions = positions or config.max_positions
+    if config.max_positions < model.config.max_positions:
+        raise InputError(f"positions: the model has {model.config.max_positions} already, got {positions}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = type(model)(write_shape(config, shape))
+    made.encoder.shape = shape
+    old = model.state_dict()
+    special = 0 if config.position_offset is None else config.position_offset + 1
+    with torch.no_grad():
+        for name, parameter in made.state_dict().items():
+            weight = old.get(name)
+            if name.endswith("lengths"):
+                if weight is not None and fits(weight, parameter):
+                    parameter.copy_(repeated(weight, parameter.shape[-2], 0, dim=-2))
+            elif name == "encoder.embeddings.position.weight":
+                parameter.copy_(repeated(old[name], len(parameter), special))
+            else:
+                parameter.copy_(old[name])
+    made.fresh_head = getattr(model, "fresh_head", False)
+    return made.to(model.device).train(model.training)
+
+
+def fits(weight: Tensor, parameter: Tensor) -> bool:
+    """Whether projections are those of another number of positions, and otherwise the same."""
+    return weight.shape[:-2] == parameter.shape[:-2] and weight.shape[-1] == parameter.shape[-1]
+
+
+def repeated(table: Tensor, rows: int, special: int, dim: int = 0) -> Tensor:
+    """A table with that many rows: those after the ``special`` ones again and again.
+
+    >>> repeated(torch.tensor([[9], [1], [2]]), 6, 1).flatten().tolist()
+    [9, 1, 2, 1, 2, 1]
+    """
+    count = table.shape[dim]
+    places = torch.arange(rows, device=table.device)
+    places = torch.where(places < count, places, special + (places - count) % (count - special))
+    return table.index_select(dim, places)

@@ -1,0 +1,99 @@
+"""Other attention cores in a model that has its weights already, and more positions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError
+from limbeck.model.cut import Cut, Scores, slice_to
+from limbeck.model.extract import extract, sort_parts
+from limbeck.model.linear import SHARES, convert
+
+SHAPE = Shape(32, 8, (LayerShape(4, 48), LayerShape(3, 40)))
+LINFORMER = ("linformer:6", "linformer:4")
+
+
+@pytest.mark.parametrize(("share", "count"), [("none", 4), ("kv", 2), ("layer", 1), ("headwise", 4), ("per_head", 4)])
+def test_all_other_weights_stay(make_model, share, count):
+    model = make_model(SHAPE)
+    made = convert(model, LINFORMER, share=share)
+    new = {name: weight for name, weight in made.state_dict().items() if name.endswith("lengths")}
+    assert len(new) == count
+    assert all(weight.shape[-2] == model.config.max_positions for weight in new.values())
+    for name, weight in model.state_dict().items():
+        assert torch.equal(made.state_dict()[name], weight)
+    assert [row.attention for row in made.shape.layers] == list(LINFORMER) == made.config.layer_attention
+    assert made.config.projections == SHARES[share]
+
+
+def test_the_same_seed_draws_the_same_projections_and_changes_no_ones_chance(make_model):
+    model = make_model(SHAPE)
+    before = torch.random.get_rng_state()
+    one, two, other = (convert(model, LINFORMER, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    lengths = [made.encoder.layers[0].key_lengths for made in (one, two, other)]
+    assert torch.equal(lengths[0], lengths[1])
+    assert not torch.equal(lengths[0], lengths[2])
+    assert abs(float(lengths[0].detach().std()) - 1) < 0.2
+
+
+@pytest.mark.parametrize("share", sorted(SHARES))
+def test_first_outputs_are_finite_and_as_large_as_softmax_ones(make_model, make_batch, share):
+    model = make_model(SHAPE, max_positions=64).eval()
+    batch = make_batch(rows=8, longest=60)
+    made = convert(model, ("linformer:16", "linformer:16"), share=share).eval()
+    with torch.no_grad():
+        (_, soft), (_, short) = (
+            one.encoder(batch["input_ids"], batch["attention_mask"], taps=("context",)) for one in (model, made)
+        )
+    for mine, theirs in zip(short["context"], soft["context"], strict=True):
+        assert mine.isfinite().all()
+        assert 0.3 < float(mine.std() / theirs.std()) < 8
+
+
+@pytest.mark.parametrize("share", ["none", "layer", "per_head"])
+def test_cut_heads_answer_as_masked_ones(make_model, make_batch, share):
+    from limbeck.model.encoder import Gates
+
+    made = convert(make_model(SHAPE), LINFORMER, share=share).eval()
+    gates = Gates(heads=torch.tensor([[1.0, 0, 1, 1], [0, 1, 0, 0]]))
+    masked = made.run(make_batch(), gates=gates)[0]
+    every = Cut.everything(SHAPE)
+    slice_to(made, Cut((0, 1), ((0, 2, 3), (1,)), every.ffn))
+    torch.testing.assert_close(made.run(make_batch())[0], masked)
+
+
+@pytest.mark.parametrize("share", ["none", "layer", "per_head"])
+def test_slices_are_exact_and_sorting_changes_nothing(make_model, make_batch, share):
+    made = convert(make_model(SHAPE), LINFORMER, share=share).eval()
+    whole = made.run(make_batch())[0]
+    scores = Scores(
+        tuple(torch.rand(row.heads).numpy() for row in SHAPE.layers),
+        tuple(torch.rand(row.ffn).numpy() for row in SHAPE.layers),
+        torch.rand(2).numpy(),
+    )
+    sort_parts(made, scores)
+    torch.testing.assert_close(made.run(make_batch())[0], whole)
+    small = Shape(32, 8, (LayerShape(2, 16, "linformer:6"),))
+    torch.testing.assert_close(extract(made, small).run(make_batch())[0], made.run(make_batch(), shape=small)[0])
+
+
+def test_positions_are_repeated_and_more_of_them_change_no_short_text(make_model, make_batch):
+    model = convert(make_model(SHAPE, max_positions=16), LINFORMER)
+    longer = convert(model, LINFORMER, positions=40).eval()
+    table, old = (one.encoder.embeddings.position.weight for one in (longer, model))
+    assert torch.equal(table[16:32], old)
+    assert torch.equal(table[32:], old[:8])
+    assert longer.config.max_positions == 40
+    assert (longer.predict(make_batch()) == model.predict(make_batch())).all()
+    assert longer.predict(make_batch(longest=39)).shape == (3, 2)
+    with pytest.raises(InputError, match="positions: the model has 16 already, got 8"):
+        convert(model, LINFORMER, positions=8)
+
+
+def test_positions_that_mean_padding_are_not_repeated(make_model):
+    model = make_model(SHAPE, max_positions=12, position_offset=1, pad_token_id=1)
+    table = convert(model, LINFORMER, positions=20).encoder.embeddings.position.weight
+    assert torch.equal(table[12:], table[2:10])
