@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,20 @@ def test_put_and_open(store, toys):
     assert not store.has("abd")
     again = toys.store(store.root)
     assert again.open("abc").task == toys.ToyTask()
+
+
+def test_the_weights_on_the_way_are_kept_with_the_object(store, toys, tmp_path):
+    paths = tuple(tmp_path / f"epoch_{number:03}.safetensors" for number in range(2))
+    for number, path in enumerate(paths):
+        path.write_text(str(number))
+    store.put("a", replace(candidate(toys, 1.0), waypoints=paths), {})
+    for path in paths:
+        path.unlink()
+    opened = store.open("a").waypoints
+    assert [path.read_text() for path in opened] == ["0", "1"]
+    assert all(store.objects / "a" in path.parents for path in opened)
+    opened[0].unlink()
+    assert not store.has("a")  # damaged: it is put aside, and made again
 
 
 def test_equal_tasks_are_kept_once(store, toys):

@@ -95,6 +95,11 @@ def logits_of(candidate, encoded=None):
     return predict(candidate.model, encoded, 8)
 
 
+def widths(shape):
+    """A shape without regard to its attention, which a technique may replace."""
+    return replace(shape, layers=tuple(replace(row, attention="softmax") for row in shape.layers))
+
+
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_law_1_a_printed_step_reads_back(name):
     recipe = Recipe("m", "t", (step_of(name),))
@@ -116,7 +121,7 @@ def test_laws_2_3_4_8_same_seed_parent_untouched_shape_shrinks(name, parents, tm
     assert digest(folder) == before
     assert len(first) == len(second) >= 1
     for a, b in zip(first, second, strict=True):
-        assert a.model.shape <= opened(folder).model.shape
+        assert widths(a.model.shape) <= widths(opened(folder).model.shape)
         assert a.task == b.task
         np.testing.assert_array_equal(logits_of(a), logits_of(b))
 

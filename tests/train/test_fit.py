@@ -231,7 +231,7 @@ class Beside:
         rate = taken.optimizer.param_groups[0]["lr"]
         moved = float((model.classifier.weight.detach() - self.before).abs().max())
         self.seen.append((taken.progress.step, taken.clipping, float(norm), rate, moved))
-        ((companion, _),) = self.companions
+        ((companion, _, _),) = self.companions
         answers = companion.run(self.batch)[0]
         noise = torch.rand(())  # random numbers that a resumed run must draw again
         yield Loss((answers - model.run(self.batch)[0].detach() * noise).square().mean(), {"beside": noise})
@@ -254,6 +254,15 @@ def test_a_companion_follows_every_step_of_the_model(make_model, words):
     assert any(clipping < 1 for _, clipping, *_ in objective.seen)
     assert all(not torch.equal(before[name], tensor) for name, tensor in weights(other).items() if "classifier" in name)
     assert "beside" in told[-1]
+
+
+def test_a_companion_may_follow_some_steps_alone(make_model, words):
+    model, other = make_model(), make_model(seed=5)
+    objective = Beside(model, other)
+    objective.companions = [objective.companions[0]._replace(every=3)]
+    fit(model, objective, words, Plan(num_train_epochs=2, per_device_train_batch_size=8))
+    seen = [step for step, *_ in objective.seen]
+    assert seen == list(range(2, seen[-1] + 1, 3))
 
 
 def test_companions_are_resumed_with_the_rest(make_model, words, tmp_path):

@@ -38,7 +38,8 @@ class Candidate:
     """The live triple that a technique receives and returns. A technique owns the model it is handed.
 
     ``folder`` is where the stored twin of the model lies, if it does: read-only, and stale once the model changes.
-    ``facts`` are what its maker foretells of it: the first facts of its record.
+    ``facts`` are what its maker foretells of it: the first facts of its record. ``waypoints`` are files of the weights
+    that the model had on its way, those it began with first, where its maker kept them.
     """
 
     model: Any  # a Runnable; Any, because a technique knows which kind its ``needs`` guarantee
@@ -46,6 +47,7 @@ class Candidate:
     task: Task
     folder: Path | None = None
     facts: tuple[Measurement, ...] = ()
+    waypoints: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

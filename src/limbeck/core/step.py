@@ -15,7 +15,8 @@ those of the same call), ``machine_bound`` (facts hold on this machine alone, an
 ``aliases`` (shorter names of fields), ``presets`` (name -> fields: in a recipe ``preset: name`` stands for those
 fields, and fields given beside it win) and ``files`` (fields that name files or folders: in a recipe relative to it,
 and in the cache key the content counts, not the name; a method ``missing`` tells what is wrong with them before
-anything runs). A method ``unbounded`` tells, of a recipe's budget, that it does not give the bound that the step needs.
+anything runs). A method ``requires`` names traits that the parameters need besides; ``unbounded`` tells, of a recipe's
+budget, that it does not give the bound that the step needs.
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
@@ -167,6 +168,11 @@ def find(name: str) -> type:
     if name not in REGISTRY:
         raise KeyError(f"no step called '{name}'; {nearest(name, REGISTRY)}")
     return REGISTRY[name]
+
+
+def needs(step: Any) -> frozenset[str]:
+    """Traits that a step with these parameters needs: those of its class, and those that ``requires`` adds."""
+    return frozenset(step.needs | (step.requires() if hasattr(step, "requires") else set()))
 
 
 def parameters(step: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from limbeck.core.step import REGISTRY, TRAITS, Technique
+from limbeck.core.step import REGISTRY, TRAITS, Technique, needs
 from limbeck.engine.fields import Problem
 from limbeck.engine.parse import Placed, leaves
 from limbeck.errors import InputError, nearest
@@ -107,10 +107,11 @@ def _walk(placed: Sequence[Placed], front: set[_State], always: frozenset[str], 
 
 def _step(one: Placed, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
     cls: Any = one.cls
-    for trait in sorted(cls.needs - state.traits - always):
+    wanted = needs(one.step) if one.step is not None else cls.needs
+    for trait in sorted(wanted - state.traits - always):
         problems.append(Problem(f"{one.path} {cls.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
     gone = {trait: f"'{cls.name}' ({one.path})" for trait in cls.drops & state.traits}
-    traits = next_traits(state.traits | cls.needs, cls)  # told once; the steps after it are judged as if it were there
+    traits = next_traits(state.traits | wanted, cls)  # told once; the steps after it are judged as if it were there
     return _State(traits, tuple((dict(state.taken) | gone).items()))
 
 

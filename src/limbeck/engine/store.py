@@ -1,6 +1,6 @@
 """The store: models by the hash of how they were made, and small results by name.
 
-    objects/<key>/   a Hugging Face folder and card.json (record, parent, environment, seed, files, task)
+    objects/<key>/   a Hugging Face folder and card.json (record, parent, environment, seed, files, task); waypoints/
     tasks/<print>/   rows of a task, once per content
     memo/            children lists and facts (.json), arrays such as latency tables (.npz)
     kept/            folders made once, such as a teacher's outputs
@@ -31,6 +31,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.errors import StoreError
 
 CARD = "card.json"
+WAYPOINTS = "waypoints"
 MACHINE = "machine"
 """The lock of whoever times something. Taken last, with no other lock inside, so that runs cannot block each other."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -120,7 +121,8 @@ class Store:
         """A private copy of a stored candidate."""
         card, folder = self.card(key), self.objects / key
         model, tokenizer = self.open_model(folder)
-        return Candidate(model, tokenizer, self.task(card["task"]), folder)
+        waypoints = tuple(sorted((folder / WAYPOINTS).glob("*.safetensors")))
+        return Candidate(model, tokenizer, self.task(card["task"]), folder, waypoints=waypoints)
 
     def put(self, key: str, candidate: Candidate, card: Mapping[str, Any]) -> None:
         """Keep a candidate under its key. The caller holds the lock of the key."""
@@ -129,6 +131,9 @@ class Store:
         fingerprint = self._keep_task(candidate.task)
         with self._appearing(self.objects / key) as folder:
             self.save(candidate.model, candidate.tokenizer, folder)
+            for path in candidate.waypoints:
+                (folder / WAYPOINTS).mkdir(exist_ok=True)
+                shutil.copyfile(path, folder / WAYPOINTS / path.name)
             _write_json(folder / CARD, {**card, "format": 1, "task": fingerprint, "files": _sizes(folder)})
 
     def quarantine(self, key: str, reason: str) -> None:

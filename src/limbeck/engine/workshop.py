@@ -17,7 +17,7 @@ from typing import Any
 from limbeck import processes
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.facts import environment, machine
-from limbeck.core.step import Lab, Narrow, Teacher, identity, parameters
+from limbeck.core.step import Lab, Narrow, Teacher, identity, needs, parameters
 from limbeck.engine.check import next_traits
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.recipe import Recipe, to_data
@@ -203,7 +203,7 @@ class Workshop:
     def _apply(self, parent: Record, step: Any, seed: int, base: str) -> list[Record]:
         """Let a technique work on a private copy and keep every candidate it yields."""
         always = {"teacher"} if self.recipe.teacher else set()
-        if missing := step.needs - parent.traits - always:
+        if missing := needs(step) - parent.traits - always:
             raise InputError(f"{step.name} needs a candidate with {', '.join(sorted(missing))}; {parent.key} has none")
         notes: list[str] = []
 
@@ -212,7 +212,7 @@ class Workshop:
                 notes.append(message)
             self._log(step.name, parent.key, message, **numbers)
 
-        candidate = self.open(parent.key)
+        candidate = replace(self.open(parent.key), waypoints=())  # those of the parent are not its children's
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
         start = time.perf_counter()
         if "cost" in step.reads:

@@ -68,7 +68,8 @@ def linformer(
     for states, projection in zip((key, value), lengths, strict=True):
         equation = "nk,bhnd->bhkd" if projection.dim() == 2 else "hnk,bhnd->bhkd"
         short.append(torch.einsum(equation, projection[..., :tokens, :size], states) * count**-0.5)
-    return F.scaled_dot_product_attention(query, *(part.to(query.dtype) for part in short), dropout_p=dropout)
+    short_key, short_value = (part.to(query.dtype) for part in short)
+    return F.scaled_dot_product_attention(query, short_key, short_value, dropout_p=dropout)
 
 
 def window(

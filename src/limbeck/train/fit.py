@@ -167,10 +167,11 @@ class _Loop:
         self.report = FitReport()
         self.examples = 0
 
-    def _prepared(self, module: nn.Module, plan: Plan) -> tuple[Any, Any, float]:
+    def _prepared(self, module: nn.Module, plan: Plan, every: int) -> tuple[Any, Any, float, int]:
         """Optimiser and scheduler of a companion, which from now on is saved and loaded with the rest."""
         module = self.accelerator.prepare_model(module, evaluation_mode=True)  # moved, not wrapped
-        return (*self.accelerator.prepare(*_optimiser(module, plan, self.total)), plan.max_grad_norm)
+        total = max(1, self.total // every)
+        return (*self.accelerator.prepare(*_optimiser(module, plan, total)), plan.max_grad_norm, every)
 
     def run(self) -> FitReport:
         kept = state.load(self.accelerator, self.folder, self.log) if self.resumable else None
@@ -236,12 +237,15 @@ class _Loop:
         return terms
 
     def _follow(self, norm: Any) -> dict[str, torch.Tensor]:
-        """Let the companions take their steps, each on its own loss."""
+        """Let the companions whose turn it is take their steps, each on its own loss."""
+        terms: dict[str, torch.Tensor] = {}
+        due = [companion for companion in self.companions if (self.report.steps + 1) % companion[3] == 0]
+        if not due:
+            return terms
         clipping = min(1.0, self.plan.max_grad_norm / (float(norm) + 1e-6))  # as clip_grad_norm_ has it
         taken = Taken(self.optimizer, clipping, Progress(self.report.steps, self.total))
         losses = iter(self.objective.follow(self.accelerator.unwrap_model(self.model), taken))  # type: ignore[attr-defined]
-        terms: dict[str, torch.Tensor] = {}
-        for optimizer, scheduler, max_norm in self.companions:
+        for optimizer, scheduler, max_norm, _ in due:
             with self.accelerator.autocast():
                 loss = next(losses)
             self.accelerator.backward(loss.total)

@@ -42,10 +42,14 @@ class Progress(NamedTuple):
 
 
 class Companion(NamedTuple):
-    """What an objective trains beside the model: the loop gives it AdamW, schedule and clipping by ``plan``."""
+    """What an objective trains beside the model: the loop gives it AdamW, schedule and clipping by ``plan``.
+
+    It takes a step after every ``every`` steps of the model.
+    """
 
     module: nn.Module
     plan: Plan
+    every: int = 1
 
 
 class Taken(NamedTuple):
@@ -59,8 +63,8 @@ class Taken(NamedTuple):
 
 Objective = Callable[[Any, Batch, Progress], Iterable[Loss]]
 """Gives the losses of a batch. It may have ``modules``, trained with the model, and ``companions``: then, after every
-step of the model, the loop asks ``follow(model, taken)`` for a loss of each of them, back-propagates it and lets it
-take its step; companions are saved and resumed with the rest."""
+step of the model, the loop asks ``follow(model, taken)`` for a loss of each whose turn it is, back-propagates it and
+lets it take its step; companions are saved and resumed with the rest."""
 TeacherCall = Callable[[Batch, Sequence[str]], Outputs]
 Taps = Mapping[str, tuple[int, ...]]
 

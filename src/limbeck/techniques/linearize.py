@@ -1,0 +1,246 @@
+"""Replace softmax attention of a pretrained encoder by a core of linear cost, guided by a softmax teacher.
+
+References: He and Garner, 2025, arXiv:2410.06846 (conversion of RoBERTa to Linformer; the five guides); Wang et al.,
+2020, arXiv:2006.04768 (Linformer). Differs: any core of ``model/attention.py``, layer by layer; losses leave padding
+out; the guide's hidden states are compared as they are without dropout; a run resumes with its teacher.
+
+    steps:
+      - finetune: {keep: every_epoch}
+      - linearize: {attention: [linformer:256], guide: waypoint}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, MinLen
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.shape import Shape, attention_core
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+from limbeck.train.imitate import same_tokens
+from limbeck.train.plan import Plan
+
+if TYPE_CHECKING:
+    from limbeck.train.guides import Guided
+
+TAUGHT = ("target", "waypoint", "hybrid")
+"""Guides that are a fine-tuned model."""
+
+
+@step("linearize", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"})
+class Linearize(Plan):
+    """Give the candidate other attention, keep all other weights, and train it on the task beside its guide.
+
+    The loss is that of the task, ``alpha_output`` times that of the logits, and ``alpha_layer`` times the mean squared
+    errors of the embeddings and of all layers, summed.
+
+    Attributes:
+        attention: Core of all layers, or one for each: linformer, window or kernel, with a size after a colon
+            (linformer:256, window:64), or softmax, which stays.
+        share: Projections of the length: two a layer (none; the Linformer paper calls that headwise), one a layer for
+            keys and values (kv), one for all layers (layer), or two for every head (per_head).
+        guide: Nothing (unguided), the fine-tuned teacher (target), a copy of the candidate that is fine-tuned beside it
+            (trajectory), the teacher's epochs one after the other (waypoint), or the teacher for the first steps alone
+            (hybrid).
+        alpha_output: Weight of the logits.
+        alpha_layer: Weight of the hidden states.
+        temperature: Softens both distributions of the logits.
+        start: Weights to begin with: those of the candidate, or those that the teacher had before it was fine-tuned;
+            pretrained for guide: waypoint unless given, else candidate.
+        freeze_steps: Steps in which only the new projections are trained.
+        max_distill_steps: Steps after which hybrid goes on without its guide.
+        teacher_learning_rate: Highest learning rate of a trajectory's teacher.
+        teacher_update_cycle: Steps of the student to one of a trajectory's teacher.
+        max_length: Tokens that the model should be able to read, if more than now.
+    """
+
+    attention: Annotated[tuple[str, ...], MinLen(1)] = ("linformer:256",)
+    share: Literal["none", "kv", "layer", "headwise", "per_head"] = "none"
+    guide: Literal["unguided", "target", "trajectory", "waypoint", "hybrid"] = "target"
+    alpha_output: Annotated[float, Ge(0)] = 0.0
+    alpha_layer: Annotated[float, Ge(0)] = 1.0
+    temperature: Annotated[float, Gt(0)] = 2.0
+    start: Literal["candidate", "pretrained"] | None = None
+    freeze_steps: Annotated[int, Ge(0)] = 0
+    max_distill_steps: Annotated[int, Ge(1)] | None = None
+    teacher_learning_rate: Annotated[float, Gt(0)] = 5e-5
+    teacher_update_cycle: Annotated[int, Ge(1)] = 1
+    max_length: Annotated[int, Ge(1)] | None = None
+
+    example: ClassVar[dict[str, Any]] = {
+        "num_train_epochs": 1,
+        "learning_rate": 1e-3,
+        "attention": ("linformer:8",),
+        "guide": "trajectory",
+        "teacher_update_cycle": 2,
+    }
+
+    def requires(self) -> set[str]:
+        """What these parameters need of a candidate besides: a guide that is fine-tuned already."""
+        return {"teacher"} if self.taught else set()
+
+    @property
+    def taught(self) -> bool:
+        """Whether the recipe's teacher takes part."""
+        return self.guide in TAUGHT or self.start == "pretrained"
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the student begins with the weights from before the fine-tuning."""
+        return self.start == "pretrained" or (self.start is None and self.guide == "waypoint")
+
+    def problems(self) -> list[str]:
+        """What fields contradict each other."""
+        found = []
+        for core in self.attention:
+            try:
+                attention_core(core)
+            except InputError as error:
+                found.append(str(error))
+        if not found and {attention_core(core) for core in self.attention} == {"softmax"}:
+            found.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
+        if self.share != "none" and not any(core.startswith("linformer") for core in self.attention):
+            found.append(f"share: projections belong to linformer, got attention: {', '.join(self.attention)}")
+        if (self.guide == "hybrid") != (self.max_distill_steps is not None):
+            found.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
+        if self.guide != "unguided" and not self.alpha_output and not self.alpha_layer:
+            found.append(f"guide: {self.guide} has no weight; give alpha_output or alpha_layer, or guide: unguided")
+        if self.freeze_steps and not any(core.startswith("linformer") for core in self.attention):
+            found.append("freeze_steps: only linformer has new weights to train meanwhile")
+        return found
+
+    def missing(self) -> list[str]:
+        """That a second model cannot be trained by several processes."""
+        from limbeck import processes
+
+        if self.guide == "trajectory" and processes.count() > 1:
+            return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
+        return []
+
+    def outlook(self, shape: Shape) -> Shape | None:
+        """The shape that comes out; None where that is impossible."""
+        try:
+            layers = zip(shape.layers, self.cores(shape.depth), strict=True)
+        except InputError:
+            return None
+        return replace(shape, layers=tuple(replace(row, attention=core) for row, core in layers))
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: a guide's forward pass comes on top, and a trajectory's steps."""
+        more = {"unguided": 0.0, "trajectory": 1 + 3 / self.teacher_update_cycle}.get(self.guide, 1.0)
+        return super().estimate(shape, rows, tokens) * (1 + more / self.passes)
+
+    def cores(self, depth: int) -> tuple[str, ...]:
+        """The core of every layer, by its full name."""
+        cores = tuple(attention_core(core) for core in self.attention)
+        if len(cores) == 1:
+            return cores * depth
+        if len(cores) != depth:
+            raise InputError(f"linearize.attention: has {len(cores)} cores, the model {depth} layers; give one for all")
+        return cores
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the converted candidate, trained."""
+        from limbeck.model.linear import convert
+        from limbeck.train.task import train_on_task
+
+        if problems := self.problems():
+            raise InputError(f"linearize: {problems[0]}")
+        teacher = self.teacher(candidate, lab) if self.taught else None
+        before = self.begun(candidate, teacher)
+        positions = self.positions(before)
+        model = convert(before, self.cores(before.shape.depth), share=self.share, positions=positions, seed=lab.seed)
+        fresh = frozenset(dict(model.named_parameters())) - frozenset(dict(before.named_parameters()))
+        if self.freeze_steps and not fresh:
+            raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
+        if positions:
+            candidate.tokenizer.model_max_length = self.max_length
+        objective = self.objective(candidate, model, teacher, before, fresh)
+        made = replace(candidate, model=model, folder=None)
+        lab.log(f"{before.shape} -> {model.shape}; projections shared: {self.share}")
+        train_on_task(made, objective, self, lab)
+        yield replace(made, model=model.requires_grad_())
+
+    def teacher(self, candidate: Candidate, lab: Lab) -> Candidate:
+        """The guide, if it can teach this student."""
+        if lab.teacher is None:
+            raise InputError(
+                f"linearize: guide {self.guide} has no teacher; put 'finetune' before it or name one with "
+                "'teacher: MODEL', or use guide: trajectory"
+            )
+        teacher = lab.teacher.open()
+        mine, theirs = candidate.model.shape, teacher.model.shape
+        if not same_tokens(candidate, teacher):
+            raise InputError("linearize: the teacher has another vocabulary than the candidate")
+        if mine.depth > theirs.depth:
+            raise InputError(f"linearize: the model has {mine.depth} layers, more than its teacher's {theirs.depth}")
+        if (self.guide == "waypoint" or self.pretrained) and not teacher.waypoints:
+            raise InputError(
+                "linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {keep: every_epoch}'"
+            )
+        if self.max_length is not None and self.max_length > (most := longest(teacher.model)):
+            raise InputError(
+                f"linearize.max_length: the teacher reads {most} tokens, so it cannot guide at {self.max_length}; use "
+                "guide: trajectory or unguided"
+            )
+        return teacher
+
+    def begun(self, candidate: Candidate, teacher: Candidate | None) -> Any:
+        """The model to convert."""
+        if not self.pretrained:
+            return candidate.model
+        from safetensors.torch import load_file
+
+        assert teacher is not None
+        if candidate.model.shape != teacher.model.shape:
+            raise InputError(
+                f"linearize.start: the weights before the fine-tuning are those of {teacher.model.shape}, the "
+                f"candidate has {candidate.model.shape}; use start: candidate"
+            )
+        candidate.model.load_state_dict(load_file(teacher.waypoints[0]))
+        return candidate.model
+
+    def positions(self, model: Any) -> int | None:
+        """How many positions the model needs; None where it has enough."""
+        if self.max_length is None or self.max_length <= longest(model):
+            return None
+        return self.max_length + int(model.config.max_positions) - longest(model)
+
+    def objective(
+        self, candidate: Candidate, model: Any, teacher: Candidate | None, before: Any, fresh: frozenset[str]
+    ) -> Guided:
+        """The loss of this guide."""
+        from limbeck.model.linear import convert
+        from limbeck.train import guides
+        from limbeck.train.objectives import HiddenLoss, LogitLoss
+
+        frozen: dict[str, Any] = {"freeze_steps": self.freeze_steps, "fresh": fresh}
+        if self.guide == "unguided":
+            return guides.Guided(guides.alone(model), **frozen)
+        if self.guide == "trajectory":
+            guide = convert(before, ("softmax",) * before.shape.depth, positions=self.positions(before))
+        else:
+            assert teacher is not None
+            guide = teacher.model.eval()
+        mine, theirs = model.shape, guide.shape
+        hidden = HiddenLoss("mse", "uniform", (mine.depth, theirs.depth), (mine.hidden, theirs.hidden))
+        logits = LogitLoss("kl", self.temperature, candidate.task.problem_type)
+        terms = {"logits": (self.alpha_output, logits), "hidden": (self.alpha_layer * (mine.depth + 1), hidden)}
+        both = (guides.alone(model), guides.beside(model, guide, terms))
+        if self.guide == "trajectory":
+            plan = replace(self, learning_rate=self.teacher_learning_rate)
+            return guides.Trajectory(*both, **frozen, teacher=guide, plan=plan, every=self.teacher_update_cycle)
+        if self.guide == "waypoint":
+            assert teacher is not None
+            return guides.Guided(*both, prepare=guides.Waypoints(guide, teacher.waypoints[1:]), **frozen)
+        return guides.Guided(*both, until=self.max_distill_steps, **frozen)
+
+
+def longest(model: Any) -> int:
+    """Tokens that a model has positions for."""
+    offset = model.config.position_offset
+    return int(model.config.max_positions) - (0 if offset is None else offset + 1)

@@ -1,0 +1,219 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.shape import Shape
+from limbeck.core.step import Lab, Teacher
+from limbeck.data.batches import encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.recipe import check, parse
+from limbeck.errors import InputError
+from limbeck.techniques.finetune import Finetune
+from limbeck.techniques.linearize import Linearize, longest
+from limbeck.train import fit
+
+STILL = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
+QUICK = {"num_train_epochs": 2, "learning_rate": 2e-3, "evaluations_per_epoch": 0, "attention": ("linformer:8",)}
+GUIDES = {
+    "unguided": {},
+    "target": {"alpha_output": 1.0},
+    "trajectory": {"teacher_update_cycle": 2, "teacher_learning_rate": 2e-3},
+    "waypoint": {},
+    "hybrid": {"max_distill_steps": 5},
+}
+
+
+def candidate(build, kind="classification", rows=128, **style):
+    task = toy_task(kind, train=rows, validation=48, test=48)
+    tokenizer = toy_tokenizer(task)
+    model = build(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer), **{**STILL, **style})
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.mul_(0.3)
+    return Candidate(model, tokenizer, task)
+
+
+@pytest.fixture(scope="module")
+def taught(make_model, tmp_path_factory):
+    """A fine-tuned candidate with the epochs on its way, and what makes copies of it."""
+    begun = candidate(make_model, rows=512)
+    before = {name: value.clone() for name, value in begun.model.state_dict().items()}
+    step = Finetune(num_train_epochs=8, learning_rate=3e-3, keep="every_epoch")
+    (made,) = step.apply(begun, Lab(scratch=tmp_path_factory.mktemp("teacher")))
+
+    def copy(rows=128):
+        again = candidate(make_model, rows=rows)
+        again.model.load_state_dict(made.model.state_dict())
+        return replace(again, waypoints=made.waypoints)
+
+    return made, copy, before
+
+
+def lab_with(copy, **services):
+    return Lab(teacher=Teacher("teacher", copy), **services)
+
+
+def weights(one):
+    return {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
+
+
+def score(one, split="test"):
+    encoded = encode(one.task, split, one.tokenizer)
+    return one.task.score(predict(one.model, encoded), encoded.labels)
+
+
+def test_finetune_keeps_every_epoch(taught):
+    made, _, before = taught
+    assert [path.name for path in made.waypoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(9)]
+    first, *_, last = (load_file(path) for path in made.waypoints)
+    assert all(torch.equal(first[name], value) for name, value in before.items())
+    assert any(not torch.equal(last[name], value) for name, value in before.items())
+
+
+def test_what_fine_tuning_keeps_does_not_change_what_it_makes(make_model, tmp_path):
+    plan = {"num_train_epochs": 2, "learning_rate": 3e-3}
+    (plain,) = Finetune(**plan).apply(candidate(make_model), Lab())
+    (kept,) = Finetune(**plan, keep="every_epoch").apply(candidate(make_model), Lab(scratch=tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(kept).values(), strict=True))
+    assert not plain.waypoints
+
+
+@pytest.mark.parametrize("guide", sorted(GUIDES))
+def test_a_converted_model_learns_the_task(make_model, taught, tmp_path, guide):
+    _, copy, _ = taught
+    plan = {"num_train_epochs": 12, "learning_rate": 3e-3, "attention": ("linformer:8",)}
+    step = Linearize(**plan, guide=guide, **GUIDES[guide])
+    told = []
+    lab = lab_with(copy, log=lambda message, **numbers: told.append(numbers))
+    start = candidate(make_model, rows=512) if guide in ("unguided", "trajectory") else copy(rows=512)
+    (made,) = step.apply(start, lab)
+    assert [row.attention for row in made.model.shape.layers] == ["linformer:8"] * 2
+    assert score(made) > 0.7
+    assert all(parameter.requires_grad for parameter in made.model.parameters())
+    assert any("hidden" in numbers for numbers in told) == (guide not in ("unguided", "hybrid"))
+    assert any("teacher" in numbers for numbers in told) == (guide == "trajectory")
+
+
+@pytest.mark.parametrize("kind", ["pairs", "multilabel", "regression", "tokens"])
+def test_every_kind_of_task(make_model, kind):
+    step = Linearize(**QUICK, guide="trajectory", alpha_output=0.5)
+    (made,) = step.apply(candidate(make_model, kind, rows=64), Lab())
+    assert score(made) is not None
+    assert made.model.shape.layers[0].attention == "linformer:8"
+
+
+@pytest.mark.parametrize("attention", [("linformer:8", "softmax"), ("window:3",), ("kernel",), ("kernel", "window")])
+def test_any_core_in_any_layer(make_model, taught, attention):
+    _, copy, _ = taught
+    (made,) = Linearize(**{**QUICK, "attention": attention}).apply(copy(), lab_with(copy))
+    expected = [core if ":" in core or core in ("kernel", "softmax") else "window:64" for core in attention]
+    assert [row.attention for row in made.model.shape.layers] == expected * (2 // len(expected))
+
+
+@pytest.mark.parametrize("guide", ["trajectory", "waypoint", "hybrid"])
+def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
+    """Killed in the middle, with a checkpoint after every step; the state of the teacher must come back, too."""
+    _, copy, _ = taught
+    step = Linearize(**QUICK, guide=guide, save_seconds=0, per_device_train_batch_size=32, **GUIDES[guide])
+    (whole,) = step.apply(copy(), lab_with(copy))
+    seen, tell = [], fit._Loop._tell
+
+    def dies(loop, progress, terms):
+        seen.append(progress.step)
+        if seen == [1, 2, 3, 4, 5]:
+            raise KeyboardInterrupt
+        tell(loop, progress, terms)
+
+    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    lab = lab_with(copy, scratch=tmp_path / "work")
+    with pytest.raises(KeyboardInterrupt):
+        list(step.apply(copy(), lab))
+    (resumed,) = step.apply(copy(), lab)
+    assert seen[5] == 5
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
+
+
+def test_a_waypoint_student_begins_with_the_pretrained_weights(taught):
+    _, copy, before = taught
+    step = Linearize(**{**QUICK, "learning_rate": 1e-30, "num_train_epochs": 1}, guide="waypoint", alpha_layer=1e-9)
+    (made,) = step.apply(copy(), lab_with(copy))
+    for name, value in before.items():
+        torch.testing.assert_close(made.model.state_dict()[name], value)
+    (made,) = replace(step, start="candidate").apply(copy(), lab_with(copy))
+    assert any(not torch.equal(made.model.state_dict()[name], value) for name, value in before.items())
+
+
+def test_only_the_projections_are_trained_at_first(taught):
+    _, copy, _ = taught
+    start = {name: value.clone() for name, value in copy().model.state_dict().items()}
+    (made,) = Linearize(**QUICK, freeze_steps=1000).apply(copy(), lab_with(copy))
+    after = weights(made)
+    assert all(torch.equal(after[name], value) for name, value in start.items())
+    (free,) = Linearize(**QUICK, freeze_steps=2).apply(copy(), lab_with(copy))
+    assert any(not torch.equal(weights(free)[name], value) for name, value in start.items())
+    lengths = [name for name in after if name.endswith("lengths")]
+    assert len(lengths) == 4
+    assert any(not torch.equal(after[name], weights(free)[name]) for name in lengths)
+
+
+def test_longer_texts(make_model):
+    start = candidate(make_model, max_positions=40)
+    (made,) = Linearize(**QUICK, guide="trajectory", max_length=100).apply(start, Lab())
+    assert longest(made.model) == made.tokenizer.model_max_length == 100
+    roberta = candidate(make_model, max_positions=40, position_offset=1, pad_token_id=1)
+    (made,) = Linearize(**QUICK, guide="unguided", max_length=100).apply(roberta, Lab())
+    assert longest(made.model) == 100
+    assert made.model.config.max_positions == 102
+
+
+def test_what_is_wrong_with_the_fields():
+    def problems(**fields):
+        data = {"model": "minilm-l6", "task": "movie-reviews", "steps": [{"finetune": {}}, {"linearize": fields}]}
+        return [str(problem) for problem in check(data)]
+
+    assert not problems()
+    assert "attention 'linformr'; did you mean 'linformer'?" in problems(attention=["linformr"])[0]
+    assert "softmax alone changes nothing" in problems(attention=["softmax"])[0]
+    assert "share: projections belong to linformer" in problems(attention=["kernel"], share="kv")[0]
+    assert "max_distill_steps belongs to guide: hybrid" in problems(guide="hybrid")[0]
+    assert "max_distill_steps belongs to guide: hybrid" in problems(max_distill_steps=3)[0]
+    assert "guide: target has no weight" in problems(alpha_layer=0)[0]
+    assert "freeze_steps: only linformer" in problems(attention=["window"], freeze_steps=3)[0]
+
+
+def test_a_guide_that_is_fine_tuned_must_be_there():
+    def problems(guide, **fields):
+        data = {"model": "minilm-l6", "task": "movie-reviews", "steps": [{"linearize": {"guide": guide, **fields}}]}
+        return [str(problem) for problem in check(data)]
+
+    assert not problems("unguided")
+    assert not problems("trajectory")
+    for guide in ("target", "waypoint"):
+        assert "needs 'teacher'; put 'finetune' before it" in problems(guide)[0]
+    assert "needs 'teacher'" in problems("unguided", start="pretrained")[0]
+
+
+def test_what_cannot_be_guided_is_refused(make_model, taught):
+    _, copy, _ = taught
+    step = Linearize(**QUICK)
+    with pytest.raises(InputError, match=r"has 3 cores, the model 2 layers; give one for all"):
+        list(replace(step, attention=("kernel",) * 3).apply(copy(), lab_with(copy)))
+    with pytest.raises(InputError, match=r"kept no epochs; give it 'finetune: \{keep: every_epoch\}'"):
+        list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: replace(copy(), waypoints=()))))
+    with pytest.raises(InputError, match="the teacher reads 64 tokens, so it cannot guide at 100; use guide: traj"):
+        list(replace(step, max_length=100).apply(copy(), lab_with(copy)))
+    with pytest.raises(InputError, match="guide target has no teacher"):
+        list(step.apply(copy(), Lab()))
+    (linear,) = step.apply(copy(), lab_with(copy))
+    with pytest.raises(InputError, match="has these projections already"):
+        list(replace(step, freeze_steps=2).apply(linear, lab_with(copy)))
+
+
+def test_the_shape_is_foretold():
+    shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+    (step,) = parse({"model": "m", "task": "t", "steps": [{"linearize": {"attention": ["kernel", "linformer"]}}]}).steps
+    assert [row.attention for row in step.outlook(shape).layers] == ["kernel", "linformer:256"]
+    assert replace(step, attention=("kernel",) * 3).outlook(shape) is None
