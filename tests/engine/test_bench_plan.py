@@ -82,7 +82,7 @@ def test_what_is_asked_for_twice_is_timed_once():
 
 def test_slices_that_are_timed_are_cut_as_asked():
     grid = Grid(attention_ratio=(0.5,), attention_approach="head_size_2", base="bert-base-uncased")
-    (setting,) = plan(grid, Timing(weight_shared=True, runtime="torch")).settings
+    (setting,) = plan(grid, Timing(weight_shared=True, runtime=("torch",))).settings
     assert setting.style["resplit"]
     assert "resplit" not in plan(grid, Timing()).settings[0].style
 

@@ -22,7 +22,7 @@ def test_memory_is_what_serving_adds(exported):
 
 
 def test_the_peak_is_at_least_what_is_resident():
-    assert memory._peak() >= 0.9 * memory._resident() > 0
+    assert memory.peak() >= 0.9 * memory.resident() > 0
 
 
 def test_size_of_a_torch_model_and_its_export(candidate, exported):

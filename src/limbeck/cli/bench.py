@@ -43,7 +43,7 @@ def bench(
     folder
         Where it is written [default: runs/bench-ID].
     """
-    from limbeck.engine import bench_report
+    from limbeck.engine import bench_lengths, bench_report
     from limbeck.engine.bench import TABLE, write_table
     from limbeck.engine.bench import bench as work
     from limbeck.engine.bench_plan import plan
@@ -63,10 +63,14 @@ def bench(
     title = f"{grid.base} on {spec.settings[0].target}"
     page.write_text(bench_report.report(rows, title, lessons.story if lessons else ""), encoding="utf-8")
     if json:
-        told = {"rows": [row.to_json() for row in rows], "folder": str(place)}
+        told: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(place)}
+        if paying := bench_lengths.break_evens(rows):
+            told["break_even"] = [one._asdict() for one in paying]
         print_json(told | ({"failed": [failure.error for failure in failed]} if failed else {}))
         return 1 if failed else 0
     console_of().print(bench_report.table(rows))
+    for found in bench_lengths.break_evens(rows):
+        print(found)
     if lessons is not None:
         print(lessons.story)
     for failure in failed:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, attention_core
 from limbeck.errors import InputError
 
 Approach = Literal["head_num", "head_size_1", "head_size_2"]
@@ -55,6 +55,19 @@ def miniatures(layers: Sequence[int] = MINIATURE_LAYERS, hidden: Sequence[int] =
         Point("miniatures", f"L{count} H{width}", Shape.uniform(count, width, width // HEAD_WIDTH, 4 * width))
         for count, width in product(layers, hidden)
     ]
+
+
+def cores(base: Shape, names: Sequence[str]) -> list[Point]:
+    """The base with other attention cores in all layers.
+
+    >>> [(point.label, str(point.shape)) for point in cores(Shape.uniform(2, 64, 2, 128), ["linformer"])]
+    [('linformer:256', '2x64 heads 2 of 32 ffn 128 linformer:256')]
+    """
+    found = []
+    for name in dict.fromkeys(map(attention_core, names)):
+        layers = tuple(replace(row, attention=name) for row in base.layers)
+        found.append(Point("cores", name, replace(base, layers=layers)))
+    return found
 
 
 def attention(base: Shape, ratios: Sequence[float], approach: Approach) -> list[Point]:

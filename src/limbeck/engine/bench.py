@@ -29,9 +29,9 @@ from limbeck.engine.bench_options import Way
 from limbeck.errors import InputError, LimbeckError
 from limbeck.measure import counts
 from limbeck.measure.stand_in import Setting
-from limbeck.measure.trials import Trial, time_trial
+from limbeck.measure.trials import Trial, peak_memory, time_trial
 
-TRIALS, SAMPLES, TABLE = "trials.jsonl", "samples.parquet", "latency.csv"
+TRIALS, MEMORY, SAMPLES, TABLE = "trials.jsonl", "memory.jsonl", "samples.parquet", "latency.csv"
 VOCABULARY = 30522  #: words that parameters are counted with, those of BERT: the tables of a stand-in are small
 WHOSE = ("group", "architecture", "shape", "weights", "runtime", "format", "tokens")
 """Columns that say whose a sample is."""
@@ -40,7 +40,10 @@ Timer = Callable[[Trial], np.ndarray]
 
 @dataclass(frozen=True)
 class Bench:
-    """What to time: every point in every setting, ``trials`` times. ``within``: the super model of shared weights."""
+    """What to time: every point in every setting, ``trials`` times. ``within``: the super model of shared weights.
+
+    ``memory``: also what each needs while it answers, in one process more.
+    """
 
     points: tuple[Point, ...]
     settings: tuple[Setting, ...]
@@ -50,6 +53,7 @@ class Bench:
     lengths: tuple[int, ...] = ()
     within: Shape | None = None
     seed: int = 0
+    memory: bool = False
 
     def jobs(self) -> list[Job]:
         """Every trial, in the order in which they run."""
@@ -64,7 +68,7 @@ class Bench:
     def check(self) -> None:
         """Refuse what cannot be timed, before any work starts."""
         if not self.points:
-            raise InputError("there is nothing to time: give layers, hidden, miniatures or attention_ratio")
+            raise InputError("there is nothing to time: give layers, hidden, miniatures, attention_ratio or attention")
         if self.trials < 1:
             raise InputError(f"trials: should be at least 1, got {self.trials}")
         for job in self.jobs():
@@ -90,7 +94,7 @@ class Job:
 class Row:
     """What was measured of a point in a setting: seconds of each trial's calls, quality by how it was trained.
 
-    ``shared``: it was timed as a slice of a larger model.
+    ``shared``: it was timed as a slice of a larger model. ``memory``: bytes that it needed while it answered.
     """
 
     point: Point
@@ -98,6 +102,7 @@ class Row:
     shared: bool
     seconds: tuple[np.ndarray, ...]
     scores: Mapping[Way, Measurement] = field(default_factory=dict)
+    memory: float | None = None
 
     @property
     def medians(self) -> list[float]:
@@ -138,6 +143,7 @@ class Row:
             "calls": sum(map(len, self.seconds)),
             "million_parameters": round(counts.parameters(shape, style, pooler=pooler) / 1e6, 3),
             "million_macs": round(counts.macs(shape, self.setting.seq_len, style, pooler=pooler) / 1e6, 3),
+            **({} if self.memory is None else {"peak_memory_mb": round(self.memory / 1e6, 2)}),
             **self._qualities(),
         }
 
@@ -157,11 +163,15 @@ def bench(
     folder: Path,
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     timer: Timer = time_trial,
+    scale: Callable[[Trial], int] = peak_memory,
 ) -> list[Row]:
-    """Time what ``folder`` does not hold yet; give all rows, and write the samples and the table beside them."""
+    """Time what ``folder`` does not hold yet; give all rows, and write the samples and the table beside them.
+
+    ``scale`` weighs: bytes that a trial needs while it answers.
+    """
     plan.check()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs, known = plan.jobs(), _timed(folder / TRIALS)
+    jobs, known = plan.jobs(), _read(folder / TRIALS, "seconds")
     todo = [job for job in jobs if job.key not in known]
     for done, job in enumerate(todo):
         number_format = job.trial.setting.number_format
@@ -170,27 +180,49 @@ def bench(
         about = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
         about |= {"machine": environment()["processor"], "seconds": known[job.key]}
         append_lines(folder / TRIALS, [json.dumps(about)])
-    rows = list(_rows(plan, jobs, known))
+    weighed = _weighed(plan, jobs, folder / MEMORY, scale, on_event) if plan.memory else {}
+    rows = list(_rows(plan, jobs, known, weighed))
     _write_samples(rows, folder / SAMPLES)
     write_table(rows, folder / TABLE)
     return rows
 
 
-def _rows(plan: Bench, jobs: Sequence[Job], known: dict[str, Any]) -> Iterator[Row]:
+def _weighed(
+    plan: Bench,
+    jobs: Sequence[Job],
+    path: Path,
+    scale: Callable[[Trial], int],
+    on_event: Callable[[dict[str, Any]], None],
+) -> dict[str, int]:
+    """Bytes by the key of a first trial; what the file does not hold yet is measured and added to it."""
+    firsts = [job for job in jobs if job.number == 0]
+    known: dict[str, int] = _read(path, "bytes")
+    todo = [job for job in firsts if job.key not in known]
+    for done, job in enumerate(todo):
+        number_format = job.trial.setting.number_format
+        on_event({"done": done, "total": len(todo), "label": f"memory of {job.point.label}", "format": number_format})
+        known[job.key] = scale(job.trial)
+        append_lines(path, [json.dumps({"key": job.key, "label": job.point.label, "bytes": known[job.key]})])
+    return known
+
+
+def _rows(plan: Bench, jobs: Sequence[Job], known: dict[str, Any], weighed: Mapping[str, int]) -> Iterator[Row]:
     for setting in plan.settings:
         for point in plan.points:
             mine = [job for job in jobs if job.point == point and job.trial.setting == setting]
             mine.sort(key=lambda job: job.number)
-            yield Row(point, setting, plan.within is not None, tuple(np.array(known[job.key]) for job in mine))
+            seconds = tuple(np.array(known[job.key]) for job in mine)
+            memory = weighed.get(mine[0].key)
+            yield Row(point, setting, plan.within is not None, seconds, memory=memory)
 
 
-def _timed(path: Path) -> dict[str, list[float]]:
-    """Seconds of the trials that the file holds, by key."""
+def _read(path: Path, what: str) -> dict[str, Any]:
+    """What the file holds of trials, by key: their seconds, or bytes."""
     known = {}
     for number, line in enumerate(whole_lines(path), start=1):
         try:
             about = json.loads(line)
-            known[about["key"]] = about["seconds"]
+            known[about["key"]] = about[what]
         except (ValueError, KeyError, TypeError):
             raise LimbeckError(f"{path} is damaged in line {number}; remove that line or the file") from None
     return known

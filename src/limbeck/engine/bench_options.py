@@ -23,6 +23,8 @@ class Grid:
             of all heads split anew.
         jointly: Every combination of these lists; without, one at a time, layers and attention ratios in pairs.
         miniatures: The 24 BERT miniatures: 2 to 12 layers of 128 to 768.
+        attention: Attention cores of all layers (softmax, linformer, window, kernel; a size after a colon), compared at
+            every length, with the memory that each needs and the length from which on it is faster than softmax.
         base: 'bert-large-uncased' or 'bert-base-uncased' (the architecture alone), or a model folder or hub name, of
             which the configuration is read, and the weights where models are trained.
     """
@@ -33,6 +35,7 @@ class Grid:
     attention_approach: Approach = "head_num"
     jointly: bool = False
     miniatures: bool = False
+    attention: tuple[str, ...] = ()
     base: str = "bert-large-uncased"
 
 
@@ -41,8 +44,8 @@ class Timing:
     """How to time them.
 
     Attributes:
-        runtime: What answers.
-        number_format: float, int8, or both.
+        runtime: What answers; several give a figure each.
+        number_format: float, int8, or both (int8 in the runtime onnxruntime alone).
         seq_len: Tokens in a text; several give a figure each. Without any 128, or the lengths of --task.
         batch: Texts in a call.
         threads: Threads of a process.
@@ -53,7 +56,7 @@ class Timing:
         warmup_ratio: Share of them, the first, that does not count.
     """
 
-    runtime: Literal["torch", "onnxruntime", "openvino"] = "onnxruntime"
+    runtime: tuple[Literal["torch", "onnxruntime", "openvino"], ...] = ("onnxruntime",)
     number_format: tuple[Literal["float", "int8"], ...] = ("float",)
     seq_len: tuple[int, ...] = ()
     batch: int = 1

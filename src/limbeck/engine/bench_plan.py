@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core import grid as grids
@@ -30,6 +31,8 @@ def plan(grid: Grid, timing: Timing, task: str | None = None) -> Bench:
     from limbeck.data.sources import load_task
 
     shape, style = base_of(grid.base)
+    if grid.attention:
+        style = style | {"max_positions": positions(style, timing.seq_len)}
     points = tuple(dict.fromkeys(points_of(shape, grid)))
     most = Setting(style, Target()).most_tokens
     loaded = load_task(task) if task else None
@@ -38,19 +41,25 @@ def plan(grid: Grid, timing: Timing, task: str | None = None) -> Bench:
         (round(sum(real) / len(real)),) if real else (min(LENGTH, most),)
     )
     fixed = lengths[0] if len(lengths) == 1 and not real else None
-    target = Target(timing.device, timing.runtime, timing.threads, timing.batch, fixed)
     if timing.weight_shared and grid.attention_approach == "head_size_2":
         style = style | {"resplit": True}
     per_token = loaded is not None and loaded.kind == "tokens"
-    forms = dict.fromkeys(timing.number_format)
+    settings = [
+        Setting(style, Target(timing.device, runtime, timing.threads, timing.batch, fixed), form, length, per_token)
+        for runtime in dict.fromkeys(timing.runtime)
+        for form in dict.fromkeys(timing.number_format)
+        if form == "float" or runtime == "onnxruntime" or len(timing.runtime) == 1
+        for length in lengths
+    ]
     made = Bench(
         points,
-        tuple(Setting(style, target, form, length, per_token) for form in forms for length in lengths),
+        tuple(settings),
         timing.trials,
         timing.calls,
         timing.warmup_ratio,
         real,
         shape if timing.weight_shared else None,
+        memory=bool(grid.attention),
     )
     made.check()
     return made
@@ -65,7 +74,14 @@ def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:
         found = grids.paired(base, layers, ratios, approach) + grids.widths(base, hidden)
     else:
         found = grids.depths(base, layers) + grids.attention(base, ratios, approach) + grids.widths(base, hidden)
-    return tuple(found + (grids.miniatures() if grid.miniatures else []))
+    return tuple(found + (grids.miniatures() if grid.miniatures else []) + grids.cores(base, grid.attention))
+
+
+def positions(style: dict[str, Any], lengths: Sequence[int]) -> int:
+    """Positions that the longest of these texts needs, at least those that there are."""
+    offset = style["position_offset"]
+    longest = max(lengths, default=0) + (0 if offset is None else offset + 1)
+    return max(int(style["max_positions"]), longest)
 
 
 def base_of(source: str) -> tuple[Shape, dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from limbeck.core.facts import environment
+from limbeck.engine import bench_lengths
 from limbeck.engine.bench import Row
 from limbeck.engine.bench_front import front
 from limbeck.engine.bench_options import Way
@@ -42,8 +43,9 @@ class Line:
 def pictures(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One picture for each group of points that has more than one."""
     groups = dict.fromkeys(row.point.group for row in rows)
-    found = [_picture(group, [row for row in rows if row.point.group == group]) for group in groups]
-    return [picture for picture in found if any(len(line.points) > 1 for line in picture["lines"])]
+    found = [_picture(group, [row for row in rows if row.point.group == group]) for group in groups if group != "cores"]
+    found = [picture for picture in found if any(len(line.points) > 1 for line in picture["lines"])]
+    return found + bench_lengths.pictures(rows)
 
 
 def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "title": f"Latency against {title}" + (" of the BERT miniatures" if group == "miniatures" else ""),
         "x_title": title,
+        "y_title": "ms a call",
         "frame": FRAME,
         "lines": lines,
         "x_ticks": [{"at": x(value), "text": f"{value:g}"} for value in xs],
@@ -114,6 +117,7 @@ def report(rows: Sequence[Row], title: str, story: str = "") -> str:
 
     about = {"title": title, "machine": environment()["processor"], "story": story, "table": cells(rows)}
     about |= {"front": front(rows), "pictures": pictures(rows), "trials": len(rows[0].seconds)}
+    about |= {"break_evens": list(map(str, bench_lengths.break_evens(rows)))}
     return page_environment().get_template("bench.html.j2").render(about)
 
 
@@ -138,6 +142,8 @@ def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
         mine["p90 ms"] = Cell(f"{line['p90_ms']:.4g}")
         mine["million parameters"] = Cell(f"{line['million_parameters']:.1f}")
         mine["million MACs"] = Cell(f"{line['million_macs']:.1f}")
+        if any(other.memory is not None for other in rows):
+            mine["peak memory MB"] = Cell("–" if row.memory is None else f"{line['peak_memory_mb']:.1f}")
         for way, metric in ways:
             mine[f"{metric} {way}"] = _quality_cell(row, way)
         found.append(mine)

@@ -61,22 +61,23 @@ def serve(payload: dict[str, Any]) -> dict[str, Any]:
     importlib.import_module("openvino" if payload["runtime"] == "openvino" else "onnxruntime")
     importlib.import_module("transformers.modeling_utils")
     gc.collect()
-    baseline = _resident()
-    _forget_peak()
+    baseline = resident()
+    forget_peak()
     model = open_model(payload["model"])[0]
     runner = make_runner(model, threads=payload["threads"], runtime=payload["runtime"], plain=False)
     for batch in payload["inputs"]:
         runner(runner.prepare({name: np.array(rows) for name, rows in batch.items()}))
-    return {"baseline": baseline, "peak": max(_peak(), _resident()), "words": runner.words}
+    return {"baseline": baseline, "peak": max(peak(), resident()), "words": runner.words}
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Resident memory of this process, in bytes."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Start the peak anew where the system can (Linux); elsewhere imports may hide a small model."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -84,7 +85,7 @@ def _forget_peak() -> None:
         return
 
 
-def _peak() -> int:
+def peak() -> int:
     """Highest resident memory so far, in bytes."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():

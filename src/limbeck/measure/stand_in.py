@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from limbeck.core.target import Target
 from limbeck.errors import InputError
 from limbeck.measure.counts import NumberFormat
 from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_runtime
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 STYLE = (
     "family",
@@ -105,19 +108,24 @@ def stand_in(shape: Shape, setting: Setting) -> Any:
 
 def runner_of(shape: Shape, setting: Setting) -> Runner:
     """A stand-in, loaded in the runtime of the setting."""
+    from limbeck.model.onnx import open_session, write
+
+    target = setting.target
+    if target.runtime == "torch":
+        return TorchRunner(stand_in(shape, setting), target.device, plain=False)
+    if target.runtime == "openvino":
+        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+            return OpenVinoRunner(write(graph_of(shape, setting), Path(folder, "model.onnx")), target.threads)
+    return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
+
+
+def graph_of(shape: Shape, setting: Setting) -> ModelProto:
+    """A stand-in as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.graph import build as build_graph
-    from limbeck.model.onnx import open_session, parts, to_onnx
+    from limbeck.model.onnx import parts
     from limbeck.model.quantized import Int8, modules, quantize
 
-    model = stand_in(shape, setting)
-    if setting.target.runtime == "torch":
-        return TorchRunner(model, setting.target.device, plain=False)
-    if setting.target.runtime == "openvino":
-        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-            return OpenVinoRunner(to_onnx(model, Path(folder, "model.onnx"), fused=False), setting.target.threads)
-    found = parts(model)
+    found = parts(stand_in(shape, setting), fused=setting.target.runtime != "openvino")
     if setting.number_format == "int8":
-        graph = quantize(*found, Int8(frozenset(modules(*found))))
-    else:
-        graph = build_graph(*found)[0]
-    return OnnxRunner(open_session(graph, setting.target.threads), str(shape))
+        return quantize(*found, Int8(frozenset(modules(*found))))
+    return build_graph(*found)[0]

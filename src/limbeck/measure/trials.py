@@ -6,15 +6,18 @@ also run as a slice of a larger one whose weights it shares.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.measure.stand_in import Setting, inputs, runner_of, stand_in
+from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, Runner
+from limbeck.measure.stand_in import Setting, graph_of, inputs, runner_of, stand_in
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,61 @@ def time_trial(trial: Trial) -> np.ndarray:
     trial.check()
     answer = run_isolated("limbeck.measure.trials:session", {"trial": trial.to_json()}, trial.setting.target.threads)
     return np.asarray(answer["seconds"])
+
+
+def peak_memory(trial: Trial, calls: int = 3) -> int:
+    """Bytes of resident memory that a fresh process needs for the model and for answering, beyond the runtime itself.
+
+    A graph is written before and read by the process: what it takes to make one is no part of serving it.
+    """
+    from limbeck.measure.isolate import run_isolated
+    from limbeck.model.onnx import write
+
+    trial.check()
+    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+        payload: dict[str, Any] = {"trial": trial.to_json(), "file": None, "calls": calls}
+        if trial.setting.target.runtime != "torch":
+            payload["file"] = str(write(graph_of(trial.shape, trial.setting), Path(folder, "model.onnx")))
+        answer = run_isolated("limbeck.measure.trials:weighed", payload, trial.setting.target.threads)
+    return max(int(answer["bytes"]), 0)
+
+
+def weighed(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side: import everything, note the memory, open the model, answer."""
+    import gc
+    import importlib
+
+    from limbeck.measure import memory
+
+    trial, file = Trial.from_json(payload["trial"]), payload["file"]
+    runtime, threads = trial.setting.target.runtime, trial.setting.target.threads
+    importlib.import_module(runtime)
+    longest = max(trial.lengths or (trial.setting.seq_len,))
+    batch = inputs(replace(trial.setting, seq_len=longest))
+    if runtime == "torch":
+        importlib.import_module("limbeck.model.encoder")
+    gc.collect()
+    before = memory.resident()
+    if file is None:
+        call = _call(trial, [batch])
+    else:
+        runner = _opened(Path(file), runtime, threads)
+        prepared = runner.prepare(batch)
+
+        def call(turn: int) -> Any:
+            return runner(prepared)
+
+    gc.collect()
+    memory.forget_peak()
+    for turn in range(payload["calls"]):
+        call(turn)
+    return {"bytes": max(memory.peak(), memory.resident()) - before}
+
+
+def _opened(file: Path, runtime: str, threads: int) -> Runner:
+    from limbeck.model.onnx import open_session
+
+    return OpenVinoRunner(file, threads) if runtime == "openvino" else OnnxRunner(open_session(file, threads), "")
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
