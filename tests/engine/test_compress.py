@@ -10,11 +10,12 @@ from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, answers_task, compress, plan_recipe
+from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, answers_task, compress, faster_core, plan_recipe
 from limbeck.engine.deliver import story_of
 from limbeck.engine.plan import plan
 from limbeck.engine.recipe import check, parse, to_data
 from limbeck.engine.rows import rows
+from limbeck.engine.store import Store
 from limbeck.errors import InputError
 from limbeck.model.files import save_model
 from limbeck.model.heads import set_labels
@@ -72,6 +73,40 @@ def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
     goals = [branch[0] for branch in planned(place, "deep").steps[1].branches[3:]]
     assert [(goal.latency_ms, goal.layers) for goal in goals] == [(1.84, None), (1.4, None), (1.84, 2)]
     assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 3 + len(SPEEDUPS["standard"])
+
+
+def test_a_linear_core_is_a_branch_where_it_is_faster(place):
+    recipe = planned(place, linear="linformer:128")
+    branch = names(recipe.steps)[1][-1]
+    assert branch == ["linearize", [[], ["prune", "distill"]], "export", "quantize"]
+    assert recipe.steps[1].branches[-1][0].attention == ("linformer:128",)
+    assert recipe.steps[1].branches[:-1] == planned(place).steps[1].branches
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.5, "linformer:128"), (0.7, None)])
+def test_a_linear_core_is_never_tried_below_the_break_even_length(place, tmp_path, monkeypatch, gain, expected):
+    from limbeck.measure import paying
+
+    asked = []
+
+    def measured(shape, style, target, core, seq_len):
+        asked.append((shape.depth, target.threads, core, seq_len))
+        return paying.Paying(core, seq_len, gain, 1.0)
+
+    monkeypatch.setattr(paying, "paying", measured)
+    store = Store(tmp_path / "store")
+    store.prepare()
+    for _ in range(2):  # measured once
+        assert faster_core(str(place / "other"), str(place / "task"), Target(threads=2), store) == expected
+    assert len(asked) == 1
+    assert asked[0][:3] == (2, 2, "linformer:128")
+    assert faster_core(str(place / "other"), str(place / "task"), Target(seq_len=99), store) == expected
+    assert asked[1][3] == 99
+
+
+def test_short_texts_are_not_timed_at_all(place, monkeypatch):
+    monkeypatch.setattr("limbeck.measure.trials.run_isolated", None, raising=False)
+    assert faster_core(str(place / "other"), str(place / "task"), Target()) is None
 
 
 PRUNED = ["prune", "distill", "export", "quantize"]

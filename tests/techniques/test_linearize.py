@@ -169,6 +169,23 @@ def test_longer_texts(make_model):
     assert made.model.config.max_positions == 102
 
 
+def test_texts_longer_than_the_model_reads_are_refused_unless_it_is_made_longer_first(tmp_path):
+    from limbeck.engine.check import check_lengths
+    from limbeck.engine.recipe import placed_steps
+
+    def told(*steps):
+        recipe = parse({"model": "minilm-l6", "task": "movie-reviews", "steps": list(steps)})
+        check_lengths("minilm-l6", None, replace(toy_task(train=8), max_length=2000), placed_steps(recipe))
+
+    longer = {"linearize": {"guide": "unguided", "max_length": 2048}}
+    told(longer, {"finetune": {}})
+    told({"fork": [[longer], [longer, {"finetune": {}}]]})
+    short = {"linearize": {"guide": "unguided", "max_length": 1024}}
+    for steps in ([{"finetune": {}}, longer], [{"fork": [[longer], []]}], [short], [{"linearize": {}}]):
+        with pytest.raises(InputError, match="max_length 2000, but 'minilm-l6' takes at most 512"):
+            told(*steps)
+
+
 def test_what_is_wrong_with_the_fields():
     def problems(**fields):
         data = {"model": "minilm-l6", "task": "movie-reviews", "steps": [{"finetune": {}}, {"linearize": fields}]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -51,10 +51,11 @@ def absent_splits(placed: Sequence[Placed], task: Any) -> list[Problem]:
     ]
 
 
-def check_lengths(sources: Iterable[str], task: Any) -> None:
-    """Refuse texts that are longer than a model has positions for."""
+def check_lengths(model: str, teacher: str | None, task: Any, placed: Sequence[Placed]) -> None:
+    """Refuse texts that are longer than a model has positions for, unless its first step gives it as many."""
     wanted = getattr(task, "max_length", 0)
-    for source in sources:
+    sources = [] if _first_reads(placed, wanted) else [model]
+    for source in [*sources, *filter(None, [teacher])]:
         try:
             most = import_module("limbeck.model.files").peek(source)["max_length"]
         except InputError:
@@ -64,6 +65,16 @@ def check_lengths(sources: Iterable[str], task: Any) -> None:
                 f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
                 f"give the task 'max_length: {most}' or less"
             )
+
+
+def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:
+    """Whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
+    if not placed:
+        return False
+    first, rest = placed[0], placed[1:]
+    if first.branches is not None:
+        return all(_first_reads([*branch, *rest], tokens) for branch in first.branches)
+    return bool(getattr(first.step, "reads_up_to", 0) >= tokens)
 
 
 def before_training(placed: Sequence[Placed]) -> list[Placed]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, get_args
 
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Budget, Target
 from limbeck.engine.deliver import check_place, deliver, unmet
 from limbeck.engine.recipe import Recipe, parse
@@ -48,6 +50,9 @@ of latency suffices, which takes half a minute to measure, and narrow embeddings
 
 FFN_STEP = 32
 
+LINEAR = "linformer:128"
+"""The core that long texts are tried with."""
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -69,6 +74,7 @@ def plan_recipe(
     seed: int = 0,
     replicas: int = 1,
     name: str = "",
+    linear: str | None = None,
 ) -> Recipe:
     """The recipe that :func:`compress` runs; it can be printed, edited and run again.
 
@@ -78,6 +84,9 @@ def plan_recipe(
     are best within bounds of latency, and distils the winners. 'both' are branches of one recipe, measured together
     and chosen from together. A bound of size is a goal of pruning alone: a search knows latency, and of what it finds
     the final choice takes what is small enough.
+
+    ``linear``: an attention core that is faster than softmax for these texts here (see :func:`faster_core`); one branch
+    converts the model to it, and one prunes what comes of that.
     """
     from limbeck.data.sources import load_task
     from limbeck.model.files import peek
@@ -98,6 +107,10 @@ def plan_recipe(
         branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort, about["shape"].depth)]
     if strategy != "prune":
         branches.append([*_search(model, about["shape"], budget, effort), train, *to_int8])
+    if linear is not None:
+        convert = {"linearize": {"attention": [linear], "epochs": distill, "learning_rate": 5e-5}}
+        smaller = [{"prune": _goals(budget, effort, about["shape"].depth)[0]}, train]
+        branches.append([convert, {"fork": [[], smaller]}, *to_int8])
     steps: list[Any] = [] if ready else [{"finetune": {"epochs": finetune}}]
     last = "test" if "test" in answers.splits else "validation"
     steps += [{"fork": branches}, {"size": {"split": last}}, {"quality": {"split": "validation"}}]
@@ -116,6 +129,35 @@ def plan_recipe(
         "steps": steps,
     }
     return parse(data | ({"teacher": model} if ready else {}), name=name)
+
+
+def faster_core(model: str, task: Any, target: Target, store: Store | None = None) -> str | None:
+    """The attention core that is faster than softmax in INT8 at the length of the task's texts; None where none is.
+
+    Measured on this machine, a stand-in of the model's shape with each core in turn, and kept in the store. Where texts
+    are so short that linear attention has no fewer operations, nothing is timed.
+    """
+    from limbeck.core.facts import machine
+    from limbeck.data.sources import load_task
+    from limbeck.engine.bench_plan import lengths_of
+    from limbeck.measure.paying import paying
+    from limbeck.measure.stand_in import style_of
+    from limbeck.model.files import peek, peek_style
+
+    about, style = peek(model), peek_style(model)
+    if about["shape"].attention or target.runtime != "onnxruntime":
+        return None
+    seq_len = target.seq_len or int(median(lengths_of(load_task(task), about["max_length"])))
+    known = {"shape": about["shape"].to_json(), "style": style_of(style), "seq_len": seq_len, "core": LINEAR}
+    known |= {"target": asdict(target), "machine": machine()}
+    name = f"faster-core-{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:16]}"
+
+    def measure() -> dict[str, Any]:
+        found = paying(about["shape"], style, target, LINEAR, seq_len)
+        return {"seconds": [] if found is None else [found.softmax, found.linear], "pays": bool(found and found.pays)}
+
+    told = store.memo(name, measure) if store is not None else measure()
+    return LINEAR if bool(told["pays"]) else None
 
 
 def answers_task(model: str, task: Any) -> bool:
@@ -211,7 +253,10 @@ def compress(
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
     check_place(Path(out) if out else None)
     name = f"compress-{Path(str(model)).name}"
+    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    store.prepare()
     options: dict[str, Any] = {"strategy": strategy, "effort": effort, "seed": seed, "replicas": replicas}
+    options |= {"linear": faster_core(model, task, target, store)}
     recipe = plan_recipe(model, task, budget=budget, target=target, name=name, **options)
     result = run(recipe, store, folder, on_event)
     written = deliver(result, result.task, Path(out) if out else None)

@@ -69,7 +69,7 @@ def checked_task(recipe: Recipe, task: Any = None) -> Any:
     task = load(recipe) if task is None else task
     if problems := absent_splits(placed_steps(recipe), task):
         raise RecipeError(listing(title, problems))
-    check_lengths(filter(None, (recipe.model, recipe.teacher)), task)
+    check_lengths(recipe.model, recipe.teacher, task, placed_steps(recipe))
     return task
 
 

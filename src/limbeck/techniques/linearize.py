@@ -93,6 +93,11 @@ class Linearize(Plan):
         """Whether the student begins with the weights from before the fine-tuning."""
         return self.start == "pretrained" or (self.start is None and self.guide == "waypoint")
 
+    @property
+    def reads_up_to(self) -> int:
+        """Tokens that what comes out surely reads, whatever the candidate reads."""
+        return self.max_length or 0
+
     def problems(self) -> list[str]:
         """What fields contradict each other."""
         found = []

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.measure.paying import CALLS, TRIALS, Paying, converted, paying
+from limbeck.model.encoder import Style
+
+BASE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+
+
+def test_both_are_timed_in_turn():
+    asked = []
+
+    def timer(trial):
+        asked.append(trial)
+        return np.full(9, 2e-3 if trial.shape == BASE else 1e-3 + 1e-5 * len(asked))
+
+    found = paying(BASE, Style(), Target(threads=2), "linformer:16", 300, timer=timer)
+    assert found.pays
+    assert found.gain == pytest.approx(2e-3 / found.linear)
+    assert [trial.shape == BASE for trial in asked] == [True, False] * TRIALS
+    assert {(trial.setting.number_format, trial.setting.seq_len, trial.calls) for trial in asked} == {
+        ("int8", 300, CALLS)
+    }
+    assert {trial.setting.target.threads for trial in asked} == {2}
+
+
+def test_nothing_is_timed_where_there_are_no_fewer_operations():
+    def timer(trial):
+        raise AssertionError
+
+    assert paying(BASE, Style(), Target(), "linformer:256", 300, timer=timer) is None
+
+
+def test_a_gain_within_the_noise_does_not_pay():
+    assert not Paying("kernel", 64, 1.0, 0.99).pays
+    assert Paying("kernel", 64, 1.0, 0.9).pays
+
+
+def test_another_core_in_all_layers():
+    assert converted(BASE, "kernel").attention == ("kernel", "kernel")
