@@ -10,6 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from limbeck.cli import app
 from limbeck.cli.steps import add_techniques
@@ -43,7 +45,7 @@ def commands(page):
 
 
 def test_every_page_is_about_a_recipe():
-    pages = {"architecture-benchmark", "bigger-and-faster", "fastformers", "mpl", "tinybert"}
+    pages = {"architecture-benchmark", "bigger-and-faster", "fastformers", "linearize", "mpl", "tinybert"}
     assert pages == set(PAGES) <= set(shipped())
 
 
@@ -143,7 +145,7 @@ def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
         return
     artefact = next(path for path in tmp_path.glob("runs/*/artefact"))
     augmented = "Augmented texts" in (artefact / "report.html").read_text(encoding="utf-8")
-    assert augmented == (page != "bigger-and-faster")
+    assert augmented == (page not in ("bigger-and-faster", "linearize"))
     answers = limbeck("predict", str(artefact), "A wonderful film.", "Dull and far too long.", cwd=tmp_path)
     assert {row["answer"] for row in answers} <= {"negative", "positive"}
     assert len(answers) == 2
@@ -274,6 +276,25 @@ def check_bigger_and_faster(result, students):
     assert len(result.chosen) == 1
 
 
+def check_linearize(result, students):
+    found = {}
+    for key in students:
+        step = next((one for one in result.ancestors(key) if one.step == "linearize"), None)
+        if step is not None:
+            found[step.parameters["guide"], step.parameters["share"]] = step
+            assert result.records[key].shape.attention == ("linformer:64",) * 6
+            assert result.records[key].fact("latency_p50").value > 0
+    guides = ("target", "waypoint", "hybrid", "unguided", "trajectory")
+    assert set(found) == {("target", "kv"), ("target", "layer")} | {(guide, "none") for guide in guides}
+    before = result.open(found["unguided", "none"].parent).model.state_dict()
+    begun = {guide: result.records[found[guide, "none"].parent].step for guide in ("trajectory", "waypoint")}
+    assert begun == {"trajectory": "model", "waypoint": "finetune"}
+    waypoints = result.open(found["waypoint", "none"].parent).waypoints
+    assert len(waypoints) == 3
+    first = load_file(waypoints[0])
+    assert all(torch.equal(before[name], weight) for name, weight in first.items())
+
+
 def parameters(result, key):
     return dict(result.open(key).model.named_parameters())
 
@@ -282,6 +303,7 @@ COUNTS = {  # candidates that are measured beside the teacher, and how many of t
     "architecture-benchmark": (4, 0),
     "bigger-and-faster": (3, 3),
     "fastformers": (4, 2),
+    "linearize": (8, 8),
     "mpl": (4, 4),
     "tinybert": (2, 2),
 }
@@ -289,6 +311,7 @@ CHECKS = {
     "architecture-benchmark": check_architecture_benchmark,
     "bigger-and-faster": check_bigger_and_faster,
     "fastformers": check_fastformers,
+    "linearize": check_linearize,
     "mpl": check_mpl,
     "tinybert": check_tinybert,
 }
