@@ -91,3 +91,17 @@ def test_the_operations_grow_linearly_with_the_length(make_model, kind):
     assert linear[0] == pytest.approx(linear[1]) == pytest.approx(linear[2])  # so much for each further token
     quadratic = np.diff(counts("softmax")) / np.array([64, 128, 256])
     assert quadratic[2] > 1.5 * quadratic[1] > 2 * quadratic[0]
+
+
+@pytest.mark.parametrize("attention", [MIX, MIX[::-1], ("window:3",) * 4])
+def test_openvino_answers_as_torch_does(make_model, make_batch, tmp_path, attention):
+    pytest.importorskip("openvino")
+    from limbeck.measure.runner import OpenVinoRunner
+    from limbeck.model.onnx import to_onnx
+
+    model = mixed(make_model, attention)
+    runner = OpenVinoRunner(to_onnx(model, tmp_path / "model.onnx", fused=False), 1)
+    for longest in (4, 13):
+        batch = make_batch(longest=longest)
+        given = {name: value.numpy() for name, value in batch.items()}
+        np.testing.assert_allclose(runner(runner.prepare(given)), model.predict(batch), atol=2e-5)
