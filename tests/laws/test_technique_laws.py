@@ -23,10 +23,12 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.recipe import Recipe, parse
 from limbeck.model.cut import Cut, slice_to
 from limbeck.model.files import open_model, save_model
+from limbeck.model.linear import convert
 from limbeck.model.onnx import OnnxModel
 
 TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if hasattr(cls, "apply"))
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+LINEAR = ("linformer:8", "window:3")
 TASK = toy_task("classification", train=48, validation=24, test=24)
 TOKENIZER = toy_tokenizer(TASK)
 
@@ -53,6 +55,31 @@ def parents(tmp_path_factory, request):
     (exported,) = step_of("export").apply(candidate, lab)
     save_model(exported.model, TOKENIZER, folder / "onnx")
     return folder
+
+
+@pytest.fixture(scope="module")
+def linear_parents(tmp_path_factory, parents):
+    """The same kinds with linear attention, another core in each layer."""
+    folder = tmp_path_factory.mktemp("linear")
+    for kind in ("torch", "elastic", "teacher"):
+        model = convert(open_model(parents / kind, task=TASK)[0], LINEAR)
+        if kind == "elastic":
+            model.config.space |= {"attention": list(LINEAR)}
+        save_model(model, TOKENIZER, folder / kind)
+    (exported,) = step_of("export").apply(opened(folder / "torch"), Lab(scratch=folder / "scratch"))
+    save_model(exported.model, TOKENIZER, folder / "onnx")
+    return folder
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_every_technique_takes_a_model_with_linear_attention(name, linear_parents, tmp_path):
+    for made in apply(name, linear_parents, tmp_path):
+        cores = [row.attention for row in made.model.shape.layers]
+        assert set(cores) <= set(LINEAR) or name == "linearize"
+        encoded = encode(TASK, "test", TOKENIZER)
+        together, alone = predict(made.model, encoded, 8), predict(made.model, encoded, 1)
+        assert np.isfinite(together).all()
+        np.testing.assert_allclose(together, alone, atol=0.5 if name == "quantize" else 1e-4)
 
 
 def parent_folder(name, parents):
