@@ -75,3 +75,25 @@ def test_nonsense_is_refused_before_anything_is_timed():
         ):
             status, _, err = call(*given)
             assert (status, told in err) == (2, True), err
+
+
+def test_attention_against_length():
+    """Timed and weighed for real; the page and the terminal say where a linear core pays, or that it does not."""
+    command = ["bench", "--base", "tuned", "--attention", "softmax", "linformer:4", "--lengths", "8", "40"]
+    command += ["--calls", "4", "--trials", "1", "--id", "cores"]
+    found = answer(*command)
+    assert [(row["architecture"], row["tokens"]) for row in found["rows"]] == [
+        ("softmax", 8),
+        ("linformer:4", 8),
+        ("softmax", 40),
+        ("linformer:4", 40),
+    ]
+    assert all(row["peak_memory_mb"] >= 0 for row in found["rows"])
+    (one,) = found["break_even"]
+    assert (one["core"], one["runtime"], one["longest"]) == ("linformer:4", "onnxruntime", 40)
+    status, out, _ = call(*command)
+    assert status == 0
+    assert "linformer:4, onnxruntime float: " in out
+    assert "Memory against length" in Path("runs/bench-cores/report.html").read_text()
+    status, _, err = call(*command, "--seq-len", "8")
+    assert (status, "--lengths is another name of --seq-len" in err) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 
 from limbeck.cli._frame import MODELS, Json, Store, Track, app, console_of, opened_store, print_json, watching
 from limbeck.engine.bench_options import Grid, Timing, Training
+from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from limbeck.engine.result import Failure
@@ -24,6 +26,7 @@ def bench(
     grid: Annotated[Grid, Parameter(name="*")] = Grid(),  # noqa: B008 frozen
     timing: Annotated[Timing, Parameter(name="*")] = Timing(),  # noqa: B008 frozen
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
+    lengths: tuple[int, ...] = (),
     id: str = "main",
     folder: Path | None = None,
     store: Store = None,
@@ -38,6 +41,8 @@ def bench(
 
     Parameters
     ----------
+    lengths
+        Another name of --seq-len.
     id
         Name of the bench.
     folder
@@ -50,6 +55,9 @@ def bench(
     from limbeck.engine.bench_train import school
 
     training.check()
+    if lengths and timing.seq_len:
+        raise InputError("--lengths is another name of --seq-len; give one of them")
+    timing = replace(timing, seq_len=lengths or timing.seq_len)
     spec = plan(grid, timing, training.task)
     lessons = school(spec, grid.base, training, opened_store(store)) if training.train else None
     place = folder or Path("runs") / f"bench-{id}"
