@@ -13,6 +13,8 @@ import random
 from importlib.util import find_spec
 from pathlib import Path
 
+from limbeck.data.documents import normal
+
 SPLITS = {"test": 500, "validation": 250}
 
 
@@ -24,9 +26,8 @@ def articles():
     known = set()
     for path in sorted(Path(spec.submodule_search_locations[0], "bbcnews", "data").glob("*/*.txt")):
         text = " ".join(path.read_text(encoding="utf-8", errors="replace").split())
-        words = "".join(letter for letter in text.casefold() if letter.isalnum())
-        if words not in known:
-            known.add(words)
+        if normal(text) not in known:
+            known.add(normal(text))
             yield {"text": text, "label": path.parent.name}
 
 
