@@ -17,6 +17,7 @@ from limbeck.model.onnx import parts
 from limbeck.model.quantized import Int8, modules, quantize
 
 MIX = ("linformer:6", "softmax", "window:2", "kernel")
+SIZES = ("linformer:4", "linformer:8", "softmax", "linformer:6")
 KINDS = ("linformer:6", "window:2", "kernel")
 SHARES = ("none", "kv", "layer", "per_head")
 
@@ -37,7 +38,9 @@ def logits(proto, batch):
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
     ("attention", "share"),
-    [(MIX, share) for share in SHARES] + [(MIX[::-1], "none")] + [((kind,) * 4, "none") for kind in KINDS],
+    [(mix, share) for mix in (MIX, SIZES) for share in SHARES]
+    + [(MIX[::-1], "none")]
+    + [((kind,) * 4, "none") for kind in KINDS],
 )
 def test_the_graph_answers_as_torch_does(make_model, make_batch, attention, share, fused, kind):
     model = mixed(make_model, attention, share, kind)

@@ -65,6 +65,18 @@ def test_cut_heads_answer_as_masked_ones(make_model, make_batch, share):
     torch.testing.assert_close(made.run(make_batch())[0], masked)
 
 
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("attention", [LINFORMER, ("linformer:6", "softmax")])
+@pytest.mark.parametrize("share", ["none", "layer", "per_head"])
+def test_what_is_left_of_the_layers_can_be_stored(make_model, make_batch, share, attention, left):
+    made = convert(make_model(SHAPE), attention, share=share).eval()
+    every = Cut.everything(SHAPE)
+    slice_to(made, Cut((left,), (every.heads[left],), (every.ffn[left],)))
+    again = type(made)(made.config).eval()
+    again.load_state_dict(made.state_dict())
+    assert (again.predict(make_batch()) == made.predict(make_batch())).all()
+
+
 @pytest.mark.parametrize("share", ["none", "layer", "per_head"])
 def test_slices_are_exact_and_sorting_changes_nothing(make_model, make_batch, share):
     made = convert(make_model(SHAPE), LINFORMER, share=share).eval()

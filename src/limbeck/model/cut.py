@@ -109,7 +109,15 @@ def slice_to(model: Any, cut: Cut) -> Any:
         kept.append(layer)
     encoder.layers = nn.ModuleList(kept)
     set_shape(model, cut.shape(before))
+    _take_shared_lengths(encoder)
     return model
+
+
+def _take_shared_lengths(encoder: Any) -> None:
+    """Keep of the projection that layers share what those that are left need: as much as a model of this shape has."""
+    if encoder.lengths is not None:
+        most = max((size for name, size in (row.core for row in encoder.shape.layers) if name == "linformer"), default=0)
+        encoder.lengths = nn.Parameter(encoder.lengths.detach()[:, :most].clone()) if most else None
 
 
 def set_shape(model: Any, shape: Shape) -> None:

@@ -104,10 +104,9 @@ def _linformer(
 
     def projection(which: str) -> str:
         """The part that a text of this length uses: [size, position], or [heads, size, position]."""
-        array = graph.weights[which][..., :size, :]
-        kept = graph.constant(which, array)
+        kept = graph.constant(f"{which}.{size}", graph.weights[which][..., :size, :])  # layers that share may differ
         ends = (graph.integers(0), _length(graph), graph.integers(-1))
-        return graph.once(f"{which} used", lambda: graph.op("Slice", kept, *ends))
+        return graph.once(f"{kept} used", lambda: graph.op("Slice", kept, *ends))
 
     own = f"{name.removesuffix('.attention')}.key_lengths"
     first = own if own in graph.weights else "lengths"
