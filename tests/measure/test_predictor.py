@@ -228,6 +228,15 @@ def test_what_it_cannot_learn_from_is_refused(taught, setting):
         known(Shape.uniform(2, 128, 4, 128, attention="linear"))
 
 
+def test_a_core_that_it_has_not_learnt_is_refused_and_not_free(taught, space):
+    known = taught(60)
+    linear = Shape(128, 32, (LayerShape(4, 128), LayerShape(4, 128, "linformer:64")))
+    for ask in (known, lambda shape: known.many([space.largest, shape]), known.upper):
+        with pytest.raises(InputError, match="has not learnt attention 'linformer'; choose from 'softmax'"):
+            ask(linear)
+    assert known(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none
+
+
 def test_without_scikit_learn_the_extra_is_named(monkeypatch, taught, space):
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     with pytest.raises(MissingExtra, match=r"limbeck\[search\]"):

@@ -17,7 +17,7 @@ columns such as m n a and m n heads are told apart only where the head width var
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -105,6 +105,12 @@ def columns_of(shapes: Sequence[Shape]) -> Columns:
                 for row, width in zip(rows, owners, strict=True)
             ]
     return Columns(hidden, widths, depth, heads, ffn, linear)
+
+
+def kinds(shapes: Iterable[Shape]) -> set[str]:
+    """Names of the attention cores of some shapes; a layer without heads has none."""
+    words = {row.attention for shape in shapes for row in shape.layers if row.heads}
+    return {word.partition(":")[0] for word in words}
 
 
 def design(columns: Columns, setting: Setting) -> np.ndarray:

@@ -39,10 +39,10 @@ from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.space import Space
 from limbeck.core.target import Target
 from limbeck.data.read import missing_file
-from limbeck.errors import InputError, LimbeckError, MissingExtra
+from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest
 from limbeck.measure.counts import NumberFormat, check_format
 from limbeck.measure.dataset import Series, read
-from limbeck.measure.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, looks
+from limbeck.measure.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, kinds, looks
 from limbeck.measure.stand_in import Setting, style_of
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class Predictor:
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds [shapes]."""
-        return self._fit(shapes, self.boosted)[0] if len(shapes) else np.zeros(0)
+        return self._asked(shapes)[0] if len(shapes) else np.zeros(0)
 
     def intervals(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds, and the ends of their 95 % intervals [shapes, 3]: as of one shape, but at once."""
@@ -262,7 +262,7 @@ class Predictor:
             raise InputError(f"level: should be between 0 and 1, got {level:g}")
         if not len(shapes):
             return np.zeros(0)
-        values, seen = self._fit(shapes, self.boosted)
+        values, seen = self._asked(shapes)
         bound = self._bound(level)
         return values * np.exp(bound * (self._stretch(seen) if bound > 0 else 1.0))
 
@@ -307,9 +307,20 @@ class Predictor:
 
     def _bounded(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
         """Seconds with both ends of the interval [shapes, 3], and what the shapes look like [shapes, LOOKS]."""
-        values, seen = self._fit(shapes, self.boosted)
+        values, seen = self._asked(shapes)
         ends = np.array([0.0, self._bound(0.025), self._bound(0.975)])
         return values[:, None] * np.exp(self._stretch(seen)[:, None] * ends), seen
+
+    def _asked(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
+        """What the fit says of shapes; a core that no measured shape has would be free of charge, so it is refused."""
+        if unknown := kinds(shapes) - self._kinds:
+            name = min(unknown)
+            raise InputError(f"the predictor has not learnt attention '{name}'; {nearest(name, self._kinds)}")
+        return self._fit(shapes, self.boosted)
+
+    @cached_property
+    def _kinds(self) -> set[str]:
+        return kinds(self.shapes)
 
     @cached_property
     def _fit(self) -> _Fit:
