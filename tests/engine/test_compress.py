@@ -89,7 +89,8 @@ def test_a_linear_core_is_never_tried_below_the_break_even_length(place, tmp_pat
 
     asked = []
 
-    def measured(shape, style, target, core, seq_len):
+    def measured(shape, style, target, core, seq_len, per_token):
+        assert not per_token
         asked.append((shape.depth, target.threads, core, seq_len))
         return paying.Paying(core, seq_len, gain, 1.0)
 
@@ -104,8 +105,14 @@ def test_a_linear_core_is_never_tried_below_the_break_even_length(place, tmp_pat
     assert asked[1][3] == 99
 
 
+def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("limbeck.engine.compress.faster_core", None)
+    with pytest.raises(InputError, match="effort: there is no 'fast'"):
+        compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
+
+
 def test_short_texts_are_not_timed_at_all(place, monkeypatch):
-    monkeypatch.setattr("limbeck.measure.trials.run_isolated", None, raising=False)
+    monkeypatch.setattr("limbeck.measure.isolate.run_isolated", None)
     assert faster_core(str(place / "other"), str(place / "task"), Target()) is None
 
 

@@ -16,14 +16,14 @@ def test_both_are_timed_in_turn():
         asked.append(trial)
         return np.full(9, 2e-3 if trial.shape == BASE else 1e-3 + 1e-5 * len(asked))
 
-    found = paying(BASE, Style(), Target(threads=2), "linformer:16", 300, timer=timer)
+    found = paying(BASE, Style(), Target(threads=2), "linformer:16", 300, per_token=True, timer=timer)
     assert found.pays
     assert found.gain == pytest.approx(2e-3 / found.linear)
     assert [trial.shape == BASE for trial in asked] == [True, False] * TRIALS
     assert {(trial.setting.number_format, trial.setting.seq_len, trial.calls) for trial in asked} == {
         ("int8", 300, CALLS)
     }
-    assert {trial.setting.target.threads for trial in asked} == {2}
+    assert {(trial.setting.target.threads, trial.setting.per_token) for trial in asked} == {(2, True)}
 
 
 def test_nothing_is_timed_where_there_are_no_fewer_operations():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -15,7 +16,7 @@ from limbeck.engine.deliver import check_place, deliver, unmet
 from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.result import RunResult
 from limbeck.engine.run import run
-from limbeck.engine.store import Store
+from limbeck.engine.store import MACHINE, Store
 from limbeck.errors import InputError, nearest
 
 Effort = Literal["quick", "standard", "thorough"]
@@ -147,13 +148,16 @@ def faster_core(model: str, task: Any, target: Target, store: Store | None = Non
     about, style = peek(model), peek_style(model)
     if about["shape"].attention or target.runtime != "onnxruntime":
         return None
-    seq_len = target.seq_len or int(median(lengths_of(load_task(task), about["max_length"])))
+    answers = load_task(task)
+    per_token = answers.kind == "tokens"
+    seq_len = target.seq_len or int(median(lengths_of(answers, about["max_length"])))
     known = {"shape": about["shape"].to_json(), "style": style_of(style), "seq_len": seq_len, "core": LINEAR}
-    known |= {"target": asdict(target), "machine": machine()}
+    known |= {"target": asdict(target), "machine": machine(), "per_token": per_token}
     name = f"faster-core-{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:16]}"
 
     def measure() -> dict[str, Any]:
-        found = paying(about["shape"], style, target, LINEAR, seq_len)
+        with store.lock(MACHINE) if store is not None else nullcontext():
+            found = paying(about["shape"], style, target, LINEAR, seq_len, per_token=per_token)
         return {"seconds": [] if found is None else [found.softmax, found.linear], "pays": bool(found and found.pays)}
 
     told = store.memo(name, measure) if store is not None else measure()
@@ -253,11 +257,13 @@ def compress(
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
     check_place(Path(out) if out else None)
     name = f"compress-{Path(str(model)).name}"
+    options: dict[str, Any] = {"budget": budget, "target": target, "strategy": strategy, "effort": effort}
+    options |= {"seed": seed, "replicas": replicas, "name": name}
+    recipe = plan_recipe(model, task, **options)  # what is wrong with the options is told before anything is timed
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
-    options: dict[str, Any] = {"strategy": strategy, "effort": effort, "seed": seed, "replicas": replicas}
-    options |= {"linear": faster_core(model, task, target, store)}
-    recipe = plan_recipe(model, task, budget=budget, target=target, name=name, **options)
+    if (linear := faster_core(model, task, target, store)) is not None:
+        recipe = plan_recipe(model, task, **options, linear=linear)
     result = run(recipe, store, folder, on_event)
     written = deliver(result, result.task, Path(out) if out else None)
     return Compressed(result, written, tuple(unmet(result, result.task)))

@@ -51,6 +51,7 @@ def paying(
     seq_len: int,
     *,
     number_format: Any = "int8",
+    per_token: bool = False,
     timer: Callable[[Trial], np.ndarray] = time_trial,
 ) -> Paying | None:
     """Time both; None, and nothing is timed, where the core has no fewer multiply-accumulates at that length."""
@@ -58,7 +59,7 @@ def paying(
     if macs(other, seq_len) >= macs(shape, seq_len):
         return None
     about: Mapping[str, Any] = style_of(style)
-    setting = Setting(about, target, number_format, seq_len)
+    setting = Setting(about, target, number_format, seq_len, per_token)
     found: dict[Shape, list[float]] = {shape: [], other: []}
     for _ in range(TRIALS):
         for each, medians in found.items():
