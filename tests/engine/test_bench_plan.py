@@ -80,6 +80,17 @@ def test_what_is_asked_for_twice_is_timed_once():
     assert (len(made.points), len(made.settings), len(made.jobs())) == (1, 1, 3)
 
 
+def test_a_title_names_all_that_is_timed():
+    def told(timing, *task):
+        return plan(Grid(layers=(1,), base="bert-base-uncased"), timing, *task).told
+
+    assert told(Timing()) == "onnxruntime, 1 thread, batch 1, 128 tokens"
+    assert told(Timing(runtime=("torch", "onnxruntime"), seq_len=(512, 64))) == (
+        "torch and onnxruntime, 1 thread, batch 1, 64 to 512 tokens"
+    )
+    assert told(Timing(), "movie-reviews") == "onnxruntime, 1 thread, batch 1, real lengths"
+
+
 def test_slices_that_are_timed_are_cut_as_asked():
     grid = Grid(attention_ratio=(0.5,), attention_approach="head_size_2", base="bert-base-uncased")
     (setting,) = plan(grid, Timing(weight_shared=True, runtime=("torch",))).settings
@@ -99,5 +110,7 @@ def test_what_is_wrong_is_told_before_anything_is_timed():
         plan(grid, Timing(batch=0))
     with pytest.raises(InputError, match="cuda:0 is timed in the runtime torch, the target says onnxruntime"):
         plan(grid, Timing(device="cuda:0"))
+    with pytest.raises(InputError, match="INT8 is timed in the runtime onnxruntime, the target says"):
+        plan(grid, Timing(runtime=("torch", "openvino"), number_format=("int8",)))
     with pytest.raises(InputError, match="equally long"):
         plan(Grid(layers=(1, 2), attention_ratio=(0.5,)), Timing())

@@ -103,3 +103,6 @@ def test_an_architecture_alone_begins_with_fresh_weights(tmp_path, monkeypatch):
 def test_what_is_no_slice_is_refused(base, tmp_path):
     with pytest.raises(InputError, match=r"hidden 64 cannot begin with .*bert-base-uncased begins with fresh"):
         taught(tmp_path, Grid(hidden=(16, 64), base=base))
+    for source in (base, "bert-base-uncased"):  # not trained as softmax, and not left out of the table without a word
+        with pytest.raises(InputError, match=r"--attention softmax linformer:8 cannot be trained.*limbeck linearize"):
+            taught(tmp_path, Grid(attention=("softmax", "linformer:8"), base=source))

@@ -68,7 +68,7 @@ def bench(
             rows, failed = lessons.judge(rows, place / "training", show)
         write_table(rows, place / TABLE)
     page = place / "report.html"
-    title = f"{grid.base} on {spec.settings[0].target}"
+    title = f"{grid.base} on {spec.told}"
     page.write_text(bench_report.report(rows, title, lessons.story if lessons else ""), encoding="utf-8")
     if json:
         told: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(place)}

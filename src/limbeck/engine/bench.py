@@ -65,6 +65,15 @@ class Bench:
         chance = random.Random(self.seed)
         return [replace(job, number=number) for number in range(self.trials) for job in chance.sample(once, len(once))]
 
+    @property
+    def told(self) -> str:
+        """Where and at which lengths, for a title: all runtimes, and the range of the lengths that were asked for."""
+        runtimes = " and ".join(dict.fromkeys(one.target.runtime for one in self.settings))
+        lengths = [one.seq_len for one in self.settings]
+        told = str(replace(self.settings[0].target, runtime=runtimes))
+        asked = not self.lengths and len(set(lengths)) > 1
+        return told.replace("real lengths", f"{min(lengths):,} to {max(lengths):,} tokens") if asked else told
+
     def check(self) -> None:
         """Refuse what cannot be timed, before any work starts."""
         if not self.points:

@@ -97,6 +97,11 @@ def school(plan: Bench, base: str, training: Training, store: Store | None = Non
 
     training.check()
     assert training.task is not None
+    if cores := [point.label for point in plan.points if point.group == "cores"]:
+        raise InputError(
+            f"--attention {' '.join(cores)} cannot be trained: cores differ in weights, so they are no slices of one "
+            "base; leave out --train, and convert a trained model with 'limbeck linearize'"
+        )
     task, store = load_task(training.task), store or Store()
     spec: dict[str, Any] = {"path": training.task, "seed": training.seed}
     if training.train_samples is not None:
