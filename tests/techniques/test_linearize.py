@@ -169,6 +169,24 @@ def test_longer_texts(make_model):
     assert made.model.config.max_positions == 102
 
 
+@pytest.mark.parametrize("guide", ["unguided", "trajectory"])
+def test_a_teacher_that_only_gives_the_weights_to_begin_with_need_not_read_as_much(taught, guide):
+    _, copy, _ = taught
+    step = Linearize(**QUICK, guide=guide, start="pretrained", max_length=100)
+    (made,) = step.apply(copy(), lab_with(copy))
+    assert longest(made.model) == 100
+
+
+def test_projections_of_another_size_are_new(taught):
+    _, copy, _ = taught
+    (linear,) = Linearize(**QUICK).apply(copy(), lab_with(copy))
+    start = {name: value.clone() for name, value in linear.model.state_dict().items() if not name.endswith("lengths")}
+    step = replace(Linearize(**QUICK), attention=("linformer:8", "linformer:6"), freeze_steps=1000)
+    (made,) = step.apply(linear, lab_with(copy))
+    after = weights(made)
+    assert all(torch.equal(after[name], value) for name, value in start.items())
+
+
 def test_texts_longer_than_the_model_reads_are_refused_unless_it_is_made_longer_first(tmp_path):
     from limbeck.engine.check import check_lengths
     from limbeck.engine.recipe import placed_steps
@@ -220,6 +238,9 @@ def test_what_cannot_be_guided_is_refused(make_model, taught):
         list(replace(step, attention=("kernel",) * 3).apply(copy(), lab_with(copy)))
     with pytest.raises(InputError, match=r"kept no epochs; give it 'finetune: \{keep: every_epoch\}'"):
         list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: replace(copy(), waypoints=()))))
+    short = replace(copy(), waypoints=copy().waypoints[:1])  # fine-tuned for half an epoch
+    with pytest.raises(InputError, match=r"kept no epochs; give it .*, of one epoch at least"):
+        list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: short)))
     with pytest.raises(InputError, match="the teacher reads 64 tokens, so it cannot guide at 100; use guide: traj"):
         list(replace(step, max_length=100).apply(copy(), lab_with(copy)))
     with pytest.raises(InputError, match="guide target has no teacher"):

@@ -58,6 +58,13 @@ def convert(
     return made.to(model.device).train(model.training)
 
 
+def drawn(made: Any, model: Any) -> frozenset[str]:
+    """Names of the projections that a converted model does not have from the one that it was made of."""
+    old = model.state_dict()
+    new = {name: weight for name, weight in made.named_parameters() if name.endswith("lengths")}
+    return frozenset(name for name, weight in new.items() if name not in old or not fits(old[name], weight))
+
+
 def fits(weight: Tensor, parameter: Tensor) -> bool:
     """Whether projections are those of another number of positions, and otherwise the same."""
     return weight.shape[:-2] == parameter.shape[:-2] and weight.shape[-1] == parameter.shape[-1]

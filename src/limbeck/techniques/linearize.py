@@ -150,7 +150,7 @@ class Linearize(Plan):
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the converted candidate, trained."""
-        from limbeck.model.linear import convert
+        from limbeck.model.linear import convert, drawn
         from limbeck.train.task import train_on_task
 
         if problems := self.problems():
@@ -159,7 +159,7 @@ class Linearize(Plan):
         before = self.begun(candidate, teacher)
         positions = self.positions(before)
         model = convert(before, self.cores(before.shape.depth), share=self.share, positions=positions, seed=lab.seed)
-        fresh = frozenset(dict(model.named_parameters())) - frozenset(dict(before.named_parameters()))
+        fresh = drawn(model, before)
         if self.freeze_steps and not fresh:
             raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
         if positions:
@@ -181,13 +181,15 @@ class Linearize(Plan):
         mine, theirs = candidate.model.shape, teacher.model.shape
         if not same_tokens(candidate, teacher):
             raise InputError("linearize: the teacher has another vocabulary than the candidate")
-        if mine.depth > theirs.depth:
+        if self.guide in TAUGHT and mine.depth > theirs.depth:
             raise InputError(f"linearize: the model has {mine.depth} layers, more than its teacher's {theirs.depth}")
-        if (self.guide == "waypoint" or self.pretrained) and not teacher.waypoints:
+        if len(teacher.waypoints) < (2 if self.guide == "waypoint" else int(self.pretrained)):
+            short = ", of one epoch at least" if teacher.waypoints else ""
             raise InputError(
-                "linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {keep: every_epoch}'"
+                f"linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {{keep: every_epoch}}'{short}"
             )
-        if self.max_length is not None and self.max_length > (most := longest(teacher.model)):
+        most = longest(teacher.model)
+        if self.guide in TAUGHT and self.max_length is not None and self.max_length > most:
             raise InputError(
                 f"linearize.max_length: the teacher reads {most} tokens, so it cannot guide at {self.max_length}; use "
                 "guide: trajectory or unguided"
