@@ -24,6 +24,11 @@ def test_of_a_base_with_few_heads_their_number_scales():
     assert [point.shape.layers[0].heads for point in widths(few, [64, 256])] == [1, 2]
 
 
+def test_wider_layers_keep_their_attention():
+    linear = Shape.uniform(layers=2, hidden=128, heads=4, ffn=256, attention="window:8")
+    assert [point.shape.layers[0].attention for point in widths(linear, [64, 256])] == ["window:8"] * 2
+
+
 def test_the_miniatures():
     made = {point.label: point.shape for point in miniatures()}
     assert len(made) == 24

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,9 +10,11 @@ from limbeck.errors import InputError
 
 UNIFORM = Space(Range(1, 6), Range(128, 384, 16), Range(1, 12), Range(128, 1536, 32), Range(32, 32))
 RAGGED = Space(Range(2, 4), Range(64, 64), Range(0, 4), Range(32, 128, 32), Range(8, 16, 4), per_layer=True)
+CORES = ("softmax", "linformer:8", "window:4", "kernel", "kernel", "softmax")
+MIXED = [replace(space, attention=CORES) for space in (UNIFORM, RAGGED)]
 
 
-@pytest.mark.parametrize("space", [UNIFORM, RAGGED])
+@pytest.mark.parametrize("space", [UNIFORM, RAGGED, *MIXED])
 def test_whatever_is_drawn_belongs_to_the_space(space):
     chance = Random(0)
     one = space.sample(chance)
@@ -19,6 +23,7 @@ def test_whatever_is_drawn_belongs_to_the_space(space):
         for shape in (other, space.mutate(one, chance, 0.5), space.cross(one, other, chance)):
             assert shape in space
             assert shape <= space.largest
+            assert [row.attention for row in shape.layers] == [*(space.attention or ("softmax",) * 6)][: shape.depth]
         one = other
     assert {space.smallest, space.largest} <= {shape for shape in (space.smallest, space.largest) if shape in space}
 
@@ -44,6 +49,13 @@ def test_json_and_bad_ranges():
     assert Space.from_json(RAGGED.to_json()) == RAGGED
     with pytest.raises(InputError, match="low <= high"):
         Range(4, 2)
+
+
+def test_every_layer_has_a_core():
+    for space in (UNIFORM, replace(UNIFORM, attention=CORES)):
+        assert Space.from_json(json.loads(json.dumps(space.to_json()))) == space
+    with pytest.raises(InputError, match="the attention of 4 is known, but the space goes up to 6; use at most 4"):
+        replace(UNIFORM, attention=CORES[:4])
 
 
 def test_all_of_a_list_are_leading_slices_of_the_whole():

@@ -43,6 +43,15 @@ def test_words_follow_the_shape_where_no_speedup_was_asked_for():
     assert words(replace(record, step="mystery", shape=parent.shape), parent) == "mystery"
 
 
+def test_words_name_the_attention_that_a_model_was_given():
+    record, parent = stories.records()["pa"], stories.records()["t"]
+    assert parent.shape.depth == 2
+    for cores in (("linformer:64",) * 2, ("kernel", "window:8")):
+        layers = tuple(replace(row, attention=core) for row, core in zip(parent.shape.layers, cores, strict=True))
+        made = replace(record, step="linearize", parameters={}, shape=replace(parent.shape, layers=layers))
+        assert words(made, parent) == f"linearised to {', '.join(dict.fromkeys(cores))}"
+
+
 def test_words_name_the_latency_that_was_asked_for():
     record, parent = stories.records()["pa"], stories.records()["t"]
     assert words(replace(record, parameters={"latency_ms": 0.9}), parent) == "pruned to 0.9 ms"

@@ -139,7 +139,7 @@ def widened(base: Shape, width: int) -> Shape:
         near = high if low < 1 or high - width < width - low else low
         raise InputError(f"hidden: heads are {base.head_dim} wide, which does not divide {width}; use {near}")
     heads, ffn = (round(part * width / base.hidden) for part in (row.heads, row.ffn))
-    return Shape.uniform(base.depth, width, max(1, heads), ffn, head_dim=base.head_dim)
+    return Shape.uniform(base.depth, width, max(1, heads), ffn, head_dim=base.head_dim, attention=row.attention)
 
 
 def narrowed(base: Shape, ratio: float, approach: Approach) -> Shape:

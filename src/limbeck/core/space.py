@@ -83,6 +83,13 @@ class Space:
     per_layer: bool = False
     attention: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.attention and len(self.attention) < self.layers.high:
+            raise InputError(
+                f"layers: the attention of {len(self.attention)} is known, but the space goes up to "
+                f"{self.layers.high}; use at most {len(self.attention)}"
+            )
+
     @property
     def smallest(self) -> Shape:
         """The shape of the lowest values."""

@@ -22,6 +22,7 @@ WORDS = {
     "share": "weight-shared",
     "supernet": "made elastic",
     "search": "searched",
+    "linearize": "linearised",
 }
 """How a step reads in the name of what it made; a step that is missing here goes by its own name."""
 
@@ -36,7 +37,10 @@ def told(record: Record) -> dict[str, Any]:
 
 
 def words(record: Record, parent: Record | None) -> str:
-    """What one step did, in a word or two: 'ONNX', 'INT8', 'pruned 2x', 'searched to 0.9 ms', 'pruned to 4 layers'."""
+    """What one step did, in a word or two.
+
+    As in 'ONNX', 'INT8', 'pruned 2x', 'searched to 0.9 ms', 'pruned to 4 layers', 'linearised to linformer:256'.
+    """
     gained = record.traits - (parent.traits if parent is not None else frozenset())
     if "int8" in gained:
         return "INT8"
@@ -46,6 +50,8 @@ def words(record: Record, parent: Record | None) -> str:
     before, after = parent.shape if parent is not None else None, record.shape
     if before is None or after is None or before == after:
         return verb
+    if after.depth == before.depth and after.attention != before.attention:
+        return f"{verb} to {', '.join(dict.fromkeys(row.attention for row in after.layers))}"
     if record.parameters.get("speedup"):
         return f"{verb} {float(record.parameters['speedup']):.1f}x"
     if record.parameters.get("latency_ms") and not record.parameters.get("layers"):
