@@ -70,7 +70,8 @@ class Bench:
         """Where and at which lengths, for a title: all runtimes, and the range of the lengths that were asked for."""
         runtimes = " and ".join(dict.fromkeys(one.target.runtime for one in self.settings))
         lengths = [one.seq_len for one in self.settings]
-        told = str(replace(self.settings[0].target, runtime=runtimes))
+        target = self.settings[0].target
+        told = str(target).replace(target.runtime, runtimes)
         asked = not self.lengths and len(set(lengths)) > 1
         return told.replace("real lengths", f"{min(lengths):,} to {max(lengths):,} tokens") if asked else told
 

@@ -116,7 +116,8 @@ def slice_to(model: Any, cut: Cut) -> Any:
 def _take_shared_lengths(encoder: Any) -> None:
     """Keep of the projection that layers share what those that are left need: as much as a model of this shape has."""
     if encoder.lengths is not None:
-        most = max((size for name, size in (row.core for row in encoder.shape.layers) if name == "linformer"), default=0)
+        cores = [row.core for row in encoder.shape.layers]
+        most = max((size for name, size in cores if name == "linformer"), default=0)
         encoder.lengths = nn.Parameter(encoder.lengths.detach()[:, :most].clone()) if most else None
 
 
