@@ -11,7 +11,8 @@ import pytest
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
-from limbeck.model.graph import FUSED, Blueprint, build
+from limbeck.model.graph import Blueprint, build
+from limbeck.model.nodes import FUSED
 
 RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(2, 0)))
 

@@ -15,7 +15,6 @@ worth their names:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +23,7 @@ import numpy as np
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model import graph_attention
-from limbeck.model.graph_attention import FUSED
+from limbeck.model.nodes import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -46,8 +45,6 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 """transformers' names: a kind of GELU, a standard operator of one input, or silu."""
-
-Weights = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -108,52 +105,6 @@ class Pick(Protocol):
     def __call__(self, array: str) -> str:
         """The rows that the node puts out."""
         ...
-
-
-class Graph:
-    """Nodes and constants in the making."""
-
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-        self.inputs_of: dict[str, str] = {}
-        """The tensor that every linear map reads; calibration looks there."""
-        self.made: dict[str, str] = {}
-
-    def once(self, name: str, make: Callable[[], str]) -> str:
-        """A tensor that several parts of the graph read, made by the first of them."""
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
-
-    def constant(self, name: str, value: Any) -> str:
-        """Keep an array under a name; the name."""
-        from onnx import numpy_helper
-
-        if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.array(value, order="C"), name)
-        return name
-
-    def integers(self, *values: int) -> str:
-        """A constant int64 vector."""
-        return self.constant(f"constant.{'_'.join(map(str, values))}", np.array(values, dtype=np.int64))
-
-    def weight(self, name: str) -> str:
-        """Keep a weight as it is; its name."""
-        return self.constant(name, self.weights[name])
-
-    def op(self, kind: str, *inputs: str | None, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; the name of its output (a tuple of them when there are several). None leaves an input out."""
-        from onnx import helper
-
-        name = f"{kind}_{len(self.nodes)}"
-        made = [name] if outputs == 1 else [f"{name}_{index}" for index in range(outputs)]
-        given = [item or "" for item in inputs]
-        while given and not given[-1]:
-            given.pop()
-        self.nodes.append(helper.make_node(kind, given, made, name=name, domain=domain, **attributes))
-        return made[0] if outputs == 1 else tuple(made)
 
 
 class Float:

@@ -6,16 +6,11 @@ alone: there even softmax attention is linear.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from limbeck.core.shape import LayerShape
+from limbeck.model.nodes import FUSED, Graph
 
-if TYPE_CHECKING:
-    from limbeck.model.graph import Graph
-
-FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 MASKED = np.float32(-1e9)  # added to scores of what is not seen
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from limbeck.model.graph import FUSED, Blueprint, Float, Graph, Pick, Weights, build
+from limbeck.model.graph import Blueprint, Float, Pick, build
+from limbeck.model.nodes import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
