@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from limbeck.core.shape import Shape
 from limbeck.measure import counts
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+from limbeck.model.linear import convert
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SHAPES = [FULL, FULL.with_layer(1, heads=1, ffn=17), FULL.with_layer(0, heads=0).with_layer(2, ffn=0)]
@@ -26,6 +27,27 @@ def test_parameters_are_those_of_the_network(shape, style):
     assert counts.parameters(shape, net.config.style, labels=3) == sum(p.numel() for p in net.parameters())
     assert counts.bytes(shape, net.config.style, labels=3) == sum(p.nbytes for p in net.parameters())
     assert counts.of_model(net)[0] == shape
+
+
+@pytest.mark.parametrize("share", ["none", "kv", "layer", "per_head"])
+def test_parameters_of_projections_of_the_length(make_model, share):
+    net = convert(make_model(FULL, max_positions=40), ("linformer:8", "linformer:5", "kernel"), share=share)
+    shape, style = counts.of_model(net)
+    assert counts.parameters(shape, style) == sum(p.numel() for p in net.parameters())
+    assert counts.bytes(shape, style) == sum(p.nbytes for p in net.parameters())
+    assert counts.lengths(FULL, style) == 0
+
+
+@pytest.mark.parametrize("core", ["linformer:8", "window:4", "kernel"])
+def test_macs_of_linear_attention(make_model, core):
+    """Of a window in whole blocks: what is padded is computed, too, and the first token asks once more."""
+    net = convert(make_model(FULL), (core,) * 3).eval()
+    math = sdpa_kernel(SDPBackend.MATH)
+    with math, FlopCounterMode(display=False) as counter, torch.inference_mode():
+        net.run({"input_ids": torch.randint(5, 50, (1, 12))})
+    counted = counter.get_total_flops()
+    told = 2 * counts.macs(net.shape, 12, net.config.style)
+    assert told == counted if core.startswith("linformer") else told == pytest.approx(counted, rel=0.02)
 
 
 def test_parameters_without_a_pooler():

@@ -88,8 +88,14 @@ def macs(shape: Shape, seq_len: float, style: Any = None, labels: int = 2, poole
     return total + projection + hidden * hidden * pooler + hidden * labels
 
 
-def reach(name: str, size: int, seq_len: float, head_dim: int) -> float:
-    """Products that a token takes part in, in place of one with every token."""
+def reach(name: str, size: int, seq_len: float, head_dim: int, first_only: bool = False) -> float:
+    """Products that a token takes part in, in place of one with every token.
+
+    ``first_only``: where the first token alone asks, as in the last layer of an exported classifier. Keys and values
+    are shortened or summed all the same; of a window, the first token sees all.
+    """
+    if first_only and name != "softmax":
+        return {"linformer": size, "window": 1, "kernel": head_dim / 2}[name]
     return {"linformer": 2 * size, "window": 3 * size + 2, "kernel": head_dim}.get(name, seq_len)
 
 

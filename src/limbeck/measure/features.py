@@ -60,7 +60,7 @@ class Columns:
     """Shapes as arrays: hidden, head_dim, depth [shapes]; heads, ffn [shapes, layers], 0 beyond a shape's depth.
 
     ``linear``: for each core but softmax, heads times the products that a token takes part in [shapes, layers]; nothing
-    where no shape has it.
+    where no shape has it. ``linear_first``: likewise where the first token alone asks.
     """
 
     hidden: np.ndarray
@@ -69,6 +69,7 @@ class Columns:
     heads: np.ndarray
     ffn: np.ndarray
     linear: Mapping[str, np.ndarray] = field(default_factory=dict)
+    linear_first: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def exists(self) -> np.ndarray:
@@ -93,18 +94,19 @@ def columns_of(shapes: Sequence[Shape]) -> Columns:
     ffn[exists] = [row.ffn for row in rows]
     hidden = np.fromiter((shape.hidden for shape in shapes), float, count)
     widths = np.fromiter((shape.head_dim for shape in shapes), float, count)
-    linear = {
-        name: np.zeros(exists.shape)
-        for name in {attention.partition(":")[0] for attention in {row.attention for row in rows}} - {"softmax"}
-    }
-    if linear:
-        owners = np.repeat(widths, depth)
-        for name, found in linear.items():
-            found[exists] = [
-                row.heads * reach(name, row.core[1], 0.0, width) if row.core[0] == name else 0.0
-                for row, width in zip(rows, owners, strict=True)
-            ]
-    return Columns(hidden, widths, depth, heads, ffn, linear)
+    names = {attention.partition(":")[0] for attention in {row.attention for row in rows}} - {"softmax"}
+    owners = np.repeat(widths, depth) if names else widths
+
+    def products(name: str, first_only: bool) -> np.ndarray:
+        found = np.zeros(exists.shape)
+        found[exists] = [
+            row.heads * reach(name, row.core[1], 0.0, width, first_only) if row.core[0] == name else 0.0
+            for row, width in zip(rows, owners, strict=True)
+        ]
+        return found
+
+    linear, first = ({name: products(name, one) for name in names} for one in (False, True))
+    return Columns(hidden, widths, depth, heads, ffn, linear, first)
 
 
 def kinds(shapes: Iterable[Shape]) -> set[str]:
@@ -141,7 +143,9 @@ def design(columns: Columns, setting: Setting) -> np.ndarray:
     terms += [tokens * length * last_soft_heads, 2 * texts * d * last_ffn, texts * last_ffn]
     none = np.zeros(len(d))
     terms += [
-        2 * tokens * columns.linear[name].sum(1) * columns.head_dim if name in columns.linear else none
+        2 * tokens * columns.head_dim * (columns.linear[name] * inner + columns.linear_first[name] * last).sum(1)
+        if name in columns.linear
+        else none
         for name in LINEAR
     ]
     return np.stack(terms, axis=1).astype(float)
