@@ -13,7 +13,7 @@ import torch
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.model.graph import build
 from limbeck.model.linear import convert
-from limbeck.model.onnx import parts
+from limbeck.model.onnx import parts, read_parts, to_onnx
 from limbeck.model.quantized import Int8, modules, quantize
 
 MIX = ("linformer:6", "softmax", "window:2", "kernel")
@@ -51,6 +51,17 @@ def test_the_graph_answers_as_torch_does(make_model, make_batch, attention, shar
         batch = make_batch(longest=longest, seed=longest)
         real = batch["attention_mask"].numpy().astype(bool) if kind == "tokens" else slice(None)
         np.testing.assert_allclose(logits(proto, batch)[real], model.predict(batch)[real], atol=2e-5)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_a_written_file_is_read_back_and_built_again(make_model, make_batch, tmp_path, share):
+    """As quantization does."""
+    model = mixed(make_model, ("linformer:6", "window:2", "linformer:4", "kernel"), share)
+    blueprint, weights = read_parts(to_onnx(model, tmp_path / "model.onnx"))
+    batch = make_batch()
+    np.testing.assert_allclose(logits(build(blueprint, weights)[0], batch), model.predict(batch), atol=2e-5)
+    int8 = quantize(blueprint, weights, Int8(frozenset(modules(blueprint, weights))))
+    np.testing.assert_allclose(logits(int8, batch), model.predict(batch), atol=0.1)
 
 
 def test_int8_stays_near_float(make_model, make_batch):

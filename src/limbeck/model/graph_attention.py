@@ -99,9 +99,12 @@ def _linformer(
 
     def projection(which: str) -> str:
         """The part that a text of this length uses: [size, position], or [heads, size, position]."""
-        kept = graph.constant(f"{which}.{size}", graph.weights[which][..., :size, :])  # layers that share may differ
-        ends = (graph.integers(0), _length(graph), graph.integers(-1))
-        return graph.once(f"{kept} used", lambda: graph.op("Slice", kept, *ends))
+        whole, start = graph.weight(which), graph.integers(0)  # under its own name: the file is read back
+        if graph.weights[which].shape[-2] > size:  # layers that share may differ
+            rows = (start, graph.integers(size), graph.integers(-2))
+            whole = graph.once(f"{which} to {size}", lambda: graph.op("Slice", graph.weight(which), *rows))
+        ends = (start, _length(graph), graph.integers(-1))
+        return graph.once(f"{which} to {size}, used", lambda: graph.op("Slice", whole, *ends))
 
     own = f"{name.removesuffix('.attention')}.key_lengths"
     first = own if own in graph.weights else "lengths"
