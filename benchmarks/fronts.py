@@ -2,9 +2,10 @@
 
     python benchmarks/fronts.py runs/search [runs/search-seed1 …] --split test
 
-For each run: every model in INT8 with its accuracy, its latency and, where a search foretold one, that too; and for
-each way the hypervolume (points of accuracy x ms) from one reference point: the worst of both over all ways.
-Differences between ways have 95 % intervals, by bootstrap over the examples.
+For each run: every model in INT8 with its accuracy, its latency and, where a search foretold one, that too, beside what
+was measured in the number format of the search; and for each way the hypervolume (points of accuracy x ms) from one
+reference point: the worst of both over all ways. Differences between ways have 95 % intervals, by bootstrap over the
+examples.
 """
 
 import argparse
@@ -30,16 +31,33 @@ def way(records):
 
 
 def models(run, split):
-    """Way, shape, which examples are right, latency in ms, and the foretold one, of every measured INT8 model."""
+    """Way, shape, which examples are right, latency in ms, and what was foretold, of every measured INT8 model."""
     result = read_result(run)
+    floats = {
+        record.parent: record.fact("latency_p50")
+        for record in result.records.values()
+        if record.step == "export" and record.fact("latency_p50")
+    }
     for key, record in result.records.items():
         quality, latency = record.fact("quality", split), record.fact("latency_p50")
         records = result.ancestors(key)
         if quality is None or latency is None or not any(one.step == "quantize" for one in records):
             continue
-        foretold = next((fact for one in records if (fact := one.fact("latency_predicted"))), None)
+        told = ""
+        if foretold := next((fact for one in records if (fact := one.fact("latency_predicted"))), None):
+            trained = next(one.parent for one in records if one.step == "export")
+            seen = latency if foretold.detail["number_format"] == "int8" else floats.get(trained)
+            told = compared(foretold, seen) if seen is not None else ""
         right = unpack(quality.detail["correct"], quality.n).astype(float)
-        yield way(records), str(record.shape), right, latency.value * 1e3, foretold
+        yield way(records), str(record.shape), right, latency.value * 1e3, told
+
+
+def compared(foretold, seen):
+    """What was foretold of a latency, and what was measured."""
+    low, middle, high = (1e3 * one for one in (foretold.low, foretold.value, foretold.high))
+    off = 100 * (foretold.value / seen.value - 1)
+    form = foretold.detail["number_format"]
+    return f"  {form}: foretold {middle:.3f} [{low:.3f}, {high:.3f}] ms, measured {1e3 * seen.value:.3f} ({off:+.1f} %)"
 
 
 def main():
@@ -50,12 +68,7 @@ def main():
     for run in arguments.runs:
         found = sorted(models(run, arguments.split), key=lambda model: (model[0], model[3]))
         print(f"\n{run}, {arguments.split}, n = {len(found[0][2])}")
-        for name, shape, right, latency, foretold in found:
-            told = ""
-            if foretold is not None:
-                low, middle, high = (1e3 * one for one in (foretold.low, foretold.value, foretold.high))
-                told = f"  foretold {middle:.3f} [{low:.3f}, {high:.3f}] ms,"
-                told += f" off by {100 * (middle / latency - 1):+.1f} %"
+        for name, shape, right, latency, told in found:
             print(f"{name:18} {100 * right.mean():6.2f} %  {latency:.3f} ms  {shape}{told}")
         compare(found)
 
