@@ -3,7 +3,7 @@ import pytest
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
-from limbeck.measure.paying import CALLS, TRIALS, Paying, converted, paying
+from limbeck.measure.paying import CALLS, TRIALS, Paying, paying
 from limbeck.model.encoder import Style
 
 BASE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
@@ -39,4 +39,4 @@ def test_a_gain_within_the_noise_does_not_pay():
 
 
 def test_another_core_in_all_layers():
-    assert converted(BASE, "kernel").attention == ("kernel", "kernel")
+    assert BASE.with_attention("kernel").attention == ("kernel", "kernel")

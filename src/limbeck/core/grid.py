@@ -63,11 +63,7 @@ def cores(base: Shape, names: Sequence[str]) -> list[Point]:
     >>> [(point.label, str(point.shape)) for point in cores(Shape.uniform(2, 64, 2, 128), ["linformer"])]
     [('linformer:256', '2x64 heads 2 of 32 ffn 128 linformer:256')]
     """
-    found = []
-    for name in dict.fromkeys(map(attention_core, names)):
-        layers = tuple(replace(row, attention=name) for row in base.layers)
-        found.append(Point("cores", name, replace(base, layers=layers)))
-    return found
+    return [Point("cores", name, base.with_attention(name)) for name in dict.fromkeys(map(attention_core, names))]
 
 
 def attention(base: Shape, ratios: Sequence[float], approach: Approach) -> list[Point]:

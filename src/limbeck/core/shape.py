@@ -120,6 +120,16 @@ class Shape:
         layers[index] = replace(layers[index], **changes)
         return replace(self, layers=tuple(layers))
 
+    def with_attention(self, *cores: str) -> Shape:
+        """This shape with other attention cores: one for all layers, or one for each.
+
+        >>> Shape.uniform(layers=2, hidden=8, heads=2, ffn=16).with_attention("kernel").attention
+        ('kernel', 'kernel')
+        """
+        each = cores * self.depth if len(cores) == 1 else cores
+        rows = zip(self.layers, each, strict=True)
+        return replace(self, layers=tuple(replace(row, attention=core) for row, core in rows))
+
     def __le__(self, other: Shape) -> bool:
         """Whether this shape can be cut out of ``other``: some layers dropped, others narrowed, order kept."""
         if self.hidden > other.hidden or self.head_dim > other.head_dim:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,6 @@ class Paying:
         return self.gain >= LEAST
 
 
-def converted(shape: Shape, core: str) -> Shape:
-    """A shape with another core in all layers."""
-    return replace(shape, layers=tuple(replace(row, attention=core) for row in shape.layers))
-
-
 def paying(
     shape: Shape,
     style: Any,
@@ -55,7 +50,7 @@ def paying(
     timer: Callable[[Trial], np.ndarray] = time_trial,
 ) -> Paying | None:
     """Time both; None, and nothing is timed, where the core has no fewer multiply-accumulates at that length."""
-    other = converted(shape, core)
+    other = shape.with_attention(core)
     if macs(other, seq_len) >= macs(shape, seq_len):
         return None
     about: Mapping[str, Any] = style_of(style)

@@ -129,10 +129,9 @@ class Linearize(Plan):
     def outlook(self, shape: Shape) -> Shape | None:
         """The shape that comes out; None where that is impossible."""
         try:
-            layers = zip(shape.layers, self.cores(shape.depth), strict=True)
+            return shape.with_attention(*self.cores(shape.depth))
         except InputError:
             return None
-        return replace(shape, layers=tuple(replace(row, attention=core) for row, core in layers))
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: a guide's forward pass comes on top, and a trajectory's steps."""
