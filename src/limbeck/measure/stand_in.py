@@ -48,13 +48,13 @@ class Setting:
 
     def check(self) -> None:
         """Refuse what cannot be timed here, before any work starts."""
-        check_runtime(self.target.runtime)
         if self.number_format == "int8" and self.target.runtime != "onnxruntime":
             raise InputError(f"INT8 is timed in the runtime onnxruntime, the target says {self.target.runtime}")
         if self.target.device != "cpu" and self.target.runtime != "torch":
             raise InputError(
                 f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
             )
+        check_runtime(self.target.runtime)
         for name in ("threads", "batch"):
             if (count := getattr(self.target, name)) < 1:
                 raise InputError(f"{name}: should be at least 1, got {count}")
