@@ -31,6 +31,15 @@ def attention_core(text: str) -> str:
     return f"{name}:{int(size) if colon else CORES[name]}"
 
 
+def skipped_positions(offset: int | None) -> int:
+    """Positions that no token of a text takes: RoBERTa's count from behind that of padding (``offset``).
+
+    >>> skipped_positions(None), skipped_positions(1)
+    (0, 2)
+    """
+    return 0 if offset is None else offset + 1
+
+
 @dataclass(frozen=True)
 class LayerShape:
     """Width of one layer.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core import grid as grids
 from limbeck.core.grid import Point
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.engine.bench import Bench
 from limbeck.engine.bench_options import Grid, Timing
@@ -79,8 +79,7 @@ def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:
 
 def positions(style: dict[str, Any], lengths: Sequence[int]) -> int:
     """Positions that the longest of these texts needs, at least those that there are."""
-    offset = style["position_offset"]
-    longest = max(lengths, default=0) + (0 if offset is None else offset + 1)
+    longest = max(lengths, default=0) + skipped_positions(style["position_offset"])
     return max(int(style["max_positions"]), longest)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 from limbeck.measure.counts import NumberFormat
@@ -70,8 +70,7 @@ class Setting:
     @property
     def most_tokens(self) -> int:
         """Tokens that there are positions for."""
-        offset = self.style["position_offset"]
-        return int(self.style["max_positions"]) - (0 if offset is None else offset + 1)
+        return int(self.style["max_positions"]) - skipped_positions(self.style["position_offset"])
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.shape import LayerShape, Shape, attention_core
+from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import families
 from limbeck.model._loading import explained, quiet
@@ -86,7 +86,7 @@ def peek(source: str | Path) -> dict[str, Any]:
         "labels": _labels(config),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
-        "max_length": positions - (0 if offset is None else offset + 1),
+        "max_length": positions - skipped_positions(offset),
     }
 
 

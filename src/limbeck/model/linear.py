@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, skipped_positions
 from limbeck.errors import InputError
 from limbeck.model.cut import write_shape
 
@@ -43,7 +43,7 @@ def convert(
         made = type(model)(write_shape(config, shape))
     made.encoder.shape = shape
     old = model.state_dict()
-    special = 0 if config.position_offset is None else config.position_offset + 1
+    special = skipped_positions(config.position_offset)
     with torch.no_grad():
         for name, parameter in made.state_dict().items():
             weight = old.get(name)

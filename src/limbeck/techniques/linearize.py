@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.shape import Shape, attention_core
+from limbeck.core.shape import Shape, attention_core, skipped_positions
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
 from limbeck.train.imitate import same_tokens
@@ -248,5 +248,4 @@ class Linearize(Plan):
 
 def longest(model: Any) -> int:
     """Tokens that a model has positions for."""
-    offset = model.config.position_offset
-    return int(model.config.max_positions) - (0 if offset is None else offset + 1)
+    return int(model.config.max_positions) - skipped_positions(model.config.position_offset)

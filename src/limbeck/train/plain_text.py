@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.shape import Shape, skipped_positions
 from limbeck.errors import InputError
 from limbeck.train.imitate import same_tokens
 from limbeck.train.plan import Plan
 
 if TYPE_CHECKING:
-    from limbeck.core.shape import Shape
     from limbeck.core.step import Lab
     from limbeck.data.corpus import Corpus
     from limbeck.data.documents import Source
@@ -113,7 +113,7 @@ class PlainText(Plan):
         if teacher is not None and not same_tokens(candidate, teacher):
             raise InputError(f"{self.name}: the teacher has another vocabulary than the student")
         style = candidate.model.encoder.style
-        most = style.max_positions - (0 if style.position_offset is None else style.position_offset + 1)
+        most = style.max_positions - skipped_positions(style.position_offset)
         if self.max_length > most:
             raise InputError(
                 f"{self.name}.max_length: {self.max_length} is more than the model's {most} positions; use {most}"
