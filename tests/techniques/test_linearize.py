@@ -248,6 +248,8 @@ def test_what_cannot_be_guided_is_refused(make_model, taught):
     (linear,) = step.apply(copy(), lab_with(copy))
     with pytest.raises(InputError, match="has these projections already"):
         list(replace(step, freeze_steps=2).apply(linear, lab_with(copy)))
+    with pytest.raises(InputError, match=r"those of another model than the candidate \(.*\); use start: candidate"):
+        list(replace(step, guide="waypoint").apply(linear, lab_with(copy)))
 
 
 def test_the_shape_is_foretold():

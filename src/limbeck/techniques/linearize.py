@@ -202,12 +202,13 @@ class Linearize(Plan):
         from safetensors.torch import load_file
 
         assert teacher is not None
-        if candidate.model.shape != teacher.model.shape:
+        weights, mine = load_file(teacher.waypoints[0]), candidate.model.state_dict()
+        if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in mine.items()}:
             raise InputError(
-                f"linearize.start: the weights before the fine-tuning are those of {teacher.model.shape}, the "
-                f"candidate has {candidate.model.shape}; use start: candidate"
+                f"linearize.start: the weights before the fine-tuning are those of another model than the candidate "
+                f"({teacher.model.shape} and {candidate.model.shape}); use start: candidate"
             )
-        candidate.model.load_state_dict(load_file(teacher.waypoints[0]))
+        candidate.model.load_state_dict(weights)
         return candidate.model
 
     def positions(self, model: Any) -> int | None:
