@@ -9,7 +9,7 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 from limbeck.model.cut import Cut, Scores, slice_to
 from limbeck.model.extract import extract, sort_parts
-from limbeck.model.linear import SHARES, convert
+from limbeck.model.linear import SHARES, averages, convert
 
 SHAPE = Shape(32, 8, (LayerShape(4, 48), LayerShape(3, 40)))
 LINFORMER = ("linformer:6", "linformer:4")
@@ -90,6 +90,32 @@ def test_slices_are_exact_and_sorting_changes_nothing(make_model, make_batch, sh
     torch.testing.assert_close(made.run(make_batch())[0], whole)
     small = Shape(32, 8, (LayerShape(2, 16, "linformer:6"),))
     torch.testing.assert_close(extract(made, small).run(make_batch())[0], made.run(make_batch(), shape=small)[0])
+
+
+def test_averages_of_a_text_that_has_a_column_for_every_token_are_softmax_attention(make_model, make_batch):
+    """With as many columns as tokens, and with twice as many; shorter texts leave columns empty."""
+    model = make_model(SHAPE).eval()
+    batch = {name: value[:1] for name, value in make_batch(longest=8).items()}
+    assert batch["attention_mask"].all()
+    for share, size in (("none", 8), ("kv", 16), ("layer", 8), ("per_head", 24)):
+        made = convert(model, (f"linformer:{size}",) * 2, share=share, tokens=8).eval()
+        torch.testing.assert_close(made.run(batch)[0], model.run(batch)[0])
+    drawn_ = convert(model, ("linformer:8",) * 2).eval()
+    assert (drawn_.run(batch)[0] - model.run(batch)[0]).abs().max() > 1e-3
+
+
+def test_averages_of_a_longer_text_are_those_of_its_segments(make_model):
+    """Columns hold the means of neighbours, as the core divides by the square root of the length."""
+    states = torch.randn(12, 3)
+    means = averages(12, 4, 12).T @ states / 12**0.5
+    torch.testing.assert_close(means, states.unflatten(0, (4, 3)).mean(1))
+
+
+def test_what_a_model_has_is_not_averaged_again(make_model):
+    model = convert(make_model(SHAPE), LINFORMER)
+    again = convert(model, LINFORMER, tokens=8)
+    for (name, one), two in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two), name
 
 
 def test_positions_are_repeated_and_more_of_them_change_no_short_text(make_model, make_batch):

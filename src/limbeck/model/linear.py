@@ -23,10 +23,18 @@ and values). With ``per_head``, which that paper begins with, every head has pro
 
 
 def convert(
-    model: Any, attention: Sequence[str], *, share: str = "none", positions: int | None = None, seed: int = 0
+    model: Any,
+    attention: Sequence[str],
+    *,
+    share: str = "none",
+    positions: int | None = None,
+    tokens: int | None = None,
+    seed: int = 0,
 ) -> Any:
-    """A new model with these attention cores, one a layer; projections of the length that it lacks are drawn ~ N(0, 1).
+    """A new model with these attention cores, one a layer.
 
+    ``tokens``: projections of the length that the model lacks become the :func:`averages` of a text of so many tokens;
+    None draws them ~ N(0, 1), as He and Garner do (arXiv:2410.06846).
     ``positions``: how many there should be, at least as many as there are. New ones are the old ones again, from the
     first on (Longformer, Beltagy et al., 2020, arXiv:2004.05150); rows of the length's projections likewise.
     """
@@ -54,6 +62,9 @@ def convert(
                 parameter.copy_(repeated(old[name], len(parameter), special))
             else:
                 parameter.copy_(old[name])
+        for name in drawn(made, model) if tokens else ():
+            rows, size = made.get_parameter(name).shape[-2:]
+            made.get_parameter(name).copy_(averages(rows, size, tokens or 1))
     made.fresh_head = getattr(model, "fresh_head", False)
     return made.to(model.device).train(model.training)
 
@@ -63,6 +74,21 @@ def drawn(made: Any, model: Any) -> frozenset[str]:
     old = model.state_dict()
     new = {name: weight for name, weight in made.named_parameters() if name.endswith("lengths")}
     return frozenset(name for name, weight in new.items() if name not in old or not fits(old[name], weight))
+
+
+def averages(rows: int, size: int, tokens: int) -> Tensor:
+    """Projections of the length that average neighbours: [rows, size].
+
+    A text of ``tokens`` tokens falls into ``size`` segments, a column for each. Where there are more columns than
+    tokens, every token has several, and where they have equally many that is softmax attention itself. Longer texts
+    begin again with the first column; columns that a shorter one does not reach are zero.
+
+    >>> averages(6, 2, 4)[:, 0].tolist()  # to be divided by sqrt(4): the mean of the first two tokens
+    [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    """
+    place, column = torch.arange(rows)[:, None] % tokens, torch.arange(size)
+    belongs = place * size // tokens == column if size < tokens else place == column * tokens // size
+    return belongs * tokens**0.5 / max(1.0, tokens / size)
 
 
 def fits(weight: Tensor, parameter: Tensor) -> bool:

@@ -1,8 +1,10 @@
 """Replace softmax attention of a pretrained encoder by a core of linear cost, guided by a softmax teacher.
 
 References: He and Garner, 2025, arXiv:2410.06846 (conversion of RoBERTa to Linformer; the five guides); Wang et al.,
-2020, arXiv:2006.04768 (Linformer). Differs: any core of ``model/attention.py``, layer by layer; losses leave padding
-out; the guide's hidden states are compared as they are without dropout; a run resumes with its teacher.
+2020, arXiv:2006.04768 (Linformer). Differs: any core of ``model/attention.py``, layer by layer; projections begin as
+averages of neighbours, so that the converted model answers much as before (``init: normal`` draws them, as the study
+does); losses leave padding out; the guide's hidden states are compared as they are without dropout; a run resumes with
+its teacher.
 
     steps:
       - finetune: {keep: every_epoch}
@@ -31,7 +33,7 @@ TAUGHT = ("target", "waypoint", "hybrid")
 """Guides that are a fine-tuned model."""
 
 
-@step("linearize", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"})
+@step("linearize", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"}, version=2)
 class Linearize(Plan):
     """Give the candidate other attention, keep all other weights, and train it on the task beside its guide.
 
@@ -43,6 +45,8 @@ class Linearize(Plan):
             (linformer:256, window:64), or softmax, which stays.
         share: Projections of the length: two a layer (none; the Linformer paper calls that headwise), one a layer for
             keys and values (kv), one for all layers (layer), or two for every head (per_head).
+        init: New projections average neighbours such that a text as long as the long ones of the task fills them
+            (segments), or are drawn ~ N(0, 1).
         guide: Nothing (unguided), the fine-tuned teacher (target), a copy of the candidate that is fine-tuned beside it
             (trajectory), the teacher's epochs one after the other (waypoint), or the teacher for the first steps alone
             (hybrid).
@@ -60,6 +64,7 @@ class Linearize(Plan):
 
     attention: Annotated[tuple[str, ...], MinLen(1)] = ("linformer:256",)
     share: Literal["none", "kv", "layer", "headwise", "per_head"] = "none"
+    init: Literal["segments", "normal"] = "segments"
     guide: Literal["unguided", "target", "trajectory", "waypoint", "hybrid"] = "target"
     alpha_output: Annotated[float, Ge(0)] = 0.0
     alpha_layer: Annotated[float, Ge(0)] = 1.0
@@ -89,6 +94,11 @@ class Linearize(Plan):
         return self.guide in TAUGHT or self.start == "pretrained"
 
     @property
+    def linformer(self) -> bool:
+        """Whether any layer gets projections of the length."""
+        return any(core.startswith("linformer") for core in self.attention)
+
+    @property
     def pretrained(self) -> bool:
         """Whether the student begins with the weights from before the fine-tuning."""
         return self.start == "pretrained" or (self.start is None and self.guide == "waypoint")
@@ -108,13 +118,14 @@ class Linearize(Plan):
                 found.append(str(error))
         if not found and {attention_core(core) for core in self.attention} == {"softmax"}:
             found.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
-        if self.share != "none" and not any(core.startswith("linformer") for core in self.attention):
-            found.append(f"share: projections belong to linformer, got attention: {', '.join(self.attention)}")
+        for name in ("share", "init"):
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default and not self.linformer:
+                found.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
         if (self.guide == "hybrid") != (self.max_distill_steps is not None):
             found.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
         if self.guide != "unguided" and not self.alpha_output and not self.alpha_layer:
             found.append(f"guide: {self.guide} has no weight; give alpha_output or alpha_layer, or guide: unguided")
-        if self.freeze_steps and not any(core.startswith("linformer") for core in self.attention):
+        if self.freeze_steps and not self.linformer:
             found.append("freeze_steps: only linformer has new weights to train meanwhile")
         return found
 
@@ -157,12 +168,14 @@ class Linearize(Plan):
         teacher = self.teacher(candidate, lab) if self.taught else None
         before = self.begun(candidate, teacher)
         positions = self.positions(before)
-        model = convert(before, self.cores(before.shape.depth), share=self.share, positions=positions, seed=lab.seed)
+        if positions:
+            candidate.tokenizer.model_max_length = self.max_length
+        tokens = long_text(candidate) if self.init == "segments" and self.linformer else None
+        cores = self.cores(before.shape.depth)
+        model = convert(before, cores, share=self.share, positions=positions, tokens=tokens, seed=lab.seed)
         fresh = drawn(model, before)
         if self.freeze_steps and not fresh:
             raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
-        if positions:
-            candidate.tokenizer.model_max_length = self.max_length
         objective = self.objective(candidate, model, teacher, before, fresh)
         made = replace(candidate, model=model, folder=None)
         lab.log(f"{before.shape} -> {model.shape}; projections shared: {self.share}")
@@ -245,6 +258,17 @@ class Linearize(Plan):
             assert teacher is not None
             return guides.Guided(*both, prepare=guides.Waypoints(guide, teacher.waypoints[1:]), **frozen)
         return guides.Guided(*both, until=self.max_distill_steps, **frozen)
+
+
+def long_text(candidate: Candidate, samples: int = 200) -> int:
+    """Tokens that 95 % of the task's training texts do not exceed."""
+    import numpy as np
+
+    from limbeck.measure.latency import sample_rows, token_lists
+
+    rows = sample_rows(candidate.task, "train", samples)
+    lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
+    return int(np.percentile(lengths, 95))
 
 
 def longest(model: Any) -> int:
