@@ -59,6 +59,6 @@ def test_best_keeps_the_highest_scores_in_order():
 
     shape = Shape.uniform(layers=1, hidden=32, heads=4, ffn=3)
     scores = Scores((np.array([0.1, 0.9, 0.5, 0.9]),), (np.array([3.0, 1.0, 2.0]),), np.ones(1))
-    cut = Cut.best(scores, shape.with_layer(0, heads=2, ffn=2))
+    cut = Cut.best(scores.orders, shape.with_layer(0, heads=2, ffn=2))
     assert cut.heads == ((1, 3),)
     assert cut.ffn == ((0, 2),)

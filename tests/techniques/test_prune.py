@@ -1,3 +1,4 @@
+import copy
 import sys
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from limbeck.measure.predictor import Predictor
 from limbeck.measure.sampling import draw
 from limbeck.measure.stand_in import Setting, style_of
 from limbeck.measure.table import typical_length
+from limbeck.model import surgeon
 from limbeck.model.encoder import Style
 from limbeck.techniques.prune import Prune
 
@@ -48,6 +50,24 @@ def test_the_goal_of_speed_is_met_and_not_overshot(candidate, speedup):
     goal = table(FULL).value / speedup
     found = table(pruned(candidate, speedup=speedup).shape).value
     assert 0.93 * goal < found <= goal * (1 + 1e-9)
+
+
+def test_what_goes_together_is_judged_together(candidate):
+    """Heads and neurons by their second-order cost, which no label decides."""
+    model = pruned(candidate, speedup=2.0, criterion="obs")
+    assert 0.93 * table(FULL).value / 2 < table(model.shape).value <= table(FULL).value / 2
+
+
+def test_second_order_pruning_reads_no_labels(make_model, candidate):
+    task = candidate.task
+    turned = replace(task.split("train"), labels=tuple(reversed(task.split("train").labels)))
+    other = replace(
+        candidate, model=copy.deepcopy(candidate.model), task=replace(task, splits={**task.splits, "train": turned})
+    )
+    one, two = (pruned(each, speedup=2.0, criterion="obs") for each in (candidate, other))
+    assert one.shape == two.shape
+    for (name, mine), theirs in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
 
 
 def test_latency_goal_in_milliseconds(candidate):
@@ -206,3 +226,33 @@ def test_without_scikit_learn_a_profile_is_refused_before_anything_runs(tmp_path
     step = Prune(speedup=2.0, profile=written(learnt(), tmp_path / "machine.jsonl"))
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     assert "pip install 'limbeck[search]'" in step.missing()[0]
+
+
+def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
+    """Orders are kept by the weights and the texts: a second goal finds them, another model does not."""
+    passes, second_order = [], surgeon.second_order
+    monkeypatch.setattr(surgeon, "second_order", lambda *given: (passes.append(1), second_order(*given))[1])
+    kept = {}
+
+    def keep(name, fill):
+        if name not in kept:
+            kept[name] = tmp_path / str(len(kept))
+            kept[name].mkdir()
+            fill(kept[name])
+        return kept[name]
+
+    def shape(begun, **goal):
+        one = replace(begun, model=copy.deepcopy(begun.model))
+        (made,) = Prune(**SMALL, criterion="obs", **goal).apply(one, Lab(cost=table, keep=keep))
+        return made.model.shape
+
+    assert (
+        shape(candidate, speedup=2.0)
+        == pruned(replace(candidate, model=copy.deepcopy(candidate.model)), speedup=2.0, criterion="obs").shape
+    )
+    passes.clear()
+    assert shape(candidate, speedup=3.0).weights < shape(candidate, speedup=1.5).weights
+    assert not passes
+    candidate.model.encoder.layers[0].down.weight.data.mul_(2)
+    shape(candidate, speedup=2.0)
+    assert len(passes) == 1

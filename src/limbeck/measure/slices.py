@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -91,14 +90,13 @@ class SliceScores:
     @property
     def about(self) -> dict[str, str]:
         """What decides a score, in words: where it is the same, slices are worth the same."""
-        weights = hashlib.sha256()
-        for name, value in sorted(self.candidate.model.state_dict().items()):
-            weights.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        from limbeck.model.files import fingerprint
+
         return {
             "number format": f"int8 by {self.batch}" if self.number_format == "int8" else self.number_format,
             "metric": self.task.metric,
             "texts": f"{self.split} {self.task.fingerprint}",
-            "super-network": weights.hexdigest()[:16],
+            "super-network": fingerprint(self.candidate.model),
         }
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,68 @@ class Scores:
     heads: tuple[np.ndarray, ...]
     ffn: tuple[np.ndarray, ...]
     layers: np.ndarray
+
+    @property
+    def orders(self) -> Orders:
+        """The least important goes first, and what is lost adds up."""
+        return Orders(tuple(map(Order.of, self.heads)), tuple(map(Order.of, self.ffn)))
+
+
+@dataclass(frozen=True)
+class Order:
+    """Heads or neurons of a layer in the order in which they go, and what is lost when so many have gone.
+
+    ``lost`` begins with 0 for none, so it is one longer than ``parts``.
+
+    >>> order = Order.of(np.array([3.0, 1.0, 2.0]))
+    >>> order.parts, order.kept(2), order.loss(1)
+    ((1, 2, 0), (0, 2), 3.0)
+    """
+
+    parts: tuple[int, ...]
+    lost: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray) -> Order:
+        """By scores that add up; of equals the first stays."""
+        order = np.argsort(-scores, kind="stable")[::-1]
+        return cls(tuple(int(i) for i in order), np.concatenate([[0.0], np.cumsum(scores[order])]))
+
+    def kept(self, count: int) -> tuple[int, ...]:
+        """Indices of the ``count`` that stay longest, ascending."""
+        return tuple(sorted(self.parts[len(self.parts) - count :]))
+
+    def loss(self, count: int) -> float:
+        """What is lost when ``count`` stay."""
+        return float(self.lost[len(self.parts) - count])
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The order of heads and that of neurons in every layer; where losses share a unit, one budget can weigh them."""
+
+    heads: tuple[Order, ...]
+    ffn: tuple[Order, ...]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as arrays of numbers, by name."""
+        found = {}
+        for name in ("heads", "ffn"):
+            for index, order in enumerate(getattr(self, name)):
+                found[f"{name}-{index}-parts"] = np.array(order.parts, dtype=np.int64)
+                found[f"{name}-{index}-lost"] = order.lost
+        return found
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Orders:
+        """Inverse of :meth:`to_arrays`."""
+
+        def order(name: str, index: int) -> Order:
+            parts, lost = (arrays[f"{name}-{index}-{what}"] for what in ("parts", "lost"))
+            return Order(tuple(parts.tolist()), np.array(lost))
+
+        depth = len(arrays) // 4
+        return cls(*(tuple(order(name, index) for index in range(depth)) for name in ("heads", "ffn")))
 
 
 @dataclass(frozen=True)
@@ -50,12 +112,12 @@ class Cut:
         )
 
     @classmethod
-    def best(cls, scores: Scores, shape: Shape) -> Cut:
-        """Keep the best heads and neurons of every layer, as many as ``shape`` (of the same depth) has."""
+    def best(cls, orders: Orders, shape: Shape) -> Cut:
+        """Keep the last to go of every layer, as many heads and neurons as ``shape`` (of the same depth) has."""
         return cls(
             tuple(range(shape.depth)),
-            tuple(best(row, layer.heads) for row, layer in zip(scores.heads, shape.layers, strict=True)),
-            tuple(best(row, layer.ffn) for row, layer in zip(scores.ffn, shape.layers, strict=True)),
+            tuple(order.kept(layer.heads) for order, layer in zip(orders.heads, shape.layers, strict=True)),
+            tuple(order.kept(layer.ffn) for order, layer in zip(orders.ffn, shape.layers, strict=True)),
         )
 
     def shape(self, before: Shape) -> Shape:

@@ -223,13 +223,18 @@ class Layer(nn.Module):
             attended = F.linear(context, columns, out.bias[:hidden])
         else:
             attended = _slice(context, out, hidden, context.shape[-1])
+        if "attended" in taps:
+            taps["attended"].append(attended)
         x = _norm(x + F.dropout(attended, drop, self.training), self.attention_norm)
         neurons = self.activation(_slice(x, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
         if gates.ffn is not None and shape.ffn:
             neurons = neurons * gates.ffn[: shape.ffn]
         if "neurons" in taps:
             taps["neurons"].append(neurons)
-        return _norm(x + F.dropout(_slice(neurons, self.down, hidden, shape.ffn), drop, self.training), self.ffn_norm)
+        fed = _slice(neurons, self.down, hidden, shape.ffn)
+        if "fed" in taps:
+            taps["fed"].append(fed)
+        return _norm(x + F.dropout(fed, drop, self.training), self.ffn_norm)
 
 
 class Encoder(nn.Module):
@@ -266,7 +271,7 @@ class Encoder(nn.Module):
         Taps: ``hidden`` (embeddings first, then every layer) [batch, seq, hidden]; ``attention`` scores before the
         softmax [batch, heads, query, key], also where the core has none; ``query``, ``key``, ``value`` [batch, heads,
         seq, head_dim]; ``context`` [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the
-        two output projections.
+        two output projections; ``attended`` and ``fed`` [batch, seq, hidden], what they make of them.
         ``shape``: a smaller shape, run on the leading slices of the weights. ``gates``: see :class:`Gates`.
         """
         shape = shape or self.shape

@@ -8,6 +8,7 @@ installed. An ONNX model lies in ``onnx/`` beside the weights it was made from. 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import re
@@ -122,6 +123,14 @@ def _is_path(source: str) -> bool:
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
         return True
     return "/" in source and Path(source).parent.is_dir()
+
+
+def fingerprint(model: Any) -> str:
+    """A name for the weights: where it is the same, so are they."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from limbeck.model.cut import Cut, columns
 
+DAMPING = 1e-4
+
 
 @dataclass(frozen=True)
 class Grams:
@@ -44,11 +46,18 @@ def collect(model: Any, batches: Iterable[dict[str, Tensor]]) -> Grams:
     return Grams(tuple(totals["context"]), tuple(totals["neurons"]))
 
 
-def solve(weight: Tensor, bias: Tensor, gram: Tensor, kept: Tensor, damping: float = 1e-4) -> tuple[Tensor, Tensor]:
+def ridge(gram: Tensor, damping: float = DAMPING) -> Tensor:
+    """What is added to the diagonal of a Gram matrix: ``damping`` times its mean, nothing for the bias: [in + 1]."""
+    added = torch.full_like(gram.diagonal(), float(damping * gram.diagonal().mean()))
+    added[-1] = 0.0
+    return added
+
+
+def solve(weight: Tensor, bias: Tensor, gram: Tensor, kept: Tensor, damping: float = DAMPING) -> tuple[Tensor, Tensor]:
     """Weights of the kept inputs that best reproduce the full output.
 
-    Minimises ``|| X W^T + b - X_kept W'^T - b' ||^2`` over W' and b', damped towards the present weights by
-    ``damping`` times the mean diagonal of the Gram matrix. With nothing kept, b' is the mean output.
+    Minimises ``|| X W^T + b - X_kept W'^T - b' ||^2`` over W' and b', damped towards the present weights
+    (:func:`ridge`). With nothing kept, b' is the mean output.
 
     Shapes: weight [out, in]; gram [in + 1, in + 1]; kept: indices into in; result [out, kept], [out].
     Reference: the layer-wise least squares of Kwon et al., 2022, arXiv:2204.09656; that paper rescales whole heads and
@@ -56,11 +65,9 @@ def solve(weight: Tensor, bias: Tensor, gram: Tensor, kept: Tensor, damping: flo
     """
     full = torch.cat([weight, bias[:, None]], 1).double()
     index = torch.cat([kept, torch.tensor([weight.shape[1]], device=kept.device)])
-    inner = gram[index][:, index]
-    ridge = damping * inner.diagonal().mean() * torch.eye(len(index), dtype=inner.dtype, device=inner.device)
-    ridge[-1, -1] = 0.0 if len(index) == 1 else ridge[-1, -1]
-    right = full @ gram[:, index] + full[:, index] @ ridge
-    found = torch.linalg.solve(inner + ridge, right.T).T
+    added = ridge(gram, damping)[index]
+    right = full @ gram[:, index] + full[:, index] * added
+    found = torch.linalg.solve(gram[index][:, index] + added.diag(), right.T).T
     return found[:, :-1].to(weight.dtype), found[:, -1].to(bias.dtype)
 
 

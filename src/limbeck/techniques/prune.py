@@ -2,8 +2,9 @@
 
 References: Kwon et al., 2022, arXiv:2204.09656 (Fisher scores, knapsack, least squares without training); Michel et
 al., 2019, arXiv:1905.10650, and FastFormers, arXiv:2010.13382 (Taylor scores, equal numbers in every layer); ZipLM,
-arXiv:2302.04089 (measured latency table). Differs: any cost of shapes will do, measured latency by default
-(``core.allocate``); the repair solves for every weight of the output projections and their biases.
+arXiv:2302.04089 (measured latency table; second-order removal, for which see ``model/surgeon.py``). Differs: any cost
+of shapes will do, measured latency by default (``core.allocate``); the repair solves for every weight of the output
+projections and their biases.
 
     steps:
       - finetune: {}
@@ -29,13 +30,14 @@ from limbeck.errors import InputError
 from limbeck.train.plan import forward_seconds
 
 if TYPE_CHECKING:
-    from limbeck.model.cut import Cut, Scores
+    from limbeck.model.cut import Cut, Orders, Scores
+    from limbeck.model.reconstruct import Grams
 
 ShapeCost = Callable[[Shape], Measurement]
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
-@step("prune", needs={"torch"}, reads={"seed", "target", "cost"}, version=2)
+@step("prune", needs={"torch"}, reads={"seed", "target", "cost"}, version=3)
 class Prune:
     """Cut heads, neurons and layers down to a goal.
 
@@ -53,7 +55,8 @@ class Prune:
         ffn: Feed-forward neurons to keep in every layer.
         layers: Whole layers to keep.
         layer_choice: Which layers: evenly spread, the top, the bottom, or those that matter most.
-        criterion: How parts are scored.
+        criterion: How parts are scored: one by one (fisher, taylor, magnitude), or together, each removal corrected by
+            all that stay and judged by what it does to the model's answers (obs, which reads no labels).
         cost: What a goal counts.
         profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
         number_format: The format that latency and size are for.
@@ -70,7 +73,7 @@ class Prune:
     ffn: Annotated[int, Ge(0)] | None = None
     layers: Annotated[int, Ge(1)] | None = None
     layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
-    criterion: Literal["fisher", "taylor", "magnitude"] = "fisher"
+    criterion: Literal["fisher", "taylor", "magnitude", "obs"] = "fisher"
     cost: Literal["latency", "macs", "parameters"] = "latency"
     profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
@@ -127,7 +130,6 @@ class Prune:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
-        from limbeck.model.criteria import CRITERIA
         from limbeck.model.cut import Cut, slice_to
         from limbeck.model.reconstruct import collect, put, repaired
 
@@ -139,9 +141,10 @@ class Prune:
         batches = self.calibration(candidate, lab.seed)
         if self.layers is not None:
             slice_to(model, self.layer_cut(model, batches))
-        scores = CRITERIA[self.criterion](model, batches)
-        cut = Cut.best(scores, self.allocate(scores, model.shape, cost, budget))
-        repair = repaired(model, cut, collect(model, batches)) if self.reconstruct else {}
+        grams = collect(model, batches)
+        orders = self.orders(replace(candidate, model=model), batches, grams, lab)
+        cut = Cut.best(orders, self.allocate(orders, model.shape, cost, budget))
+        repair = repaired(model, cut, grams) if self.reconstruct else {}
         slice_to(model, cut)
         put(model, repair)
         lab.log(f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}")
@@ -160,9 +163,31 @@ class Prune:
         chosen = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda i: encoded.lengths[i])
         return [collate(encoded, chosen[at : at + 16]) for at in range(0, count, 16)]
 
+    def orders(self, candidate: Candidate, batches: list[dict[str, Any]], grams: Grams, lab: Lab) -> Orders:
+        """In which order heads and neurons go: kept, so that one pass serves every goal for the same model."""
+        from limbeck.data.arrays import kept_arrays
+        from limbeck.model.cut import Orders
+        from limbeck.model.files import fingerprint
+        from limbeck.model.surgeon import second_order
+
+        model = candidate.model
+
+        def build() -> Mapping[str, Any]:
+            if self.criterion == "obs":
+                return second_order(model, batches, grams, lab.seed).to_arrays()
+            return self.scores(model, batches).orders.to_arrays()
+
+        texts = f"{candidate.task.fingerprint}-{self.samples}-{lab.seed}"
+        return Orders.from_arrays(kept_arrays(lab.keep, f"order-{self.criterion}-{fingerprint(model)}-{texts}", build))
+
+    def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
+        """How much every head, neuron and layer matters by itself; obs, which judges them together, has Fisher's."""
+        from limbeck.model.criteria import CRITERIA
+
+        return CRITERIA["fisher" if self.criterion == "obs" else self.criterion](model, batches)
+
     def layer_cut(self, model: Any, batches: list[dict[str, Any]]) -> Cut:
         """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
-        from limbeck.model.criteria import CRITERIA
         from limbeck.model.cut import Cut, best
         from limbeck.train.objectives import layer_map
 
@@ -173,7 +198,7 @@ class Prune:
                 f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
             )
         if self.layer_choice == "importance":
-            kept = best(CRITERIA[self.criterion](model, batches).layers, count)
+            kept = best(self.scores(model, batches).layers, count)
         else:
             kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)
@@ -224,7 +249,7 @@ class Prune:
         )
         return replace(shape, layers=tuple(kept))
 
-    def allocate(self, scores: Scores, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
+    def allocate(self, orders: Orders, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
         if self.heads is not None or self.ffn is not None:
             for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
@@ -233,7 +258,7 @@ class Prune:
                     raise InputError(f"prune.{name}: the model has {most} in a layer, got {goal}; use at most {most}")
             return self.uniform(shape)
         many = getattr(cost, "many", None) or (lambda shapes: [cost(one).value for one in shapes])
-        parts = _parts(scores, shape, cache(cost), self.ffn_multiple)
+        parts = _parts(orders, shape, cache(cost), self.ffn_multiple)
         made = allocate(shape, parts, many, budget)
         if made is not None:
             return made
@@ -246,15 +271,15 @@ class Prune:
         )
 
 
-def _parts(scores: Scores, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
+def _parts(orders: Orders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
     """Attention and feed-forward of every layer: their widths, and the score that is lost with each."""
     parts = []
     for index, layer in enumerate(shape.layers):
-        for name, row in (("heads", scores.heads[index]), ("ffn", scores.ffn[index])):
+        for name, order in (("heads", orders.heads[index]), ("ffn", orders.ffn[index])):
             full = getattr(layer, name)
             tried = range(full + 1) if name == "heads" else sorted({*range(0, full + 1, multiple), full})
             widths = _known(tried, name, shape, cost)
-            parts.append(Part(index, name, widths, _lost(row, widths)))
+            parts.append(Part(index, name, widths, [order.loss(width) for width in widths]))
     return parts
 
 
@@ -270,9 +295,3 @@ def _known(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> l
 
     whole = outside(widths[-1])
     return [width for width in widths if width == widths[-1] or outside(width) <= whole]
-
-
-def _lost(row: Any, widths: Sequence[int]) -> list[float]:
-    """Score lost when only the best ``width`` parts stay."""
-    ordered = sorted((float(score) for score in row), reverse=True)
-    return [sum(ordered[width:]) for width in widths]
