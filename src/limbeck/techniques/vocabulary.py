@@ -1,0 +1,139 @@
+"""Keep only the tokens that the task's texts use: a smaller tokenizer, and fewer rows of word embeddings.
+
+References: Abdaoui et al., 2020, arXiv:2010.05609 (multilingual models with the tokens of some languages); TextPruner
+(Yang et al., 2022, arXiv:2203.15996: vocabulary pruning). Differs: all letters stay, and of BPE all merges on the way
+to a kept token, so that texts of kept tokens are answered as before, bit by bit, and other words are spelled.
+
+    steps:
+      - finetune: {}
+      - distill: {}
+      - vocabulary: {}          # or before 'distill', which then makes good for words that are spelled
+      - export: {}
+      - quantize: {}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from limbeck.core.shape import Shape
+
+TEXTS_PER_SECOND = 10_000.0  # that a tokenizer reads on one core; rough
+LINES = 1000  #: of a corpus that are read together
+
+
+@step("vocabulary", needs={"torch"})
+class Vocabulary:
+    """Take out of the tokenizer and the word embeddings what the training texts do not use.
+
+    Special tokens and single letters stay, so a word that was not seen is spelled in smaller pieces. Layers and speed
+    stay as they are. In 'distill' a teacher with the whole vocabulary reads the tokens that are left.
+
+    Attributes:
+        min_count: How often a token must appear in the training texts (and the corpus) to stay.
+        corpus: A file of further texts, one a line, whose tokens count too.
+    """
+
+    min_count: Annotated[int, Ge(1)] = 1
+    corpus: str | None = None
+
+    headless: ClassVar[bool] = True
+    files: ClassVar[frozenset[str]] = frozenset({"corpus"})
+
+    example: ClassVar[dict[str, Any]] = {"min_count": 2}
+
+    def missing(self) -> list[str]:
+        """What is wrong with the corpus."""
+        from limbeck.data.documents import numbered_lines
+        from limbeck.data.read import missing_file
+
+        if self.corpus is None:
+            return []
+        path = Path(self.corpus).expanduser()
+        if not path.is_file():
+            return [f"corpus: {missing_file(path)}"]
+        try:
+            return [] if next(numbered_lines(path), None) else [f"corpus: {path} is empty"]
+        except InputError as error:
+            return [f"corpus: {error}"]
+
+    def outlook(self, shape: Shape) -> Shape:
+        """The layers stay."""
+        return shape
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
+        """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell."""
+        texts = rows.get("train", 0) + 2 * rows.get("validation", 0)
+        return 2.0 + texts / TEXTS_PER_SECOND if self.corpus is None else None
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the candidate with fewer tokens."""
+        import numpy as np
+
+        from limbeck.model.tokens import trim
+
+        if problems := self.missing():
+            raise InputError(f"vocabulary.{problems[0]}")
+        counts = self.counts(candidate)
+        used = np.flatnonzero(counts >= self.min_count).tolist()
+        model, tokenizer, kept = trim(candidate.model, candidate.tokenizer, used)
+        share = 100 * counts[kept].sum() / counts.sum()
+        told = (
+            f"{len(kept):,} of {len(candidate.tokenizer):,} tokens stay, {share:.2f} % of those in the training texts"
+        )
+        told += " and the corpus" if self.corpus else ""
+        if "validation" in candidate.task.splits:
+            same = read_alike(candidate, tokenizer, kept, "validation")
+            told += f"; {100 * same.mean():.1f} % of {len(same):,} validation texts are read as before"
+        lab.log(told)
+        yield replace(candidate, model=model, tokenizer=tokenizer, folder=None)
+
+    def counts(self, candidate: Candidate) -> np.ndarray:
+        """How often each token appears [tokens]."""
+        import numpy as np
+
+        from limbeck.data.batches import encode
+
+        count = max(candidate.tokenizer.get_vocab().values()) + 1
+        found = np.zeros(count, dtype=np.int64)
+        own = encode(candidate.task, "train", candidate.tokenizer).input_ids
+        for texts in chain([own], self.further(candidate)):
+            found += np.bincount(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), minlength=count)
+        return found
+
+    def further(self, candidate: Candidate) -> Iterator[list[list[int]]]:
+        """The corpus in tokens, some lines at a time; where the task's texts come as words, lines are split."""
+        from limbeck.data.documents import numbered_lines
+
+        if self.corpus is None:
+            return
+        words = candidate.task.kind == "tokens"
+        lines = (line for _, line in numbered_lines(Path(self.corpus).expanduser()) if line.strip())
+        while some := list(islice(lines, LINES)):
+            texts = [line.split() for line in some] if words else some
+            options = {"is_split_into_words": words, "return_attention_mask": False, "verbose": False}
+            yield candidate.tokenizer(texts, add_special_tokens=False, **options)["input_ids"]
+
+
+def read_alike(candidate: Candidate, tokenizer: Any, kept: list[int], split: str) -> np.ndarray:
+    """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts]."""
+    import numpy as np
+
+    from limbeck.data.batches import encode
+
+    new = {old: place for place, old in enumerate(kept)}
+    before, after = (encode(candidate.task, split, one).input_ids for one in (candidate.tokenizer, tokenizer))
+    return np.array([[new.get(old) for old in old_ids] == ids for old_ids, ids in zip(before, after, strict=True)])

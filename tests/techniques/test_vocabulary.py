@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Lab, Teacher
+from limbeck.data.batches import encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.data.vocabulary import word_pieces
+from limbeck.errors import InputError
+from limbeck.measure.counts import bytes as bytes_of
+from limbeck.model.files import open_model, save_model
+from limbeck.model.language import language_head
+from limbeck.techniques.distill import Distill
+from limbeck.techniques.export import Export
+from limbeck.techniques.linearize import Linearize
+from limbeck.techniques.prune import Prune
+from limbeck.techniques.quantize import Quantize
+from limbeck.techniques.supernet import Supernet
+from limbeck.techniques.vocabulary import Vocabulary
+
+KINDS = ("classification", "pairs", "multilabel", "regression", "tokens")
+
+
+def candidate_for(make_model, kind="classification", words=word_pieces, train=30, **style):
+    task = toy_task(kind, train=train, validation=16, test=16)
+    tokenizer = words(task)
+    model = make_model(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer), **style)
+    return Candidate(model, tokenizer, task)
+
+
+def made_by(step, candidate):
+    said = []
+    (made,) = step.apply(candidate, Lab(log=lambda message, **_: said.append(message)))
+    return made, said
+
+
+EPOCH = {"num_train_epochs": 1, "evaluations_per_epoch": 0}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Distill(match=("logits", "hidden"), **EPOCH),
+        Distill(match=("logits", "hidden"), cache_teacher=True, **EPOCH),
+        Linearize(attention=("linformer:8",), alpha_output=1.0, alpha_layer=1.0, **EPOCH),
+        Supernet(layers=(1, 2), heads=(1, 4), ffn=(32, 64), **EPOCH),
+    ],
+    ids=["distill", "distill-cached", "linearize", "supernet"],
+)
+def test_a_teacher_reads_the_tokens_of_a_student_with_fewer(make_model, step):
+    """Learning from its inside with the whole vocabulary, and with the part that the texts use: the same student."""
+    answers = []
+    for trim in (False, True):
+        student = candidate_for(make_model, seed=1)
+        few = {**student.task.splits, "train": student.task.split("train").take(range(8))}
+        student = replace(student, task=replace(student.task, splits=few))
+        if trim:
+            before = len(student.tokenizer)
+            student, _ = made_by(Vocabulary(), student)
+            assert len(student.tokenizer) < before
+        teacher = Teacher("teacher", lambda: candidate_for(make_model, seed=2))
+        (made,) = step.apply(student, Lab(teacher=teacher))
+        answers.append(predict(made.model, encode(made.task, "train", made.tokenizer)))
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("match", [("logits",), ("logits", "hidden")])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_teacher_labels_the_tokens_of_a_student_with_fewer(make_model, match, cached):
+    """A class for every token: the answers, too, are of the student's tokens."""
+    if cached and match == ("logits",):
+        pytest.skip("nothing inside to keep")
+    student, _ = made_by(Vocabulary(), candidate_for(make_model, "tokens", seed=1, train=6))
+    teacher = candidate_for(make_model, "tokens", seed=2, train=30)
+    assert len(student.tokenizer) < len(teacher.tokenizer)
+    step = Distill(match=match, cache_teacher=cached, **EPOCH)
+    (made,) = step.apply(student, Lab(teacher=Teacher("teacher", lambda: teacher)))
+    assert made.model.shape == student.model.shape
+
+
+def test_kept_epochs_do_not_guide_a_student_with_fewer_tokens(make_model):
+    student, _ = made_by(Vocabulary(), candidate_for(make_model, seed=1, train=6))
+    teacher = Teacher("teacher", lambda: candidate_for(make_model, seed=2))
+    step = Linearize(attention=("linformer:8",), guide="waypoint", **EPOCH)
+    with pytest.raises(InputError, match="kept epochs read another vocabulary"):
+        list(step.apply(student, Lab(teacher=teacher)))
+
+
+def words_of(split):
+    """Every word of a split, both texts of a pair."""
+    for text in (*split.texts, *(split.pairs or ())):
+        yield from text.split() if isinstance(text, str) else text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("least", [1, 3])
+def test_words_that_the_training_texts_use_often_enough_stay(kind, least, make_model):
+    candidate = candidate_for(make_model, kind, toy_tokenizer, train=6)
+    task = candidate.task
+    made, _ = made_by(Vocabulary(least), candidate)
+    counts = Counter(words_of(task.split("train")))
+    kept = {word for word, count in counts.items() if count >= least}
+    ever = {word for split in task.splits.values() for word in words_of(split)}
+    assert ever & set(made.tokenizer.get_vocab()) == kept | {word for word in ever if len(word) == 1}
+    assert kept < ever
+    assert set(candidate.tokenizer.all_special_tokens) <= set(made.tokenizer.get_vocab())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_texts_are_answered_as_before(kind, make_model):
+    candidate = candidate_for(make_model, kind)
+    before = predict(candidate.model, encode(candidate.task, "train", candidate.tokenizer), 8)
+    made, _ = made_by(Vocabulary(), candidate)
+    after = predict(made.model, encode(made.task, "train", made.tokenizer), 8)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(made.tokenizer) == made.model.config.vocab_size <= candidate.model.config.vocab_size
+
+
+def test_what_is_cut_off_does_not_count(make_model):
+    candidate = candidate_for(make_model)
+    short = replace(candidate, task=replace(candidate.task, max_length=5))
+    sizes = [len(made_by(Vocabulary(), one)[0].tokenizer) for one in (candidate, short)]
+    assert sizes[1] < sizes[0]
+
+
+def test_it_tells_how_many_texts_are_read_as_before(make_model):
+    candidate = candidate_for(make_model)
+    made, (said,) = made_by(Vocabulary(min_count=6), candidate)
+    counts = Counter(word for ids in encode(candidate.task, "train", candidate.tokenizer).input_ids for word in ids)
+    left = set(made.tokenizer.get_vocab())
+    stayed = sum(n for one, n in counts.items() if candidate.tokenizer.convert_ids_to_tokens(one) in left)
+    pieces = [one.tokenize(text) for one in (candidate.tokenizer, made.tokenizer) for text in validation_of(candidate)]
+    same = sum(one == other for one, other in zip(pieces[:16], pieces[16:], strict=True))
+    assert 0 < same < 16
+    assert said == (
+        f"{len(left)} of {len(candidate.tokenizer)} tokens stay, {100 * stayed / counts.total():.2f} % of those in the "
+        f"training texts; {100 * same / 16:.1f} % of 16 validation texts are read as before"
+    )
+    alone = replace(candidate, task=replace(candidate.task, splits={"train": candidate.task.split("train")}))
+    assert made_by(Vocabulary(), alone)[1][0].endswith("100.00 % of those in the training texts")
+
+
+def validation_of(candidate):
+    return candidate.task.split("validation").texts
+
+
+@pytest.mark.parametrize("kind", ["classification", "pairs", "tokens"])
+def test_words_of_a_corpus_stay_too(kind, make_model, tmp_path):
+    candidate = candidate_for(make_model, kind)
+    lost = set(candidate.tokenizer.get_vocab()) - set(made_by(Vocabulary(8), candidate)[0].tokenizer.get_vocab())
+    one, other, *_ = sorted(lost)
+    corpus = tmp_path / "more.txt"
+    corpus.write_text(f"{one} {other}\n\n" + f"{one}\n" * 8, encoding="utf-8")
+    made, (said,) = made_by(Vocabulary(8, str(corpus)), candidate)
+    assert one in made.tokenizer.get_vocab()
+    assert other not in made.tokenizer.get_vocab()
+    assert "and the corpus" in said
+
+
+def test_a_corpus_that_cannot_be_read_is_refused_before_any_work(make_model, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "latin.txt").write_bytes("naïve\n".encode("latin-1"))
+    for name, fault in (
+        ("latin.tx", "there is no such file; did you mean 'latin.txt'"),
+        ("", "is a folder, a file is needed here"),
+        ("empty.txt", "is empty"),
+        ("latin.txt", "line 1: byte 0xef at place 3 of the line is not UTF-8"),
+    ):
+        step = Vocabulary(corpus=str(tmp_path / name))
+        (told,) = step.missing()
+        assert told.startswith("corpus: ")
+        assert fault in told
+        with pytest.raises(InputError, match=r"^vocabulary\.corpus: "):
+            list(step.apply(candidate_for(make_model), Lab()))
+    assert not Vocabulary().missing()
+
+
+@pytest.mark.parametrize("embedding_size", [None, 16])
+def test_what_comes_after_it(embedding_size, make_model, tmp_path):
+    """Pruning to a size counts the smaller table; the model is saved, opened, exported and quantized as any other."""
+    candidate = candidate_for(make_model, embedding_size=embedding_size, family="electra")
+    rows = candidate.model.config.vocab_size
+    made, _ = made_by(Vocabulary(8), candidate)
+    shape, labels = made.model.shape, made.task.num_labels
+    sizes = [bytes_of(shape, one.model.encoder.style, "int8", labels) for one in (candidate, made)]
+    assert sizes[0] - sizes[1] == (rows - len(made.tokenizer)) * (embedding_size or shape.hidden) > 0
+    ((pruned,), (more,)) = (
+        Prune(size_mb=0.018, ffn_multiple=1, samples=8).apply(one, Lab()) for one in (made, candidate)
+    )
+    assert shape.weights > pruned.model.shape.weights > more.model.shape.weights
+    assert bytes_of(pruned.model.shape, pruned.model.encoder.style, "int8", labels) <= 18_000 < sizes[1]
+    save_model(pruned.model, pruned.tokenizer, tmp_path / "saved")
+    model, tokenizer = open_model(tmp_path / "saved", task=made.task)
+    again = Candidate(model, tokenizer, made.task)
+    assert model.config.vocab_size == len(tokenizer) == model.encoder.embeddings.word.weight.shape[0]
+    (exported,) = Export(parity_texts=8).apply(again, Lab(scratch=tmp_path / "export"))
+    (quantized,) = Quantize().apply(exported, Lab(scratch=tmp_path / "quantize"))
+    encoded = encode(made.task, "test", quantized.tokenizer)
+    answers = [predict(one, encoded, 1) for one in (pruned.model, exported.model, quantized.model)]
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
+    assert (answers[2].argmax(-1) == answers[0].argmax(-1)).mean() > 0.7
+    assert len(language_head(model, None)[0].bias) == len(tokenizer)
+
+
+def test_a_head_that_was_not_trained_yet_still_has_to_be(make_model):
+    candidate = candidate_for(make_model)
+    assert not made_by(Vocabulary(), candidate)[0].model.fresh_head
+    candidate.model.fresh_head = True
+    assert made_by(Vocabulary(), candidate)[0].model.fresh_head
