@@ -1,0 +1,100 @@
+"""Whether an INT8 candidate answers the same on processors without VNNI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.facts import Measurement
+from limbeck.core.step import Lab, step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from onnxruntime import InferenceSession
+
+
+@step("portability", reads={"target"})
+class Portability:
+    """Compare the answers of INT8 candidates with those in the arithmetic of older processors, which saturates.
+
+    With AVX2 or AVX-512 but without VNNI, ONNX Runtime adds two products in 16 bits and clips the sum
+    (``model/saturation.py``). Both arithmetics are computed here, on whatever processor this is. Where no two weights
+    can overflow there is nothing to compare, and no text is read. Candidates that are not INT8 get no fact.
+
+    Units: share of texts whose answer stays (of tokens: all of them), with a 95 % interval; for regression, of texts
+    whose number is exactly the same. ``detail`` has how many differ, how far the logits move at most, and how many
+    pairs of weights can overflow.
+    """
+
+    split: str = "validation"  #: where the texts come from
+    samples: Annotated[int, Ge(1)] = 200  #: texts to answer
+
+    example: ClassVar[dict[str, Any]] = {"samples": 8}
+
+    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+        """Yield one fact for each INT8 candidate."""
+        for index, candidate in enumerate(candidates):
+            if getattr(candidate.model, "int8", False):
+                yield index, self.fact(candidate, lab.target.batch)
+
+    def fact(self, candidate: Candidate, batch: int) -> Measurement:
+        """The share of answers that stay; texts come in batches of the target's size, which share a range."""
+        import onnx
+
+        from limbeck.core.statistics import wilson
+        from limbeck.data.batches import encode, predict
+        from limbeck.measure.latency import sample_rows
+        from limbeck.model.onnx import open_session
+        from limbeck.model.saturation import integer, saturating
+
+        ordinary = integer(onnx.load(str(candidate.model.path)))
+        clipping, pairs = saturating(ordinary)
+        if not pairs:
+            return Measurement("portability", 1.0, "1", 1.0, 1.0, split=self.split, detail={"pairs": 0})
+        rows = candidate.task.split(self.split).take(sample_rows(candidate.task, self.split, self.samples))
+        task = replace(candidate.task, splits={self.split: rows})
+        encoded = encode(task, self.split, candidate.tokenizer)
+        sessions = (open_session(graph, exact=True) for graph in (ordinary, clipping))
+        exact, clipped = (predict(_Opened(session), encoded, batch) for session in sessions)
+        same, largest = agreement(task.kind, exact, clipped, encoded.labels)
+        value, low, high = wilson(int(same.sum()), len(same))
+        detail = {"pairs": pairs, "differ": int((~same).sum()), "largest": largest}
+        return Measurement("portability", value, "1", low, high, len(same), split=self.split, detail=detail)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A session as a model that ``data.predict`` can ask."""
+
+    session: InferenceSession
+
+    def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
+        """Logits of a batch."""
+        from limbeck.model.onnx import answer
+
+        return answer(self.session, batch)
+
+
+def agreement(
+    kind: Any, one: Sequence[Any] | np.ndarray, other: Sequence[Any] | np.ndarray, labels: Sequence[Any]
+) -> tuple[np.ndarray, float]:
+    """Whether both logits mean the same answer [texts], and the largest difference between them.
+
+    Of tokens those count that have a label.
+    """
+    import numpy as np
+
+    from limbeck.data.metrics import IGNORED, decode
+
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
+    if kind == "tokens":
+        kept = [np.asarray(row) != IGNORED for row in labels]
+        pairs = zip(one, other, kept, strict=True)
+        same = [bool((decode(kind, a)[real] == decode(kind, b)[real]).all()) for a, b, real in pairs]
+        return np.array(same), largest
+    equal = decode(kind, np.stack(list(one))) == decode(kind, np.stack(list(other)))
+    return equal.reshape(len(equal), -1).all(axis=1), largest

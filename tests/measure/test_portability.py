@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from limbeck.core.step import Lab, Narrow
+from limbeck.core.target import Target
+from limbeck.data.batches import encode, predict
+from limbeck.measure.portability import Portability, agreement
+from limbeck.model.onnx import INT8_FILE, OnnxModel, answer, open_session, read_parts, write
+from limbeck.model.quantized import Int8, modules, quantize
+from limbeck.model.saturation import saturating
+
+
+@pytest.fixture
+def quantized(exported):
+    """The exported candidate in INT8, with weights of 7 or 8 bits."""
+
+    def make(reduce_range):
+        parts = read_parts(exported.model.path)
+        int8 = Int8(frozenset(modules(*parts)), reduce_range=reduce_range)
+        write(quantize(*parts, int8), exported.folder / INT8_FILE)
+        return replace(exported, model=OnnxModel(exported.folder, INT8_FILE, exported.model.config))
+
+    return make
+
+
+def measure(candidates, target=None, **options):
+    probe = Portability(**options)
+    return list(probe.measure(candidates, Narrow(Lab(target=target or Target()), probe.reads, probe.name)))
+
+
+def test_only_int8_candidates_get_a_fact(candidate, exported, quantized):
+    ((index, fact),) = measure([candidate, exported, quantized(False)], samples=4)
+    assert (index, fact.name, fact.unit, fact.n, fact.split) == (2, "portability", "1", 4, "validation")
+
+
+def test_seven_bits_are_safe_and_nothing_is_read(quantized):
+    made = replace(quantized(True), tokenizer=None)
+    ((_, fact),) = measure([made], split="test")
+    assert (fact.value, fact.low, fact.high, fact.n, fact.split) == (1.0, 1.0, 1.0, None, "test")
+    assert fact.detail == {"pairs": 0}
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_the_full_range_is_compared_text_by_text(quantized, batch):
+    made = quantized(False)
+    ((_, fact),) = measure([made], Target(batch=batch), samples=40)
+    encoded = encode(made.task, "validation", made.tokenizer)
+    graph, pairs = saturating(onnx.load(str(made.model.path)))
+
+    class Opened:
+        def __init__(self, source):
+            self.session = open_session(source, exact=True)
+
+        def predict(self, batch):
+            return answer(self.session, batch)
+
+    one, other = (predict(Opened(source), encoded, batch) for source in (made.model.path, graph))
+    assert fact.detail["pairs"] == pairs > 0
+    assert fact.detail["differ"] == (one.argmax(-1) != other.argmax(-1)).sum()
+    assert fact.detail["largest"] == pytest.approx(np.abs(one - other).max())
+    assert fact.detail["largest"] > 0
+    assert fact.value == 1 - fact.detail["differ"] / 40
+    assert fact.low < fact.value <= fact.high
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_standard_operators_are_compared_as_the_fused_ones_are(exported, quantized, static):
+    parts = read_parts(exported.model.path)
+    names = modules(*parts)
+    ranges = dict.fromkeys(names, (-8.0, 8.0)) if static else {}
+    standard = quantize(
+        replace(parts[0], fused=False), parts[1], Int8(frozenset(names), reduce_range=False, ranges=ranges)
+    )
+    fused = quantize(*parts, Int8(frozenset(names), reduce_range=False, ranges=ranges))
+    found = []
+    for graph in (standard, fused):
+        write(graph, exported.folder / INT8_FILE)
+        made = replace(exported, model=OnnxModel(exported.folder, INT8_FILE, exported.model.config))
+        ((_, fact),) = measure([made], samples=20)
+        found.append((fact.value, fact.detail["pairs"]))
+    assert found[0] == found[1]
+    assert found[0][1] > 0
+
+
+def test_it_changes_nothing_of_the_file(quantized):
+    made = quantized(False)
+    before = made.model.path.read_bytes()
+    assert measure([made], samples=4) == measure([made], samples=4)
+    assert made.model.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "labels", "same"),
+    [
+        ("classification", [[2, 1], [0, 1]], [[2, 1.5], [1, 0]], [0, 1], [True, False]),
+        ("multilabel", [[-1, 1], [1, -1]], [[-1, 1.5], [1, 1]], [(0, 1), (1, 0)], [True, False]),
+        ("regression", [[0.5], [1.0]], [[0.5], [2.0]], [0.5, 1.0], [True, False]),
+        (
+            "tokens",
+            [[[1, 0], [1, 0], [0, 9]], [[0, 1]]],
+            [[[1, 0], [1, 0], [9.5, 9]], [[1, 0]]],
+            [[0, 1, -100], [1]],
+            [True, False],
+        ),
+    ],
+)
+def test_an_answer_stays_if_all_of_it_does(kind, one, other, labels, same):
+    logits = [[np.array(row, dtype=float) for row in rows] for rows in (one, other)]
+    found, largest = agreement(kind, *logits, labels)
+    assert found.tolist() == same
+    assert largest == max(np.abs(a - b).max() for a, b in zip(*logits, strict=True))
