@@ -46,5 +46,16 @@ def _inside(place, monkeypatch):
 def compressed(place):
     """What the main job prints, for a model that answers the task already."""
     with contextlib.chdir(place), mock.patch.dict(os.environ, LIMBECK_STORE=str(place / "store")):
-        about = ("--task", "moods", "--effort", "quick", "--latency-ms", "200", "--max-drop", "50")
+        about = (
+            "--task",
+            "moods",
+            "--effort",
+            "quick",
+            "--latency-ms",
+            "200",
+            "--max-drop",
+            "50",
+            "--runtime",
+            "onnxruntime",
+        )
         return answer("compress", "tuned", *about, "--folder", "run", "--out", "art")

@@ -114,7 +114,7 @@ def test_compress_searches_when_told_to(strategy, steps, monkeypatch):
         raise InputError(dump(recipe))
 
     monkeypatch.setattr("limbeck.engine.compress.run", stop)
-    status, _, err = call("compress", "tuned", "--task", "moods", "--strategy", strategy)
+    status, _, err = call("compress", "tuned", "--task", "moods", "--strategy", strategy, "--runtime", "onnxruntime")
     assert status == 2
     assert {name for name in ("supernet", "prune") if f" {name}:" in err} == steps
     assert "evolve" in call("compress", "tuned", "--task", "moods", "--strategy", "evolve")[2]
@@ -130,7 +130,8 @@ def test_check_lists_all_problems_at_once():
 
 
 def test_plan_shows_one_row_for_each_probe():
-    steps = ({"fork": [[], [{"prune": {"layers": 1}}]]}, {"finetune": {"epochs": 3}}, "size", "quality")
+    fewer = {"prune": {"layers": 1, "layer_choice": "importance"}}
+    steps = ({"fork": [[], [fewer]]}, {"finetune": {"epochs": 3}}, "size", "quality")
     status, out, _ = call("plan", recipe("planned.yaml", *steps), "--store", "elsewhere")
     assert status == 0
     assert len(re.findall("x2", out)) == 2

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,11 @@ import pytest
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from limbeck.core.facts import Measurement
+from limbeck.core.target import Target
 from limbeck.engine import artefact
-from limbeck.engine.artefact import artefact_example, cell, check_out, describe, example, write_artefact
+from limbeck.engine.artefact import artefact_example, card, cell, check_out, describe, example, write_artefact
+from limbeck.engine.report import report_html
 from limbeck.errors import InputError
 
 stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
@@ -84,6 +88,25 @@ def test_card_example_runs_with_onnxruntime_and_tokenizers_alone(exported, tmp_p
     assert execute(text.replace("film.", "film " * 100) + "print(len(text.ids))", out).split()[1] == "16"
 
 
+def test_a_model_measured_in_openvino_is_handed_over_with_openvino(exported, tmp_path):
+    story = replace(stories.tell(), target=Target(runtime="openvino"))
+    out = write_artefact(story, "qa", exported, tmp_path / "out")
+    assert json.loads((out / "limbeck.json").read_text())["runtime"] == "openvino"
+    card = (out / "README.md").read_text()
+    assert "pip install openvino tokenizers" in card
+    assert "the times below are OpenVINO's" in card
+    assert "openvino.compile_model" in code(card)
+    pytest.importorskip("openvino")
+    assert execute(code(card), out).strip() in ("negative", "positive")
+
+
+def test_an_onnx_file_is_handed_over_with_onnxruntime_where_the_target_says_torch(exported, tmp_path):
+    story = replace(stories.tell(), target=Target(runtime="torch"))
+    out = write_artefact(story, "qa", exported, tmp_path / "out")
+    assert json.loads((out / "limbeck.json").read_text())["runtime"] == "onnxruntime"
+    assert "pip install onnxruntime tokenizers" in (out / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("kind", "pair", "answer"),
     [("multilabel", False, list), ("regression", False, float), ("classification", True, str)],
@@ -101,7 +124,7 @@ def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
 
 def test_examples_fit_the_card():
     for kind in artefact.ANSWERS:
-        for runtime in ("onnxruntime", "torch"):
+        for runtime in ("onnxruntime", "openvino", "torch"):
             text = example(kind, runtime=runtime)
             assert len(text.strip().splitlines()) <= 15
             compile(text, kind, "exec")
@@ -113,6 +136,17 @@ def test_folder_has_the_model_and_nothing_of_the_store(exported, tmp_path):
     wanted = ["README.md", "config.json", "limbeck.json", "model.safetensors", "onnx/model.onnx"]
     assert files == [*wanted, "tokenizer.json", "tokenizer_config.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no draft is left
+
+
+def test_card_and_page_warn_of_processors_that_answer_differently(exported, tmp_path):
+    detail = {"pairs": 9, "differ": 2, "largest": 1.0}
+    fact = Measurement("portability", 0.96, "1", n=50, split="validation", detail=detail)
+    story = stories.tell(records=stories.with_facts(stories.records(), "qa", fact))
+    warning = "processors without VNNI answer 2 of 50 validation texts differently"
+    limits = (write_artefact(story, "qa", exported, tmp_path / "out") / "README.md").read_text().split("## Limits")[1]
+    assert warning in limits
+    assert warning in report_html(story)
+    assert "VNNI" not in card(stories.tell(), "qa", exported)
 
 
 def test_description_says_what_a_server_needs(exported, tmp_path):

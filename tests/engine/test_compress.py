@@ -10,12 +10,11 @@ from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, answers_task, compress, faster_core, plan_recipe
+from limbeck.engine.compress import BOUNDS, GOALS, MODES, SEARCHES, SPEEDUPS, answers_task, compress, plan_recipe
 from limbeck.engine.deliver import story_of
 from limbeck.engine.plan import plan
 from limbeck.engine.recipe import check, parse, to_data
 from limbeck.engine.rows import rows
-from limbeck.engine.store import Store
 from limbeck.errors import InputError
 from limbeck.model.files import save_model
 from limbeck.model.heads import set_labels
@@ -48,9 +47,29 @@ def planned(place, model="other", task="task", budget=None, **more):
     return recipe
 
 
+def stages(count):
+    """Names of the steps of a family, each made of the one before."""
+    steps = ["prune", "distill"]
+    return steps if count == 1 else [*steps, [[], stages(count - 1)]]
+
+
+def family(branch, field):
+    """What a family is pruned to, stage by stage."""
+    prune, _, *rest = branch
+    more = rest[0].branches[1] if rest and hasattr(rest[0], "branches") and not rest[0].branches[0] else ()
+    return [getattr(prune, field), *(family(more, field) if more else ())]
+
+
 def names(steps):
-    """Names of steps; of a fork, those of its branches."""
-    return [step.name if hasattr(step, "name") else [names(branch) for branch in step.branches] for step in steps]
+    """Names of steps; of a fork, those of its branches; 'quantize' once, also where several ways are tried."""
+    made = [step.name if hasattr(step, "name") else [names(branch) for branch in step.branches] for step in steps]
+    return ["quantize" if name == [["quantize"]] * 2 else name for name in made]
+
+
+def modes(branch):
+    """The ranges that INT8 is tried with at the end of a branch."""
+    last = branch[-1]
+    return [step.mode for step in ([last] if hasattr(last, "name") else [step for (step,) in last.branches])]
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
@@ -59,20 +78,65 @@ def test_effort_decides_how_many_candidates(place, effort):
     first, fork, *rest = names(recipe.steps)
     assert first == "finetune"
     assert fork[:3] == [[], ["export"], ["export", "quantize"]]
-    assert fork[3:] == [["prune", "distill", "export", "quantize"]] * len(GOALS[effort])
-    assert rest == ["size", "quality", "quality", "latency", "best"]
-    assert [branch[0].latency_ms for branch in recipe.steps[1].branches[3:]] == [2 * part for part in GOALS[effort]]
+    assert fork[3:] == [[*stages(len(GOALS[effort])), "export", "quantize"]]
+    assert rest == ["size", "quality", "quality", "latency", "best", "portability"]
+    assert family(recipe.steps[1].branches[3], "latency_ms") == [2 * part for part in GOALS[effort]]
     without = planned(place, effort=effort, budget=Budget())
-    assert [branch[0].speedup for branch in without.steps[1].branches[3:]] == list(SPEEDUPS[effort])
-    assert names(without.steps)[-1] == "cheapest"
+    assert family(without.steps[1].branches[3], "speedup") == list(SPEEDUPS[effort])
+    assert set(family(without.steps[1].branches[3], "relative_to")) == {"teacher"}
+    assert names(without.steps)[-2:] == ["cheapest", "portability"]
+
+
+def test_int8_that_openvino_cannot_read_is_told_before_training(place):
+    about = {"model": str(place / "ready"), "task": str(place / "task"), "target": {"runtime": "openvino"}}
+    (problem,) = check({**about, "steps": [{"export": {}}, {"quantize": {"mode": "static"}}]})
+    assert str(problem).startswith("steps[0].export.fused: holds operators of ONNX Runtime alone once it is quantized")
+    assert not check({**about, "steps": [{"export": {}}]})
+    assert not check({**about, "steps": [{"export": {"fused": False}}, {"quantize": {"mode": "static"}}]})
+
+
+@pytest.mark.parametrize("effort", ["one-shot", "quick", "standard", "thorough"])
+def test_static_ranges_are_tried_beside_dynamic_ones(place, effort):
+    for branch in planned(place, effort=effort).steps[1].branches[2:]:
+        assert modes(branch) == MODES.get(effort, ["dynamic"])
+
+
+def test_openvino_gets_standard_operators_and_static_ranges(place):
+    budget, target = Budget(max_drop=1.0), Target(runtime="openvino")
+    recipe = plan_recipe(str(place / "other"), str(place / "task"), budget=budget, target=target)
+    assert not check(recipe)
+    _, exported, *int8 = recipe.steps[1].branches
+    assert {exported[-1].fused, *(branch[-2].fused for branch in int8)} == {False}
+    assert {(branch[-1].mode, branch[-1].max_drop) for branch in int8} == {("static", 0.5)}
+
+
+def test_a_bound_of_size_is_tried_with_fewer_tokens_too(place):
+    for budget in (Budget(size_mb=1.0), Budget(size_mb=1.0, latency_ms=2.0)):
+        kept, *others, last = planned(place, effort="quick", budget=budget).steps[1].branches[3:]
+        assert [step.name for step in last] == ["vocabulary", "prune", "distill", "export", "quantize"]
+        assert last[1] == (kept[0] if budget.latency_ms else others[0][0])
+        assert last[1].size_mb == (None if budget.latency_ms else 0.98)
+
+
+def test_in_one_shot_nothing_is_trained_but_the_model_itself(place):
+    made = [["prune", "export", "quantize"]]
+    recipe = planned(place, effort="one-shot", budget=Budget())
+    whole = [[], ["export"], ["export", "quantize"]]
+    assert names(recipe.steps)[:2] == ["finetune", whole + made * len(SPEEDUPS["one-shot"])]
+    assert {branch[0].criterion for branch in recipe.steps[1].branches[3:]} == {"obs"}
+    assert names(planned(place, "ready", effort="one-shot").steps)[0] == whole + made * len(GOALS["one-shot"])
+    with pytest.raises(InputError, match="strategy: a super-network must be trained"):
+        planned(place, effort="one-shot", strategy="both")
 
 
 def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
     deep = make_model(Shape.uniform(layers=5, hidden=32, heads=4, ffn=64), labels=3, max_positions=128)
     save_model(deep, toy_tokenizer(TASK), place / "deep")
-    goals = [branch[0] for branch in planned(place, "deep").steps[1].branches[3:]]
-    assert [(goal.latency_ms, goal.layers) for goal in goals] == [(1.84, None), (1.4, None), (1.84, 2)]
-    assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 3 + len(SPEEDUPS["standard"])
+    whole, half = planned(place, "deep").steps[1].branches[3:]
+    assert family(whole, "latency_ms") == [1.84, 1.4]
+    assert family(whole, "layers") == [None, None]
+    assert (half[0].latency_ms, half[0].layers) == (1.84, 2)
+    assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 4
 
 
 def test_a_linear_core_is_a_branch_where_it_is_faster(place):
@@ -83,40 +147,13 @@ def test_a_linear_core_is_a_branch_where_it_is_faster(place):
     assert recipe.steps[1].branches[:-1] == planned(place).steps[1].branches
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(1.5, "linformer:128"), (0.7, None)])
-def test_a_linear_core_is_never_tried_below_the_break_even_length(place, tmp_path, monkeypatch, gain, expected):
-    from limbeck.measure import paying
-
-    asked = []
-
-    def measured(shape, style, target, core, seq_len, per_token):
-        assert not per_token
-        asked.append((shape.depth, target.threads, core, seq_len))
-        return paying.Paying(core, seq_len, gain, 1.0)
-
-    monkeypatch.setattr(paying, "paying", measured)
-    store = Store(tmp_path / "store")
-    store.prepare()
-    for _ in range(2):  # measured once
-        assert faster_core(str(place / "other"), str(place / "task"), Target(threads=2), store) == expected
-    assert len(asked) == 1
-    assert asked[0][:3] == (2, 2, "linformer:128")
-    assert faster_core(str(place / "other"), str(place / "task"), Target(seq_len=99), store) == expected
-    assert asked[1][3] == 99
-
-
 def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatch):
     monkeypatch.setattr("limbeck.engine.compress.faster_core", None)
+    monkeypatch.setattr("limbeck.engine.compress.faster_runtime", None)
     with pytest.raises(InputError, match="effort: there is no 'fast'"):
         compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
-
-
-def test_short_texts_are_not_timed_at_all(place, monkeypatch):
-    monkeypatch.setattr("limbeck.measure.isolate.run_isolated", None)
-    assert faster_core(str(place / "other"), str(place / "task"), Target()) is None
-
-
-PRUNED = ["prune", "distill", "export", "quantize"]
+    with pytest.raises(InputError, match="runtime: exported models run in no 'onnx'; choose from 'auto', 'onnxr"):
+        compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
 
 
 def searched(count):
@@ -127,7 +164,7 @@ def searched(count):
 def test_strategy_decides_how_smaller_models_are_found(place, effort):
     whole = [[], ["export"], ["export", "quantize"]]
     found = {one: planned(place, strategy=one, effort=effort).steps[1] for one in ("prune", "search", "both")}
-    assert names([found["prune"]])[0] == whole + [PRUNED] * len(GOALS[effort])
+    assert names([found["prune"]])[0] == [*whole, [*stages(len(GOALS[effort])), "export", "quantize"]]
     assert names([found["search"]])[0] == [*whole, searched(len(BOUNDS[effort]))]
     assert found["both"].branches == (*found["prune"].branches, found["search"].branches[3])
     assert planned(place, effort=effort).steps[1] == found["prune"]
@@ -139,7 +176,7 @@ def test_strategy_decides_how_smaller_models_are_found(place, effort):
     assert {(step.population, step.number_format) for step in steps} == {(SEARCHES[effort]["population"], "int8")}
     without = planned(place, effort=effort, strategy="search", budget=Budget(size_mb=1.0))
     assert [branch[0].speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
-    assert names(without.steps)[-1] == "best"
+    assert names(without.steps)[-2:] == ["best", "portability"]
 
 
 def test_more_effort_searches_longer(place):
@@ -166,7 +203,7 @@ def test_a_search_begins_with_layers_that_are_alike(place, make_model):
         planned(place, "bare", strategy="search")
     with pytest.raises(InputError, match=r"strategy: there is no 'serach'; did you mean 'search'\?"):
         planned(place, strategy="serach")
-    with pytest.raises(InputError, match=r"effort: there is no 'fast'; choose from 'quick', 'standard', 'thorough'"):
+    with pytest.raises(InputError, match=r"effort: there is no 'fast'; choose from 'one-shot', 'quick', "):
         planned(place, effort="fast")
 
 
@@ -178,15 +215,17 @@ def latency(shape, number_format="int8"):
 
 def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monkeypatch):
     """One front, one choice, names that say which is which."""
-    monkeypatch.setattr("limbeck.techniques.cost_factory", lambda candidate, target, memo: latency)
+    monkeypatch.setattr("limbeck.techniques.cost_factory", lambda candidate, target, memo, whole: latency)
     monkeypatch.setitem(SEARCHES, "quick", {"population": 3, "generations": 1, "samples": 8})
     where = {"folder": tmp_path / "run", "store": tmp_path / "store"}
     task = str(place / "task")
-    made = compress(str(place / "ready"), task, max_drop=100.0, strategy="both", effort="quick", **where)
+    options = {"max_drop": 100.0, "strategy": "both", "effort": "quick", "runtime": "onnxruntime"}
+    made = compress(str(place / "ready"), task, **options, **where)
     assert not made.result.failed
     named = {row.name for row in rows(story_of(made.result, made.result.task))}
     speedups = ("2.0x", "3.0x")
-    wanted = {f"{how} {goal} · distilled · INT8" for how in ("pruned", "searched") for goal in speedups}
+    wanted = {f"searched {goal} · distilled · INT8" for goal in speedups}
+    wanted |= {"pruned 2.0x · distilled · INT8", "pruned 3.0x in 2 stages · distilled · INT8"}
     assert named == {"teacher (PyTorch)", "teacher · ONNX", "teacher · INT8", *wanted}
     (chosen,) = made.result.chosen
     assert chosen in made.result.front
@@ -221,13 +260,13 @@ def test_the_configuration_says_whether_a_model_answers_the_task(place, tmp_path
 
 def test_half_of_the_drop_is_left_to_int8(place):
     recipe = planned(place, budget=Budget(latency_ms=1.0, max_drop=1.0))
-    assert recipe.steps[1].branches[2][1].max_drop == 0.5
-    assert recipe.steps[1].branches[2][1].name == "quantize"
+    tried = [step for (step,) in recipe.steps[1].branches[2][1].branches]
+    assert [(step.name, step.max_drop) for step in tried] == [("quantize", 0.5)] * 2
 
 
 def test_without_a_test_split_all_is_measured_on_validation(place):
-    *_, size, quality, latency, best = planned(place, task="no-test").steps
-    assert {step.split for step in (size, quality, latency)} == {"validation"}
+    *_, size, quality, latency, best, portability = planned(place, task="no-test").steps
+    assert {step.split for step in (size, portability, quality, latency)} == {"validation"}
     assert best.name == "best"
 
 

@@ -26,13 +26,21 @@ def test_names_tell_how_a_candidate_was_made():
 
 def test_equal_names_are_told_apart_by_what_differs():
     made = stories.records()
-    made["q2"] = replace(made["qa"], key="q2", parameters={"mode": "static"})
+    made["qa"] = replace(made["qa"], parameters={"per_channel": True})
+    made["q2"] = replace(made["qa"], key="q2", parameters={"per_channel": False})
     named = names(stories.tell(records=made, measured=("t", "qa", "q2")))
-    assert named["qa"] == "pruned 2.0x · distilled · INT8 · mode dynamic"
-    assert named["q2"] == "pruned 2.0x · distilled · INT8 · mode static"
+    assert named["qa"] == "pruned 2.0x · distilled · INT8 · per_channel True"
+    assert named["q2"] == "pruned 2.0x · distilled · INT8 · per_channel False"
     made["q3"] = replace(made["qa"], key="q3")
     named = names(stories.tell(records=made, measured=("qa", "q3")))
     assert len({named["qa"], named["q3"]}) == 2
+
+
+def test_static_ranges_are_part_of_the_name():
+    made = stories.records()
+    made["q2"] = replace(made["qa"], key="q2", parameters={"mode": "static"})
+    named = names(stories.tell(records=made, measured=("t", "qa", "q2")))
+    assert (named["qa"], named["q2"]) == ("pruned 2.0x · distilled · INT8", "pruned 2.0x · distilled · static INT8")
 
 
 def test_words_follow_the_shape_where_no_speedup_was_asked_for():
@@ -50,6 +58,18 @@ def test_words_name_the_attention_that_a_model_was_given():
         layers = tuple(replace(row, attention=core) for row, core in zip(parent.shape.layers, cores, strict=True))
         made = replace(record, step="linearize", parameters={}, shape=replace(parent.shape, layers=layers))
         assert words(made, parent) == f"linearised to {', '.join(dict.fromkeys(cores))}"
+
+
+def test_stages_are_named_by_the_last():
+    made = stories.records()
+    first, teacher = made["pa"], {"relative_to": "teacher"}
+    made["pa"] = replace(first, parameters={"speedup": 2.0, **teacher})
+    half = replace(first.shape, layers=first.shape.layers[:1])
+    made["pp"] = replace(first, key="pp", parent="da", shape=half, parameters={"speedup": 3.0, **teacher})
+    made["dd"] = replace(made["da"], key="dd", parent="pp", shape=half)
+    named = names(stories.tell(records=made, measured=("t", "da", "dd")))
+    assert named["da"] == "pruned 2.0x · distilled (PyTorch)"
+    assert named["dd"] == "pruned 3.0x in 2 stages · distilled (PyTorch)"
 
 
 def test_words_name_the_latency_that_was_asked_for():

@@ -33,6 +33,20 @@ def test_a_sweep_is_one_branch_for_every_combination(toys):
     assert made == [(epochs, by, ("a", "b")) for epochs in (1, 2) for by in (0.5, 1.5)]  # a list that fits is a value
 
 
+def test_stages_begin_with_what_came_out_last_and_all_of_them_go_on(toys):
+    _, placed, problems = parsed(
+        {"stages": [{"toy-prune": {"keep": [0.5, 0.25, 0.125]}}, {"toy-train": {"epochs": [1, 2, 3]}}]}, "toy-quality"
+    )
+    assert not problems
+    one, two, three = (
+        (toys.ToyPrune(keep), toys.ToyTrain(epochs)) for keep, epochs in ((0.5, 1), (0.25, 2), (0.125, 3))
+    )
+    whole = (*one, Fork(((), (*two, Fork(((), three))))), toys.ToyQuality())
+    assert tuple(step.bare() for step in placed) == whole
+    again = parse(to_data(Recipe("m", "t", whole)))
+    assert again.steps == whole
+
+
 def test_other_files_are_spliced_in_and_a_cycle_is_seen(toys, tmp_path):
     (tmp_path / "more.yaml").write_text("steps: [toy-train, {use: deeper/most.yaml}]")
     (tmp_path / "deeper").mkdir()
@@ -53,6 +67,14 @@ def test_other_files_are_spliced_in_and_a_cycle_is_seen(toys, tmp_path):
         ({"fork": "toy-train"}, "should be a list of lists of steps"),
         ({"each": {"toy-train": {"epochs": 2}}}, "lists no values to try"),
         ({"each": {"toy-train": {"epochs": [1, -1]}}}, "epochs[1]: should be more than 0, got -1"),
+        ({"stages": {"toy-train": {}}}, "should be a list of steps with lists of values"),
+        ({"stages": ["toy-train"]}, "steps[0].stages: lists one value a stage, as in"),
+        ({"stages": ["toy-tran"]}, "steps[0].stages[0]: no step called 'toy-tran'; did you mean 'toy-train'?"),
+        ({"stages": [{"toy-train": {"epochs": [1, -1]}}]}, "epochs[1]: should be more than 0, got -1"),
+        (
+            {"stages": [{"toy-train": {"epochs": [1, 2]}}, {"toy-prune": {"keep": [0.5]}}]},
+            "steps[0].stages: lists should be equally long: toy-train.epochs has 2, toy-prune.keep has 1",
+        ),
         ({"use": "nowhere.yaml"}, "no file 'nowhere.yaml'"),
     ],
 )

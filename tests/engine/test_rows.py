@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,10 @@ def test_a_super_network_in_int8_is_not_the_teacher_in_int8():
     assert names(story)["tq"] == "made elastic · INT8"
     assert int8_reference(story) is None
     assert int8_reference(stories.tell()) == "tq"
+    for key in ("aa", "zz"):  # a static twin never takes its place
+        made = stories.records()
+        made[key] = replace(made["tq"], key=key, parameters={"mode": "static"})
+        assert int8_reference(stories.tell(records=made, measured=("t", "tq", key))) == "tq"
 
 
 def foretold(value, low, high, number_format="int8", **detail):
@@ -120,3 +125,25 @@ def test_the_volume_is_the_area_below_the_stairs():
     area = inside / cells**2 * found.latency * (1 - found.quality)
     assert found.value == pytest.approx(area, rel=0.02)
     assert volume(stories.tell(measured=("t",))) is None
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"),
+    [
+        (Measurement("portability", 1.0, "1", 1.0, 1.0, detail={"pairs": 0}), "compute the same sums"),
+        (
+            Measurement(
+                "portability", 1.0, "1", n=50, split="test", detail={"pairs": 9, "differ": 0, "largest": 0.1234}
+            ),
+            r"answers to 50 test texts stay the same \(logits move by up to 0\.12\)",
+        ),
+        (
+            Measurement("portability", 0.96, "1", n=50, split="test", detail={"pairs": 9, "differ": 2, "largest": 1.0}),
+            "Warning: .* answer 2 of 50 test texts differently .* reduce_range: true",
+        ),
+    ],
+)
+def test_a_row_says_what_becomes_of_it_without_vnni(fact, words):
+    made = {row.key: row for row in rows(stories.tell(records=stories.with_facts(stories.records(), "qa", fact)))}
+    assert re.search(words, made["qa"].without_vnni)
+    assert made["tq"].without_vnni == ""

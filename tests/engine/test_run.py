@@ -203,7 +203,7 @@ def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
 def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
     from limbeck.engine import workshop
 
-    def cost(candidate, target, memo):
+    def cost(candidate, target, memo, whole):
         return lambda shape: Measurement("latency", 1.0, "s")
 
     steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
@@ -258,7 +258,7 @@ def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_pat
         with store.lock(MACHINE, wait=False) as free:
             seen.append((what, free))
 
-    def cost(candidate, target, memo):
+    def cost(candidate, target, memo, whole):
         table = memo("table", lambda: note("table") or {"seconds": np.ones(1)})
         return lambda shape: Measurement("latency", table["seconds"][0], "s")
 
@@ -274,11 +274,21 @@ def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_pat
 
 
 def test_the_cost_is_built_for_candidate_and_target(go, toys):
-    def factory(candidate, target, memo):
+    def factory(candidate, target, memo, whole):
         return lambda shape: Measurement("latency", target.threads * candidate.model.shape.layers[0].ffn, "s")
 
     result = go(toys.ToyCost(), cost=factory)
     assert result.open(result.front[0]).model.weights == [8]
+
+
+def test_the_cost_knows_the_whole_that_a_candidate_was_cut_out_of(go, toys):
+    def factory(candidate, target, memo, whole):
+        return lambda shape: Measurement("latency", whole.layers[0].ffn, "s")
+
+    own, cut = (go(*steps, toys.ToyCost(), cost=factory) for steps in ([], [toys.ToyTrain(), toys.ToyPrune(keep=0.5)]))
+    assert own.open(own.front[0]).model.weights == cut.open(cut.front[0]).model.weights == [8]
+    lone = go(toys.ToyPrune(keep=0.5), toys.ToyCost(), cost=factory)  # nothing was fine-tuned: nobody's slice
+    assert lone.open(lone.front[0]).model.weights == [4]
 
 
 def test_events_count_the_steps(go, toys):

@@ -76,7 +76,7 @@ def test_every_technique_takes_a_model_with_linear_attention(name, linear_parent
     for made in apply(name, linear_parents, tmp_path):
         cores = [row.attention for row in made.model.shape.layers]
         assert set(cores) <= set(LINEAR) or name == "linearize"
-        encoded = encode(TASK, "test", TOKENIZER)
+        encoded = encode(TASK, "test", made.tokenizer)
         together, alone = predict(made.model, encoded, 8), predict(made.model, encoded, 1)
         assert np.isfinite(together).all()
         np.testing.assert_allclose(together, alone, atol=0.5 if name == "quantize" else 1e-4)
@@ -117,9 +117,8 @@ def digest(folder: Path) -> str:
     return text.hexdigest()
 
 
-def logits_of(candidate, encoded=None):
-    encoded = encoded or encode(TASK, "test", TOKENIZER)
-    return predict(candidate.model, encoded, 8)
+def logits_of(candidate):
+    return predict(candidate.model, encode(TASK, "test", candidate.tokenizer), 8)
 
 
 def widths(shape):
@@ -156,7 +155,7 @@ def test_laws_2_3_4_8_same_seed_parent_untouched_shape_shrinks(name, parents, tm
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_laws_5_6_padding_and_order_play_no_part(name, parents, tmp_path):
     for made in apply(name, parents, tmp_path):
-        encoded = encode(TASK, "test", TOKENIZER)
+        encoded = encode(TASK, "test", made.tokenizer)
         alone = np.concatenate([made.model.predict(collate(encoded, [row])) for row in range(8)])
         together = made.model.predict(collate(encoded, list(range(8))))
         backwards = made.model.predict(collate(encoded, list(range(7, -1, -1))))
@@ -267,6 +266,7 @@ def test_law_10_documented_with_reference_and_example(name):
         "meta_pseudo_labels",
         "prune",
         "student",
+        "vocabulary",
     }:
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
     assert set(cls.example) <= set(parameters(step_of(name)))

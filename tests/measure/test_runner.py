@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from limbeck.errors import MissingExtra
 from limbeck.measure.runner import check_runtime, make_runner
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
-from limbeck.model.onnx import OnnxModel, to_onnx
+from limbeck.model.onnx import OnnxModel, parts, to_onnx, write
+from limbeck.model.quantized import Int8, calibrate, modules, quantize
 
 BATCH = {
     "input_ids": np.array([[2, 5, 6, 3], [2, 7, 3, 0]]),
@@ -61,6 +64,16 @@ def test_a_missing_runtime_is_refused_with_the_cure(monkeypatch):
         check_runtime("openvino")
 
 
+def test_openvino_sends_no_messages():
+    """In a process of its own: here another test may have imported it already."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    code = "import limbeck.measure.runner as own, sys; own.import_runtime('openvino'); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "openvino.tools.ovc.telemetry_stub" in done.stdout
+    assert "openvino_telemetry.main" not in done.stdout
+
+
 def test_openvino_answers_as_torch_does(tmp_path):
     pytest.importorskip("openvino")
     net = model([4, 1])
@@ -68,3 +81,18 @@ def test_openvino_answers_as_torch_does(tmp_path):
     runner = make_runner(OnnxModel(tmp_path, "model.onnx", {}), runtime="openvino")
     torch_runner = make_runner(net)
     np.testing.assert_allclose(runner(runner.prepare(BATCH)), torch_runner(torch_runner.prepare(BATCH)), atol=1e-4)
+
+
+def test_openvino_answers_int8_of_standard_operators_as_onnxruntime_does(tmp_path):
+    pytest.importorskip("openvino")
+    made = parts(model([4, 1]), fused=False)
+    calibration = {name: np.asarray(value) for name, value in BATCH.items()}
+    ranges = calibrate(*made, [calibration])
+    write(quantize(*made, Int8(frozenset(modules(*made)), ranges=ranges)), tmp_path / "int8.onnx")
+    opened = OnnxModel(tmp_path, "int8.onnx", {})
+    ours, theirs = (make_runner(opened, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
+    truth = ours(ours.prepare(BATCH))
+    np.testing.assert_allclose(theirs(theirs.prepare(BATCH)), truth, atol=1e-4)
+    nodes = [node.get_rt_info() for node in theirs.request.get_compiled_model().get_runtime_model().get_ops()]
+    products = [info["runtimePrecision"] for info in nodes if info["layerType"] == "FullyConnected"]
+    assert products.count("u8") >= len(products) - 1 > 4  # all but the classifier

@@ -13,8 +13,10 @@ RAGGED = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 16), LayerShape(0, 32)))
 
 @pytest.mark.parametrize("number_format", ["float", "int8"])
 @pytest.mark.parametrize("per_token", [False, True])
-def test_a_stand_in_answers_in_the_runtime(number_format, per_token):
-    setting = Setting(style_of(Style()), Target(batch=3), number_format, 7, per_token)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_stand_in_answers_in_the_runtime(number_format, per_token, runtime):
+    pytest.importorskip(runtime)
+    setting = Setting(style_of(Style()), Target(runtime=runtime, batch=3), number_format, 7, per_token)
     runner = runner_of(RAGGED, setting)
     logits = runner(runner.prepare(inputs(setting)))
     assert logits.shape[:1] == (3,)
@@ -28,6 +30,6 @@ def test_it_has_the_shape_and_travels_as_plain_data():
     assert Setting.from_json(setting.to_json()) == setting
 
 
-def test_int8_needs_onnxruntime():
+def test_int8_is_not_timed_in_torch():
     with pytest.raises(InputError, match="the target says torch"):
         Setting(style_of(Style()), Target(runtime="torch"), "int8").check()

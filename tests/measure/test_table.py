@@ -82,7 +82,7 @@ def test_what_the_table_does_not_know_is_refused(fitted):
     assert table(FULL, number_format="float") == table(FULL)
     with pytest.raises(InputError, match="without heads or neurons"):
         designs(Shape(48, 4, ()))
-    with pytest.raises(InputError, match="INT8 is timed in the runtime onnxruntime"):
+    with pytest.raises(InputError, match="INT8 is timed in the runtimes onnxruntime and openvino"):
         build(FULL, Style(), Target(runtime="torch"), "int8")
 
 

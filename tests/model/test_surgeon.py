@@ -7,7 +7,7 @@ from torch import nn
 
 from limbeck.core.shape import Shape
 from limbeck.model.reconstruct import collect, solve
-from limbeck.model.surgeon import drawn, grouped, removal, second_order, sensitivities, single
+from limbeck.model.surgeon import drawn, grouped, layer_wise, removal, second_order, sensitivities, single
 
 
 def layer(inputs, outputs=5, seed=0):
@@ -92,6 +92,20 @@ def test_every_part_of_every_layer_has_its_place(make_model, make_batch):
         assert (np.diff(order.lost) >= 0).all()
         assert order.lost[0] == 0
     assert min(order.lost[-1] for order in orders.heads) > 0
+
+
+def test_layer_by_layer_what_is_lost_is_a_part_of_the_output(make_model):
+    """The error of the best repair with what is kept, over that of the bias alone."""
+    model = make_model(Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), labels=3)
+    batch = {"input_ids": torch.randint(5, 40, (8, 6)), "attention_mask": torch.ones(8, 6, dtype=torch.long)}
+    grams = collect(model, [batch])
+    (order,), down = layer_wise(model, grams).ffn, model.encoder.layers[0].down
+    assert (order.lost[0], order.lost[-1]) == (0, 1)
+    with torch.no_grad():
+        x = model.run(batch, taps=("neurons",))[1]["neurons"][0].flatten(0, 1)
+        weight, bias = solve(down.weight, down.bias, grams.neurons[0], torch.tensor(order.kept(5)))
+        off, whole = x[:, order.kept(5)] @ weight.T + bias - down(x), down(x) - down(x).mean(0)
+    assert order.loss(5) == pytest.approx(float(off.norm() / whole.norm()), rel=0.02)
 
 
 def test_sensitivity_tells_how_far_answers_move(make_model):

@@ -226,8 +226,8 @@ def test_projections_depend_on_the_seed_alone(make_model):
 
 
 def test_another_vocabulary_is_refused_where_tokens_are_shared(make_model):
-    teacher, student = toy_candidate(make_model, seed=1), toy_candidate(make_model, "pairs", SMALL)
-    with pytest.raises(InputError, match="another vocabulary"):
+    teacher, student = toy_candidate(make_model, "pairs", seed=1), toy_candidate(make_model, shape=SMALL)
+    with pytest.raises(InputError, match="lacks tokens of the student"):
         list(Distill(match=("hidden",)).apply(student, lab_with(teacher)))
 
 

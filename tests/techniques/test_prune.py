@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from limbeck.core.candidate import Candidate
+from limbeck.core.candidate import Candidate, Record
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.space import Range, Space
-from limbeck.core.step import Lab, identity
+from limbeck.core.step import Lab, Teacher, identity
 from limbeck.core.target import Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -50,6 +50,28 @@ def test_the_goal_of_speed_is_met_and_not_overshot(candidate, speedup):
     goal = table(FULL).value / speedup
     found = table(pruned(candidate, speedup=speedup).shape).value
     assert 0.93 * goal < found <= goal * (1 + 1e-9)
+
+
+def test_stages_count_from_the_teacher(candidate):
+    """Twice as fast as the teacher, from what is half as slow already, changes nothing; three times goes on from it."""
+    teacher = Teacher("t", lambda: None, Record("t", None, "finetune", {}, FULL, frozenset()))
+    lab = Lab(cost=table, teacher=teacher)
+    (first,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(candidate, lab)
+    shape = first.model.shape
+    (again,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(first, lab)
+    assert again.model.shape == shape
+    (second,) = Prune(**SMALL, speedup=3.0, relative_to="teacher").apply(again, lab)
+    assert second.model.shape <= shape
+    assert 0.9 * table(FULL).value / 3 < table(second.model.shape).value <= table(FULL).value / 3
+    with pytest.raises(InputError, match="there is no teacher"):
+        next(iter(Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(second, Lab(cost=table))))
+
+
+@pytest.mark.parametrize("criterion", ["fisher", "obs"])
+def test_a_head_stays_where_the_answer_is_read(candidate, criterion):
+    """Else the first token would know nothing of the others, and the model the same answer to all texts."""
+    least = pruned(candidate, latency_ms=1.1, criterion=criterion)
+    assert str(least.shape) == "3x32 heads 0,0,1 of 8 ffn 0"
 
 
 def test_what_goes_together_is_judged_together(candidate):
@@ -135,11 +157,18 @@ def test_repair_is_nearer_to_the_full_model(candidate, make_batch, make_model):
 BAD = {
     "no goal": ({}, "give a goal"),
     "two goals": ({"speedup": 2.0, "keep": 0.5}, "one goal, got speedup, keep"),
+    "a teacher without a ratio": (
+        {"latency_ms": 1.0, "relative_to": "teacher"},
+        "relative_to: is for speedup and keep",
+    ),
     "speed without latency": ({"speedup": 2.0, "cost": "macs"}, "need cost: latency"),
     "units": ({"keep": 0.5, "cost": "macs", "criterion": "magnitude"}, "different units"),
     "too many heads": ({"heads": 9}, "has 4 in a layer, got 9; use at most 4"),
     "too many layers": ({"layers": 5}, "has 3 layers, got 5; use at most 3"),
-    "impossible": ({"latency_ms": 0.5}, "below the 0.001 of a model without heads"),
+    "impossible": (
+        {"latency_ms": 0.5},
+        "below the 0.0011 of 3x32 heads 0,0,1 of 8 ffn 0, the smallest that sees its text",
+    ),
 }
 
 

@@ -91,6 +91,21 @@ def test_the_folder_opens_as_an_int8_model(parent, tmp_path, mode):
     np.testing.assert_array_equal(reopened.predict(batch), made.model.predict(batch))
 
 
+def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
+    """Also where parts fall back to float."""
+    model = open_model(parent.model.folder, runtime="torch")[0]
+    lab = Lab(scratch=tmp_path / "export")
+    options = {"parity_texts": 4, "parity_tolerance": 1e-2}
+    (plain,) = Export(fused=False, **options).apply(Candidate(model, parent.tokenizer, parent.task), lab)
+    for mode in ("dynamic", "static"):
+        step = Quantize(mode=mode, per_channel=False, max_drop=5.0, **Quantize.example)
+        (made,) = step.apply(plain, Lab(scratch=tmp_path / mode))
+        assert {entry.domain for entry in onnx.load(made.model.path).opset_import} == {""}
+        assert quality(parent) - quality(made) <= 0.05
+        assert "layers.0.down" not in int8_weights(made)
+        assert int8_weights(made)
+
+
 def test_the_parent_stays_as_it_was(parent, tmp_path):
     before = parent.model.path.read_bytes()
     list(Quantize().apply(parent, Lab(scratch=tmp_path / "scratch")))

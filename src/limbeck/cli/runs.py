@@ -28,8 +28,9 @@ def compress(
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
+    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto",
     strategy: Literal["prune", "search", "both"] = "prune",
-    effort: Literal["quick", "standard", "thorough"] = "standard",
+    effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard",
     seed: int = 0,
     replicas: int = 1,
     out: Path | None = None,
@@ -63,11 +64,14 @@ def compress(
         Texts in a call.
     seq_len
         Tokens in a text; the real lengths of the task when not given.
+    runtime
+        What will serve; auto takes OpenVINO where it is installed and faster in INT8 here, else ONNX Runtime.
     strategy
         How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by both on
         one front. A search takes its bounds from the latency; a limit of size then only decides the final choice.
     effort
-        How many candidates, how long each is trained, and how long a search goes on.
+        How many candidates, how long each is trained, and how long a search goes on. In one-shot nothing is trained
+        after the fine-tuning: a whole front in minutes, and what a longer search will begin with.
     seed
         Decides everything random.
     replicas
@@ -89,6 +93,7 @@ def compress(
             threads=threads,
             batch=batch,
             seq_len=seq_len,
+            runtime=runtime,
             strategy=strategy,
             effort=effort,
             seed=seed,

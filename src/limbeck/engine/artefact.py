@@ -30,21 +30,36 @@ PATTERNS = (
 """What belongs to a model; the store's own files beside it (rows of the task, cards, checkpoints) stay behind."""
 
 OPEN = """\
-import json, numpy, onnxruntime, tokenizers
+import json, numpy, {runtime}, tokenizers
 
 about = json.load(open("limbeck.json", encoding="utf-8"))
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
 tokenizer.no_padding()
 tokenizer.enable_truncation(about["max_length"])
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = {threads}
-session = onnxruntime.InferenceSession(about["onnx_file"], options, providers=["CPUExecutionProvider"])
+{session}
 
 text = tokenizer.encode({text})
 row = {{"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}}
-logits = session.run(None, {{name: numpy.array([row[name]], dtype="int64") for name in about["inputs"]}})[0][0]
+logits = {call}{{name: numpy.array([row[name]], dtype="int64") for name in about["inputs"]}})[0][0]
 print({answer})
 """
+
+SESSIONS = {
+    "onnxruntime": (
+        """\
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = COUNT
+session = onnxruntime.InferenceSession(about["onnx_file"], options, providers=["CPUExecutionProvider"])""",
+        "session.run(None, ",
+    ),
+    "openvino": (
+        """\
+options = {"INFERENCE_NUM_THREADS": COUNT, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+model = openvino.compile_model(about["onnx_file"], "CPU", options)""",
+        "model(",
+    ),
+}
+"""How a runtime opens the file, and how it is called."""
 
 OPEN_TORCH = """\
 import torch, transformers
@@ -74,8 +89,11 @@ def example(
     A label per piece is printed for ``tokens``; pieces are in ``text.tokens``.
     """
     sample = '"The first text.", "The second text."' if pair else '"What a wonderful film."'
-    if runtime == "onnxruntime":
-        return OPEN.format(threads=threads, text=sample, answer=ANSWERS[kind].format(labels='about["labels"]'))
+    if runtime in SESSIONS:
+        session, call = SESSIONS[runtime]
+        answer = ANSWERS[kind].format(labels='about["labels"]')
+        session = session.replace("COUNT", str(threads))
+        return OPEN.format(runtime=runtime, session=session, call=call, text=sample, answer=answer)
     auto = "AutoModelForTokenClassification" if kind == "tokens" else "AutoModelForSequenceClassification"
     answer = ANSWERS[kind].format(labels="labels")
     return OPEN_TORCH.format(auto=auto, text=sample, max_length=max_length, answer=answer)
@@ -86,10 +104,17 @@ def artefact_example(story: Story, folder: Path) -> str:
     return example(
         story.task.kind,
         pair=is_pair(story.task),
-        runtime="onnxruntime" if onnx_file(folder) else "torch",
+        runtime=runtime_of(story, folder),
         threads=story.target.threads,
         max_length=story.task.max_length,
     )
+
+
+def runtime_of(story: Story, folder: Path) -> str:
+    """Where the model in ``folder`` was measured; an ONNX file runs in ONNX Runtime also if the target says torch."""
+    if onnx_file(folder) is None:
+        return "torch"
+    return "openvino" if story.target.runtime == "openvino" else "onnxruntime"
 
 
 def is_pair(task: Any) -> bool:
@@ -167,7 +192,7 @@ def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
         "task": task.name,
         "kind": task.kind,
         "problem_type": task.problem_type,
-        "runtime": "onnxruntime" if file else "torch",
+        "runtime": runtime_of(story, model_folder),
         "onnx_file": file,
         "inputs": graph_inputs(model_folder / file) if file else ["input_ids", "attention_mask", "token_type_ids"],
         "max_length": task.max_length,
@@ -213,7 +238,7 @@ def card(story: Story, key: str, model_folder: Path) -> str:
         lineage=story.lineage(key),
         told=told,
         example=artefact_example(story, model_folder).rstrip(),
-        onnx_file=onnx_file(model_folder),
+        runtime=runtime_of(story, model_folder),
         inside=sorted(path.as_posix() for path in _model_files(model_folder)),
     )
 

@@ -45,7 +45,7 @@ class Timing:
 
     Attributes:
         runtime: What answers; several give a figure each.
-        number_format: float, int8, or both (int8 in the runtime onnxruntime alone).
+        number_format: float, int8, or both (int8 not in the runtime torch).
         seq_len: Tokens in a text; several give a figure each. Without any 128, or the lengths of --task.
         batch: Texts in a call.
         threads: Threads of a process.

@@ -48,7 +48,7 @@ def plan(grid: Grid, timing: Timing, task: str | None = None) -> Bench:
         Setting(style, Target(timing.device, runtime, timing.threads, timing.batch, fixed), form, length, per_token)
         for runtime in dict.fromkeys(timing.runtime)
         for form in dict.fromkeys(timing.number_format)
-        if form == "float" or runtime == "onnxruntime" or "onnxruntime" not in timing.runtime
+        if form == "float" or runtime != "torch" or set(timing.runtime) == {"torch"}
         for length in lengths
     ]
     made = Bench(

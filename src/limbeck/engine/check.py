@@ -27,6 +27,7 @@ def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem
                 start = {"torch", "elastic"}
     if "task" in values:
         problems += _task(values["task"])
+    problems += _unread(placed, getattr(values.get("target"), "runtime", ""))
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start))}, always, problems)
     for one in leaves(placed):
@@ -35,6 +36,18 @@ def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem
         if hasattr(one.step, "unbounded") and "budget" in values:
             problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.unbounded(values["budget"])]
     return problems
+
+
+def _unread(placed: Sequence[Placed], runtime: str) -> list[Problem]:
+    """Exports that would give INT8 models operators of ONNX Runtime alone, where OpenVINO is to run them."""
+    found = list(leaves(placed))
+    if runtime != "openvino" or not any(one.name == "quantize" for one in found):
+        return []
+    said = (
+        "holds operators of ONNX Runtime alone once it is quantized, and the target's runtime is openvino; give false"
+    )
+    fused = [one for one in found if one.name == "export" and getattr(one.step, "fused", False)]
+    return [Problem(f"{one.path}.export.fused", said) for one in fused]
 
 
 def next_traits(traits: frozenset[str], cls: Any) -> frozenset[str]:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal, get_args
 
-from limbeck.core.shape import Shape, canonical_json
-from limbeck.core.target import Budget, Target
+from limbeck.core.shape import Shape
+from limbeck.core.target import Budget, Runtime, Target
 from limbeck.engine.deliver import check_place, deliver, unmet
 from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.result import RunResult
 from limbeck.engine.run import run
-from limbeck.engine.store import MACHINE, Store
+from limbeck.engine.store import Store
+from limbeck.engine.suited import Case, faster_core, faster_runtime
 from limbeck.errors import InputError, nearest
+from limbeck.measure.runner import check_runtime
 
-Effort = Literal["quick", "standard", "thorough"]
+Effort = Literal["one-shot", "quick", "standard", "thorough"]
 Strategy = Literal["prune", "search", "both"]
 
-EPOCHS: dict[str, tuple[float, float]] = {"quick": (2, 2), "standard": (3, 3), "thorough": (3, 6)}
-"""Epochs of fine-tuning and of distillation; a super-network is trained for as many as a distillation."""
+EPOCHS: dict[str, tuple[float, float]] = {"one-shot": (3, 0), "quick": (2, 2), "standard": (3, 3), "thorough": (3, 6)}
+"""Epochs of fine-tuning and of distillation; a super-network is trained for as many as a distillation.
 
-GOALS: dict[str, tuple[float, ...]] = {"quick": (0.9,), "standard": (0.92, 0.7), "thorough": (0.95, 0.8, 0.65, 0.5)}
+In one shot nothing is trained after the fine-tuning: second-order pruning and its repair alone, minutes for a whole
+front, which tells what a longer search will begin with."""
+
+GOALS: dict[str, tuple[float, ...]] = {
+    "one-shot": (0.95, 0.8, 0.65, 0.5),
+    "quick": (0.9,),
+    "standard": (0.92, 0.7),
+    "thorough": (0.95, 0.8, 0.65, 0.5),
+}
 """Latency of the pruned candidates as fractions of the budget; the table errs by some per cent, so not 1."""
 
 SPEEDUPS: dict[str, tuple[float, ...]] = {
+    "one-shot": (1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
     "quick": (2.0, 3.0),
-    "standard": (1.5, 2.0, 3.0),
-    "thorough": (1.5, 2.0, 2.5, 3.0, 4.0),
+    "standard": (2.0, 3.0, 4.0),
+    "thorough": (1.5, 2.0, 3.0, 4.0, 6.0),
 }
 """Speed-ups of the smaller candidates over the whole model when the budget names no latency."""
 
@@ -51,8 +59,8 @@ of latency suffices, which takes half a minute to measure, and narrow embeddings
 
 FFN_STEP = 32
 
-LINEAR = "linformer:128"
-"""The core that long texts are tried with."""
+MODES: dict[str, list[str]] = {"standard": ["dynamic", "static"], "thorough": ["dynamic", "static"]}
+"""Ranges of activations that INT8 is tried with, where not dynamic alone."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,13 @@ def plan_recipe(
 
     A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
 
-    'prune' cuts the model down to several goals. 'search' trains it as a super-network, finds the INT8 slices that
-    are best within bounds of latency, and distils the winners. 'both' are branches of one recipe, measured together
-    and chosen from together. A bound of size is a goal of pruning alone: a search knows latency, and of what it finds
-    the final choice takes what is small enough.
+    'prune' cuts the model down in stages, each pruned and distilled from the one before. 'search' trains it as a
+    super-network, finds the INT8 slices that are best within bounds of latency, and distils the winners. 'both' are
+    branches of one recipe, measured together and chosen from together. A bound of size is a goal of pruning alone, with
+    all tokens and with those of the texts: a search knows latency, and of what it finds the final choice takes what is
+    small enough.
 
-    ``linear``: an attention core that is faster than softmax for these texts here (see :func:`faster_core`); one branch
+    ``linear``: an attention core that is faster than softmax for these texts here (see ``faster_core``); one branch
     converts the model to it, and one prunes what comes of that.
     """
     from limbeck.data.sources import load_task
@@ -100,25 +109,19 @@ def plan_recipe(
     if about["runtime"] != "torch":
         raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
     ready = answers_task(model, answers)
-    finetune, distill = EPOCHS[effort]
-    to_int8: list[Any] = [{"export": {}}, {"quantize": _quantize(budget)}]
-    train = {"distill": {"match": ["logits", "hidden"], "epochs": distill, "learning_rate": 5e-5}}
-    branches: list[list[Any]] = [[], [{"export": {}}], to_int8]
-    if strategy != "search":
-        branches += [[{"prune": goal}, train, *to_int8] for goal in _goals(budget, effort, about["shape"].depth)]
-    if strategy != "prune":
-        branches.append([*_search(model, about["shape"], budget, effort), train, *to_int8])
-    if linear is not None:
-        convert = {"linearize": {"attention": [linear], "epochs": distill, "learning_rate": 5e-5}}
-        smaller = [{"prune": _goals(budget, effort, about["shape"].depth)[0]}, train]
-        branches.append([convert, {"fork": [[], smaller]}, *to_int8])
-    steps: list[Any] = [] if ready else [{"finetune": {"epochs": finetune}}]
+    if effort == "one-shot" and strategy != "prune":
+        raise InputError(f"strategy: a super-network must be trained, so one shot is for 'prune', got '{strategy}'")
+    export, quantize = _int8(budget, target, effort)
+    smaller = _smaller(model, about["shape"], budget, strategy, effort, linear)
+    branches: list[list[Any]] = [[], [export], *([*made, export, quantize] for made in ([], *smaller))]
+    steps: list[Any] = [] if ready else [{"finetune": {"epochs": EPOCHS[effort][0]}}]
     last = "test" if "test" in answers.splits else "validation"
     steps += [{"fork": branches}, {"size": {"split": last}}, {"quality": {"split": "validation"}}]
     if last == "test":
         steps.append({"quality": {"split": "test"}})
     steps.append({"latency": {"split": last}})
     steps.append({"best": {}} if budget.latency_ms or budget.size_mb else {"cheapest": {}})
+    steps.append({"portability": {}})  # of what is handed over
     data = {
         "name": name,
         "model": model,
@@ -132,36 +135,28 @@ def plan_recipe(
     return parse(data | ({"teacher": model} if ready else {}), name=name)
 
 
-def faster_core(model: str, task: Any, target: Target, store: Store | None = None) -> str | None:
-    """The attention core that is faster than softmax in INT8 at the length of the task's texts; None where none is.
-
-    Measured on this machine, a stand-in of the model's shape with each core in turn, and kept in the store. Where texts
-    are so short that linear attention has no fewer operations, nothing is timed.
-    """
-    from limbeck.core.facts import machine
-    from limbeck.data.sources import load_task
-    from limbeck.engine.bench_plan import lengths_of
-    from limbeck.measure.paying import paying
-    from limbeck.measure.stand_in import style_of
-    from limbeck.model.files import peek, peek_style
-
-    about, style = peek(model), peek_style(model)
-    if about["shape"].attention or target.runtime != "onnxruntime":
-        return None
-    answers = load_task(task)
-    per_token = answers.kind == "tokens"
-    seq_len = target.seq_len or int(median(lengths_of(answers, about["max_length"])))
-    known = {"shape": about["shape"].to_json(), "style": style_of(style), "seq_len": seq_len, "core": LINEAR}
-    known |= {"target": asdict(target), "machine": machine(), "per_token": per_token}
-    name = f"faster-core-{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:16]}"
-
-    def measure() -> dict[str, Any]:
-        with store.lock(MACHINE) if store is not None else nullcontext():
-            found = paying(about["shape"], style, target, LINEAR, seq_len, per_token=per_token)
-        return {"seconds": [] if found is None else [found.softmax, found.linear], "pays": bool(found and found.pays)}
-
-    told = store.memo(name, measure) if store is not None else measure()
-    return LINEAR if bool(told["pays"]) else None
+def _smaller(
+    model: str, shape: Shape, budget: Budget, strategy: Strategy, effort: Effort, linear: str | None
+) -> list[list[Any]]:
+    """The ways to smaller models, each from the fine-tuned one."""
+    epochs, (family, others) = EPOCHS[effort][1], _goals(budget, effort, shape.depth)
+    ((unit, values),) = family.items()
+    if budget.size_mb:  # most bytes of a small model are its words
+        others.append([{"vocabulary": {}}, {"prune": {unit: values[0]}} if budget.latency_ms else others[0][0]])
+    if effort == "one-shot":  # one pass serves every goal
+        return [[{"prune": {unit: value}}] for value in values] + others
+    train = {"distill": {"match": ["logits", "hidden"], "epochs": epochs, "learning_rate": 5e-5}}
+    branches: list[list[Any]] = []
+    if strategy != "search":
+        whole = {} if budget.latency_ms else {"relative_to": "teacher"}
+        branches = [[{"stages": [{"prune": {unit: list(values), **whole}}, train]}]]
+        branches += [[*steps, train] for steps in others]
+    if strategy != "prune":
+        branches.append([*_search(model, shape, budget, effort), train])
+    if linear is not None:
+        convert = {"linearize": {"attention": [linear], "epochs": epochs, "learning_rate": 5e-5}}
+        branches.append([convert, {"fork": [[], [{"prune": {unit: values[0]}}, train]]}])
+    return branches
 
 
 def answers_task(model: str, task: Any) -> bool:
@@ -181,13 +176,17 @@ def answers_task(model: str, task: Any) -> bool:
     return same and per_token == (task.kind == "tokens") and problem in (None, PROBLEMS[task.kind])
 
 
-def _goals(budget: Budget, effort: Effort, depth: int) -> list[dict[str, Any]]:
-    """What to prune to. A tight latency may be out of reach of all layers, even empty ones, so half of them try too."""
+def _goals(budget: Budget, effort: Effort, depth: int) -> tuple[dict[str, tuple[float, ...]], list[list[Any]]]:
+    """What to prune to, as values of one field of prune, and other ways to prune.
+
+    A tight latency may be out of reach of all layers, even empty ones, so half of them try too.
+    """
     if budget.latency_ms:
-        goals = [{"latency_ms": round(share * budget.latency_ms, 4)} for share in GOALS[effort]]
-        return goals + [{**goals[0], "layers": depth // 2}] * (depth >= 4)
-    goals = [{"size_mb": round(0.98 * budget.size_mb, 4)}] if budget.size_mb else []
-    return goals + [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
+        values = tuple(round(share * budget.latency_ms, 4) for share in GOALS[effort])
+        half = [{"prune": {"latency_ms": values[0], "layers": depth // 2}}]
+        return {"latency_ms": values}, [half] * (depth >= 4)
+    small = [[{"prune": {"size_mb": round(0.98 * budget.size_mb, 4)}}]] if budget.size_mb else []
+    return {"speedup": SPEEDUPS[effort]}, small
 
 
 def _search(model: str, shape: Shape, budget: Budget, effort: Effort) -> list[dict[str, Any]]:
@@ -211,8 +210,14 @@ def _search(model: str, shape: Shape, budget: Budget, effort: Effort) -> list[di
     return [{"supernet": {**ranges, **train}}, {"fork": searches}]
 
 
-def _quantize(budget: Budget) -> dict[str, Any]:
-    return {} if budget.max_drop is None else {"max_drop": round(budget.max_drop / 2, 4)}
+def _int8(budget: Budget, target: Target, effort: Effort) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Export and quantization. OpenVINO reads standard operators, and computes in 8 bits with static ranges alone."""
+    limit = {} if budget.max_drop is None else {"max_drop": round(budget.max_drop / 2, 4)}
+    if target.runtime == "openvino":
+        return {"export": {"fused": False}}, {"quantize": {"mode": "static", **limit}}
+    if effort in MODES:
+        return {"export": {}}, {"each": {"quantize": {"mode": MODES[effort], **limit}}}
+    return {"export": {}}, {"quantize": limit}
 
 
 def compress(
@@ -225,6 +230,7 @@ def compress(
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
+    runtime: Runtime | Literal["auto"] = "auto",
     strategy: Strategy = "prune",
     effort: Effort = "standard",
     seed: int = 0,
@@ -245,8 +251,11 @@ def compress(
         threads: Threads that will serve.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
+        runtime: What will serve; 'auto' takes OpenVINO where it is installed and faster in INT8 here, else ONNX
+            Runtime. Either way the artefact is an ONNX file that ONNX Runtime runs.
         strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
-        effort: 'quick', 'standard' or 'thorough': epochs, number of candidates, length of a search.
+        effort: 'quick', 'standard' or 'thorough': epochs, number of candidates, length of a search; 'one-shot': nothing
+            is trained after the fine-tuning, for a whole front in minutes.
         seed: Decides everything random.
         replicas: Make the chosen model again with this many seeds in all.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
@@ -256,14 +265,18 @@ def compress(
     """
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
     check_place(Path(out) if out else None)
+    if runtime not in (valid := ("auto", "onnxruntime", "openvino")):
+        raise InputError(f"runtime: exported models run in no '{runtime}'; {nearest(runtime, valid)}")
+    check_runtime(runtime)
     name = f"compress-{Path(str(model)).name}"
-    options: dict[str, Any] = {"budget": budget, "target": target, "strategy": strategy, "effort": effort}
+    options: dict[str, Any] = {"budget": budget, "strategy": strategy, "effort": effort}
     options |= {"seed": seed, "replicas": replicas, "name": name}
-    recipe = plan_recipe(model, task, **options)  # what is wrong with the options is told before anything is timed
+    plan_recipe(model, task, target=target, **options)  # tells what is wrong before anything is timed
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
-    if (linear := faster_core(model, task, target, store)) is not None:
-        recipe = plan_recipe(model, task, **options, linear=linear)
-    result = run(recipe, store, folder, on_event)
+    case = Case.of(model, task, target)
+    target = replace(target, runtime=faster_runtime(case, target, store) if runtime == "auto" else runtime)
+    linear = faster_core(case, target, store) if effort != "one-shot" else None
+    result = run(plan_recipe(model, task, target=target, linear=linear, **options), store, folder, on_event)
     written = deliver(result, result.task, Path(out) if out else None)
     return Compressed(result, written, tuple(unmet(result, result.task)))

@@ -84,7 +84,7 @@ def quality_change(
     if mine is None or theirs is None:
         return None, None, None
     points = (mine.value - theirs.value) * 100
-    first, second = _correct(mine), _correct(theirs)
+    first, second = correct(mine), correct(theirs)
     if first is None or second is None or len(first) != len(second) or mine.detail.get("metric") != "accuracy":
         return points, None, None
     difference = (first.astype(float) - second.astype(float)) * 100
@@ -92,7 +92,7 @@ def quality_change(
     return points, points - margin, points + margin
 
 
-def _correct(fact: Measurement) -> np.ndarray | None:
+def correct(fact: Measurement) -> np.ndarray | None:
     """Which examples were answered rightly, in the order of the split."""
     packed = fact.detail.get("correct")
     return unpack(packed, fact.n) if packed and fact.n else None

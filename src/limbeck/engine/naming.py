@@ -23,6 +23,7 @@ WORDS = {
     "supernet": "made elastic",
     "search": "searched",
     "linearize": "linearised",
+    "vocabulary": "fewer tokens",
 }
 """How a step reads in the name of what it made; a step that is missing here goes by its own name."""
 
@@ -39,11 +40,12 @@ def told(record: Record) -> dict[str, Any]:
 def words(record: Record, parent: Record | None) -> str:
     """What one step did, in a word or two.
 
-    As in 'ONNX', 'INT8', 'pruned 2x', 'searched to 0.9 ms', 'pruned to 4 layers', 'linearised to linformer:256'.
+    As in 'ONNX', 'INT8', 'static INT8', 'pruned 2x', 'searched to 0.9 ms', 'pruned to 4 layers', 'linearised to
+    linformer:256'.
     """
     gained = record.traits - (parent.traits if parent is not None else frozenset())
     if "int8" in gained:
-        return "INT8"
+        return "static INT8" if record.parameters.get("mode") == "static" else "INT8"
     if "onnx" in gained:
         return "ONNX"
     verb = WORDS.get(record.step, record.step)
@@ -78,15 +80,18 @@ def _name(story: Story, key: str) -> str:
     keys = [record.key for record in chain]
     start = keys.index(story.teacher) if story.teacher in keys else 0
     passed = {"elastic"} - chain[-1].traits  # a slice tells of the super-network that it was taken out of
+    stages = [i for i, record in enumerate(chain) if i > start and record.parameters.get("relative_to") == "teacher"]
+    told_by_last = range(stages[0], stages[-1]) if stages else ()
+    suffix = {stages[-1]: f" in {len(stages)} stages"} if told_by_last else {}
     steps = [
-        words(record, chain[i - 1])
+        words(record, chain[i - 1]) + suffix.get(i, "")
         for i, record in enumerate(chain)
-        if i > start and not passed & (record.traits - chain[i - 1].traits)
+        if i > start and i not in told_by_last and not passed & (record.traits - chain[i - 1].traits)
     ]
-    if "INT8" in steps:  # an INT8 graph is an ONNX graph; once is enough
+    if any(step.endswith("INT8") for step in steps):  # an INT8 graph is an ONNX graph; once is enough
         steps = [step for step in steps if step != "ONNX"]
     is_torch = not chain[-1].traits & {"onnx", "int8"}
-    if story.teacher in keys and set(steps) <= {"ONNX", "INT8"}:
+    if story.teacher in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
         steps = ["teacher", *steps]
     elif not steps:
         steps = [story.source(key).rsplit("/", 1)[-1] or chain[-1].step]
@@ -101,12 +106,14 @@ def _differences(story: Story, keys: Sequence[str]) -> dict[str, str]:
         settings[key] = {(i, r.step, name): _short(value) for i, r in chain for name, value in r.parameters.items()}
     known = list(dict.fromkeys(name for setting in settings.values() for name in setting))
     telling = [name for name in known if len({settings[key].get(name) for key in keys}) > 1]
-    made = {
-        key: ", ".join(f"{name[2]} {settings[key][name]}" for name in telling[:3] if name in settings[key])
-        for key in keys
-    }
-    if len(set(made.values())) == len(keys) and all(made.values()):
-        return made
+    made: dict[str, str] = {}
+    for count in range(1, 4):  # no more than it takes
+        made = {
+            key: ", ".join(f"{name[2]} {settings[key][name]}" for name in telling[:count] if name in settings[key])
+            for key in keys
+        }
+        if len(set(made.values())) == len(keys) and all(made.values()):
+            return made
     return {key: f"{made[key]} #{number}".strip() for number, key in enumerate(keys, start=1)}
 
 

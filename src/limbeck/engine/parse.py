@@ -1,4 +1,4 @@
-"""From plain data to steps with their places: forks, sweeps and included files are resolved here."""
+"""From plain data to steps with their places: forks, sweeps, stages and included files are resolved here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from limbeck.engine import fields, strict_yaml
 from limbeck.engine.fields import Problem
 from limbeck.errors import RecipeError, nearest
 
-COMBINATORS = ("fork", "each", "use")
+COMBINATORS = ("fork", "each", "stages", "use")
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ class _Reader:
             return [Placed(path, branches=tuple(branches))]
         if name == "each":
             return [self._each(value, path, base)]
+        if name == "stages":
+            return self._stages(value, f"{path}.stages", base)
         if name not in self.known:
             hint = nearest(name, [*self.known, *COMBINATORS])
             self.wrong(path, f"no step called '{name}'; {hint}")
@@ -200,34 +202,81 @@ class _Reader:
     def _each(self, value: Any, path: str, base: Path | None) -> Placed:
         """A sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
+        if (swept := self._swept(value, where, base)) is None:
+            return Placed(path)
+        if not swept.lists:
+            self.wrong(where, f"lists no values to try, as in 'each: {{{swept.name}: {{field: [1, 2]}}}}'")
+            return Placed(path, cls=swept.cls)
+        places = itertools.product(*(range(len(values)) for values in swept.lists.values()))
+        branches = [(self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in places]
+        return Placed(path, branches=tuple(branches))
+
+    def _stages(self, value: Any, path: str, base: Path | None) -> list[Placed]:
+        """The same steps again and again, each time from what came out last; what comes out of every stage goes on.
+
+        Lists of values are read side by side: the first stage has the first of every list.
+        """
+        if not isinstance(value, (list, tuple)) or not value:
+            self.wrong(path, f"should be a list of steps with lists of values, got {value!r}")
+            return []
+        found = [self._swept(entry, f"{path}[{index}]", base) for index, entry in enumerate(value)]
+        body = [swept for swept in found if swept is not None]
+        counts = {f"{swept.name}.{key}": len(given) for swept in body for key, given in swept.lists.items()}
+        if len(body) < len(found):
+            return [Placed(path)]
+        if len(set(counts.values())) != 1:
+            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            example = "as in 'stages: [{prune: {speedup: [2, 3]}}, distill]'"
+            self.wrong(path, f"lists should be equally long: {told}" if told else f"lists one value a stage, {example}")
+            return [Placed(path)]
+        placed: list[Placed] = []
+        for stage in reversed(range(next(iter(counts.values())))):
+            steps = [
+                self._chosen(swept, dict.fromkeys(swept.lists, stage), f"{path}[{index}]")
+                for index, swept in enumerate(body)
+            ]
+            placed = [*steps, Placed(path, branches=((), tuple(placed)))] if placed else steps
+        return placed
+
+    def _swept(self, value: Any, where: str, base: Path | None) -> _Swept | None:
+        """One step whose fields may have lists of values; None, and a problem, where that is not what stands there."""
+        value = {value: {}} if isinstance(value, str) else value
         if not isinstance(value, Mapping) or len(value) != 1:
             self.wrong(where, f"should be one step with lists of values, got {value!r}")
-            return Placed(path)
+            return None
         ((name, given),) = value.items()
         if name not in self.known:
             self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
-            return Placed(path)
+            return None
         cls = self.known[name]
         given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in dataclasses.fields(cls)}
-        swept = [
-            key
+        lists = {
+            key: values
             for key, values in given.items()
-            if isinstance(values, list) and not (key in own and fields.accepts(cls, key, values))
-        ]
-        if not swept or not all(given[key] for key in swept):
-            self.wrong(where, f"lists no values to try, as in 'each: {{{name}: {{field: [1, 2]}}}}'")
-            return Placed(path, cls=cls)
-        branches = []
-        for combination in itertools.product(*(range(len(given[key])) for key in swept)):
-            chosen = dict(given) | {key: given[key][n] for key, n in zip(swept, combination, strict=True)}
-            step, problems = fields.read(cls, chosen, f"{where}.{name}")
-            position = {f"{where}.{name}.{key}": n for key, n in zip(swept, combination, strict=True)}
-            for problem in problems:
-                suffix = f"[{position[problem.path]}]" if problem.path in position else ""
-                self.wrong(problem.path + suffix, problem.message)
-            branches.append((Placed(where, step, cls),))
-        return Placed(path, branches=tuple(branches))
+            if isinstance(values, list) and values and not (key in own and fields.accepts(cls, key, values))
+        }
+        return _Swept(name, cls, given, lists)
+
+    def _chosen(self, swept: _Swept, places: Mapping[str, int], where: str) -> Placed:
+        """The step with one value of every list."""
+        chosen = dict(swept.given) | {key: swept.lists[key][place] for key, place in places.items()}
+        step, problems = fields.read(swept.cls, chosen, f"{where}.{swept.name}")
+        position = {f"{where}.{swept.name}.{key}": place for key, place in places.items()}
+        for problem in problems:
+            suffix = f"[{position[problem.path]}]" if problem.path in position else ""
+            self.wrong(problem.path + suffix, problem.message)
+        return Placed(where, step, swept.cls)
+
+
+@dataclass(frozen=True)
+class _Swept:
+    """A step as it is written, and those of its fields that list values to choose from."""
+
+    name: str
+    cls: type
+    given: Mapping[str, Any]
+    lists: Mapping[str, list[Any]]
 
 
 def _beside(text: str, base: Path | None) -> str:

@@ -227,7 +227,7 @@ def _layer_parameters(shape: Shape) -> int:
 
 
 def _bytes_after(one: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
-    """Size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; embeddings stay as they are."""
+    """Size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; all embeddings are counted."""
     size = one.bytes
     if size is None:
         return None

@@ -8,6 +8,7 @@ steps:
   - meta_pseudo_labels: {preset: teacher-finetune, epochs: 1}   # fields under one name; fields beside it win
   - use: warm-up.yaml                           # splice the steps of another recipe
   - each: {prune: {keep: [0.3, 0.5]}}           # a sweep: one branch per value
+  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # again and again; what comes out of every stage goes on
   - fork: [[{export: {}}], []]                  # branches, each from the same candidates
   - quality: {}
 """

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.facts import Measurement
+from limbeck.engine.flips import flips_of
 from limbeck.engine.gains import Gain, gains, quality_change, signed
 from limbeck.engine.naming import names
 from limbeck.engine.picture import front_picture, gain_axis, strip_axis, tree_picture
@@ -248,6 +249,7 @@ def _flat(story: Story, row: Row) -> dict[str, Any]:
         line["latency_as_predicted"] = row.as_predicted
     line["size_mb"] = row.size.value / 1e6 if row.size is not None else None
     line["parameters"] = int(row.parameters.value) if row.parameters is not None else None
+    line |= {} if row.portability is None else {"portability": row.portability.value}
     for name, ratio in (("speedup", row.speedup), ("speedup_over_int8", row.speedup_int8)):
         line |= {name: None, f"{name}_low": None, f"{name}_high": None}
         if ratio is not None:
@@ -315,6 +317,7 @@ def report_html(story: Story, *, example: str = "") -> str:
             sizes=_sizes(made),
             volume=volume_line(story),
             change=_change(row, teacher, split),
+            flips=flips_of(story, row, teacher, split),
             front=front_picture(story, made),
             tree=tree_picture(story),
             gain_groups=_by_candidate(story, found),

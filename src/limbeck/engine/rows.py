@@ -34,6 +34,7 @@ class Row:
     chosen: bool
     teacher: bool
     predicted: Measurement | None = None  # the latency that a search foretold of it
+    portability: Measurement | None = None  # share of answers that stay on processors without VNNI
 
     @property
     def as_predicted(self) -> bool | None:
@@ -41,6 +42,23 @@ class Row:
         if self.p50 is None or self.predicted is None or self.predicted.low is None or self.predicted.high is None:
             return None
         return self.predicted.low <= self.p50.value <= self.predicted.high
+
+    @property
+    def without_vnni(self) -> str:
+        """What ONNX Runtime answers on x86 processors without VNNI, in a sentence; empty where nobody looked."""
+        if self.portability is None:
+            return ""
+        found, count = self.portability.detail, self.portability.n
+        if not found["pairs"]:
+            return "Processors without VNNI compute the same sums: with its weights no two products overflow 16 bits."
+        texts, moved = f"{count} {self.portability.split} texts", f"logits move by up to {found['largest']:.2g}"
+        if not found["differ"]:
+            return f"In the arithmetic of processors without VNNI the answers to {texts} stay the same ({moved})."
+        return (
+            f"Warning: processors without VNNI answer {found['differ']} of {texts} differently ({moved}). To serve "
+            "there, quantize with reduce_range: true, or set ONNX Runtime's session option session.x64quantprecision "
+            "to 1, which is exact but slower."
+        )
 
     @property
     def meets_budget(self) -> bool:
@@ -80,13 +98,17 @@ def rows(story: Story) -> list[Row]:
                 chosen=key in story.chosen,
                 teacher=key == story.teacher,
                 predicted=predicted(story, key),
+                portability=record.fact("portability"),
             )
         )
     return sorted(made, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf")))
 
 
 def int8_reference(story: Story) -> str | None:
-    """The measured candidate that is the teacher itself in INT8: nothing but the number format was changed."""
+    """The measured candidate that is the teacher itself in INT8: nothing but the number format was changed.
+
+    Dynamic ranges go before static ones: they are what a user does first.
+    """
     found = []
     for key in story.candidates:
         chain = story.lineage(key)
@@ -97,8 +119,9 @@ def int8_reference(story: Story) -> str | None:
         path = list(zip(chain[start:], chain[start + 1 :], strict=False))
         formats = {"onnx", "int8"}
         if all((child.traits - parent.traits) & formats and child.shape == parent.shape for parent, child in path):
-            found.append((len(path), key))
-    return min(found)[1] if found else None
+            static = chain[-1].parameters.get("mode") == "static"
+            found.append((len(path), static, key))
+    return min(found)[2] if found else None
 
 
 def predicted(story: Story, key: str) -> Measurement | None:

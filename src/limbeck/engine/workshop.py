@@ -25,8 +25,8 @@ from limbeck.engine.store import MACHINE, Store, fingerprint
 from limbeck.errors import InputError, LimbeckError, StepFailed
 from limbeck.model.files import model_folder
 
-CostFactory = Callable[[Candidate, Any, Any], Any]
-"""Builds ``lab.cost`` from the candidate, the target and the memo."""
+CostFactory = Callable[[Candidate, Any, Any, Any], Any]
+"""Builds ``lab.cost`` from the candidate, the target, the memo, and the shape that it will be asked for slices of."""
 ROOT_VERSION = 1
 FRESH_HEAD = "has no trained head for this task"
 """The note of a root whose answers must still be trained."""
@@ -130,7 +130,7 @@ class Workshop:
             "target": lambda: target,
             "budget": lambda: asdict(self.recipe.budget),
             "teacher": lambda: self.teacher(key, step),
-            "cost": lambda: {"target": target, "machine": machine()},
+            "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
         found = {name: value() for name, value in values.items() if name in step.reads}
         return found | ({"processes": processes.count()} if _together(step) else {})  # batches are as many times larger
@@ -216,7 +216,7 @@ class Workshop:
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
         start = time.perf_counter()
         if "cost" in step.reads:
-            services["cost"] = self._make_cost(candidate)
+            services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
         lab = self.lab(parent.key, step, seed, log, **services)
         traits = next_traits(parent.traits, type(step))
         made: list[Record] = []
@@ -271,7 +271,7 @@ class Workshop:
         candidate = self.store.open(parent)
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
         if "cost" in step.reads:
-            services["cost"] = self._make_cost(candidate)
+            services["cost"] = self._make_cost(candidate, teacher)
         lab = self._lab(teacher, step, seed, lambda message, /, **numbers: None, **services)
         for _ in step.apply(candidate, lab):
             pass
@@ -280,8 +280,14 @@ class Workshop:
         """Process 0 keeps the folder, the others wait for it."""
         return Path(processes.from_first(lambda: str(self.store.keep(name, build))))
 
-    def _make_cost(self, candidate: Candidate) -> Any:
-        """What shapes cost; a table is timed alone on the machine, as probes are."""
+    def _make_cost(self, candidate: Candidate, teacher: str | None) -> Any:
+        """What shapes cost; a table is timed alone on the machine, as probes are.
+
+        What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
+        """
+        known, own = self.records.get(teacher or ""), candidate.model.shape
+        wider = known.shape if known is not None and known.shape is not None else own
+        whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
 
         def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             def alone() -> dict[str, Any]:
@@ -291,7 +297,7 @@ class Workshop:
             return self.store.memo(name, alone)
 
         factory = self._cost or getattr(import_module("limbeck.techniques"), "cost_factory", None)
-        return factory(candidate, self.recipe.target, memo) if factory else None
+        return factory(candidate, self.recipe.target, memo, whole) if factory else None
 
 
 def _together(step: Any) -> bool:

@@ -55,10 +55,10 @@ def serve(payload: dict[str, Any]) -> dict[str, Any]:
 
     import numpy as np
 
-    from limbeck.measure.runner import make_runner
+    from limbeck.measure.runner import import_runtime, make_runner
     from limbeck.model.files import open_model
 
-    importlib.import_module("openvino" if payload["runtime"] == "openvino" else "onnxruntime")
+    import_runtime("openvino" if payload["runtime"] == "openvino" else "onnxruntime")
     importlib.import_module("transformers.modeling_utils")
     gc.collect()
     baseline = resident()

@@ -1,8 +1,8 @@
-"""Whether a linear attention core is faster than softmax for a model at a length, measured on the target."""
+"""Which of several ways to run a model is the fastest at a length, measured on the target with stand-ins in turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from limbeck.measure.stand_in import Setting, style_of
 from limbeck.measure.trials import Trial, time_trial
 
 TRIALS, CALLS = 3, 30
-LEAST = 1.03  #: a core must be faster by this much: less is within what repeated trials differ by
+LEAST = 1.03  #: another way must be faster by this much: less is within what repeated trials differ by
+
+Timer = Callable[[Trial], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ class Paying:
         return self.gain >= LEAST
 
 
+def in_turns(ways: Sequence[tuple[Shape, Setting]], timer: Timer = time_trial) -> list[float]:
+    """Seconds of a call each way, medians of trials in turn."""
+    found: list[list[float]] = [[] for _ in ways]
+    for _ in range(TRIALS):
+        for way, medians in zip(ways, found, strict=True):
+            medians.append(float(np.median(timer(Trial(*way, CALLS)))))
+    return [float(np.median(medians)) for medians in found]
+
+
 def paying(
     shape: Shape,
     style: Any,
@@ -47,16 +58,11 @@ def paying(
     *,
     number_format: Any = "int8",
     per_token: bool = False,
-    timer: Callable[[Trial], np.ndarray] = time_trial,
+    timer: Timer = time_trial,
 ) -> Paying | None:
-    """Time both; None, and nothing is timed, where the core has no fewer multiply-accumulates at that length."""
+    """Time softmax and a core; None, and nothing is timed, where the core has no fewer multiply-accumulates there."""
     other = shape.with_attention(core)
     if macs(other, seq_len) >= macs(shape, seq_len):
         return None
-    about: Mapping[str, Any] = style_of(style)
-    setting = Setting(about, target, number_format, seq_len, per_token)
-    found: dict[Shape, list[float]] = {shape: [], other: []}
-    for _ in range(TRIALS):
-        for each, medians in found.items():
-            medians.append(float(np.median(timer(Trial(each, setting, CALLS)))))
-    return Paying(core, seq_len, *(float(np.median(medians)) for medians in found.values()))
+    setting = Setting(style_of(style), target, number_format, seq_len, per_token)
+    return Paying(core, seq_len, *in_turns([(shape, setting), (other, setting)], timer))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
+import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -36,6 +39,16 @@ def check_runtime(runtime: str) -> None:
     """Refuse a runtime that is not installed, before any work starts."""
     if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
         raise MissingExtra("openvino", "openvino")
+
+
+def import_runtime(name: str) -> Any:
+    """The module of a runtime.
+
+    OpenVINO comes without its telemetry, which at import sends a message from a forked process that may outlive ours.
+    """
+    if name == "openvino":
+        sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # None: cannot be imported
+    return importlib.import_module(name)
 
 
 def make_runner(
@@ -104,14 +117,14 @@ class OpenVinoRunner:
     """OpenVINO on the processor, tuned for the latency of one request."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import openvino
-
+        openvino = import_runtime("openvino")
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         options["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 where the processor has it: other answers
         try:
             compiled = openvino.Core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:
-            raise LimbeckError(f"OpenVINO cannot read {path.name}: {str(error).strip()[:500]}") from error
+            cure = "export with fused: false, and quantize with mode: static"
+            raise LimbeckError(f"OpenVINO cannot read {path.name}; {cure}: {str(error).strip()[:500]}") from error
         self.names = {name for entry in compiled.inputs for name in entry.get_names()}
         self.request = compiled.create_infer_request()
         self.words = f"openvino, {path.name}"

@@ -128,11 +128,17 @@ class LatencyTable:
         return cls(**{**data, **read, **cores})
 
     @classmethod
-    def memoised(cls, candidate: Candidate, target: Target, number_format: str, memo: Memo) -> LatencyTable:
-        """The table for a candidate's shape and the median length of its texts; measured once, ``memo`` keeps it."""
+    def memoised(
+        cls, candidate: Candidate, target: Target, number_format: str, memo: Memo, whole: Shape | None = None
+    ) -> LatencyTable:
+        """The table for the median length of a candidate's texts; measured once, ``memo`` keeps it.
+
+        It is for everything that can be cut out of ``whole``, or of the candidate's own shape.
+        """
         if number_format not in ("float", "int8"):
             raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
-        shape, style = of_model(candidate.model)
+        own, style = of_model(candidate.model)
+        shape = whole or own
         seq_len = target.seq_len or typical_length(candidate, target.batch)
         machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
         about = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
@@ -148,16 +154,16 @@ class LatencyTable:
         return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
 
 
-def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200) -> int:
+def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, percent: float = 50) -> int:
     """Median number of tokens of a batch of the task's training texts, padded to its longest as ``latency`` does.
 
-    At real lengths, p50 is the latency of such a batch.
+    At real lengths, p50 is the latency of such a batch. ``percent``: the percentile, where it is not the median.
     """
     from limbeck.measure.latency import sample_rows, token_lists
 
     rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
     lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
-    return int(np.median([max(lengths[at : at + batch]) for at in range(0, len(lengths), batch)]))
+    return int(np.percentile([max(lengths[at : at + batch]) for at in range(0, len(lengths), batch)], percent))
 
 
 def build(

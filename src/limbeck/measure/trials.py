@@ -16,7 +16,7 @@ import numpy as np
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, Runner
+from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, Runner, import_runtime
 from limbeck.measure.stand_in import Setting, graph_of, inputs, runner_of, stand_in
 
 
@@ -98,7 +98,7 @@ def weighed(payload: dict[str, Any]) -> dict[str, Any]:
 
     trial, file = Trial.from_json(payload["trial"]), payload["file"]
     runtime, threads = trial.setting.target.runtime, trial.setting.target.threads
-    importlib.import_module(runtime)
+    import_runtime(runtime)
     longest = max(trial.lengths or (trial.setting.seq_len,))
     batch = inputs(replace(trial.setting, seq_len=longest))
     if runtime == "torch":

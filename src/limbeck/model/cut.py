@@ -127,12 +127,6 @@ class Cut:
         return Shape(before.hidden, before.head_dim, tuple(layers))
 
 
-def best(scores: np.ndarray, count: int) -> tuple[int, ...]:
-    """Indices of the highest scores, ascending."""
-    order = np.argsort(-scores, kind="stable")[:count]
-    return tuple(sorted(int(i) for i in order))
-
-
 def columns(heads: Sequence[int], head_dim: int) -> Tensor:
     """Channels of the given heads."""
     return torch.tensor([h * head_dim + c for h in heads for c in range(head_dim)], dtype=torch.long)

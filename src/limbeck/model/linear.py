@@ -62,9 +62,10 @@ def convert(
                 parameter.copy_(repeated(old[name], len(parameter), special))
             else:
                 parameter.copy_(old[name])
-        for name in drawn(made, model) if tokens else ():
-            rows, size = made.get_parameter(name).shape[-2:]
-            made.get_parameter(name).copy_(averages(rows, size, tokens or 1))
+        if tokens:
+            for name in drawn(made, model):
+                parameter = made.get_parameter(name)
+                parameter.copy_(averages(parameter.shape[-2], parameter.shape[-1], tokens))
     made.fresh_head = getattr(model, "fresh_head", False)
     return made.to(model.device).train(model.training)
 

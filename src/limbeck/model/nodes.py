@@ -12,10 +12,10 @@ Weights = Mapping[str, np.ndarray]
 
 
 class Graph:
-    """Nodes and constants in the making."""
+    """Nodes and constants in the making; ``prefix`` begins the names of nodes that join those of another graph."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, prefix: str = "") -> None:
+        self.weights, self.prefix = weights, prefix
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self.inputs_of: dict[str, str] = {}
@@ -48,7 +48,7 @@ class Graph:
         """Add a node; the name of its output (a tuple of them when there are several). None leaves an input out."""
         from onnx import helper
 
-        name = f"{kind}_{len(self.nodes)}"
+        name = f"{self.prefix}{kind}_{len(self.nodes)}"
         made = [name] if outputs == 1 else [f"{name}_{index}" for index in range(outputs)]
         given = [item or "" for item in inputs]
         while given and not given[-1]:

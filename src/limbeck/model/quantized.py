@@ -5,7 +5,10 @@ symmetric. In *dynamic* mode ``s_x``, ``z_x`` come from each input's own range, 
 before. Everything between the linear maps stays in float: those nodes cost little, and rounding there costs accuracy.
 
 The graph is written directly (``graph.py``), not rewritten from the float one, so that each linear map is one node
-(``MatMulIntegerToFloat``, with its bias) and each attention one (``QAttention``), also with ragged heads.
+(``MatMulIntegerToFloat``, with its bias) and each attention one (``QAttention``), also with ragged heads. In standard
+operators (``fused=False``) a linear map is, with static ranges, a float product of numbers that were rounded and
+restored (QDQ): what every runtime with 8-bit kernels recognises, OpenVINO among them; with dynamic ranges it is
+``MatMulInteger``, which they read, but seldom speed up.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ class Int8:
 
     ``modules``: names of linear maps, and ``embeddings``. ``reduce_range``: weights from -64 to 64 instead of
     -127 to 127. CPUs with AVX2 or AVX512 but without VNNI add two products of 8 bits in 16 bits, which overflow with
-    the full range; with the reduced one results are the same everywhere. ``ranges``: (low, high) of each linear
-    map's input; empty: found anew for every input.
+    the full range; with the reduced one sums are the same everywhere (see ``saturation.py``). ``ranges``: (low, high)
+    of each linear map's input; empty: found anew for every input.
     """
 
     modules: frozenset[str]
@@ -59,8 +62,8 @@ class Int8:
 class Mixed(Float):
     """8 bits for the modules that :class:`Int8` names, float for the others."""
 
-    def __init__(self, int8: Int8) -> None:
-        super().__init__(fused=True)
+    def __init__(self, int8: Int8, fused: bool = True) -> None:
+        super().__init__(fused)
         self.int8 = int8
         self.quantized: dict[str, tuple[str, str, str]] = {}
 
@@ -73,18 +76,24 @@ class Mixed(Float):
         return graph.op("Mul", numbers, pick(graph.constant(f"{name}.scale", scale)))
 
     def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """One integer product with its bias."""
+        """One integer product with its bias; in standard operators the bias is left to the next node."""
         if name not in self.int8.modules:
             return super().linear(graph, x, name)
         numbers, scale, zero = self._input(graph, x, name)
         weight, weight_scale = self._matrix(graph, name)
         bias = graph.weight(f"{name}.bias")
-        inputs = (numbers, weight, scale, weight_scale, zero, None, bias)
-        return graph.op("MatMulIntegerToFloat", *inputs, domain=FUSED), None
+        if self.fused:
+            inputs = (numbers, weight, scale, weight_scale, zero, None, bias)
+            return graph.op("MatMulIntegerToFloat", *inputs, domain=FUSED), None
+        if not self.int8.ranges:
+            total = graph.op("Cast", graph.op("MatMulInteger", numbers, weight, zero), to=1)
+            return graph.op("Mul", total, graph.op("Mul", scale, weight_scale)), bias
+        restored = graph.op("DequantizeLinear", numbers, scale, zero)
+        return graph.op("MatMul", restored, graph.op("DequantizeLinear", weight, weight_scale, axis=1)), bias
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
-        """One node: integer projections, then attention in float."""
-        if name not in self.int8.modules:
+        """One node, where there is one: integer projections, then attention in float."""
+        if name not in self.int8.modules or not self.fused:
             return super().attention(graph, x, name, mask, heads)
         numbers, scale, zero = self._input(graph, x, name)
         weight, weight_scale = self._matrix(graph, name)
@@ -123,9 +132,9 @@ def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) 
 
 
 def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> ModelProto:
-    """The INT8 graph of a float graph's parts."""
-    mixed = replace(blueprint, fused=True, int8=tuple(sorted(int8.modules)))
-    return build(mixed, weights, Mixed(int8))[0]
+    """The INT8 graph of a float graph's parts, fused as the blueprint says."""
+    mixed = replace(blueprint, int8=tuple(sorted(int8.modules)))
+    return build(mixed, weights, Mixed(int8, blueprint.fused))[0]
 
 
 def calibrate(

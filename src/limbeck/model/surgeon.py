@@ -2,9 +2,9 @@
 
 References: Hassibi and Stork, 1992; ZipLM (Kurtic et al., 2023, arXiv:2302.04089), which removes one structure after
 another from the output projections of attention (a head's columns) and of the feed-forward part (a neuron's column).
-Differs: for ZipLM what is lost is the squared error of a layer's output, over that output, alike in every layer; here
-an error counts as much as the model's answers depend on it, by the Kronecker factors of the curvature that LLM Surgeon
-has (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read.
+Differs: for ZipLM what is lost is the error of a layer's output, over that output, alike in every layer
+(:func:`layer_wise`); here an error counts as much as the model's answers depend on it, by the Kronecker factors of the
+curvature that LLM Surgeon has (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read.
 """
 
 from __future__ import annotations
@@ -28,10 +28,27 @@ def second_order(model: Any, batches: Batches, grams: Grams, seed: int = 0) -> O
     Units: nats that the model's answers differ by, to second order, summed over the calibration texts; one scale for
     all layers, heads and neurons.
     """
-    layers, (attended, fed) = model.encoder.layers, sensitivities(model, batches, seed)
+    return _orders(model, grams, *sensitivities(model, batches, seed))
+
+
+def layer_wise(model: Any, grams: Grams) -> Orders:
+    """As ZipLM has it: what is lost is the root of a layer's squared error over that of its bias alone, from 0 to 1.
+
+    Differs: the paper then searches for a coefficient of each layer (SPDY) by trying pruned models; here all are 1.
+    """
+    alike = [torch.eye(model.shape.hidden, dtype=torch.float64, device=model.device)] * model.shape.depth
+    found = _orders(model, grams, alike, alike)
+    return Orders(tuple(map(_relative, found.heads)), tuple(map(_relative, found.ffn)))
+
+
+def _relative(order: Order) -> Order:
+    return Order(order.parts, np.sqrt(order.lost / max(order.lost[-1], 1e-300)))
+
+
+def _orders(model: Any, grams: Grams, attended: list[Tensor], fed: list[Tensor]) -> Orders:
+    layers, dim = model.encoder.layers, model.shape.head_dim
     heads = zip((layer.attention_out for layer in layers), grams.context, attended, strict=True)
     neurons = zip((layer.down for layer in layers), grams.neurons, fed, strict=True)
-    dim = model.shape.head_dim
     return Orders(
         tuple(removal(linear, gram, slopes, dim) for linear, gram, slopes in heads),
         tuple(removal(linear, gram, slopes, 1) for linear, gram, slopes in neurons),
@@ -96,7 +113,7 @@ def removal(linear: Any, gram: Tensor, sensitivity: Tensor, width: int) -> Order
     values, vectors = torch.linalg.eigh(sensitivity.double())
     root = (values.clamp_min(0) / 2).sqrt()[:, None] * vectors.T
     weight = root @ torch.cat([linear.weight, linear.bias[:, None]], 1).double()
-    inverse = torch.linalg.inv(gram.double() + ridge(gram).double().diag())
+    inverse = torch.linalg.inv(gram + ridge(gram).diag())
     steps = single(weight, inverse) if width == 1 else grouped(weight, inverse, width)
     gone, worth = zip(*steps, strict=True) if linear.in_features else ((), ())
     return Order(tuple(gone), np.concatenate([[0.0], np.cumsum(np.maximum(worth, 0.0))]))

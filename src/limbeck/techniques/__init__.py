@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
-for _probe in ("latency", "memory", "quality"):
+for _probe in ("latency", "memory", "portability", "quality"):
     importlib.import_module(f"limbeck.measure.{_probe}")
 
 
 def cost_factory(
-    candidate: Candidate, target: Target, memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+    candidate: Candidate,
+    target: Target,
+    memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
+    whole: Shape | None = None,
 ) -> Callable[..., Measurement]:
     """The Lab's ``cost``: latency of a shape on the target, ``cost(shape, number_format="int8")``.
 
     What is behind it is measured at the first call and kept in the store's memo: a table for everything that can be cut
-    out of the candidate as it is then; for a super-network whose hidden width or head width varies, which no table
-    knows, a predictor that learns from shapes of its space. ``cost.of("int8")`` is the table or the predictor itself.
+    out of ``whole``, or of the candidate as it is then; for a super-network whose hidden width or head width varies,
+    which no table knows, a predictor that learns from shapes of its space. ``cost.of("int8")`` is the table or the
+    predictor itself.
     """
     from limbeck.core.space import Space
     from limbeck.measure.predictor import Predictor
@@ -41,7 +45,7 @@ def cost_factory(
             if space is not None and len(space.hidden) * len(space.head_dim) > 1:
                 models[number_format] = Predictor.memoised(candidate, space, target, number_format, memo)
             else:
-                models[number_format] = LatencyTable.memoised(candidate, target, number_format, memo)
+                models[number_format] = LatencyTable.memoised(candidate, target, number_format, memo, whole)
         return models[number_format]
 
     def cost(shape: Shape, number_format: str = "int8") -> Measurement:

@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, MinLen
 from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.step import Lab, content, step
 from limbeck.errors import InputError
-from limbeck.train.imitate import Imitation, Layers, same_tokens
+from limbeck.train.imitate import Imitation, Layers, reading, vocabulary_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,15 +178,17 @@ class Distill(Imitation):
         for _, term in terms.values():
             for tap, layers in term.taps.items():
                 wanted.setdefault(tap, set()).update(layers)
-        if wanted and not same_tokens(candidate, teacher):
+        reader, name = reading(candidate, teacher) if wanted else teacher, lab.teacher.key  # type: ignore[union-attr]
+        if reader is None:
             raise _other_words("teacher")
+        if reader is not teacher:
+            name = f"{name}-{vocabulary_key(candidate.tokenizer)}"
         if wanted and self.cache_teacher:
             taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
-            name = lab.teacher.key  # type: ignore[union-attr]
-            layers, logits = kept_layers(teacher, name, candidate.task, taps, lab.keep, lab.scratch)
-            return KeptTeacher(self.answers(candidate, teacher, lab, logits), layers)
+            layers, logits = kept_layers(reader, name, candidate.task, taps, lab.keep, lab.scratch)
+            return KeptTeacher(self.answers(candidate, teacher, lab, logits if reader is teacher else None), layers)
         separate = not wanted or (self.teachers and "logits" in terms)
-        return LiveTeacher(teacher.model.eval(), self.answers(candidate, teacher, lab) if separate else None)
+        return LiveTeacher(reader.model.eval(), self.answers(candidate, teacher, lab) if separate else None)
 
     def answers(self, candidate: Candidate, teacher: Candidate, lab: Lab, made: np.ndarray | None = None) -> Answers:
         """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
@@ -195,9 +197,11 @@ class Distill(Imitation):
         task = candidate.task
         found = []
         for name, one in ((lab.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
-            if task.kind == "tokens" and not same_tokens(candidate, one):
+            reader = reading(candidate, one) if task.kind == "tokens" else one  # a label for each of the same tokens
+            if reader is None:
                 raise _other_words(f"teacher {name}")
-            found.append(kept_answers(one, name, task, lab.keep, made if one is teacher else None))
+            kept = name if reader is one else f"{name}-{vocabulary_key(candidate.tokenizer)}"
+            found.append(kept_answers(reader, kept, task, lab.keep, made if reader is teacher else None))
         return mean_answers(found)
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
@@ -216,6 +220,6 @@ class Distill(Imitation):
 
 def _other_words(who: str) -> InputError:
     return InputError(
-        f"distill: the {who} has another vocabulary than the student, so it cannot read the same tokens; "
+        f"distill: the {who} lacks tokens of the student's vocabulary, so it cannot read the same tokens; "
         "use match: [logits] on a task of whole texts"
     )

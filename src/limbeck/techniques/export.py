@@ -1,4 +1,4 @@
-"""Write the model as an ONNX graph for ONNX Runtime.
+"""Write the model as an ONNX graph, for ONNX Runtime or in standard operators for any runtime.
 
 The graph is written from the weights, fused by construction (``model/graph.py``), so pruned models with ragged heads
 or dropped layers are as fast as whole ones; exporters that trace lose the fusions.

@@ -23,7 +23,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, attention_core, skipped_positions
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
-from limbeck.train.imitate import same_tokens
+from limbeck.train.imitate import reading
 from limbeck.train.plan import Plan
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Linearize(Plan):
         if not found and {attention_core(core) for core in self.attention} == {"softmax"}:
             found.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
         for name in ("share", "init"):
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default and not self.linformer:
+            if getattr(self, name) != getattr(type(self), name) and not self.linformer:
                 found.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
         if (self.guide == "hybrid") != (self.max_distill_steps is not None):
             found.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
@@ -160,6 +160,7 @@ class Linearize(Plan):
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the converted candidate, trained."""
+        from limbeck.measure.table import typical_length
         from limbeck.model.linear import convert, drawn
         from limbeck.train.task import train_on_task
 
@@ -170,7 +171,7 @@ class Linearize(Plan):
         positions = self.positions(before)
         if positions:
             candidate.tokenizer.model_max_length = self.max_length
-        tokens = long_text(candidate) if self.init == "segments" and self.linformer else None
+        tokens = typical_length(candidate, percent=95) if self.init == "segments" and self.linformer else None
         cores = self.cores(before.shape.depth)
         model = convert(before, cores, share=self.share, positions=positions, tokens=tokens, seed=lab.seed)
         fresh = drawn(model, before)
@@ -189,10 +190,13 @@ class Linearize(Plan):
                 f"linearize: guide {self.guide} has no teacher; put 'finetune' before it or name one with "
                 "'teacher: MODEL', or use guide: trajectory"
             )
-        teacher = lab.teacher.open()
+        known = lab.teacher.open()
+        teacher = reading(candidate, known)
+        if teacher is None:
+            raise InputError("linearize: the teacher lacks tokens of the candidate's vocabulary")
+        if teacher is not known and (self.guide == "waypoint" or self.pretrained):
+            raise InputError("linearize: the kept epochs read another vocabulary than the candidate; use guide: target")
         mine, theirs = candidate.model.shape, teacher.model.shape
-        if not same_tokens(candidate, teacher):
-            raise InputError("linearize: the teacher has another vocabulary than the candidate")
         if self.guide in TAUGHT and mine.depth > theirs.depth:
             raise InputError(f"linearize: the model has {mine.depth} layers, more than its teacher's {theirs.depth}")
         if len(teacher.waypoints) < (2 if self.guide == "waypoint" else int(self.pretrained)):
@@ -258,17 +262,6 @@ class Linearize(Plan):
             assert teacher is not None
             return guides.Guided(*both, prepare=guides.Waypoints(guide, teacher.waypoints[1:]), **frozen)
         return guides.Guided(*both, until=self.max_distill_steps, **frozen)
-
-
-def long_text(candidate: Candidate, samples: int = 200) -> int:
-    """Tokens that 95 % of the task's training texts do not exceed."""
-    import numpy as np
-
-    from limbeck.measure.latency import sample_rows, token_lists
-
-    rows = sample_rows(candidate.task, "train", samples)
-    lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
-    return int(np.percentile(lengths, 95))
 
 
 def longest(model: Any) -> int:

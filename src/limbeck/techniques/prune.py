@@ -10,6 +10,10 @@ projections and their biases.
       - finetune: {}
       - prune: {speedup: 2.0}                                # by a latency table that is measured here
       - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learnt from its data
+
+Gradually, a family of models from one run, each made of the one before:
+
+      - stages: [{prune: {speedup: [2, 3, 4, 6], relative_to: teacher}}, {distill: {epochs: 1}}]
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ ShapeCost = Callable[[Shape], Measurement]
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
-@step("prune", needs={"torch"}, reads={"seed", "target", "cost"}, version=3)
+@step("prune", needs={"torch"}, reads={"seed", "target", "cost", "teacher"}, version=5)
 class Prune:
     """Cut heads, neurons and layers down to a goal.
 
@@ -50,13 +54,15 @@ class Prune:
         speedup: Times as fast, by the model of latency.
         latency_ms: Latency to reach, by that model.
         keep: Fraction of the cost to keep.
+        relative_to: Whose latency or cost speedup and keep are parts of: the model's as it comes in, or its teacher's.
         size_mb: Size of the weights to reach, in the number format.
         heads: Heads to keep in every layer.
         ffn: Feed-forward neurons to keep in every layer.
         layers: Whole layers to keep.
         layer_choice: Which layers: evenly spread, the top, the bottom, or those that matter most.
-        criterion: How parts are scored: one by one (fisher, taylor, magnitude), or together, each removal corrected by
-            all that stay and judged by what it does to the model's answers (obs, which reads no labels).
+        criterion: How parts are scored: together, each removal corrected by all that stay, and judged by what it does
+            to the model's answers (obs) or to a layer's output, alike in all layers (ziplm), without labels; or one
+            by one (fisher, taylor, magnitude).
         cost: What a goal counts.
         profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
         number_format: The format that latency and size are for.
@@ -68,18 +74,21 @@ class Prune:
     speedup: Annotated[float, Gt(1)] | None = None
     latency_ms: Annotated[float, Gt(0)] | None = None
     keep: Annotated[float, Gt(0), Le(1)] | None = None
+    relative_to: Literal["input", "teacher"] = "input"
     size_mb: Annotated[float, Gt(0)] | None = None
     heads: Annotated[int, Ge(0)] | None = None
     ffn: Annotated[int, Ge(0)] | None = None
     layers: Annotated[int, Ge(1)] | None = None
     layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
-    criterion: Literal["fisher", "taylor", "magnitude", "obs"] = "fisher"
+    criterion: Literal["fisher", "taylor", "magnitude", "obs", "ziplm"] = "obs"
     cost: Literal["latency", "macs", "parameters"] = "latency"
     profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
     ffn_multiple: Annotated[int, Ge(1)] = 32
     reconstruct: bool = True
     samples: Annotated[int, Ge(1)] = 1024
+
+    version: ClassVar[int]
 
     files: ClassVar[frozenset[str]] = frozenset({"profile"})
 
@@ -94,17 +103,29 @@ class Prune:
         if not goals and not uniform and self.layers is None:
             return ["give a goal: speedup, latency_ms, keep, size_mb, heads and/or ffn, or layers"]
         if self.criterion == "magnitude" and goals:
-            return ["magnitude scores heads and neurons in different units, so no goal can weigh them; use fisher"]
+            return ["magnitude scores heads and neurons in different units, so no goal can weigh them; use obs"]
         if self.cost != "latency" and (self.speedup or self.latency_ms):
             return [f"speedup and latency_ms need cost: latency, got cost: {self.cost}"]
+        if self.relative_to == "teacher" and not (self.speedup or self.keep):
+            return ["relative_to: is for speedup and keep; other goals say by themselves what to reach"]
         if self.profile is not None and not self.by_latency:
             return ["profile: holds latencies, so the goal should be speedup, latency_ms, or keep with cost: latency"]
         return []
+
+    def requires(self) -> frozenset[str]:
+        """Traits that a candidate needs besides."""
+        return frozenset({"teacher"} if self.relative_to == "teacher" else ())
 
     @property
     def by_latency(self) -> bool:
         """Whether the goal is one of latency."""
         return self.cost == "latency" and any((self.speedup, self.latency_ms, self.keep))
+
+    @property
+    def narrows(self) -> bool:
+        """Whether there is a goal for the widths of layers, and not for their number alone."""
+        goals = (self.speedup, self.latency_ms, self.keep, self.size_mb, self.heads, self.ffn)
+        return any(goal is not None for goal in goals)
 
     def missing(self) -> list[str]:
         """What is wrong with the file of latency data."""
@@ -124,33 +145,44 @@ class Prune:
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table."""
-        texts = min(self.samples, rows.get("train", 0))
+        looks = self.narrows or self.layer_choice == "importance"
+        texts = min(self.samples, rows.get("train", 0)) * looks
         measures = self.by_latency and self.profile is None
         return forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens) + TABLE_SECONDS * measures
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
-        from limbeck.model.cut import Cut, slice_to
-        from limbeck.model.reconstruct import collect, put, repaired
+        from limbeck.model.cut import slice_to
 
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
         model, before = candidate.model, candidate.model.shape
         cost = self.cost_of(candidate, lab)
-        budget = self.budget(cost, before)
-        batches = self.calibration(candidate, lab.seed)
+        budget = self.budget(cost, self.whole(before, lab))
+        batches = cache(lambda: self.calibration(candidate, lab.seed))  # whole layers can go without a look at texts
         if self.layers is not None:
             slice_to(model, self.layer_cut(model, batches))
-        grams = collect(model, batches)
-        orders = self.orders(replace(candidate, model=model), batches, grams, lab)
-        cut = Cut.best(orders, self.allocate(orders, model.shape, cost, budget))
-        repair = repaired(model, cut, grams) if self.reconstruct else {}
-        slice_to(model, cut)
-        put(model, repair)
+        if self.narrows:
+            self.narrow(candidate, batches(), cost, budget, lab)
         lab.log(f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}")
         if outside := cost(model.shape).detail.get("extrapolates"):
             lab.log(f"its latency is a guess: beyond what was measured in {', '.join(outside)}")
         yield replace(candidate, model=model, folder=None)
+
+    def narrow(
+        self, candidate: Candidate, batches: list[dict[str, Any]], cost: ShapeCost, budget: float, lab: Lab
+    ) -> None:
+        """Take heads and neurons out of the layers, and repair what stays."""
+        from limbeck.model.cut import Cut, slice_to
+        from limbeck.model.reconstruct import collect, put, repaired
+
+        model = candidate.model
+        grams = cache(lambda: collect(model, batches))  # not every way to prune looks at them
+        orders = self.orders(candidate, batches, grams, lab)
+        cut = Cut.best(orders, self.allocate(orders, model.shape, cost, budget))
+        repair = repaired(model, cut, grams()) if self.reconstruct else {}
+        slice_to(model, cut)
+        put(model, repair)
 
     def calibration(self, candidate: Candidate, seed: int) -> list[dict[str, Any]]:
         """Batches of a seeded sample of training texts."""
@@ -163,32 +195,36 @@ class Prune:
         chosen = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda i: encoded.lengths[i])
         return [collate(encoded, chosen[at : at + 16]) for at in range(0, count, 16)]
 
-    def orders(self, candidate: Candidate, batches: list[dict[str, Any]], grams: Grams, lab: Lab) -> Orders:
+    def orders(
+        self, candidate: Candidate, batches: list[dict[str, Any]], grams: Callable[[], Grams], lab: Lab
+    ) -> Orders:
         """In which order heads and neurons go: kept, so that one pass serves every goal for the same model."""
         from limbeck.data.arrays import kept_arrays
         from limbeck.model.cut import Orders
         from limbeck.model.files import fingerprint
-        from limbeck.model.surgeon import second_order
+        from limbeck.model.surgeon import layer_wise, second_order
 
         model = candidate.model
 
         def build() -> Mapping[str, Any]:
             if self.criterion == "obs":
-                return second_order(model, batches, grams, lab.seed).to_arrays()
+                return second_order(model, batches, grams(), lab.seed).to_arrays()
+            if self.criterion == "ziplm":
+                return layer_wise(model, grams()).to_arrays()
             return self.scores(model, batches).orders.to_arrays()
 
-        texts = f"{candidate.task.fingerprint}-{self.samples}-{lab.seed}"
-        return Orders.from_arrays(kept_arrays(lab.keep, f"order-{self.criterion}-{fingerprint(model)}-{texts}", build))
+        way, texts = f"{self.criterion}-{self.version}", f"{candidate.task.fingerprint}-{self.samples}-{lab.seed}"
+        return Orders.from_arrays(kept_arrays(lab.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
-        """How much every head, neuron and layer matters by itself; obs, which judges them together, has Fisher's."""
+        """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""
         from limbeck.model.criteria import CRITERIA
 
-        return CRITERIA["fisher" if self.criterion == "obs" else self.criterion](model, batches)
+        return CRITERIA[self.criterion if self.criterion in CRITERIA else "fisher"](model, batches)
 
-    def layer_cut(self, model: Any, batches: list[dict[str, Any]]) -> Cut:
+    def layer_cut(self, model: Any, batches: Callable[[], list[dict[str, Any]]]) -> Cut:
         """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
-        from limbeck.model.cut import Cut, best
+        from limbeck.model.cut import Cut, Order
         from limbeck.train.objectives import layer_map
 
         shape, count = model.shape, self.layers
@@ -198,7 +234,7 @@ class Prune:
                 f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
             )
         if self.layer_choice == "importance":
-            kept = best(self.scores(model, batches).layers, count)
+            kept = Order.of(self.scores(model, batches()).layers).kept(count)
         else:
             kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)
@@ -229,13 +265,22 @@ class Prune:
             raise InputError("prune: no latency table for this target; use cost: macs")
         return partial(lab.cost, number_format=self.number_format)
 
-    def budget(self, cost: ShapeCost, before: Shape) -> float:
+    def whole(self, before: Shape, lab: Lab) -> Shape:
+        """The shape that speedup and keep are parts of."""
+        if self.relative_to == "input":
+            return before
+        record = lab.teacher.record if lab.teacher is not None else None
+        if record is None or record.shape is None:
+            raise InputError("prune.relative_to: there is no teacher; put 'finetune' first, or use relative_to: input")
+        return record.shape
+
+    def budget(self, cost: ShapeCost, whole: Shape) -> float:
         """The goal in the unit of the cost."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
         if self.size_mb is not None:
             return self.size_mb * 1e6
-        return cost(before).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
+        return cost(whole).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
 
     def uniform(self, shape: Shape) -> Shape:
         """At most ``heads`` heads and ``ffn`` neurons in every layer."""
@@ -263,21 +308,24 @@ class Prune:
         if made is not None:
             return made
         least = smallest(shape, parts)
-        bare = not any(layer.heads or layer.ffn for layer in least.layers)
         raise InputError(
             f"prune: the goal of {budget:.4g} {cost(shape).unit} is below the {cost(least).value:.4g} of "
-            f"{'a model without heads and neurons' if bare else f'{least}, the smallest that the latency data know'}; "
-            "keep fewer layers or ask for less"
+            f"{least}, the smallest that {'the latency data know' if self.profile else 'sees its text'}; keep fewer "
+            "layers or ask for less"
         )
 
 
 def _parts(orders: Orders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
-    """Attention and feed-forward of every layer: their widths, and the score that is lost with each."""
-    parts = []
+    """Attention and feed-forward of every layer: their widths, and the score that is lost with each.
+
+    The last layer that has heads keeps one: a token that attends nowhere knows nothing of the others.
+    """
+    parts, seeing = [], max((index for index, layer in enumerate(shape.layers) if layer.heads), default=None)
     for index, layer in enumerate(shape.layers):
         for name, order in (("heads", orders.heads[index]), ("ffn", orders.ffn[index])):
             full = getattr(layer, name)
-            tried = range(full + 1) if name == "heads" else sorted({*range(0, full + 1, multiple), full})
+            neurons = sorted({*range(0, full + 1, multiple), full})
+            tried = range(int(index == seeing), full + 1) if name == "heads" else neurons
             widths = _known(tried, name, shape, cost)
             parts.append(Part(index, name, widths, [order.loss(width) for width in widths]))
     return parts

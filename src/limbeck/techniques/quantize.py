@@ -1,8 +1,9 @@
 """Store weights in 8 bits and multiply in 8 bits.
 
 Uniform affine quantization after training (Jacob et al., 2018, arXiv:1712.05877), by output channel. Differs from
-the usual tools: the INT8 graph is written directly with ONNX Runtime's fused kernels; weights keep to 7 bits by
-default, so that CPUs with and without VNNI answer the same; and parts that hurt fall back to float by themselves.
+the usual tools: the INT8 graph is written directly, with ONNX Runtime's fused kernels or, where the export was not
+fused, in standard operators; weights keep to 7 bits by default, so that CPUs with and without VNNI compute the same
+sums; and parts that hurt fall back to float by themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 RANKING_TEXTS = 32  # enough to order modules by their error
 
 
-@step("quantize", needs={"onnx"}, gives={"int8"})
+@step("quantize", needs={"onnx"}, gives={"int8"}, version=2)
 class Quantize:
     """Make an INT8 model of an exported one: about a quarter of the size, and faster on most CPUs.
 

@@ -23,7 +23,7 @@ from annotated_types import Ge, Gt, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
-from limbeck.train.imitate import same_tokens
+from limbeck.train.imitate import reading
 from limbeck.train.sliced import Arranged, Sliced
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class Supernet(Sliced):
             raise InputError(f"supernet: {problems[0]}")
         if lab.teacher is None:
             raise InputError("supernet has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
-        teacher = lab.teacher.open()
-        if not same_tokens(candidate, teacher):
-            raise InputError("supernet: the teacher has another vocabulary than the candidate")
+        teacher = reading(candidate, lab.teacher.open())
+        if teacher is None:
+            raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
         known = Arranged.of(candidate.model)
         space = known.space if known is not None and self.free else self.space(candidate.model.shape)
         made = self.arrange(candidate.model, known, space, partial(self.importance, candidate, lab.seed))

@@ -5,13 +5,15 @@ Light to import.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
+from limbeck.core.shape import canonical_json
 from limbeck.errors import InputError
 from limbeck.train.plan import Plan
 
@@ -137,7 +139,22 @@ def most_heads(*widths: int, most: int = 12) -> int:
     return max(number for number in range(1, most + 1) if common % number == 0)
 
 
+def vocabulary_key(tokenizer: Any) -> str:
+    """Digest of a tokenizer's tokens and their ids."""
+    return hashlib.sha256(canonical_json(tokenizer.get_vocab()).encode()).hexdigest()[:16]
+
+
 def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:
-    """Whether a teacher can read the tokens of its student."""
+    """Whether a teacher and its student have the same tokens."""
     mine, theirs = candidate.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     return bool(mine == theirs)
+
+
+def reading(candidate: Candidate, teacher: Candidate) -> Candidate | None:
+    """The teacher, reading the student's tokens; None where these are not all among its own."""
+    from limbeck.model.tokens import speaking
+
+    if same_tokens(candidate, teacher):
+        return teacher
+    model = speaking(teacher.model, teacher.tokenizer.get_vocab(), candidate.tokenizer.get_vocab())
+    return None if model is None else replace(teacher, model=model, tokenizer=candidate.tokenizer)
