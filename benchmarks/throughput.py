@@ -22,7 +22,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 logging.disable(logging.WARNING)
 
 import torch
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from peers.fit import Answers, Rows, settings
+from transformers import DataCollatorWithPadding, Trainer
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.facts import environment
@@ -33,20 +34,6 @@ from limbeck.data.sources import load_task
 from limbeck.model.families import to_transformers
 from limbeck.model.files import open_model
 from limbeck.techniques.finetune import Finetune
-
-
-class Rows(torch.utils.data.Dataset):
-    """Token ids and labels as Trainer wants them, tokenised ahead as ours are."""
-
-    def __init__(self, encoded):
-        self.encoded = encoded
-
-    def __len__(self):
-        return len(self.encoded)
-
-    def __getitem__(self, index):
-        row = {"input_ids": list(self.encoded.input_ids[index]), "labels": self.encoded.labels[index]}
-        return row | {"length": len(row["input_ids"])}
 
 
 def limbeck(model, tokenizer, task, arguments):
@@ -64,36 +51,15 @@ def limbeck(model, tokenizer, task, arguments):
 def trainer(model, tokenizer, task, arguments, **options):
     plain = to_transformers(model)
     with tempfile.TemporaryDirectory() as folder:
-        settings = TrainingArguments(
-            folder,
-            num_train_epochs=arguments.epochs,
-            per_device_train_batch_size=arguments.batch,
-            learning_rate=5e-5,
-            weight_decay=0.01,
-            warmup_steps=0.1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            seed=0,
-            use_cpu=True,
-            **options,
-        )
+        common = {"epochs": arguments.epochs, "batch": arguments.batch, "learning_rate": 5e-5, "seed": 0}
+        chosen = settings(folder, save_strategy="no", **common, **options)
         rows = Rows(encode(task, "train", tokenizer))
-        work = Trainer(plain, settings, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
+        work = Trainer(plain, chosen, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
         start = time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its own summary
             work.train()
         seconds = time.perf_counter() - start
-
-    class Answers:
-        """Our calling convention around the trained model."""
-
-        @torch.inference_mode()
-        def predict(self, batch):
-            names = ("input_ids", "attention_mask", "token_type_ids")
-            return plain.eval()(**{name: batch[name] for name in names if name in batch}).logits.numpy()
-
-    return seconds, Answers()
+    return seconds, Answers(plain)
 
 
 def main():

@@ -1,0 +1,103 @@
+"""Compare limbeck's artefacts with what a user would pick instead, every model timed in turns in one process.
+
+    python -m benchmarks.peers.compare peers/mr --artefact runs/movie-reviews/artefact --run runs/movie-reviews
+
+The peers are those that ``make.py`` put into the folder, on the task that they were made for. Markdown goes to the
+standard output, everything measured to ``--json``.
+"""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from limbeck.core.facts import environment
+from limbeck.data.sources import load_task
+from limbeck.engine.flips import flips, groups_of
+from limbeck.errors import InputError
+from limbeck.measure.isolate import run_isolated
+from limbeck.measure.latency import sample_rows
+
+from . import entries, judge, table
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def parsed():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("peers", type=Path, help="folder that make.py wrote")
+    parser.add_argument("--artefact", type=Path, nargs="*", default=[], help="folders of limbeck save, or artefacts")
+    parser.add_argument("--run", type=Path, nargs="*", default=[], help="runs: all of their INT8 models")
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--texts", type=int, default=60, help="texts that are timed, spread like the split's lengths")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--limit", type=int, help="judge on so many texts, to try it out")
+    parser.add_argument("--memory", action="store_true", help="peak memory of each model, in a process of its own")
+    parser.add_argument("--json", type=Path, help="where all that was measured goes")
+    return parser.parse_args()
+
+
+def gathered(arguments):
+    """The task and all that is compared on it."""
+    job = entries.job(arguments.peers)
+    task = load_task(job["settings"]["task"])
+    if task.kind != "classification":
+        raise InputError(f"task '{task.name}' is {task.kind}; peers are compared on classification alone")
+    task = task.limit(test=arguments.limit) if arguments.limit else task
+    models = entries.peers(arguments.peers, job, task)
+    for folder in arguments.artefact:
+        models.append(entries.artefact(folder, task, f"limbeck: {'/'.join(folder.parts[-2:])}"))
+    for folder in arguments.run:
+        models += entries.front(folder, task)
+    return job, task, models
+
+
+def measured(arguments, task, models, threads):
+    """One table with all that stands behind it."""
+    split = task.split("test")
+    test = list(zip(split.texts, split.pairs, strict=True)) if split.pairs is not None else [(t,) for t in split.texts]
+    timed = [test[row] for row in sample_rows(task, "test", arguments.texts)]
+    payload = {"entries": models, "timed": timed, "test": test, "rounds": arguments.rounds}
+    session = run_isolated("benchmarks.peers.session:compare", payload, threads)
+    rows = judge.rows(models, session, split.labels)
+    memory = {}
+    for row in rows if arguments.memory else ():
+        given = {"entry": models[row["place"]], "timed": timed[:8]}
+        memory[row["key"]] = run_isolated("benchmarks.peers.session:memory", given, threads)["bytes"]
+    print(f"\n{table.comparison(rows, memory)}\n\n{table.circumstances(session, rows, threads)}", flush=True)
+    for place, error in session["failed"].items():
+        print(f"\n{models[int(place)]['name']} could not run: {error}")
+    kept = {name: session[name] for name in ("others", "timed_tokens", "failed")}
+    return session, {"threads": threads, "rounds": arguments.rounds, "rows": rows, "memory": memory, **kept}
+
+
+def main():
+    arguments = parsed()
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    try:
+        job, task, models = gathered(arguments)
+    except InputError as error:
+        sys.exit(str(error))
+    found = {"environment": environment(), "job": job, "entries": models, "tables": []}
+    for threads in arguments.threads:
+        session, part = measured(arguments, task, models, threads)
+        found["tables"].append(part)
+    labels = np.asarray(task.split("test").labels)
+    right = {place: answers == labels for place, answers in zip(session["opened"], session["answers"], strict=True)}
+    groups = groups_of(labels, task.label_names, session["tokens"], "tokens")
+    found["flips"] = {}
+    for place, model in enumerate(models):
+        if model.get("limbeck") and place in right:
+            rows = flips(right[0], right[place], groups)
+            found["flips"][model["key"]] = [asdict(row) for row in rows]
+            print(f"\n{table.flips(model['name'], rows)}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2, default=float) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What the runtimes' own tools make of a model of transformers: exported, fused, quantized."""
+
+import json
+
+import numpy as np
+import torch
+
+from limbeck.measure.runner import import_runtime
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+SAME = 1e-3  #: logits of the exported graph and of torch differ by less, or the export is refused
+
+
+def onnx(model, folder):
+    """Export by ``torch.onnx`` and fuse by ONNX Runtime's optimiser: the path of the float graph.
+
+    ``model`` computes attention eagerly, the form that the optimiser knows.
+    """
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    traced, path = folder / "traced.onnx", folder / "float.onnx"
+    torch.onnx.export(
+        model,
+        tuple(example().values()),
+        str(traced),
+        input_names=list(INPUTS),
+        output_names=["logits"],
+        dynamic_axes={name: {0: "batch", 1: "sequence"} for name in INPUTS},
+        opset_version=17,
+        dynamo=False,
+    )
+    attention = model.base_model.encoder.layer[0].attention.self
+    fused = optimize_model(
+        str(traced),
+        model_type="bert",
+        num_heads=attention.num_attention_heads,
+        hidden_size=attention.query.out_features,  # that of the heads; where some were pruned it is not the model's
+        optimization_options=FusionOptions("bert"),
+    )
+    found = fused.get_fused_operator_statistics()
+    if found["Attention"] != len(model.base_model.encoder.layer):
+        raise RuntimeError(f"ONNX Runtime's optimiser did not fuse attention: {json.dumps(found)}")
+    fused.save_model_to_file(str(path))
+    traced.unlink()
+    check(model, path)
+    return path
+
+
+def example(length=8, seed=0):
+    """Inputs of one text without meaning."""
+    ids = torch.from_numpy(np.random.default_rng(seed).integers(5, 500, (1, length)))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+
+
+def check(model, path):
+    """Refuse a graph that answers otherwise than the model it was made from."""
+    from limbeck.model.onnx import open_session
+
+    session = open_session(path)
+    names = [entry.name for entry in session.get_inputs()]
+    for length in (5, 40):
+        given = example(length)
+        with torch.inference_mode():
+            theirs = model(**given).logits.numpy()
+        apart = np.abs(session.run(None, {name: given[name].numpy() for name in names})[0] - theirs).max()
+        if apart > SAME:
+            raise RuntimeError(f"{path}: logits of {length} tokens are {apart:.2g} from those of torch")
+
+
+def onnx_int8(path, out):
+    """Quantize a fused graph by ``quantize_dynamic``, per channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        path,
+        out,
+        per_channel=True,
+        reduce_range=False,
+        weight_type=QuantType.QInt8,
+        extra_options={"DefaultTensorType": 1},
+    )
+    return out
+
+
+def openvino(model, folder):
+    """Convert by OpenVINO from torch, in its default: weights kept in float16."""
+    runtime = import_runtime("openvino")
+
+    converted = runtime.convert_model(model, example_input=example())
+    runtime.save_model(converted, folder / "float.xml")
+    return folder / "float.xml"
+
+
+def openvino_int8(model, folder, texts):
+    """Quantize after training by NNCF, in its defaults for transformers; ``texts``: inputs to calibrate with."""
+    import nncf
+
+    runtime = import_runtime("openvino")
+
+    converted = runtime.convert_model(model, example_input=example())
+    made = nncf.quantize(converted, nncf.Dataset(texts), subset_size=len(texts), model_type=nncf.ModelType.TRANSFORMER)
+    runtime.save_model(made, folder / "int8.xml")
+    return folder / "int8.xml"
