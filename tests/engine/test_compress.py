@@ -107,7 +107,7 @@ def test_openvino_gets_standard_operators_and_static_ranges(place):
     assert not check(recipe)
     _, exported, *int8 = recipe.steps[1].branches
     assert {exported[-1].fused, *(branch[-2].fused for branch in int8)} == {False}
-    assert {(branch[-1].mode, branch[-1].max_drop) for branch in int8} == {("static", 0.5)}
+    assert {(branch[-1].mode, branch[-1].smooth, branch[-1].max_drop) for branch in int8} == {("static", True, 0.5)}
 
 
 def test_a_bound_of_size_is_tried_with_fewer_tokens_too(place):

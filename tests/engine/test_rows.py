@@ -69,10 +69,11 @@ def test_a_super_network_in_int8_is_not_the_teacher_in_int8():
     assert names(story)["tq"] == "made elastic · INT8"
     assert int8_reference(story) is None
     assert int8_reference(stories.tell()) == "tq"
-    for key in ("aa", "zz"):  # a static twin never takes its place
-        made = stories.records()
-        made[key] = replace(made["tq"], key=key, parameters={"mode": "static"})
-        assert int8_reference(stories.tell(records=made, measured=("t", "tq", key))) == "tq"
+    for key in ("aa", "zz"):  # a static or a smooth twin never takes its place
+        for parameters in ({"mode": "static"}, {"smooth": True}):
+            made = stories.records()
+            made[key] = replace(made["tq"], key=key, parameters=parameters)
+            assert int8_reference(stories.tell(records=made, measured=("t", "tq", key))) == "tq"
 
 
 def foretold(value, low, high, number_format="int8", **detail):

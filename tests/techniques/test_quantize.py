@@ -91,6 +91,23 @@ def test_the_folder_opens_as_an_int8_model(parent, tmp_path, mode):
     np.testing.assert_array_equal(reopened.predict(batch), made.model.predict(batch))
 
 
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_smooth_inputs_are_part_of_the_file_and_of_the_log(parent, tmp_path, mode):
+    model = open_model(parent.model.folder, runtime="torch")[0]
+    model.encoder.layers[0].attention_norm.weight.data[5] = 60.0
+    lab = Lab(scratch=tmp_path / "export")
+    (plain,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(Candidate(model, parent.tokenizer, parent.task), lab)
+    notes = []
+    lab = Lab(scratch=tmp_path / "smooth", log=notes.append)
+    (made,) = Quantize(mode=mode, smooth=True, **Quantize.example).apply(plain, lab)
+    stored = {entry.name: entry for entry in onnx.load(made.model.path).graph.initializer}
+    inverses = {name.removesuffix(".inverse") for name in stored if name.endswith(".inverse")}
+    assert "layers.0.up" in inverses
+    assert inverses <= int8_weights(made)
+    assert onnx.numpy_helper.to_array(stored["layers.0.up.inverse"]).argmin() == 5
+    assert notes[-1].startswith(f"INT8 ({mode}, {len(inverses)} inputs smoothed)")
+
+
 def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
     """Also where parts fall back to float."""
     model = open_model(parent.model.folder, runtime="torch")[0]

@@ -107,7 +107,7 @@ def rows(story: Story) -> list[Row]:
 def int8_reference(story: Story) -> str | None:
     """The measured candidate that is the teacher itself in INT8: nothing but the number format was changed.
 
-    Dynamic ranges go before static ones: they are what a user does first.
+    Dynamic ranges go before static ones, and inputs as they are before smooth ones: what a user does first.
     """
     found = []
     for key in story.candidates:
@@ -119,9 +119,9 @@ def int8_reference(story: Story) -> str | None:
         path = list(zip(chain[start:], chain[start + 1 :], strict=False))
         formats = {"onnx", "int8"}
         if all((child.traits - parent.traits) & formats and child.shape == parent.shape for parent, child in path):
-            static = chain[-1].parameters.get("mode") == "static"
-            found.append((len(path), static, key))
-    return min(found)[2] if found else None
+            parameters = chain[-1].parameters
+            found.append((len(path), parameters.get("mode") == "static", bool(parameters.get("smooth")), key))
+    return min(found)[-1] if found else None
 
 
 def predicted(story: Story, key: str) -> Measurement | None:

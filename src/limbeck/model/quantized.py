@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,14 +38,16 @@ class Int8:
 
     ``modules``: names of linear maps, and ``embeddings``. ``reduce_range``: weights from -64 to 64 instead of
     -127 to 127. CPUs with AVX2 or AVX512 but without VNNI add two products of 8 bits in 16 bits, which overflow with
-    the full range; with the reduced one sums are the same everywhere (see ``saturation.py``). ``ranges``: (low, high)
-    of each linear map's input; empty: found anew for every input.
+    the full range; with the reduced one sums are the same everywhere (see ``saturation.py``). ``smooth``: by what the
+    input of some linear maps is divided, channel by channel, before it is rounded (see ``smoothing.py``). ``ranges``:
+    (low, high) of each linear map's input, divided; empty: found anew for every input.
     """
 
     modules: frozenset[str]
     per_channel: bool = True
     reduce_range: bool = True
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    smooth: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def limit(self) -> int:
@@ -102,6 +104,8 @@ class Mixed(Float):
         return graph.op("QAttention", *inputs, domain=FUSED, num_heads=heads)
 
     def _input(self, graph: Graph, x: str, name: str) -> tuple[str, str, str]:
+        if name in self.int8.smooth:
+            x = graph.op("Mul", x, graph.constant(f"{name}.inverse", 1 / self.int8.smooth[name]))
         if not self.int8.ranges:
             if x not in self.quantized:
                 self.quantized[x] = graph.op("DynamicQuantizeLinear", x, outputs=3)
@@ -115,7 +119,10 @@ class Mixed(Float):
 
     def _matrix(self, graph: Graph, name: str) -> tuple[str, str]:
         axis = 0 if self.int8.per_channel else None
-        whole, scale = self.int8.round(graph.weights[f"{name}.weight"], axis, self.int8.limit)
+        weight = graph.weights[f"{name}.weight"]
+        if name in self.int8.smooth:
+            weight = weight * self.int8.smooth[name][:, None]
+        whole, scale = self.int8.round(weight, axis, self.int8.limit)
         scale = scale.reshape(-1) if self.int8.per_channel else scale
         return graph.constant(f"{name}.int8", whole), graph.constant(f"{name}.scale", scale)
 
@@ -137,14 +144,10 @@ def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> ModelProto:
     return build(mixed, weights, Mixed(int8, blueprint.fused))[0]
 
 
-def calibrate(
-    blueprint: Blueprint, weights: Weights, batches: Sequence[Mapping[str, np.ndarray]], method: Calibration = "minmax"
-) -> dict[str, tuple[float, float]]:
-    """Range of every linear map's input over batches without padding.
-
-    ``minmax`` covers all that was seen; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` loses the least
-    information (Kullback-Leibler divergence of the histograms).
-    """
+def observed(
+    blueprint: Blueprint, weights: Weights, batches: Iterable[Mapping[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """What every linear map reads of each batch in the float model, by the name of the map."""
     from onnx import TensorProto, helper
 
     from limbeck.model.onnx import open_session
@@ -153,11 +156,28 @@ def calibrate(
     tensors = sorted(set(inputs_of.values()))
     graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     session = open_session(graph)
-    collect = _Extremes() if method == "minmax" else _Histograms(method)
     for batch in batches:
-        collect.add(dict(zip(tensors, session.run(tensors, dict(batch)), strict=True)))
-    ranges = collect.ranges()
-    return {name: ranges[tensor] for name, tensor in inputs_of.items()}
+        found = dict(zip(tensors, session.run(tensors, dict(batch)), strict=True))
+        yield {name: found[tensor] for name, tensor in inputs_of.items()}
+
+
+def calibrate(
+    blueprint: Blueprint,
+    weights: Weights,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    method: Calibration = "minmax",
+    smooth: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Range of every linear map's input over batches without padding, divided as ``smooth`` says.
+
+    ``minmax`` covers all that was seen; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` loses the least
+    information (Kullback-Leibler divergence of the histograms).
+    """
+    collect = _Extremes() if method == "minmax" else _Histograms(method)
+    divisors = smooth or {}
+    for inputs in observed(blueprint, weights, batches):
+        collect.add({name: array / divisors[name] if name in divisors else array for name, array in inputs.items()})
+    return collect.ranges()
 
 
 class _Extremes:

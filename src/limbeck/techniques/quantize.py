@@ -3,7 +3,8 @@
 Uniform affine quantization after training (Jacob et al., 2018, arXiv:1712.05877), by output channel. Differs from
 the usual tools: the INT8 graph is written directly, with ONNX Runtime's fused kernels or, where the export was not
 fused, in standard operators; weights keep to 7 bits by default, so that CPUs with and without VNNI compute the same
-sums; and parts that hurt fall back to float by themselves.
+sums; inputs can be evened out before they are rounded (``smooth``); and parts that hurt fall back to float by
+themselves.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from limbeck.model.quantized import Int8
 
 RANKING_TEXTS = 32  # enough to order modules by their error
+SMOOTHING_TEXTS = 64
 
 
 @step("quantize", needs={"onnx"}, gives={"int8"}, version=2)
@@ -39,15 +41,17 @@ class Quantize:
         per_channel: A scale for every output channel of a matrix; without, one for the matrix.
         reduce_range: 7-bit weights, safe on CPUs without VNNI; the default.
         embeddings: Store the embedding tables in 8 bits too.
+        smooth: Divide inputs channel by channel before they are rounded, where that makes a linear map more exact.
         max_drop: Points of the metric (validation) that may be lost; parts fall back to float, worst first.
         calibration: How the static mode chooses ranges.
-        calibration_samples: Texts of the train split to calibrate and to rank parts on.
+        calibration_samples: Texts of the train split to calibrate on.
     """
 
     mode: Literal["dynamic", "static"] = "dynamic"
     per_channel: bool = True
     reduce_range: bool | None = None
     embeddings: bool = True
+    smooth: bool = False
     max_drop: Annotated[float, Ge(0)] | None = None
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     calibration_samples: Annotated[int, Ge(1)] = 128
@@ -61,6 +65,7 @@ class Quantize:
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: writing the graph, calibration, and up to seven evaluations, a text at a time, for a limit."""
         texts = self.calibration_samples if self.mode == "static" else 0
+        texts += 8 * SMOOTHING_TEXTS if self.smooth else 0  # every map again for each strength
         if self.max_drop is not None:
             texts += 7 * rows.get("validation", 0)
         return 0.5 + forward_seconds(shape, texts, tokens)
@@ -70,13 +75,18 @@ class Quantize:
         from limbeck.model import quantized
         from limbeck.model.files import save_model
         from limbeck.model.onnx import INT8_FILE, OnnxModel, read_parts
+        from limbeck.model.smoothing import divisors
 
         parts = read_parts(candidate.model.path)
         names = quantized.modules(*parts, embeddings=self.embeddings)
         int8 = quantized.Int8(frozenset(names), self.per_channel, self.reduce_range is not False)
-        if self.mode == "static":
+        static = self.mode == "static"
+        if self.smooth:
+            texts = samples(candidate, SMOOTHING_TEXTS)
+            int8 = replace(int8, smooth=divisors(*parts, int8, texts, static=static))
+        if static:
             texts = samples(candidate, self.calibration_samples)
-            int8 = replace(int8, ranges=quantized.calibrate(*parts, texts, self.calibration))
+            int8 = replace(int8, ranges=quantized.calibrate(*parts, texts, self.calibration, int8.smooth))
         folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
         save_model(candidate.model, candidate.tokenizer, folder)
         copied = folder / "onnx" / candidate.model.path.name
@@ -88,7 +98,10 @@ class Quantize:
         attempt.write(int8)
         model = OnnxModel(folder, INT8_FILE, candidate.model.config)
         save_model(model, candidate.tokenizer, folder)
-        lab.log(f"INT8 ({self.mode}): {candidate.model.size_bytes / 1e6:.1f} MB -> {model.size_bytes / 1e6:.1f} MB")
+        evened = f", {len(int8.smooth)} inputs smoothed" if self.smooth else ""
+        lab.log(
+            f"INT8 ({self.mode}{evened}): {candidate.model.size_bytes / 1e6:.1f} MB -> {model.size_bytes / 1e6:.1f} MB"
+        )
         yield replace(candidate, model=model, folder=None)
 
 

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.model import smoothing
+from limbeck.model.onnx import open_session, parts
+from limbeck.model.quantized import Int8, calibrate, modules, observed, quantize
+from limbeck.model.smoothing import Inputs, best, divisors
+
+RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(1, 0), LayerShape(2, 17)))
+
+
+def inputs(batch):
+    return {name: np.asarray(value) for name, value in batch.items() if name != "labels"}
+
+
+@pytest.fixture
+def texts(make_batch):
+    return [inputs(make_batch(rows=1, seed=seed)) for seed in range(40)]
+
+
+def uneven(model):
+    """A model as pretraining leaves it: a few channels of what the feed-forward parts read are large."""
+    with torch.no_grad():
+        for layer in model.encoder.layers:
+            layer.ffn_norm.weight[3] *= 40
+            layer.attention_norm.weight[5] *= 40
+    return model
+
+
+def answers(graph, texts):
+    session = open_session(graph, exact=True)
+    return np.concatenate([session.run(None, dict(text))[0] for text in texts])
+
+
+def test_rows_are_rounded_as_the_runtime_rounds_them(make_model, texts):
+    """The same numbers as DynamicQuantizeLinear's, restored."""
+    made = parts(make_model(RAGGED))
+    array = next(observed(*made, texts[:1]))["layers.0.up"]
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, None)], [value("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    divisor = np.linspace(0.5, 2, array.shape[-1]).astype(np.float32)
+    (truth,) = open_session(model).run(None, {"x": array / divisor})
+    seen = Inputs.of(array)
+    rows = truth.reshape(-1, truth.shape[-1])
+    chosen = np.linspace(0, len(rows) - 1, len(seen.rows)).astype(int)
+    assert np.abs(seen.rounded(divisor) - rows[chosen]).max() <= 1e-5 * np.abs(rows).max()
+
+
+def test_fixed_ranges_are_those_of_all_texts():
+    one, other = Inputs.of(np.array([[[0.0, 1.0]]])), Inputs.of(np.array([[[-2.0, 0.5]], [[3.0, 0.0]]]))
+    joined = Inputs.join([one, other], static=False)
+    assert joined.lows.tolist() == [[0.0, 1.0], [-2.0, 0.0]]
+    assert joined.text.tolist() == [0, 1, 1]
+    assert Inputs.join([one, other], static=True).highs.tolist() == [[3.0, 1.0]] * 2
+    assert joined.peaks.tolist() == [3.0, 1.0]
+
+
+def test_a_map_with_a_large_channel_is_divided_and_an_even_one_is_not():
+    rng = np.random.default_rng(0)
+    weight, int8 = rng.normal(size=(32, 16)).astype(np.float32), Int8(frozenset({"a"}))
+    even = rng.normal(size=(1, 64, 32)).astype(np.float32)
+    assert best(weight, Inputs.of(even), int8) is None
+    uneven = even.copy()
+    uneven[..., 7] *= 60
+    divisor = best(weight, Inputs.of(uneven), int8)
+    assert divisor.shape == (32,)
+    assert divisor.argmax() == 7
+    assert (divisor > 0).all()
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_what_the_runtime_computes_comes_closer_to_float(make_model, texts, static, per_channel):
+    """As much as was foreseen, or a map would not have been divided; by its output, before anything else moves it."""
+    made = parts(uneven(make_model(RAGGED)))
+    name = "layers.3.up"
+    truth = [inputs[name] @ made[1][f"{name}.weight"] + made[1][f"{name}.bias"] for inputs in observed(*made, texts)]
+
+    def error(smooth):
+        ranges = calibrate(*made, texts, smooth=smooth) if static else {}
+        graph = quantize(*made, Int8(frozenset({name}), per_channel, smooth=smooth, ranges=ranges))
+        (node,) = (node for node in graph.graph.node if f"{name}.int8" in node.input)
+        graph.graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
+        session = open_session(graph, exact=True)
+        found = [session.run([node.output[0]], dict(text))[0] for text in texts]
+        return sum(np.square(mine - theirs).sum() for mine, theirs in zip(found, truth, strict=True))
+
+    smooth = divisors(*made, Int8(frozenset({name}), per_channel), texts, static=static)
+    assert error(smooth) < 1.1 * smoothing.WORTH * error({})
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_division_is_one_node_and_maps_in_float_have_none(make_model, texts, fused):
+    made = parts(uneven(make_model(RAGGED)), fused=fused)
+    int8 = Int8(frozenset({"layers.0.up", "layers.3.down"}))
+    smooth = divisors(*made, Int8(frozenset(modules(*made))), texts)
+    assert divisors(*made, int8, texts).keys() <= int8.modules
+    graph = quantize(*made, replace(int8, smooth=smooth)).graph
+    divided = {name for node in graph.node for name in node.input if name.endswith(".inverse")}
+    assert divided == {f"{name}.inverse" for name in int8.modules & smooth.keys()}
+    assert "layers.0.up.inverse" in divided
+
+
+def test_a_text_of_any_length_takes_a_bounded_place():
+    seen = Inputs.of(np.zeros((1, 500, 4), dtype=np.float32))
+    assert seen.rows.shape == (smoothing.ROWS, 4)
+    assert Inputs.of(np.zeros((1, 4), dtype=np.float32)).rows.shape == (1, 4)
