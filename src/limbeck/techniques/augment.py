@@ -63,7 +63,7 @@ class Augment:
         top_k: Candidates for each word (tinybert).
         samples: New texts for each text, before duplicates go; the paper has 20, and 10 for large tasks (tinybert).
         positions_per_pass: Words of a text that are masked at once; 1 is the paper's, more is faster (tinybert).
-        mixed_precision: Arithmetic of the masked language model; bf16 pays on processors that have it (tinybert).
+        mixed_precision: Arithmetic of the masked language model; bf16 pays on some processors that have it (tinybert).
         labels: New texts keep the label of their original, or get the teacher's answer.
         guard: What happens to a new text where the teacher is confident that the label no longer holds.
         guard_confidence: Probability from which the teacher counts as confident.

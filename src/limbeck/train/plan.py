@@ -44,7 +44,7 @@ class Plan:
         warmup_ratio: Share of the steps in which the learning rate rises.
         lr_scheduler_type: How the learning rate falls after that.
         max_grad_norm: Gradients are clipped to this norm.
-        mixed_precision: Arithmetic of the forward pass; bf16 pays on processors that have it.
+        mixed_precision: Arithmetic of the forward pass; bf16 pays on some processors that have it, not on all.
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
         save_seconds: Time between checkpoints for resuming; does not change the result.
         save_total_limit: How many of these checkpoints stay, the newest.
