@@ -95,17 +95,33 @@ def test_the_folder_opens_as_an_int8_model(parent, tmp_path, mode):
 def test_smooth_inputs_are_part_of_the_file_and_of_the_log(parent, tmp_path, mode):
     model = open_model(parent.model.folder, runtime="torch")[0]
     model.encoder.layers[0].attention_norm.weight.data[5] = 60.0
+    model.encoder.layers[0].down.weight.data[0, 0] = 0.3
     lab = Lab(scratch=tmp_path / "export")
     (plain,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(Candidate(model, parent.tokenizer, parent.task), lab)
     notes = []
     lab = Lab(scratch=tmp_path / "smooth", log=notes.append)
-    (made,) = Quantize(mode=mode, smooth=True, **Quantize.example).apply(plain, lab)
+    (made,) = Quantize(mode=mode, smooth=True).apply(plain, lab)
     stored = {entry.name: entry for entry in onnx.load(made.model.path).graph.initializer}
     inverses = {name.removesuffix(".inverse") for name in stored if name.endswith(".inverse")}
     assert "layers.0.up" in inverses
     assert inverses <= int8_weights(made)
     assert onnx.numpy_helper.to_array(stored["layers.0.up.inverse"]).argmin() == 5
     assert notes[-1].startswith(f"INT8 ({mode}, {len(inverses)} inputs smoothed)")
+    limited = Quantize(mode=mode, smooth=True, max_drop=0.0)
+    (kept,) = limited.apply(plain, Lab(scratch=tmp_path / "limited", log=notes.append))
+    stored = {entry.name for entry in onnx.load(kept.model.path).graph.initializer}
+    inverses = {name.removesuffix(".inverse") for name in stored if name.endswith(".inverse")}
+    assert inverses <= int8_weights(kept)  # what fell back to float is not divided, nor counted
+    assert f"{len(inverses)} inputs smoothed" in notes[-1]
+
+
+def test_smoothing_that_does_not_help_is_left_out(parent, tmp_path, monkeypatch):
+    monkeypatch.setattr("limbeck.model.smoothing.divisors", lambda *given, **options: {"layers.0.up": uneven})
+    uneven = np.geomspace(1e-4, 1e4, 32).astype(np.float32)
+    notes = []
+    (made,) = Quantize(smooth=True, **Quantize.example).apply(parent, Lab(scratch=tmp_path / "s", log=notes.append))
+    assert notes[-1].startswith("INT8 (dynamic, 0 inputs smoothed)")
+    assert not any(entry.name.endswith(".inverse") for entry in onnx.load(made.model.path).graph.initializer)
 
 
 def test_an_export_in_standard_operators_stays_one(parent, tmp_path):

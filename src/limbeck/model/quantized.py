@@ -227,15 +227,24 @@ def harms(
     Quantizing one at a time shows a module's own error; taking one out of all would show it under the noise of the
     others.
     """
+    alone = {name: replace(int8, modules=frozenset({name})) for name in sorted(int8.modules)}
+    found = errors(blueprint, weights, alone, batches)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def errors(
+    blueprint: Blueprint, weights: Weights, ways: Mapping[str, Int8], batches: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, float]:
+    """Mean squared error of the logits of every way to quantize, by its name."""
     from limbeck.model.onnx import open_session
 
-    def answers(modules: frozenset[str]) -> list[Any]:
-        session = open_session(quantize(blueprint, weights, replace(int8, modules=modules)))
+    def answers(int8: Int8) -> list[Any]:
+        session = open_session(quantize(blueprint, weights, int8))
         return [session.run(None, dict(batch))[0] for batch in batches]
 
-    truth = answers(frozenset())
+    truth = answers(Int8(frozenset()))
     found = {}
-    for name in sorted(int8.modules):
-        pairs = zip(answers(frozenset({name})), truth, strict=True)
+    for name, int8 in ways.items():
+        pairs = zip(answers(int8), truth, strict=True)
         found[name] = float(np.mean([np.mean((mine - theirs) ** 2) for mine, theirs in pairs]))
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    return found

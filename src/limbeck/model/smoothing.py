@@ -7,7 +7,9 @@ weights, whose scales differ by output anyway (SmoothQuant, Xiao et al., 2023, a
     s_j = max |x_j|^a / max |W_j|^(1 - a)
 
 Differs from the paper: ``a`` is found for each map, as what brings its rounded output closest to the true one (AWQ,
-Lin et al., 2024, arXiv:2306.00978, searches so for weights alone), and a map where little is gained stays as it is.
+Lin et al., 2024, arXiv:2306.00978, searches so for weights alone), on other texts than those that the maxima are of;
+a map where little is gained stays as it is; and no channel counts as smaller than 3 % of the largest, for one
+that was quiet in a few texts need not be so in the next.
 Where a model normalises after it adds, what a map reads is what the next sum adds, too: so the division is a node of
 its own, not part of the normalisation before, and stands before the second linear map of the FFN as well.
 """
@@ -31,7 +33,8 @@ WORTH = 0.5
 """Share of its squared error that must remain at most, or a map is left without a division."""
 ROWS = 8
 """Tokens of a text that the error is computed on; the ranges are those of all its tokens."""
-LEAST = 1e-5
+LEAST = 0.03
+"""Magnitude of a channel, as a share of the largest, that it is taken to have at least."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def divisors(
 ) -> dict[str, np.ndarray]:
     """Divisors [channels] by the name of the map, for those maps of ``int8`` whose error they lower enough.
 
-    ``batches``: one text each, without padding; ``static``: one range for all texts, not one for each.
+    ``batches``: one text each, without padding; every other one gives the maxima, the rest judge. ``static``: one
+    range for all texts, from the smallest to the largest number, not one for each.
     """
     seen: dict[str, list[Inputs]] = {}
     for inputs in observed(blueprint, weights, batches):
@@ -90,26 +94,33 @@ def divisors(
             seen.setdefault(name, []).append(Inputs.of(inputs[name]))
     found = {}
     for name, texts in sorted(seen.items()):
-        divisor = best(weights[f"{name}.weight"], Inputs.join(texts, static=static), int8)
+        peaks, judge = (Inputs.join(half or texts, static=static) for half in (texts[::2], texts[1::2]))
+        divisor = best(weights[f"{name}.weight"], peaks.peaks, judge, int8)
         if divisor is not None:
             found[name] = divisor
     return found
 
 
-def best(weight: np.ndarray, inputs: Inputs, int8: Int8) -> np.ndarray | None:
-    """The divisor of the strength with the smallest squared error of ``x W``; None where the error hardly falls."""
+def best(weight: np.ndarray, peaks: np.ndarray, inputs: Inputs, int8: Int8) -> np.ndarray | None:
+    """The divisor of the strength with the smallest squared error of ``x W``; None where the error hardly falls.
+
+    Shapes: weight [channels, outputs]; peaks, the divisor [channels].
+    """
     truth = inputs.rows @ weight
 
     def error(divisor: np.ndarray) -> float:
         whole, scale = int8.round(weight * divisor[:, None], 0 if int8.per_channel else None, int8.limit)
         return float(np.square(inputs.rounded(divisor) @ (whole * scale) - truth).sum())
 
-    least = WORTH * error(np.ones(len(weight), dtype=np.float32))
-    chosen = None
+    least, chosen = WORTH * error(np.ones(len(weight), dtype=np.float32)), None
+    large, reach = _floored(peaks), _floored(np.abs(weight).max(1))
     for strength in STRENGTHS:
-        peaks, reach = np.maximum(inputs.peaks, LEAST), np.maximum(np.abs(weight).max(1), LEAST)
-        divisor = peaks**strength / reach ** (1 - strength)
+        divisor = large**strength / reach ** (1 - strength)
         divisor = (divisor / np.exp(np.log(divisor).mean())).astype(np.float32)
         if (now := error(divisor)) < least:
             least, chosen = now, divisor
     return chosen
+
+
+def _floored(magnitudes: np.ndarray) -> np.ndarray:
+    return np.maximum(magnitudes, LEAST * magnitudes.max() or 1.0)

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from limbeck.model.graph import Blueprint
     from limbeck.model.quantized import Int8
 
+    Parts = tuple[Blueprint, Mapping[str, np.ndarray]]
+
 RANKING_TEXTS = 32  # enough to order modules by their error
 SMOOTHING_TEXTS = 64
 
 
-@step("quantize", needs={"onnx"}, gives={"int8"}, version=2)
+@step("quantize", needs={"onnx"}, gives={"int8"}, version=3)
 class Quantize:
     """Make an INT8 model of an exported one: about a quarter of the size, and faster on most CPUs.
 
@@ -41,7 +43,7 @@ class Quantize:
         per_channel: A scale for every output channel of a matrix; without, one for the matrix.
         reduce_range: 7-bit weights, safe on CPUs without VNNI; the default.
         embeddings: Store the embedding tables in 8 bits too.
-        smooth: Divide inputs channel by channel before they are rounded, where that makes a linear map more exact.
+        smooth: Divide inputs channel by channel before they are rounded, where that brings answers closer to float's.
         max_drop: Points of the metric (validation) that may be lost; parts fall back to float, worst first.
         calibration: How the static mode chooses ranges.
         calibration_samples: Texts of the train split to calibrate on.
@@ -63,9 +65,9 @@ class Quantize:
         return shape
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: writing the graph, calibration, and up to seven evaluations, a text at a time, for a limit."""
+        """Rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations."""
         texts = self.calibration_samples if self.mode == "static" else 0
-        texts += 8 * SMOOTHING_TEXTS if self.smooth else 0  # every map again for each strength
+        texts += 3 * (SMOOTHING_TEXTS + RANKING_TEXTS) if self.smooth else 0
         if self.max_drop is not None:
             texts += 7 * rows.get("validation", 0)
         return 0.5 + forward_seconds(shape, texts, tokens)
@@ -75,18 +77,13 @@ class Quantize:
         from limbeck.model import quantized
         from limbeck.model.files import save_model
         from limbeck.model.onnx import INT8_FILE, OnnxModel, read_parts
-        from limbeck.model.smoothing import divisors
+        from limbeck.model.quantized import Int8
 
         parts = read_parts(candidate.model.path)
         names = quantized.modules(*parts, embeddings=self.embeddings)
-        int8 = quantized.Int8(frozenset(names), self.per_channel, self.reduce_range is not False)
-        static = self.mode == "static"
+        int8 = self._ranged(parts, candidate, Int8(frozenset(names), self.per_channel, self.reduce_range is not False))
         if self.smooth:
-            texts = samples(candidate, SMOOTHING_TEXTS)
-            int8 = replace(int8, smooth=divisors(*parts, int8, texts, static=static))
-        if static:
-            texts = samples(candidate, self.calibration_samples)
-            int8 = replace(int8, ranges=quantized.calibrate(*parts, texts, self.calibration, int8.smooth))
+            int8 = self._smooth(parts, candidate, int8)
         folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
         save_model(candidate.model, candidate.tokenizer, folder)
         copied = folder / "onnx" / candidate.model.path.name
@@ -98,11 +95,31 @@ class Quantize:
         attempt.write(int8)
         model = OnnxModel(folder, INT8_FILE, candidate.model.config)
         save_model(model, candidate.tokenizer, folder)
-        evened = f", {len(int8.smooth)} inputs smoothed" if self.smooth else ""
+        evened = f", {len(int8.smooth.keys() & int8.modules)} inputs smoothed" if self.smooth else ""
         lab.log(
             f"INT8 ({self.mode}{evened}): {candidate.model.size_bytes / 1e6:.1f} MB -> {model.size_bytes / 1e6:.1f} MB"
         )
         yield replace(candidate, model=model, folder=None)
+
+    def _ranged(self, parts: Parts, candidate: Candidate, int8: Int8) -> Int8:
+        """With ranges from calibration texts, where they are to be fixed."""
+        from limbeck.model.quantized import calibrate
+
+        if self.mode == "dynamic":
+            return int8
+        texts = samples(candidate, self.calibration_samples)
+        return replace(int8, ranges=calibrate(*parts, texts, self.calibration, int8.smooth))
+
+    def _smooth(self, parts: Parts, candidate: Candidate, plain: Int8) -> Int8:
+        """The smooth version, if that brings logits closer to those of float on texts that took no part in it."""
+        from limbeck.model.quantized import errors
+        from limbeck.model.smoothing import divisors
+
+        texts = samples(candidate, SMOOTHING_TEXTS + RANKING_TEXTS)
+        found = divisors(*parts, plain, [text for i, text in enumerate(texts) if i % 3], static=self.mode == "static")
+        ways = {"smooth": self._ranged(parts, candidate, replace(plain, smooth=found)), "plain": plain}
+        error = errors(*parts, ways, texts[::3])
+        return ways[min(error, key=error.__getitem__)]
 
 
 def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
@@ -129,7 +146,7 @@ class Attempt:
     """Writes and judges INT8 versions of one candidate."""
 
     candidate: Candidate
-    parts: tuple[Blueprint, Mapping[str, np.ndarray]]
+    parts: Parts
     folder: Path
 
     def write(self, int8: Int8) -> Path:
