@@ -33,9 +33,10 @@ Tell = Callable[[Shape, float], None]
 class SliceScores:
     """Scores of shapes by ``candidate``, a super-network; those in ``file`` (JSON lines) are known already.
 
-    An INT8 slice is extracted, quantized and run as it would be served, in batches of ``batch`` (the ranges of its
-    activations span a batch); a float one answers inside the super-network. One thread judges a slice, whatever the
-    machine has: sums in another order could turn an answer, and several processes (``shared``) are faster than threads.
+    An INT8 slice is extracted, quantized (without ``smooth``, which would look at texts for each) and run as it would
+    be served, in batches of ``batch`` (the ranges of its activations span a batch); a float one answers inside the
+    super-network. One thread judges a slice, whatever the machine has: sums in another order could turn an answer, and
+    several processes (``shared``) are faster than threads.
     """
 
     candidate: Candidate
