@@ -10,7 +10,7 @@ from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.compress import BOUNDS, GOALS, MODES, SEARCHES, SPEEDUPS, answers_task, compress, plan_recipe
+from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, answers_task, compress, plan_recipe
 from limbeck.engine.deliver import story_of
 from limbeck.engine.plan import plan
 from limbeck.engine.recipe import check, parse, to_data
@@ -63,13 +63,14 @@ def family(branch, field):
 def names(steps):
     """Names of steps; of a fork, those of its branches; 'quantize' once, also where several ways are tried."""
     made = [step.name if hasattr(step, "name") else [names(branch) for branch in step.branches] for step in steps]
-    return ["quantize" if name == [["quantize"]] * 2 else name for name in made]
+    return ["quantize" if name in [[["quantize"]] * count for count in (2, 4)] else name for name in made]
 
 
-def modes(branch):
-    """The ranges that INT8 is tried with at the end of a branch."""
+def ways(branch):
+    """What INT8 is tried with at the end of a branch: ranges, and whether its inputs are evened out."""
     last = branch[-1]
-    return [step.mode for step in ([last] if hasattr(last, "name") else [step for (step,) in last.branches])]
+    steps = [last] if hasattr(last, "name") else [step for (step,) in last.branches]
+    return [(step.mode, step.smooth) for step in steps]
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
@@ -96,9 +97,11 @@ def test_int8_that_openvino_cannot_read_is_told_before_training(place):
 
 
 @pytest.mark.parametrize("effort", ["one-shot", "quick", "standard", "thorough"])
-def test_static_ranges_are_tried_beside_dynamic_ones(place, effort):
+def test_more_effort_tries_more_ways_to_quantize(place, effort):
+    modes = ["dynamic", *(["static"] if effort in ("standard", "thorough") else [])]
+    tried = [(mode, smooth) for mode in modes for smooth in ([False, True] if effort == "thorough" else [False])]
     for branch in planned(place, effort=effort).steps[1].branches[2:]:
-        assert modes(branch) == MODES.get(effort, ["dynamic"])
+        assert ways(branch) == tried
 
 
 def test_openvino_gets_standard_operators_and_static_ranges(place):
@@ -107,7 +110,7 @@ def test_openvino_gets_standard_operators_and_static_ranges(place):
     assert not check(recipe)
     _, exported, *int8 = recipe.steps[1].branches
     assert {exported[-1].fused, *(branch[-2].fused for branch in int8)} == {False}
-    assert {(branch[-1].mode, branch[-1].smooth, branch[-1].max_drop) for branch in int8} == {("static", True, 0.5)}
+    assert {way for branch in int8 for way in ways(branch)} == {("static", False)}
 
 
 def test_a_bound_of_size_is_tried_with_fewer_tokens_too(place):

@@ -59,8 +59,11 @@ of latency suffices, which takes half a minute to measure, and narrow embeddings
 
 FFN_STEP = 32
 
-MODES: dict[str, list[str]] = {"standard": ["dynamic", "static"], "thorough": ["dynamic", "static"]}
-"""Ranges of activations that INT8 is tried with, where not dynamic alone."""
+WAYS: dict[str, dict[str, list[Any]]] = {
+    "standard": {"mode": ["dynamic", "static"]},
+    "thorough": {"mode": ["dynamic", "static"], "smooth": [False, True]},
+}
+"""Ways that INT8 is tried in, all combinations, where not with dynamic ranges alone."""
 
 
 @dataclass(frozen=True)
@@ -211,18 +214,13 @@ def _search(model: str, shape: Shape, budget: Budget, effort: Effort) -> list[di
 
 
 def _int8(budget: Budget, target: Target, effort: Effort) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Export and quantization, smooth: next to no time, for some 40 % of what rounding changes (decision 0017).
-
-    OpenVINO reads standard operators, and computes in 8 bits with static ranges alone.
-    """
-    options: dict[str, Any] = {"smooth": True}
-    if budget.max_drop is not None:
-        options["max_drop"] = round(budget.max_drop / 2, 4)
-    if target.runtime == "openvino":
-        return {"export": {"fused": False}}, {"quantize": {"mode": "static", **options}}
-    if effort in MODES:
-        return {"export": {}}, {"each": {"quantize": {"mode": MODES[effort], **options}}}
-    return {"export": {}}, {"quantize": options}
+    """Export and quantization. OpenVINO reads standard operators, and computes in 8 bits with static ranges alone."""
+    limit = {} if budget.max_drop is None else {"max_drop": round(budget.max_drop / 2, 4)}
+    ways, openvino = dict(WAYS.get(effort, {})), target.runtime == "openvino"
+    if openvino:
+        ways["mode"] = ["static"]
+    export = {"export": {"fused": False} if openvino else {}}
+    return export, {"each": {"quantize": {**ways, **limit}}} if ways else {"quantize": limit}
 
 
 def compress(
