@@ -182,10 +182,8 @@ class _Quantized:
 
         found = parts(extract(model, shape).cpu())
         self.session = open_session(quantize(*found, Int8(frozenset(modules(*found)))))
-        self.names = {entry.name for entry in self.session.get_inputs()}
 
     def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
-        ids = np.asarray(batch["input_ids"])
-        feed = {name: np.asarray(batch.get(name, np.zeros_like(ids))) for name in self.names}
-        logits: np.ndarray = self.session.run(None, feed)[0]
-        return logits
+        from limbeck.model.onnx import answer
+
+        return answer(self.session, batch)

@@ -77,11 +77,11 @@ class Quantize:
         from limbeck.model import quantized
         from limbeck.model.files import save_model
         from limbeck.model.onnx import INT8_FILE, OnnxModel, read_parts
-        from limbeck.model.quantized import Int8
 
         parts = read_parts(candidate.model.path)
         names = quantized.modules(*parts, embeddings=self.embeddings)
-        int8 = self._ranged(parts, candidate, Int8(frozenset(names), self.per_channel, self.reduce_range is not False))
+        int8 = quantized.Int8(frozenset(names), self.per_channel, self.reduce_range is not False)
+        int8 = self._ranged(parts, candidate, int8)
         if self.smooth:
             int8 = self._smooth(parts, candidate, int8)
         folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
