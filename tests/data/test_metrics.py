@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from limbeck.data.metrics import IGNORED, METRICS, METRICS_OF, check_metric, decode, score
+from limbeck.data.metrics import IGNORED, METRICS, METRICS_OF, READS_SCORES, check_metric, decode, rmse, score
 from limbeck.errors import InputError
 
 CLASS_REFERENCES = {
@@ -49,11 +49,62 @@ def test_correlations_equal_scipy_with_ties():
     assert METRICS["pearson_spearman"](guess, truth) == pytest.approx((linear + ranks) / 2)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name in METRICS if name not in READS_SCORES])
 def test_undefined_is_zero_and_never_a_warning(name):
     same = np.zeros(5, dtype=int)
     value = METRICS[name](same, same)
-    assert value == (1.0 if name in ("accuracy", "macro_f1", "micro_f1") else 0.0)
+    assert value == (1.0 if name in ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1") else 0.0)
+
+
+@pytest.mark.parametrize("name", sorted(READS_SCORES))
+def test_ranking_without_positives_is_chance_and_never_a_warning(name):
+    assert METRICS[name](np.zeros((5, 2)), np.zeros(5, dtype=int)) == (0.5 if name == "roc_auc" else 0.0)
+
+
+def test_balanced_accuracy_is_the_mean_of_recalls():
+    truth = np.array([0] * 97 + [1] * 3)
+    assert METRICS["balanced_accuracy"](np.zeros(100, dtype=int), truth) == 0.5
+    guess = np.array([0] * 97 + [1, 1, 0])
+    assert METRICS["balanced_accuracy"](guess, truth) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def average_precision_by_hand(scores, truth):
+    """Mean, over the positives, of the precision at the rank of each."""
+    order = np.argsort(-scores)
+    hits = np.cumsum(truth[order])
+    ranks = np.flatnonzero(truth[order])
+    return float((hits[ranks] / (ranks + 1)).mean())
+
+
+def test_average_precision_of_two_classes_several_classes_and_several_labels():
+    rng = np.random.default_rng(0)
+    logits, truth = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
+    found = score("classification", "average_precision", logits, truth)
+    assert found == pytest.approx(average_precision_by_hand(logits[:, 1] - logits[:, 0], truth))
+    logits, truth = rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    by_hand = np.mean([average_precision_by_hand(shares[:, i], (truth == i).astype(int)) for i in range(3)])
+    assert score("classification", "average_precision", logits, truth) == pytest.approx(by_hand)
+    logits, truth = rng.normal(size=(60, 3)), rng.integers(0, 2, (60, 3))
+    by_hand = np.mean([average_precision_by_hand(logits[:, i], truth[:, i]) for i in range(3)])
+    assert score("multilabel", "average_precision", logits, truth) == pytest.approx(by_hand)
+    micro = score("multilabel", "micro_average_precision", logits, truth)
+    assert micro == pytest.approx(average_precision_by_hand(logits.ravel(), truth.ravel()))
+
+
+def test_roc_auc_counts_pairs_in_the_right_order():
+    rng = np.random.default_rng(1)
+    scores, truth = rng.normal(size=40), rng.integers(0, 2, 40)
+    pairs = [(a, b) for a in scores[truth == 1] for b in scores[truth == 0]]
+    logits = np.stack([np.zeros(40), scores], 1)
+    assert score("classification", "roc_auc", logits, truth) == pytest.approx(np.mean([a > b for a, b in pairs]))
+
+
+def test_errors_in_the_unit_of_the_labels():
+    truth, guess = np.array([1.0, 2.0, 6.0]), np.array([2.0, 2.0, 4.0])
+    assert rmse(guess, truth) == pytest.approx((5 / 3) ** 0.5)
+    assert METRICS["r2"](guess, truth) == pytest.approx(1 - 5 / 14)
+    assert METRICS["r2"](np.full(3, 3.0), truth) == pytest.approx(0.0)
 
 
 def test_decode_of_every_kind():

@@ -1,10 +1,19 @@
+import random
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab
+from limbeck.core.step import Lab, Teacher, identity
 from limbeck.data.batches import encode, predict
+from limbeck.data.metrics import METRICS, rmse
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.data.task import Split, Task
+from limbeck.techniques.distill import Distill
 from limbeck.techniques.finetune import Finetune
 
 
@@ -25,3 +34,87 @@ def test_every_kind_of_task_is_learnt(make_model, kind, goal):
     (made,) = step.apply(Candidate(model, tokenizer, task), Lab())
     test = encode(task, "test", tokenizer)
     assert task.score(predict(made.model, test), test.labels) > goal
+
+
+def scaled_task():
+    """A regression whose labels lie around 250,000."""
+    task = toy_task("regression", train=256, validation=64, test=64)
+    splits = {
+        name: Split(split.texts, tuple(250_000.0 + 50_000.0 * label for label in split.labels), split.pairs)
+        for name, split in task.splits.items()
+    }
+    return replace(task, splits=splits)
+
+
+def small(make_model, task, seed=0):
+    quiet = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
+    tokenizer = toy_tokenizer(task)
+    model = make_model(
+        Shape.uniform(layers=2, hidden=32, heads=4, ffn=64),
+        labels=task.num_labels,
+        kind=task.kind,
+        vocab_size=len(tokenizer),
+        seed=seed,
+        **quiet,
+    )
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.mul_(0.3)
+    return Candidate(model, tokenizer, task)
+
+
+def test_a_regression_far_from_zero_is_learnt_in_its_own_unit(make_model):
+    task = scaled_task()
+    step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
+    (made,) = step.apply(small(make_model, task), Lab())
+    test = encode(task, "test", made.tokenizer)
+    answers = predict(made.model, test)[:, 0]
+    spread = float(np.std(test.labels))
+    assert METRICS["r2"](answers, test.labels) > 0.6
+    assert rmse(answers, test.labels) < 0.65 * spread
+    assert abs(answers.mean() - np.mean(test.labels)) < 0.3 * spread
+
+
+def test_a_student_of_such_a_regression_learns_from_its_teacher(make_model):
+    task = scaled_task()
+    step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
+    (teacher,) = step.apply(small(make_model, task), Lab())
+    lab = Lab(teacher=Teacher("t", lambda: teacher))
+    distill = Distill(num_train_epochs=10, learning_rate=3e-3, evaluations_per_epoch=1)
+    (student,) = distill.apply(small(make_model, task, seed=5), lab)
+    test = encode(task, "test", student.tokenizer)
+    answers = predict(student.model, test)[:, 0]
+    assert METRICS["r2"](answers, predict(teacher.model, test)[:, 0]) > 0.6
+
+
+def test_epochs_kept_of_a_regression_answer_in_the_tasks_unit(make_model, tmp_path):
+    task = scaled_task()
+    step = Finetune(num_train_epochs=2, learning_rate=3e-3, evaluations_per_epoch=0, keep="every_epoch")
+    (made,) = step.apply(small(make_model, task), Lab(scratch=tmp_path))
+    kept = load_file(made.waypoints[-1])
+    for name, weight in made.model.state_dict().items():
+        assert torch.equal(kept[name], weight), name
+
+
+def test_rare_labels_are_found_with_balanced_weights(make_model):
+    """3 of 100 texts are positive: the plain loss answers 'no' to all within these steps, the balanced one does not."""
+    rng = random.Random(0)
+    rows = [("sunny", 1) if row % 33 == 0 else ("gloomy", 0) for row in range(400)]
+    texts = [f"the {rng.choice(['film', 'one', 'very'])} {word}" for word, _ in rows]
+    split = Split(tuple(texts), tuple(label for _, label in rows))
+    task = Task("rare", "classification", {"train": split, "validation": split}, ("no", "yes"), "balanced_accuracy", 32)
+    scores = {}
+    for weights in ("none", "balanced"):
+        step = Finetune(num_train_epochs=6, learning_rate=2e-3, evaluations_per_epoch=0, class_weights=weights)
+        (made,) = step.apply(small(make_model, task), Lab())
+        encoded = encode(task, "validation", made.tokenizer)
+        scores[weights] = task.score(predict(made.model, encoded), encoded.labels)
+    assert scores["balanced"] > scores["none"]
+
+
+def test_fields_that_are_newer_than_stored_results_stay_out_of_the_key():
+    """Keys of before these fields: results that people have are found again."""
+    plain = identity(Finetune())
+    assert not {"min_steps", "early_stopping_patience", "class_weights", "focal_gamma"} & plain.keys()
+    assert identity(Finetune(min_steps=5))["min_steps"] == 5
+    assert identity(Finetune(class_weights=(1.0, 2.0)))["class_weights"] == [1.0, 2.0]

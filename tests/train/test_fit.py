@@ -281,3 +281,48 @@ def test_companions_are_resumed_with_the_rest(make_model, words, tmp_path):
     fit(resumed[0], Beside(*resumed), words, plan, scratch=tmp_path)
     for a, b in zip(resumed, whole, strict=True):
         assert same(weights(a), weights(b))
+
+
+def test_few_texts_are_passed_until_the_fewest_steps_are_done(make_model, words):
+    model = make_model()
+    few = replace(words, input_ids=words.input_ids[:16], labels=words.labels[:16])
+    plan = replace(PLAN, num_train_epochs=1, min_steps=20)
+    report = fit(model, task_loss(model), few, plan, evaluate=accuracy(few))
+    assert report.steps == 20
+    assert [entry["step"] for entry in report.history] == [20]  # as many evaluations as one epoch would have had
+    enough = make_model()
+    assert fit(enough, task_loss(enough), words, replace(PLAN, min_steps=20)).steps == 36  # three epochs are more
+
+
+def test_training_stops_early_and_keeps_the_best(make_model, words):
+    model, scores = make_model(), iter([0.5, 0.7, 0.6, 0.7, 0.6, 0.9])
+    plan = replace(PLAN, num_train_epochs=6, early_stopping_patience=2)
+    report = fit(model, task_loss(model), words, plan, evaluate=lambda model: next(scores))
+    assert [entry["score"] for entry in report.history] == [0.5, 0.7, 0.6, 0.7]
+    assert (report.best_score, report.best_step, report.steps) == (0.7, 24, 48)
+
+
+def test_a_training_that_stops_early_is_resumed_to_the_same_weights(make_model, words, tmp_path):
+    plan = replace(PLAN, num_train_epochs=6, early_stopping_patience=1, save_seconds=0)
+
+    def falling(model):
+        falling.calls += 1
+        return {1: 0.5, 2: 0.8}.get(falling.calls, 0.1)
+
+    falling.calls = 0
+    whole = make_model()
+    expected = fit(whole, task_loss(whole), words, plan, evaluate=falling)
+    assert expected.steps == 36
+
+    def stop(progress):
+        if progress.step == 30:
+            raise Interrupted
+
+    falling.calls = 0
+    broken = make_model()
+    with pytest.raises(Interrupted):
+        fit(broken, task_loss(broken), words, plan, evaluate=falling, scratch=tmp_path, after_step=stop)
+    resumed = make_model(seed=9)
+    report = fit(resumed, task_loss(resumed), words, plan, evaluate=falling, scratch=tmp_path)
+    assert (report.steps, report.best_step) == (36, 24)
+    assert same(weights(resumed), weights(whole))

@@ -33,6 +33,12 @@ def compress(
     effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard",
     seed: int = 0,
     replicas: int = 1,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    min_steps: int | None = None,
+    class_weights: Literal["none", "balanced"] = "none",
+    early_stopping_patience: int = 0,
+    allow_weak_teacher: bool = False,
     out: Path | None = None,
     folder: Path | None = None,
     store: Store = None,
@@ -43,8 +49,9 @@ def compress(
 
     Fine-tunes the model if it does not answer the task yet, tries export, INT8, pruning (or a search for the best
     shape) and distillation, measures every candidate, and writes the chosen one as a folder that runs with onnxruntime
-    and tokenizers alone. The recipe it ran is saved beside the report and can be edited and run again. Exit status 3:
-    no candidate meets the budget.
+    and tokenizers alone. The recipe it ran is saved beside the report and can be edited and run again. Stops before it
+    compresses a teacher that is no better than the best constant answer (exit status 2). Exit status 3: no candidate
+    meets the budget, or the chosen one is no better than a constant answer.
 
     Parameters
     ----------
@@ -76,12 +83,25 @@ def compress(
         Decides everything random.
     replicas
         Make the chosen model with this many seeds in all, and report the spread.
+    epochs
+        Passes over the training texts in the fine-tuning [default: by effort].
+    learning_rate
+        Of the fine-tuning [default: 5e-5].
+    min_steps
+        Fewest optimiser steps of every training, for small data sets [default: 300, and 10 for each label].
+    class_weights
+        With 'balanced', rare labels count as much as frequent ones in the fine-tuning.
+    early_stopping_patience
+        Stop a training after so many evaluations without a better score; 0 never stops early.
+    allow_weak_teacher
+        Go on with a fine-tuned model that was not shown to be better than the best constant answer.
     out
         Folder of the artefact [default: RUN/artefact].
     folder
         Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
     """
     from limbeck.engine.compress import compress as work
+    from limbeck.engine.training import Training
 
     with watching(json, track) as show:
         made = work(
@@ -98,6 +118,8 @@ def compress(
             effort=effort,
             seed=seed,
             replicas=replicas,
+            training=Training(epochs, learning_rate, min_steps, class_weights, early_stopping_patience),
+            allow_weak_teacher=allow_weak_teacher,
             out=out,
             folder=folder,
             store=store,

@@ -12,11 +12,12 @@ changes), ``every_process`` (a technique: it calls ``fit``, so where several pro
 it; other steps run on process 0 alone), ``imitates`` ("root": its ``lab.teacher`` is the recipe's model as it was
 given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group`` (facts hold only beside
 those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile),
-``aliases`` (shorter names of fields), ``presets`` (name -> fields: in a recipe ``preset: name`` stands for those
-fields, and fields given beside it win) and ``files`` (fields that name files or folders: in a recipe relative to it,
-and in the cache key the content counts, not the name; a method ``missing`` tells what is wrong with them before
-anything runs). A method ``requires`` names traits that the parameters need besides; ``unbounded`` tells, of a recipe's
-budget, that it does not give the bound that the step needs.
+``aliases`` (shorter names of fields), ``added`` (fields that are newer than stored results, see ``identity``),
+``presets`` (name -> fields: in a recipe ``preset: name`` stands for those fields, and fields given beside it win) and
+``files`` (fields that name files or folders: in a recipe relative to it, and in the cache key the content counts, not
+the name; a method ``missing`` tells what is wrong with them before anything runs). A method ``requires`` names traits
+that the parameters need besides; ``unbounded`` tells, of a recipe's budget, that it does not give the bound that the
+step needs.
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
@@ -181,9 +182,15 @@ def parameters(step: Any) -> dict[str, Any]:
 
 
 def identity(step: Any) -> dict[str, Any]:
-    """The parameters that decide a result: all but those that the class lists as ``neutral``; of files the content."""
-    neutral: frozenset[str] = getattr(step, "neutral", frozenset())
-    decisive = {name: value for name, value in parameters(step).items() if name not in neutral}
+    """The parameters that decide a result: all but those that the class lists as ``neutral``; of files the content.
+
+    Fields that the class lists as ``added`` came after results were stored: at their default, which changes nothing,
+    they stay out, so that those results are still found.
+    """
+    left_out = set(getattr(step, "neutral", frozenset()))
+    defaults = {f.name: f.default for f in dataclasses.fields(step)}
+    left_out |= {name for name in getattr(step, "added", frozenset()) if getattr(step, name) == defaults[name]}
+    decisive = {name: value for name, value in parameters(step).items() if name not in left_out}
     return decisive | {name: content(decisive[name]) for name in getattr(step, "files", ())}
 
 

@@ -101,6 +101,65 @@ def token_f1(predictions: Any, labels: Any) -> float:
     return float(_f1_from_counts(((guess == truth) & (truth > 0)).sum(), (guess > 0).sum(), (truth > 0).sum()))
 
 
+def balanced_accuracy(predictions: Any, labels: Any) -> float:
+    """Compute the mean recall of the classes that occur in the labels; 1 / classes for a constant answer."""
+    guess, truth = np.asarray(predictions), np.asarray(labels)
+    recalls = [float((guess[truth == label] == label).mean()) for label in np.unique(truth)]
+    return float(np.mean(recalls)) if recalls else 0.0
+
+
+def rmse(predictions: Any, labels: Any) -> float:
+    """Compute the root of the mean squared error, in the unit of the labels; reported, never chosen by."""
+    x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
+    return float(np.sqrt(((x - y) ** 2).mean())) if len(y) else 0.0
+
+
+def r2(predictions: Any, labels: Any) -> float:
+    """Compute the coefficient of determination: 0 for the mean of the labels, negative for worse."""
+    x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
+    total = float(((y - y.mean()) ** 2).sum()) if len(y) else 0.0
+    return 1.0 - float(((x - y) ** 2).sum()) / total if total > 0 else 0.0
+
+
+def _columns(scores: Any, labels: Any) -> tuple[Any, Any]:
+    """Scores and 0/1 labels side by side, [rows, classes]; of two classes the second alone, as is customary."""
+    values, truth = np.asarray(scores, dtype=float), np.asarray(labels)
+    if truth.ndim == 1:
+        truth = truth[:, None] == np.arange(values.shape[-1])
+        if values.shape[-1] == 2:
+            values, truth = values[:, 1:], truth[:, 1:]
+    return values, truth.astype(np.int64)
+
+
+def average_precision(scores: Any, labels: Any) -> float:
+    """Compute the area under the precision-recall curve, averaged over the classes that occur (scikit-learn's)."""
+    from sklearn.metrics import average_precision_score
+
+    values, truth = _columns(scores, labels)
+    some = np.flatnonzero(truth.any(axis=0))
+    return float(np.mean([average_precision_score(truth[:, i], values[:, i]) for i in some])) if some.size else 0.0
+
+
+def micro_average_precision(scores: Any, labels: Any) -> float:
+    """Compute the area under the precision-recall curve of all decisions together (scikit-learn's)."""
+    from sklearn.metrics import average_precision_score
+
+    values, truth = _columns(scores, labels)
+    return float(average_precision_score(truth.ravel(), values.ravel())) if truth.any() else 0.0
+
+
+def roc_auc(scores: Any, labels: Any) -> float:
+    """Compute the area under the ROC curve, averaged over classes with both answers (scikit-learn's); 0.5 is chance."""
+    from sklearn.metrics import roc_auc_score
+
+    values, truth = _columns(scores, labels)
+    both = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
+    return float(np.mean([roc_auc_score(truth[:, i], values[:, i]) for i in both])) if both.size else 0.5
+
+
+READS_SCORES = frozenset({"average_precision", "micro_average_precision", "roc_auc"})
+"""Metrics that rank by scores [rows, classes]; all others compare answers."""
+
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         function.__name__: function
@@ -114,16 +173,30 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             spearman,
             pearson_spearman,
             token_f1,
+            balanced_accuracy,
+            average_precision,
+            micro_average_precision,
+            roc_auc,
+            r2,
         )
     }
 )
 
 METRICS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(  # the first one is the default
     {
-        "classification": ("accuracy", "f1", "macro_f1", "micro_f1", "matthews"),
-        "multilabel": ("micro_f1", "macro_f1", "accuracy"),
-        "regression": ("pearson_spearman", "pearson", "spearman"),
-        "tokens": ("token_f1", "accuracy", "macro_f1", "micro_f1"),
+        "classification": (
+            "accuracy",
+            "f1",
+            "macro_f1",
+            "micro_f1",
+            "matthews",
+            "balanced_accuracy",
+            "average_precision",
+            "roc_auc",
+        ),
+        "multilabel": ("micro_f1", "macro_f1", "accuracy", "average_precision", "micro_average_precision", "roc_auc"),
+        "regression": ("pearson_spearman", "pearson", "spearman", "r2"),
+        "tokens": ("token_f1", "accuracy", "macro_f1", "micro_f1", "balanced_accuracy"),
     }
 )
 
@@ -158,6 +231,26 @@ def decode(kind: Kind, logits: Any) -> Any:
     return values.argmax(axis=-1)
 
 
+def readings(kind: Kind, metric: str, logits: Any) -> Any:
+    """Turn logits into what a metric compares with the labels: answers, or scores for a metric that ranks.
+
+    Args:
+        kind: The kind of task.
+        metric: Name of the metric.
+        logits: [rows, labels], or [row, position, label] for tokens.
+
+    Returns:
+        Answers as :func:`decode` gives them, or probabilities [rows, labels].
+    """
+    if metric not in READS_SCORES:
+        return decode(kind, logits)
+    values = np.asarray(logits, dtype=float)
+    if kind == "multilabel":
+        return 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def score(kind: Kind, metric: str, logits: Any, labels: Any) -> float:
     """The metric of logits; positions labelled ``IGNORED`` in a token task do not count."""
     if kind == "tokens":
@@ -166,4 +259,4 @@ def score(kind: Kind, metric: str, logits: Any, labels: Any) -> float:
         counted = truth != IGNORED
         return METRICS[metric](predictions[counted], truth[counted])
     truth = np.asarray(labels, dtype=float if kind == "regression" else np.int64)
-    return METRICS[metric](decode(kind, logits), truth)
+    return METRICS[metric](readings(kind, metric, logits), truth)

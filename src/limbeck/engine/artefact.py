@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.facts import Measurement
 from limbeck.engine.naming import told
 from limbeck.engine.report import headline, milliseconds, page_environment, quality, quality_interval, slim
 from limbeck.engine.rows import Row, rows
@@ -253,6 +254,17 @@ def figures(story: Story, row: Row, teacher: Row | None) -> list[tuple[str, str,
         lines.append(
             (f"{story.metric}, {split}", quality(fact.value, story.metric), interval, str(fact.n or "–"), before)
         )
+        constant = story.baseline.quality.get(split) if story.baseline is not None else None
+        if constant is not None:
+            lines.append((f"the same, {story.baseline.answer}", quality(constant.value, story.metric), "–", "–", "–"))
+        for name, words in (("rmse", "RMSE"), ("r2", "R²")):
+            error, reference = (
+                record_fact(story, key, name, split) for key in (row.key, teacher.key if teacher else None)
+            )
+            if error is not None:
+                span = f"[{error.low:.4g}, {error.high:.4g}]"
+                before = "–" if reference is None else f"{reference.value:.4g}"
+                lines.append((f"{words}, {split}", f"{error.value:.4g}", span, str(error.n or "–"), before))
     for name in ("p50", "p90", "p99"):
         fact, other = getattr(row, name), getattr(teacher, name, None)
         if fact is not None:
@@ -271,6 +283,12 @@ def figures(story: Story, row: Row, teacher: Row | None) -> list[tuple[str, str,
             before = f"{other.value / 1e6:.1f} {unit}" if other is not None else "–"
             lines.append((name, f"{fact.value / 1e6:.1f} {unit}", "–", "–", before))
     return lines
+
+
+def record_fact(story: Story, key: str | None, name: str, split: str) -> Measurement | None:
+    """Look up a fact of a candidate on a split."""
+    record = story.records.get(key or "")
+    return record.fact(name, split) if record is not None else None
 
 
 def cell(value: object) -> str:

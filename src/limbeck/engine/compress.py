@@ -15,6 +15,7 @@ from limbeck.engine.result import RunResult
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.engine.suited import Case, faster_core, faster_runtime
+from limbeck.engine.training import Training
 from limbeck.errors import InputError, nearest
 from limbeck.measure.runner import check_runtime
 
@@ -59,6 +60,7 @@ of latency suffices, which takes half a minute to measure, and narrow embeddings
 
 FFN_STEP = 32
 
+
 WAYS: dict[str, dict[str, list[Any]]] = {
     "standard": {"mode": ["dynamic", "static"]},
     "thorough": {"mode": ["dynamic", "static"], "smooth": [False, True]},
@@ -87,6 +89,8 @@ def plan_recipe(
     replicas: int = 1,
     name: str = "",
     linear: str | None = None,
+    training: Training | None = None,
+    allow_weak_teacher: bool = False,
 ) -> Recipe:
     """The recipe that :func:`compress` runs; it can be printed, edited and run again.
 
@@ -107,7 +111,7 @@ def plan_recipe(
     for field, value, valid in (("strategy", strategy, get_args(Strategy)), ("effort", effort, get_args(Effort))):
         if value not in valid:
             raise InputError(f"{field}: there is no '{value}'; {nearest(value, valid)}")
-    answers = load_task(task)
+    answers, training = load_task(task), training or Training()
     about = peek(model)
     if about["runtime"] != "torch":
         raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
@@ -115,9 +119,10 @@ def plan_recipe(
     if effort == "one-shot" and strategy != "prune":
         raise InputError(f"strategy: a super-network must be trained, so one shot is for 'prune', got '{strategy}'")
     export, quantize = _int8(budget, target, effort)
-    smaller = _smaller(model, about["shape"], budget, strategy, effort, linear)
+    common = training.shared(answers, EPOCHS[effort][1])
+    smaller = _smaller(model, about["shape"], budget, strategy, effort, linear, common)
     branches: list[list[Any]] = [[], [export], *([*made, export, quantize] for made in ([], *smaller))]
-    steps: list[Any] = [] if ready else [{"finetune": {"epochs": EPOCHS[effort][0]}}]
+    steps: list[Any] = [] if ready else [{"finetune": training.finetune(answers, EPOCHS[effort][0])}]
     last = "test" if "test" in answers.splits else "validation"
     steps += [{"fork": branches}, {"size": {"split": last}}, {"quality": {"split": "validation"}}]
     if last == "test":
@@ -135,29 +140,37 @@ def plan_recipe(
         "replicas": replicas,
         "steps": steps,
     }
+    if allow_weak_teacher:
+        data["allow_weak_teacher"] = True
     return parse(data | ({"teacher": model} if ready else {}), name=name)
 
 
 def _smaller(
-    model: str, shape: Shape, budget: Budget, strategy: Strategy, effort: Effort, linear: str | None
+    model: str,
+    shape: Shape,
+    budget: Budget,
+    strategy: Strategy,
+    effort: Effort,
+    linear: str | None,
+    common: Mapping[str, Any],
 ) -> list[list[Any]]:
-    """The ways to smaller models, each from the fine-tuned one."""
+    """The ways to smaller models, each from the fine-tuned one; ``common``: fields of every training."""
     epochs, (family, others) = EPOCHS[effort][1], _goals(budget, effort, shape.depth)
     ((unit, values),) = family.items()
     if budget.size_mb:  # most bytes of a small model are its words
         others.append([{"vocabulary": {}}, {"prune": {unit: values[0]}} if budget.latency_ms else others[0][0]])
     if effort == "one-shot":  # one pass serves every goal
         return [[{"prune": {unit: value}}] for value in values] + others
-    train = {"distill": {"match": ["logits", "hidden"], "epochs": epochs, "learning_rate": 5e-5}}
+    train = {"distill": {"match": ["logits", "hidden"], "epochs": epochs, "learning_rate": 5e-5, **common}}
     branches: list[list[Any]] = []
     if strategy != "search":
         whole = {} if budget.latency_ms else {"relative_to": "teacher"}
         branches = [[{"stages": [{"prune": {unit: list(values), **whole}}, train]}]]
         branches += [[*steps, train] for steps in others]
     if strategy != "prune":
-        branches.append([*_search(model, shape, budget, effort), train])
+        branches.append([*_search(model, shape, budget, effort, common), train])
     if linear is not None:
-        convert = {"linearize": {"attention": [linear], "epochs": epochs, "learning_rate": 5e-5}}
+        convert = {"linearize": {"attention": [linear], "epochs": epochs, "learning_rate": 5e-5, **common}}
         branches.append([convert, {"fork": [[], [{"prune": {unit: values[0]}}, train]]}])
     return branches
 
@@ -192,7 +205,9 @@ def _goals(budget: Budget, effort: Effort, depth: int) -> tuple[dict[str, tuple[
     return {"speedup": SPEEDUPS[effort]}, small
 
 
-def _search(model: str, shape: Shape, budget: Budget, effort: Effort) -> list[dict[str, Any]]:
+def _search(
+    model: str, shape: Shape, budget: Budget, effort: Effort, common: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """A super-network of the fine-tuned model, and one search for each bound."""
     if len(set(shape.layers)) != 1:
         raise InputError(
@@ -203,7 +218,7 @@ def _search(model: str, shape: Shape, budget: Budget, effort: Effort) -> list[di
     least["ffn"] = min(-(-least["ffn"] // FFN_STEP) * FFN_STEP, whole["ffn"])
     if not all(least.values()):
         raise InputError(f"strategy: '{model}' is {shape}, of which nothing can be searched; use 'prune'")
-    train = {"epochs": EPOCHS[effort][1], "learning_rate": 5e-5, "per_layer": True, "ffn_step": FFN_STEP}
+    train = {"epochs": EPOCHS[effort][1], "learning_rate": 5e-5, "per_layer": True, "ffn_step": FFN_STEP, **common}
     ranges = {name: [least[name], most] for name, most in whole.items()}
     bounds = [{"speedup": speedup} for speedup in SPEEDUPS[effort]]
     if budget.latency_ms:
@@ -238,6 +253,8 @@ def compress(
     effort: Effort = "standard",
     seed: int = 0,
     replicas: int = 1,
+    training: Training | None = None,
+    allow_weak_teacher: bool = False,
     out: str | Path | None = None,
     folder: str | Path | None = None,
     store: Store | str | Path | None = None,
@@ -261,6 +278,8 @@ def compress(
             is trained after the fine-tuning, for a whole front in minutes.
         seed: Decides everything random.
         replicas: Make the chosen model again with this many seeds in all.
+        training: Epochs, learning rate, class weights, fewest steps and early stopping of the trainings.
+        allow_weak_teacher: Go on with a teacher that was not shown to be better than the best constant answer.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
         store: Where finished work is kept.
@@ -274,6 +293,7 @@ def compress(
     name = f"compress-{Path(str(model)).name}"
     options: dict[str, Any] = {"budget": budget, "strategy": strategy, "effort": effort}
     options |= {"seed": seed, "replicas": replicas, "name": name}
+    options |= {"training": training, "allow_weak_teacher": allow_weak_teacher}
     plan_recipe(model, task, target=target, **options)  # tells what is wrong before anything is timed
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.facts import environment
+from limbeck.data.baseline import baseline
+from limbeck.data.task import Task
 from limbeck.engine.artefact import artefact_example, check_out, write_artefact
 from limbeck.engine.report import front_csv, report_html, rows
 from limbeck.engine.result import RunResult
@@ -32,6 +34,7 @@ def story_of(result: RunResult, task: Any) -> Story:
         budget=result.recipe.budget,
         seeds=replicas,
         model=result.recipe.model,
+        baseline=baseline(task) if isinstance(task, Task) else None,
         histories=histories(result),
     )
 

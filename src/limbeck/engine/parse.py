@@ -113,6 +113,11 @@ class _Reader:
                 self.wrong(key, f"should be {'a whole number' if kind is int else 'text'}, got {value!r}")
             else:
                 values[key] = _beside(str(value), base) if key in {"model", "teacher"} else value
+        if (allowed := data.get("allow_weak_teacher")) is not None:
+            if isinstance(allowed, bool):
+                values["allow_weak_teacher"] = allowed
+            else:
+                self.wrong("allow_weak_teacher", f"should be true or false, got {allowed!r}")
         if values.get("replicas", 1) < 1:
             self.wrong("replicas", f"should be at least 1, got {values['replicas']}")
         self._task(data.get("task"), values, base)

@@ -42,6 +42,8 @@ class Recipe:
     ``steps`` are instances of step classes, and :class:`Fork`; recipes compose as tuples do:
     ``Recipe(model, task, steps=(*warm_up.steps, Prune(keep=0.5)))``. ``teacher`` names a model to imitate (else the
     first candidate that was fine-tuned is the teacher); ``replicas`` repeats the chosen candidate with other seeds.
+    A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
+    constant answer, unless ``allow_weak_teacher``.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Recipe:
     teacher: str | None = None
     replicas: int = 1
     name: str = ""
+    allow_weak_teacher: bool = False
 
     def __str__(self) -> str:
         return dump(self)
@@ -102,13 +105,13 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
     """Plain data of a recipe; ``full`` writes the defaults out, so that later versions read the same recipe."""
     data: dict[str, Any] = {"name": recipe.name} if recipe.name or full else {}
     data |= {"model": recipe.model, "task": _plain(recipe.task)}
-    for key in ("teacher", "target", "budget", "seed", "replicas"):
+    for key in ("teacher", "target", "budget", "seed", "replicas", "allow_weak_teacher"):
         value = getattr(recipe, key)
         if dataclasses.is_dataclass(value):
             entries = _fields(value, full)
             if entries:
                 data[key] = entries
-        elif full or value != Recipe.__dataclass_fields__[key].default:
+        elif (full and key != "allow_weak_teacher") or value != Recipe.__dataclass_fields__[key].default:
             data[key] = value
     data["steps"] = [_step_data(step, full) for step in recipe.steps]
     return data

@@ -19,7 +19,7 @@ from limbeck.engine.flips import flips_of
 from limbeck.engine.gains import Gain, gains, quality_change, signed
 from limbeck.engine.naming import names
 from limbeck.engine.picture import front_picture, gain_axis, strip_axis, tree_picture
-from limbeck.engine.rows import Row, rows, volume
+from limbeck.engine.rows import Row, no_better, rows, volume
 from limbeck.engine.speed import is_faster
 from limbeck.engine.story import CORRELATIONS, Story
 
@@ -118,6 +118,8 @@ def headline(story: Story) -> str:
     row, teacher = hero(story)
     if row is None:
         return "Nothing was measured" + (f": {len(story.failed)} steps failed" if story.failed else "")
+    if story.chosen and (reason := no_better(story, row.quality.get(story.split))):
+        return f"Nothing was learnt: the chosen model, {row.name}, is {reason[0]}"
     if row.problems or not story.chosen:
         why = "; ".join(row.problems) or "none was chosen"
         return f"No candidate meets the budget. The nearest is {row.name}: {why}"
@@ -182,7 +184,7 @@ def front_table(story: Story) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("budget")
     for row in made:
-        mark = "★" if row.chosen else "●" if row.on_front else ""
+        mark = "★" if row.chosen and not no_better(story, row.quality.get(story.split)) else "●" if row.on_front else ""
         cells = [mark, row.name, *(_quality_cell(row, split, story.metric) for split in splits)]
         cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
         cells += [_predicted_cell(row)] if foretold else []
@@ -192,9 +194,13 @@ def front_table(story: Story) -> Table:
         cells += ["; ".join(row.problems) or "ok"]
         style = "bold green" if row.chosen else "" if row.on_front or row.teacher else "dim"
         table.add_row(*map(Text, cells), style=style)  # Text: a label with [brackets] is no markup
+    if story.baseline is not None:
+        rest = [""] * (len(table.columns) - 2 - len(splits))
+        shown = [_constant_cell(story, split) for split in splits]
+        table.add_row(*map(Text, ["", f"constant: {story.baseline.answer}", *shown, *rest]), style="dim")
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if foretold else ""
-    if line := volume_line(story):
+    for line in filter(None, (volume_line(story), errors_line(story))):
         table.caption += f"\n{line}"
     return table
 
@@ -218,6 +224,27 @@ def shown_splits(story: Story) -> list[str]:
 def _quality_cell(row: Row, split: str, metric: str) -> str:
     fact = row.quality.get(split)
     return "–" if fact is None else f"{quality(fact.value, metric)} {quality_interval(fact, metric)}".strip()
+
+
+def _constant_cell(story: Story, split: str) -> str:
+    fact = story.baseline.quality.get(split)
+    return "–" if fact is None else quality(fact.value, story.metric)
+
+
+def errors_line(story: Story) -> str:
+    """RMSE and R² of the chosen model and of the teacher, for a regression; nothing for other tasks."""
+    keys = {"teacher": story.teacher, "chosen": story.chosen[0] if story.chosen else None}
+    parts = []
+    for name, key in keys.items():
+        record = story.records.get(key or "")
+        for split in shown_splits(story):
+            error, share = (record.fact(fact, split) if record is not None else None for fact in ("rmse", "r2"))
+            if error is not None and share is not None:
+                parts.append(
+                    f"{name}, {split}: RMSE {error.value:.4g} [{error.low:.4g}, {error.high:.4g}], "
+                    f"R² {share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
+                )
+    return "; ".join(parts)
 
 
 def front_csv(story: Story) -> str:
@@ -268,6 +295,7 @@ def to_json(story: Story) -> dict[str, Any]:
         "budget": {name: value for name, value in vars(story.budget).items() if value is not None},
         "chosen": list(story.chosen),
         "teacher": story.teacher,
+        "baseline": _baseline_json(story),
         "hypervolume": found._asdict() if (found := volume(story)) is not None else None,
         "rows": [_flat(story, row) for row in rows(story)],
         "gains": [
@@ -289,6 +317,17 @@ def to_json(story: Story) -> dict[str, Any]:
         "environment": dict(story.environment),
         "recipe": str(story.recipe),
     }
+
+
+def _baseline_json(story: Story) -> dict[str, Any] | None:
+    """The constant answer and its quality by split."""
+    if story.baseline is None:
+        return None
+    facts = {
+        split: {part: getattr(fact, part) for part in ("value", "low", "high", "n")}
+        for split, fact in story.baseline.quality.items()
+    }
+    return {"answer": story.baseline.answer, "quality": facts}
 
 
 def slim(fact: Measurement) -> dict[str, Any]:
@@ -316,6 +355,8 @@ def report_html(story: Story, *, example: str = "") -> str:
             splits=shown_splits(story),
             sizes=_sizes(made),
             volume=volume_line(story),
+            errors=errors_line(story),
+            baseline=story.baseline,
             change=_change(row, teacher, split),
             flips=flips_of(story, row, teacher, split),
             front=front_picture(story, made),

@@ -94,7 +94,10 @@ def rows(story: Story) -> list[Row]:
                 speedup_int8=_over(record, int8),
                 drop=drop,
                 on_front=key in winners,
-                problems=tuple(story.budget.violations(values, reference.value if reference is not None else None)),
+                problems=(
+                    *story.budget.violations(values, reference.value if reference is not None else None),
+                    *no_better(story, mine),
+                ),
                 chosen=key in story.chosen,
                 teacher=key == story.teacher,
                 predicted=predicted(story, key),
@@ -102,6 +105,14 @@ def rows(story: Story) -> list[Row]:
             )
         )
     return sorted(made, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf")))
+
+
+def no_better(story: Story, fact: Measurement | None) -> tuple[str, ...]:
+    """Say so where a candidate is no better than the best constant answer on the story's split."""
+    constant = story.baseline.quality.get(story.split) if story.baseline is not None else None
+    if fact is None or constant is None or fact.value > constant.value:
+        return ()
+    return (f"no better than a constant answer ({story.baseline.answer})",)
 
 
 def int8_reference(story: Story) -> str | None:

@@ -18,12 +18,14 @@ from typing import Any
 from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
+from limbeck.data.task import Task
 from limbeck.engine.check import absent_splits, before_training, check_lengths
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.parse import Placed, leaves
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, disk_full, refusal
+from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
 from limbeck.engine.workshop import FRESH_HEAD, CostFactory, Workshop
 from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, StoreError, UndeclaredService
 
@@ -95,6 +97,8 @@ class _Run:
         self.replicas: dict[str, list[str]] = {}
         self.probed: list[tuple[Placed, set[str]]] = []
         self.written: set[str] = set()
+        self.judged: set[str] = set()
+        self.chooses = any(one.name in FINAL for one in leaves(placed_steps(recipe)))
         self.position = self.total = 0
 
     def go(self) -> RunResult:
@@ -194,6 +198,7 @@ class _Run:
             about = {**about, "key": key, "candidate": number + 1, "candidates": len(front)}
             self.tell({"kind": "candidate_start", **about})
             made: list[Record] = []
+            self._check_teacher(key)
             start, known = time.perf_counter(), False
             with self._forgiving(placed.path, placed.name, key):
                 made, known = self.workshop.children(self.records[key], placed.step, self.recipe.seed)
@@ -204,6 +209,34 @@ class _Run:
             keys = [record.key for record in made]
             self.tell({"kind": "candidate_end", **about, "children": keys, "known": known, "seconds": seconds})
         return list(dict.fromkeys(children))
+
+    def _check_teacher(self, key: str) -> None:
+        """Stop where something is to be made of a teacher that is no better than the best constant answer.
+
+        Only recipes that end in a choice claim that what they choose is good. Judged once for each teacher, and kept.
+        """
+        teacher = self.workshop.teacher(key)
+        judged = isinstance(self.task, Task) and "validation" in self.task.splits
+        if self.recipe.allow_weak_teacher or not self.chooses or teacher is None or not judged:
+            return
+        if teacher in self.judged:
+            return
+        self.judged.add(teacher)
+
+        def judge() -> dict[str, Any]:
+            candidate = self.workshop.open(teacher)
+            size = self.recipe.target.batch if getattr(candidate.model, "int8", False) else 32
+            comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, self.task, size)
+            return {
+                "better": comparison.better,
+                "message": "" if comparison.better else weak_teacher_message(self.task, comparison, constant.answer),
+            }
+
+        verdict = self.store.memo(f"teacher-{teacher}-{self.task.fingerprint}", judge)
+        if not bool(verdict["better"]):
+            message = str(verdict["message"])
+            self._note(message, kind="weak_teacher")
+            raise WeakTeacher(message)
 
     # --- probes ------------------------------------------------------------------------------------------------
 

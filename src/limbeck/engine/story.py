@@ -14,7 +14,7 @@ from typing import Any
 from limbeck.core.candidate import Record
 from limbeck.core.target import Budget, Target
 
-CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman"})
+CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman", "r2"})
 """Metrics that are written as 0.873; all others are shares and written as 87.3 %."""
 
 
@@ -39,6 +39,7 @@ class Story:
     budget: Budget = field(default_factory=Budget)
     seeds: Sequence[int] = ()
     model: str = ""
+    baseline: Any = None  # a data.baseline.Baseline: the best constant answer, and its quality by split
     histories: Sequence[Mapping[str, Any]] = ()  # what was done to rows of the task, each once (data.task.Task.history)
 
     @property

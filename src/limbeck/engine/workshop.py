@@ -133,6 +133,8 @@ class Workshop:
             "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
         found = {name: value() for name, value in values.items() if name in step.reads}
+        if getattr(step, "standardizes", False) and getattr(self.task, "kind", None) == "regression":
+            found["targets"] = "standardized"  # results from before that are others
         return found | ({"processes": processes.count()} if _together(step) else {})  # batches are as many times larger
 
     def child_base(self, parent: str, step: Any, seed: int) -> str:

@@ -43,7 +43,10 @@ class Quality:
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
             size = lab.target.batch if getattr(candidate.model, "int8", False) else self.batch
             logits = predict(candidate.model, encoded, size)
-            yield index, self.fact(candidate.task, assess(candidate.task, logits, encoded.labels), len(encoded))
+            assessment = assess(candidate.task, logits, encoded.labels)
+            yield index, self.fact(candidate.task, assessment, len(encoded))
+            for name, interval in assessment.beside.items():
+                yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
 
     def fact(self, task: Task, found: Assessment, count: int) -> Measurement:
         """The fact that an assessment states."""
@@ -57,6 +60,12 @@ class Assessment(NamedTuple):
 
     quality: Interval
     detail: dict[str, Any]
+    beside: dict[str, Interval] = {}  # noqa: RUF012 never changed
+    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression."""
+
+
+def _flat(interval: Interval) -> tuple[float, str, float, float]:
+    return interval.value, "1", interval.low, interval.high
 
 
 def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]) -> Assessment:
@@ -64,7 +73,7 @@ def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]
     import numpy as np
 
     from limbeck.core.statistics import pack, score, wilson
-    from limbeck.data.metrics import IGNORED, METRICS, decode
+    from limbeck.data.metrics import IGNORED, METRICS, decode, r2, readings, rmse
 
     metric = METRICS[task.metric]
     if task.kind == "tokens":
@@ -73,14 +82,17 @@ def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]
         truths = [truth[truth != IGNORED] for truth in truths]
         quality = score(lambda guess, truth: metric(np.concatenate(guess), np.concatenate(truth)), guesses, truths)
         return Assessment(quality, {"per_label": _per_label(task, np.concatenate(guesses), np.concatenate(truths))})
-    guess, truth = decode(task.kind, np.stack(list(logits))), np.asarray(labels)
+    stacked, truth = np.stack(list(logits)), np.asarray(labels)
+    guess, reading = decode(task.kind, stacked), readings(task.kind, task.metric, stacked)
     if task.kind == "regression":
-        return Assessment(score(metric, guess, truth.astype(float)), {})
+        truth = truth.astype(float)
+        beside = {function.__name__: score(function, guess, truth) for function in (rmse, r2)}
+        return Assessment(score(metric, guess, truth), {}, beside)
     if task.kind == "multilabel":
         truth = truth.astype(int)
-        return Assessment(score(metric, guess, truth), {"per_label": _per_column(task, guess, truth)})
+        return Assessment(score(metric, reading, truth), {"per_label": _per_column(task, guess, truth)})
     correct = guess == truth
-    quality = wilson(int(correct.sum()), len(correct)) if task.metric == "accuracy" else score(metric, guess, truth)
+    quality = wilson(int(correct.sum()), len(correct)) if task.metric == "accuracy" else score(metric, reading, truth)
     return Assessment(quality, {"per_label": _per_label(task, guess, truth), "correct": pack(correct)})
 
 

@@ -53,6 +53,8 @@ class Distill(Imitation):
             averaged; hidden states, attention and relations remain those of the recipe's teacher.
         cache_teacher: Keep on disk, as float16, what is imitated inside the teacher: no epoch after the first and no
             second student then costs a pass of the teacher. A layer takes 2 bytes a number; logits are always kept.
+        class_weights: Weight of every label in the task's own loss: 'none', 'balanced', or numbers in their order.
+        focal_gamma: Focus of the task's own loss on texts that are still wrong; 0 for plain cross-entropy.
     """
 
     match: Annotated[tuple[Match, ...], MinLen(1)] = ("logits",)
@@ -64,6 +66,11 @@ class Distill(Imitation):
     intermediate_learning_rate: Annotated[float, Gt(0)] = 5e-5
     teachers: tuple[str, ...] = ()
     cache_teacher: bool = False
+    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
+    focal_gamma: Annotated[float, Ge(0)] = 0.0
+
+    added: ClassVar[frozenset[str]] = Imitation.added | {"class_weights", "focal_gamma"}
+    standardizes: ClassVar[bool] = True  # the labels of a regression, while it trains
 
     files: ClassVar[frozenset[str]] = frozenset({"teachers"})
 
@@ -95,7 +102,7 @@ class Distill(Imitation):
         from accelerate.utils import set_seed
 
         from limbeck.train.objectives import Weighted
-        from limbeck.train.task import train_on_task
+        from limbeck.train.task import target_scale, train_on_task
 
         if lab.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
@@ -106,7 +113,7 @@ class Distill(Imitation):
         set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
         for phase, plan, terms in self.phases(self.terms(candidate, teacher, match)):
             objective = Weighted(terms, self.outputs(terms, candidate, teacher, lab))
-            train_on_task(candidate, objective, plan, lab, phase)
+            train_on_task(candidate, objective, plan, lab, phase, scale=target_scale(candidate.task))
         yield replace(candidate, folder=None)
 
     def problems(self) -> list[str]:
@@ -119,6 +126,10 @@ class Distill(Imitation):
             )
         if self.cache_teacher and not inside:
             found.append(f"cache_teacher: is for what is imitated inside the teacher, got match: {list(self.match)}")
+        if (self.class_weights != "none" or self.focal_gamma) and not self.task_weight:
+            found.append(
+                "class_weights, focal_gamma: weigh the loss on labels, which has no weight here; set task_weight"
+            )
         if self.teachers and "logits" not in self.match:
             found.append(f"teachers: their logits are averaged, so match needs logits, got {list(self.match)}")
         return found
@@ -159,13 +170,16 @@ class Distill(Imitation):
 
     def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
         """Weighted terms of the loss; of ``match``, where that is not the field's."""
-        from limbeck.train.objectives import LogitLoss, TaskLoss
+        from limbeck.train.objectives import LogitLoss, task_loss
+        from limbeck.train.task import target_scale
 
         found: Terms = {}
         if self.task_weight:
-            found["task"] = (self.task_weight, TaskLoss(candidate.model.loss))
+            loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
+            found["task"] = (self.task_weight, loss)
         if "logits" in self.match:
-            kind = LogitLoss(self.logits_loss, self.temperature, candidate.task.problem_type)
+            scale = target_scale(candidate.task)
+            kind = LogitLoss(self.logits_loss, self.temperature, candidate.task.problem_type, scale)
             found["logits"] = (self.logits_weight, kind)
         return found | self.layer_terms(match or self.match, candidate, teacher)
 

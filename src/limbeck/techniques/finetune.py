@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
@@ -22,22 +24,31 @@ class Finetune(Plan):
     Attributes:
         keep: The best weights alone, or beside them those before the first epoch and after every one: waypoints, which
             'linearize' may follow. Each takes as much disk as the model.
+        class_weights: Weight of every label in the loss: 'none', 'balanced' (rare labels count as much as frequent
+            ones; positives as much as negatives where there are several labels), or numbers in the order of the labels.
+        focal_gamma: Focus of the focal loss on texts that are still wrong; 0 for plain cross-entropy, 2 is customary.
     """
 
     keep: Literal["best", "every_epoch"] = "best"
+    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
+    focal_gamma: Annotated[float, Ge(0)] = 0.0
+
+    added: ClassVar[frozenset[str]] = Plan.added | {"class_weights", "focal_gamma"}
+    standardizes: ClassVar[bool] = True  # the labels of a regression, while it trains
 
     example: ClassVar[dict[str, Any]] = {"num_train_epochs": 2, "learning_rate": 1e-3}
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
-        from limbeck.train.objectives import TaskLoss, Weighted
-        from limbeck.train.task import epochs_kept, train_on_task
+        from limbeck.train.objectives import Weighted, task_loss
+        from limbeck.train.task import epochs_kept, target_scale, train_on_task
 
-        objective = Weighted({"task": (1.0, TaskLoss(candidate.model.loss))})
+        loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
+        objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)
         if self.keep == "best":
-            train_on_task(candidate, objective, self, lab)
+            train_on_task(candidate, objective, self, lab, scale=scale)
             yield replace(candidate, folder=None)
             return
-        with epochs_kept(candidate.model, self.num_train_epochs, lab.scratch) as (after_step, waypoints):
-            train_on_task(candidate, objective, self, lab, after_step=after_step)
+        with epochs_kept(candidate.model, self.num_train_epochs, lab.scratch, scale) as (after_step, waypoints):
+            train_on_task(candidate, objective, self, lab, scale=scale, after_step=after_step)
             yield replace(candidate, folder=None, waypoints=tuple(waypoints))

@@ -152,7 +152,7 @@ class _Loop:
         self.extra = getattr(objective, "modules", nn.ModuleDict())
         trained = nn.ModuleDict({"model": model, "extra": self.extra})
         self.steps_per_epoch = math.ceil(len(loader) / plan.gradient_accumulation_steps)
-        self.total = max(1, round(self.steps_per_epoch * plan.num_train_epochs))
+        self.total = max(1, round(self.steps_per_epoch * plan.num_train_epochs), plan.min_steps)
         optimizer, scheduler = _optimiser(trained, plan, self.total)
         # Not wrapped for several processes: that would see ``forward`` alone, and objectives call the model otherwise.
         self.model, self.extra = (self.accelerator.prepare_model(m, evaluation_mode=True) for m in (model, self.extra))
@@ -162,10 +162,24 @@ class _Loop:
         self.companions = [self._prepared(*companion) for companion in getattr(objective, "companions", ())]
         if self.companions and processes.count() > 1:
             raise InputError("what trains a second model beside the first runs on one process; start it without others")
-        every = max(1, self.steps_per_epoch // max(1, plan.evaluations_per_epoch))
-        self.evaluate_at = {*range(every, self.total, every), self.total} if evaluate else set()
+        self.evaluate_at = self._evaluations() if evaluate else set()
         self.report = FitReport()
         self.examples = 0
+
+    def _evaluations(self) -> set[int]:
+        """Steps after which to score: several times an epoch; no more often in all where ``min_steps`` adds epochs."""
+        every = max(1, self.steps_per_epoch // max(1, self.plan.evaluations_per_epoch))
+        planned = round(self.steps_per_epoch * self.plan.num_train_epochs)
+        if planned < self.total:
+            every = max(every, self.total * every // max(1, planned))
+        return {*range(every, self.total, every), self.total}
+
+    def _exhausted(self) -> bool:
+        """Whether the last ``early_stopping_patience`` evaluations brought nothing better."""
+        patience, history = self.plan.early_stopping_patience, self.report.history
+        if not patience or self.report.best_step is None:
+            return False
+        return sum(1 for entry in history if entry["step"] > self.report.best_step) >= patience
 
     def _prepared(self, module: nn.Module, plan: Plan, every: int) -> tuple[Any, Any, float, int]:
         """Optimiser and scheduler of a companion, which from now on is saved and loaded with the rest."""
@@ -197,6 +211,12 @@ class _Loop:
                 state.save(self.accelerator, self.folder, vars(self.report), self.plan.save_total_limit)
                 saved = self.report.seconds
             if self.report.steps >= self.total:
+                break
+            if self._exhausted():
+                self.log(
+                    f"stopped at step {self.report.steps} of {self.total}: {self.plan.early_stopping_patience} "
+                    f"evaluations without a better score than that of step {self.report.best_step}"
+                )
                 break
         self._finish(time.monotonic() - started)
         return self.report

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.batches import IGNORED
+from limbeck.errors import InputError
 from limbeck.train.plan import Plan
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
 
 Batch = dict[str, Tensor]
 
@@ -165,23 +169,136 @@ class TaskLoss:
         return self.loss(student.logits, batch["labels"])
 
 
+def balanced_weights(kind: str, labels: Sequence[Any], count: int) -> Tensor:
+    """Compute a weight for every class, or for the positives of every label, so that rare ones count as much.
+
+    Args:
+        kind: 'classification', 'tokens' or 'multilabel'.
+        labels: Labels as a split has them.
+        count: Number of labels.
+
+    Returns:
+        [labels]: rows / (classes * rows of the class), as scikit-learn's ``balanced``; for several labels negatives per
+        positive. A label without rows gets 1.
+    """
+    if kind == "multilabel":
+        positives = torch.tensor(labels, dtype=torch.float32).sum(0)
+        return torch.where(positives > 0, (len(labels) - positives) / positives.clamp_min(1), torch.ones(count))
+    flat = [tag for row in labels for tag in row] if kind == "tokens" else list(labels)
+    counts = torch.bincount(torch.tensor(flat), minlength=count).to(torch.float32)
+    present = (counts > 0).sum()
+    return torch.where(counts > 0, len(flat) / (present * counts.clamp_min(1)), torch.ones(count))
+
+
+@dataclass(frozen=True)
+class WeightedTaskLoss:
+    """Cross-entropy with a weight for every class, focused on what is still wrong (Lin et al., 2017, arXiv:1708.02002).
+
+    ``-w_y (1 - p_y)^gamma log p_y``, averaged over the weights ``w_y`` for classes, as torch's ``cross_entropy`` does,
+    and over all decisions for several labels, where ``w`` weighs positives. ``gamma`` 0 is plain cross-entropy.
+    Differs from the paper: no second balance factor beside the class weights.
+    """
+
+    problem_type: str
+    weights: Tensor | None = None
+    gamma: float = 0.0
+    taps: ClassVar[Taps] = {}
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Compute the loss on the labels; the teacher plays no part."""
+        logits, labels = student.logits.float(), batch["labels"]
+        weights = None if self.weights is None else self.weights.to(logits.device)
+        if self.problem_type == "multi_label_classification":
+            loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights, reduction="none")
+            right = torch.where(labels > 0, logits.sigmoid(), 1 - logits.sigmoid())
+            return (loss * (1 - right) ** self.gamma).mean()
+        logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+        counted = labels != IGNORED
+        logits, labels = logits[counted], labels[counted]
+        log_right = F.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0]
+        weight = torch.ones_like(log_right) if weights is None else weights[labels]
+        loss = -weight * (1 - log_right.exp()) ** self.gamma * log_right
+        return loss.sum() / weight.sum().clamp_min(1e-12)
+
+
+def task_loss(model: Any, task: Task, class_weights: str | Sequence[float] = "none", gamma: float = 0.0) -> Term:
+    """Choose the loss on the labels of a task.
+
+    Args:
+        model: The student; its own ``loss`` is taken where nothing is weighted.
+        task: Says the kind, and has the training labels.
+        class_weights: 'none', 'balanced', or a weight for every label in the order of ``task.label_names``.
+        gamma: Focus of the focal loss; 0 for none.
+
+    Raises:
+        InputError: The task is a regression, or the weights are not one for each label.
+    """
+    if class_weights == "none" and not gamma:
+        return TaskLoss(model.loss)
+    if task.kind == "regression":
+        raise InputError("class_weights and focal_gamma are for classes; this task is a regression")
+    weights = None
+    if class_weights == "balanced":
+        weights = balanced_weights(task.kind, task.split("train").labels, task.num_labels)
+    elif not isinstance(class_weights, str):
+        if len(class_weights) != task.num_labels:
+            raise InputError(
+                f"class_weights: {len(class_weights)} weights, but the task has {task.num_labels} labels: "
+                f"{', '.join(task.label_names[:12])}"
+            )
+        weights = torch.tensor(list(class_weights), dtype=torch.float32)
+    return WeightedTaskLoss(task.problem_type, weights, gamma)
+
+
+@dataclass(frozen=True)
+class TargetScale:
+    """The mean and the standard deviation of a regression's training labels; training sees ``(y - mean) / std``."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, labels: Sequence[float]) -> TargetScale:
+        """Measure the labels of a training split; a constant one keeps its unit."""
+        values = torch.tensor([float(label) for label in labels], dtype=torch.float64)
+        std = float(values.std(unbiased=False))
+        return cls(float(values.mean()), std if std > 0 else 1.0)
+
+    def standardize(self, values: Tensor) -> Tensor:
+        """Turn numbers in the task's unit into standard deviations from the mean."""
+        return (values - self.mean) / self.std
+
+    def fold(self, output: nn.Linear, *, inverse: bool = False) -> None:
+        """Rescale an output layer in place, from standardized numbers to the task's unit; ``inverse`` goes back."""
+        with torch.no_grad():
+            if inverse:
+                output.weight.div_(self.std)
+                output.bias.sub_(self.mean).div_(self.std)
+            else:
+                output.weight.mul_(self.std)
+                output.bias.mul_(self.std).add_(self.mean)
+
+
 @dataclass(frozen=True)
 class LogitLoss:
     """Distance of student and teacher logits.
 
     Regression and multi-label outputs are no distributions over classes: their logits are compared by squared error
-    and by binary cross-entropy with the teacher's probabilities.
+    and by binary cross-entropy with the teacher's probabilities. ``scale``: the student's numbers are standardized, the
+    teacher's are in the task's unit.
     """
 
     kind: str = "kl"
     temperature: float = 2.0
     problem_type: str = "single_label_classification"
+    scale: TargetScale | None = None
     taps: ClassVar[Taps] = {}
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Distance of the logits, in the way that fits the kind of labels."""
         if self.problem_type == "regression":
-            return F.mse_loss(student.logits, teacher.logits)
+            numbers = teacher.logits if self.scale is None else self.scale.standardize(teacher.logits)
+            return F.mse_loss(student.logits, numbers)
         if self.problem_type == "multi_label_classification" and self.kind != "mse":
             return F.binary_cross_entropy_with_logits(student.logits, teacher.logits.sigmoid())
         loss = LOGIT_LOSSES[self.kind](student.logits, teacher.logits, self.temperature)

@@ -46,6 +46,8 @@ class Plan:
         max_grad_norm: Gradients are clipped to this norm.
         mixed_precision: Arithmetic of the forward pass; bf16 pays on some processors that have it, not on all.
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
+        min_steps: Fewest optimiser steps, whatever ``num_train_epochs`` comes to: few texts are passed more often.
+        early_stopping_patience: Stop after so many evaluations without a better score; 0 goes on to the end.
         save_seconds: Time between checkpoints for resuming; does not change the result.
         save_total_limit: How many of these checkpoints stay, the newest.
     """
@@ -60,6 +62,8 @@ class Plan:
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
+    min_steps: Annotated[int, Ge(0)] = 0
+    early_stopping_patience: Annotated[int, Ge(0)] = 0
     save_seconds: Annotated[float, Ge(0)] = 120.0
     save_total_limit: Annotated[int, Ge(1)] = 1
 
@@ -71,6 +75,9 @@ class Plan:
 
     neutral: ClassVar[frozenset[str]] = frozenset({"save_seconds", "save_total_limit"})
     """Fields that do not change the result and stay out of the cache key."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"min_steps", "early_stopping_patience"})
+    """Fields that stay out of the cache key at their default: results from before them are still found."""
 
     trains: ClassVar[bool] = True  # what comes out has a trained head
 
@@ -86,5 +93,7 @@ class Plan:
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: training texts at ``passes`` forward passes each, and the evaluations between."""
         evaluated = self.evaluations_per_epoch * rows.get("validation", 0)
-        texts = self.num_train_epochs * (self.passes * rows.get("train", 0) + evaluated)
+        per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        epochs = max(self.num_train_epochs, self.min_steps * per_step / max(1, rows.get("train", 0)))
+        texts = epochs * self.passes * rows.get("train", 0) + self.num_train_epochs * evaluated
         return forward_seconds(shape, texts, tokens) / (1 if self.mixed_precision == "no" else 2)

@@ -1,0 +1,51 @@
+"""What a user may say of the trainings that the main job plans, and how long they must be where texts are few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
+
+BATCH = 32
+"""Texts in a batch of these trainings."""
+
+LEAST_STEPS, STEPS_PER_LABEL = 300, 10
+"""Fewest optimiser steps of a training, and fewest for each label: where texts are few, epochs are too short."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a user may say of the trainings that ``compress`` plans; None leaves it to the effort and the task.
+
+    Attributes:
+        epochs: Passes over the training texts in the fine-tuning; distillation has as many more as the effort has.
+        learning_rate: Of the fine-tuning.
+        min_steps: Fewest optimiser steps of every training [default: 300, and 10 for each label].
+        class_weights: Weights of the labels in the loss: 'none' or 'balanced'.
+        early_stopping_patience: Stop a training after so many evaluations without a better score.
+    """
+
+    epochs: float | None = None
+    learning_rate: float | None = None
+    min_steps: int | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    early_stopping_patience: int = 0
+
+    def shared(self, task: Task, epochs: float) -> dict[str, Any]:
+        """Fields of every training on the task; those that change nothing are left out, so that keys stay."""
+        steps = self.min_steps
+        if steps is None:
+            least = max(LEAST_STEPS, STEPS_PER_LABEL * task.num_labels)
+            rows = len(task.split("train"))
+            steps = least if epochs * rows / BATCH < least else 0
+        patience = {"early_stopping_patience": self.early_stopping_patience} if self.early_stopping_patience else {}
+        return ({"min_steps": steps} if steps else {}) | patience
+
+    def finetune(self, task: Task, epochs: float) -> dict[str, Any]:
+        """Fields of the fine-tuning."""
+        epochs = self.epochs or epochs
+        fields = {"epochs": epochs, **self.shared(task, epochs)}
+        fields |= {"learning_rate": self.learning_rate} if self.learning_rate is not None else {}
+        return fields | ({"class_weights": self.class_weights} if self.class_weights != "none" else {})

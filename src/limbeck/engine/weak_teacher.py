@@ -1,0 +1,59 @@
+"""Stop before a teacher is compressed that is no better than the best constant answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limbeck.core.facts import Measurement
+from limbeck.data.baseline import Baseline, Comparison, baseline, compare
+from limbeck.data.task import Task
+from limbeck.errors import InputError
+
+ROWS = 2000  #: of validation, at most, that decide
+
+
+class WeakTeacher(InputError):
+    """The teacher was not shown to be better than the best constant answer."""
+
+
+def compare_teacher(model: Any, tokenizer: Any, task: Task, batch_size: int = 32) -> tuple[Comparison, Baseline]:
+    """Judge a model and the constant answer on the same validation rows.
+
+    Args:
+        model: Anything with ``predict(batch)``.
+        tokenizer: The model's.
+        task: A task with a validation split.
+        batch_size: Texts answered together.
+
+    Returns:
+        The paired comparison, and the baseline.
+    """
+    from limbeck.data.batches import encode, predict
+    from limbeck.measure.quality import assess
+
+    sample = task.limit(validation=min(ROWS, len(task.split("validation"))))
+    encoded = encode(sample, "validation", tokenizer)
+    assessment = assess(sample, predict(model, encoded, batch_size), encoded.labels)
+    value, low, high = assessment.quality
+    detail = {"metric": task.metric, **assessment.detail}
+    fact = Measurement("quality", value, "1", low, high, n=len(encoded), split="validation", detail=detail)
+    constant = baseline(sample)
+    return compare(fact, constant.quality["validation"]), constant
+
+
+def weak_teacher_message(task: Task, comparison: Comparison, answer: str) -> str:
+    """Say what the two are worth, what to try, and how to go on all the same."""
+    model, constant = comparison.model, comparison.constant
+
+    def interval(fact: Measurement) -> str:
+        return "" if fact.low is None or fact.high is None else f" [{fact.low:.3f}, {fact.high:.3f}]"
+
+    weights = ", class_weights: balanced" if task.kind != "regression" else ""
+    return (
+        f"the teacher is not better than the constant answer, so nothing that is made of it would mean anything: "
+        f"{task.metric} {model.value:.3f}{interval(model)} against {constant.value:.3f} for {answer}, on {model.n:,} "
+        f"validation rows (one-sided p = {comparison.p_value:.2g}). Train longer or faster (epochs, min_steps, "
+        f"learning_rate{weights}), give more rows, or choose a metric that sees rare labels (macro_f1, "
+        "balanced_accuracy, average_precision); to go on all the same, set allow_weak_teacher: true "
+        "(--allow-weak-teacher)"
+    )

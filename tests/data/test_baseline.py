@@ -1,0 +1,79 @@
+"""The best constant answer, and whether a model was shown to be better."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from limbeck.core.facts import Measurement
+from limbeck.core.statistics import pack
+from limbeck.data.baseline import baseline, compare
+from limbeck.data.task import Split, Task
+
+
+def task(kind, labels, names, metric, texts=None):
+    texts = texts or tuple(f"text {row}" for row in range(len(labels)))
+    split = Split(texts, tuple(labels))
+    return Task("toy", kind, {"train": split, "validation": split}, names, metric)
+
+
+def test_the_majority_class():
+    found = baseline(task("classification", [0] * 3 + [1] * 7, ("no", "yes"), "accuracy"))
+    assert found.answer == "always 'yes'"
+    assert found.quality["validation"].value == 0.7
+    assert found.quality["validation"].n == 10
+
+
+def test_f1_of_a_rare_class_is_best_where_it_is_always_given():
+    """The majority would score 0, which anything beats."""
+    found = baseline(task("classification", [0] * 9 + [1], ("no", "yes"), "f1"))
+    assert found.answer == "always 'yes'"
+    assert found.quality["validation"].value == pytest.approx(2 / 11)
+
+
+def test_several_labels_may_be_none_or_the_frequent_ones():
+    rows = [(1, 0, 0)] * 8 + [(0, 1, 0), (0, 0, 1)]
+    frequent = baseline(task("multilabel", rows, ("a", "b", "c"), "micro_f1"))
+    assert frequent.answer == "always 'a'"
+    assert frequent.quality["validation"].value == pytest.approx(0.8)
+    none = baseline(task("multilabel", [(0, 0)] * 9 + [(1, 0)], ("a", "b"), "accuracy"))
+    assert none.answer == "always no label"
+
+
+def test_the_mean_of_the_numbers_and_the_outside_tag():
+    number = baseline(task("regression", [1.0, 2.0, 6.0], (), "r2"))
+    assert number.value == 3.0
+    assert number.quality["validation"].value == pytest.approx(0.0)
+    words = task("tokens", [(0, 0, 1), (0, 0)], ("O", "X"), "accuracy", texts=(("a", "b", "c"), ("d", "e")))
+    assert baseline(words).quality["validation"].value == pytest.approx(0.8)
+
+
+def test_a_metric_that_ranks_gets_equal_scores():
+    found = baseline(task("classification", [0] * 97 + [1] * 3, ("no", "yes"), "average_precision"))
+    assert found.quality["validation"].value == pytest.approx(0.03)
+    assert baseline(task("classification", [0, 1] * 5, ("a", "b"), "roc_auc")).quality["validation"].value == 0.5
+
+
+def fact(correct):
+    detail = {"metric": "accuracy", "correct": pack(correct)}
+    return Measurement("quality", float(np.mean(correct)), "1", 0.0, 1.0, n=len(correct), detail=detail)
+
+
+def test_one_more_right_answer_shows_nothing_and_twenty_do():
+    constant = np.arange(100) < 50
+    slightly = constant.copy()
+    slightly[60] = True
+    clearly = constant.copy()
+    clearly[60:80] = True
+    assert not compare(fact(slightly), fact(constant)).better
+    assert compare(fact(slightly), fact(constant)).p_value == pytest.approx(0.5)
+    assert compare(fact(clearly), fact(constant)).better
+    assert not compare(fact(constant), fact(constant)).better
+
+
+def test_other_metrics_are_judged_by_their_interval():
+    constant = Measurement("quality", 0.2, "1", 0.15, 0.25, n=50, detail={"metric": "macro_f1"})
+    above = Measurement("quality", 0.6, "1", 0.5, 0.7, n=50, detail={"metric": "macro_f1"})
+    near = Measurement("quality", 0.25, "1", 0.1, 0.4, n=50, detail={"metric": "macro_f1"})
+    assert compare(above, constant).better
+    assert not compare(near, constant).better
