@@ -201,8 +201,8 @@ class Match:
 def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool = True) -> Match:
     """Match label names of a task with those of a model's outputs.
 
-    The same names, in any order and case; or some of them (``subset``). Names that say nothing (``LABEL_0``, ``0``) are
-    matched by number, and where the other side has real names, that is an assumption.
+    The same names, in any order and case; or some of them (``subset``). Names that say nothing (``LABEL_0``, ``0``) on
+    either side are matched by their position in the lists, which is an assumption.
 
     >>> match_labels(["NEGATIVE", "POSITIVE"], ["positive", "negative"]).outputs
     (1, 0)
@@ -218,19 +218,9 @@ def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool 
             continue
         if set(after) <= set(before) and (len(after) == len(before) or (subset and not silent(labels))):
             return Match(tuple(before.index(name) for name in after), outputs)
-    quiet_model, quiet_task = silent(outputs), silent(labels)
-    if len(outputs) != len(labels) or not (quiet_model or quiet_task):
+    if len(outputs) != len(labels) or not (silent(outputs) or silent(labels)):
         return Match(refusal=f"its labels are {_listed(outputs)}, the task's are {_listed(labels)}")
-    mine, theirs = _positions(outputs), _positions(labels)
-    order = tuple(mine.index(position) for position in theirs)
-    if not quiet_model:
-        return Match(order, outputs, assumed=True)
-    if quiet_task:
-        return Match(order, outputs, assumed=sorted(_numbers(labels)) != sorted(_numbers(outputs)))
-    names = [""] * len(labels)
-    for label, output in zip(labels, order, strict=True):
-        names[output] = label
-    return Match(order, tuple(names), assumed=True)
+    return Match(tuple(range(len(labels))), outputs if silent(labels) else labels, assumed=True)
 
 
 def silent(names: Sequence[str]) -> bool:
@@ -245,18 +235,6 @@ def silent(names: Sequence[str]) -> bool:
 def _digits(name: str) -> str:
     number = name.removeprefix("LABEL_")
     return number if number.isascii() and number.isdigit() else ""
-
-
-def _numbers(names: Sequence[str]) -> list[int]:
-    return [int(_digits(name)) for name in names]
-
-
-def _positions(names: Sequence[str]) -> list[int]:
-    """The position that each name stands for: its number, the rank of its number, or where it is in the list."""
-    if not silent(names) or len(set(_numbers(names))) < len(names):
-        return list(range(len(names)))
-    ranks = {number: rank for rank, number in enumerate(sorted(_numbers(names)))}
-    return [ranks[number] for number in _numbers(names)]
 
 
 def _folded(name: str) -> str:

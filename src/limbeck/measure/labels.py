@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 TEXTS = 200
 """Texts that an assumed order is checked on."""
 
-SURE = 1e-3
-"""Most probability of chance for a claim about the order of labels."""
+SURE, USEFUL = 1e-3, 1e-2
+"""Most probability of chance for saying that another order is better, and that an order beats the most frequent label."""
 
 Verdict = Literal["fits", "unclear", "wrong"]
 
@@ -74,7 +74,7 @@ def fit_task(
     """Give a task the label names of a model that answers it, in the order of its outputs.
 
     Same names in another order or case, and a part of the model's labels, become the model's own list. Names that say
-    nothing (``LABEL_0``, ``0``) on either side are matched by number; that is noted, and checked on texts.
+    nothing (``LABEL_0``, ``0``) on either side are matched by position; that is noted, and checked on texts.
 
     Args:
         source: Folder or name of the model.
@@ -101,15 +101,15 @@ def fit_task(
     if not match.assumed:
         return Fitted(adapted, True, notes=notes)
     order = (measure or (lambda given: measure_order(source, given)))(adapted)
-    said = _assumption(source, spec.labels, task.label_names, adapted, match)
+    assumption = _assumption(source, spec.labels, task.label_names, adapted, match)
     if order.verdict == "wrong" and not trained_next:
-        raise InputError(f"{said}, but {_better(order, adapted, task, match)}")
+        raise InputError(f"{assumption}, but {_better(order, adapted, task, match)}")
     if order.verdict == "fits":
-        return Fitted(adapted, True, notes=(*notes, f"{said}: {order.accuracy:.1%} of {order.texts} texts are right"))
+        return Fitted(adapted, True, notes=(*notes, f"{assumption}: {order.accuracy:.1%} of {order.texts} texts are right"))
     unclear = f"it answers {order.accuracy:.1%} of {order.texts} texts right, the most frequent label {order.constant:.1%}"
     if trained_next:  # the names of other outputs would be wrong ones
         return Fitted(task, False, unclear, (f"'{source}' is not known to answer this task: {unclear}",))
-    return Fitted(adapted, False, unclear, (*notes, f"{said}; no order is confirmed: {unclear}"))
+    return Fitted(adapted, False, unclear, (*notes, f"{assumption}; no order is confirmed: {unclear}"))
 
 
 def _adapt(task: Task, match: Match) -> Task:
@@ -149,14 +149,14 @@ def _assumption(
 
 def _better(order: Order, adapted: Task, task: Task, match: Match) -> str:
     """What is wrong with the assumed order, and how to give the right one."""
-    right = [""] * len(adapted.label_names)
     names = {match.names[output]: label for output, label in zip(match.outputs, task.label_names, strict=True)}
-    for label, output in zip(adapted.label_names, order.outputs, strict=True):
-        right[output] = names.get(label, label)
-    # outputs of the model in its own order, called by the data's names
+    labels = [names[label] for label in adapted.label_names]  # of the data, in the assumed order of the outputs
+    right = [""] * len(labels)
+    for label, output in zip(labels, order.outputs, strict=True):
+        right[output] = label
     return (
         f"another order fits far better: {order.best:.1%} of {order.texts} texts instead of {order.accuracy:.1%}. "
-        f"If so, give the task label_names: [{', '.join(right)}], or the model these names in id2label of its config.json"
+        f"If so, give the task label_names: [{', '.join(right)}]"
     )
 
 
@@ -181,57 +181,83 @@ def check_order(model: Any, tokenizer: Any, task: Task) -> Order:
         'wrong' where another order is better than the assumed one and than the most frequent label, beyond noise, and
         the assumed one is not; 'fits' where the assumed one is better than the most frequent label; else 'unclear'.
     """
+    import numpy as np
+
     from limbeck.data.batches import encode, predict
-    from limbeck.data.metrics import IGNORED
 
     split = next(name for name in ("validation", "train", *task.splits) if name in task.splits)
     few = task.limit(**{split: min(TEXTS, len(task.split(split)))})
     few = replace(few, splits={split: few.splits[split]})
     encoded = encode(few, split, tokenizer)
-    tables = [
-        _table(task.kind, logits, labels, len(task.label_names), IGNORED)
-        for logits, labels in zip(predict(model, encoded), encoded.labels, strict=True)
-    ]
-    return judge_order(tables)
+    count, rows = len(task.label_names), encoded.labels
+    tables = np.stack(
+        [_table(task.kind, one, row, count) for one, row in zip(predict(model, encoded), rows, strict=True)]
+    )
+    if task.kind == "multilabel":
+        truths = np.asarray(rows) > 0
+        constant, totals = (truths == (truths.mean(0) > 0.5)).sum(1), np.full(len(truths), count)
+    else:
+        constant, totals = tables.sum(2)[:, tables.sum((0, 2)).argmax()], tables.sum((1, 2))
+    return judge_order(tables, constant, totals)
 
 
-def _table(kind: str, logits: Any, labels: Any, count: int, ignored: int) -> np.ndarray:
-    """How often an output answers where a label is true, of one text [label, output]; several labels: how often equal."""
+def _table(kind: str, logits: Any, labels: Any, count: int) -> np.ndarray:
+    """How often an output answers where a label is true, in one text [label, output]; several labels: how often equal."""
     import numpy as np
+
+    from limbeck.data.metrics import IGNORED
 
     if kind == "multilabel":
         given, truth = np.asarray(logits) > 0, np.asarray(labels) > 0
         return (truth[:, None] == given[None, :]).astype(float)
     guesses, truths = np.asarray(logits).argmax(-1).reshape(-1), np.asarray(labels).reshape(-1)
     table = np.zeros((count, count))
-    counted = truths != ignored
+    counted = truths != IGNORED
     np.add.at(table, (truths[counted], guesses[counted]), 1.0)
     return table
 
 
-def judge_order(tables: Sequence[np.ndarray]) -> Order:
-    """Judge the order of outputs from one table [label, output] of decisions for each text.
+def judge_order(tables: np.ndarray, constant: np.ndarray, totals: np.ndarray) -> Order:
+    """Judge the order of outputs by sign tests over texts.
 
     With more than two labels the best order is sought on every second text and judged on the others, so that the search
     is not mistaken for evidence.
+
+    Args:
+        tables: Decisions, how often each output answers where each label is true [text, label, output].
+        constant: Decisions that the most frequent label alone gets right [text].
+        totals: Decisions to be made [text].
     """
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    every = np.stack(list(tables))
-    seek, judged = (every, every) if every.shape[1] == 2 else (every[::2], every[1::2] if len(every) > 1 else every)
-    _, columns = linear_sum_assignment(seek.sum(0), maximize=True)
-    identity = np.arange(every.shape[1])
-    assumed, best = judged[:, identity, identity].sum(1), judged[:, identity, columns].sum(1)
-    # several labels: decisions of a text are as many as labels; the constant answer then is that of each label alone
-    totals = np.maximum(judged.sum((1, 2)), 1e-9)
-    frequent = judged.sum((0, 2)).argmax()
-    constant = judged[:, frequent, :].sum(1)
-    if _multilabel(every):
-        totals, constant = np.full(len(judged), float(every.shape[1])), None
-    return Order(
-        _verdict(assumed, best, assumed * 0 if constant is None else constant, bool((columns != identity).any())),
-        *(float(part.sum() / totals.sum()) for part in (assumed, best, assumed * 0 if constant is None else constant)),
-        tuple(int(column) for column in columns),
-        len(every),
-    )
+    halves = tables.shape[1] > 2 and len(tables) > 1
+    seek, rest = (slice(0, None, 2), slice(1, None, 2)) if halves else (slice(None), slice(None))
+    _, columns = linear_sum_assignment(tables[seek].sum(0), maximize=True)
+    identity = np.arange(tables.shape[1])
+    right = {
+        "assumed": tables[rest][:, identity, identity].sum(1),
+        "best": tables[rest][:, identity, columns].sum(1),
+        "constant": constant[rest],
+    }
+    shares = {name: float(row.sum() / max(totals[rest].sum(), 1)) for name, row in right.items()}
+    verdict: Verdict = "unclear"
+    if sign_test(right["assumed"], right["constant"]) < USEFUL:
+        verdict = "fits"
+    elif sign_test(right["best"], right["assumed"]) < SURE and sign_test(right["best"], right["constant"]) < USEFUL:
+        verdict = "wrong"
+    outputs = tuple(int(column) for column in columns)
+    return Order(verdict, shares["assumed"], shares["best"], shares["constant"], outputs, len(right["best"]))
+
+
+def sign_test(one: np.ndarray, other: np.ndarray) -> float:
+    """Probability that ``one`` [text] is ahead of ``other`` on so many texts by chance (exact sign test, one-sided).
+
+    >>> import numpy as np
+    >>> sign_test(np.ones(10), np.zeros(10))
+    0.0009765625
+    """
+    from scipy.stats import binom
+
+    ahead, behind = int((one > other).sum()), int((one < other).sum())
+    return float(binom.sf(ahead - 1, ahead + behind, 0.5))
