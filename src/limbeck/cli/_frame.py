@@ -69,10 +69,9 @@ def opened_store(store: Path | None) -> Any:
 def refuse_fresh_head(model: Any, source: str) -> None:
     """An error for a model that cannot answer the task yet."""
     if getattr(model, "fresh_head", False):
-        reason = getattr(model, "untrained", "")
+        reason = f": {model.untrained}" if getattr(model, "untrained", "") else ""
         raise InputError(
-            f"'{source}' has no trained head for this task{f': {reason}' if reason else ''}; fine-tune it first, or use "
-            "'limbeck compress'"
+            f"'{source}' has no trained head for this task{reason}; fine-tune it first, or use 'limbeck compress'"
         )
 
 

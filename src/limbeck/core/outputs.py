@@ -111,11 +111,6 @@ class OutputSpec:
         """Why the head is not trained, in words; empty if it is."""
         return "" if self.trained else missing_tensors(self.missing) if self.missing else "it has no head"
 
-    def answer_code(self, labels: str) -> str:
-        """Python code for the answer of one text from its ``logits``; ``labels`` is the code for the label names."""
-        kind = "regression" if self.kind == "score" and self.activation == "identity" else self.kind
-        return ANSWER_CODE[kind].format(labels=labels)
-
     def decode(self, logits: Any) -> dict[str, Any]:
         """Turn the logits of one text into its ``answer`` and the ``scores`` behind it.
 
@@ -171,13 +166,13 @@ class OutputSpec:
             return Match(outputs=(0,), names=self.labels[:1])
         if self.kind == "score":
             return Match(
-                refusal=f"its output is a score ({self.activation} of the logit), the task's labels are plain numbers; if "
-                'the logit itself is the number, say "problem_type": "regression" in its config.json'
+                refusal=f"its output is a score ({self.activation} of the logit), the task's labels are plain numbers; if the "
+                'logit itself is the number, say "problem_type": "regression" in its config.json'
             )
         return Match(refusal=f"it has {len(self.labels)} classes, the task's labels are numbers")
 
 
-AS_NUMBERS = "fine-tune it for classes first, or use it as it is with 'limbeck predict'"
+AS_NUMBERS = "'limbeck predict' gives its scores"
 
 
 @dataclass(frozen=True)
@@ -244,6 +239,15 @@ def _folded(name: str) -> str:
 def _listed(names: Sequence[str], most: int = 6) -> str:
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def answer_code(kind: OutputKind, labels: str) -> str:
+    """Python code for the answer of one text from its ``logits``; ``labels`` is the code for the label names.
+
+    >>> answer_code("classification", "names")
+    'names[logits.argmax()]'
+    """
+    return ANSWER_CODE[kind].format(labels=labels)
 
 
 def is_token_classifier(config: Mapping[str, Any]) -> bool:
@@ -405,8 +409,8 @@ def require_finite_logits(logits: Iterable[Any], texts: Sequence[Any], source: o
             text = str(texts[index]) if index < len(texts) else ""
             shown = text if len(text) <= 60 else text[:57] + "..."
             raise InputError(
-                f"{source} gives no numbers for text {index + 1} ({shown!r}): its outputs are {bad}; its weights or their "
-                "sizes are at fault, so train it again or take an earlier checkpoint"
+                f"{source} gives no numbers for text {index + 1} ({shown!r}): its outputs are {bad}; "
+                "its weights or their sizes are at fault, so train it again or take an earlier checkpoint"
             )
 
 

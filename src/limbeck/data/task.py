@@ -21,6 +21,7 @@ __all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose",
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: of the folder that ``to_folder`` writes
 
+
 @dataclass(frozen=True)
 class Split:
     """Rows of one split, column by column.
@@ -174,9 +175,7 @@ class Task:
                 return tuple(places[one] if one >= 0 else one for one in label)
             return places[label] if label >= 0 else label
 
-        splits = {
-            name: replace(split, labels=tuple(map(moved, split.labels))) for name, split in self.splits.items()
-        }
+        splits = {name: replace(split, labels=tuple(map(moved, split.labels))) for name, split in self.splits.items()}
         return replace(self, splits=splits, label_names=tuple(label_names))
 
     def limit(self, seed: int = 0, **rows: int) -> Task:

@@ -105,8 +105,12 @@ def fit_task(
     if order.verdict == "wrong" and not trained_next:
         raise InputError(f"{assumption}, but {_better(order, adapted, task, match)}")
     if order.verdict == "fits":
-        return Fitted(adapted, True, notes=(*notes, f"{assumption}: {order.accuracy:.1%} of {order.texts} texts are right"))
-    unclear = f"it answers {order.accuracy:.1%} of {order.texts} texts right, the most frequent label {order.constant:.1%}"
+        return Fitted(
+            adapted, True, notes=(*notes, f"{assumption}: {order.accuracy:.1%} of {order.texts} texts are right")
+        )
+    unclear = (
+        f"it answers {order.accuracy:.1%} of {order.texts} texts right, the most frequent label {order.constant:.1%}"
+    )
     if trained_next:  # the names of other outputs would be wrong ones
         return Fitted(task, False, unclear, (f"'{source}' is not known to answer this task: {unclear}",))
     return Fitted(adapted, False, unclear, (*notes, f"{assumption}; no order is confirmed: {unclear}"))
@@ -140,9 +144,7 @@ def _changes(task: Task, adapted: Task, outputs: Sequence[str], source: str | Pa
     return tuple(notes)
 
 
-def _assumption(
-    source: str | Path, outputs: Sequence[str], labels: Sequence[str], adapted: Task, match: Match
-) -> str:
+def _assumption(source: str | Path, outputs: Sequence[str], labels: Sequence[str], adapted: Task, match: Match) -> str:
     pairs = ", ".join(f"{outputs[output]} = {label}" for output, label in zip(match.outputs, labels, strict=True))
     return f"'{source}' and the data do not name the labels alike, so their order is assumed ({pairs})"
 

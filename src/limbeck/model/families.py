@@ -21,10 +21,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model._loading import explained, quiet
-from limbeck.core.outputs import is_token_classifier
 from limbeck.model.heads import build, check_finite, head_parts, set_labels
 
 if TYPE_CHECKING:
