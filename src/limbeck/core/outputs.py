@@ -166,8 +166,8 @@ class OutputSpec:
             return Match(outputs=(0,), names=self.labels[:1])
         if self.kind == "score":
             return Match(
-                refusal=f"its output is a score ({self.activation} of the logit), the task's labels are plain numbers; if "
-                'the logit itself is the number, say "problem_type": "regression" in its config.json'
+                refusal=f"its output is a score ({self.activation} of the logit), the task's labels are plain numbers; "
+                'if the logit itself is the number, say "problem_type": "regression" in its config.json'
             )
         return Match(refusal=f"it has {len(self.labels)} classes, the task's labels are numbers")
 

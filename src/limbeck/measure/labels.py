@@ -19,7 +19,7 @@ TEXTS = 200
 """Texts that an assumed order is checked on."""
 
 SURE, USEFUL = 1e-3, 1e-2
-"""Most probability of chance for saying that another order is better, and that an order beats the most frequent label."""
+"""Most probability of chance for saying that another order is better; that an order beats the most frequent label."""
 
 Verdict = Literal["fits", "unclear", "wrong"]
 
@@ -29,8 +29,8 @@ class Order:
     """How well an assumed order of the outputs fits the labels.
 
     ``accuracy`` and ``best`` are shares of right decisions with the assumed order and with the best one, ``constant``
-    with the most frequent label alone. ``outputs`` has the output of each label in the best order. ``texts`` is how many
-    texts were answered.
+    with the most frequent label alone. ``outputs`` has the output of each label in the best order. ``texts`` is how
+    many texts these shares are of.
     """
 
     verdict: Verdict
@@ -177,7 +177,7 @@ def check_order(model: Any, tokenizer: Any, task: Task) -> Order:
     Args:
         model: An opened model with an output for each label of the task.
         tokenizer: Its tokenizer.
-        task: The task; up to ``TEXTS`` of its validation texts (or training texts) are answered.
+        task: The task; up to ``TEXTS`` of its validation texts are answered, or of its largest split if those are few.
 
     Returns:
         'wrong' where another order is better than the assumed one and than the most frequent label, beyond noise, and
@@ -187,7 +187,8 @@ def check_order(model: Any, tokenizer: Any, task: Task) -> Order:
 
     from limbeck.data.batches import encode, predict
 
-    split = next(name for name in ("validation", "train", *task.splits) if name in task.splits)
+    size = {name: len(split) for name, split in task.splits.items()}
+    split = "validation" if size.get("validation", 0) >= TEXTS else max(size, key=size.__getitem__)
     few = task.limit(**{split: min(TEXTS, len(task.split(split)))})
     few = replace(few, splits={split: few.splits[split]})
     encoded = encode(few, split, tokenizer)
@@ -204,7 +205,7 @@ def check_order(model: Any, tokenizer: Any, task: Task) -> Order:
 
 
 def _table(kind: str, logits: Any, labels: Any, count: int) -> np.ndarray:
-    """How often an output answers where a label is true, in one text [label, output]; several labels: how often equal."""
+    """How often an output answers where a label is true, in a text [label, output]; several labels: how often equal."""
     import numpy as np
 
     from limbeck.data.metrics import IGNORED

@@ -256,8 +256,7 @@ def load_pretrained(
     """Open a Hugging Face checkpoint of a supported family, a folder or a name on the hub, as our model.
 
     Without ``task_kind`` the checkpoint's own head decides. Parts of a head that are missing, or were trained for other
-    labels, are drawn anew from ``seed`` (normal, 0.02), and ``model.fresh_head`` is then True. BERT's pooler is kept when
-    there.
+    labels, are drawn anew from ``seed`` (normal, 0.02), and ``model.fresh_head`` is then True.
     """
     import transformers
 

@@ -43,7 +43,8 @@ def open_model(
     """Open a limbeck folder, a Hugging Face folder or a name on the hub: (model in eval mode, tokenizer).
 
     Given a task, the head answers with the task's labels; one that does not fit is drawn anew from ``seed``, as is any
-    part of it that the weights lack, and ``model.fresh_head`` is then True. An ONNX model cannot change its head: labels that do not fit are an InputError.
+    part of it that the weights lack, and ``model.fresh_head`` is then True. An ONNX model cannot change its head, so
+    labels that do not fit are an InputError.
     ``runtime`` 'torch' opens the torch weights that lie beside an ONNX model.
     """
     folder, config = read_config(source)

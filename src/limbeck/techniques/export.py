@@ -60,11 +60,12 @@ class Export:
         exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         save_model(exported, candidate.tokenizer, folder)
         found = parity(candidate, exported, self.parity_texts)
-        if not found.difference <= found.allowed(self.parity_tolerance):
+        allowed = found.allowed(self.parity_tolerance)
+        if not found.difference <= allowed:
             raise LimbeckError(
-                f"export: logits in ONNX differ from torch by up to {found.difference:.2g} on {found.texts} texts, more than "
-                f"{found.allowed(self.parity_tolerance):.2g} (parity_tolerance {self.parity_tolerance:g}, logits of up to "
-                f"{found.largest:.2g}); give a larger parity_tolerance if that is exact enough, or report the model"
+                f"export: logits in ONNX differ from torch by up to {found.difference:.2g} on {found.texts} texts, "
+                f"more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits of up to {found.largest:.2g}"
+                "); give a larger parity_tolerance if that is exact enough, or report the model"
             )
         lab.log(f"ONNX gives torch's logits on {found.texts} texts, largest difference {found.difference:.1e}")
         yield replace(candidate, model=exported, folder=None)
