@@ -15,8 +15,8 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from limbeck.core.facts import Measurement
-from limbeck.core.target import Target
 from limbeck.core.outputs import ANSWER_CODE
+from limbeck.core.target import Target
 from limbeck.engine import artefact
 from limbeck.engine.artefact import artefact_example, card, cell, check_out, describe, example, write_artefact
 from limbeck.engine.report import report_html

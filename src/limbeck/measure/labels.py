@@ -102,8 +102,11 @@ def fit_task(
         return Fitted(adapted, True, notes=notes)
     order = (measure or (lambda given: measure_order(source, given)))(adapted)
     assumption = _assumption(source, spec.labels, task.label_names, adapted, match)
-    if order.verdict == "wrong" and not trained_next:
-        raise InputError(f"{assumption}, but {_better(order, adapted, task, match)}")
+    if order.verdict == "wrong":
+        better = f"{assumption}, but {_better(order, adapted, task, match)}"
+        if not trained_next:
+            raise InputError(better)
+        return Fitted(task, False, better, (f"{better}; now it is trained anew in the assumed order",))
     if order.verdict == "fits":
         return Fitted(
             adapted, True, notes=(*notes, f"{assumption}: {order.accuracy:.1%} of {order.texts} texts are right")

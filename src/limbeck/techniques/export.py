@@ -64,8 +64,8 @@ class Export:
         if not found.difference <= allowed:
             raise LimbeckError(
                 f"export: logits in ONNX differ from torch by up to {found.difference:.2g} on {found.texts} texts, "
-                f"more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits of up to {found.largest:.2g}"
-                "); give a larger parity_tolerance if that is exact enough, or report the model"
+                f"more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits up to "
+                f"{found.largest:.2g}); give a larger parity_tolerance if that is exact enough, or report the model"
             )
         lab.log(f"ONNX gives torch's logits on {found.texts} texts, largest difference {found.difference:.1e}")
         yield replace(candidate, model=exported, folder=None)
