@@ -53,6 +53,15 @@ def test_an_order_is_checked_once(models, tmp_path, monkeypatch):
     first, second = (adapted(models, "silent", [{"export": {}}], tmp_path) for _ in range(2))
     assert first == second
     assert len(calls) == 1
+    assert first[0].notes[-1] == first[1][-1]
+
+
+def test_a_dry_run_opens_no_model(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("limbeck.measure.labels.measure_order", None)
+    recipe = parse({"model": str(models / "silent"), "task": "movie-reviews", "steps": [{"export": {}}]})
+    task, notes = adapt_task(recipe, TASK, Store(tmp_path), dry=True)
+    assert task.label_names == TASK.label_names
+    assert "assumed" in notes[0]
 
 
 def test_toys_and_models_that_are_not_here_are_left_to_those_that_open_them(models, tmp_path):
