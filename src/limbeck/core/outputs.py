@@ -172,7 +172,7 @@ class OutputSpec:
         return Match(refusal=f"it has {len(self.labels)} classes, the task's labels are numbers")
 
 
-AS_NUMBERS = "'limbeck predict' gives its scores"
+AS_NUMBERS = "'limbeck predict' gives its answers"
 
 
 @dataclass(frozen=True)

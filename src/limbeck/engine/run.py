@@ -19,7 +19,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.engine.adapted import adapt_task
-from limbeck.engine.check import absent_splits, before_training, check_lengths
+from limbeck.engine.check import absent_splits, before_training, check_lengths, trained_first
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.parse import Placed, leaves
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
@@ -112,7 +112,8 @@ class _Run:
             self._write(root)
             _check_head(root, self.recipe.model, steps)
             if reason := untrained(root):
-                self._note(f"'{self.recipe.model}' {reason}; it is drawn from the seed {self.recipe.seed} and trained")
+                end = "and trained" if trained_first(steps) else "and stays untrained where no step trains it"
+                self._note(f"'{self.recipe.model}' {reason}; it is drawn from the seed {self.recipe.seed} {end}")
             if self.recipe.teacher:
                 self._write(self.workshop.root(self.recipe.teacher, self.recipe.seed, "teacher"))
             front = self._walk(steps, [root.key])

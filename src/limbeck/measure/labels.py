@@ -133,13 +133,14 @@ def _changes(task: Task, adapted: Task, outputs: Sequence[str], source: str | Pa
     """Say what became of the task's label names and of the order of the outputs."""
     from limbeck.core.outputs import silent
 
-    notes = []
+    notes, turned = [], not silent(outputs) and tuple(outputs) != adapted.label_names
     if adapted.label_names != task.label_names:
+        order = "" if turned or silent(outputs) else ", in its order"
         notes.append(
-            f"labels are those of '{source}', in its order: {', '.join(adapted.label_names)} "
+            f"labels are those of '{source}'{order}: {', '.join(adapted.label_names)} "
             f"(the data have {', '.join(task.label_names)})"
         )
-    if not silent(outputs) and tuple(outputs) != adapted.label_names:
+    if turned:
         notes.append(
             f"the outputs of '{source}' are put into another order for the metric {task.metric}: "
             f"{', '.join(adapted.label_names)} instead of {', '.join(outputs)}"

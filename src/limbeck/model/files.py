@@ -369,10 +369,11 @@ def _write_torch(model: Any, folder: Path) -> dict[str, Any]:
         },
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
-    for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head"):
+    declared = config.pop("limbeck_untrained_head", None)
+    for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
         config.pop(key, None)
     if model.fresh_head:  # what is drawn and saved must not pass for trained when it is opened again
-        config["limbeck_untrained_head"] = model.untrained or "it was drawn and not trained"
+        config["limbeck_untrained_head"] = model.untrained or declared or "it was drawn and not trained"
     return config
 
 
