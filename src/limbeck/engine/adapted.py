@@ -64,11 +64,11 @@ def fit(
         if store is None:
             return measure_order(source, adapted)
         name = f"order-{fingerprint(model_folder(source) or source, store)}-{adapted.fingerprint}"
-        known = store.recall(name)
-        if dry and not known:
+        stored = store.recall(name)
+        if dry and not stored:
             return Order("fits", 1.0, 1.0, 0.0, tuple(range(len(adapted.label_names))), 0)
-        order = Order.from_json(known) if known else measure_order(source, adapted)
-        if not known:
+        order = Order.from_json(stored) if stored else measure_order(source, adapted)
+        if not stored:
             store.remember(name, order.to_json())
         return order
 

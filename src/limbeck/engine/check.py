@@ -99,8 +99,8 @@ def before_training(placed: Sequence[Placed]) -> list[Placed]:
 
 def trained_first(placed: Sequence[Placed]) -> bool:
     """Whether a head is trained before anything looks at its answers, on every path through the steps."""
-    found: list[Placed] = []
-    return not _untrained(placed, found) and not found
+    early: list[Placed] = []
+    return not _untrained(placed, early) and not early
 
 
 def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:

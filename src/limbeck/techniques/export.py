@@ -59,15 +59,15 @@ class Export:
         to_onnx(candidate.model, folder / FLOAT_FILE, fused=self.fused)
         exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         save_model(exported, candidate.tokenizer, folder)
-        found = parity(candidate, exported, self.parity_texts)
-        allowed = found.allowed(self.parity_tolerance)
-        if not found.difference <= allowed:
+        measured = parity(candidate, exported, self.parity_texts)
+        allowed = measured.allowed(self.parity_tolerance)
+        if not measured.difference <= allowed:
             raise LimbeckError(
-                f"export: logits in ONNX differ from torch by up to {found.difference:.2g} on {found.texts} texts, "
+                f"export: logits in ONNX differ from torch by up to {measured.difference:.2g} on {measured.texts} texts, "
                 f"more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits up to "
-                f"{found.largest:.2g}); give a larger parity_tolerance if that is exact enough, or report the model"
+                f"{measured.largest:.2g}); give a larger parity_tolerance if that is exact enough, or report the model"
             )
-        lab.log(f"ONNX gives torch's logits on {found.texts} texts, largest difference {found.difference:.1e}")
+        lab.log(f"ONNX gives torch's logits on {measured.texts} texts, largest difference {measured.difference:.1e}")
         yield replace(candidate, model=exported, folder=None)
 
 
