@@ -15,6 +15,7 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from limbeck.core.facts import Measurement
+from limbeck.core.outputs import ANSWER_CODE
 from limbeck.core.target import Target
 from limbeck.engine import artefact
 from limbeck.engine.artefact import artefact_example, card, cell, check_out, describe, example, write_artefact
@@ -123,7 +124,7 @@ def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
 
 
 def test_examples_fit_the_card():
-    for kind in artefact.ANSWERS:
+    for kind in ANSWER_CODE:
         for runtime in ("onnxruntime", "openvino", "torch"):
             text = example(kind, runtime=runtime)
             assert len(text.strip().splitlines()) <= 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -10,7 +11,7 @@ from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, answers_task, compress, plan_recipe
+from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, compress, plan_recipe
 from limbeck.engine.deliver import story_of
 from limbeck.engine.plan import plan
 from limbeck.engine.recipe import check, parse, to_data
@@ -257,9 +258,14 @@ def test_a_model_that_answers_the_task_is_taken_as_it_is(place):
     ],
 )
 def test_the_configuration_says_whether_a_model_answers_the_task(place, tmp_path, config, fits):
+    shutil.copytree(place / "ready", tmp_path / "model")
     written = json.loads((place / "ready" / "config.json").read_text()) | config
-    (tmp_path / "config.json").write_text(json.dumps(written))
-    assert answers_task(str(tmp_path), TASK) is fits
+    if "id2label" in config:
+        written.pop("label2id")
+    (tmp_path / "model" / "config.json").write_text(json.dumps(written))
+    recipe = planned(place, str(tmp_path / "model"))
+    assert (recipe.teacher is not None) is fits
+    assert (names(recipe.steps)[0] != "finetune") is fits
 
 
 def test_half_of_the_drop_is_left_to_int8(place):

@@ -15,13 +15,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
-from limbeck.model.files import ALIASES, open_model, peek, save_model, write_plain
+from limbeck.model.files import ALIASES, open_model, peek, peek_outputs, save_model, write_plain
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "film", "very", "dull"]
 TEXTS = ["a very good film", "bad"]
@@ -332,7 +333,8 @@ def break_folder(folder, how):
         ("no tokenizer.json", "has no tokenizer"),
         ("not json", "is not JSON"),
         ("list", "should hold a JSON object, found list"),
-        ('{"id2label": {"0": "a", "1": "b"}}', "the output layer has 3 labels, config.json names 2"),
+        ('{"id2label": {"0": "a", "1": "b"}}', "contradicts itself: label2id has 'maybe' as output 2"),
+        ('{"id2label": {"0": "a", "1": "b"}, "label2id": null}', "the output layer has 3 labels, config.json names 2"),
         ('{"layer_heads": [1]}', "describes no shape"),
         ('{"layer_heads": [1, 1, 2, 0, 2]}', r"weights are of another size, the first is .* \(\["),
         ('{"layer_heads": [1], "layer_ffn": [24], "layer_attention": ["softmax"]}', "unknown to config.json"),
@@ -412,3 +414,60 @@ def test_an_onnx_model_keeps_its_weights_beside_it(tmp_path, saved, tokenizer, m
             open_model(tmp_path / "copy", task=task)
     with pytest.raises(InputError, match="runs in onnxruntime"):
         write_plain(opened, tokenizer, tmp_path / "plain")
+
+
+@pytest.mark.parametrize("head", ["SequenceClassification", "TokenClassification"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
+def test_a_head_without_any_of_its_tensors_is_untrained(tmp_path, tokenizer, family, head):
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    if family == "distilbert":
+        sizes = {"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 8}
+    names = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+    config = AutoConfig.for_model(family, vocab_size=len(WORDS), max_position_embeddings=16, **sizes, **names)
+    torch.manual_seed(0)
+    getattr(transformers, f"AutoModelFor{head}").from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert peek_outputs(tmp_path).trained
+    assert not open_model(tmp_path)[0].fresh_head
+    whole = load_file(tmp_path / "model.safetensors")
+    parts = [key for key in whole if any(part in key for part in ("classifier", "pooler"))]
+    assert len(parts) == (2 if head == "TokenClassification" else 4)
+    for part in parts:
+        rest = {key: weight for key, weight in whole.items() if key != part}
+        save_file(rest, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        assert peek_outputs(tmp_path).missing == (part,)
+        model, _ = open_model(tmp_path)
+        assert model.fresh_head
+        assert part in model.untrained
+
+
+def test_an_untrained_head_stays_untrained_when_saved(tmp_path, tokenizer, saved):
+    folder, _ = saved
+    model, _ = open_model(folder, task=tiny_task(labels=("x", "y")))
+    save_model(model, tokenizer, tmp_path / "drawn")
+    assert open_model(tmp_path / "drawn")[0].fresh_head
+    assert "its labels are no, yes, maybe" in peek_outputs(tmp_path / "drawn").untrained
+    model.fresh_head = False  # as after a training
+    save_model(model, tokenizer, tmp_path / "trained")
+    assert not open_model(tmp_path / "trained")[0].fresh_head
+    assert peek_outputs(tmp_path / "trained").trained
+
+
+def test_what_is_no_number_is_named_where_a_model_is_opened(saved):
+    folder, _ = saved
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layers.2.value.bias"][1] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"'encoder\.layers\.2\.value\.bias' has 1 NaN of"):
+        open_model(folder)
+
+
+def test_a_cut_off_onnx_file_is_one_clear_error(tmp_path, tokenizer):
+    from limbeck.model.onnx import OnnxModel, to_onnx
+
+    model = tiny(UNIFORM)
+    save_model(model, tokenizer, tmp_path)
+    path = to_onnx(model, tmp_path / "onnx" / "model.onnx")
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(InputError, match=r"model\.onnx cannot be opened as an ONNX model, it may be cut off"):
+        OnnxModel(tmp_path, "onnx/model.onnx", {}).session()

@@ -9,7 +9,7 @@ import torch
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.model.heads import build, label_order, set_labels
+from limbeck.model.heads import build, check_finite, label_order, set_labels
 
 SHAPE = Shape.uniform(layers=1, hidden=8, heads=2, ffn=4)
 NAMES = ("red", "green", "blue")
@@ -67,8 +67,57 @@ def test_only_the_head_may_be_missing(part):
     given = {name: weight for name, weight in weights().items() if not name.startswith(part)}
     model = build(SETTINGS, given, per_token=False, shape=SHAPE)
     set_labels(model, NAMES, "classification", seed=4)
-    assert model.fresh_head == (part == "classifier")
+    assert model.fresh_head
+    assert f"{part}.weight, {part}.bias" in model.untrained
     assert model.predict({"input_ids": torch.tensor([[1, 2]])}).shape == (1, 3)
     del given["encoder.embeddings.word.weight"]
     with pytest.raises(InputError, match=r"'encoder\.embeddings\.word\.weight'"):
         build(SETTINGS, given, per_token=False, shape=SHAPE)
+
+
+@pytest.mark.parametrize("name", ["pooler.weight", "pooler.bias", "classifier.weight", "classifier.bias"])
+def test_any_missing_tensor_makes_the_head_untrained(name):
+    given = {key: weight for key, weight in weights().items() if key != name}
+    first, again = (build(SETTINGS, given, per_token=False, shape=SHAPE) for _ in range(2))
+    for model in (first, again):
+        set_labels(model, None, None, seed=3, names={"pooler": "theirs.dense"})
+    assert first.fresh_head
+    assert first.untrained.endswith(name.replace("pooler", "theirs.dense"))
+    assert not any(parameter.is_meta for parameter in first.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    kept = given.keys() & {"pooler.weight", "classifier.weight"}
+    assert all(torch.equal(first.state_dict()[key], given[key]) for key in kept)
+
+
+def test_an_order_that_only_position_gives_is_noted():
+    for names, assumed in ((("blue", "green", "red"), False), (("0", "1", "2"), True)):
+        model = build(SETTINGS, weights(), per_token=False, shape=SHAPE)
+        set_labels(model, names, "classification")
+        assert not model.fresh_head
+        assert model.order_assumed is assumed
+
+
+def test_a_score_must_be_trained_to_be_a_number():
+    one = {**SETTINGS, "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    given = {key: weight[:1] if "classifier" in key else weight for key, weight in weights().items()}
+    for settings, fresh in ((one, True), (one | {"problem_type": "regression"}, False)):
+        model = build(settings, given, per_token=False, shape=SHAPE)
+        set_labels(model, (), "regression")
+        assert model.fresh_head is fresh
+        assert torch.equal(model.classifier.weight, given["classifier.weight"])  # training goes on from there
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"), [(float("nan"), "NaN"), (float("inf"), "infinite"), (-float("inf"), "infinite")]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_no_number_is_named(bad, word, dtype):
+    given = {"a": torch.ones(3, dtype=dtype), "b": torch.ones(2, 2, dtype=dtype), "ids": torch.arange(3)}
+    check_finite(given)
+    given["b"][1, 1] = bad
+    with pytest.raises(InputError, match=rf"folder: 'b' has 1 {word} of 4 numbers"):
+        check_finite(given, "folder")
+
+
+def test_large_numbers_are_numbers():
+    check_finite({"a": torch.full((4, 1000), 3e38), "b": torch.full((9,), 6e4, dtype=torch.float16)})

@@ -13,7 +13,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import Lab
 from limbeck.data.task import Task
-from limbeck.errors import LimbeckError
+from limbeck.errors import InputError, LimbeckError
 from limbeck.model import onnx as limbeck_onnx
 from limbeck.model.files import open_model
 from limbeck.techniques.export import Export
@@ -81,6 +81,32 @@ def test_a_graph_that_differs_is_refused(candidate, tmp_path, monkeypatch):
 
     monkeypatch.setattr(limbeck_onnx, "parts", wrong)
     with pytest.raises(LimbeckError, match=r"differ from torch by up to .* on 16 texts"):
+        list(Export().apply(candidate, Lab(scratch=tmp_path)))
+
+
+def test_large_logits_may_differ_in_their_last_bits(candidate, tmp_path):
+    candidate.model.classifier.bias.data += 8000.0
+    (made,) = Export(parity_texts=8).apply(candidate, Lab(scratch=tmp_path))
+    assert made.model.path.is_file()
+
+
+def test_a_wrong_graph_is_seen_beside_a_large_bias(candidate, tmp_path, monkeypatch):
+    candidate.model.classifier.bias.data += 8000.0
+    right = limbeck_onnx.parts
+
+    def wrong(model, **options):
+        blueprint, weights = right(model, **options)
+        weights["classifier.bias"] = weights["classifier.bias"] + np.float32(0.5)
+        return blueprint, weights
+
+    monkeypatch.setattr(limbeck_onnx, "parts", wrong)
+    with pytest.raises(LimbeckError, match=r"parity_tolerance 0\.001, logits up to 8e\+03"):
+        list(Export().apply(candidate, Lab(scratch=tmp_path)))
+
+
+def test_logits_that_are_no_numbers_are_the_models_own(candidate, tmp_path):
+    candidate.model.classifier.bias.data[0] = float("inf")
+    with pytest.raises(InputError, match=r"gives no numbers for text 1 .* 1 infinite of 2"):
         list(Export().apply(candidate, Lab(scratch=tmp_path)))
 
 

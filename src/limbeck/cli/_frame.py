@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
+from limbeck.core.finite import json_text
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,12 +69,15 @@ def opened_store(store: Path | None) -> Any:
 def refuse_fresh_head(model: Any, source: str) -> None:
     """An error for a model that cannot answer the task yet."""
     if getattr(model, "fresh_head", False):
-        raise InputError(f"'{source}' has no trained head for this task; fine-tune it first, or use 'limbeck compress'")
+        reason = f": {model.untrained}" if getattr(model, "untrained", "") else ""
+        raise InputError(
+            f"'{source}' has no trained head for this task{reason}; fine-tune it first, or use 'limbeck compress'"
+        )
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """One JSON value on standard output; NaN and infinity are null."""
+    print(json_text(value, indent=2, default=str))
 
 
 def finish(result: RunResult, written: Mapping[str, Path], unmet: Any, as_json: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as _json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from limbeck.cli._frame import MODELS, Runtime, app
+from limbeck.core.finite import json_text
 from limbeck.errors import InputError
 
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=())
@@ -87,7 +87,7 @@ def profile(
     if options != Full():
         changed = [name for name, value in asdict(options).items() if value != getattr(Full(), name)]
         raise InputError(f"--{changed[0].replace('_', '-')} is about a full profile; add --full")
-    text = _json.dumps(work(threads), indent=2)
+    text = json_text(work(threads), indent=2)
     if out is None:
         print(text)
     else:

@@ -42,18 +42,22 @@ def evaluate(
         Texts in a call.
     """
     from limbeck.data.sources import load_task
+    from limbeck.measure.labels import fit_task
     from limbeck.measure.latency import evaluate as work
     from limbeck.model.files import open_model
 
-    loaded = load_task(task)
+    fitted = fit_task(model, load_task(task))
+    loaded = fitted.task
     opened, tokenizer = open_model(model, task=loaded, runtime=runtime)
     refuse_fresh_head(opened, model)
     if runtime == "openvino" and opened.runtime == "torch":
         raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or say --runtime torch")
     found = asdict(work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime))
     if json:
-        print_json(found)
+        print_json(found | ({"notes": list(fitted.notes)} if fitted.notes else {}))
         return
+    for note in fitted.notes:
+        print(f"note: {note}", file=sys.stderr)
     print(f"{found['metric']}: {found['quality']:.4f} [{found['low']:.4f}, {found['high']:.4f}], n {found['examples']}")
     how = f"{found['runtime']}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
     print(f"elapsed: {found['total_ms']:.1f} ms, {found['mean_ms']:.3f} ms on average ({how})")

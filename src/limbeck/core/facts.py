@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -57,7 +58,7 @@ class Measurement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         """Inverse of :meth:`to_json`."""
-        return cls(**data)
+        return cls(**{**data, "value": math.nan if data["value"] is None else data["value"]})  # JSON has no NaN
 
 
 def merge(*groups: Iterable[Measurement]) -> tuple[Measurement, ...]:

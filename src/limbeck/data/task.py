@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.outputs import PROBLEM_TYPES
 from limbeck.data.metrics import METRICS, METRICS_OF, Kind, check_metric, decode, score
 from limbeck.errors import InputError, nearest
 
@@ -19,13 +20,6 @@ __all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose",
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: of the folder that ``to_folder`` writes
-
-PROBLEM_TYPES: Mapping[str, str] = {
-    "classification": "single_label_classification",
-    "tokens": "single_label_classification",
-    "multilabel": "multi_label_classification",
-    "regression": "regression",
-}
 
 
 @dataclass(frozen=True)
@@ -155,6 +149,34 @@ class Task:
         if name not in self.splits:
             raise InputError(f"task '{self.name}' has no split '{name}'; {nearest(name, self.splits)}")
         return self.splits[name]
+
+    def relabel(self, label_names: Sequence[str], places: Sequence[int]) -> Task:
+        """The same rows under other label names or in another order of them.
+
+        Args:
+            label_names: The new names; there may be more than before.
+            places: For each present label, its index among the new names.
+
+        >>> task = Task.from_lists("moods", train=(["good", "bad"] * 10, ["up", "down"] * 10))
+        >>> turned = task.relabel(("UP", "so-so", "DOWN"), [2, 0])
+        >>> turned.label_names[turned.split("train").labels[0]]
+        'UP'
+        """
+        if tuple(label_names) == self.label_names and list(places) == list(range(len(places))):
+            return self
+
+        def moved(label: Any) -> Any:
+            if self.kind == "multilabel":
+                row = [0] * len(label_names)
+                for index, value in enumerate(label):
+                    row[places[index]] = value
+                return tuple(row)
+            if self.kind == "tokens":
+                return tuple(places[one] if one >= 0 else one for one in label)
+            return places[label] if label >= 0 else label
+
+        splits = {name: replace(split, labels=tuple(map(moved, split.labels))) for name, split in self.splits.items()}
+        return replace(self, splits=splits, label_names=tuple(label_names))
 
     def limit(self, seed: int = 0, **rows: int) -> Task:
         """Keep at most so many rows of the named splits: ``task.limit(train=2000)``.

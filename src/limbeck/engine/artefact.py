@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.facts import Measurement
+from limbeck.core.finite import json_text
+from limbeck.core.outputs import OutputKind, OutputSpec, answer_code
 from limbeck.engine.naming import told
 from limbeck.engine.report import headline, milliseconds, page_environment, quality, quality_interval, slim
 from limbeck.engine.rows import Row, rows
@@ -74,16 +76,9 @@ labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
 print({answer})
 """
 
-ANSWERS = {
-    "classification": "{labels}[logits.argmax()]",
-    "multilabel": "[label for label, logit in zip({labels}, logits) if logit > 0]",
-    "regression": "float(logits[0])",
-    "tokens": "[{labels}[i] for i in logits.argmax(-1)]",
-}
-
 
 def example(
-    kind: str, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
+    kind: OutputKind, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
 ) -> str:
     """Code of at most 15 lines that answers one text in the artefact's folder.
 
@@ -92,11 +87,11 @@ def example(
     sample = '"The first text.", "The second text."' if pair else '"What a wonderful film."'
     if runtime in SESSIONS:
         session, call = SESSIONS[runtime]
-        answer = ANSWERS[kind].format(labels='about["labels"]')
+        answer = answer_code(kind, 'about["labels"]')
         session = session.replace("COUNT", str(threads))
         return OPEN.format(runtime=runtime, session=session, call=call, text=sample, answer=answer)
     auto = "AutoModelForTokenClassification" if kind == "tokens" else "AutoModelForSequenceClassification"
-    answer = ANSWERS[kind].format(labels="labels")
+    answer = answer_code(kind, "labels")
     return OPEN_TORCH.format(auto=auto, text=sample, max_length=max_length, answer=answer)
 
 
@@ -148,7 +143,7 @@ def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Pat
         (draft / "README.md").write_text(card(story, key, model_folder), encoding="utf-8")
         files = sorted([*_files(draft), DESCRIPTION])
         description = {**describe(story, key, model_folder), "files": files}
-        text = json.dumps(description, indent=2, ensure_ascii=False, default=str) + "\n"
+        text = json_text(description, indent=2, default=str) + "\n"
         (draft / DESCRIPTION).write_text(text, encoding="utf-8")
         _keep_foreign(out, draft)
         _replace(draft, out)
@@ -187,18 +182,19 @@ def check_out(out: Path, model_folder: Path | None = None) -> None:
 def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
     """What a program needs to serve the artefact, and what a person may ask later."""
     task, record = story.task, story.records[key]
+    outputs = OutputSpec.for_task(task.kind, task.label_names)
     file = onnx_file(model_folder)
     return {
         "format": 1,
         "task": task.name,
-        "kind": task.kind,
-        "problem_type": task.problem_type,
+        "kind": outputs.kind,
+        "problem_type": outputs.problem_type,
         "runtime": runtime_of(story, model_folder),
         "onnx_file": file,
         "inputs": graph_inputs(model_folder / file) if file else ["input_ids", "attention_mask", "token_type_ids"],
         "max_length": task.max_length,
         "pair": is_pair(task),
-        "labels": list(task.label_names),
+        "labels": list(outputs.labels),
         "metrics": [slim(fact) for fact in record.facts],
         "target": str(story.target),
         "machine": dict(story.environment),

@@ -91,10 +91,16 @@ def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:
 
 
 def before_training(placed: Sequence[Placed]) -> list[Placed]:
-    """The techniques that some path through the steps reaches with answers that nothing has trained."""
+    """The steps that some path reaches with answers that nothing has trained: techniques, and probes of answers."""
     found: list[Placed] = []
     _untrained(placed, found)
     return found
+
+
+def trained_first(placed: Sequence[Placed]) -> bool:
+    """Whether a head is trained before anything looks at its answers, on every path through the steps."""
+    early: list[Placed] = []
+    return not _untrained(placed, early) and not early
 
 
 def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:
@@ -105,7 +111,9 @@ def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:
                 return False
         elif getattr(one.cls, "trains", False):
             return False
-        elif isinstance(one.step, Technique) and not getattr(one.cls, "headless", False):
+        elif getattr(one.cls, "judges", False) or (
+            isinstance(one.step, Technique) and not getattr(one.cls, "headless", False)
+        ):
             found.append(one)
     return True
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Runtime, Target
+from limbeck.engine.adapted import fit
 from limbeck.engine.deliver import check_place, deliver, unmet
 from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.result import RunResult
@@ -91,6 +92,7 @@ def plan_recipe(
     linear: str | None = None,
     training: Training | None = None,
     allow_weak_teacher: bool = False,
+    store: Store | None = None,
 ) -> Recipe:
     """The recipe that :func:`compress` runs; it can be printed, edited and run again.
 
@@ -104,6 +106,8 @@ def plan_recipe(
 
     ``linear``: an attention core that is faster than softmax for these texts here (see ``faster_core``); one branch
     converts the model to it, and one prunes what comes of that.
+
+    ``store``: where the check of an assumed order of labels is kept.
     """
     from limbeck.data.sources import load_task
     from limbeck.model.files import peek
@@ -115,7 +119,8 @@ def plan_recipe(
     about = peek(model)
     if about["runtime"] != "torch":
         raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
-    ready = answers_task(model, answers)
+    fitted = fit(model, answers, store)
+    ready = fitted is not None and fitted.answers
     if effort == "one-shot" and strategy != "prune":
         raise InputError(f"strategy: a super-network must be trained, so one shot is for 'prune', got '{strategy}'")
     export, quantize = _int8(budget, target, effort)
@@ -173,23 +178,6 @@ def _smaller(
         convert = {"linearize": {"attention": [linear], "epochs": epochs, "learning_rate": 5e-5, **common}}
         branches.append([convert, {"fork": [[], [{"prune": {unit: values[0]}}, train]]}])
     return branches
-
-
-def answers_task(model: str, task: Any) -> bool:
-    """Whether a model has a trained head for the task, by its configuration: kind of task and label names fit.
-
-    Names that say nothing (``LABEL_0``) may belong to a head that was never trained, so they do not count.
-    """
-    from limbeck.model.files import peek, read_config
-    from limbeck.model.heads import PROBLEMS
-
-    labels, (_, config) = peek(model)["labels"], read_config(model)
-    per_token = any(str(name).endswith("TokenClassification") for name in config.get("architectures") or ())
-    problem = config.get("problem_type")
-    if task.kind == "regression":
-        return problem == "regression" and len(labels) == 1
-    same = sorted(map(str.casefold, labels)) == sorted(map(str.casefold, task.label_names))
-    return same and per_token == (task.kind == "tokens") and problem in (None, PROBLEMS[task.kind])
 
 
 def _goals(budget: Budget, effort: Effort, depth: int) -> tuple[dict[str, tuple[float, ...]], list[list[Any]]]:
@@ -294,9 +282,10 @@ def compress(
     options: dict[str, Any] = {"budget": budget, "strategy": strategy, "effort": effort}
     options |= {"seed": seed, "replicas": replicas, "name": name}
     options |= {"training": training, "allow_weak_teacher": allow_weak_teacher}
-    plan_recipe(model, task, target=target, **options)  # tells what is wrong before anything is timed
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
+    options["store"] = store
+    plan_recipe(model, task, target=target, **options)  # tells what is wrong before anything is timed
     case = Case.of(model, task, target)
     target = replace(target, runtime=faster_runtime(case, target, store) if runtime == "auto" else runtime)
     linear = faster_core(case, target, store) if effort != "one-shot" else None

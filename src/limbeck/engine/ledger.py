@@ -18,6 +18,7 @@ from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement, merge
+from limbeck.core.finite import json_text
 from limbeck.core.shape import Shape
 from limbeck.engine.store import disk_full
 from limbeck.errors import InputError, StoreError
@@ -79,7 +80,7 @@ class Ledger:
         """Write one line and see it on the disk."""
         assert event in EVENTS, f"unknown event {event}"
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"event": event, "time": now, "run": self.run, **data}, ensure_ascii=False)
+        line = json_text({"event": event, "time": now, "run": self.run, **data})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)

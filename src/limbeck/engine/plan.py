@@ -19,6 +19,7 @@ from typing import Any
 
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Technique, parameters
+from limbeck.engine.adapted import adapt_task
 from limbeck.engine.check import next_traits
 from limbeck.engine.ledger import record_from_json
 from limbeck.engine.parse import Placed
@@ -79,6 +80,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any =
     """What ``run`` would do with the same recipe and store."""
     task = checked_task(recipe, task)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    task, _ = adapt_task(recipe, task, store, dry=True)
     planner = _Planner(recipe, task, store)
     planner.walk(placed_steps(recipe), [planner.root()])
     rows = tuple(planner.rows)

@@ -19,14 +19,15 @@ from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.data.task import Task
-from limbeck.engine.check import absent_splits, before_training, check_lengths
+from limbeck.engine.adapted import adapt_task
+from limbeck.engine.check import absent_splits, before_training, check_lengths, trained_first
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.parse import Placed, leaves
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, disk_full, refusal
 from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
-from limbeck.engine.workshop import FRESH_HEAD, CostFactory, Workshop
+from limbeck.engine.workshop import CostFactory, Workshop, untrained
 from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, StoreError, UndeclaredService
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
@@ -60,7 +61,8 @@ def run(
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
     place = Path(folder) if folder else Path("runs") / (recipe.name or "run")
-    return _Run(recipe, task, store, place, on_event or (lambda event: None), cost).go()
+    task, notes = adapt_task(recipe, task, store)
+    return _Run(recipe, task, store, place, on_event or (lambda event: None), cost).go(notes)
 
 
 def checked_task(recipe: Recipe, task: Any = None) -> Any:
@@ -101,15 +103,21 @@ class _Run:
         self.chooses = any(one.name in FINAL for one in leaves(placed_steps(recipe)))
         self.position = self.total = 0
 
-    def go(self) -> RunResult:
+    def go(self, notes: Sequence[str] = ()) -> RunResult:
+        """Carry out the recipe; ``notes`` are told first."""
         start = time.perf_counter()
         steps = placed_steps(self.recipe)
         self.total = sum(1 for _ in leaves(steps))
         self._begin()
+        for note in notes:
+            self._note(note)
         try:
             root = self.workshop.root(self.recipe.model, self.recipe.seed)
             self._write(root)
             _check_head(root, self.recipe.model, steps)
+            if reason := untrained(root):
+                end = "and trained" if trained_first(steps) else "and stays untrained where no step trains it"
+                self._note(f"'{self.recipe.model}' {reason}; it is drawn from the seed {self.recipe.seed} {end}")
             if self.recipe.teacher:
                 self._write(self.workshop.root(self.recipe.teacher, self.recipe.seed, "teacher"))
             front = self._walk(steps, [root.key])
@@ -399,10 +407,10 @@ class _Run:
 
 def _check_head(root: Record, model: str, steps: Sequence[Placed]) -> None:
     """Refuse to work with answers that were never trained."""
-    if FRESH_HEAD in root.notes and (early := before_training(steps)):
+    if (reason := untrained(root)) and (early := before_training(steps)):
         trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if getattr(cls, "trains", False))
         raise InputError(
-            f"'{model}' {FRESH_HEAD}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
+            f"'{model}' {reason}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
             f"put {trainers} before it"
         )
 

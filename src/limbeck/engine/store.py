@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.finite import json_text
 from limbeck.errors import StoreError
 
 CARD = "card.json"
@@ -413,7 +414,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json_text(value, indent=1), encoding="utf-8")
 
 
 def _sync(path: Path) -> None:

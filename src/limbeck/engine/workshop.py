@@ -27,9 +27,9 @@ from limbeck.model.files import model_folder
 
 CostFactory = Callable[[Candidate, Any, Any, Any], Any]
 """Builds ``lab.cost`` from the candidate, the target, the memo, and the shape that it will be asked for slices of."""
-ROOT_VERSION = 1
+ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
 FRESH_HEAD = "has no trained head for this task"
-"""The note of a root whose answers must still be trained."""
+"""How the note of a root begins whose answers must still be trained."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Origin:
     index: int = 0
     source: str = ""
     role: str = "model"
+
+
+def untrained(record: Record) -> str:
+    """Why the answers of a root must still be trained; empty if they need not."""
+    return next((note for note in record.notes if note.startswith(FRESH_HEAD)), "")
 
 
 class Workshop:
@@ -188,14 +193,16 @@ class Workshop:
         origin = self.origins[key]
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
         fresh = bool(getattr(model, "fresh_head", False))
+        reason = getattr(model, "untrained", "")
+        note = f"{FRESH_HEAD}: {reason}" if reason else FRESH_HEAD
         if fresh and origin.source == self.recipe.teacher:
-            raise InputError(f"teacher '{origin.source}' {FRESH_HEAD}; fine-tune it first, then name its folder")
+            raise InputError(f"teacher '{origin.source}' {note}; fine-tune it first, then name its folder")
         traits = {"torch"} if model.runtime == "torch" else {"onnx"}
         if model.runtime == "torch" and getattr(getattr(model, "config", None), "space", None):
             traits.add("elastic")
         if origin.role == "teacher":
             traits.add("teacher")
-        notes = (FRESH_HEAD,) if fresh else ()
+        notes = (note,) if fresh else ()
         about = {"source": origin.source}
         record = Record(key, None, origin.role, about, model.shape, frozenset(traits), notes=notes)
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)

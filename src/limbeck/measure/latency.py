@@ -238,6 +238,7 @@ def evaluate(
 
     import torch
 
+    from limbeck.core.outputs import require_finite_logits
     from limbeck.data.batches import collate, encode
     from limbeck.measure.clock import time_call
     from limbeck.measure.quality import assess
@@ -264,6 +265,7 @@ def evaluate(
         torch.set_num_threads(before)
     if task.kind == "tokens":
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
+    require_finite_logits(logits, task.split(split).texts)
     quality = assess(task, logits, encoded.labels).quality
     mean = total * 1e3 / len(encoded)
     return Evaluation(task.metric, *quality, len(encoded), total * 1e3, mean, runner.words, threads, batch)

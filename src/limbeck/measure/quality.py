@@ -32,17 +32,20 @@ class Quality:
     batch: int = 32  #: texts answered together
 
     with_teacher: ClassVar[bool] = True  # losses are stated against it
+    judges: ClassVar[bool] = True  # answers that nothing has trained are refused
 
     example: ClassVar[dict[str, Any]] = {"batch": 8}
 
     def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate."""
+        from limbeck.core.outputs import require_finite_logits
         from limbeck.data.batches import encode, predict
 
         for index, candidate in enumerate(candidates):
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
             size = lab.target.batch if getattr(candidate.model, "int8", False) else self.batch
             logits = predict(candidate.model, encoded, size)
+            require_finite_logits(logits, candidate.task.split(self.split).texts)
             assessment = assess(candidate.task, logits, encoded.labels)
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():

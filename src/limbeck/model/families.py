@@ -21,10 +21,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model._loading import explained, quiet
-from limbeck.model.heads import build, set_labels
+from limbeck.model.heads import build, check_finite, head_parts, set_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -254,8 +255,8 @@ def load_pretrained(
 ) -> LimbeckForSequenceClassification:
     """Open a Hugging Face checkpoint of a supported family, a folder or a name on the hub, as our model.
 
-    Without ``task_kind`` the checkpoint's own head decides. A head that is missing, or was trained for other labels, is
-    drawn anew from ``seed`` (normal, 0.02), and ``model.fresh_head`` is then True. BERT's pooler is kept when there.
+    Without ``task_kind`` the checkpoint's own head decides. Parts of a head that are missing, or were trained for other
+    labels, are drawn anew from ``seed`` (normal, 0.02), and ``model.fresh_head`` is then True.
     """
     import transformers
 
@@ -263,7 +264,7 @@ def load_pretrained(
     with quiet(), explained(name_or_path):
         config = transformers.AutoConfig.from_pretrained(name_or_path, **arguments)
     shape = read_shape(config.to_dict(), name_or_path)
-    per_token = task_kind == "tokens" if task_kind else _is_token_classifier(config)
+    per_token = task_kind == "tokens" if task_kind else is_token_classifier(config.to_dict())
     style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
     auto = "AutoModelForTokenClassification" if per_token else "AutoModelForSequenceClassification"
     with quiet(), explained(name_or_path):
@@ -281,14 +282,22 @@ def load_pretrained(
     for absent in report["missing_keys"]:
         if not (getattr(config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
             weights.pop(absent, None)
+    check_finite(weights, name_or_path)
     settings = _settings(config, shape, style)
     model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
-    set_labels(model, label_names, task_kind or ("tokens" if per_token else None), seed=seed)
+    head = {path: names[path] for path in head_parts(per_token=per_token)}
+    set_labels(model, label_names, task_kind, seed=seed, names=head)
     return model.eval()
 
 
-def _is_token_classifier(config: Any) -> bool:
-    return any(name.endswith("ForTokenClassification") for name in config.architectures or ())
+def head_tensors(name: str, *, per_token: bool) -> tuple[str, ...]:
+    """What a family calls the tensors of its head.
+
+    >>> head_tensors("distilbert", per_token=True)
+    ('classifier.weight', 'classifier.bias')
+    """
+    names = module_names(name, 0, per_token=per_token)
+    return tuple(f"{names[path]}.{part}" for path in head_parts(per_token=per_token) for part in ("weight", "bias"))
 
 
 def _settings(config: Any, shape: Shape, style: Style) -> dict[str, Any]:

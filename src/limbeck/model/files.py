@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import families
 from limbeck.model._loading import explained, quiet
-from limbeck.model.heads import PROBLEMS, build, label_order, set_labels
+from limbeck.model.heads import build, check_finite, head_parts, set_labels
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Runnable
@@ -41,11 +42,13 @@ def open_model(
 ) -> tuple[Runnable, Any]:
     """Open a limbeck folder, a Hugging Face folder or a name on the hub: (model in eval mode, tokenizer).
 
-    Given a task, the head answers with the task's labels; one that does not fit is drawn anew from ``seed``, and
-    ``model.fresh_head`` is then True. An ONNX model cannot change its head: labels that do not fit are an InputError.
+    Given a task, the head answers with the task's labels; one that does not fit is drawn anew from ``seed``, as is any
+    part of it that the weights lack, and ``model.fresh_head`` is then True. An ONNX model cannot change its head, so
+    labels that do not fit are an InputError.
     ``runtime`` 'torch' opens the torch weights that lie beside an ONNX model.
     """
     folder, config = read_config(source)
+    read_labels(config, source)
     if folder is None and config.get("model_type") == "limbeck":
         from huggingface_hub import snapshot_download
 
@@ -84,11 +87,61 @@ def peek(source: str | Path) -> dict[str, Any]:
     return {
         "family": family,
         "shape": shape,
-        "labels": _labels(config),
+        "labels": read_labels(config, source),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
         "max_length": positions - skipped_positions(offset),
     }
+
+
+def peek_outputs(source: str | Path) -> OutputSpec:
+    """What the outputs of a model mean, by its config.json and the names of its weights. Opens no weights.
+
+    Args:
+        source: A folder or a name on the hub, as for :func:`open_model`.
+
+    Returns:
+        The specification; ``missing`` has the tensors of the head that the weights lack.
+    """
+    folder, config = read_config(source)
+    declared = (str(config["limbeck_untrained_head"]),) if config.get("limbeck_untrained_head") else ()
+    spec = OutputSpec.from_config(config, source, declared)
+    if config.get("limbeck_runtime", "torch") == "onnxruntime":  # the head is in the graph
+        return spec
+    if config.get("model_type") == "limbeck":
+        prefix = ""
+        parts = head_parts(per_token=spec.per_token)
+        wanted = tuple(f"{path}.{part}" for path in parts for part in ("weight", "bias"))
+    else:
+        family = families.read_family(config, source)
+        prefix = f"{families.FAMILIES[family].prefix}."
+        wanted = families.head_tensors(family, per_token=spec.per_token)
+    there = _weight_names(folder, source)
+    missing = tuple(name for name in wanted if name not in there and name.removeprefix(prefix) not in there)
+    return dataclasses.replace(spec, missing=missing or declared)
+
+
+def _weight_names(folder: Path | None, source: str | Path) -> set[str]:
+    """Names of the tensors of a checkpoint, from its header or its index."""
+    from safetensors import safe_open
+
+    if folder is not None:
+        _check_weights(folder)
+        path = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / f"{WEIGHTS}.index.json"
+    else:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        with explained(source):
+            try:
+                path = Path(hf_hub_download(str(source), WEIGHTS))
+            except EntryNotFoundError:
+                path = Path(hf_hub_download(str(source), f"{WEIGHTS}.index.json"))
+    with explained(source):
+        if path.suffix == ".json":
+            return set(json.loads(path.read_text(encoding="utf-8")).get("weight_map", ()))
+        with safe_open(path, framework="numpy") as opened:
+            return set(opened.keys())
 
 
 def peek_style(source: str | Path) -> Style:
@@ -212,15 +265,6 @@ def _check_weights(folder: Path) -> None:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Label names in the order of the outputs; empty for a model without a head."""
-    names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
-    if names:
-        return tuple(names[index] for index in sorted(names))
-    classifies = any(str(name).endswith("Classification") for name in config.get("architectures") or ())
-    return tuple(f"LABEL_{index}" for index in range(config.get("num_labels", 2))) if classifies else ()
-
-
 def _limbeck_shape(config: Mapping[str, Any], source: object) -> Shape:
     heads, ffn = config.get("layer_heads", ()), config.get("layer_ffn", ())
     kinds = config.get("layer_attention") or ["softmax"] * len(heads)
@@ -241,11 +285,12 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     _check_weights(folder)
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
-    own = any(str(name).endswith("TokenClassification") for name in config.get("architectures") or ())
+    check_finite(weights, folder)
+    own = is_token_classifier(config)
     per_token = task.kind == "tokens" if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
         weights = {name: weight for name, weight in weights.items() if name.startswith("encoder.")}
-    labels = dict(enumerate(_labels(config) or ("LABEL_0", "LABEL_1")))
+    labels = dict(enumerate(read_labels(config, folder) or ("LABEL_0", "LABEL_1")))
     settings = {**config, "id2label": labels, "label2id": {name: index for index, name in labels.items()}}
     model = build(settings, weights, per_token=per_token, shape=shape, source=folder)
     set_labels(model, task.label_names if task else None, task.kind if task else None, seed=seed)
@@ -259,15 +304,16 @@ def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> Any:
     if not (folder / file).is_file():
         found = [str(path.relative_to(folder)) for path in folder.glob("onnx/*.onnx")]
         raise InputError(f"{folder}: config.json names {file}, which is not there; {nearest(file, found)}")
-    labels = _labels(config)
     if task is not None:
-        wanted = tuple(task.label_names) if task.kind != "regression" else labels[:1]
-        problem = config.get("problem_type")
-        fits = label_order(labels, wanted) == list(range(len(labels)))
-        if not fits or problem not in (None, PROBLEMS[task.kind]):
+        spec = peek_outputs(folder)
+        if not spec.trained:
+            raise InputError(f"{folder} has no trained head: {spec.untrained}; fine-tune the model it was made from")
+        match = spec.match(task.kind, task.label_names)
+        if not match or match.outputs != tuple(range(len(spec.labels))):
+            wanted = f" with {', '.join(task.label_names)}" if task.label_names else ""
             raise InputError(
-                f"{folder} is exported for {problem or 'classification'} with labels {', '.join(labels)}; task "
-                f"'{task.name}' is {task.kind} with {', '.join(wanted)}; open the model it was exported from instead"
+                f"{folder} is exported for {spec.kind} with labels {', '.join(spec.labels)}; task '{task.name}' is "
+                f"{task.kind}{wanted}; open the model it was exported from instead"
             )
     return OnnxModel(folder, file, config)
 
@@ -323,8 +369,11 @@ def _write_torch(model: Any, folder: Path) -> dict[str, Any]:
         },
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
+    declared = config.pop("limbeck_untrained_head", None)
     for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
         config.pop(key, None)
+    if model.fresh_head:  # what is drawn and saved must not pass for trained when it is opened again
+        config["limbeck_untrained_head"] = model.untrained or declared or "it was drawn and not trained"
     return config
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.outputs import PROBLEM_TYPES, OutputSpec, match_labels, missing_tensors
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,14 +14,6 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.data.task import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
-
-PROBLEMS: Mapping[str, str] = {
-    "classification": "single_label_classification",
-    "tokens": "single_label_classification",
-    "multilabel": "multi_label_classification",
-    "regression": "regression",
-}
-"""What a kind of task is called in a Hugging Face configuration."""
 
 HEAD = ("pooler", "classifier")
 
@@ -35,7 +28,7 @@ def build(
 ) -> LimbeckForSequenceClassification:
     """Our model around given weights, which are copied to float32; nothing is initialised in between.
 
-    The head alone may be missing; it then stays on the meta device until :func:`set_labels` draws it.
+    The head alone may be missing; what is stays on the meta device until :func:`set_labels` draws it.
     """
     import torch
 
@@ -77,46 +70,105 @@ def _check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], so
             )
 
 
+def head_parts(*, per_token: bool) -> tuple[str, ...]:
+    """The dense layers between the encoder and the logits."""
+    return HEAD[1:] if per_token else HEAD
+
+
 def set_labels(
     model: LimbeckForSequenceClassification,
     label_names: Sequence[str] | None,
     kind: Kind | None,
     *,
     seed: int = 0,
+    names: Mapping[str, str] | None = None,
 ) -> None:
-    """Give the head the labels of a task; ``model.fresh_head`` then says whether it must still be trained.
+    """Give the head the labels of a task, and note on the model whether it must still be trained.
 
     The same labels in another order: the outputs are reordered. Names that say nothing (``LABEL_0``, ``0``) on
-    either side: the outputs are kept when their number fits. Otherwise the output layer is drawn anew from ``seed``
-    (normal, 0.02), and so is every part of the head that the weights lacked.
+    either side: the outputs are kept when their number fits, and ``model.order_assumed`` is True if only their position
+    says which is which. Otherwise the output layer is drawn anew from ``seed`` (normal, 0.02), and so is every part of
+    the head that the weights lacked. ``model.fresh_head`` is then True and ``model.untrained`` says why.
+
+    Args:
+        model: The model; parts of its head may be on the meta device.
+        label_names: The task's label names; None keeps the model's.
+        kind: The task's kind; None keeps the model's.
+        seed: Decides drawn weights.
+        names: What the parts of the head are called in the weights, for messages; ours unless given.
     """
+    config: Any = model.config
+    own = OutputSpec.from_config(
+        {
+            "id2label": dict(config.id2label),
+            "problem_type": config.problem_type,
+            "architectures": ["ForTokenClassification"] if model.per_token else [],
+            "sentence_transformers": getattr(config, "sentence_transformers", None),
+        }
+    )
+    reason, order, new = _fit(own, label_names, kind)
+    absent = tuple(f"{(names or {}).get(path, path)}.{part}" for path, part in missing_parts(model))
+    model.order_assumed = order is not None and order.assumed and not absent
+    if absent:
+        reason = missing_tensors(absent)
+    declared = getattr(config, "limbeck_untrained_head", "")
+    model.untrained = reason or (str(declared) if declared else "")
+    model.fresh_head = bool(model.untrained)
+    _draw(model, len(new), seed, fresh_output=order is None)
+    if order is not None and order.outputs != tuple(range(len(new))) and not absent:
+        for parameter in model.classifier.parameters():
+            parameter.data = parameter.data[list(order.outputs)].clone()
+    config.id2label = dict(enumerate(new))
+    config.label2id = {name: index for index, name in enumerate(new)}
+    if kind is not None:
+        config.problem_type = PROBLEM_TYPES[kind]
+
+
+def _fit(own: OutputSpec, label_names: Sequence[str] | None, kind: Kind | None) -> tuple[str, Any, list[str]]:
+    """Why the head does not answer (empty if it does), the match (None: the outputs are of no use), the new names."""
+    from limbeck.core.outputs import Match
+
+    new = list(own.labels) if label_names is None else [str(name) for name in label_names]
+    if kind is None and label_names is None:
+        return "", Match(tuple(range(len(new))), tuple(new)), new
+    if kind == "regression":
+        new = new[:1] if len(new) == 1 else ["score"]
+        match = own.match("regression", new)
+        return match.refusal, Match((0,), tuple(new)) if len(own.labels) == 1 else None, new
+    match = own.match(kind or own.kind, new)
+    if match and len(match.outputs) < len(own.labels):  # the task was not adapted to the model
+        match = match_labels(own.labels, new, subset=False)
+    return match.refusal, match or None, new
+
+
+def missing_parts(model: LimbeckForSequenceClassification) -> list[tuple[str, str]]:
+    """The parts of the head that the weights lacked, as (layer, 'weight' or 'bias')."""
+    return [
+        (path, part)
+        for path in head_parts(per_token=model.per_token)
+        for part in ("weight", "bias")
+        if getattr(getattr(model, path), part).is_meta
+    ]
+
+
+def _draw(model: LimbeckForSequenceClassification, width: int, seed: int, *, fresh_output: bool) -> None:
+    """Draw the layers of the head that have no weights, and the output layer if it is to be of another width."""
     import torch
     from torch import nn
 
-    config: Any = model.config
-    old = [str(config.id2label[index]) for index in range(len(config.id2label))]
-    new = old if label_names is None else [str(name) for name in label_names]
-    if kind == "regression":
-        new = new[:1] if len(new) == 1 else ["score"]
-    order = label_order(old, new)
-    problem = config.problem_type if kind is None else PROBLEMS[kind]
-    fresh = {path for path in HEAD if getattr(model, path) is not None and getattr(model, path).weight.is_meta}
-    if order is None or config.problem_type not in (None, problem):
-        fresh.add("classifier")
-    model.fresh_head = "classifier" in fresh
+    missing = set(missing_parts(model))
     generator = torch.Generator().manual_seed(seed)
-    for path, width in (("pooler", config.hidden_size), ("classifier", len(new))):
-        if path in fresh:
-            layer = nn.Linear(config.hidden_size, width, device="meta").to_empty(device="cpu")
+    hidden: int = model.config.hidden_size
+    for path in head_parts(per_token=model.per_token):
+        rows = width if path == "classifier" else hidden
+        layer = getattr(model, path)
+        if (path, "weight") in missing or (path == "classifier" and (fresh_output or len(layer.weight) != rows)):
+            layer = nn.Linear(hidden, rows, device="meta").to_empty(device="cpu")
             nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
             nn.init.zeros_(layer.bias)
             setattr(model, path, layer.to(model.device))
-    if not model.fresh_head and order != list(range(len(new))):
-        for parameter in model.classifier.parameters():
-            parameter.data = parameter.data[order].clone()
-    config.id2label = dict(enumerate(new))
-    config.label2id = {name: index for index, name in enumerate(new)}
-    config.problem_type = problem
+        elif (path, "bias") in missing:
+            layer.bias = nn.Parameter(torch.zeros(len(layer.weight), device=layer.weight.device))
 
 
 def label_order(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
@@ -129,13 +181,31 @@ def label_order(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
     >>> label_order(["entailment", "contradiction"], ["negative", "positive"]) is None
     True
     """
+    match = match_labels(old, new, subset=False)
+    return list(match.outputs) if match else None
 
-    def silent(names: Sequence[str]) -> bool:
-        return all(name.removeprefix("LABEL_").isdigit() for name in names)
 
-    if len(old) != len(new):
-        return None
-    before, after = ([name.casefold() for name in names] for names in (old, new))
-    if sorted(before) == sorted(after) and len(set(before)) == len(before):
-        return [before.index(name) for name in after]
-    return list(range(len(new))) if silent(old) or silent(new) or len(new) == 1 else None
+def check_finite(weights: Mapping[str, Tensor], source: object = "model") -> None:
+    """Refuse weights that hold NaN or infinity, and name the tensors.
+
+    A sum that is finite has finite terms, so one pass without a copy clears almost every tensor.
+
+    Raises:
+        InputError: Names the first tensors with their counts.
+    """
+    import torch
+
+    bad = []
+    for name, weight in weights.items():
+        if not weight.is_floating_point() or weight.is_meta or bool(torch.isfinite(weight.sum(dtype=torch.float32))):
+            continue
+        nans, infinite = int(torch.isnan(weight).sum()), int(torch.isinf(weight).sum())
+        if nans or infinite:
+            counts = [f"{count:,} {what}" for count, what in ((nans, "NaN"), (infinite, "infinite")) if count]
+            bad.append(f"'{name}' has {' and '.join(counts)} of {weight.numel():,} numbers")
+    if bad:
+        more = f", and {len(bad) - 3} more tensors" if len(bad) > 3 else ""
+        raise InputError(
+            f"{source}: {'; '.join(bad[:3])}{more}; such a model answers nothing, take a checkpoint from before the "
+            "training diverged, or the file again"
+        )

@@ -103,7 +103,13 @@ def open_session(model: str | Path | ModelProto, threads: int = 1, *, exact: boo
     options.add_session_config_entry("session.x64quantprecision", "1" if exact else "0")
     options.log_severity_level = 3  # errors alone
     source = str(model) if isinstance(model, (str, Path)) else model.SerializeToString()
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a class of its own for each kind of damage, none of them public
+        if not isinstance(model, (str, Path)):
+            raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{model} cannot be opened as an ONNX model, it may be cut off or damaged: {first}") from error
 
 
 def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:

@@ -220,6 +220,7 @@ class Distill(Imitation):
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
         """The further teachers, opened one by one, and what their content is called."""
+        from limbeck.measure.labels import fit_task
         from limbeck.model.files import open_model, peek
 
         for source in self.teachers:
@@ -229,6 +230,7 @@ class Distill(Imitation):
                     f"distill.teachers: '{source}' was not trained for the labels of this task "
                     f"({', '.join(task.label_names)}), it has {', '.join(peek(source)['labels']) or 'none'}"
                 )
+            fit_task(source, task)  # refuses outputs in another order
             yield lineage_key(None, "teacher", 1, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
 
 

@@ -73,6 +73,7 @@ def train_on_task(
     )
     if scale is not None:
         scale.fold(model.classifier)
+    model.fresh_head, model.untrained = False, ""
     best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"
     lab.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} examples/s{best}")
     return report

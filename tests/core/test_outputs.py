@@ -1,0 +1,227 @@
+"""What outputs mean, for the configurations that people have."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from limbeck.core.outputs import (
+    ANSWER_CODE,
+    OutputSpec,
+    activate,
+    answer_code,
+    describe_bad_numbers,
+    match_labels,
+    read_labels,
+    require_finite_logits,
+    silent,
+)
+from limbeck.errors import InputError
+
+TEXT, TOKENS = ["BertForSequenceClassification"], ["RobertaForTokenClassification"]
+ONE = {"architectures": TEXT, "id2label": {"0": "LABEL_0"}}
+
+
+def named(*names, **config):
+    return {"architectures": TEXT, "id2label": {str(index): name for index, name in enumerate(names)}, **config}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "activation"),
+    [
+        (ONE, "score", "sigmoid"),
+        (ONE | {"problem_type": "single_label_classification"}, "score", "sigmoid"),
+        (ONE | {"problem_type": "regression"}, "regression", "identity"),
+        (ONE | {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "score", "identity"),
+        (ONE | {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "score", "identity"),
+        (ONE | {"sentence_transformers": {"activation_fn": "torch.nn.Tanh"}}, "score", "tanh"),
+        (
+            ONE | {"problem_type": "regression", "sentence_transformers": {"activation_fn": "torch.nn.Sigmoid"}},
+            "score",
+            "sigmoid",
+        ),
+        (named("no", "yes"), "classification", "softmax"),
+        (named("a", "b", problem_type="multi_label_classification"), "multilabel", "sigmoid"),
+        (named("a", problem_type="multi_label_classification"), "multilabel", "sigmoid"),
+        (named("O", "B", architectures=TOKENS), "tokens", "softmax"),
+    ],
+)
+def test_the_configuration_decides(config, kind, activation):
+    spec = OutputSpec.from_config(config)
+    assert (spec.kind, spec.activation) == (kind, activation)
+    assert spec.trained
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problem_type": "ranking"}, "problem_type 'ranking'; choose from multi_label"),
+        ({"sentence_transformers": {"activation_fn": "my.Own"}}, r"activation 'my.Own'; known are torch\.nn\.Sigmoid"),
+    ],
+)
+def test_an_unknown_meaning_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        OutputSpec.from_config(ONE | change)
+
+
+@pytest.mark.parametrize(
+    ("config", "labels"),
+    [
+        ({"architectures": ["BertModel"]}, ()),
+        ({"architectures": TEXT}, ("LABEL_0", "LABEL_1")),
+        ({"architectures": TEXT, "num_labels": 1}, ("LABEL_0",)),
+        ({"architectures": TEXT, "label2id": {"yes": 1, "no": 0}}, ("no", "yes")),
+        (named("no", "yes"), ("no", "yes")),
+        (named("no", "yes", label2id={"LABEL_0": 0, "LABEL_1": 1}), ("no", "yes")),
+        (named("LABEL_0", "LABEL_1", label2id={"yes": 1, "no": 0}), ("no", "yes")),
+        (named("no", "yes", label2id={"yes": "1", "no": "0"}), ("no", "yes")),
+        ({"id2label": {1: "b", 0: "a"}}, ("a", "b")),
+        ({"id2label": {"0": 1, "1": 2}}, ("1", "2")),
+    ],
+)
+def test_label_names_in_the_order_of_the_outputs(config, labels):
+    assert read_labels(config) == labels
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"id2label": {"1": "a", "2": "b"}}, "has the numbers 1, 2; the 2 outputs are numbered 0 to 1"),
+        ({"id2label": {"0": "a", "2": "b"}}, "has the numbers 0, 2"),
+        ({"id2label": ["a", "b"]}, "should map output numbers to names"),
+        ({"id2label": "ab"}, "should map output numbers to names"),
+        ({"id2label": {"a": 0, "b": 1}}, "has the key 'a'; keys are the numbers 0 to 1"),
+        ({"id2label": {"0": "a", "1": "a"}}, "gives the name 'a' to 2 outputs"),
+        ({"id2label": {"0": "a", "1": None}}, "names output 1 None"),
+        ({"id2label": {"0": "a", "1": " "}}, "names output 1 ' '"),
+        ({"id2label": {"0": "a", "1": ["b"]}}, "names output 1"),
+        (
+            named("a", "b", label2id={"a": 1, "b": 0}),
+            "contradicts itself: label2id has 'a' as output 1, id2label has 'b'",
+        ),
+        (named("a", "b", label2id={"a": 0, "b": 2}), "'b' as output 2, id2label has no such output"),
+        (named("a", "b", label2id=["a", "b"]), "label2id in config.json should map names"),
+        ({"architectures": TEXT, "num_labels": "two"}, "num_labels 'two'"),
+    ],
+)
+def test_unusable_label_names_are_one_error(config, message):
+    with pytest.raises(InputError, match=message):
+        read_labels(config, "folder")
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "outputs", "names", "assumed"),
+    [
+        ("no yes", "no yes", (0, 1), "no yes", False),
+        ("NO Yes", "yes no", (1, 0), "NO Yes", False),
+        ("a A", "A a", (1, 0), "a A", False),
+        ("neg neutral pos", "neg pos", (0, 2), "neg neutral pos", False),
+        ("LABEL_0 LABEL_1", "no yes", (0, 1), "no yes", True),
+        ("NEG POS", "0 1", (0, 1), "NEG POS", True),
+        ("LABEL_0 LABEL_1", "0 1", (0, 1), "LABEL_0 LABEL_1", True),
+        ("NEG POS", "1 0", (0, 1), "NEG POS", True),
+        ("0 1", "0 1", (0, 1), "0 1", False),
+    ],
+)
+def test_labels_of_a_task_among_the_outputs(model, task, outputs, names, assumed):
+    match = match_labels(model.split(), task.split())
+    assert (match.outputs, match.names, match.assumed) == (outputs, tuple(names.split()), assumed)
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [("a b", "c d"), ("a b", "a b c"), ("a b", "0 1 2"), ("LABEL_0 LABEL_1 LABEL_2", "0 1"), ("a b", "a c")],
+)
+def test_labels_that_do_not_match(model, task):
+    match = match_labels(model.split(), task.split())
+    assert not match
+    assert "its labels are" in match.refusal
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "reason"),
+    [
+        (ONE, "classification", "one output, a number"),
+        (ONE, "regression", "its output is a score .sigmoid of the logit."),
+        (named("a", "b"), "regression", "2 classes, the task's labels are numbers"),
+        (named("a", "b"), "tokens", "it answers whole texts"),
+        (named("a", "b", architectures=TOKENS), "classification", "it answers words"),
+        (named("a", "b", problem_type="multi_label_classification"), "classification", "its outputs are multilabel"),
+        (named("a", "b", problem_type="single_label_classification"), "multilabel", "its outputs are classification"),
+        ({"architectures": ["BertModel"]}, "classification", "no head"),
+    ],
+)
+def test_a_head_of_another_kind_does_not_answer(config, kind, reason):
+    import re
+
+    assert re.search(reason, OutputSpec.from_config(config).match(kind, ("a", "b")).refusal)
+
+
+def test_the_task_decides_what_the_configuration_leaves_open():
+    assert OutputSpec.from_config(named("a", "b")).match("multilabel", ("b", "a")).outputs == (1, 0)
+    assert not OutputSpec.from_config(named("a", "b", "c")).match("multilabel", ("b", "a"))
+    identity = ONE | {"sentence_transformers": {"activation_fn": "torch.nn.Identity"}}
+    assert OutputSpec.from_config(identity).match("regression", ())
+
+
+def test_a_head_with_missing_tensors_answers_nothing():
+    spec = OutputSpec.from_config(named("a", "b"), missing=["pooler.dense.weight"])
+    assert not spec.trained
+    assert spec.match("classification", ("a", "b")).refusal == (
+        "its weights lack 1 tensor of the head: pooler.dense.weight"
+    )
+
+
+def test_answers():
+    classes = OutputSpec.for_task("classification", ("no", "yes"))
+    assert classes.decode([1000.0, -1000.0]) == {"answer": "no", "scores": {"no": 1.0, "yes": 0.0}}
+    several = OutputSpec.for_task("multilabel", ("a", "b", "c"))
+    assert several.decode([2.0, -2.0, 1.0])["answer"] == "a, c"
+    assert OutputSpec.for_task("regression", ()).decode([8000.25]) == {"answer": 8000.25, "scores": {}}
+    assert OutputSpec.from_config(ONE).decode([0.0])["answer"] == 0.5
+    words = OutputSpec.for_task("tokens", ("O", "B"))
+    assert words.decode([[1, 0], [0, 1]]) == {"answer": "O B", "labels": ["O", "B"]}
+    with pytest.raises(InputError, match="1 NaN of 2"):
+        classes.decode([0.0, float("nan")])
+
+
+def test_activations_neither_overflow_nor_warn():
+    extreme = np.array([-1e30, -800.0, -89.0, 0.0, 89.0, 800.0, 1e30], dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sigmoid, softmax = activate(extreme, "sigmoid"), activate(extreme, "softmax")
+    assert sigmoid[[0, 3, -1]].tolist() == [0.0, 0.5, 1.0]
+    assert sigmoid[2] == pytest.approx(np.exp(-89.0))  # small, not zero
+    assert softmax.sum() == 1.0
+
+
+@pytest.mark.parametrize("kind", ANSWER_CODE)
+def test_code_answers_as_decode_does(kind):
+    spec = OutputSpec.for_task(kind, ("a", "b") if kind not in ("score", "regression") else ())
+    logits = np.array([[0.5, -1.0], [-1.0, 2.0]] if kind == "tokens" else [0.3, -0.2])
+    code = answer_code(kind, "labels")
+    value = eval(code, {"numpy": np, "logits": logits, "labels": spec.labels})
+    answer = spec.decode(logits)
+    expected = (
+        answer["labels"] if kind == "tokens" else [answer["answer"]] if kind == "multilabel" else answer["answer"]
+    )
+    assert value == (pytest.approx(expected) if kind in ("score", "regression") else expected)
+
+
+def test_what_is_no_number_is_named():
+    assert describe_bad_numbers([1.0]) == ""
+    rows = [np.zeros(2), np.array([np.inf, np.nan])]
+    with pytest.raises(
+        InputError, match=r"m gives no numbers for text 2 \('second'\): its outputs are 1 NaN and 1 infinite"
+    ):
+        require_finite_logits(rows, ["first", "second"], "m")
+    require_finite_logits(rows[:1], ["first"])
+
+
+def test_names_that_say_nothing():
+    assert silent(["LABEL_0", "LABEL_1"])
+    assert silent(["3", "4"])
+    assert not silent(["LABEL_a"])
+    assert not silent(["²"])
