@@ -42,10 +42,12 @@ def evaluate(
         Texts in a call.
     """
     from limbeck.data.sources import load_task
+    from limbeck.engine.check import check_length
     from limbeck.measure.latency import evaluate as work
     from limbeck.model.files import open_model
 
     loaded = load_task(task)
+    check_length(model, loaded)
     opened, tokenizer = open_model(model, task=loaded, runtime=runtime)
     refuse_fresh_head(opened, model)
     if runtime == "openvino" and opened.runtime == "torch":

@@ -66,18 +66,27 @@ def absent_splits(placed: Sequence[Placed], task: Any) -> list[Problem]:
 
 def check_lengths(model: str, teacher: str | None, task: Any, placed: Sequence[Placed]) -> None:
     """Refuse texts that are longer than a model has positions for, unless its first step gives it as many."""
-    wanted = getattr(task, "max_length", 0)
-    sources = [] if _first_reads(placed, wanted) else [model]
+    sources = [] if _first_reads(placed, getattr(task, "max_length", 0)) else [model]
     for source in [*sources, *filter(None, [teacher])]:
-        try:
-            most = import_module("limbeck.model.files").peek(source)["max_length"]
-        except InputError:
-            continue  # a hub name that cannot be looked up now: opening it tells why
-        if wanted > most:
-            raise InputError(
-                f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
-                f"give the task 'max_length: {most}' or less"
-            )
+        check_length(source, task)
+
+
+def check_length(source: str, task: Any) -> None:
+    """Refuse a task whose texts are longer than a model has positions for.
+
+    Raises:
+        InputError: they are; the message says which length the task may have.
+    """
+    wanted = getattr(task, "max_length", 0)
+    try:
+        most = import_module("limbeck.model.files").peek(source)["max_length"]
+    except InputError:
+        return  # a hub name that cannot be looked up now: opening it tells why
+    if wanted > most:
+        raise InputError(
+            f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
+            f"give the task 'max_length: {most}' or less"
+        )
 
 
 def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:

@@ -19,11 +19,14 @@ from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.engine.check import absent_splits, before_training, check_lengths
+from limbeck.engine.destination import check_destination
+from limbeck.engine.kept_task import FOLDER, keep_task
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.parse import Placed, leaves
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, disk_full, refusal
+from limbeck.engine.watch import listening
 from limbeck.engine.workshop import FRESH_HEAD, CostFactory, Workshop
 from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, StoreError, UndeclaredService
 
@@ -43,6 +46,7 @@ def run(
     *,
     task: Any = None,
     cost: CostFactory | None = None,
+    progress: bool | None = None,
 ) -> RunResult:
     """Carry out a recipe, or go on with it where an earlier run stopped.
 
@@ -51,14 +55,38 @@ def run(
         store: Where finished work is kept; a folder, or None for the user's own.
         folder: Where the ledger and the resolved recipe go; ``runs/<name>`` unless given.
         on_event: Called with a dictionary (``kind`` and more) at every start, end, log line and failure.
-        task: A task in memory instead of ``recipe.task``.
+        task: A task in memory instead of ``recipe.task``. It is kept in the run's folder, and the recipe that is
+            written there refers to it.
         cost: Builds ``lab.cost`` from (candidate, target, memo); the techniques' own unless given.
+        progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
     """
-    task = checked_task(recipe, task)
+    loaded = checked_task(recipe, task)
+    run_folder = Path(folder) if folder else default_folder(recipe.name)
+    if task is not None:
+        check_destination(run_folder, "--folder", within=True)
+        recipe = replace(recipe, task=str(keep_task(task, run_folder)))
+    with listening(on_event, progress) as listener:
+        return carry_out(recipe, loaded, store, run_folder, listener, cost)
+
+
+def carry_out(
+    recipe: Recipe,
+    task: Any,
+    store: Store | str | Path | None,
+    folder: Path,
+    on_event: OnEvent,
+    cost: CostFactory | None = None,
+) -> RunResult:
+    """Carry out a recipe whose task is loaded already: ``task`` is what ``recipe.task`` names. See :func:`run`."""
+    check_destination(folder, "--folder", within=True)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
-    place = Path(folder) if folder else Path("runs") / (recipe.name or "run")
-    return _Run(recipe, task, store, place, on_event or (lambda event: None), cost).go()
+    return _Run(recipe, task, store, folder, on_event, cost).go()
+
+
+def default_folder(name: str) -> Path:
+    """Return the folder of a run that was given none."""
+    return Path("runs") / (name or "run")
 
 
 def checked_task(recipe: Recipe, task: Any = None) -> Any:
@@ -144,6 +172,7 @@ class _Run:
             environment=environment(),
             store=str(self.store.root),
             task=str(self.task.fingerprint),
+            kept_task=FOLDER if self._keeps_task else None,
         )
         self._write_recipe()
         self.store.notify = lambda message: self._note(message, kind="store")
@@ -151,12 +180,18 @@ class _Run:
             lines = ", ".join(map(str, torn))
             self._note(f"{self.ledger.path}: line {lines} was torn by a crash and is ignored")
 
+    @property
+    def _keeps_task(self) -> bool:
+        return self.recipe.task == str(self.folder / FOLDER)
+
     def _write_recipe(self) -> None:
         """The resolved recipe beside the ledger; it can be edited and run again."""
         path = self.folder / "recipe.yaml"
         temporary = path.with_suffix(f".{self.ledger.run}.tmp")
         try:
-            temporary.write_text(dump(self.recipe, full=True), encoding="utf-8")
+            # a task in this folder is named relative to the recipe, which may be moved together with it
+            recipe = replace(self.recipe, task=FOLDER) if self._keeps_task else self.recipe
+            temporary.write_text(dump(recipe, full=True), encoding="utf-8")
             temporary.replace(path)
         except OSError as error:
             raise StoreError(f"the recipe cannot be written to {path}: {error}") from error
