@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -97,7 +97,7 @@ def checked_task(recipe: Recipe, task: Any = None) -> Any:
     task = load(recipe) if task is None else task
     if problems := absent_splits(placed_steps(recipe), task):
         raise RecipeError(listing(title, problems))
-    check_lengths(recipe.model, recipe.teacher, task, placed_steps(recipe))
+    check_lengths(recipe.model, recipe.teacher, task, placed_steps(recipe), recipe.target.seq_len)
     return task
 
 
@@ -182,7 +182,9 @@ class _Run:
 
     @property
     def _keeps_task(self) -> bool:
-        return self.recipe.task == str(self.folder / FOLDER)
+        """Whether the recipe's task is the one in the run's own folder."""
+        task = self.recipe.task
+        return not isinstance(task, Mapping) and Path(task).resolve() == (self.folder / FOLDER).resolve()
 
     def _write_recipe(self) -> None:
         """The resolved recipe beside the ledger; it can be edited and run again."""
