@@ -32,6 +32,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         options: Any = kind(),  # noqa: B008 frozen
     ) -> int:
         from limbeck.engine.artefact import check_out, keep_foreign
+        from limbeck.engine.deliver import nothing_lost
         from limbeck.engine.destination import whole_folder
         from limbeck.engine.recipe import parse
         from limbeck.engine.run import run as work
@@ -50,7 +51,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         made = result.open(result.front[0])
         shape = str(made.model.shape)
         told = {"key": result.front[0], "folder": str(out), "shape": shape}
-        with whole_folder(out) as draft:
+        with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
             save_model(made.model, made.tokenizer, draft)
             if made.task.fingerprint != result.task.fingerprint:
                 made.task.to_folder(draft / "task")

@@ -64,7 +64,7 @@ def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, 
     ``out`` is ``<run folder>/artefact`` unless given. Returns the paths written, by name.
     """
     out = out or result.folder / ARTEFACT
-    with _nothing_lost(result):
+    with nothing_lost(result, *result.chosen[:1]):
         written = tell(result, task)
         if result.chosen:
             key = result.chosen[0]
@@ -78,7 +78,7 @@ def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, 
 
 
 @contextmanager
-def _nothing_lost(result: RunResult) -> Iterator[None]:
+def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
     """Add to an error of writing what is kept nonetheless, and how to have it written elsewhere."""
     try:
         yield
@@ -86,8 +86,8 @@ def _nothing_lost(result: RunResult) -> Iterator[None]:
         raise
     except LimbeckError as error:
         ways = "free some space and run the same command again, which repeats no finished work"
-        if result.chosen:
-            ways += f", or write it elsewhere: limbeck save {result.folder} {result.chosen[0]} --to DIR"
+        for key in keys:
+            ways += f", or write it elsewhere: limbeck save {result.folder} {key} --to DIR"
         raise LimbeckError(f"{error}. The finished models are kept in the store {result.store.root}: {ways}") from error
 
 

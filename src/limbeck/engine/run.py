@@ -23,6 +23,7 @@ from limbeck.engine.destination import check_destination
 from limbeck.engine.kept_task import FOLDER, keep_task
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.parse import Placed, leaves
+from limbeck.engine.reach import Reach
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, disk_full, refusal
@@ -118,6 +119,7 @@ class _Run:
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.workshop = Workshop(recipe, task, store, cost, self._log)
         self.records = self.workshop.records
+        self.reach = Reach(self.workshop, recipe.seed)
         self.failed: list[Failure] = []
         self.chosen: list[str] = []
         self.replicas: dict[str, list[str]] = {}
@@ -136,6 +138,8 @@ class _Run:
             _check_head(root, self.recipe.model, steps)
             if self.recipe.teacher:
                 self._write(self.workshop.root(self.recipe.teacher, self.recipe.seed, "teacher"))
+            if obstacle := self.reach.obstacle(steps, root.key):
+                raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
             front = self._walk(steps, [root.key])
             self._replicate()
         except KeyboardInterrupt:
@@ -205,10 +209,20 @@ class _Run:
             front = self.advance(front, placed)
         return front
 
+    def _branch(self, branch: Sequence[Placed], front: list[str]) -> list[str]:
+        """The keys that come out of a branch; one that cannot reach its goal fails before it trains anything."""
+        obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
+        if obstacle is None:
+            return self._walk(branch, front)
+        with self._forgiving(obstacle.placed.path, obstacle.placed.name, front[0]):
+            raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
+        self.position += sum(1 for _ in leaves(branch))
+        return []
+
     def advance(self, front: list[str], placed: Placed) -> list[str]:
         """The keys that come out of one step."""
         if placed.branches is not None:
-            ends = [key for branch in placed.branches for key in self._walk(branch, front)]
+            ends = [key for branch in placed.branches for key in self._branch(branch, front)]
             return list(dict.fromkeys(ends))
         self.position += 1
         start = time.perf_counter()
