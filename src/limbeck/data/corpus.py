@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.data.chunks import without_main
 from limbeck.data.arrays import Keep
 from limbeck.data.batches import Encoded
+from limbeck.data.chunks import without_main
 from limbeck.data.documents import (
     LONGEST,
     Document,

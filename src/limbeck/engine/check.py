@@ -96,7 +96,9 @@ def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
             f"give the task 'max_length: {most}' or less"
         )
     if seq_len is not None and seq_len > most:
-        raise InputError(f"target.seq_len is {seq_len}, but '{source}' takes at most {most} tokens; give {most} or less")
+        raise InputError(
+            f"target.seq_len is {seq_len}, but '{source}' takes at most {most} tokens; give {most} or less"
+        )
 
 
 def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:

@@ -46,7 +46,8 @@ class RunResult:
     def __repr__(self) -> str:
         chosen = f", chosen {', '.join(self.chosen)}" if self.chosen else ""
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"RunResult({str(self.folder)!r}, {len(self.records)} models, {len(self.measured)} measured{chosen}{failed})"
+        models = f"{len(self.records)} models, {len(self.measured)} measured"
+        return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
 
     def __str__(self) -> str:
         from limbeck.engine.deliver import story_of  # which imports this module

@@ -15,7 +15,10 @@ Event = Mapping[str, Any]
 
 @contextmanager
 def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
-    """Give a listener for ``run(on_event=...)``; progress goes to standard error or into the notebook's cell, and nowhere when ``quiet``."""
+    """Give a listener for ``run(on_event=...)``.
+
+    Progress goes to standard error, or into the notebook's cell, and nowhere when ``quiet``.
+    """
     tracker = _Tracker(track) if track else None
     try:
         with _screen(quiet) as show:
@@ -32,7 +35,9 @@ def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Calla
 
 
 @contextmanager
-def listening(on_event: Callable[[dict[str, Any]], None] | None, progress: bool | None) -> Iterator[Callable[..., None]]:
+def listening(
+    on_event: Callable[[dict[str, Any]], None] | None, progress: bool | None
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Give the listener of a run that is started from Python.
 
     Args:

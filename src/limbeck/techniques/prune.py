@@ -157,6 +157,8 @@ class Prune:
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
         model, before = candidate.model, candidate.model.shape
+        if not before.depth:
+            raise InputError("prune: the model has no layers, so there is nothing to prune")
         cost = self.cost_of(candidate, lab)
         budget = self.budget(cost, self.whole(before, lab))
         batches = cache(lambda: self.calibration(candidate, lab.seed))  # whole layers can go without a look at texts
@@ -297,10 +299,8 @@ class Prune:
     def allocate(self, orders: Orders, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
         if self.heads is not None or self.ffn is not None:
-            for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
-                most = max(getattr(layer, name) for layer in shape.layers)
-                if goal is not None and goal > most:
-                    raise InputError(f"prune.{name}: the model has {most} in a layer, got {goal}; use at most {most}")
+            if wrong := self._too_wide(shape):
+                raise InputError(f"prune.{wrong}")
             return self.uniform(shape)
         many = getattr(cost, "many", None) or (lambda shapes: [cost(one).value for one in shapes])
         parts = _parts(orders, shape, cache(cost), self.ffn_multiple)
@@ -308,6 +308,14 @@ class Prune:
         if made is not None:
             return made
         raise InputError(f"prune: {self._too_tight(cost, budget, smallest(shape, parts))}")
+
+    def _too_wide(self, shape: Shape) -> str | None:
+        """The message for more heads or neurons than there are; None where there are as many."""
+        for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
+            most = max((getattr(layer, name) for layer in shape.layers), default=0)
+            if goal is not None and goal > most:
+                return f"{name}: the model has {most} in a layer, got {goal}; use at most {most}"
+        return None
 
     def _too_tight(self, cost: ShapeCost, budget: float, least: Shape) -> str:
         """The message for a goal that even the smallest shape misses."""
@@ -333,7 +341,7 @@ class Prune:
                 return None
             shape = replace(shape, layers=shape.layers[: self.layers])
         if all(goal is None for goal in (self.speedup, self.latency_ms, self.keep, self.size_mb)):
-            return None
+            return self._too_wide(shape)
         cost = cache(self.cost_of(candidate, lab))
         budget = self.budget(cost, before if lab.teacher is None else self.whole(before, lab))
         parts = [Part(*part, [0.0] * len(part[-1])) for part in _widths(shape, cost, self.ffn_multiple)]
