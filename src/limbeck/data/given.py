@@ -83,8 +83,8 @@ def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
         if unknown := splits.keys() - set(SPLITS):
             raise InputError(f"task: there is no split '{min(unknown)}'; the splits are {', '.join(SPLITS)}")
         lists = {name: tuple(map(_plain_list, rows)) for name, rows in splits.items()}
-        name = str(options.get("name") or NAME)
-        return task_from_columns(name, lists, **options)
+        others = {key: value for key, value in options.items() if key != "name"}
+        return task_from_columns(str(options.get("name") or NAME), lists, **others)
     settings = Options.parse({"name": NAME, **options, "dataset": "in memory"})
     tables, names, notes = tables_of({name: _as_dataset(rows) for name, rows in splits.items()}, settings)
     if settings.label_names is None and settings.kind != "regression":
