@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -68,3 +69,15 @@ def test_predict_pairs():
     assert [row["answer"] in {"sad", "happy"} for row in found] == [True, True]
     status, _, err = call("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy")
     assert (status, "2 texts but 1 second" in err) == (2, True)
+
+
+def test_texts_longer_than_the_model_are_refused_as_in_a_run(tmp_path):
+    described = {**json.loads(Path("tuned/config.json").read_text()), "max_positions": 64}
+    shutil.copytree("tuned", tmp_path / "short")
+    (tmp_path / "short" / "config.json").write_text(json.dumps(described))
+    for command in ("evaluate", "export"):
+        model = (
+            (tmp_path / "short",) if command == "evaluate" else ("--model", tmp_path / "short", "--out", tmp_path / "o")
+        )
+        status, _, err = call(command, *model, "--task", "moods")
+        assert (status, "takes at most 64 tokens; give the task 'max_length: 64' or less" in err) == (2, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from commands import answer, call, keys_of, recipe
 
 from limbeck.engine.recipe import dump
 from limbeck.errors import InputError
+from limbeck.model import files
 
 
 def test_help_imports_nothing_heavy():
@@ -113,7 +115,7 @@ def test_compress_searches_when_told_to(strategy, steps, monkeypatch):
     def stop(recipe, *rest):
         raise InputError(dump(recipe))
 
-    monkeypatch.setattr("limbeck.engine.compress.run", stop)
+    monkeypatch.setattr("limbeck.engine.compress.carry_out", stop)
     status, _, err = call("compress", "tuned", "--task", "moods", "--strategy", strategy, "--runtime", "onnxruntime")
     assert status == 2
     assert {name for name in ("supernet", "prune") if f" {name}:" in err} == steps
@@ -240,3 +242,17 @@ def test_killed_and_run_again_gives_the_same_weights(place):
     assert again.returncode == 0, said
     assert len(weights(stores[0])) == 4
     assert weights(stores[1]) == weights(stores[0])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("No space left on device (os error 28)")]
+)
+def test_a_full_disk_leaves_nothing_of_a_saved_model(compressed, tmp_path, monkeypatch, error):
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(files, "_write_torch", fails)
+    (key, *_) = keys_of("distill")
+    status, _, err = call("save", "run", key, "--to", tmp_path / "saved")
+    assert (status, "could not be written: the disk is full" in err) == (2, True)
+    assert not list(tmp_path.iterdir())

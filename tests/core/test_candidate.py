@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from limbeck.core.candidate import Record, lineage_key
+from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.facts import Measurement
+from limbeck.core.shape import Shape
 
 
 def test_the_newest_fact_of_a_name_is_found():
@@ -32,3 +35,13 @@ def test_every_part_of_the_lineage_changes_the_key(change):
     made = {"parent": "p", "step": "finetune", "version": 1, "parameters": {"epochs": 3}, "reads": {"seed": 0}}
     assert lineage_key(**made) == lineage_key(**dict(reversed(made.items())))
     assert lineage_key(**made) != lineage_key(**{**made, **change})
+
+
+def test_records_and_candidates_are_shown_in_a_line():
+    fact = Measurement("latency_p50", 1e-3, "s", detail={"rounds": list(range(999))})
+    shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+    record = Record("k", None, "prune", shape=shape, facts=(fact,) * 9)
+    assert repr(record) == "Record(k, prune, 2x32 heads 4 of 8 ffn 64, 9 facts)"
+    assert len(repr(fact)) < 200
+    model, task = SimpleNamespace(shape=shape, runtime="torch"), SimpleNamespace(name="moods")
+    assert repr(Candidate(model, None, task)) == "Candidate(2x32 heads 4 of 8 ffn 64, torch, task 'moods')"

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
-from limbeck.data.chunks import chunked, crew, in_order, kept_lines, read_lines, write_lines
+from limbeck.data.chunks import chunked, crew, in_order, kept_lines, read_lines, without_main, write_lines
+from limbeck.errors import InputError
 
 
 def test_chunks_cover_all_once():
@@ -45,17 +47,51 @@ def test_an_error_of_a_job_ends_the_work(workers):
         list(in_order(operator.neg, [1, "x", 2], workers))
 
 
-def test_a_script_without_a_guard_is_told_of_it(tmp_path):
+SCRIPT = "import operator\nfrom limbeck.data.chunks import in_order\nprint(*in_order(operator.neg, [1, 2], 2))\n"
+
+
+@pytest.mark.parametrize("started_as", ["file", "module", "command", "input"])
+def test_a_script_needs_no_main_guard(tmp_path, started_as):
     script = tmp_path / "script.py"
-    script.write_text(
-        "import operator\nfrom limbeck.data.chunks import in_order\nprint(*in_order(operator.neg, [1, 2], 2))\n"
+    script.write_text(SCRIPT)
+    arguments = {"file": [str(script)], "module": ["-m", "script"], "command": ["-c", SCRIPT], "input": ["-"]}
+    ended = subprocess.run(
+        [sys.executable, *arguments[started_as]],
+        cwd=tmp_path,
+        input=SCRIPT if started_as == "input" else "",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    # not always the last line: Python may warn of semaphores that it cleaned up after the processes
-    (told,) = [line for line in ended.stderr.splitlines() if line.startswith("limbeck.errors.InputError: ")]
-    assert "one of 2 worker processes ended" in told
-    assert 'if __name__ == "__main__":' in told
+    assert (ended.stdout, ended.returncode) == ("-1 -2\n", 0), ended.stderr
+
+
+def test_the_main_module_is_as_before():
+    main = sys.modules["__main__"]
+    before = dict(main.__dict__)
+    with without_main():
+        assert main.__spec__ is None
+        assert not hasattr(main, "__file__")
+    assert main.__dict__ == before
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = (
+        "import operator, os, signal\nfrom limbeck.data.chunks import crew\n"
+        "with crew(2) as each:\n    print(*each(operator.call, [os.getpid] * 4), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    workers = {int(number) for number in ended.stdout.split()}
+    assert workers
+    _, alive = psutil.wait_procs([psutil.Process(one) for one in workers if psutil.pid_exists(one)], timeout=30)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_worker_that_dies_is_reported():
+    with pytest.raises(InputError, match="one of 2 worker processes ended"):
+        list(in_order(os._exit, [1, 2], 2))
 
 
 def test_lines_are_built_once(tmp_path):

@@ -194,3 +194,11 @@ def test_rows_made_by_augmentation_do_not_count_as_labelled():
     grown = replace(task, history=({"title": "other"}, {"before": 5, "after": 6}, {"before": 6, "after": 8}))
     assert grown.labelled_rows == 5
     assert grown.limit(train=7).labelled_rows == 7  # the split was changed since
+
+
+def test_a_task_is_shown_in_a_line():
+    task = toy_task(train=9, validation=3)
+    shown = repr(task)
+    assert len(shown) < 200
+    assert "3 labels, 9 train, 3 validation" in shown
+    assert repr(task.split("train")) == "Split(9 texts)"

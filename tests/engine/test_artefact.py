@@ -20,7 +20,7 @@ from limbeck.core.target import Target
 from limbeck.engine import artefact
 from limbeck.engine.artefact import artefact_example, card, cell, check_out, describe, example, write_artefact
 from limbeck.engine.report import report_html
-from limbeck.errors import InputError
+from limbeck.errors import InputError, LimbeckError
 
 stories = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("stories.py"))))
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "what", "a", "wonderful", "film", ".", "the", "first", "second", "text"]
@@ -256,7 +256,7 @@ def test_a_failure_leaves_the_earlier_artefact(exported, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(artefact, "card", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(LimbeckError, match="could not be written: disk full"):
         write_artefact(stories.tell(), "qa", exported, out)
     assert (out / "limbeck.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

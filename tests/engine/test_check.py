@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
-from limbeck.engine.check import before_training
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.check import before_training, check_length
 from limbeck.engine.parse import place
 from limbeck.engine.recipe import Fork, Recipe, check, parse
-from limbeck.errors import RecipeError
+from limbeck.errors import InputError, RecipeError
+from limbeck.model.files import save_model
 
 
 def problems(*steps, **more):
     data = {"model": "bert", "task": "movie-reviews", "steps": list(steps), **more}
     return [str(problem) for problem in check(data)]
+
+
+@pytest.mark.parametrize(
+    ("max_length", "seq_len", "message"),
+    [(64, 64, ""), (128, None, "give the task 'max_length: 64"), (32, 100, "target.seq_len is 100")],
+)
+def test_texts_longer_than_the_positions_are_refused(tmp_path, make_model, max_length, seq_len, message):
+    task = replace(toy_task(train=9), max_length=max_length)
+    save_model(make_model(max_positions=64, vocab_size=60), toy_tokenizer(task), tmp_path)
+    with pytest.raises(InputError, match=message) if message else nullcontext():
+        check_length(str(tmp_path), task, seq_len)
 
 
 def test_all_problems_at_once(toys):

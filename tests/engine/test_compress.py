@@ -10,7 +10,11 @@ import pytest
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
+from limbeck.data import given
+from limbeck.data.sources import load_task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.data.task import Task
+from limbeck.engine import compress as compressing
 from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, compress, plan_recipe
 from limbeck.engine.deliver import story_of
 from limbeck.engine.plan import plan
@@ -286,3 +290,59 @@ def test_an_exported_model_is_refused(place, tmp_path):
     (tmp_path / "exported" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="exported model, which cannot be trained"):
         plan_recipe(str(tmp_path / "exported"), str(place / "task"), budget=Budget(), target=Target())
+
+
+class Stop(Exception):
+    """Instead of the run."""
+
+
+@pytest.fixture
+def begun(place, tmp_path, monkeypatch):
+    """What a call of ``compress`` would run: the recipe and its task."""
+    seen = []
+
+    def carry_out(recipe, task, store, folder, listener):
+        seen.append((recipe, task))
+        raise Stop
+
+    monkeypatch.setattr(compressing, "carry_out", carry_out)
+    monkeypatch.setattr(compressing, "faster_core", lambda *arguments: None)
+    monkeypatch.setattr(compressing, "faster_runtime", lambda *arguments: "onnxruntime")
+
+    def begin(task, **options):
+        with pytest.raises(Stop):
+            compress(str(place / "other"), task, folder=tmp_path / "run", store=tmp_path / "store", **options)
+        return seen.pop()
+
+    return begin
+
+
+def test_a_task_by_value_is_kept_beside_the_recipe(begun, tmp_path):
+    recipe, task = begun(TASK, latency_ms=1.0)
+    assert task is TASK
+    assert Task.from_folder(recipe.task) == TASK
+    assert not check(recipe)
+    texts, labels = ["a fine day", "a bad day"] * 9, ["up", "down"] * 9
+    recipe, task = begun((texts, labels))
+    assert Task.from_folder(recipe.task) == task
+    assert task.label_names == ("down", "up")
+
+
+def test_a_task_by_name_is_read_once_and_not_copied(begun, place, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(given, "load_task", lambda spec: read.append(spec) or load_task(spec))
+    recipe, task = begun(str(place / "task"))
+    assert (recipe.task, read) == (str(place / "task"), [str(place / "task")])
+    assert task.fingerprint == load_task(place / "task").fingerprint
+    assert not (tmp_path / "run" / "task").exists()
+
+
+def test_destinations_are_checked_before_anything_is_read(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    for wrong in ({"out": tmp_path / "file" / "out"}, {"folder": tmp_path / "file"}):
+        with pytest.raises(InputError, match="is a file"):
+            compress(str(place / "other"), "no such task", **wrong)
+    (tmp_path / "run" / "artefact").mkdir(parents=True)
+    (tmp_path / "run" / "artefact" / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match="no earlier artefact"):
+        compress(str(place / "other"), TASK, folder=tmp_path / "run")

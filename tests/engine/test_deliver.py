@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from types import SimpleNamespace
 
 import pytest
 
 from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.compress import Compressed
 from limbeck.engine.deliver import check_place, deliver, histories, story_of, tell, unmet
 from limbeck.engine.recipe import parse
+from limbeck.engine.rows import rows
 from limbeck.engine.run import run
-from limbeck.errors import InputError, StoreError
+from limbeck.errors import InputError, LimbeckError, StoreError
 from limbeck.model.files import save_model
 
 TASK = toy_task(train=24, validation=16, test=16)
@@ -86,3 +90,26 @@ def test_a_place_that_holds_something_else_is_refused_before_the_work(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(InputError, match=r"not empty .*thesis\.tex"):
         check_place(tmp_path)
+
+
+def test_what_is_finished_is_kept_when_the_disk_is_full(result, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(LimbeckError, match=rf"disk is full.*limbeck save {result.folder} {result.chosen[0]} --to DIR"):
+        deliver(result, result.task, tmp_path / "art")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path):
+    made = Compressed(result, deliver(result, result.task, tmp_path / "art"), ())
+    assert made.artefact == tmp_path / "art"
+    assert made.report == result.folder / "report.html"
+    assert len(repr(made)) < 300
+    assert "meets the budget" in repr(made)
+    assert str(made) == made.summary()
+    assert "★" in str(made)
+    assert "<table>" in made._repr_html_()
+    assert list(made.front["chosen"]) == [row.chosen for row in rows(story_of(result, result.task))]
+    assert "does not meet the budget: too slow" in repr(Compressed(result, made.written, ("too slow",)))

@@ -59,3 +59,21 @@ def test_what_a_run_ended_with_is_worth_keeping(toys, tmp_path):
     ledger = tmp_path / "run" / "ledger.jsonl"
     ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))  # killed just before the end
     assert worth_keeping(tmp_path / "run")[1] == set(result.records)
+
+
+def test_a_moved_folder_takes_its_task_along(result, toys, tmp_path):
+    """The task came by value, so it lies in the folder of the run."""
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    again = read_result(tmp_path / "moved", toys.store(tmp_path / "store"))
+    assert again.recipe.task == str(tmp_path / "moved" / "task")
+    assert toys.open_task(tmp_path / "moved" / "task") == toys.ToyTask()
+
+
+def test_it_is_shown_in_a_line_or_as_the_table(result):
+    assert len(repr(result)) < 300
+    assert "chosen" in repr(result)
+    assert "1 failed" in repr(result)
+    for shown in (str(result), result._repr_html_()):
+        assert "★" in shown
+        assert "failed: toy-break: RuntimeError: too thin" in shown
+        assert str(result.folder) in shown

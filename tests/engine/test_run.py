@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from limbeck.core.facts import Measurement
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine import run as running
 from limbeck.engine.recipe import Fork, Recipe, load_recipe, parse
 from limbeck.engine.run import read_result, run
 from limbeck.engine.store import MACHINE
 from limbeck.errors import InputError, RecipeError, StoreError
+from limbeck.model.files import save_model
 
 
 @pytest.fixture
@@ -386,3 +392,40 @@ def test_recipes_from_yaml_run(go, toys, tmp_path):
     result = run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
     assert len(result.records) == 4
     assert [result.records[key].parameters for key in result.chosen] == [{"keep": 0.25}]
+
+
+def test_a_task_by_value_is_named_by_the_recipe_that_is_written(go, toys, tmp_path):
+    task = toys.ToyTask(("one", "two", "three"))
+    result = go(toys.ToyTrain(), task=task)
+    written = load_recipe(result.folder / "recipe.yaml")
+    assert written.task == str(result.folder / "task")
+    assert toys.open_task(Path(written.task)) == task
+    assert "task: task\n" in (result.folder / "recipe.yaml").read_text()
+    assert not [name for name in os.listdir(result.folder) if name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(go, toys, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--folder .*is a file"):
+        go(toys.ToyTrain(), folder="file/run")
+    assert not go.events
+
+
+SCRIPT = """
+from limbeck import run
+from limbeck.data.synthetic import toy_task
+from limbeck.engine.recipe import Recipe
+from limbeck.techniques.augment import Augment
+
+step = Augment(workers=2, chunk_rows=8, n_iter=2)
+made = run(Recipe("model", "of the script", (step,), name="script"), "store", task=toy_task(train=32))
+print(len(made.open(made.front[0]).task.split("train")) > 32)
+"""
+
+
+def test_a_script_without_a_main_guard_starts_workers(tmp_path, make_model):
+    save_model(make_model(labels=3, vocab_size=60), toy_tokenizer(toy_task(train=32)), tmp_path / "model")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
+    assert (ended.stdout, ended.returncode) == ("True\n", 0), ended.stderr

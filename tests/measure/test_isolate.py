@@ -63,3 +63,9 @@ def test_a_fresh_process_with_fixed_threads_gets_and_returns_data(monkeypatch):
 def test_what_went_wrong_is_told(name, said):
     with pytest.raises(LimbeckError, match=said):
         run_isolated(f"isolated_helpers:{name}", {})
+
+
+def test_the_child_imports_from_where_its_parent_does(tmp_path, monkeypatch):
+    (tmp_path / "helper.py").write_text("def work(payload):\n    return {'file': __file__}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_isolated("helper:work", {}) == {"file": str(tmp_path / "helper.py")}

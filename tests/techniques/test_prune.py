@@ -285,3 +285,47 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
     candidate.model.encoder.layers[0].down.weight.data.mul_(2)
     shape(candidate, speedup=2.0)
     assert len(passes) == 1
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        ({"keep": 1e-4, "cost": "macs"}, "smallest that sees its text"),
+        ({"size_mb": 1e-3}, "the goal of 1000 B is below"),
+        ({"latency_ms": 1e-6}, "s is below the"),
+        ({"speedup": 1e6}, "s is below the"),
+        ({"layers": 9}, "layers: the model has"),
+        ({"heads": 99}, "heads: the model has"),
+    ],
+)
+def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message):
+    step, lab = Prune(**goal, **SMALL), Lab(cost=table)
+    found = step.out_of_reach(candidate, lab)
+    assert message in found
+    with pytest.raises(InputError) as failed:
+        list(step.apply(candidate, lab))
+    assert found in str(failed.value)
+
+
+@pytest.mark.parametrize("goal", [{"keep": 0.5, "cost": "macs"}, {"layers": 1}, {"heads": 1}, {"speedup": 1.5}])
+def test_what_is_within_reach_is_left_to_the_step(candidate, goal):
+    assert Prune(**goal, **SMALL).out_of_reach(candidate, Lab(cost=table)) is None
+
+
+@pytest.mark.parametrize("criterion", ["obs", "ziplm", "fisher", "taylor"])
+@pytest.mark.parametrize("without", ["heads", "neurons"])
+def test_layers_without_heads_or_neurons_are_pruned_as_others(make_model, candidate, criterion, without):
+    heads, ffn = {"heads": (0, 64), "neurons": (4, 0)}[without]
+    shape = Shape.uniform(layers=2, hidden=32, heads=heads, ffn=ffn, head_dim=8)
+    model = make_model(shape, labels=3, vocab_size=len(candidate.tokenizer))
+    made = pruned(replace(candidate, model=model), keep=0.6, cost="macs", criterion=criterion)
+    assert made.shape <= shape
+    assert made.shape != shape
+    layer = pruned(replace(candidate, model=model), layers=1, layer_choice="importance", criterion=criterion)
+    assert layer.shape.depth == 1
+
+
+def test_a_model_without_layers_has_nothing_to_prune(make_model, candidate):
+    model = make_model(Shape(32, 8, ()), labels=3, vocab_size=len(candidate.tokenizer))
+    with pytest.raises(InputError, match="no layers"):
+        pruned(replace(candidate, model=model), keep=0.5, cost="macs")

@@ -25,6 +25,7 @@ from limbeck.model.extract import extract
 from limbeck.model.files import save_model
 from limbeck.techniques import cost_factory
 from limbeck.techniques.search import Search
+from limbeck.techniques.supernet import Supernet
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SPACE = Space(Range(1, 3), Range(16, 32, 16), Range(1, 4), Range(16, 64, 16), Range(8, 8))
@@ -312,3 +313,25 @@ def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
     save_model(extract(supernet.model, FULL), supernet.tokenizer, tmp_path / "plain")
     with pytest.raises(RecipeError, match="needs 'elastic'; put 'supernet' before it"):
         run(Recipe(str(tmp_path / "plain"), "toy", (step,)), *place, task=supernet.task)
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [
+        ({"latency_ms": 1e-4}, "the bound of 0.0001 ms is out of reach: 1x32 heads 1 of 8 ffn 16, the smallest slice"),
+        ({"speedup": 1e4}, "is out of reach"),
+        ({"keep": 1e-4, "cost": "macs"}, "FLOP is out of reach"),
+        ({"latency_ms": 0.7}, "surely below"),
+    ],
+)
+def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_model, bound, message):
+    task = toy_task(train=16, validation=40)
+    tokenizer = toy_tokenizer(task)
+    candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
+    maker = Supernet(layers=(1, 3), heads=(1, 4), ffn=(16, 64), ffn_step=16)
+    lab = Lab(cost=lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
+    assert message in Search(**bound).out_of_reach(candidate, lab, [maker])
+    assert Search(latency_ms=2.0).out_of_reach(candidate, lab, [maker]) is None
+    assert Search(**bound).out_of_reach(candidate, lab, []) is None  # nobody says what its slices will be
+    if bound.get("cost") != "macs":  # widths that no table knows
+        assert Search(**bound).out_of_reach(candidate, lab, [replace(maker, hidden=(16, 32))]) is None

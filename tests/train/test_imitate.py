@@ -39,6 +39,19 @@ def test_terms_are_those_asked_for_with_their_weights(make_model):
 BAD = {
     "deeper": ({}, "hidden", Shape.uniform(layers=5, hidden=32, heads=4, ffn=8), "pupil: .* 5 layers.*teacher's 4"),
     "heads": ({}, "attention", Shape.uniform(layers=2, hidden=32, heads=2, ffn=8), "pupil: match 'attention'"),
+    "no heads": (
+        {},
+        "attention",
+        Shape.uniform(layers=2, hidden=32, heads=0, ffn=8, head_dim=8),
+        "needs attention heads, but the student has none",
+    ),
+    "no heads, relations": (
+        {},
+        "relations",
+        Shape.uniform(layers=2, hidden=32, heads=0, ffn=8, head_dim=8),
+        "'relations' needs attention heads",
+    ),
+    "no layers": ({}, "relations", Shape(32, 8, ()), "needs attention heads"),
     "relations": ({"relation_heads": 3}, "relations", TEACHER, r"pupil.relation_heads: 3 does not .*use [24]"),
 }
 

@@ -53,14 +53,16 @@ def bench(
     from limbeck.engine.bench import bench as work
     from limbeck.engine.bench_plan import plan
     from limbeck.engine.bench_train import school
+    from limbeck.engine.destination import check_destination
 
     training.check()
     if lengths and timing.seq_len:
         raise InputError("--lengths is another name of --seq-len; give one of them")
     timing = replace(timing, seq_len=lengths or timing.seq_len)
+    place = folder or Path("runs") / f"bench-{id}"
+    check_destination(place, "--folder", within=True)
     spec = plan(grid, timing, training.task)
     lessons = school(spec, grid.base, training, opened_store(store)) if training.train else None
-    place = folder or Path("runs") / f"bench-{id}"
     rows = work(spec, place, _told)
     failed: list[Failure] = []
     if lessons is not None:

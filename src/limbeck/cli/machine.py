@@ -75,12 +75,15 @@ def profile(
     full
         Measure the shapes of a space, in the file --out; the other options are about these.
     """
+    from limbeck.engine.destination import check_destination
     from limbeck.measure.profile import profile as work
 
     if threads < 1:
         raise InputError(f"threads should be at least 1, got {threads}")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise InputError(f"--out {out}: " + ("is a folder" if out.is_dir() else f"there is no folder {out.parent}"))
+    if out is not None:
+        check_destination(out.parent, f"--out {out}: the folder", within=True)
     if full:
         _profile_full(out, threads, options)
         return

@@ -42,11 +42,14 @@ def evaluate(
         Texts in a call.
     """
     from limbeck.data.sources import load_task
+    from limbeck.engine.check import check_length
     from limbeck.measure.labels import fit_task
     from limbeck.measure.latency import evaluate as work
     from limbeck.model.files import open_model
 
-    fitted = fit_task(model, load_task(task))
+    loaded = load_task(task)
+    check_length(model, loaded)
+    fitted = fit_task(model, loaded)
     loaded = fitted.task
     opened, tokenizer = open_model(model, task=loaded, runtime=runtime)
     refuse_fresh_head(opened, model)

@@ -151,10 +151,11 @@ def run(
         Folder of the artefact [default: RUN/artefact].
     """
     from limbeck.engine.deliver import check_place, deliver, unmet
+    from limbeck.engine.run import default_folder
     from limbeck.engine.run import run as work
 
     loaded = _loaded(recipe, set)
-    check_place(out)
+    check_place(out, folder or default_folder(loaded.name))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
@@ -283,7 +284,8 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     plain
         Write a plain BERT or RoBERTa checkpoint (uniform shapes only).
     """
-    from limbeck.engine.artefact import check_out
+    from limbeck.engine.artefact import check_out, keep_foreign
+    from limbeck.engine.destination import whole_folder
     from limbeck.engine.ledger import Ledger
     from limbeck.engine.result import read_result
     from limbeck.model.files import save_model, write_plain
@@ -291,7 +293,9 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     check_out(to)
     full = Ledger(folder).ancestors(key)[-1].key
     candidate = read_result(folder, opened_store(store)).open(full)
-    (write_plain if plain else save_model)(candidate.model, candidate.tokenizer, to)
+    with whole_folder(to, "--to") as draft:
+        (write_plain if plain else save_model)(candidate.model, candidate.tokenizer, draft)
+        keep_foreign(to, draft)
     print(to)
 
 

@@ -31,7 +31,9 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         json: Json = False,
         options: Any = kind(),  # noqa: B008 frozen
     ) -> int:
-        from limbeck.engine.artefact import check_out
+        from limbeck.engine.artefact import check_out, keep_foreign
+        from limbeck.engine.deliver import nothing_lost
+        from limbeck.engine.destination import whole_folder
         from limbeck.engine.recipe import parse
         from limbeck.engine.run import run as work
         from limbeck.model.files import save_model
@@ -47,11 +49,14 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
                 print_json({"failed": [failure.error for failure in result.failed]})
             return 1
         made = result.open(result.front[0])
-        save_model(made.model, made.tokenizer, out)
         shape = str(made.model.shape)
         told = {"key": result.front[0], "folder": str(out), "shape": shape}
-        if made.task.fingerprint != result.task.fingerprint:
-            told["task"] = str(made.task.to_folder(out / "task"))
+        with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
+            save_model(made.model, made.tokenizer, draft)
+            if made.task.fingerprint != result.task.fingerprint:
+                made.task.to_folder(draft / "task")
+                told["task"] = str(out / "task")
+            keep_foreign(out, draft)
         if json:
             print_json(told)
             return 0

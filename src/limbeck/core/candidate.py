@@ -33,7 +33,7 @@ class Runnable(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """The live triple that a technique receives and returns. A technique owns the model it is handed.
 
@@ -49,8 +49,11 @@ class Candidate:
     facts: tuple[Measurement, ...] = ()
     waypoints: tuple[Path, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Candidate({self.model.shape}, {self.model.runtime}, task '{self.task.name}')"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Record:
     """Stored twin of a candidate: lineage and measured facts, no tensors."""
 
@@ -63,6 +66,9 @@ class Record:
     facts: tuple[Measurement, ...] = ()
     duration: float = 0.0
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Record({self.key}, {self.step}, {self.shape}, {len(self.facts)} facts)"
 
     def fact(self, name: str, split: str | None = None) -> Measurement | None:
         """The newest fact of that name (on that split when given)."""

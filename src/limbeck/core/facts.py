@@ -36,7 +36,7 @@ class Measurement:
     n: int | None = None
     target: str = ""
     split: str = ""
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         assert self.unit in UNITS, f"unknown unit {self.unit!r} for {self.name}"

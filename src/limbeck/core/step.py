@@ -17,7 +17,8 @@ those of the same call), ``machine_bound`` (facts hold on this machine alone, an
 ``files`` (fields that name files or folders: in a recipe relative to it, and in the cache key the content counts, not
 the name; a method ``missing`` tells what is wrong with them before anything runs). A method ``requires`` names traits
 that the parameters need besides; ``unbounded`` tells, of a recipe's budget, that it does not give the bound that the
-step needs.
+step needs; ``out_of_reach`` says, of the model that comes in and before the steps ahead of it train, why nothing can
+meet the step's goal (see ``engine/reach.py``).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import signal
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import connection
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from limbeck.errors import InputError
 
@@ -39,9 +45,9 @@ def crew(workers: int = 1) -> Iterator[Callable[[Callable[[Job], Result], Iterab
         return
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
 
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # a forked torch may hang
+    # spawn: a forked torch may hang
+    pool = ProcessPoolExecutor(workers, mp_context=WorkerContext(), initializer=_initialize_worker)
 
     def each(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         waiting: deque[Future[Result]] = deque()
@@ -54,15 +60,64 @@ def crew(workers: int = 1) -> Iterator[Callable[[Callable[[Job], Result], Iterab
                 yield waiting.popleft().result()
         except BrokenProcessPool:
             raise InputError(
-                f"one of {workers} worker processes ended before its work was done; a script that starts some must do "
-                "so under 'if __name__ == \"__main__\":', for each of them runs the script's other lines; if it does, "
-                "memory may have run out: use fewer"
+                f"one of {workers} worker processes ended before its work was done; memory may have run out: use fewer"
             ) from None
 
     try:
         yield each
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class WorkerProcess(SpawnProcess):
+    """A fresh process that does not import the program that starts it.
+
+    A process of :mod:`multiprocessing` runs the caller's script again, without a main guard all of it. Workers do jobs
+    of this package alone, so they need nothing of the script; and a script from standard input, which a process cannot
+    read again, starts workers as any other.
+    """
+
+    def start(self) -> None:
+        """Start the process while ``__main__`` does not say which file it came from."""
+        with without_main():
+            super().start()
+
+
+class WorkerContext(SpawnContext):
+    """A multiprocessing context whose processes are :class:`WorkerProcess`."""
+
+    Process: ClassVar[type[WorkerProcess]] = WorkerProcess  # type: ignore[assignment]
+
+
+_MAIN_LOCK = threading.Lock()
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Take ``__spec__`` and ``__file__``, by which a new process finds the main module, away from it for a moment."""
+    main = sys.modules["__main__"].__dict__
+    with _MAIN_LOCK:
+        hidden = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+        main["__spec__"] = None
+        try:
+            yield
+        finally:
+            del main["__spec__"]
+            main.update(hidden)
+
+
+def _initialize_worker() -> None:
+    """Leave interruptions to the parent, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Exit when the parent is gone: one that is killed cannot end its workers, which would wait for jobs for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:

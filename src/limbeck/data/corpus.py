@@ -23,6 +23,7 @@ import numpy as np
 
 from limbeck.data.arrays import Keep
 from limbeck.data.batches import Encoded
+from limbeck.data.chunks import without_main
 from limbeck.data.documents import (
     LONGEST,
     Document,
@@ -285,15 +286,16 @@ def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, 
 
     features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32")), "cut": datasets.Value("int32")})
     processes = min(num_proc or os.cpu_count() or 1, sum(map(len, block)) // FEW, len(block))
-    made = datasets.Dataset.from_dict({"sentences": block}).map(
-        work,
-        batched=True,
-        remove_columns="sentences",
-        features=features,
-        num_proc=processes if processes > 1 else None,
-        new_fingerprint=folder.name,  # or it would hash the tokenizer for every block
-        load_from_cache_file=False,
-    )
+    with without_main():
+        made = datasets.Dataset.from_dict({"sentences": block}).map(
+            work,
+            batched=True,
+            remove_columns="sentences",
+            features=features,
+            num_proc=processes if processes > 1 else None,
+            new_fingerprint=folder.name,  # or it would hash the tokenizer for every block
+            load_from_cache_file=False,
+        )
     fresh = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     made.save_to_disk(str(fresh))

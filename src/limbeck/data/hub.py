@@ -96,7 +96,13 @@ _USUAL = {"train": ("train",), "validation": ("validation", "valid", "val", "dev
 def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
     """Tables of a data set, its label names when it declares them, and notes."""
     assert options.dataset is not None
-    loaded = _load(options.dataset, options.config)
+    return tables_of(_load(options.dataset, options.config), options)
+
+
+def tables_of(
+    loaded: Mapping[str, Any], options: Options
+) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
+    """Return what :func:`load_tables` does, of a data set that is loaded already (its splits by name)."""
     tables: dict[str, Table] = {}
     names: tuple[str, ...] | None = None
     notes: list[str] = []

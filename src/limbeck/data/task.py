@@ -45,6 +45,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def __repr__(self) -> str:
+        return f"Split({len(self)} {'texts' if self.pairs is None else 'pairs'})"
+
     def take(self, rows: Iterable[int]) -> Split:
         """The given rows, in the given order."""
         rows = list(rows)
@@ -87,6 +90,11 @@ class Task:
 
     def __hash__(self) -> int:
         return hash((self.name, self.fingerprint))
+
+    def __repr__(self) -> str:
+        labels = f", {len(self.label_names)} labels" if self.label_names else ""
+        rows = "".join(f", {len(split)} {name}" for name, split in self.splits.items())
+        return f"Task('{self.name}', {self.kind}{labels}{rows}, {self.metric}, max_length {self.max_length})"
 
     @classmethod
     def from_lists(

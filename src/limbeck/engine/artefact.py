@@ -6,9 +6,7 @@ It runs with onnxruntime and tokenizers alone. The card's example is code that a
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 from limbeck.core.facts import Measurement
 from limbeck.core.finite import json_text
 from limbeck.core.outputs import OutputKind, OutputSpec, answer_code
+from limbeck.engine.destination import check_destination, whole_folder
 from limbeck.engine.naming import told
 from limbeck.engine.report import headline, milliseconds, page_environment, quality, quality_interval, slim
 from limbeck.engine.rows import Row, rows
@@ -133,10 +132,7 @@ def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Pat
     check_source(model_folder)
     check_out(out, model_folder)
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        draft.chmod(0o777 & ~_umask())  # mkdtemp makes private folders; an artefact is for others too
+    with whole_folder(out) as draft:
         for path in _model_files(model_folder):
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model_folder / path, draft / path)
@@ -145,10 +141,7 @@ def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Pat
         description = {**describe(story, key, model_folder), "files": files}
         text = json_text(description, indent=2, default=str) + "\n"
         (draft / DESCRIPTION).write_text(text, encoding="utf-8")
-        _keep_foreign(out, draft)
-        _replace(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        keep_foreign(out, draft)
     return out
 
 
@@ -177,6 +170,7 @@ def check_out(out: Path, model_folder: Path | None = None) -> None:
             f"--out {out} is not empty and no earlier artefact (it has {seen}, but no {DESCRIPTION}); "
             f"name a new folder, for example {out}-artefact"
         )
+    check_destination(out)
 
 
 def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
@@ -326,7 +320,7 @@ def _files(folder: Path) -> Iterable[str]:
     return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _keep_foreign(out: Path, draft: Path) -> None:
+def keep_foreign(out: Path, draft: Path) -> None:
     """Carry over what somebody else put into the earlier artefact (a report, a note)."""
     if not (out / DESCRIPTION).is_file():
         return
@@ -339,24 +333,3 @@ def _keep_foreign(out: Path, draft: Path) -> None:
         if name not in ours and not (draft / name).exists():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(out / name, draft / name)
-
-
-def _replace(draft: Path, out: Path) -> None:
-    """Put the draft where ``out`` is; if that fails, the earlier one comes back."""
-    if not out.exists():
-        os.replace(draft, out)
-        return
-    aside = draft.with_name(draft.name + ".earlier")
-    os.replace(out, aside)
-    try:
-        os.replace(draft, out)
-    except OSError:
-        os.replace(aside, out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

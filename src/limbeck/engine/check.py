@@ -64,20 +64,41 @@ def absent_splits(placed: Sequence[Placed], task: Any) -> list[Problem]:
     ]
 
 
-def check_lengths(model: str, teacher: str | None, task: Any, placed: Sequence[Placed]) -> None:
+def check_lengths(
+    model: str, teacher: str | None, task: Any, placed: Sequence[Placed], seq_len: int | None = None
+) -> None:
     """Refuse texts that are longer than a model has positions for, unless its first step gives it as many."""
-    wanted = getattr(task, "max_length", 0)
+    wanted = max(getattr(task, "max_length", 0), seq_len or 0)
     sources = [] if _first_reads(placed, wanted) else [model]
     for source in [*sources, *filter(None, [teacher])]:
-        try:
-            most = import_module("limbeck.model.files").peek(source)["max_length"]
-        except InputError:
-            continue  # a hub name that cannot be looked up now: opening it tells why
-        if wanted > most:
-            raise InputError(
-                f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
-                f"give the task 'max_length: {most}' or less"
-            )
+        check_length(source, task, seq_len)
+
+
+def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
+    """Refuse texts that are longer than a model has positions for.
+
+    Args:
+        source: Folder or hub name of the model.
+        task: Its ``max_length`` is where texts are cut, in tokens.
+        seq_len: Tokens of the texts that are timed, where it is not the task's real lengths.
+
+    Raises:
+        InputError: they are longer; the message says which length they may have.
+    """
+    wanted = getattr(task, "max_length", 0)
+    try:
+        most = import_module("limbeck.model.files").peek(source)["max_length"]
+    except InputError:
+        return  # a hub name that cannot be looked up now: opening it tells why
+    if wanted > most:
+        raise InputError(
+            f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
+            f"give the task 'max_length: {most}' or less"
+        )
+    if seq_len is not None and seq_len > most:
+        raise InputError(
+            f"target.seq_len is {seq_len}, but '{source}' takes at most {most} tokens; give {most} or less"
+        )
 
 
 def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:

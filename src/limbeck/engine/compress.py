@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.engine.adapted import fit
-from limbeck.engine.deliver import check_place, deliver, unmet
+from limbeck.engine.deliver import check_place, deliver, story_of, unmet
+from limbeck.engine.kept_task import FOLDER, keep_task
 from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.result import RunResult
-from limbeck.engine.run import run
+from limbeck.engine.run import carry_out, checked_task, default_folder
 from limbeck.engine.store import Store
 from limbeck.engine.suited import Case, faster_core, faster_runtime
+from limbeck.engine.summary import front_frame, summary, summary_html
 from limbeck.engine.training import Training
+from limbeck.engine.watch import listening
 from limbeck.errors import InputError, nearest
 from limbeck.measure.runner import check_runtime
+
+if TYPE_CHECKING:
+    import pandas
+
+    from limbeck.data.task import Task
 
 Effort = Literal["one-shot", "quick", "standard", "thorough"]
 Strategy = Literal["prune", "search", "both"]
@@ -69,13 +77,46 @@ WAYS: dict[str, dict[str, list[Any]]] = {
 """Ways that INT8 is tried in, all combinations, where not with dynamic ranges alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compressed:
-    """The run, the folders and files it wrote, and what the chosen model breaks of the budget (nothing, if met)."""
+    """The run, the folders and files it wrote, and what the chosen model breaks of the budget (nothing, if met).
+
+    ``print`` shows the table of candidates that the command line shows, and so does a notebook.
+    """
 
     result: RunResult
     written: Mapping[str, Path]
     unmet: tuple[str, ...]
+
+    @property
+    def artefact(self) -> Path | None:
+        """The folder of the chosen model; None where nothing was chosen."""
+        return self.written.get("artefact")
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.written["report"]
+
+    @property
+    def front(self) -> pandas.DataFrame:
+        """The measured candidates, slowest first, a row each; ``on_front`` and ``chosen`` are columns."""
+        return front_frame(story_of(self.result, self.result.task))
+
+    def summary(self) -> str:
+        """Return the table of candidates and what came of it, as text."""
+        return summary(story_of(self.result, self.result.task), self.written)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        state = f"does not meet the budget: {'; '.join(self.unmet)}" if self.unmet else "meets the budget"
+        artefact = f"{str(self.artefact)!r}, {state}" if self.artefact else "none"
+        return f"Compressed({len(self.result.measured)} candidates measured, artefact {artefact})"
+
+    def _repr_html_(self) -> str:
+        return summary_html(story_of(self.result, self.result.task), self.written)
 
 
 def plan_recipe(
@@ -93,6 +134,7 @@ def plan_recipe(
     training: Training | None = None,
     allow_weak_teacher: bool = False,
     store: Store | None = None,
+    loaded: Task | None = None,
 ) -> Recipe:
     """The recipe that :func:`compress` runs; it can be printed, edited and run again.
 
@@ -108,6 +150,7 @@ def plan_recipe(
     converts the model to it, and one prunes what comes of that.
 
     ``store``: where the check of an assumed order of labels is kept.
+    ``loaded``: the task that ``task`` names, where it is in memory already.
     """
     from limbeck.data.sources import load_task
     from limbeck.model.files import peek
@@ -115,7 +158,7 @@ def plan_recipe(
     for field, value, valid in (("strategy", strategy, get_args(Strategy)), ("effort", effort, get_args(Effort))):
         if value not in valid:
             raise InputError(f"{field}: there is no '{value}'; {nearest(value, valid)}")
-    answers, training = load_task(task), training or Training()
+    answers, training = load_task(task) if loaded is None else loaded, training or Training()
     about = peek(model)
     if about["runtime"] != "torch":
         raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
@@ -247,12 +290,15 @@ def compress(
     folder: str | Path | None = None,
     store: Store | str | Path | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool | None = None,
 ) -> Compressed:
     """Find the most accurate model that meets the budget on this machine, measured, and write it to ``out``.
 
     Args:
         model: A Hugging Face folder or hub name of a supported family, or 'minilm-l6'.
-        task: A named task, a path, or a mapping; see ``load_task``.
+        task: A named task, a path, or a mapping (see ``load_task``); or rows in memory: a ``Task``, a data set or
+            data frame, ``(texts, labels)``, or a mapping of those by split (see ``as_task``). Rows in memory are kept
+            in the run's folder.
         latency_ms: Most that the median call may take, in milliseconds.
         size_mb: Most that the served file may weigh, in MB.
         max_drop: Most points of the metric to lose against the fine-tuned model.
@@ -272,23 +318,34 @@ def compress(
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
         store: Where finished work is kept.
         on_event: See ``run``.
+        progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
     """
+    from limbeck.data.given import as_task, names_task
+
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
-    check_place(Path(out) if out else None)
+    name = f"compress-{Path(str(model)).name}"
+    run_folder, destination = Path(folder) if folder else default_folder(name), Path(out) if out else None
+    check_place(destination, run_folder)
     if runtime not in (valid := ("auto", "onnxruntime", "openvino")):
         raise InputError(f"runtime: exported models run in no '{runtime}'; {nearest(runtime, valid)}")
     check_runtime(runtime)
-    name = f"compress-{Path(str(model)).name}"
-    options: dict[str, Any] = {"budget": budget, "strategy": strategy, "effort": effort}
+    rows = as_task(task)
+    options: dict[str, Any] = {"budget": budget, "strategy": strategy, "effort": effort, "loaded": rows}
     options |= {"seed": seed, "replicas": replicas, "name": name}
     options |= {"training": training, "allow_weak_teacher": allow_weak_teacher}
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
     options["store"] = store
-    plan_recipe(model, task, target=target, **options)  # tells what is wrong before anything is timed
-    case = Case.of(model, task, target)
-    target = replace(target, runtime=faster_runtime(case, target, store) if runtime == "auto" else runtime)
-    linear = faster_core(case, target, store) if effort != "one-shot" else None
-    result = run(plan_recipe(model, task, target=target, linear=linear, **options), store, folder, on_event)
-    written = deliver(result, result.task, Path(out) if out else None)
+    spec = task if names_task(task) else str(run_folder / FOLDER)
+    planned = plan_recipe(model, spec, target=target, **options)  # reports what is wrong before anything is timed
+    if not names_task(task):
+        keep_task(rows, run_folder)
+    checked_task(planned, rows)
+    with listening(on_event, progress) as listener:
+        case = Case.of(model, rows, target)
+        target = replace(target, runtime=faster_runtime(case, target, store) if runtime == "auto" else runtime)
+        linear = faster_core(case, target, store) if effort != "one-shot" else None
+        recipe = plan_recipe(model, spec, target=target, linear=linear, **options)
+        result = carry_out(recipe, checked_task(recipe, rows), store, run_folder, listener)
+    written = deliver(result, result.task, destination)
     return Compressed(result, written, tuple(unmet(result, result.task)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ from limbeck.core.facts import environment
 from limbeck.data.baseline import baseline
 from limbeck.data.task import Task
 from limbeck.engine.artefact import artefact_example, check_out, write_artefact
+from limbeck.engine.destination import check_destination, writing
 from limbeck.engine.report import front_csv, report_html, rows
 from limbeck.engine.result import RunResult
 from limbeck.engine.story import Story
+from limbeck.errors import LimbeckError, StoreError
+
+ARTEFACT = "artefact"
+"""Where in a run's folder the chosen model is written."""
 
 
 def story_of(result: RunResult, task: Any) -> Story:
@@ -45,8 +52,11 @@ def histories(result: RunResult) -> list[dict[str, Any]]:
     return list({json.dumps(entry, sort_keys=True): entry for entry in found}.values())
 
 
-def check_place(out: Path | None) -> None:
-    """Refuse a folder for the artefact before hours of work, not after."""
+def check_place(out: Path | None, folder: Path | None = None) -> None:
+    """Refuse folders for the artefact and for the run (which holds it without ``out``) before hours of work."""
+    if folder is not None:
+        check_destination(folder, "--folder", within=True)
+        out = out or folder / ARTEFACT
     if out is not None:
         check_out(out)
 
@@ -56,17 +66,32 @@ def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, 
 
     ``out`` is ``<run folder>/artefact`` unless given. Returns the paths written, by name.
     """
-    written = tell(result, task)
-    if result.chosen:
-        key = result.chosen[0]
-        if not result.store.has(key):
-            result.open(key)  # says what to do
-        made = write_artefact(
-            story_of(result, task), key, result.store.objects / key, out or result.folder / "artefact"
-        )
-        _write(made / "report.html", written["report"].read_text(encoding="utf-8"))
-        written = {"artefact": made, **written}
+    out = out or result.folder / ARTEFACT
+    with nothing_lost(result, *result.chosen[:1]):
+        written = tell(result, task)
+        if result.chosen:
+            key = result.chosen[0]
+            if not result.store.has(key):
+                result.open(key)  # says what to do
+            made = write_artefact(story_of(result, task), key, result.store.objects / key, out)
+            with writing(made):
+                _write(made / "report.html", written["report"].read_text(encoding="utf-8"))
+            written = {"artefact": made, **written}
     return written
+
+
+@contextmanager
+def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
+    """Add to an error of writing what is kept nonetheless, and how to have it written elsewhere."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except LimbeckError as error:
+        ways = "free some space and run the same command again, which repeats no finished work"
+        for key in keys:
+            ways += f", or write it elsewhere: limbeck save {result.folder} {key} --to DIR"
+        raise LimbeckError(f"{error}. The finished models are kept in the store {result.store.root}: {ways}") from error
 
 
 def tell(result: RunResult, task: Any) -> dict[str, Path]:
@@ -74,8 +99,9 @@ def tell(result: RunResult, task: Any) -> dict[str, Path]:
     story = story_of(result, task)
     chosen = result.store.objects / result.chosen[0] if result.chosen else None
     example = artefact_example(story, chosen) if chosen is not None and chosen.is_dir() else ""
-    report = _write(result.folder / "report.html", report_html(story, example=example))
-    return {"report": report, "front": _write(result.folder / "front.csv", front_csv(story))}
+    with writing(result.folder, "--folder"):
+        report = _write(result.folder / "report.html", report_html(story, example=example))
+        return {"report": report, "front": _write(result.folder / "front.csv", front_csv(story))}
 
 
 def unmet(result: RunResult, task: Any) -> list[str]:
@@ -86,6 +112,9 @@ def unmet(result: RunResult, task: Any) -> list[str]:
 
 def _write(path: Path, text: str) -> Path:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path

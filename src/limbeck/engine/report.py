@@ -32,6 +32,7 @@ __all__ = [
     "Row",
     "Story",
     "front_csv",
+    "front_rows",
     "front_table",
     "gains",
     "headline",
@@ -249,12 +250,17 @@ def errors_line(story: Story) -> str:
 
 def front_csv(story: Story) -> str:
     """The measured candidates as CSV, a line each, units in the names of the columns."""
-    flat = [_flat(story, row) for row in rows(story)]
+    flat = front_rows(story)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return buffer.getvalue()
+
+
+def front_rows(story: Story) -> list[dict[str, Any]]:
+    """Return the measured candidates as plain dictionaries without nesting, units in the names of the fields."""
+    return [_flat(story, row) for row in rows(story)]
 
 
 def _flat(story: Story, row: Row) -> dict[str, Any]:
@@ -297,7 +303,7 @@ def to_json(story: Story) -> dict[str, Any]:
         "teacher": story.teacher,
         "baseline": _baseline_json(story),
         "hypervolume": found._asdict() if (found := volume(story)) is not None else None,
-        "rows": [_flat(story, row) for row in rows(story)],
+        "rows": front_rows(story),
         "gains": [
             {
                 "key": gain.key,

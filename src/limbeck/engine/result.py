@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ class Failure:
     traceback: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
-    """What came out of a run: records by key, the keys alive at the end, and those chosen by a final choice."""
+    """What came out of a run: records by key, the keys alive at the end, and those chosen by a final choice.
+
+    ``print`` shows the table of candidates that the command line shows, and so does a notebook.
+    """
 
     recipe: Recipe
     folder: Path
@@ -39,6 +42,24 @@ class RunResult:
     replicas: dict[str, list[str]] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     task: Any = None  # the task in memory; None when the result was read from a ledger
+
+    def __repr__(self) -> str:
+        chosen = f", chosen {', '.join(self.chosen)}" if self.chosen else ""
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        models = f"{len(self.records)} models, {len(self.measured)} measured"
+        return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
+
+    def __str__(self) -> str:
+        from limbeck.engine.deliver import story_of  # which imports this module
+        from limbeck.engine.summary import summary
+
+        return summary(story_of(self, self.task), {"folder": self.folder})
+
+    def _repr_html_(self) -> str:
+        from limbeck.engine.deliver import story_of
+        from limbeck.engine.summary import summary_html
+
+        return summary_html(story_of(self, self.task), {"folder": self.folder})
 
     @property
     def ok(self) -> bool:
@@ -69,8 +90,11 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     first = next(event for event in events if event["event"] == "run")
     ends: dict[str, Any] = next((event for event in events if event["event"] == "finished"), {})
     parents = {record.parent for record in records.values()}
+    recipe = parse(first["recipe"])
+    if kept := first.get("kept_task"):
+        recipe = replace(recipe, task=str(Path(folder) / kept))  # the folder may have been moved
     return RunResult(
-        recipe=parse(first["recipe"]),
+        recipe=recipe,
         folder=Path(folder),
         store=store or Store(Path(first["store"])),
         records=records,

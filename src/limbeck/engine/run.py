@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,11 +21,15 @@ from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.data.task import Task
 from limbeck.engine.adapted import adapt_task
 from limbeck.engine.check import absent_splits, before_training, check_lengths, trained_first
+from limbeck.engine.destination import check_destination
+from limbeck.engine.kept_task import FOLDER, keep_task
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.parse import Placed, leaves
+from limbeck.engine.reach import Reach
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, disk_full, refusal
+from limbeck.engine.watch import listening
 from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
 from limbeck.engine.workshop import CostFactory, Workshop, untrained
 from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, StoreError, UndeclaredService
@@ -46,6 +50,7 @@ def run(
     *,
     task: Any = None,
     cost: CostFactory | None = None,
+    progress: bool | None = None,
 ) -> RunResult:
     """Carry out a recipe, or go on with it where an earlier run stopped.
 
@@ -54,15 +59,39 @@ def run(
         store: Where finished work is kept; a folder, or None for the user's own.
         folder: Where the ledger and the resolved recipe go; ``runs/<name>`` unless given.
         on_event: Called with a dictionary (``kind`` and more) at every start, end, log line and failure.
-        task: A task in memory instead of ``recipe.task``.
+        task: A task in memory instead of ``recipe.task``. It is kept in the run's folder, and the recipe that is
+            written there refers to it.
         cost: Builds ``lab.cost`` from (candidate, target, memo); the techniques' own unless given.
+        progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
     """
-    task = checked_task(recipe, task)
+    loaded = checked_task(recipe, task)
+    run_folder = Path(folder) if folder else default_folder(recipe.name)
+    if task is not None:
+        check_destination(run_folder, "--folder", within=True)
+        recipe = replace(recipe, task=str(keep_task(task, run_folder)))
+    with listening(on_event, progress) as listener:
+        return carry_out(recipe, loaded, store, run_folder, listener, cost)
+
+
+def carry_out(
+    recipe: Recipe,
+    task: Any,
+    store: Store | str | Path | None,
+    folder: Path,
+    on_event: OnEvent,
+    cost: CostFactory | None = None,
+) -> RunResult:
+    """Carry out a recipe whose task is loaded already: ``task`` is what ``recipe.task`` names. See :func:`run`."""
+    check_destination(folder, "--folder", within=True)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
-    place = Path(folder) if folder else Path("runs") / (recipe.name or "run")
     task, notes = adapt_task(recipe, task, store)
-    return _Run(recipe, task, store, place, on_event or (lambda event: None), cost).go(notes)
+    return _Run(recipe, task, store, folder, on_event, cost).go(notes)
+
+
+def default_folder(name: str) -> Path:
+    """Return the folder of a run that was given none."""
+    return Path("runs") / (name or "run")
 
 
 def checked_task(recipe: Recipe, task: Any = None) -> Any:
@@ -73,7 +102,7 @@ def checked_task(recipe: Recipe, task: Any = None) -> Any:
     task = load(recipe) if task is None else task
     if problems := absent_splits(placed_steps(recipe), task):
         raise RecipeError(listing(title, problems))
-    check_lengths(recipe.model, recipe.teacher, task, placed_steps(recipe))
+    check_lengths(recipe.model, recipe.teacher, task, placed_steps(recipe), recipe.target.seq_len)
     return task
 
 
@@ -94,6 +123,7 @@ class _Run:
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.workshop = Workshop(recipe, task, store, cost, self._log)
         self.records = self.workshop.records
+        self.reach = Reach(self.workshop, recipe.seed)
         self.failed: list[Failure] = []
         self.chosen: list[str] = []
         self.replicas: dict[str, list[str]] = {}
@@ -120,6 +150,8 @@ class _Run:
                 self._note(f"'{self.recipe.model}' {reason}; it is drawn from the seed {self.recipe.seed} {end}")
             if self.recipe.teacher:
                 self._write(self.workshop.root(self.recipe.teacher, self.recipe.seed, "teacher"))
+            if obstacle := self.reach.obstacle(steps, root.key):
+                raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
             front = self._walk(steps, [root.key])
             self._replicate()
         except KeyboardInterrupt:
@@ -156,6 +188,7 @@ class _Run:
             environment=environment(),
             store=str(self.store.root),
             task=str(self.task.fingerprint),
+            kept_task=FOLDER if self._keeps_task else None,
         )
         self._write_recipe()
         self.store.notify = lambda message: self._note(message, kind="store")
@@ -163,12 +196,20 @@ class _Run:
             lines = ", ".join(map(str, torn))
             self._note(f"{self.ledger.path}: line {lines} was torn by a crash and is ignored")
 
+    @property
+    def _keeps_task(self) -> bool:
+        """Whether the recipe's task is the one in the run's own folder."""
+        task = self.recipe.task
+        return not isinstance(task, Mapping) and Path(task).resolve() == (self.folder / FOLDER).resolve()
+
     def _write_recipe(self) -> None:
         """The resolved recipe beside the ledger; it can be edited and run again."""
         path = self.folder / "recipe.yaml"
         temporary = path.with_suffix(f".{self.ledger.run}.tmp")
         try:
-            temporary.write_text(dump(self.recipe, full=True), encoding="utf-8")
+            # a task in this folder is named relative to the recipe, which may be moved together with it
+            recipe = replace(self.recipe, task=FOLDER) if self._keeps_task else self.recipe
+            temporary.write_text(dump(recipe, full=True), encoding="utf-8")
             temporary.replace(path)
         except OSError as error:
             raise StoreError(f"the recipe cannot be written to {path}: {error}") from error
@@ -180,10 +221,20 @@ class _Run:
             front = self.advance(front, placed)
         return front
 
+    def _branch(self, branch: Sequence[Placed], front: list[str]) -> list[str]:
+        """The keys that come out of a branch; one that cannot reach its goal fails before it trains anything."""
+        obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
+        if obstacle is None:
+            return self._walk(branch, front)
+        with self._forgiving(obstacle.placed.path, obstacle.placed.name, front[0]):
+            raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
+        self.position += sum(1 for _ in leaves(branch))
+        return []
+
     def advance(self, front: list[str], placed: Placed) -> list[str]:
         """The keys that come out of one step."""
         if placed.branches is not None:
-            ends = [key for branch in placed.branches for key in self._walk(branch, front)]
+            ends = [key for branch in placed.branches for key in self._branch(branch, front)]
             return list(dict.fromkeys(ends))
         self.position += 1
         start = time.perf_counter()

@@ -32,11 +32,11 @@ class Case:
     @classmethod
     def of(cls, model: str, task: Any, target: Target) -> Case:
         """From the model's configuration and the task's median text, or the target's length."""
-        from limbeck.data.sources import load_task
+        from limbeck.data.given import as_task
         from limbeck.engine.bench_plan import lengths_of
         from limbeck.model.files import peek, peek_style
 
-        about, answers = peek(model), load_task(task)
+        about, answers = peek(model), as_task(task)
         seq_len = target.seq_len or int(median(lengths_of(answers, about["max_length"])))
         return cls(about["shape"], peek_style(model), seq_len, answers.kind == "tokens")
 

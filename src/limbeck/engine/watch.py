@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from limbeck.engine import notebook
 from limbeck.errors import LimbeckError, nearest
 
 Event = Mapping[str, Any]
@@ -13,7 +15,10 @@ Event = Mapping[str, Any]
 
 @contextmanager
 def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
-    """Give a listener for ``run(on_event=...)``; progress goes to standard error, and nowhere when ``quiet``."""
+    """Give a listener for ``run(on_event=...)``.
+
+    Progress goes to standard error, or into the notebook's cell, and nowhere when ``quiet``.
+    """
     tracker = _Tracker(track) if track else None
     try:
         with _screen(quiet) as show:
@@ -30,9 +35,35 @@ def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Calla
 
 
 @contextmanager
+def listening(
+    on_event: Callable[[dict[str, Any]], None] | None, progress: bool | None
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give the listener of a run that is started from Python.
+
+    Args:
+        on_event: The caller's own listener.
+        progress: Whether to draw progress. None: on a terminal and in a notebook, if the caller does not listen.
+    """
+    if progress is None:
+        progress = on_event is None and (sys.stderr.isatty() or notebook.is_here())
+    with watching(quiet=not progress) as show:
+
+        def listen(event: dict[str, Any]) -> None:
+            show(event)
+            if on_event is not None:
+                on_event(event)
+
+        yield listen
+
+
+@contextmanager
 def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
     if quiet:
         yield lambda event: None
+        return
+    if notebook.is_here():
+        with notebook.progress() as draw:
+            yield draw
         return
     from rich.console import Console
     from rich.progress import (

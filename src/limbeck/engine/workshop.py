@@ -59,7 +59,7 @@ class Workshop:
         cost: CostFactory | None = None,
         log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
     ) -> None:
-        self.recipe, self.task, self.store, self._cost, self._log = recipe, task, store, cost, log
+        self.recipe, self.task, self.store, self._cost, self.log = recipe, task, store, cost, log
         self.records: dict[str, Record] = {}
         self.origins: dict[str, Origin] = {}
         self._sources: dict[str, str] = {}
@@ -100,6 +100,11 @@ class Workshop:
             self.origins[record.key] = Origin(seed, step, index)
             made[index] = self.records.setdefault(record.key, record)
         return made, bool(known)
+
+    def finished(self, parent: Record, step: Any, seed: int) -> list[Record] | None:
+        """What ``step`` made of a record in an earlier run; None where it is still to be done."""
+        known = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
+        return self.children(parent, step, seed)[0] if known else None
 
     def open(self, key: str) -> Candidate:
         """A private copy of a candidate, made again if the store lost it or cannot read it."""
@@ -157,6 +162,11 @@ class Workshop:
         """The services that a step may use while it works on a record; others are refused."""
         teacher = self.teacher(key, step) if "teacher" in step.reads else None
         return self._lab(teacher, step, seed, log, **services)
+
+    def lab_for(self, candidate: Candidate, key: str, step: Any, seed: int, log: Callable[..., None]) -> Any:
+        """The services of a step that looks at a candidate, costs included, and makes nothing of it."""
+        costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.reads else {}
+        return self.lab(key, step, seed, log, **costs)
 
     def _lab(self, teacher: str | None, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
         lab = Lab(
@@ -219,7 +229,7 @@ class Workshop:
         def log(message: str, /, **numbers: Any) -> None:
             if message and not numbers:  # lines with numbers tell of progress, not of the result
                 notes.append(message)
-            self._log(step.name, parent.key, message, **numbers)
+            self.log(step.name, parent.key, message, **numbers)
 
         candidate = replace(self.open(parent.key), waypoints=())  # those of the parent are not its children's
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}

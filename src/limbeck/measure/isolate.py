@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -31,6 +31,15 @@ THREAD_VARIABLES = (
 )
 
 
+START = """
+import sys
+sys.path[:] = dict.fromkeys([*sys.argv[2:], *sys.path])
+from limbeck.measure.isolate import start
+start(sys.argv[1])
+"""
+"""What a child executes. It imports from where its parent does, or it might run another limbeck than its parent."""
+
+
 def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) -> dict[str, Any]:
     """Call ``function`` ("package.module:name") with ``payload`` in a new process; return the dictionary it returns.
 
@@ -41,7 +50,7 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
     """
     with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
         _write(Path(folder), "in", {"function": function, "threads": threads, **payload})
-        command = [sys.executable, "-P", "-m", "limbeck.measure.isolate", folder]
+        command = [sys.executable, "-P", "-c", START, folder, *_import_path()]
         with open(Path(folder, "stderr"), "wb") as errors:
             child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=_environment(threads)
@@ -55,6 +64,12 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
             said = Path(folder, "stderr").read_text(encoding="utf-8", errors="replace").strip()
             raise LimbeckError(f"{function} failed in its own process ({_reason(status)}):\n{said[-3000:]}")
         return _read(Path(folder), "out")
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from, without the working folder: a file there may have the name of a module."""
+    package = str(Path(__file__).parents[2])
+    return [place for place in sys.path if place == package or (place and Path(place) != Path.cwd())]
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -96,9 +111,10 @@ def main(folder: Path) -> None:
     _write(folder, "out", getattr(import_module(module), name)(payload))
 
 
-if __name__ == "__main__":
+def start(folder: str) -> NoReturn:
+    """Do the work of a child process and end it; an error goes to its error stream."""
     try:
-        main(Path(sys.argv[1]))
+        main(Path(folder))
         status = 0
     except LimbeckError as error:
         sys.stderr.write(str(error))

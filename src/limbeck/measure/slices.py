@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,20 +137,10 @@ def _opened(place: str) -> SliceScores:
     from limbeck.data.task import Task
     from limbeck.model.files import open_model
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the parent's to tell
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     about = json.loads(Path(place, "about.json").read_text(encoding="utf-8"))
     task = Task.from_folder(Path(place, "task"))
     model, tokenizer = open_model(about.pop("model"), task=task)
     return SliceScores(Candidate(model, tokenizer, task), **about)
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and they would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 class _Slice:

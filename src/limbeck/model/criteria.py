@@ -39,6 +39,9 @@ def _gate_gradients(model: Any, batches: Batches) -> Iterable[tuple[Tensor, ...]
 
 def _rows(model: Any, heads: Tensor, ffn: Tensor, layers: Tensor) -> Scores:
     shapes = model.shape.layers
+    # a model without any heads, any neurons or any of both has no gates to take gradients of
+    heads, ffn = (rows if rows.numel() else rows.new_zeros(len(shapes), 0) for rows in (heads, ffn))
+    layers = layers if layers.numel() else layers.new_zeros(len(shapes))
     return Scores(
         tuple(row[: s.heads].cpu().double().numpy() for row, s in zip(heads, shapes, strict=True)),
         tuple(row[: s.ffn].cpu().double().numpy() for row, s in zip(ffn, shapes, strict=True)),

@@ -63,8 +63,8 @@ class Export:
         allowed = measured.allowed(self.parity_tolerance)
         if not measured.difference <= allowed:
             raise LimbeckError(
-                f"export: logits in ONNX differ from torch by up to {measured.difference:.2g} on {measured.texts} texts, "
-                f"more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits up to "
+                f"export: logits in ONNX differ from torch by up to {measured.difference:.2g} on {measured.texts} "
+                f"texts, more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits up to "
                 f"{measured.largest:.2g}); give a larger parity_tolerance if that is exact enough, or report the model"
             )
         lab.log(f"ONNX gives torch's logits on {measured.texts} texts, largest difference {measured.difference:.1e}")

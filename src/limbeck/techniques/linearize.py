@@ -13,7 +13,7 @@ its teacher.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -136,6 +136,14 @@ class Linearize(Plan):
         if self.guide == "trajectory" and processes.count() > 1:
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
+
+    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+        """Say why a model of this shape cannot become what is wanted; None if it can."""
+        try:
+            self.cores(candidate.model.shape.depth)
+        except InputError as error:
+            return str(error)
+        return None
 
     def outlook(self, shape: Shape) -> Shape | None:
         """The shape that comes out; None where that is impossible."""

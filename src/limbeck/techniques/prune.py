@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.allocate import Part, allocate, smallest
+from limbeck.core.allocate import TOLERANCE, Part, allocate, smallest
 from limbeck.core.candidate import Candidate
 from limbeck.core.facts import Measurement
 from limbeck.core.shape import LayerShape, Shape
@@ -157,6 +157,8 @@ class Prune:
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
         model, before = candidate.model, candidate.model.shape
+        if not before.depth:
+            raise InputError("prune: the model has no layers, so there is nothing to prune")
         cost = self.cost_of(candidate, lab)
         budget = self.budget(cost, self.whole(before, lab))
         batches = cache(lambda: self.calibration(candidate, lab.seed))  # whole layers can go without a look at texts
@@ -297,38 +299,75 @@ class Prune:
     def allocate(self, orders: Orders, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
         if self.heads is not None or self.ffn is not None:
-            for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
-                most = max(getattr(layer, name) for layer in shape.layers)
-                if goal is not None and goal > most:
-                    raise InputError(f"prune.{name}: the model has {most} in a layer, got {goal}; use at most {most}")
+            if wrong := self._too_wide(shape):
+                raise InputError(f"prune.{wrong}")
             return self.uniform(shape)
         many = getattr(cost, "many", None) or (lambda shapes: [cost(one).value for one in shapes])
         parts = _parts(orders, shape, cache(cost), self.ffn_multiple)
         made = allocate(shape, parts, many, budget)
         if made is not None:
             return made
-        least = smallest(shape, parts)
-        raise InputError(
-            f"prune: the goal of {budget:.4g} {cost(shape).unit} is below the {cost(least).value:.4g} of "
-            f"{least}, the smallest that {'the latency data know' if self.profile else 'sees its text'}; keep fewer "
-            "layers or ask for less"
+        raise InputError(f"prune: {self._too_tight(cost, budget, smallest(shape, parts))}")
+
+    def _too_wide(self, shape: Shape) -> str | None:
+        """The message for more heads or neurons than there are; None where there are as many."""
+        for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
+            most = max((getattr(layer, name) for layer in shape.layers), default=0)
+            if goal is not None and goal > most:
+                return f"{name}: the model has {most} in a layer, got {goal}; use at most {most}"
+        return None
+
+    def _too_tight(self, cost: ShapeCost, budget: float, least: Shape) -> str:
+        """The message for a goal that even the smallest shape misses."""
+        fact = cost(least)
+        return (
+            f"the goal of {budget:.4g} {fact.unit} is below the {fact.value:.4g} of {least}, the smallest that "
+            f"{'the latency data know' if self.profile else 'sees its text'}; keep fewer layers or ask for less"
         )
+
+    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+        """Say why no cut of a model of this shape meets the goal; None if one may.
+
+        Args:
+            candidate: A model of the shape that will come in, trained or not.
+            lab: The services that ``apply`` gets; the teacher may not be there yet.
+            earlier: The steps in between.
+        """
+        shape = before = candidate.model.shape
+        if self.layers is not None:
+            if self.layers > shape.depth:
+                return f"layers: the model has {shape.depth} layers, got {self.layers}; use at most {shape.depth}"
+            if len(set(shape.layers)) > 1:
+                return None
+            shape = replace(shape, layers=shape.layers[: self.layers])
+        if all(goal is None for goal in (self.speedup, self.latency_ms, self.keep, self.size_mb)):
+            return self._too_wide(shape)
+        cost = cache(self.cost_of(candidate, lab))
+        budget = self.budget(cost, before if lab.teacher is None else self.whole(before, lab))
+        parts = [Part(*part, [0.0] * len(part[-1])) for part in _widths(shape, cost, self.ffn_multiple)]
+        least = smallest(shape, parts)
+        return self._too_tight(cost, budget, least) if cost(least).value > budget * (1 + TOLERANCE) else None
 
 
 def _parts(orders: Orders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
-    """Attention and feed-forward of every layer: their widths, and the score that is lost with each.
+    """Attention and feed-forward of every layer: their widths, and the score that is lost with each."""
+    order = {"heads": orders.heads, "ffn": orders.ffn}
+    return [
+        Part(layer, name, widths, [order[name][layer].loss(width) for width in widths])
+        for layer, name, widths in _widths(shape, cost, multiple)
+    ]
+
+
+def _widths(shape: Shape, cost: ShapeCost, multiple: int) -> Iterator[tuple[int, str, list[int]]]:
+    """Layer, 'heads' or 'ffn', and the widths that each may have.
 
     The last layer that has heads keeps one: a token that attends nowhere knows nothing of the others.
     """
-    parts, seeing = [], max((index for index, layer in enumerate(shape.layers) if layer.heads), default=None)
+    seeing = max((index for index, layer in enumerate(shape.layers) if layer.heads), default=None)
     for index, layer in enumerate(shape.layers):
-        for name, order in (("heads", orders.heads[index]), ("ffn", orders.ffn[index])):
-            full = getattr(layer, name)
-            neurons = sorted({*range(0, full + 1, multiple), full})
-            tried = range(int(index == seeing), full + 1) if name == "heads" else neurons
-            widths = _known(tried, name, shape, cost)
-            parts.append(Part(index, name, widths, [order.loss(width) for width in widths]))
-    return parts
+        neurons = sorted({*range(0, layer.ffn + 1, multiple), layer.ffn})
+        yield index, "heads", _known(range(int(index == seeing), layer.heads + 1), "heads", shape, cost)
+        yield index, "ffn", _known(neurons, "ffn", shape, cost)
 
 
 def _known(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:

@@ -285,6 +285,31 @@ class Search:
             return lab.budget.latency_ms / 1e3
         return math.inf
 
+    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+        """Say why no slice meets the bound; None if one may.
+
+        Args:
+            candidate: The model that will be made a super-network.
+            lab: The services that ``apply`` gets.
+            earlier: The steps in between, that which makes the super-network among them.
+        """
+        makers = [step for step in earlier if "elastic" in step.gives and hasattr(step, "space")]
+        shape = candidate.model.shape
+        if len(makers) != 1 or getattr(candidate.model.config, "space", None) is not None:
+            return None
+        space: Space = makers[0].space(shape)
+        if self.cost == "latency" and self.profile is None and not _fits_table(space, shape):
+            return None  # a predictor would have to be measured, which takes minutes
+        costs = self.costs(candidate, lab)
+        limits = self.limits(costs, space, lab)
+        value, high = costs.many([space.smallest])[0]
+        if (high if self.sure else value) <= limits.most:
+            return None
+        unit = costs(space.smallest).unit
+        smallest = f"{space.smallest}, the smallest slice, takes {_amount(value, unit)}"
+        sure = f" (surely below {_amount(high, unit)})" if self.sure and high > value else ""
+        return f"the bound of {_amount(limits.most, unit)} is out of reach: {smallest}{sure}; ask for less"
+
     def scores(self, candidate: Candidate, lab: Lab) -> SliceScores:
         """What slices are worth on the split."""
         from limbeck.data.task import choose
@@ -375,6 +400,12 @@ class Search:
             "bound": f"{limits.least:.6g} to {limits.most:.6g}" + (", surely" if self.sure else ""),
             "population": str(self.population),
         }
+
+
+def _fits_table(space: Space, shape: Shape) -> bool:
+    """Whether one latency table, that of the whole model, knows all shapes of the space."""
+    fixed = len(space.hidden) * len(space.head_dim) == 1
+    return fixed and (space.largest.hidden, space.largest.head_dim) == (shape.hidden, shape.head_dim)
 
 
 def _amount(value: float, unit: str) -> str:

@@ -12,7 +12,7 @@ shape that is fine-tuned alone, so the two can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -95,6 +95,14 @@ class Share(Plan):
             if not found[-1] <= before:
                 raise InputError(f"share: {found[-1]} is larger than the model, {before}; a slice can only be smaller")
         return Listed(tuple(dict.fromkeys(found)))
+
+    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+        """Say why a model of this shape cannot become the shared model; None if it can."""
+        try:
+            self.shapes(candidate.model.shape)
+        except InputError as error:
+            return str(error)
+        return None
 
     def outlook(self, shape: Shape) -> Shape | None:
         """The shape that comes out; None where that is impossible."""

@@ -8,7 +8,7 @@ student is the pruned model itself: ``prune`` in place of this step. Differs: em
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -59,6 +59,14 @@ class Student:
         if self.init == "layers" and given:
             return [f"init: layers copies layers as they are, so it cannot change {', '.join(given)}; use init: fresh"]
         return []
+
+    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+        """Say why a model of this shape cannot become the student; None if it can."""
+        try:
+            self.shape(candidate.model.shape)
+        except InputError as error:
+            return str(error)
+        return None
 
     def outlook(self, shape: Shape) -> Shape | None:
         """The shape that comes out; None where that is impossible."""

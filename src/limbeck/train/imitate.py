@@ -69,12 +69,23 @@ class Imitation(Plan):
         self, match: Iterable[str], candidate: Candidate, teacher: Candidate
     ) -> dict[str, tuple[float, Any]]:
         """Weighted terms of a loss for those of ``match`` that look inside the models."""
+        self._check_heads(match, candidate.model.shape, teacher.model.shape)
         makers = {"hidden": self._hidden, "attention": self._attention, "relations": self._relations}
         return {
             name: (getattr(self, f"{name}_weight"), make(candidate.model.shape, teacher.model.shape))
             for name, make in makers.items()
             if name in match
         }
+
+    def _check_heads(self, match: Iterable[str], student: Shape, teacher: Shape) -> None:
+        """Refuse to imitate attention where no layer has any."""
+        for name in ("attention", "relations"):
+            for side, shape in (("student", student), ("teacher", teacher)):
+                if name in match and not any(layer.heads for layer in shape.layers):
+                    raise InputError(
+                        f"{self.name}: match '{name}' needs attention heads, but the {side} has none ({shape}); "
+                        "use match 'hidden' or 'logits'"
+                    )
 
     def _depths(self, mine: Any, theirs: Any) -> tuple[int, int]:
         if mine.depth > theirs.depth:

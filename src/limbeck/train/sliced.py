@@ -5,7 +5,7 @@ Light to import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -17,6 +17,8 @@ from limbeck.errors import InputError
 from limbeck.train.plan import Plan
 
 if TYPE_CHECKING:
+    from limbeck.core.candidate import Candidate
+    from limbeck.core.step import Lab
     from limbeck.model.cut import Scores
 
 RANGES = ("layers", "hidden", "heads", "ffn", "head_dim")
@@ -84,6 +86,8 @@ class Sliced(Plan):
 
     def space(self, shape: Shape) -> Space:
         """The space of slices of a model; an error if the model is too small for it."""
+        if not all(row.heads and row.ffn for row in shape.layers) or not shape.depth:
+            raise InputError(f"{self.name}: slices need layers with heads and neurons, but the model is {shape}")
         heads, ffn = max(row.heads for row in shape.layers), max(row.ffn for row in shape.layers)
         own = {"layers": shape.depth, "hidden": shape.hidden, "heads": heads, "ffn": ffn, "head_dim": shape.head_dim}
         steps = {"hidden": self.hidden_step, "ffn": self.ffn_step, "head_dim": self.head_dim_step}
@@ -98,6 +102,16 @@ class Sliced(Plan):
                 raise InputError(f"{self.name}.{name}: should be at least 1, got {low}")
             ranges[name] = Range(low, high, step)
         return Space(**ranges, per_layer=self.per_layer, attention=shape.attention)
+
+    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+        """Say why a model of this shape cannot become the super-network; None if it can."""
+        if self.free and getattr(candidate.model.config, "space", None):
+            return None  # the space is that of the step before
+        try:
+            self.space(candidate.model.shape)
+        except InputError as error:
+            return str(error)
+        return None
 
     def arrange(self, model: Any, known: Arranged | None, space: Space, scores: Callable[[Any], Scores]) -> Arranged:
         """Put parts in order, the most important first, but what slices were trained in stays as it is.

@@ -103,7 +103,7 @@ def _enter(scale: TargetScale, model: Any, texts: Encoded) -> None:
         token_type_ids=None if texts.token_type_ids is None else texts.token_type_ids[:count],
         labels=texts.labels[:count],
     )
-    answers, truth = predict(model, some)[:, 0], np.asarray(some.labels)
+    answers, truth = np.asarray(predict(model, some))[:, 0], np.asarray(some.labels)
     rescaled = (answers - scale.mean) / scale.std
     if np.square(rescaled - truth).mean() < np.square(answers - truth).mean():
         scale.fold(model.classifier, inverse=True)

@@ -1,0 +1,107 @@
+"""Turn whatever a caller in Python gives as a task into a checked :class:`Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from limbeck.data.hub import tables_of
+from limbeck.data.options import Options
+from limbeck.data.rows import build_task
+from limbeck.data.sources import load_task, task_from_columns
+from limbeck.data.task import SPLITS, Task
+from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+NAME = "task"
+"""Name of a task whose rows came without one."""
+
+Given = Task | str | Path | Mapping[str, Any] | Sequence[Any] | Any
+"""What :func:`as_task` accepts; the last are data sets and data frames, whose libraries are not imported for this."""
+
+
+def as_task(given: Given) -> Task:
+    """Return the task that ``given`` stands for.
+
+    Args:
+        given: A :class:`Task`; a name, a path or a mapping of options (see ``load_task``); a ``datasets.Dataset`` or
+            ``DatasetDict``, or a data frame; ``(texts, labels)`` or ``(texts, pairs, labels)``; or a mapping from
+            ``train``, ``validation`` and ``test`` to any of those, with options of a task beside them.
+
+    Raises:
+        InputError: it is nothing of that, or its rows are no task.
+    """
+    if isinstance(given, Task):
+        return given
+    if names_task(given):
+        return load_task(given)
+    if isinstance(given, Mapping):
+        options = {key: value for key, value in given.items() if not _is_rows(value)}
+        return _of_splits({key: value for key, value in given.items() if _is_rows(value)}, options)
+    if _is_rows(given):
+        return _of_splits({"train": given}, {})
+    raise InputError(
+        f"task: expected a Task, a name, a path, a mapping, a data set or (texts, labels), got {type(given).__name__}"
+    )
+
+
+def names_task(given: Given) -> TypeGuard[str | Path | Mapping[str, Any]]:
+    """Tell whether ``given`` says where the rows are, as a recipe does, rather than hold them."""
+    if isinstance(given, Mapping):
+        return not any(_is_rows(value) for value in given.values())
+    return isinstance(given, (str, Path))
+
+
+def _is_rows(value: Any) -> bool:
+    return _is_dataset(value) or _is_frame(value) or _is_columns(value)
+
+
+def _is_columns(value: Any) -> bool:
+    """Tell whether this is (texts, labels) or (texts, pairs, labels)."""
+    columns = isinstance(value, (tuple, list)) and len(value) in (2, 3)
+    return columns and not any(isinstance(column, (str, bytes)) or not hasattr(column, "__len__") for column in value)
+
+
+def _is_dataset(value: Any) -> bool:
+    return hasattr(value, "column_names") and hasattr(value, "features")
+
+
+def _is_frame(value: Any) -> bool:
+    return hasattr(value, "columns") and hasattr(value, "to_dict")
+
+
+def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
+    """Build a task of splits that are all columns, or all data sets and frames."""
+    columns = [name for name, rows in splits.items() if _is_columns(rows)]
+    if columns and len(columns) < len(splits):
+        raise InputError(f"task: {', '.join(columns)} are lists and the others are not; give all splits alike")
+    if columns:
+        if unknown := splits.keys() - set(SPLITS):
+            raise InputError(f"task: there is no split '{min(unknown)}'; the splits are {', '.join(SPLITS)}")
+        lists = {name: tuple(map(_plain_list, rows)) for name, rows in splits.items()}
+        others = {key: value for key, value in options.items() if key != "name"}
+        return task_from_columns(str(options.get("name") or NAME), lists, **others)
+    settings = Options.parse({"name": NAME, **options, "dataset": "in memory"})
+    tables, names, notes = tables_of({name: _as_dataset(rows) for name, rows in splits.items()}, settings)
+    if settings.label_names is None and settings.kind != "regression":
+        settings = replace(settings, label_names=names)
+    return build_task(settings.name or NAME, tables, settings, notes)
+
+
+def _as_dataset(rows: Any) -> datasets.Dataset:
+    import datasets
+
+    if isinstance(rows, (datasets.IterableDataset, datasets.IterableDatasetDict)):
+        raise InputError("task: a streamed data set cannot be read again and again; load it without streaming=True")
+    if isinstance(rows, datasets.DatasetDict):
+        raise InputError("task: a DatasetDict holds all splits; give it alone")
+    return datasets.Dataset.from_pandas(rows, preserve_index=False) if _is_frame(rows) else rows
+
+
+def _plain_list(column: Any) -> list[Any]:
+    """Return a column as a list of plain values; arrays and series have numbers of their own."""
+    return list(column.tolist() if hasattr(column, "tolist") else column)

@@ -1,0 +1,85 @@
+"""What a caller in Python may give as a task."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import numpy as np
+import pandas
+import pytest
+
+from limbeck.data.given import as_task, names_task
+from limbeck.data.synthetic import toy_task
+from limbeck.errors import InputError
+
+TEXTS, LABELS = ["a fine day", "a bad day", "so good", "so poor"] * 6, ["up", "down", "up", "down"] * 6
+NUMBERS = [int(label == "up") for label in LABELS]
+
+
+def rows(task):
+    return {
+        (text, task.label_names[label])
+        for split in task.splits.values()
+        for text, label in zip(split.texts, split.labels, strict=True)
+    }
+
+
+def test_a_task_is_itself():
+    task = toy_task(train=9)
+    assert as_task(task) is task
+    assert not names_task(task)
+
+
+def test_a_path_and_options_are_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in zip(TEXTS, LABELS, strict=True)))
+    for given in (path, str(path), {"path": str(path)}, {"train": str(path), "label_names": ["down", "up"]}):
+        assert names_task(given)
+        assert rows(as_task(given)) == set(zip(TEXTS, LABELS, strict=True))
+
+
+FEATURES = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["down", "up"])})
+DATASET = datasets.Dataset.from_dict({"text": TEXTS, "label": NUMBERS}, features=FEATURES)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (TEXTS, LABELS),
+        [TEXTS, np.array(LABELS)],
+        {"train": (TEXTS, LABELS), "test": (TEXTS, LABELS), "max_length": 32},
+        pandas.DataFrame({"text": TEXTS, "label": LABELS}),
+        (pandas.Series(TEXTS), pandas.Series(LABELS)),
+        DATASET,
+        datasets.DatasetDict({"train": DATASET, "dev": DATASET}),
+        {"train": DATASET, "metric": "accuracy"},
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_rows_in_memory(given):
+    task = as_task(given)
+    assert not names_task(given)
+    assert task.label_names == ("down", "up")
+    assert "validation" in task.splits
+    assert rows(task) == set(zip(TEXTS, LABELS, strict=True))
+
+
+def test_options_stand_beside_rows():
+    assert as_task({"train": (TEXTS, LABELS), "max_length": 32, "name": "days"}).max_length == 32
+    assert as_task({"train": DATASET, "name": "days"}).name == "days"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "got int"),
+        (DATASET.to_iterable_dataset(), "without streaming"),
+        ({"train": (TEXTS, LABELS), "dev": (TEXTS, LABELS)}, "no split 'dev'"),
+        ({"train": (TEXTS, LABELS), "test": DATASET}, "give all splits alike"),
+        ((TEXTS, LABELS[:3]), "different lengths"),
+    ],
+)
+def test_anything_else_is_one_error(given, message):
+    with pytest.raises(InputError, match=message):
+        as_task(given)
