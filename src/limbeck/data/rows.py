@@ -6,17 +6,21 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from limbeck.data.cells import NumberFormat, fold, is_missing, is_number, is_unlabelled, truth
+from limbeck.data.columns import Columns, choose_columns, column_of, parse_lists
+from limbeck.data.columns import shown as _shown
 from limbeck.data.metrics import METRICS_OF, OUTSIDE, Kind
 from limbeck.data.options import Options
-from limbeck.data.read import LABEL_WORDS, PAIR_WORDS, TEXT_WORDS, Table, delimiter_hint, is_number, plural
+from limbeck.data.read import Table, plural
 from limbeck.data.task import SPLITS, Split, Task, choose
 from limbeck.errors import InputError, nearest
 
+_JOINED = "\0labels"  #: the column that stands for several columns of labels
 CARVED = 0.1  #: share of train that becomes validation where there is none
 #: what other programs write for "no value" into files of text
 _MISSING_WORDS = frozenset({"nan", "NaN", "<NA>", "None", "NULL"})
@@ -36,91 +40,76 @@ class _Rows:
     def at(self, row: int) -> str:
         return self.table.at(self.places[row])
 
+    def without(self, rows: set[int]) -> _Rows:
+        """These rows but some."""
+        keep = [row for row in range(len(self.texts)) if row not in rows]
+        pairs = None if self.pairs is None else [self.pairs[row] for row in keep]
+        places, labels = [self.places[row] for row in keep], [self.labels[row] for row in keep]
+        return _Rows(self.table, [self.texts[row] for row in keep], pairs, labels, places)
 
-def build_task(name: str, tables: Mapping[str, Table], options: Options, notes: Sequence[str] = ()) -> Task:
-    """Check tables and make the task of them."""
-    if "train" not in tables:
+
+def build_task(
+    name: str, tables: Mapping[str, Table], options: Options, notes: Sequence[str] = (), *, judge: bool = False
+) -> Task:
+    """Check tables and make the task of them.
+
+    Args:
+        name: Name of the task.
+        tables: A table for each split.
+        options: How to read them.
+        notes: What is known about the data already.
+        judge: Whether the task is only to judge a model on: no split train is needed, nothing is set aside, and rows
+            that are all of one class will do.
+
+    Raises:
+        InputError: A cell, a label or a split cannot be used, or the tables can be read in two ways.
+    """
+    if "train" not in tables and not judge:
         raise InputError(f"task '{name}' has no train split, only {', '.join(tables) or 'nothing'}")
     told = [*notes, *(f"{split}: {note}" for split, table in tables.items() for note in table.notes)]
-    columns = _choose_columns(tables["train"], options, told)
-    kind = options.kind or _guess_kind(tables["train"], columns, options, told)
-    rows = {
-        split: _read_rows(split, tables[split], columns, kind, options, told) for split in SPLITS if split in tables
-    }
-    label_names, encode = _labels(kind, rows, options)
+    main = "train" if "train" in tables else next(iter(tables))
+    columns = choose_columns(tables[main], options)
+    told += columns.notes
+    kind = columns.kind
+    tables = {split: _prepared(table, columns) for split, table in tables.items()}
+    rows = {split: _read_rows(split, tables[split], columns, options, told) for split in SPLITS if split in tables}
+    _check_labelled(rows, main, kind, options, told)
+    spelling = _spelling(rows, main, columns, options, told)
+    label_names, encode = _labels(columns, rows, main, options, spelling)
     splits = {split: _encoded(part, encode) for split, part in rows.items()}
-    _check_variety(kind, rows["train"], splits["train"])
-    if "validation" not in splits:
-        splits = _carve(splits, options.seed, stratified=kind == "classification", told=told)
-    if "test" not in splits:
-        told.append("there is no test split; what is reported is measured on validation")
-    told.extend(_never_seen(kind, label_names, splits["train"]))
+    if not judge:
+        _check_variety(kind, rows["train"], splits["train"])
+        if "validation" not in splits:
+            splits = _carve(splits, options.seed, stratified=kind == "classification", told=told)
+        if "test" not in splits:
+            told.append("there is no test split; what is reported is measured on validation")
+    told.extend(_never_seen(kind, label_names, main, splits[main]))
     told.extend(oddities(splits))
     metric = options.metric or _default_metric(kind, label_names)
-    task = Task(name, kind, splits, label_names, metric, options.max_length, tuple(told))
+    task = Task(name, kind, splits, label_names, metric, options.max_length, tuple(told), columns=columns)
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-# ---- columns ----
-
-
-def _choose_columns(table: Table, options: Options, told: list[str]) -> dict[str, str]:
-    """The columns of text, label and perhaps pair: as asked for, else by customary names, else first and last."""
-    asked = {role: getattr(options, role) for role in ("text", "pair", "label")}
-    found = {role: _column(table, str(asked[role])) for role in asked if asked[role] is not None}
-    lower = {name.lower(): name for name in table.columns if name not in found.values()}
-    if "label" not in found:
-        found["label"] = next((lower[word] for word in LABEL_WORDS if word in lower), table.columns[-1])
-    if "text" not in found:
-        both = next((pair for pair in PAIR_WORDS if pair[0] in lower and pair[1] in lower), None)
-        if both is not None and "pair" not in found:
-            found["text"], found["pair"] = lower[both[0]], lower[both[1]]
-            told.append(f"'{found['text']}' and '{found['pair']}' are taken as pairs of texts")
-        else:
-            free = [name for name in table.columns if name not in found.values()]
-            words = [lower[word] for word in TEXT_WORDS if lower.get(word) in free]
-            found["text"] = next(iter(words or free), found["label"])
-    if len(set(found.values())) < len(found):
-        raise InputError(
-            f"{table.where}: text and label need a column each; the columns are "
-            + ", ".join(f"'{name}'" for name in table.columns)
-            + delimiter_hint(table)
-        )
-    return found
-
-
-def _column(table: Table, asked: str) -> str:
-    if asked in table.columns:
-        return asked
-    if asked.isdecimal() and int(asked) < len(table.columns):
-        return table.columns[int(asked)]
-    hint = "" if table.headed else "; it was read without header: set header: true if its first row is one"
-    raise InputError(f"{table.where}: there is no column '{asked}'; {nearest(asked, table.columns)}{hint}")
-
-
-def _guess_kind(table: Table, columns: Mapping[str, str], options: Options, told: list[str]) -> Kind:
-    text, label = (table.columns.index(columns[role]) for role in ("text", "label"))
-    if any(isinstance(row[text], (list, tuple)) for row in table.rows):
-        return "tokens"
-    cells = [row[label] for row in table.rows]
-    if options.label_separator is not None or any(isinstance(cell, (list, tuple)) for cell in cells):
-        return "multilabel"
-    names = [str(_plain(cell)).strip() for cell in cells]
-    if all(map(is_number, names)) and any(not float(name).is_integer() for name in names):
-        told.append("the labels are numbers with fractions, so this is taken as a regression task")
-        return "regression"
-    return "classification"
+def _prepared(table: Table, columns: Columns) -> Table:
+    """A table whose lists are lists and whose columns of labels, where there are several, are one of vectors."""
+    table, _ = parse_lists(table, columns.lists)
+    if len(columns.label) == 1:
+        return table
+    places = [table.columns.index(column_of(table, name)) for name in columns.label]
+    rows = [[*row, tuple(row[place] for place in places)] for row in table.rows]
+    return replace(table, columns=(*table.columns, _JOINED), rows=rows)
 
 
 # ---- texts ----
 
 
 def _read_rows(
-    split: str, table: Table, columns: Mapping[str, str], kind: Kind, options: Options, told: list[str]
+    split: str, table: Table, reading: Columns, options: Options, told: list[str]
 ) -> _Rows:
     """Check the texts of one split; empty ones are refused, dropped or kept as ``on_empty`` says."""
-    index = {role: table.columns.index(_column(table, name)) for role, name in columns.items()}
-    roles = [role for role in ("text", "pair") if role in index]
+    columns, kind = {**reading.roles, "label": _label_column(reading)}, reading.kind
+    index = {role: table.columns.index(column_of(table, name)) for role, name in columns.items()}
+    roles = list(reading.roles)
     rows = _Rows(table, [], [] if "pair" in index else None, [], [])
     stripped, empty = 0, []
     for place, row in enumerate(table.rows):
@@ -145,19 +134,19 @@ def _read_rows(
     return rows
 
 
+def _label_column(columns: Columns) -> str:
+    return columns.label[0] if len(columns.label) == 1 else _JOINED
+
+
 def _plain(cell: Any) -> Any:
     """Numpy scalars as what Python calls them."""
     return cell.item() if isinstance(cell, np.generic) else cell
 
 
-def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
-
-
 def _text(cell: Any, table: Table, place: int, column: str, kind: Kind, options: Options) -> tuple[Any, bool]:
     """A text, and whether it was stripped; None where there is none."""
     cell = _plain(cell)
-    if _is_missing(cell):
+    if is_missing(cell):
         return None, False
     if kind == "tokens":
         words = cell.split() if isinstance(cell, str) else cell
@@ -183,20 +172,15 @@ def _first_empty(words: Sequence[str]) -> int:
     return next(index for index, word in enumerate(words) if not word.strip())
 
 
-def _shown(cell: Any) -> str:
-    text = repr(cell)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _refuse_empty(table: Table, empty: list[int], roles: Sequence[tuple[str, str, int]], options: Options) -> None:
     row = table.rows[empty[0]]
     column, cell = next(
-        (name, row[index]) for _, name, index in roles if _is_missing(row[index]) or _is_blank(row[index], table)
+        (name, row[index]) for _, name, index in roles if is_missing(row[index]) or _is_blank(row[index], table)
     )
     more = f" ({len(empty):,} such rows in all)" if len(empty) > 1 else ""
     blank = isinstance(cell, str) and not cell.strip()
     what = "is empty" if blank or not cell else f"says {cell!r}, as if a value were missing"
-    ways = "drop" if _is_missing(cell) else "drop' or 'keep"
+    ways = "drop" if is_missing(cell) else "drop' or 'keep"
     raise InputError(
         f"{table.at(empty[0])}: the text in column '{column}' {what}, got {_shown(cell)}{more}; "
         f"fill it in, or set on_empty: '{ways}'"
@@ -219,7 +203,7 @@ def label_text(cell: Any) -> str | None:
     ['1', '1', '1', 'true', 'up', None]
     """
     cell = _plain(cell)
-    if _is_missing(cell):
+    if is_missing(cell):
         return None
     if isinstance(cell, bool):
         return str(cell).lower()
@@ -242,9 +226,9 @@ def sort_labels(names: set[str]) -> tuple[str, ...]:
 def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str]) -> list[str]:
     """The label names in one cell: one, or any number (multilabel), or one for every word (tokens)."""
     many: Any = [cell]
-    if kind == "tokens" and not _is_missing(cell):
+    if kind == "tokens" and not is_missing(cell):
         many = cell.split() if isinstance(cell, str) else cell
-    if kind == "multilabel" and not _is_missing(cell):
+    if kind == "multilabel" and not is_missing(cell):
         if isinstance(cell, str) and separator is None:
             raise InputError(f"{at()}: several labels need a list, or set label_separator; got {_shown(cell)}")
         many = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
@@ -254,13 +238,13 @@ def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str
         raise InputError(f"{at()}: a label should be a word or a number, got {_shown(cell)}")
     names = [label_text(part) for part in many]
     if None in names:
-        raise InputError(f"{at()}: the label is empty, got {_shown(cell)}")
+        raise InputError(f"{at()}: a label is empty, got {_shown(cell)}")
     return [name for name in names if name is not None]
 
 
-def _number_of(cell: Any, at: Callable[[], str]) -> float:
-    if isinstance(cell, str) and is_number(cell):
-        return float(cell)
+def _number_of(cell: Any, numbers: NumberFormat, at: Callable[[], str]) -> float:
+    if isinstance(cell, str) and (value := numbers.read(cell)) is not None:
+        return value
     if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not math.isfinite(cell):
         raise InputError(
             f"{at()}: the label should be a finite number, got {_shown(cell)}; for names set kind: classification"
@@ -268,18 +252,111 @@ def _number_of(cell: Any, at: Callable[[], str]) -> float:
     return float(cell)
 
 
+def _check_labelled(
+    rows: dict[str, _Rows], main: str, kind: Kind, options: Options, told: list[str]
+) -> None:
+    """Refuse rows without a label, or leave them out, as ``on_unlabelled`` says.
+
+    -1 stands for a hidden label where all rows of a split have it, or where rows of another split never do.
+    """
+    if kind == "multilabel":
+        return  # no label at all is an answer
+    hidden = not any(_is_hidden(label) for label in rows[main].labels)
+    for split, part in list(rows.items()):
+        whole = all(map(_is_hidden, part.labels))
+        minus = whole or (hidden and split != main)
+        bare = [row for row, label in enumerate(part.labels) if _has_none(label) or (minus and _is_hidden(label))]
+        if not bare:
+            continue
+        if options.on_unlabelled == "error":
+            _refuse_unlabelled(split, part, bare)
+        if len(bare) == len(part.texts):
+            if split == main:
+                raise InputError(f"{part.table.where}: no row has a label")
+            del rows[split]
+        else:
+            rows[split] = part.without(set(bare))
+        told.append(f"{split}: {plural(len(bare), 'row')} without a label dropped")
+
+
+def _is_hidden(label: Any) -> bool:
+    return not isinstance(label, (bool, list, tuple, dict)) and str(label).strip() in ("-1", "-1.0")
+
+
+def _has_none(label: Any) -> bool:
+    if isinstance(label, tuple):  # one column per label
+        return any(is_unlabelled(cell) for cell in label)
+    return is_unlabelled(label)
+
+
+def _refuse_unlabelled(split: str, part: _Rows, bare: Sequence[int]) -> None:
+    label, count = part.labels[bare[0]], len(part.texts)
+    blank = not _is_hidden(label) and (is_missing(label) or not str(label).strip())
+    what = "is empty" if blank else f"says {str(label).strip()!r}, which stands for none"
+    if isinstance(label, tuple):
+        what = "is missing in one of the columns"
+    ways = "label them, or set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
+    if len(bare) == count:
+        ways = (
+            f"rows without labels train and judge nothing: leave the file out, naming the others one by one (train: …, "
+            f"validation: …), or set on_unlabelled: drop; 'limbeck predict' answers them"
+        )
+    raise InputError(
+        f"{part.at(bare[0])}: the label {what}, got {_shown(label)}; {len(bare):,} of {plural(count, 'row')} "
+        f"{'has' if len(bare) == 1 else 'have'} no label; {ways}"
+    )
+
+
+def _spelling(
+    rows: Mapping[str, _Rows], main: str, columns: Columns, options: Options, told: list[str]
+) -> Mapping[str, str]:
+    """One spelling for labels that differ in case and spaces alone: that of most rows; names that were given stay."""
+    if columns.kind not in ("classification", "multilabel") or columns.vectors:
+        return {}
+    given = {label_text(name) or "" for name in options.label_names or ()}
+    counts: Counter[str] = Counter()
+    for split, part in rows.items():
+        for row in range(len(part.texts)):
+            names = _names_in(columns.kind, part.labels[row], options.label_separator, lambda: part.at(row))  # noqa: B023
+            counts.update({name: 1_000_000 * (split == main) + 1 for name in names})
+    groups: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        groups.setdefault(fold(name), []).append(name)
+    same: dict[str, str] = {}
+    for folded, names in groups.items():
+        kept = [name for name in names if name in given]
+        if len(names) == 1 and (kept or not given):
+            continue
+        wanted = [name for name in given if fold(name) == folded]
+        if len(kept) > 1 or (given and len(wanted) != 1):
+            continue  # they were named as different labels, or none of them was
+        boolean = truth(folded) is not None
+        best = wanted[0] if wanted else max(names, key=lambda name: (boolean and name == name.lower(), counts[name]))  # noqa: B023
+        same |= {name: best for name in names if name != best}
+        if others := [name for name in names if name != best]:
+            told.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
+    return same
+
+
 Encode = Callable[[_Rows, int], Any]
 
 
-def _labels(kind: Kind, rows: Mapping[str, _Rows], options: Options) -> tuple[tuple[str, ...], Encode]:
+def _labels(
+    columns: Columns, rows: Mapping[str, _Rows], main: str, options: Options, spelling: Mapping[str, str]
+) -> tuple[tuple[str, ...], Encode]:
     """The label names, and how the label of a row becomes a number."""
+    kind = columns.kind
+    if columns.vectors:
+        return _vector_labels(columns, rows[main], options)
     if kind == "regression":
-        return (), lambda part, row: _number_of(part.labels[row], lambda: part.at(row))
+        numbers = columns.numbers
+        return (), lambda part, row: _number_of(part.labels[row], numbers, lambda: part.at(row))
 
     def names_of(part: _Rows, row: int) -> list[str]:
-        return _names_in(kind, part.labels[row], options.label_separator, lambda: part.at(row))
+        names = _names_in(kind, part.labels[row], options.label_separator, lambda: part.at(row))
+        return [spelling.get(name, name) for name in names] if spelling else names
 
-    train = rows["train"]
+    train = rows[main]
     seen = {name for row in range(len(train.texts)) for name in names_of(train, row)}
     names = _name_order(kind, seen, options)
     index = {name: place for place, name in enumerate(names)}
@@ -290,7 +367,7 @@ def _labels(kind: Kind, rows: Mapping[str, _Rows], options: Options) -> tuple[tu
         found = names_of(part, row)
         for name in found:
             if name not in index:
-                known = "the labels given" if options.label_names else "those of train"
+                known = "the labels given" if options.label_names else f"those of {main}"
                 raise InputError(f"{part.at(row)}: unknown label '{name}', not among {known}; {nearest(name, index)}")
         if kind == "classification":
             return index[found[0]]
@@ -301,6 +378,39 @@ def _labels(kind: Kind, rows: Mapping[str, _Rows], options: Options) -> tuple[tu
             raise InputError(f"{part.at(row)}: {len(part.texts[row])} words but {len(found)} tags")
         return tuple(index[name] for name in found)
 
+    return names, encode
+
+
+def _vector_labels(columns: Columns, train: _Rows, options: Options) -> tuple[tuple[str, ...], Encode]:
+    """Names and encoding of vectors of 0 and 1, one place for every label."""
+    several = len(columns.label) > 1
+    width = len(train.labels[0])
+    own = columns.label if several else tuple(map(str, range(width)))
+    names = own if options.label_names is None else _name_order(columns.kind, set(), options)
+    if len(names) != width:
+        raise InputError(
+            f"{train.at(0)}: a vector of {width} places for {plural(len(names), 'label')}, got "
+            f"{_shown(list(train.labels[0]))} and label_names: {list(names)}"
+        )
+    order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
+
+    def encode(part: _Rows, row: int) -> Any:
+        cells = part.labels[row]
+        values = [truth(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
+        if len(values) != width or None in values:
+            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {_shown(cells)}")
+        vector = tuple(int(bool(values[place])) for place in order)
+        if columns.kind == "multilabel":
+            return vector
+        if sum(vector) != 1:
+            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {_shown(cells)}")
+        return vector.index(1)
+
+    if columns.kind not in ("multilabel", "classification"):
+        raise InputError(
+            f"{train.table.where}: vectors of 0 and 1 are labels of a multilabel or a classification task, not "
+            f"{columns.kind}; set kind: multilabel"
+        )
     return names, encode
 
 
@@ -336,14 +446,14 @@ def _check_variety(kind: Kind, rows: _Rows, split: Split) -> None:
         raise InputError(f"{where}: all {len(split):,} rows have the same label {shown}; two different ones are needed")
 
 
-def _never_seen(kind: Kind, label_names: Sequence[str], train: Split) -> list[str]:
+def _never_seen(kind: Kind, label_names: Sequence[str], split: str, train: Split) -> list[str]:
     """Tell of labels that were named and that train has no example of."""
     if kind == "multilabel":
         seen = {place for row in train.labels for place, present in enumerate(row) if present}
     else:
         seen = {tag for label in train.labels for tag in (label if kind == "tokens" else (label,))}
     missing = [name for place, name in enumerate(label_names) if place not in seen]
-    return [f"train: no row has the label {', '.join(map(repr, missing))}"] if missing else []
+    return [f"{split}: no row has the label {', '.join(map(repr, missing))}"] if missing else []
 
 
 def _default_metric(kind: Kind, label_names: tuple[str, ...]) -> str:

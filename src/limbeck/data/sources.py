@@ -170,7 +170,8 @@ def find_splits(folder: Path) -> dict[str, Path]:
 
 
 def _read_files(files: Mapping[str, Path], options: Options) -> dict[str, Table]:
-    asked = (options.text, options.pair, options.label)
+    labels = options.label if isinstance(options.label, tuple) else (options.label,)
+    asked = (options.text, options.pair, *labels)
     names = frozenset(str(column) for column in asked if column is not None and not str(column).isdecimal())
     reading = Reading(options.header, options.delimiter, names, tokens=options.kind == "tokens")
     tables: dict[str, Table] = {}
