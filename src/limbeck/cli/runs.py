@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli._frame import RUNS, Json, Store, Track, app, console_of, finish, opened_store, print_json, watching
+from limbeck.cli.task_options import TaskOptions
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def compress(
     replicas: int = 1,
     out: Path | None = None,
     folder: Path | None = None,
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     store: Store = None,
     track: Track = None,
     json: Json = False,
@@ -51,7 +54,7 @@ def compress(
     model
         A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
     task
-        A named task ('movie-reviews', 'sst2', …), or a file or folder with texts and labels.
+        A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
     latency_ms
         Most that the median call may take, in milliseconds.
     size_mb
@@ -86,7 +89,7 @@ def compress(
     with watching(json, track) as show:
         made = work(
             model,
-            task,
+            data.of(task),
             latency_ms=latency_ms,
             size_mb=size_mb,
             max_drop=max_drop,
@@ -113,6 +116,7 @@ def run(
     set: Changes = None,
     folder: Path | None = None,
     out: Path | None = None,
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     store: Store = None,
     track: Track = None,
     json: Json = False,
@@ -131,18 +135,19 @@ def run(
     from limbeck.engine.deliver import check_place, deliver, unmet
     from limbeck.engine.run import run as work
 
-    loaded = _loaded(recipe, set)
+    loaded = _loaded(recipe, set, data)
     check_place(out)
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
 
 
-def _loaded(recipe: str, changes: list[str] | None) -> Recipe:
+def _loaded(recipe: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
     from limbeck.engine.recipe import load_recipe
 
     found = load_recipe(recipe)
-    return found.with_(*changes) if changes else found
+    found = found.with_(*changes) if changes else found
+    return replace(found, task=data.of(found.task))
 
 
 @app.command(group=RUNS)
@@ -166,7 +171,14 @@ def check(recipe: str, *, json: Json = False) -> int:
 
 
 @app.command(group=RUNS)
-def plan(recipe: str, *, set: Changes = None, store: Store = None, json: Json = False) -> int:
+def plan(
+    recipe: str,
+    *,
+    set: Changes = None,
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
+    store: Store = None,
+    json: Json = False,
+) -> int:
     """Show what a recipe would do: steps, shapes, sizes, time and disk. Trains nothing.
 
     Parameters
@@ -177,7 +189,7 @@ def plan(recipe: str, *, set: Changes = None, store: Store = None, json: Json = 
     from limbeck.engine.plan import plan as work
     from limbeck.engine.report import duration, megabytes
 
-    made = work(_loaded(recipe, set), store)
+    made = work(_loaded(recipe, set, data), store)
     if json:
         print_json(asdict(made))
         return 0
@@ -193,6 +205,8 @@ def plan(recipe: str, *, set: Changes = None, store: Store = None, json: Json = 
     console = console_of()
     console.print(table)
     rows = ", ".join(f"{count} {split}" for split, count in made.task_rows.items())
+    if made.data is not None:
+        print("\n".join(made.data.lines()), file=sys.stderr)
     unknown = f", without {made.unknown} steps whose time nobody knows (?)" if made.unknown else ""
     rough = " (~: rough, by arithmetic; other times were measured here)" if any(row.rough for row in made.rows) else ""
     console.print(f"texts: {rows}")

@@ -37,6 +37,9 @@ FEW = 10  #: as many different whole numbers are classes as they are
 ROWS = 5  #: fewer rows say nothing about the content of a column
 
 
+PLAIN = NumberFormat()
+
+
 @dataclass(frozen=True)
 class Columns:
     """How a table is read.
@@ -58,7 +61,7 @@ class Columns:
     kind: Kind = "classification"
     pair: str | None = None
     vectors: bool = False
-    numbers: NumberFormat = NumberFormat()
+    numbers: NumberFormat = PLAIN
     lists: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -392,25 +395,25 @@ class _Chooser:
         """The kind of task, whether labels are vectors of 0 and 1, and how numbers are written."""
         asked, profile = self.options.kind, self.profiles[label[0]]
         if len(label) > 1:
-            return self._vectors([[row[self._place(name)] for name in label] for row in self.table.rows]), True, _PLAIN
+            return self._vectors([[row[self._place(name)] for name in label] for row in self.table.rows]), True, PLAIN
         if asked == "tokens" or (asked is None and self.profiles[text].lists):
-            return "tokens", False, _PLAIN
+            return "tokens", False, PLAIN
         vectors = profile.lists and _are_vectors(profile.filled)
         if profile.lists or self.options.label_separator is not None:
-            return (self._vectors(profile.filled), True, _PLAIN) if vectors else (asked or "multilabel", False, _PLAIN)
+            return (self._vectors(profile.filled), True, PLAIN) if vectors else (asked or "multilabel", False, PLAIN)
         numbers = number_format(profile.texts)
         if asked is not None:
             if asked == "regression" and numbers is not None:
                 self._check_commas(profile, numbers)
-            return asked, False, numbers if asked == "regression" and numbers else _PLAIN
+            return asked, False, numbers if asked == "regression" and numbers else PLAIN
         if numbers is None:
             self._refuse_joined(profile)
-            return "classification", False, _PLAIN
-        if numbers != _PLAIN:
+            return "classification", False, PLAIN
+        if numbers != PLAIN:
             self._check_commas(profile, numbers)
         values = [numbers.read(name) for name in profile.texts]
         if not self._are_scores(profile, [value for value in values if value is not None], numbers):
-            return "classification", False, _PLAIN
+            return "classification", False, PLAIN
         if str(numbers):
             self.notes.append(f"the numbers are read with {numbers}")
         return "regression", False, numbers
@@ -484,9 +487,6 @@ class _Chooser:
                         Choice("one class each", {"kind": "classification"}, f"{example} is one class"),
                     ],
                 )
-
-
-_PLAIN = NumberFormat()
 
 
 def _are_vectors(cells: Sequence[Any]) -> bool:

@@ -91,6 +91,7 @@ class Reading:
     delimiter: str | None = None
     names: frozenset[str] = frozenset()  #: columns that were asked for by name
     tokens: bool = False
+    sentences: bool = True  #: whether a file may be CoNLL whatever its suffix
     like: Table | None = None
 
 
@@ -202,7 +203,7 @@ def _read_delimited(path: Path, reading: Reading) -> Table:
     quoted = path.suffix.lower() == ".csv"
     delimiter = reading.delimiter or ("," if quoted else "\t")
     text = _text_of(path)
-    if reading.delimiter is None and not reading.names and not (quoted and "," in text[:10_000]) and conll.is_conll(text):
+    if _holds_sentences(text, reading, quoted):
         return _read_conll(path, reading, text)
     with _long_fields():
         records = list((_csv_records if quoted else _tsv_records)(path, text, delimiter))
@@ -223,6 +224,15 @@ def _read_delimited(path: Path, reading: Reading) -> Table:
     if len(filled) < len(records):
         table.notes.append(f"{plural(len(records) - len(filled), 'blank line')} skipped")
     return table
+
+
+def _holds_sentences(text: str, reading: Reading, quoted: bool) -> bool:
+    """Whether a file is CoNLL whatever its name; other splits follow that of training."""
+    if not reading.sentences or reading.delimiter not in (None, "\t"):
+        return False
+    if reading.like is not None:
+        return reading.like.words
+    return not (quoted and "," in text[:10_000]) and conll.is_conll(text)
 
 
 def _columns(path: Path, records: list[tuple[int, list[str]]], reading: Reading) -> tuple[bool, tuple[str, ...]]:
@@ -289,7 +299,11 @@ def _other_delimiter(columns: Sequence[str], first: Sequence[str]) -> str:
     if len(columns) > 1:
         return ""
     found = [name for sign, name in (("\t", "\\t"), (";", ";"), (",", ","), ("|", "|")) if sign in first[0]]
-    return f'; are the fields parted by something else? set delimiter: "{found[0]}"' if found else ""
+    return (
+        f"; are the fields parted by something else? set delimiter: \"{found[0]}\" (--delimiter '{found[0]}')"
+        if found
+        else ""
+    )
 
 
 def delimiter_hint(table: Table) -> str:

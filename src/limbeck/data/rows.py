@@ -96,16 +96,14 @@ def _prepared(table: Table, columns: Columns) -> Table:
     if len(columns.label) == 1:
         return table
     places = [table.columns.index(column_of(table, name)) for name in columns.label]
-    rows = [[*row, tuple(row[place] for place in places)] for row in table.rows]
+    rows: list[Sequence[Any]] = [[*row, tuple(row[place] for place in places)] for row in table.rows]
     return replace(table, columns=(*table.columns, _JOINED), rows=rows)
 
 
 # ---- texts ----
 
 
-def _read_rows(
-    split: str, table: Table, reading: Columns, options: Options, told: list[str]
-) -> _Rows:
+def _read_rows(split: str, table: Table, reading: Columns, options: Options, told: list[str]) -> _Rows:
     """Check the texts of one split; empty ones are refused, dropped or kept as ``on_empty`` says."""
     columns, kind = {**reading.roles, "label": _label_column(reading)}, reading.kind
     index = {role: table.columns.index(column_of(table, name)) for role, name in columns.items()}
@@ -252,9 +250,7 @@ def _number_of(cell: Any, numbers: NumberFormat, at: Callable[[], str]) -> float
     return float(cell)
 
 
-def _check_labelled(
-    rows: dict[str, _Rows], main: str, kind: Kind, options: Options, told: list[str]
-) -> None:
+def _check_labelled(rows: dict[str, _Rows], main: str, kind: Kind, options: Options, told: list[str]) -> None:
     """Refuse rows without a label, or leave them out, as ``on_unlabelled`` says.
 
     -1 stands for a hidden label where all rows of a split have it, or where rows of another split never do.
@@ -298,8 +294,8 @@ def _refuse_unlabelled(split: str, part: _Rows, bare: Sequence[int]) -> None:
     ways = "label them, or set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
     if len(bare) == count:
         ways = (
-            f"rows without labels train and judge nothing: leave the file out, naming the others one by one (train: …, "
-            f"validation: …), or set on_unlabelled: drop; 'limbeck predict' answers them"
+            "rows without labels train and judge nothing: leave the file out, naming the others one by one (train: …, "
+            "validation: …), or set on_unlabelled: drop; 'limbeck predict' answers them"
         )
     raise InputError(
         f"{part.at(bare[0])}: the label {what}, got {_shown(label)}; {len(bare):,} of {plural(count, 'row')} "
@@ -331,7 +327,7 @@ def _spelling(
         if len(kept) > 1 or (given and len(wanted) != 1):
             continue  # they were named as different labels, or none of them was
         boolean = truth(folded) is not None
-        best = wanted[0] if wanted else max(names, key=lambda name: (boolean and name == name.lower(), counts[name]))  # noqa: B023
+        best = wanted[0] if wanted else max(names, key=lambda name: (boolean and name == name.lower(), counts[name]))
         same |= {name: best for name in names if name != best}
         if others := [name for name in names if name != best]:
             told.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")

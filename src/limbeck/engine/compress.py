@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Runtime, Target
+from limbeck.engine.data_report import announce
 from limbeck.engine.deliver import check_place, deliver, unmet
 from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.result import RunResult
@@ -266,6 +267,8 @@ def compress(
         store: Where finished work is kept.
         on_event: See ``run``.
     """
+    from limbeck.data.sources import load_task
+
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
     check_place(Path(out) if out else None)
     if runtime not in (valid := ("auto", "onnxruntime", "openvino")):
@@ -275,6 +278,8 @@ def compress(
     options: dict[str, Any] = {"budget": budget, "strategy": strategy, "effort": effort}
     options |= {"seed": seed, "replicas": replicas, "name": name}
     plan_recipe(model, task, target=target, **options)  # tells what is wrong before anything is timed
+    if on_event is not None:
+        announce(on_event, load_task(task), model)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
     case = Case.of(model, task, target)

@@ -19,6 +19,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.facts import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.engine.check import absent_splits, before_training, check_lengths
+from limbeck.engine.data_report import announce
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.parse import Placed, leaves
 from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
@@ -102,6 +103,7 @@ class _Run:
         steps = placed_steps(self.recipe)
         self.total = sum(1 for _ in leaves(steps))
         self._begin()
+        announce(self.tell, self.task, self.recipe.model)
         try:
             root = self.workshop.root(self.recipe.model, self.recipe.seed)
             self._write(root)

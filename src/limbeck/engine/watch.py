@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -32,7 +33,7 @@ def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Calla
 @contextmanager
 def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
     if quiet:
-        yield lambda event: None
+        yield _data_alone()
         return
     from rich.console import Console
     from rich.progress import (
@@ -60,6 +61,18 @@ def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
             progress.stop()
 
 
+def _data_alone() -> Callable[[Event], None]:
+    """A listener that only says what was read, once."""
+    shown: list[str] = []
+
+    def show(event: Event) -> None:
+        if event["kind"] == "data" and event["message"] not in shown:
+            shown.append(event["message"])
+            sys.stderr.write(event["message"] + "\n")
+
+    return show
+
+
 class _Screen:
     """Draws events: one bar for the recipe's steps, one for the training that runs."""
 
@@ -67,9 +80,13 @@ class _Screen:
         self.progress = progress
         self.steps: Any = None
         self.inner: Any = None
+        self.data = _data_alone()
 
     def __call__(self, event: Event) -> None:
         kind = event["kind"]
+        if kind == "data":  # before the bars
+            self.data(event)
+            return
         if self.steps is None:  # not before: an error in the recipe should stand alone
             self.progress.start()
             self.steps = self.progress.add_task("steps", total=None)
