@@ -9,32 +9,28 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 from limbeck.data.cells import (
     NumberFormat,
     comma_is_ambiguous,
     is_missing,
-    is_number,
     is_unlabelled,
     number_format,
     parse_list,
     truth,
 )
-from limbeck.data.conll import UNIVERSAL, numbers_words
+from limbeck.data.conll import UNIVERSAL
 from limbeck.data.metrics import Kind
 from limbeck.data.options import Options
-from limbeck.data.read import ID_WORDS, LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS, Table, delimiter_hint
+from limbeck.data.profile import ROWS, SCORES, Profile
+from limbeck.data.read import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS, Table, delimiter_hint
 from limbeck.errors import InputError, nearest
 
 _TEXTS = (*TEXT_WORDS, *MORE_TEXT_WORDS)
 STRONG = frozenset({"label", "labels", "class", "target", "tags", "ner_tags"})
-SCORES = re.compile(r"(^|_)(score|rating|points?|price|age|value|similarity|relevance|percent|percentage)s?$")
-_ID = re.compile(r"(.*[_\W])?(id|idx|index|guid|uuid)|.*[a-z](Id|ID|Idx|Index)|unnamed: \d+|__index_level_\d+__")
 FEW = 10  #: as many different whole numbers are classes as they are
-ROWS = 5  #: fewer rows say nothing about the content of a column
 
 
 PLAIN = NumberFormat()
@@ -81,10 +77,10 @@ class Choice:
     first: str
 
 
-def ambiguous(where: str, choices: Sequence[Choice]) -> InputError:
-    """One error that shows all plausible readings and how each is chosen."""
+def ambiguous(where: str, choices: Sequence[Choice], because: str = "") -> InputError:
+    """One error that shows all plausible readings and how each is chosen; ``because`` says why there are several."""
     count = {2: "two", 3: "three", 4: "four"}.get(len(choices), str(len(choices)))
-    lines = [f"{where}: {count} readings are plausible; choose one:"]
+    lines = [f"{where}: {because + '; ' if because else ''}{count} readings are plausible; choose one:"]
     for choice in choices:
         yaml = ", ".join(f"{name}: {_yaml(value)}" for name, value in choice.options.items())
         flags = " ".join(f"--task-set {_shell(f'{name}={_yaml(value)}')}" for name, value in choice.options.items())
@@ -104,86 +100,6 @@ def shown(cell: Any, most: int = 60) -> str:
     """A cell as messages show it."""
     text = repr(cell)
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What the cells of one column look like."""
-
-    name: str
-    cells: Sequence[Any] = field(repr=False)
-
-    @cached_property
-    def filled(self) -> list[Any]:
-        """Cells that hold something."""
-        return [cell for cell in self.cells if not is_unlabelled(cell)]
-
-    @cached_property
-    def texts(self) -> list[str]:
-        """The filled cells as text."""
-        return [str(cell).strip() for cell in self.filled]
-
-    @cached_property
-    def distinct(self) -> int:
-        """How many different cells there are."""
-        return len(set(self.texts))
-
-    @cached_property
-    def lists(self) -> bool:
-        """Whether there are lists."""
-        return any(isinstance(cell, (list, tuple)) for cell in self.filled)
-
-    @cached_property
-    def words(self) -> float:
-        """Mean number of words in a cell; 0 for numbers and lists."""
-        if self.lists or self.numeric or not self.texts:
-            return 0.0
-        return sum(len(text.split()) for text in self.texts) / len(self.texts)
-
-    @cached_property
-    def numeric(self) -> bool:
-        """Whether every cell is a number, however it is written."""
-        return bool(self.texts) and not self.lists and number_format(self.texts) is not None
-
-    @cached_property
-    def whole(self) -> bool:
-        """Whether every cell is a whole number."""
-        return bool(self.texts) and all(is_number(text) and float(text).is_integer() for text in self.texts)
-
-    @cached_property
-    def binary(self) -> bool:
-        """Whether every cell is 0 or 1 (or false or true)."""
-        return bool(self.filled) and len(self.filled) == len(self.cells) and None not in map(truth, self.filled)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether these are clearly texts: words, most of them different."""
-        enough = len(self.texts) >= ROWS and self.distinct > len(self.texts) / 2
-        return enough and self.words >= 1.5
-
-    @property
-    def is_label(self) -> bool:
-        """Whether these are clearly labels: numbers, lists, or few names that come back."""
-        if self.numeric or self.binary or self.lists:
-            return True
-        return len(self.texts) >= ROWS and self.distinct <= len(self.texts) / 2 and self.words <= 4
-
-    @property
-    def is_index(self) -> bool:
-        """Whether these are ids or row numbers."""
-        if self.lists:
-            return len(self.filled) > 0 and all(map(numbers_words, self.filled))
-        lower = self.name.lower()
-        one_word = self.words < 1.5
-        if lower in ID_WORDS or self.name in ("Unnamed: 0", ""):
-            return one_word and not self.binary
-        unique = self.distinct == len(self.cells) > 1
-        if _ID.fullmatch(self.name) or _ID.fullmatch(lower):
-            return one_word and unique
-        if lower in LABEL_WORDS or SCORES.search(lower) or not unique or not self.whole or len(self.cells) < ROWS:
-            return False
-        first = float(self.texts[0])
-        return all(float(text) == first + place for place, text in enumerate(self.texts))
 
 
 def parse_lists(table: Table, columns: frozenset[str] | None = None) -> tuple[Table, frozenset[str]]:
@@ -306,7 +222,8 @@ class _Chooser:
         if self.table.columns == UNIVERSAL:
             self.notes.append("the labels are those of column 'upos'; another column is chosen by label")
             return "upos"
-        return free[-1].name if free else self.table.columns[-1]
+        varied = [one for one in free if len({tag for tags in one.filled for tag in tags}) > 1]
+        return (varied or free or list(self.profiles.values()))[-1].name
 
     def _which_label(self, candidates: Sequence[tuple[str, ...]]) -> InputError:
         choices = []
@@ -437,13 +354,13 @@ class _Chooser:
         single = [sum(bool(truth(cell)) for cell in row) == 1 for row in rows]
         if all(single) and len(rows) >= ROWS:
             first = shown(list(rows[0]))
-            every = "every row has exactly one 1"
             raise ambiguous(
-                f"{self.table.where}: {every}",
+                self.table.where,
                 [
                     Choice("one of several classes", {"kind": "classification"}, f"{first} is one class"),
                     Choice("any number of labels", {"kind": "multilabel"}, f"{first} is a set of labels"),
                 ],
+                "every row has exactly one 1",
             )
         return "multilabel"
 
@@ -465,11 +382,12 @@ class _Chooser:
             return True
         first = f"{profile.name} {shown(profile.filled[0])}"
         raise ambiguous(
-            f"{self.table.where}: column '{profile.name}' has {len(counts)} different whole numbers in {rows:,} rows",
+            self.table.where,
             [
                 Choice("they are scores", {"kind": "regression"}, f"{first} is a number"),
                 Choice(f"they are {len(counts)} classes", {"kind": "classification"}, f"{first} is a class"),
             ],
+            f"column '{profile.name}' has {len(counts)} different whole numbers in {rows:,} rows",
         )
 
     def _refuse_joined(self, profile: Profile) -> None:
@@ -481,11 +399,12 @@ class _Chooser:
             if joined and len(profile.texts) >= ROWS and len(parts & names) * 2 > len(parts):
                 example = shown(next(text for text in profile.texts if sign in text))
                 raise ambiguous(
-                    f"{self.table.where}: labels of column '{profile.name}' stand joined with '{sign}'",
+                    self.table.where,
                     [
                         Choice("several labels", {"label_separator": f'"{sign}"'}, f"{example} are several"),
                         Choice("one class each", {"kind": "classification"}, f"{example} is one class"),
                     ],
+                    f"labels of column '{profile.name}' stand joined with '{sign}'",
                 )
 
 

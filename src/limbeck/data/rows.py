@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from limbeck.data.cells import NumberFormat, fold, is_missing, is_number, is_unlabelled, truth
+from limbeck.data.cells import is_missing
 from limbeck.data.columns import Columns, choose_columns, column_of, parse_lists
 from limbeck.data.columns import shown as _shown
+from limbeck.data.labels import Encode, Rows, check_labelled, number_labels, one_spelling, plain
 from limbeck.data.metrics import METRICS_OF, OUTSIDE, Kind
 from limbeck.data.options import Options
 from limbeck.data.read import Table, plural
 from limbeck.data.task import SPLITS, Split, Task, choose
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError
 
 _JOINED = "\0labels"  #: the column that stands for several columns of labels
 CARVED = 0.1  #: share of train that becomes validation where there is none
 #: what other programs write for "no value" into files of text
 _MISSING_WORDS = frozenset({"nan", "NaN", "<NA>", "None", "NULL"})
-_WHOLE = re.compile(r"([-+]?\d+)\.0+")
-
-
-@dataclass
-class _Rows:
-    """Checked texts of a split with the labels as they stand in the data; ``places`` are row numbers of the table."""
-
-    table: Table
-    texts: list[Any]
-    pairs: list[str] | None
-    labels: list[Any]
-    places: list[int]
-
-    def at(self, row: int) -> str:
-        return self.table.at(self.places[row])
-
-    def without(self, rows: set[int]) -> _Rows:
-        """These rows but some."""
-        keep = [row for row in range(len(self.texts)) if row not in rows]
-        pairs = None if self.pairs is None else [self.pairs[row] for row in keep]
-        places, labels = [self.places[row] for row in keep], [self.labels[row] for row in keep]
-        return _Rows(self.table, [self.texts[row] for row in keep], pairs, labels, places)
 
 
 def build_task(
@@ -73,9 +48,9 @@ def build_task(
     kind = columns.kind
     tables = {split: _prepared(table, columns) for split, table in tables.items()}
     rows = {split: _read_rows(split, tables[split], columns, options, told) for split in SPLITS if split in tables}
-    _check_labelled(rows, main, kind, options, told)
-    spelling = _spelling(rows, main, columns, options, told)
-    label_names, encode = _labels(columns, rows, main, options, spelling)
+    check_labelled(rows, main, columns, options, told)
+    spelling = one_spelling(rows, main, columns, options, told)
+    label_names, encode = number_labels(columns, rows, main, options, spelling)
     splits = {split: _encoded(part, encode) for split, part in rows.items()}
     if not judge:
         _check_variety(kind, rows["train"], splits["train"])
@@ -103,12 +78,12 @@ def _prepared(table: Table, columns: Columns) -> Table:
 # ---- texts ----
 
 
-def _read_rows(split: str, table: Table, reading: Columns, options: Options, told: list[str]) -> _Rows:
+def _read_rows(split: str, table: Table, reading: Columns, options: Options, told: list[str]) -> Rows:
     """Check the texts of one split; empty ones are refused, dropped or kept as ``on_empty`` says."""
     columns, kind = {**reading.roles, "label": _label_column(reading)}, reading.kind
     index = {role: table.columns.index(column_of(table, name)) for role, name in columns.items()}
     roles = list(reading.roles)
-    rows = _Rows(table, [], [] if "pair" in index else None, [], [])
+    rows = Rows(table, [], [] if "pair" in index else None, [], [])
     stripped, empty = 0, []
     for place, row in enumerate(table.rows):
         cells = [_text(row[index[role]], table, place, columns[role], kind, options) for role in roles]
@@ -119,7 +94,7 @@ def _read_rows(split: str, table: Table, reading: Columns, options: Options, tol
         rows.texts.append(cells[0][0])
         if rows.pairs is not None:
             rows.pairs.append(cells[1][0])
-        rows.labels.append(_plain(row[index["label"]]))
+        rows.labels.append(plain(row[index["label"]]))
         rows.places.append(place)
     if empty and options.on_empty != "drop":
         _refuse_empty(table, empty, [(role, columns[role], index[role]) for role in roles], options)
@@ -136,14 +111,9 @@ def _label_column(columns: Columns) -> str:
     return columns.label[0] if len(columns.label) == 1 else _JOINED
 
 
-def _plain(cell: Any) -> Any:
-    """Numpy scalars as what Python calls them."""
-    return cell.item() if isinstance(cell, np.generic) else cell
-
-
 def _text(cell: Any, table: Table, place: int, column: str, kind: Kind, options: Options) -> tuple[Any, bool]:
     """A text, and whether it was stripped; None where there is none."""
-    cell = _plain(cell)
+    cell = plain(cell)
     if is_missing(cell):
         return None, False
     if kind == "tokens":
@@ -191,244 +161,12 @@ def _is_blank(cell: Any, table: Table) -> bool:
     return isinstance(cell, (list, tuple)) and not cell
 
 
-# ---- labels ----
-
-
-def label_text(cell: Any) -> str | None:
-    """A label as a name: 1, 1.0, "1" and " 1.0" are the same one; None where there is none.
-
-    >>> [label_text(cell) for cell in (1, 1.0, "1.0 ", True, "up", None)]
-    ['1', '1', '1', 'true', 'up', None]
-    """
-    cell = _plain(cell)
-    if is_missing(cell):
-        return None
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    text = str(cell).strip()
-    whole = _WHOLE.fullmatch(text)
-    return (whole[1] if whole else text) or None
-
-
-def sort_labels(names: set[str]) -> tuple[str, ...]:
-    """Numbers in their order, words in that of the alphabet.
-
-    >>> sort_labels({"10", "9"}), sort_labels({"b", "a", "1"})
-    (('9', '10'), ('1', 'a', 'b'))
-    """
-    return tuple(sorted(names, key=(lambda name: (float(name), name)) if all(map(is_number, names)) else None))
-
-
-def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str]) -> list[str]:
-    """The label names in one cell: one, or any number (multilabel), or one for every word (tokens)."""
-    many: Any = [cell]
-    if kind == "tokens" and not is_missing(cell):
-        many = cell.split() if isinstance(cell, str) else cell
-    if kind == "multilabel" and not is_missing(cell):
-        if isinstance(cell, str) and separator is None:
-            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {_shown(cell)}")
-        many = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
-    if kind != "classification" and not isinstance(many, (list, tuple)):
-        raise InputError(f"{at()}: the labels should be a list, got {_shown(cell)}")
-    if any(isinstance(part, (list, tuple, dict)) for part in many):
-        raise InputError(f"{at()}: a label should be a word or a number, got {_shown(cell)}")
-    names = [label_text(part) for part in many]
-    if None in names:
-        raise InputError(f"{at()}: a label is empty, got {_shown(cell)}")
-    return [name for name in names if name is not None]
-
-
-def _number_of(cell: Any, numbers: NumberFormat, at: Callable[[], str]) -> float:
-    if isinstance(cell, str) and (value := numbers.read(cell)) is not None:
-        return value
-    if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not math.isfinite(cell):
-        raise InputError(
-            f"{at()}: the label should be a finite number, got {_shown(cell)}; for names set kind: classification"
-        )
-    return float(cell)
-
-
-def _check_labelled(rows: dict[str, _Rows], main: str, kind: Kind, options: Options, told: list[str]) -> None:
-    """Refuse rows without a label, or leave them out, as ``on_unlabelled`` says.
-
-    -1 stands for a hidden label where all rows of a split have it, or where rows of another split never do.
-    """
-    if kind == "multilabel":
-        return  # no label at all is an answer
-    hidden = not any(_is_hidden(label) for label in rows[main].labels)
-    for split, part in list(rows.items()):
-        whole = all(map(_is_hidden, part.labels))
-        minus = whole or (hidden and split != main)
-        bare = [row for row, label in enumerate(part.labels) if _has_none(label) or (minus and _is_hidden(label))]
-        if not bare:
-            continue
-        if options.on_unlabelled == "error":
-            _refuse_unlabelled(split, part, bare)
-        if len(bare) == len(part.texts):
-            if split == main:
-                raise InputError(f"{part.table.where}: no row has a label")
-            del rows[split]
-        else:
-            rows[split] = part.without(set(bare))
-        told.append(f"{split}: {plural(len(bare), 'row')} without a label dropped")
-
-
-def _is_hidden(label: Any) -> bool:
-    return not isinstance(label, (bool, list, tuple, dict)) and str(label).strip() in ("-1", "-1.0")
-
-
-def _has_none(label: Any) -> bool:
-    if isinstance(label, tuple):  # one column per label
-        return any(is_unlabelled(cell) for cell in label)
-    return is_unlabelled(label)
-
-
-def _refuse_unlabelled(split: str, part: _Rows, bare: Sequence[int]) -> None:
-    label, count = part.labels[bare[0]], len(part.texts)
-    blank = not _is_hidden(label) and (is_missing(label) or not str(label).strip())
-    what = "is empty" if blank else f"says {str(label).strip()!r}, which stands for none"
-    if isinstance(label, tuple):
-        what = "is missing in one of the columns"
-    ways = "label them, or set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
-    if len(bare) == count:
-        ways = (
-            "rows without labels train and judge nothing: leave the file out, naming the others one by one (train: …, "
-            "validation: …), or set on_unlabelled: drop; 'limbeck predict' answers them"
-        )
-    raise InputError(
-        f"{part.at(bare[0])}: the label {what}, got {_shown(label)}; {len(bare):,} of {plural(count, 'row')} "
-        f"{'has' if len(bare) == 1 else 'have'} no label; {ways}"
-    )
-
-
-def _spelling(
-    rows: Mapping[str, _Rows], main: str, columns: Columns, options: Options, told: list[str]
-) -> Mapping[str, str]:
-    """One spelling for labels that differ in case and spaces alone: that of most rows; names that were given stay."""
-    if columns.kind not in ("classification", "multilabel") or columns.vectors:
-        return {}
-    given = {label_text(name) or "" for name in options.label_names or ()}
-    counts: Counter[str] = Counter()
-    for split, part in rows.items():
-        for row in range(len(part.texts)):
-            names = _names_in(columns.kind, part.labels[row], options.label_separator, lambda: part.at(row))  # noqa: B023
-            counts.update({name: 1_000_000 * (split == main) + 1 for name in names})
-    groups: dict[str, list[str]] = {}
-    for name in sorted(counts):
-        groups.setdefault(fold(name), []).append(name)
-    same: dict[str, str] = {}
-    for folded, names in groups.items():
-        kept = [name for name in names if name in given]
-        if len(names) == 1 and (kept or not given):
-            continue
-        wanted = [name for name in given if fold(name) == folded]
-        if len(kept) > 1 or (given and len(wanted) != 1):
-            continue  # they were named as different labels, or none of them was
-        boolean = truth(folded) is not None
-        best = wanted[0] if wanted else max(names, key=lambda name: (boolean and name == name.lower(), counts[name]))
-        same |= {name: best for name in names if name != best}
-        if others := [name for name in names if name != best]:
-            told.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
-    return same
-
-
-Encode = Callable[[_Rows, int], Any]
-
-
-def _labels(
-    columns: Columns, rows: Mapping[str, _Rows], main: str, options: Options, spelling: Mapping[str, str]
-) -> tuple[tuple[str, ...], Encode]:
-    """The label names, and how the label of a row becomes a number."""
-    kind = columns.kind
-    if columns.vectors:
-        return _vector_labels(columns, rows[main], options)
-    if kind == "regression":
-        numbers = columns.numbers
-        return (), lambda part, row: _number_of(part.labels[row], numbers, lambda: part.at(row))
-
-    def names_of(part: _Rows, row: int) -> list[str]:
-        names = _names_in(kind, part.labels[row], options.label_separator, lambda: part.at(row))
-        return [spelling.get(name, name) for name in names] if spelling else names
-
-    train = rows[main]
-    seen = {name for row in range(len(train.texts)) for name in names_of(train, row)}
-    names = _name_order(kind, seen, options)
-    index = {name: place for place, name in enumerate(names)}
-    if not seen <= index.keys() and all(name.isdecimal() and int(name) < len(names) for name in seen):
-        index = {str(place): place for place in range(len(names))}
-
-    def encode(part: _Rows, row: int) -> Any:
-        found = names_of(part, row)
-        for name in found:
-            if name not in index:
-                known = "the labels given" if options.label_names else f"those of {main}"
-                raise InputError(f"{part.at(row)}: unknown label '{name}', not among {known}; {nearest(name, index)}")
-        if kind == "classification":
-            return index[found[0]]
-        if kind == "multilabel":
-            present = {index[name] for name in found}
-            return tuple(int(place in present) for place in range(len(names)))
-        if len(found) != len(part.texts[row]):
-            raise InputError(f"{part.at(row)}: {len(part.texts[row])} words but {len(found)} tags")
-        return tuple(index[name] for name in found)
-
-    return names, encode
-
-
-def _vector_labels(columns: Columns, train: _Rows, options: Options) -> tuple[tuple[str, ...], Encode]:
-    """Names and encoding of vectors of 0 and 1, one place for every label."""
-    several = len(columns.label) > 1
-    width = len(train.labels[0])
-    own = columns.label if several else tuple(map(str, range(width)))
-    names = own if options.label_names is None else _name_order(columns.kind, set(), options)
-    if len(names) != width:
-        raise InputError(
-            f"{train.at(0)}: a vector of {width} places for {plural(len(names), 'label')}, got "
-            f"{_shown(list(train.labels[0]))} and label_names: {list(names)}"
-        )
-    order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
-
-    def encode(part: _Rows, row: int) -> Any:
-        cells = part.labels[row]
-        values = [truth(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
-        if len(values) != width or None in values:
-            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {_shown(cells)}")
-        vector = tuple(int(bool(values[place])) for place in order)
-        if columns.kind == "multilabel":
-            return vector
-        if sum(vector) != 1:
-            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {_shown(cells)}")
-        return vector.index(1)
-
-    if columns.kind not in ("multilabel", "classification"):
-        raise InputError(
-            f"{train.table.where}: vectors of 0 and 1 are labels of a multilabel or a classification task, not "
-            f"{columns.kind}; set kind: multilabel"
-        )
-    return names, encode
-
-
-def _name_order(kind: Kind, seen: set[str], options: Options) -> tuple[str, ...]:
-    if options.label_names is None:
-        names = sort_labels(seen)
-        if kind == "tokens" and OUTSIDE in seen:  # class 0 is what token_f1 leaves out
-            return (OUTSIDE, *(name for name in names if name != OUTSIDE))
-        return names
-    names = tuple(label_text(name) or "" for name in options.label_names)
-    for name in names:
-        if names.count(name) > 1 or not name:
-            raise InputError(f"label_names: '{name}' should stand there once and not be empty, got {list(names)}")
-    return names
-
-
-def _encoded(part: _Rows, encode: Encode) -> Split:
+def _encoded(part: Rows, encode: Encode) -> Split:
     labels = tuple(encode(part, row) for row in range(len(part.texts)))
     return Split(tuple(part.texts), labels, None if part.pairs is None else tuple(part.pairs))
 
 
-def _check_variety(kind: Kind, rows: _Rows, split: Split) -> None:
+def _check_variety(kind: Kind, rows: Rows, split: Split) -> None:
     """Refuse labels that nothing can be learned from."""
     where = rows.table.where
     if len(split) < 2:

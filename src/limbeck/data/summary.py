@@ -105,7 +105,10 @@ class Summary:
     def _kind(self) -> str:
         if self.kind == "regression":
             return "regression"
-        noun = {"classification": "classes", "multilabel": "labels", "tokens": "word labels"}[self.kind]
+        one, more = {"classification": ("class", "classes"), "tokens": ("word label", "word labels")}.get(
+            self.kind, ("label", "labels")
+        )
+        noun = one if len(self.labels) == 1 else more
         return f"{self.kind} ({len(self.labels):,} {noun})"
 
     def _counts(self) -> str:
