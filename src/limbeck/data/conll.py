@@ -13,7 +13,7 @@ _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _RANGE = re.compile(r"\d+-\d+")
 _EMPTY_NODE = re.compile(r"\d+\.\d+")
 _WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
-_COMMENT = re.compile(r"#\s*[\w:.-]+\s*(=|$)")
+_COMMENT = re.compile(r"#\s*([\w:.-]+\s*=|newdoc\b|newpar\b)")
 
 
 @dataclass

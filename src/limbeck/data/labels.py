@@ -187,12 +187,17 @@ def one_spelling(
         wanted = [name for name in given if fold(name) == folded]
         if len(kept) > 1 or (given and len(wanted) != 1):
             continue  # they were named as different labels, or none of them was
-        boolean = truth(folded) is not None
-        best = wanted[0] if wanted else max(names, key=lambda name: (boolean and name == name.lower(), counts[name]))
+        best = wanted[0] if wanted else max(names, key=lambda name: _plainness(name, counts[name]))
         same |= {name: best for name in names if name != best}
         if others := [name for name in names if name != best]:
             told.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
     return same
+
+
+def _plainness(name: str, count: int) -> tuple[bool, int, bool, bool]:
+    """The larger, the better a spelling: true and false in small letters; else the most frequent one."""
+    small = name == name.lower()
+    return small and truth(name) is not None, count, name == " ".join(name.split()), small
 
 
 Encode = Callable[[Rows, int], Any]
