@@ -200,7 +200,9 @@ class _Chooser:
             return (strong[0].name,)
         if len(named) > 1:
             raise self._which_label([(one.name,) for one in named])
-        texts = texts | {one.name for one in free if one.name.lower() in _TEXTS and not one.is_label}
+        by_name = {one.name for one in free if one.name.lower() in _TEXTS}
+        if len(by_name) < len(free):
+            texts = texts | by_name
         likely = [one for one in free if one.name not in texts and one.is_label]
         varied = [one for one in likely if one.distinct > 1 or one.binary]
         binary = [one for one in varied if one.binary]
