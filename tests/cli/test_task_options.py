@@ -36,9 +36,9 @@ def test_evaluate_judges_every_row_of_a_file(file):
     assert answer("evaluate", "tuned", "--task", "odd.yaml")["quality"] == found["quality"]
     fewer = answer("evaluate", "tuned", "--task", "odd.yaml", "--split", "train", "--task-set", "limit.train=20")
     assert fewer["examples"] == 20
-    status, _, err = call("evaluate", "tuned", "--task", "odd.yaml", "--max-length", 3, "--metric", "f1")
+    status, _, err = call("evaluate", "tuned", "--task", "odd.yaml", "--max-length", 3, "--metric", "micro_f1")
     assert status == 0, err
-    assert "text: 'remark', label: 'mood', not read: 'no', 'group'; classification (2 classes), metric f1" in err
+    assert "text: 'remark', label: 'mood', not read: 'no', 'group'; classification (3 classes), metric micro_f1" in err
     assert "longer than 3 tokens and cut: test: 48 of 48 texts" in err
 
 
@@ -59,13 +59,13 @@ def test_techniques_runs_and_plans_take_them(file):
     options = ("--delimiter", ";", "--task-set", "label=mood")
     status, out, err = call("prune", "--model", "tuned", "--task", file, "--out", "odd-pruned", "--heads", 1, *options)
     assert (status, err.count("data: odd")) == (0, 1), out + err
-    steps = ("size", {"quality": {"split": "validation"}})
+    steps = ({"size": {"split": "validation"}}, {"quality": {"split": "validation"}})
     planned = recipe("odd-recipe.yaml", *steps, task="odd.csv")
     assert call("plan", planned)[0] == 2
     status, _, err = call("plan", planned, *options)
     assert (status, "label: 'mood'" in err) == (0, True), err
     data = answer("plan", planned, *options, "--max-length", 4)["data"]
-    assert (data["label"], data["truncation"][0]["max_length"], data["classes"]) == (["mood"], 4, 2)
+    assert (data["label"], data["truncation"][0]["max_length"], data["classes"]) == (["mood"], 4, 3)
     status, out, err = call("run", planned, *options, "--json")
     assert (status, "text: 'remark'" in err) == (0, True), err
     json.loads(out)
