@@ -44,9 +44,11 @@ def evaluate(
         Texts in a call.
     """
     from limbeck.data.sources import load_judged
+    from limbeck.measure.latency import check_calls
     from limbeck.measure.latency import evaluate as work
     from limbeck.model.files import open_model
 
+    check_calls(threads, batch)
     loaded, split = load_judged(data.of(task), split)
     report_data(loaded, model, (split,))
     opened, tokenizer = open_model(model, task=loaded, runtime=runtime)

@@ -191,7 +191,7 @@ def plan(
 
     made = work(_loaded(recipe, set, data), store)
     if json:
-        print_json(asdict(made))
+        print_json(asdict(made) | {"data": made.data.to_json() if made.data is not None else None})
         return 0
     from rich.table import Table
 

@@ -42,6 +42,7 @@ PAIR_WORDS = (
     ("question", "sentence"),
     ("text_a", "text_b"),
     ("text1", "text2"),
+    ("text", "pair"),
     *(("query", name) for name in ("passage", "document", "text", "title", "response", "answer")),
     *(("question", name) for name in ("answer", "context", "passage", "paragraph")),
     *(("title", name) for name in ("text", "body", "content", "description", "abstract", "review")),

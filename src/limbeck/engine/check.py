@@ -76,7 +76,7 @@ def check_lengths(model: str, teacher: str | None, task: Any, placed: Sequence[P
         if wanted > most:
             raise InputError(
                 f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
-                f"give the task 'max_length: {most}' or less"
+                f"give the task 'max_length: {most}' or less (--max-length {most})"
             )
 
 
