@@ -158,7 +158,7 @@ BROKEN = {
     "ragged.json": (b'{"text": ["a", "b"], "label": [1]}', "different lengths: 'text' 2, 'label' 1"),
     "broken.parquet": (b"PAR1 no", "not a readable Parquet file"),
     "short.conll": (b"Anna B\nsleeps\n", "line 2: 1 field, expected 2"),
-    "sheet.xlsx": (b"", r"no reader for '.xlsx' files; choose from '.conll', '.csv'"),
+    "sheet.xlsx": (b"", r"no reader for '.xlsx' files; choose from '.bio', .*'.conll', .*'.csv'"),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.data.sources import NAMED, check_task, load_task
+from limbeck.data.sources import NAMED, check_task, load_judged, load_task
 from limbeck.errors import InputError
 
 ROWS = "a good one,up\na bad one,down\nanother,up\n"
@@ -144,3 +144,29 @@ def test_checking_reads_nothing(tmp_path):
     shutil.rmtree(tmp_path)
     with pytest.raises(InputError):
         check_task(str(tmp_path))
+
+
+def test_a_single_file_is_judged_whole(tmp_path):
+    (tmp_path / "rows.csv").write_text(HEADED)
+    task, split = load_judged(tmp_path / "rows.csv")
+    assert (split, len(task.split("test")), sorted(task.splits)) == ("test", 3, ["test"])
+    task, split = load_judged(tmp_path / "rows.csv", "train")
+    assert (split, len(task.split("train"))) == ("train", 2)
+    (tmp_path / "rows.csv").write_text("text,label\na good one,up\n")
+    task, _ = load_judged(tmp_path / "rows.csv")
+    assert task.label_names == ("up",)
+    with pytest.raises(InputError, match="one row alone"):
+        load_task(tmp_path / "rows.csv")
+
+
+def test_a_folder_is_judged_by_its_test_split(tmp_path, reviews):
+    (tmp_path / "test.csv").write_text(HEADED)
+    task, split = load_judged(tmp_path)
+    assert (split, len(task.split(split))) == ("test", 3)
+    assert len(load_judged({"test": "test.csv"}, base=tmp_path)[0].split("test")) == 3
+    for spec, asked in ((tmp_path, "validation"), (tmp_path, "train")):
+        with pytest.raises(InputError, match=f"no split '{asked}'"):
+            load_judged(spec, asked)
+    with pytest.raises(InputError, match="no train split"):
+        load_task(tmp_path)
+    assert load_judged("movie-reviews") == (reviews, "test")

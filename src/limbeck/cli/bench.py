@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from limbeck.cli._frame import MODELS, Json, Store, Track, app, console_of, opened_store, print_json, watching
+from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.engine.bench_options import Grid, Timing, Training
 from limbeck.errors import InputError
 
@@ -26,6 +27,7 @@ def bench(
     grid: Annotated[Grid, Parameter(name="*")] = Grid(),  # noqa: B008 frozen
     timing: Annotated[Timing, Parameter(name="*")] = Timing(),  # noqa: B008 frozen
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     lengths: tuple[int, ...] = (),
     id: str = "main",
     folder: Path | None = None,
@@ -48,6 +50,7 @@ def bench(
     folder
         Where it is written [default: runs/bench-ID].
     """
+    from limbeck.data.sources import load_task
     from limbeck.engine import bench_lengths, bench_report
     from limbeck.engine.bench import TABLE, write_table
     from limbeck.engine.bench import bench as work
@@ -61,8 +64,13 @@ def bench(
     timing = replace(timing, seq_len=lengths or timing.seq_len)
     place = folder or Path("runs") / f"bench-{id}"
     check_destination(place, "--folder", within=True)
-    spec = plan(grid, timing, training.task)
-    lessons = school(spec, grid.base, training, opened_store(store)) if training.train else None
+    if training.task is None and (changes := data.changes()):
+        raise InputError(f"--task-set and its like are about a task, got {', '.join(changes)}; add --task")
+    task = data.of(training.task) if training.task else None
+    spec = plan(grid, timing, task)
+    if task is not None:
+        report_data(load_task(task))
+    lessons = school(spec, grid.base, training, opened_store(store), task=task) if training.train else None
     rows = work(spec, place, _told)
     failed: list[Failure] = []
     if lessons is not None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from limbeck.cli._frame import MODELS, Json, Runtime, app, print_json, refuse_fresh_head
+from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError
 
 
@@ -17,10 +18,11 @@ def evaluate(
     model: str,
     *,
     task: str,
-    split: str = "test",
+    split: str | None = None,
     runtime: Runtime = "onnxruntime",
     threads: int = 1,
     batch: int = 1,
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     json: Json = False,
 ) -> None:
     """Answer a split one batch after another: quality, total and mean elapsed milliseconds.
@@ -30,9 +32,9 @@ def evaluate(
     model
         Folder of a model or an artefact.
     task
-        A named task, or a file or folder with texts and labels.
+        A named task, a file or folder with texts and labels, or a task file (YAML). All rows of a single file count.
     split
-        Which split to answer.
+        Which split to answer [default: all rows of a single file, else test].
     runtime
         Runtime of exported models; with torch, the float weights beside an exported model are run. A model that was
         not exported runs in torch.
@@ -41,14 +43,17 @@ def evaluate(
     batch
         Texts in a call.
     """
-    from limbeck.data.sources import load_task
+    from limbeck.data.sources import load_judged
     from limbeck.engine.check import check_length
     from limbeck.measure.labels import fit_task
+    from limbeck.measure.latency import check_calls
     from limbeck.measure.latency import evaluate as work
     from limbeck.model.files import open_model
 
-    loaded = load_task(task)
+    check_calls(threads, batch)
+    loaded, split = load_judged(data.of(task), split)
     check_length(model, loaded)
+    report_data(loaded, model, (split,))
     fitted = fit_task(model, loaded)
     loaded = fitted.task
     opened, tokenizer = open_model(model, task=loaded, runtime=runtime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli._frame import RUNS, Json, Store, Track, app, console_of, finish, opened_store, print_json, watching
+from limbeck.cli.task_options import TaskOptions
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def compress(
     allow_weak_teacher: bool = False,
     out: Path | None = None,
     folder: Path | None = None,
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     store: Store = None,
     track: Track = None,
     json: Json = False,
@@ -58,7 +61,7 @@ def compress(
     model
         A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
     task
-        A named task ('movie-reviews', 'sst2', …), or a file or folder with texts and labels.
+        A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
     latency_ms
         Most that the median call may take, in milliseconds.
     size_mb
@@ -106,7 +109,7 @@ def compress(
     with watching(json, track) as show:
         made = work(
             model,
-            task,
+            data.of(task),
             latency_ms=latency_ms,
             size_mb=size_mb,
             max_drop=max_drop,
@@ -135,6 +138,7 @@ def run(
     set: Changes = None,
     folder: Path | None = None,
     out: Path | None = None,
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     store: Store = None,
     track: Track = None,
     json: Json = False,
@@ -154,18 +158,19 @@ def run(
     from limbeck.engine.run import default_folder
     from limbeck.engine.run import run as work
 
-    loaded = _loaded(recipe, set)
+    loaded = _loaded(recipe, set, data)
     check_place(out, folder or default_folder(loaded.name))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
 
 
-def _loaded(recipe: str, changes: list[str] | None) -> Recipe:
+def _loaded(recipe: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
     from limbeck.engine.recipe import load_recipe
 
     found = load_recipe(recipe)
-    return found.with_(*changes) if changes else found
+    found = found.with_(*changes) if changes else found
+    return replace(found, task=data.of(found.task))
 
 
 @app.command(group=RUNS)
@@ -189,7 +194,14 @@ def check(recipe: str, *, json: Json = False) -> int:
 
 
 @app.command(group=RUNS)
-def plan(recipe: str, *, set: Changes = None, store: Store = None, json: Json = False) -> int:
+def plan(
+    recipe: str,
+    *,
+    set: Changes = None,
+    data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
+    store: Store = None,
+    json: Json = False,
+) -> int:
     """Show what a recipe would do: steps, shapes, sizes, time and disk. Trains nothing.
 
     Parameters
@@ -200,9 +212,9 @@ def plan(recipe: str, *, set: Changes = None, store: Store = None, json: Json = 
     from limbeck.engine.plan import plan as work
     from limbeck.engine.report import duration, megabytes
 
-    made = work(_loaded(recipe, set), store)
+    made = work(_loaded(recipe, set, data), store)
     if json:
-        print_json(asdict(made))
+        print_json(asdict(made) | {"data": made.data.to_json() if made.data is not None else None})
         return 0
     from rich.table import Table
 
@@ -216,6 +228,8 @@ def plan(recipe: str, *, set: Changes = None, store: Store = None, json: Json = 
     console = console_of()
     console.print(table)
     rows = ", ".join(f"{count} {split}" for split, count in made.task_rows.items())
+    if made.data is not None:
+        print("\n".join(made.data.lines()), file=sys.stderr)
     unknown = f", without {made.unknown} steps whose time nobody knows (?)" if made.unknown else ""
     rough = " (~: rough, by arithmetic; other times were measured here)" if any(row.rough for row in made.rows) else ""
     console.print(f"texts: {rows}")

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal, get_type_hints
 from cyclopts import Parameter
 
 from limbeck.cli._frame import STEPS, Json, Store, Track, app, print_json, watching
+from limbeck.cli.task_options import TaskOptions, TaskSettings
 
 
 def _technique(name: str, cls: Any) -> Callable[..., int]:
     """A command that applies one technique to a model folder."""
     kind = options_of(cls)
+    data_kind = TaskSettings if "max_length" in kind.__dataclass_fields__ else TaskOptions  # type: ignore[attr-defined]
 
     def command(
         *,
@@ -29,6 +31,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         store: Store = None,
         track: Track = None,
         json: Json = False,
+        data: Any = data_kind(),  # noqa: B008 frozen
         options: Any = kind(),  # noqa: B008 frozen
     ) -> int:
         from limbeck.engine.artefact import check_out, keep_foreign
@@ -39,9 +42,9 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
         from limbeck.model.files import save_model
 
         check_out(out)
-        data: dict[str, Any] = {"model": model, "task": task, "teacher": teacher, "seed": seed}
-        data |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
-        recipe = parse(data, name=name)
+        plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
+        plain |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
+        recipe = parse(plain, name=name)
         with watching(json, track) as show:
             result = work(recipe, store, None, show)
         if result.failed or not result.front:
@@ -74,7 +77,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
     model
         A Hugging Face folder or hub name, or a folder that limbeck wrote.
     task
-        A named task, or a file or folder with texts and labels.
+        A named task, a file or folder with texts and labels, or a task file (YAML).
     out
         New folder for the result.
     teacher
@@ -86,6 +89,7 @@ def _technique(name: str, cls: Any) -> Callable[..., int]:
     seed
         Decides everything random.
     """
+    command.__annotations__["data"] = Annotated[data_kind, Parameter(name="*")]
     command.__annotations__["options"] = Annotated[kind, Parameter(name="*")]
     return command
 

@@ -97,7 +97,7 @@ def without_main() -> Iterator[None]:
     """Take ``__spec__`` and ``__file__``, by which a new process finds the main module, away from it for a moment."""
     main = sys.modules["__main__"].__dict__
     with _MAIN_LOCK:
-        hidden = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+        hidden: dict[str, object] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
         main["__spec__"] = None
         try:
             yield

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.step import file_digest
+from limbeck.data.conll import SUFFIXES as CONLL
 from limbeck.data.hub import stream
 from limbeck.data.read import (
     PAIR_WORDS,
@@ -43,7 +44,7 @@ LONGEST = 1_000
 
 PLAIN = frozenset({".txt", ".text", ".raw", ".tokens", ""})
 LINES = frozenset({".jsonl", ".ndjson"})
-TABLES = frozenset(READERS) - PLAIN - LINES - {".conll"}
+TABLES = frozenset(READERS) - PLAIN - LINES - frozenset(CONLL)
 SUFFIXES = PLAIN | LINES | TABLES
 
 

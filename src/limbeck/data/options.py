@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from limbeck.data.metrics import Kind
 from limbeck.errors import InputError, nearest
 
 Column = str | int | None
+Columns = str | int | tuple[str | int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Options:
     #: columns by name, or by number from 0
     text: Column = None
     pair: Column = None
-    label: Column = None
+    label: Columns = None  #: or several columns of 0 and 1, one for each label
     #: the order of the labels; labels that are numbers from 0 in the data index into it
     label_names: tuple[str | int | float, ...] | None = None
     #: parts the labels of one row (multilabel) where they are one string
@@ -41,6 +42,8 @@ class Options:
     delimiter: str | None = None
     #: error: refuse rows without text; drop: leave them out and count them; keep: an empty text is a text
     on_empty: Literal["error", "drop", "keep"] = "error"
+    #: rows without a label (empty, 'nan', -1 in a test split). error: refuse them; drop: leave them out and count them
+    on_unlabelled: Literal["error", "drop"] = "error"
     max_length: int = 128
     limit: Mapping[str, int] = field(default_factory=dict)
     #: chooses rows for ``limit`` and for a validation part carved out of train
@@ -62,6 +65,14 @@ class Options:
             first = error.errors()[0]
             place = str(first["loc"][0])
             raise InputError(f"data option '{place}': {first['msg']}, got {first['input']!r}") from None
+        if options.delimiter == "\\t":  # as a shell passes it on
+            options = replace(options, delimiter="\t")
+        if options.delimiter is not None and len(options.delimiter) != 1:
+            raise InputError(f"data option 'delimiter': should be one character, got {options.delimiter!r}")
+        if options.label == () or (isinstance(options.label, tuple) and len(set(options.label)) < len(options.label)):
+            raise InputError(f"data option 'label': should name each column once, got {list(options.label)}")
+        if isinstance(options.label, tuple) and len(options.label) == 1:
+            options = replace(options, label=options.label[0])
         if options.max_length < 2:
             raise InputError(f"data option 'max_length': should be at least 2, got {options.max_length}")
         return options

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from limbeck.data import conll
+from limbeck.data.cells import is_number
 from limbeck.errors import InputError, nearest
 
 LABEL_WORDS = (
@@ -28,6 +30,11 @@ LABEL_WORDS = (
     "ner_tags",
 )
 TEXT_WORDS = ("text", "sentence", "tokens", "words", "review", "utterance", "query", "content")
+#: names that texts also have, where a column of labels stands beside them
+MORE_TEXT_WORDS = (
+    *("comment_text", "comment", "tweet", "message", "document", "passage", "phrase", "review_text", "body"),
+    *("question", "form"),
+)
 PAIR_WORDS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -35,9 +42,23 @@ PAIR_WORDS = (
     ("question", "sentence"),
     ("text_a", "text_b"),
     ("text1", "text2"),
+    ("text", "pair"),
+    *(("query", name) for name in ("passage", "document", "text", "title", "response", "answer")),
+    *(("question", name) for name in ("answer", "context", "passage", "paragraph")),
+    *(("title", name) for name in ("text", "body", "content", "description", "abstract", "review")),
+    ("subject", "body"),
+    ("claim", "evidence"),
+    ("context", "response"),
+    ("prompt", "response"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("text_1", "text_2"),
+    ("sent1", "sent2"),
 )
-_KNOWN_WORDS = frozenset((*LABEL_WORDS, *TEXT_WORDS, *(word for pair in PAIR_WORDS for word in pair), "index", "id"))
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+ID_WORDS = frozenset({"", "id", "_id", "idx", "index", "uid", "guid", "uuid", "row", "row_id", "unnamed: 0", "level_0"})
+_KNOWN_WORDS = frozenset(
+    (*LABEL_WORDS, *TEXT_WORDS, *MORE_TEXT_WORDS, *(word for pair in PAIR_WORDS for word in pair), *ID_WORDS)
+) - {""}
 
 
 @dataclass
@@ -56,6 +77,7 @@ class Table:
     typed: bool = True
     headed: bool = True
     notes: list[str] = field(default_factory=list)
+    words: bool = False  #: whether every row is a sentence of words with tags (CoNLL)
 
     def at(self, row: int) -> str:
         """Where a row stands, for messages."""
@@ -70,6 +92,7 @@ class Reading:
     delimiter: str | None = None
     names: frozenset[str] = frozenset()  #: columns that were asked for by name
     tokens: bool = False
+    sentences: bool = True  #: whether a file may be CoNLL whatever its suffix
     like: Table | None = None
 
 
@@ -113,11 +136,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def is_number(text: str) -> bool:
-    """Whether a text is a finite decimal number."""
-    return _NUMBER.fullmatch(text.strip()) is not None
-
-
 def _text_of(path: Path) -> str:
     """Decode a whole file: line ends become newlines, a byte order mark goes."""
     data = path.read_bytes()
@@ -158,8 +176,18 @@ def _csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, l
         except csv.Error as error:
             cause = "a quotation mark opens here and never closes" if "end of data" in str(error) else str(error)
             hint = "write a quotation mark inside quotes twice; name the file .tsv if its quotes are plain text"
+            if "new-line character" in str(error):  # a lone carriage return outside quotes
+                line = text.split("\n")[begin - 1]
+                cause = f"a carriage return (CR, \\r) that ends no line stands in a field, got {_around(line)}"
+                hint = "remove it, or put the field in quotation marks"
             raise InputError(f"{path}, line {begin}: {cause}; {hint}") from None
         yield begin, fields if any(field.strip() for field in fields) or len(fields) > 1 else []
+
+
+def _around(line: str) -> str:
+    """What stands around the first carriage return of a line."""
+    place = line.find("\r")
+    return repr(line[max(0, place - 20) : place + 20])
 
 
 @contextmanager
@@ -175,8 +203,11 @@ def _long_fields() -> Iterator[None]:
 def _read_delimited(path: Path, reading: Reading) -> Table:
     quoted = path.suffix.lower() == ".csv"
     delimiter = reading.delimiter or ("," if quoted else "\t")
+    text = _text_of(path)
+    if _holds_sentences(text, reading, quoted):
+        return _read_conll(path, reading, text)
     with _long_fields():
-        records = list((_csv_records if quoted else _tsv_records)(path, _text_of(path), delimiter))
+        records = list((_csv_records if quoted else _tsv_records)(path, text, delimiter))
     while records and not records[-1][1]:
         records.pop()  # the end of the file is no row
     filled = [record for record in records if record[1]]
@@ -194,6 +225,15 @@ def _read_delimited(path: Path, reading: Reading) -> Table:
     if len(filled) < len(records):
         table.notes.append(f"{plural(len(records) - len(filled), 'blank line')} skipped")
     return table
+
+
+def _holds_sentences(text: str, reading: Reading, quoted: bool) -> bool:
+    """Whether a file is CoNLL whatever its name; other splits follow that of training."""
+    if not reading.sentences or reading.delimiter not in (None, "\t"):
+        return False
+    if reading.like is not None:
+        return reading.like.words
+    return not (quoted and "," in text[:10_000]) and conll.is_conll(text)
 
 
 def _columns(path: Path, records: list[tuple[int, list[str]]], reading: Reading) -> tuple[bool, tuple[str, ...]]:
@@ -221,14 +261,29 @@ def _looks_like_header(first: list[str], rest: list[list[str]]) -> bool:
     values are few and repeat, as labels do.
     """
     rest = [fields for fields in rest if len(fields) == len(first)]
-    last = [fields[-1].strip() for fields in rest]
-    if not all(first) or first[-1] in last or is_number(first[-1]):
+    columns = [[cell.strip() for cell in column] for column in zip(*rest, strict=True)] or [[] for _ in first]
+    last, numbered = columns[-1], not first[0] or first[0] == "0"
+    if numbered and len(first) > 1 and [cell or "0" for cell in first[1:]] == _numbers(first):
+        # pandas numbers columns that have no names; its index has none either
+        return bool(rest) and not all(map(is_number, columns[0 if first[0] else 1]))
+    named = first[1:] if not first[0] and all(map(is_number, columns[0])) else first
+    if not named or not all(named) or first[-1] in last or is_number(first[-1]):
         return False
-    if any(cell.lower() in _KNOWN_WORDS for cell in first):
+    if any(cell.lower() in _KNOWN_WORDS for cell in named):
         return True
-    if not rest or not all(re.fullmatch(r"[^\W\d][\w.-]*", cell) for cell in first):
+    if not rest or not all(re.fullmatch(r"[^\W\d][\w.-]*", cell) for cell in named):
         return False
-    return all(map(is_number, last)) or len(set(last)) <= len(last) // 2
+    if all(map(is_number, last)) or len(set(last)) <= len(last) // 2:
+        return True
+    if len(rest) < 4 or any(cell in column for cell, column in zip(first, columns, strict=True)):
+        return False
+    return any(all(map(is_number, column)) or len(set(column)) <= len(column) // 4 for column in columns)
+
+
+def _numbers(first: Sequence[str]) -> list[str]:
+    """The names that pandas gives to columns without names, as far as they stand after the first field."""
+    start = 1 if first[0] else 0
+    return [str(index) for index in range(start, start + len(first) - 1)]
 
 
 def check_columns(where: str, columns: Sequence[str]) -> tuple[str, ...]:
@@ -245,7 +300,11 @@ def _other_delimiter(columns: Sequence[str], first: Sequence[str]) -> str:
     if len(columns) > 1:
         return ""
     found = [name for sign, name in (("\t", "\\t"), (";", ";"), (",", ","), ("|", "|")) if sign in first[0]]
-    return f'; are the fields parted by something else? set delimiter: "{found[0]}"' if found else ""
+    return (
+        f"; are the fields parted by something else? set delimiter: \"{found[0]}\" (--delimiter '{found[0]}')"
+        if found
+        else ""
+    )
 
 
 def delimiter_hint(table: Table) -> str:
@@ -254,39 +313,19 @@ def delimiter_hint(table: Table) -> str:
     return "" if table.typed else _other_delimiter(table.columns, first)
 
 
-def _read_conll(path: Path, reading: Reading) -> Table:
+def _read_conll(path: Path, reading: Reading, text: str | None = None) -> Table:
     """Sentences of words: one word and its tags on a line, a blank line between sentences."""
-    table = Table(str(path), (), [], [], "line", headed=bool(reading.header))
-    numbers: list[int] = []
-    sentence: list[list[str]] = []
-    documents = 0
-    lines = enumerate(_text_of(path).split("\n"), start=1)
-    if reading.header:
-        next(lines)
-    for number, line in (*lines, (0, "")):
-        if line.startswith("-DOCSTART-"):
-            documents += 1
-        elif line.strip():
-            fields = line.split("\t") if "\t" in line else line.split()
-            if not table.columns:
-                table.columns = tuple(str(index) for index in range(len(fields)))
-            if len(fields) != len(table.columns) or len(fields) < 2:
-                raise InputError(
-                    f"{path}, line {number}: {plural(len(fields), 'field')}, expected {max(2, len(table.columns))} "
-                    f"(word and tag); the line is {line[:60]!r}"
-                )
-            if not sentence:
-                numbers.append(number)
-            sentence.append([cell.strip() for cell in fields])
-        elif sentence:
-            table.rows.append([tuple(column) for column in zip(*sentence, strict=True)])
-            sentence = []
-    if not table.rows:
+    text = _text_of(path) if text is None else text
+    header = conll.has_header(text) if reading.header is None else reading.header
+    try:
+        found = conll.read_sentences(text, header=header)
+    except conll.BadLine as error:
+        raise InputError(f"{path}, line {error.number}: {error}") from None
+    if not found.rows:
         raise InputError(f"{path}: there are no rows in it")
-    if documents:
-        table.notes.append(f"{plural(documents, '-DOCSTART- line')} skipped")
-    table.numbers = numbers
-    return table
+    return Table(
+        str(path), found.columns, list(found.rows), found.numbers, "line", headed=header, notes=found.notes, words=True
+    )
 
 
 class _TwiceNamed(ValueError):
@@ -382,6 +421,6 @@ READERS: Mapping[str, Callable[[Path, Reading], Table]] = MappingProxyType(
         ".ndjson": _read_jsonl,
         ".json": _read_json,
         ".parquet": _read_parquet,
-        ".conll": _read_conll,
+        **dict.fromkeys(conll.SUFFIXES, _read_conll),
     }
 )

@@ -2,126 +2,88 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from limbeck.data.cells import is_missing
+from limbeck.data.columns import Columns, choose_columns, column_of, parse_lists
+from limbeck.data.columns import shown as _shown
+from limbeck.data.labels import Encode, Rows, check_labelled, number_labels, one_spelling, plain
 from limbeck.data.metrics import METRICS_OF, OUTSIDE, Kind
 from limbeck.data.options import Options
-from limbeck.data.read import LABEL_WORDS, PAIR_WORDS, TEXT_WORDS, Table, delimiter_hint, is_number, plural
+from limbeck.data.read import Table, plural
 from limbeck.data.task import SPLITS, Split, Task, choose
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError
 
+_JOINED = "\0labels"  #: the column that stands for several columns of labels
 CARVED = 0.1  #: share of train that becomes validation where there is none
 #: what other programs write for "no value" into files of text
 _MISSING_WORDS = frozenset({"nan", "NaN", "<NA>", "None", "NULL"})
-_WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
 
-@dataclass
-class _Rows:
-    """Checked texts of a split with the labels as they stand in the data; ``places`` are row numbers of the table."""
+def build_task(
+    name: str, tables: Mapping[str, Table], options: Options, notes: Sequence[str] = (), *, judge: bool = False
+) -> Task:
+    """Check tables and make the task of them.
 
-    table: Table
-    texts: list[Any]
-    pairs: list[str] | None
-    labels: list[Any]
-    places: list[int]
+    Args:
+        name: Name of the task.
+        tables: A table for each split.
+        options: How to read them.
+        notes: What is known about the data already.
+        judge: Whether the task is only to judge a model on: no split train is needed, nothing is set aside, and rows
+            that are all of one class will do.
 
-    def at(self, row: int) -> str:
-        return self.table.at(self.places[row])
-
-
-def build_task(name: str, tables: Mapping[str, Table], options: Options, notes: Sequence[str] = ()) -> Task:
-    """Check tables and make the task of them."""
-    if "train" not in tables:
+    Raises:
+        InputError: A cell, a label or a split cannot be used, or the tables can be read in two ways.
+    """
+    if "train" not in tables and not judge:
         raise InputError(f"task '{name}' has no train split, only {', '.join(tables) or 'nothing'}")
     told = [*notes, *(f"{split}: {note}" for split, table in tables.items() for note in table.notes)]
-    columns = _choose_columns(tables["train"], options, told)
-    kind = options.kind or _guess_kind(tables["train"], columns, options, told)
-    rows = {
-        split: _read_rows(split, tables[split], columns, kind, options, told) for split in SPLITS if split in tables
-    }
-    label_names, encode = _labels(kind, rows, options)
+    main = "train" if "train" in tables else next(iter(tables))
+    columns = choose_columns(tables[main], options)
+    told += columns.notes
+    kind = columns.kind
+    tables = {split: _prepared(table, columns) for split, table in tables.items()}
+    rows = {split: _read_rows(split, tables[split], columns, options, told) for split in SPLITS if split in tables}
+    check_labelled(rows, main, columns, options, told)
+    spelling = one_spelling(rows, main, columns, options, told)
+    label_names, encode = number_labels(columns, rows, main, options, spelling)
     splits = {split: _encoded(part, encode) for split, part in rows.items()}
-    _check_variety(kind, rows["train"], splits["train"])
-    if "validation" not in splits:
-        splits = _carve(splits, options.seed, stratified=kind == "classification", told=told)
-    if "test" not in splits:
-        told.append("there is no test split; what is reported is measured on validation")
-    told.extend(_never_seen(kind, label_names, splits["train"]))
+    if not judge:
+        _check_variety(kind, rows["train"], splits["train"])
+        if "validation" not in splits:
+            splits = _carve(splits, options.seed, stratified=kind == "classification", told=told)
+        if "test" not in splits:
+            told.append("there is no test split; what is reported is measured on validation")
+    told.extend(_never_seen(kind, label_names, main, splits[main]))
     told.extend(oddities(splits))
     metric = options.metric or _default_metric(kind, label_names)
-    task = Task(name, kind, splits, label_names, metric, options.max_length, tuple(told))
+    task = Task(name, kind, splits, label_names, metric, options.max_length, tuple(told), columns=columns)
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-# ---- columns ----
-
-
-def _choose_columns(table: Table, options: Options, told: list[str]) -> dict[str, str]:
-    """The columns of text, label and perhaps pair: as asked for, else by customary names, else first and last."""
-    asked = {role: getattr(options, role) for role in ("text", "pair", "label")}
-    found = {role: _column(table, str(asked[role])) for role in asked if asked[role] is not None}
-    lower = {name.lower(): name for name in table.columns if name not in found.values()}
-    if "label" not in found:
-        found["label"] = next((lower[word] for word in LABEL_WORDS if word in lower), table.columns[-1])
-    if "text" not in found:
-        both = next((pair for pair in PAIR_WORDS if pair[0] in lower and pair[1] in lower), None)
-        if both is not None and "pair" not in found:
-            found["text"], found["pair"] = lower[both[0]], lower[both[1]]
-            told.append(f"'{found['text']}' and '{found['pair']}' are taken as pairs of texts")
-        else:
-            free = [name for name in table.columns if name not in found.values()]
-            words = [lower[word] for word in TEXT_WORDS if lower.get(word) in free]
-            found["text"] = next(iter(words or free), found["label"])
-    if len(set(found.values())) < len(found):
-        raise InputError(
-            f"{table.where}: text and label need a column each; the columns are "
-            + ", ".join(f"'{name}'" for name in table.columns)
-            + delimiter_hint(table)
-        )
-    return found
-
-
-def _column(table: Table, asked: str) -> str:
-    if asked in table.columns:
-        return asked
-    if asked.isdecimal() and int(asked) < len(table.columns):
-        return table.columns[int(asked)]
-    hint = "" if table.headed else "; it was read without header: set header: true if its first row is one"
-    raise InputError(f"{table.where}: there is no column '{asked}'; {nearest(asked, table.columns)}{hint}")
-
-
-def _guess_kind(table: Table, columns: Mapping[str, str], options: Options, told: list[str]) -> Kind:
-    text, label = (table.columns.index(columns[role]) for role in ("text", "label"))
-    if any(isinstance(row[text], (list, tuple)) for row in table.rows):
-        return "tokens"
-    cells = [row[label] for row in table.rows]
-    if options.label_separator is not None or any(isinstance(cell, (list, tuple)) for cell in cells):
-        return "multilabel"
-    names = [str(_plain(cell)).strip() for cell in cells]
-    if all(map(is_number, names)) and any(not float(name).is_integer() for name in names):
-        told.append("the labels are numbers with fractions, so this is taken as a regression task")
-        return "regression"
-    return "classification"
+def _prepared(table: Table, columns: Columns) -> Table:
+    """A table whose lists are lists and whose columns of labels, where there are several, are one of vectors."""
+    table, _ = parse_lists(table, columns.lists)
+    if len(columns.label) == 1:
+        return table
+    places = [table.columns.index(column_of(table, name)) for name in columns.label]
+    rows: list[Sequence[Any]] = [[*row, tuple(row[place] for place in places)] for row in table.rows]
+    return replace(table, columns=(*table.columns, _JOINED), rows=rows)
 
 
 # ---- texts ----
 
 
-def _read_rows(
-    split: str, table: Table, columns: Mapping[str, str], kind: Kind, options: Options, told: list[str]
-) -> _Rows:
+def _read_rows(split: str, table: Table, reading: Columns, options: Options, told: list[str]) -> Rows:
     """Check the texts of one split; empty ones are refused, dropped or kept as ``on_empty`` says."""
-    index = {role: table.columns.index(_column(table, name)) for role, name in columns.items()}
-    roles = [role for role in ("text", "pair") if role in index]
-    rows = _Rows(table, [], [] if "pair" in index else None, [], [])
+    columns, kind = {**reading.roles, "label": _label_column(reading)}, reading.kind
+    index = {role: table.columns.index(column_of(table, name)) for role, name in columns.items()}
+    roles = list(reading.roles)
+    rows = Rows(table, [], [] if "pair" in index else None, [], [])
     stripped, empty = 0, []
     for place, row in enumerate(table.rows):
         cells = [_text(row[index[role]], table, place, columns[role], kind, options) for role in roles]
@@ -132,7 +94,7 @@ def _read_rows(
         rows.texts.append(cells[0][0])
         if rows.pairs is not None:
             rows.pairs.append(cells[1][0])
-        rows.labels.append(_plain(row[index["label"]]))
+        rows.labels.append(plain(row[index["label"]]))
         rows.places.append(place)
     if empty and options.on_empty != "drop":
         _refuse_empty(table, empty, [(role, columns[role], index[role]) for role in roles], options)
@@ -145,19 +107,14 @@ def _read_rows(
     return rows
 
 
-def _plain(cell: Any) -> Any:
-    """Numpy scalars as what Python calls them."""
-    return cell.item() if isinstance(cell, np.generic) else cell
-
-
-def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+def _label_column(columns: Columns) -> str:
+    return columns.label[0] if len(columns.label) == 1 else _JOINED
 
 
 def _text(cell: Any, table: Table, place: int, column: str, kind: Kind, options: Options) -> tuple[Any, bool]:
     """A text, and whether it was stripped; None where there is none."""
-    cell = _plain(cell)
-    if _is_missing(cell):
+    cell = plain(cell)
+    if is_missing(cell):
         return None, False
     if kind == "tokens":
         words = cell.split() if isinstance(cell, str) else cell
@@ -183,20 +140,15 @@ def _first_empty(words: Sequence[str]) -> int:
     return next(index for index, word in enumerate(words) if not word.strip())
 
 
-def _shown(cell: Any) -> str:
-    text = repr(cell)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _refuse_empty(table: Table, empty: list[int], roles: Sequence[tuple[str, str, int]], options: Options) -> None:
     row = table.rows[empty[0]]
     column, cell = next(
-        (name, row[index]) for _, name, index in roles if _is_missing(row[index]) or _is_blank(row[index], table)
+        (name, row[index]) for _, name, index in roles if is_missing(row[index]) or _is_blank(row[index], table)
     )
     more = f" ({len(empty):,} such rows in all)" if len(empty) > 1 else ""
     blank = isinstance(cell, str) and not cell.strip()
     what = "is empty" if blank or not cell else f"says {cell!r}, as if a value were missing"
-    ways = "drop" if _is_missing(cell) else "drop' or 'keep"
+    ways = "drop" if is_missing(cell) else "drop' or 'keep"
     raise InputError(
         f"{table.at(empty[0])}: the text in column '{column}' {what}, got {_shown(cell)}{more}; "
         f"fill it in, or set on_empty: '{ways}'"
@@ -209,120 +161,12 @@ def _is_blank(cell: Any, table: Table) -> bool:
     return isinstance(cell, (list, tuple)) and not cell
 
 
-# ---- labels ----
-
-
-def label_text(cell: Any) -> str | None:
-    """A label as a name: 1, 1.0, "1" and " 1.0" are the same one; None where there is none.
-
-    >>> [label_text(cell) for cell in (1, 1.0, "1.0 ", True, "up", None)]
-    ['1', '1', '1', 'true', 'up', None]
-    """
-    cell = _plain(cell)
-    if _is_missing(cell):
-        return None
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    text = str(cell).strip()
-    whole = _WHOLE.fullmatch(text)
-    return (whole[1] if whole else text) or None
-
-
-def sort_labels(names: set[str]) -> tuple[str, ...]:
-    """Numbers in their order, words in that of the alphabet.
-
-    >>> sort_labels({"10", "9"}), sort_labels({"b", "a", "1"})
-    (('9', '10'), ('1', 'a', 'b'))
-    """
-    return tuple(sorted(names, key=(lambda name: (float(name), name)) if all(map(is_number, names)) else None))
-
-
-def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str]) -> list[str]:
-    """The label names in one cell: one, or any number (multilabel), or one for every word (tokens)."""
-    many: Any = [cell]
-    if kind == "tokens" and not _is_missing(cell):
-        many = cell.split() if isinstance(cell, str) else cell
-    if kind == "multilabel" and not _is_missing(cell):
-        if isinstance(cell, str) and separator is None:
-            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {_shown(cell)}")
-        many = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
-    if kind != "classification" and not isinstance(many, (list, tuple)):
-        raise InputError(f"{at()}: the labels should be a list, got {_shown(cell)}")
-    if any(isinstance(part, (list, tuple, dict)) for part in many):
-        raise InputError(f"{at()}: a label should be a word or a number, got {_shown(cell)}")
-    names = [label_text(part) for part in many]
-    if None in names:
-        raise InputError(f"{at()}: the label is empty, got {_shown(cell)}")
-    return [name for name in names if name is not None]
-
-
-def _number_of(cell: Any, at: Callable[[], str]) -> float:
-    if isinstance(cell, str) and is_number(cell):
-        return float(cell)
-    if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not math.isfinite(cell):
-        raise InputError(
-            f"{at()}: the label should be a finite number, got {_shown(cell)}; for names set kind: classification"
-        )
-    return float(cell)
-
-
-Encode = Callable[[_Rows, int], Any]
-
-
-def _labels(kind: Kind, rows: Mapping[str, _Rows], options: Options) -> tuple[tuple[str, ...], Encode]:
-    """The label names, and how the label of a row becomes a number."""
-    if kind == "regression":
-        return (), lambda part, row: _number_of(part.labels[row], lambda: part.at(row))
-
-    def names_of(part: _Rows, row: int) -> list[str]:
-        return _names_in(kind, part.labels[row], options.label_separator, lambda: part.at(row))
-
-    train = rows["train"]
-    seen = {name for row in range(len(train.texts)) for name in names_of(train, row)}
-    names = _name_order(kind, seen, options)
-    index = {name: place for place, name in enumerate(names)}
-    if not seen <= index.keys() and all(name.isdecimal() and int(name) < len(names) for name in seen):
-        index = {str(place): place for place in range(len(names))}
-
-    def encode(part: _Rows, row: int) -> Any:
-        found = names_of(part, row)
-        for name in found:
-            if name not in index:
-                known = "the labels given" if options.label_names else "those of train"
-                raise InputError(f"{part.at(row)}: unknown label '{name}', not among {known}; {nearest(name, index)}")
-        if kind == "classification":
-            return index[found[0]]
-        if kind == "multilabel":
-            present = {index[name] for name in found}
-            return tuple(int(place in present) for place in range(len(names)))
-        if len(found) != len(part.texts[row]):
-            raise InputError(f"{part.at(row)}: {len(part.texts[row])} words but {len(found)} tags")
-        return tuple(index[name] for name in found)
-
-    return names, encode
-
-
-def _name_order(kind: Kind, seen: set[str], options: Options) -> tuple[str, ...]:
-    if options.label_names is None:
-        names = sort_labels(seen)
-        if kind == "tokens" and OUTSIDE in seen:  # class 0 is what token_f1 leaves out
-            return (OUTSIDE, *(name for name in names if name != OUTSIDE))
-        return names
-    names = tuple(label_text(name) or "" for name in options.label_names)
-    for name in names:
-        if names.count(name) > 1 or not name:
-            raise InputError(f"label_names: '{name}' should stand there once and not be empty, got {list(names)}")
-    return names
-
-
-def _encoded(part: _Rows, encode: Encode) -> Split:
+def _encoded(part: Rows, encode: Encode) -> Split:
     labels = tuple(encode(part, row) for row in range(len(part.texts)))
     return Split(tuple(part.texts), labels, None if part.pairs is None else tuple(part.pairs))
 
 
-def _check_variety(kind: Kind, rows: _Rows, split: Split) -> None:
+def _check_variety(kind: Kind, rows: Rows, split: Split) -> None:
     """Refuse labels that nothing can be learned from."""
     where = rows.table.where
     if len(split) < 2:
@@ -336,14 +180,14 @@ def _check_variety(kind: Kind, rows: _Rows, split: Split) -> None:
         raise InputError(f"{where}: all {len(split):,} rows have the same label {shown}; two different ones are needed")
 
 
-def _never_seen(kind: Kind, label_names: Sequence[str], train: Split) -> list[str]:
+def _never_seen(kind: Kind, label_names: Sequence[str], split: str, train: Split) -> list[str]:
     """Tell of labels that were named and that train has no example of."""
     if kind == "multilabel":
         seen = {place for row in train.labels for place, present in enumerate(row) if present}
     else:
         seen = {tag for label in train.labels for tag in (label if kind == "tokens" else (label,))}
     missing = [name for place, name in enumerate(label_names) if place not in seen]
-    return [f"train: no row has the label {', '.join(map(repr, missing))}"] if missing else []
+    return [f"{split}: no row has the label {', '.join(map(repr, missing))}"] if missing else []
 
 
 def _default_metric(kind: Kind, label_names: tuple[str, ...]) -> str:

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.outputs import PROBLEM_TYPES
 from limbeck.data.metrics import METRICS, METRICS_OF, Kind, check_metric, decode, score
 from limbeck.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from limbeck.data.columns import Columns
 
 __all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode"]
 
@@ -84,6 +87,8 @@ class Task:
     """What was done to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
     ``samples`` as rows of a table; where rows were added how many there were ``before`` and ``after``, and the
     ``mask_token`` in them."""
+    columns: Columns | None = field(default=None, compare=False, repr=False)
+    """How the files were read; None where they were not read by columns."""
 
     def __post_init__(self) -> None:
         check_metric(self.kind, self.metric, self.label_names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core import grid as grids
@@ -26,7 +26,7 @@ BASES = {
 """Architectures that need no download."""
 
 
-def plan(grid: Grid, timing: Timing, task: str | None = None) -> Bench:
+def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None) -> Bench:
     """What to time; ``task`` gives the kind of head, and the lengths where ``timing`` does not."""
     from limbeck.data.sources import load_task
 

@@ -91,9 +91,25 @@ def _whose(row: Row) -> list[Any]:
     return [row.point, row.setting.number_format]
 
 
-def school(plan: Bench, base: str, training: Training, store: Store | None = None) -> School:
-    """What to train, checked before any work starts."""
+def school(
+    plan: Bench,
+    base: str,
+    training: Training,
+    store: Store | None = None,
+    *,
+    task: str | Mapping[str, Any] | None = None,
+) -> School:
+    """What to train, checked before any work starts.
+
+    Args:
+        plan: What is timed.
+        base: The architecture or the model that is cut.
+        training: How to train.
+        store: Where finished work is kept.
+        task: The task with its options; ``training.task`` if None.
+    """
     from limbeck.data.sources import load_task
+    from limbeck.data.task_file import with_settings
 
     training.check()
     assert training.task is not None
@@ -102,16 +118,17 @@ def school(plan: Bench, base: str, training: Training, store: Store | None = Non
             f"--attention {' '.join(cores)} cannot be trained: cores differ in weights, so they are no slices of one "
             "base; leave out --train, and convert a trained model with 'limbeck linearize'"
         )
-    task, store = load_task(training.task), store or Store()
-    spec: dict[str, Any] = {"path": training.task, "seed": training.seed}
+    given = with_settings(training.task if task is None else task, {"seed": training.seed})
+    loaded, store = load_task(training.task if task is None else task), store or Store()
+    spec: dict[str, Any] = dict(given) if not isinstance(given, str) else {}
     if training.train_samples is not None:
-        if training.train_samples > (most := len(task.split("train"))):
+        if training.train_samples > (most := len(loaded.split("train"))):
             raise InputError(f"--train-samples: the task has {most:,} training texts; got {training.train_samples:,}")
-        spec["limit"] = {"train": training.train_samples}
-        task = task.limit(training.seed, **spec["limit"])
+        loaded = loaded.limit(training.seed, train=training.train_samples)
+        spec["limit"] = {**spec.get("limit", {}), "train": training.train_samples}
     if base in BASES:
         store.prepare()
-        source, start = str(_fresh(plan, base, task, training.seed, store)), "fresh weights"
+        source, start = str(_fresh(plan, base, loaded, training.seed, store)), "fresh weights"
     else:
         _check_slices(plan, base)
         source, start = base, f"leading parts of {base}"
@@ -119,8 +136,8 @@ def school(plan: Bench, base: str, training: Training, store: Store | None = Non
     about = {"model": source, "task": spec, "target": {"threads": target.threads, "batch": target.batch}}
     lessons = tuple(_lessons(plan, training, about | {"seed": training.seed}))
     for lesson in lessons:
-        checked_task(lesson.recipe, task)
-    return School(lessons, training, task, start, store)
+        checked_task(lesson.recipe, loaded)
+    return School(lessons, training, loaded, start, store)
 
 
 def _lessons(plan: Bench, training: Training, about: Mapping[str, Any]) -> Iterator[Lesson]:

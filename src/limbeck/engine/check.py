@@ -93,7 +93,7 @@ def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
     if wanted > most:
         raise InputError(
             f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
-            f"give the task 'max_length: {most}' or less"
+            f"give the task 'max_length: {most}' or less (--max-length {most})"
         )
     if seq_len is not None and seq_len > most:
         raise InputError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.engine.adapted import fit
+from limbeck.engine.data_report import announce
 from limbeck.engine.deliver import check_place, deliver, story_of, unmet
 from limbeck.engine.kept_task import FOLDER, keep_task
 from limbeck.engine.recipe import Recipe, parse
@@ -342,6 +343,7 @@ def compress(
         keep_task(rows, run_folder)
     checked_task(planned, rows)
     with listening(on_event, progress) as listener:
+        announce(listener, rows, model)
         case = Case.of(model, rows, target)
         target = replace(target, runtime=faster_runtime(case, target, store) if runtime == "auto" else runtime)
         linear = faster_core(case, target, store) if effort != "one-shot" else None

@@ -19,8 +19,11 @@ from typing import Any
 
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Technique, parameters
+from limbeck.data.summary import Summary
+from limbeck.data.task import Task
 from limbeck.engine.adapted import adapt_task
 from limbeck.engine.check import next_traits
+from limbeck.engine.data_report import data_report
 from limbeck.engine.ledger import record_from_json
 from limbeck.engine.parse import Placed
 from limbeck.engine.recipe import Recipe, placed_steps
@@ -52,13 +55,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a dry run and their sums; ``unknown`` counts the rows whose time nobody knows."""
+    """The rows of a dry run and their sums; ``unknown`` counts the rows whose time nobody knows.
+
+    ``data`` is what was read of the task.
+    """
 
     rows: tuple[Row, ...]
     task_rows: dict[str, int]
     seconds: float
     bytes: int
     unknown: int
+    data: Summary | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any =
         seconds=sum(row.seconds or 0.0 for row in rows),
         bytes=sum(row.bytes or 0 for row in rows),
         unknown=sum(row.seconds is None for row in rows),
+        data=data_report(task, recipe.model) if isinstance(task, Task) else None,
     )
 
 

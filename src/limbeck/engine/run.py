@@ -21,6 +21,7 @@ from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.data.task import Task
 from limbeck.engine.adapted import adapt_task
 from limbeck.engine.check import absent_splits, before_training, check_lengths, trained_first
+from limbeck.engine.data_report import announce
 from limbeck.engine.destination import check_destination
 from limbeck.engine.kept_task import FOLDER, keep_task
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
@@ -139,6 +140,7 @@ class _Run:
         steps = placed_steps(self.recipe)
         self.total = sum(1 for _ in leaves(steps))
         self._begin()
+        announce(self.tell, self.task, self.recipe.model)
         for note in notes:
             self._note(note)
         try:

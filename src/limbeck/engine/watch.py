@@ -59,7 +59,7 @@ def listening(
 @contextmanager
 def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
     if quiet:
-        yield lambda event: None
+        yield _data_alone()
         return
     if notebook.is_here():
         with notebook.progress() as draw:
@@ -91,6 +91,18 @@ def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
             progress.stop()
 
 
+def _data_alone() -> Callable[[Event], None]:
+    """A listener that only says what was read, once."""
+    shown: list[str] = []
+
+    def show(event: Event) -> None:
+        if event["kind"] == "data" and event["message"] not in shown:
+            shown.append(event["message"])
+            sys.stderr.write(event["message"] + "\n")
+
+    return show
+
+
 class _Screen:
     """Draws events: one bar for the recipe's steps, one for the training that runs."""
 
@@ -98,9 +110,13 @@ class _Screen:
         self.progress = progress
         self.steps: Any = None
         self.inner: Any = None
+        self.data = _data_alone()
 
     def __call__(self, event: Event) -> None:
         kind = event["kind"]
+        if kind == "data":  # before the bars
+            self.data(event)
+            return
         if self.steps is None:  # not before: an error in the recipe should stand alone
             self.progress.start()
             self.steps = self.progress.add_task("steps", total=None)

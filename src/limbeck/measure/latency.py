@@ -219,6 +219,13 @@ class Evaluation:
     batch: int
 
 
+def check_calls(threads: int, batch: int) -> None:
+    """Refuse numbers of threads and of texts in a call below 1."""
+    for name, given in (("threads", threads), ("batch", batch)):
+        if given < 1:
+            raise InputError(f"{name} should be at least 1, got {given}")
+
+
 def evaluate(
     model: Any,
     tokenizer: Any,
@@ -244,9 +251,7 @@ def evaluate(
     from limbeck.measure.quality import assess
     from limbeck.measure.runner import check_runtime, make_runner
 
-    for name, given in (("threads", threads), ("batch", batch)):
-        if given < 1:
-            raise InputError(f"{name} should be at least 1, got {given}")
+    check_calls(threads, batch)
     check_runtime(runtime)
     encoded = encode(task, split, tokenizer)
     before = torch.get_num_threads()

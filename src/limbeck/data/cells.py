@@ -1,0 +1,149 @@
+"""What single cells of a table say: lists and numbers that were written as text, missing labels, truth values."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+#: what other programs write for "no label" into files of text; 'None' is left out, since it may be a class
+MISSING_LABELS = frozenset({"nan", "<na>", "null", "#n/a"})
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*(,\d+)?")
+_THOUSANDS = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
+_POINTS_AND_COMMA = re.compile(r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?")
+_EITHER = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_TRUTH = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
+_ITEM = (
+    r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    r"|True|False|true|false)"
+)
+_LIST = re.compile(rf"[\[(]\s*(?:{_ITEM}(?:\s*,\s*|\s+))*(?:{_ITEM}\s*)?[\])]", re.DOTALL)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a finite decimal number."""
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing: None or not a number."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def is_unlabelled(cell: Any) -> bool:
+    """Whether a label cell is empty or says that there is no label.
+
+    >>> [is_unlabelled(cell) for cell in (None, " ", "NaN", "none", 0)]
+    [True, True, True, False, False]
+    """
+    if isinstance(cell, str):
+        return not cell.strip() or cell.strip().casefold() in MISSING_LABELS
+    return is_missing(cell)
+
+
+def parse_list(text: str) -> list[Any] | None:
+    """Read a list as Python, JSON or NumPy print it; None if the text is no list of words and numbers.
+
+    >>> parse_list("['a', 'b']"), parse_list('["a"]'), parse_list("['a' 'b']"), parse_list("[1 0]"), parse_list("[a]")
+    (['a', 'b'], ['a'], ['a', 'b'], [1, 0], None)
+    """
+    text = text.strip()
+    if text[:1] not in ("[", "(") or not _LIST.fullmatch(text):
+        return None
+    return [_item(item) for item in re.findall(_ITEM, text, re.DOTALL)]
+
+
+def _item(text: str) -> Any:
+    if text in ("True", "False", "true", "false"):
+        return text in ("True", "true")
+    if text[0] == '"':
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            pass
+    if text[0] in "'\"":
+        return ast.literal_eval(text)
+    return float(text) if re.search(r"[.eE]", text) else int(text)
+
+
+def truth(cell: Any) -> bool | None:
+    """The truth value that a cell says, None if it says none.
+
+    >>> [truth(cell) for cell in (1, "0", "TRUE", 1.0, 2, "x", None)]
+    [True, False, True, True, None, None, None]
+    """
+    return None if isinstance(cell, (list, tuple, dict)) else _TRUTH.get(str(cell).strip().casefold())
+
+
+def fold(label: str) -> str:
+    """What spellings of one label have in common: letters whatever their case, and single spaces.
+
+    >>> fold(" Very  GOOD ") == fold("very good")
+    True
+    """
+    return unicodedata.normalize("NFC", " ".join(label.split())).casefold()
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """How the numbers of a column are written.
+
+    Attributes:
+        percent: Whether a per cent sign follows; 12.5% is read as 12.5.
+        comma: What a comma stands for, if there is any.
+        points: Whether points part the thousands, as in 1.234,5.
+    """
+
+    percent: bool = False
+    comma: Literal["decimal", "thousands"] | None = None
+    points: bool = False
+
+    def read(self, text: str) -> float | None:
+        """The number that a text stands for, None if it is none."""
+        text = text.strip()
+        if self.percent:
+            text = text.removesuffix("%").rstrip()
+        if self.comma == "decimal":
+            text = (text.replace(".", "") if self.points else text).replace(",", ".")
+        elif self.comma == "thousands":
+            text = text.replace(",", "")
+        return float(text) if is_number(text) else None
+
+    def __str__(self) -> str:
+        words = [f"commas as {self.comma} separators"] if self.comma else []
+        return " and ".join([*words, *(["per cent"] if self.percent else [])])
+
+
+def number_format(texts: Iterable[str]) -> NumberFormat | None:
+    """The one format in which all of these texts are numbers; None if there is no such format.
+
+    >>> number_format(["0,5", "2"]), number_format(["12.5%", "3%"]).percent, number_format(["good", "1"])
+    (NumberFormat(percent=False, comma='decimal', points=False), True, None)
+    """
+    texts = [text.strip() for text in texts]
+    percent = bool(texts) and all(text.endswith("%") for text in texts)
+    if percent:
+        texts = [text[:-1].rstrip() for text in texts]
+    if not all(texts):
+        return None
+    if all(map(is_number, texts)):
+        return NumberFormat(percent)
+    if not any("," in text for text in texts):
+        return None
+    if all(map(_DECIMAL_COMMA.fullmatch, texts)):
+        return NumberFormat(percent, "decimal")
+    if all(map(_THOUSANDS.fullmatch, texts)):
+        return NumberFormat(percent, "thousands")
+    return NumberFormat(percent, "decimal", points=True) if all(map(_POINTS_AND_COMMA.fullmatch, texts)) else None
+
+
+def comma_is_ambiguous(texts: Sequence[str]) -> bool:
+    """Whether every comma in these numbers may part thousands as well as decimals: 1,234."""
+    marked = [text.strip().removesuffix("%").rstrip() for text in texts if "," in text]
+    return bool(marked) and all(map(_EITHER.fullmatch, marked))

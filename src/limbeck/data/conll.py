@@ -1,0 +1,158 @@
+"""Sentences in columns: a word and its tags on a line, a blank line between sentences (CoNLL, CoNLL-U)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+SUFFIXES = (".conll", ".conllu", ".conll03", ".bio", ".iob", ".iob2", ".bioes", ".ner")
+UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+"""The columns of CoNLL-U."""
+_TAG = re.compile(r"O|[BIESLUM]-\S+")
+_RANGE = re.compile(r"\d+-\d+")
+_EMPTY_NODE = re.compile(r"\d+\.\d+")
+_WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
+_COMMENT = re.compile(r"#\s*([\w:.-]+\s*=|newdoc\b|newpar\b)")
+
+
+@dataclass
+class Sentences:
+    """Rows of words and tags: each row has a tuple of equally many cells for every column.
+
+    Attributes:
+        columns: Names of the columns; numbers from 0 where nothing names them.
+        rows: One row for each sentence.
+        numbers: Line where each sentence begins, from 1.
+        notes: What was skipped.
+    """
+
+    columns: tuple[str, ...] = ()
+    rows: list[list[tuple[str, ...]]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class BadLine(ValueError):
+    """A line that does not fit; ``number`` is its place in the file, from 1."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def is_conll(text: str) -> bool:
+    r"""Whether a text is sentences in columns, judged by its content.
+
+    Every line must have the same number of fields and begin with one word; and there are blank lines between groups
+    of lines whose cells are single words, or the last field of every line is a tag such as O or B-PER.
+
+    >>> is_conll("EU\tB-ORG\nrejects\tO\n"), is_conll("a film\tgood\n\nmore\tbad\n")
+    (True, False)
+    """
+    lines = text.split("\n")
+    tabs = any("\t" in line for line in lines[:100])
+    groups, inside, tags = 0, 0, True
+    width, longest = 0, 0
+    for line in lines:
+        if not line.strip():
+            inside = 0
+            continue
+        if line.startswith("-DOCSTART-") or _is_comment(line, tabs, inside > 0):
+            continue
+        fields = line.split("\t") if tabs else line.split()
+        width = width or len(fields)
+        if len(fields) != width or width < 2 or any(len(cell.split()) > 1 for cell in fields[:-1]):
+            return False
+        if groups or inside:  # the first line may name the columns
+            tags = tags and _TAG.fullmatch(fields[-1].strip()) is not None
+        groups += inside == 0
+        inside += 1
+        longest = max(longest, inside)
+        if groups == 1 and inside > 1000:
+            return False
+        if not tags and len(fields[-1].split()) != 1:
+            return False
+    return longest > 1 and (tags or groups > 1)
+
+
+def has_header(text: str) -> bool:
+    """Whether the first line names the columns: the last field of every other line is a tag, its own is none."""
+    lines = text.split("\n")
+    tabs = any("\t" in line for line in lines[:100])
+    last = [_fields(line, tabs)[-1] for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
+    return len(last) > 1 and not _TAG.fullmatch(last[0]) and all(map(_TAG.fullmatch, last[1:]))
+
+
+def _is_comment(line: str, tabs: bool, inside: bool) -> bool:
+    """Whether a line is a comment: before a sentence, with a sign that no line of a word has."""
+    if inside or not line.startswith("#"):
+        return False
+    return "\t" not in line if tabs else _COMMENT.match(line) is not None
+
+
+def read_sentences(text: str, *, header: bool = False) -> Sentences:
+    """Read sentences in columns.
+
+    Args:
+        text: The whole file.
+        header: Whether the first line names the columns.
+
+    Raises:
+        BadLine: A line has another number of fields than the first one.
+    """
+    found = Sentences()
+    sentence: list[list[str]] = []
+    counts: dict[str, int] = {}
+
+    def skip(what: str) -> None:
+        counts[what] = counts.get(what, 0) + 1
+
+    lines = list(enumerate(text.split("\n"), start=1))
+    tabs = any("\t" in line for _, line in lines)
+    names = _fields(lines.pop(0)[1], tabs) if header else []
+    for number, line in (*lines, (0, "")):
+        if line.startswith("-DOCSTART-"):
+            skip("-DOCSTART- line")
+        elif _is_comment(line, tabs, bool(sentence)):
+            skip("comment line")
+        elif line.strip():
+            fields = _fields(line, tabs)
+            found.columns = found.columns or _names(names, fields)
+            if len(fields) != len(found.columns) or len(fields) < 2:
+                expected = max(2, len(found.columns))
+                raise BadLine(number, _unequal(len(fields), expected, line))
+            if found.columns == UNIVERSAL and (_RANGE.fullmatch(fields[0]) or _EMPTY_NODE.fullmatch(fields[0])):
+                skip("multiword token line" if "-" in fields[0] else "empty node line")
+                continue
+            if not sentence:
+                found.numbers.append(number)
+            sentence.append(fields)
+        elif sentence:
+            found.rows.append([tuple(column) for column in zip(*sentence, strict=True)])
+            sentence = []
+    found.notes += [f"{count:,} {what}{'s' * (count != 1)} skipped" for what, count in counts.items()]
+    return found
+
+
+def _fields(line: str, tabs: bool) -> list[str]:
+    return [cell.strip() for cell in (line.split("\t") if tabs and "\t" in line else line.split())]
+
+
+def _names(header: list[str], first: list[str]) -> tuple[str, ...]:
+    if header and len(header) == len(first):
+        return tuple(header)
+    if len(first) == len(UNIVERSAL) and _WORD_NUMBER.fullmatch(first[0]):
+        return UNIVERSAL
+    return tuple(str(index) for index in range(len(first)))
+
+
+def _unequal(count: int, expected: int, line: str) -> str:
+    fields = f"{count} field{'s' * (count != 1)}"
+    return f"{fields}, expected {expected} (word and tag); the line is {line[:60]!r}"
+
+
+def numbers_words(cells: Any) -> bool:
+    """Whether the cells of a sentence number its words from 1 (or from 0)."""
+    start = cells[0] if cells else ""
+    return start in ("0", "1") and all(cell == str(index) for index, cell in enumerate(cells, start=int(start)))

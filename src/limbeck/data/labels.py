@@ -1,0 +1,289 @@
+"""Labels as they stand in the data become numbers: names in one spelling, vectors of 0 and 1, decimal numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from limbeck.data.cells import NumberFormat, fold, is_missing, is_number, is_unlabelled, truth
+from limbeck.data.columns import Columns
+from limbeck.data.columns import shown as _shown
+from limbeck.data.metrics import OUTSIDE, Kind
+from limbeck.data.options import Options
+from limbeck.data.read import Table, plural
+from limbeck.errors import InputError, nearest
+
+_WHOLE = re.compile(r"([-+]?\d+)\.0+")
+
+
+def plain(cell: Any) -> Any:
+    """Numpy scalars as what Python calls them."""
+    return cell.item() if isinstance(cell, np.generic) else cell
+
+
+@dataclass
+class Rows:
+    """Checked texts of a split with the labels as they stand in the data; ``places`` are row numbers of the table."""
+
+    table: Table
+    texts: list[Any]
+    pairs: list[str] | None
+    labels: list[Any]
+    places: list[int]
+
+    def at(self, row: int) -> str:
+        """Where a row stands, for messages."""
+        return self.table.at(self.places[row])
+
+    def without(self, rows: set[int]) -> Rows:
+        """These rows but some."""
+        keep = [row for row in range(len(self.texts)) if row not in rows]
+        pairs = None if self.pairs is None else [self.pairs[row] for row in keep]
+        places, labels = [self.places[row] for row in keep], [self.labels[row] for row in keep]
+        return Rows(self.table, [self.texts[row] for row in keep], pairs, labels, places)
+
+
+def label_text(cell: Any) -> str | None:
+    """A label as a name: 1, 1.0, "1" and " 1.0" are the same one; None where there is none.
+
+    >>> [label_text(cell) for cell in (1, 1.0, "1.0 ", True, "up", None)]
+    ['1', '1', '1', 'true', 'up', None]
+    """
+    cell = plain(cell)
+    if is_missing(cell):
+        return None
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    text = str(cell).strip()
+    whole = _WHOLE.fullmatch(text)
+    return (whole[1] if whole else text) or None
+
+
+def sort_labels(names: set[str]) -> tuple[str, ...]:
+    """Numbers in their order, words in that of the alphabet.
+
+    >>> sort_labels({"10", "9"}), sort_labels({"b", "a", "1"})
+    (('9', '10'), ('1', 'a', 'b'))
+    """
+    return tuple(sorted(names, key=(lambda name: (float(name), name)) if all(map(is_number, names)) else None))
+
+
+def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str]) -> list[str]:
+    """The label names in one cell: one, or any number (multilabel), or one for every word (tokens)."""
+    many: Any = [cell]
+    if kind == "tokens" and not is_missing(cell):
+        many = cell.split() if isinstance(cell, str) else cell
+    if kind == "multilabel" and not is_missing(cell):
+        if isinstance(cell, str) and separator is None:
+            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {_shown(cell)}")
+        many = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
+    if kind != "classification" and not isinstance(many, (list, tuple)):
+        raise InputError(f"{at()}: the labels should be a list, got {_shown(cell)}")
+    if any(isinstance(part, (list, tuple, dict)) for part in many):
+        raise InputError(f"{at()}: a label should be a word or a number, got {_shown(cell)}")
+    names = [label_text(part) for part in many]
+    if None in names:
+        raise InputError(f"{at()}: a label is empty, got {_shown(cell)}")
+    return [name for name in names if name is not None]
+
+
+def _number_of(cell: Any, numbers: NumberFormat, at: Callable[[], str]) -> float:
+    if isinstance(cell, str) and (value := numbers.read(cell)) is not None:
+        return value
+    if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not math.isfinite(cell):
+        raise InputError(
+            f"{at()}: the label should be a finite number, got {_shown(cell)}; for names set kind: classification"
+        )
+    return float(cell)
+
+
+def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: Options, told: list[str]) -> None:
+    """Refuse rows without a label, or leave them out, as ``on_unlabelled`` says.
+
+    -1 stands for a hidden label where all rows of a split have it, or where rows of the training split never do.
+    """
+    if columns.kind == "multilabel" and not columns.vectors:
+        return  # no label at all is an answer
+    hidden = not any(_is_hidden(label) for label in rows[main].labels)
+    for split, part in list(rows.items()):
+        minus = all(map(_is_hidden, part.labels)) or (hidden and split != main)
+        bare = [
+            row
+            for row, label in enumerate(part.labels)
+            if _has_none(label, columns.vectors) or (minus and _is_hidden(label))
+        ]
+        if not bare:
+            continue
+        if options.on_unlabelled == "error":
+            _refuse_unlabelled(part, bare, columns, only=split == main)
+        if len(bare) == len(part.texts):
+            if split == main:
+                raise InputError(f"{part.table.where}: no row has a label")
+            del rows[split]
+        else:
+            rows[split] = part.without(set(bare))
+        told.append(f"{split}: {plural(len(bare), 'row')} without a label dropped")
+
+
+def _is_hidden(label: Any) -> bool:
+    return not isinstance(label, (bool, list, tuple, dict)) and str(label).strip() in ("-1", "-1.0")
+
+
+def _has_none(label: Any, vector: bool) -> bool:
+    if vector and isinstance(label, (list, tuple)):
+        return any(is_unlabelled(cell) or _is_hidden(cell) for cell in label)
+    return is_unlabelled(label)
+
+
+def _refuse_unlabelled(part: Rows, bare: Sequence[int], columns: Columns, *, only: bool) -> None:
+    label, count, names = part.labels[bare[0]], len(part.texts), ", ".join(f"'{name}'" for name in columns.label)
+    if isinstance(label, (list, tuple)):
+        what = "has no value of 0 or 1 somewhere"
+    elif not _is_hidden(label) and (is_missing(label) or not str(label).strip()):
+        what = "is empty"
+    else:
+        what = f"says {str(label).strip()!r}, which stands for none"
+    drop = "set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
+    if len(bare) < count:
+        ways = f"label them, or {drop}"
+    elif only:
+        ways = "if the labels are in another column, name it: label: NAME (--task-set label=NAME)"
+    else:
+        ways = f"leave this file out by naming the others (train: FILE, validation: FILE) in a task file, or {drop}"
+    raise InputError(
+        f"{part.at(bare[0])}: the label is empty or missing: column {names} {what}, got {_shown(label)}; "
+        f"{len(bare):,} of {plural(count, 'row')} {'has' if len(bare) == 1 else 'have'} no label; {ways}"
+    )
+
+
+def one_spelling(
+    rows: Mapping[str, Rows], main: str, columns: Columns, options: Options, told: list[str]
+) -> Mapping[str, str]:
+    """One spelling for labels that differ in case and spaces alone: that of most rows; names that were given stay."""
+    if columns.kind not in ("classification", "multilabel") or columns.vectors:
+        return {}
+    given = {label_text(name) or "" for name in options.label_names or ()}
+    counts: Counter[str] = Counter()
+    for split, part in rows.items():
+        for row in range(len(part.texts)):
+            names = _names_in(columns.kind, part.labels[row], options.label_separator, lambda: part.at(row))  # noqa: B023
+            counts.update({name: 1_000_000 * (split == main) + 1 for name in names})
+    groups: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        groups.setdefault(fold(name), []).append(name)
+    same: dict[str, str] = {}
+    for folded, names in groups.items():
+        kept = [name for name in names if name in given]
+        if len(names) == 1 and (kept or not given):
+            continue
+        wanted = [name for name in given if fold(name) == folded]
+        if len(kept) > 1 or (given and len(wanted) != 1):
+            continue  # they were named as different labels, or none of them was
+        best = wanted[0] if wanted else max(names, key=lambda name: _plainness(name, counts[name]))
+        same |= {name: best for name in names if name != best}
+        if others := [name for name in names if name != best]:
+            told.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
+    return same
+
+
+def _plainness(name: str, count: int) -> tuple[bool, int, bool, bool]:
+    """The larger, the better a spelling: true and false in small letters; else the most frequent one."""
+    small = name == name.lower()
+    return small and truth(name) is not None, count, name == " ".join(name.split()), small
+
+
+Encode = Callable[[Rows, int], Any]
+
+
+def number_labels(
+    columns: Columns, rows: Mapping[str, Rows], main: str, options: Options, spelling: Mapping[str, str]
+) -> tuple[tuple[str, ...], Encode]:
+    """The label names, and how the label of a row becomes a number."""
+    kind = columns.kind
+    if columns.vectors:
+        return _vector_labels(columns, rows[main], options)
+    if kind == "regression":
+        numbers = columns.numbers
+        return (), lambda part, row: _number_of(part.labels[row], numbers, lambda: part.at(row))
+
+    def names_of(part: Rows, row: int) -> list[str]:
+        names = _names_in(kind, part.labels[row], options.label_separator, lambda: part.at(row))
+        return [spelling.get(name, name) for name in names] if spelling else names
+
+    train = rows[main]
+    seen = {name for row in range(len(train.texts)) for name in names_of(train, row)}
+    names = _name_order(kind, seen, options)
+    index = {name: place for place, name in enumerate(names)}
+    if not seen <= index.keys() and all(name.isdecimal() and int(name) < len(names) for name in seen):
+        index = {str(place): place for place in range(len(names))}
+
+    def encode(part: Rows, row: int) -> Any:
+        found = names_of(part, row)
+        for name in found:
+            if name not in index:
+                known = "the labels given" if options.label_names else f"those of {main}"
+                raise InputError(f"{part.at(row)}: unknown label '{name}', not among {known}; {nearest(name, index)}")
+        if kind == "classification":
+            return index[found[0]]
+        if kind == "multilabel":
+            present = {index[name] for name in found}
+            return tuple(int(place in present) for place in range(len(names)))
+        if len(found) != len(part.texts[row]):
+            raise InputError(f"{part.at(row)}: {len(part.texts[row])} words but {len(found)} tags")
+        return tuple(index[name] for name in found)
+
+    return names, encode
+
+
+def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tuple[str, ...], Encode]:
+    """Names and encoding of vectors of 0 and 1, one place for every label."""
+    several = len(columns.label) > 1
+    width = len(train.labels[0])
+    own = columns.label if several else tuple(map(str, range(width)))
+    names = own if options.label_names is None else _name_order(columns.kind, set(), options)
+    if len(names) != width:
+        raise InputError(
+            f"{train.at(0)}: a vector of {width} places for {plural(len(names), 'label')}, got "
+            f"{_shown(list(train.labels[0]))} and label_names: {list(names)}"
+        )
+    order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
+
+    def encode(part: Rows, row: int) -> Any:
+        cells = part.labels[row]
+        values = [truth(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
+        if len(values) != width or None in values:
+            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {_shown(cells)}")
+        vector = tuple(int(bool(values[place])) for place in order)
+        if columns.kind == "multilabel":
+            return vector
+        if sum(vector) != 1:
+            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {_shown(cells)}")
+        return vector.index(1)
+
+    if columns.kind not in ("multilabel", "classification"):
+        raise InputError(
+            f"{train.table.where}: vectors of 0 and 1 are labels of a multilabel or a classification task, not "
+            f"{columns.kind}; set kind: multilabel"
+        )
+    return names, encode
+
+
+def _name_order(kind: Kind, seen: set[str], options: Options) -> tuple[str, ...]:
+    if options.label_names is None:
+        names = sort_labels(seen)
+        if kind == "tokens" and OUTSIDE in seen:  # class 0 is what token_f1 leaves out
+            return (OUTSIDE, *(name for name in names if name != OUTSIDE))
+        return names
+    names = tuple(label_text(name) or "" for name in options.label_names)
+    for name in names:
+        if names.count(name) > 1 or not name:
+            raise InputError(f"label_names: '{name}' should stand there once and not be empty, got {list(names)}")
+    return names

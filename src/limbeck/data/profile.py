@@ -1,0 +1,97 @@
+"""What one column of a table looks like: texts, labels, numbers, lists, or ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from limbeck.data.cells import is_number, is_unlabelled, number_format, truth
+from limbeck.data.conll import numbers_words
+from limbeck.data.read import ID_WORDS, LABEL_WORDS
+
+SCORES = re.compile(r"(^|_)(score|rating|points?|price|age|value|similarity|relevance|percent|percentage)s?$")
+_ID = re.compile(r"(.*[_\W])?(id|idx|index|guid|uuid)|.*[a-z](Id|ID|Idx|Index)|unnamed: \d+|__index_level_\d+__")
+ROWS = 5  #: fewer rows say nothing about the content of a column
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the cells of one column look like."""
+
+    name: str
+    cells: Sequence[Any] = field(repr=False)
+
+    @cached_property
+    def filled(self) -> list[Any]:
+        """Cells that hold something."""
+        return [cell for cell in self.cells if not is_unlabelled(cell)]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The filled cells as text."""
+        return [str(cell).strip() for cell in self.filled]
+
+    @cached_property
+    def distinct(self) -> int:
+        """How many different cells there are."""
+        return len(set(self.texts))
+
+    @cached_property
+    def lists(self) -> bool:
+        """Whether there are lists."""
+        return any(isinstance(cell, (list, tuple)) for cell in self.filled)
+
+    @cached_property
+    def words(self) -> float:
+        """Mean number of words in a cell; 0 for numbers and lists."""
+        if self.lists or self.numeric or not self.texts:
+            return 0.0
+        return sum(len(text.split()) for text in self.texts) / len(self.texts)
+
+    @cached_property
+    def numeric(self) -> bool:
+        """Whether every cell is a number, however it is written."""
+        return bool(self.texts) and not self.lists and number_format(self.texts) is not None
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every cell is a whole number."""
+        return bool(self.texts) and all(is_number(text) and float(text).is_integer() for text in self.texts)
+
+    @cached_property
+    def binary(self) -> bool:
+        """Whether every cell is 0 or 1 (or false or true)."""
+        return 2 * len(self.filled) > len(self.cells) and None not in map(truth, self.filled)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether these are clearly texts: words, most of them different."""
+        enough = len(self.texts) >= ROWS and self.distinct > len(self.texts) / 2
+        return enough and self.words >= 1.5
+
+    @property
+    def is_label(self) -> bool:
+        """Whether these are clearly labels: numbers, lists, or few names that come back."""
+        if self.numeric or self.binary or self.lists:
+            return True
+        return len(self.texts) >= ROWS and self.distinct <= len(self.texts) / 2 and self.words <= 4
+
+    @property
+    def is_index(self) -> bool:
+        """Whether these are ids or row numbers."""
+        if self.lists:
+            return len(self.filled) > 0 and all(map(numbers_words, self.filled))
+        lower = self.name.lower()
+        one_word = self.words < 1.5
+        if lower in ID_WORDS or self.name in ("Unnamed: 0", ""):
+            return one_word and not self.binary
+        unique = self.distinct == len(self.cells) > 1
+        if _ID.fullmatch(self.name) or _ID.fullmatch(lower):
+            return one_word and unique
+        if lower in LABEL_WORDS or SCORES.search(lower) or not unique or not self.whole or len(self.cells) < ROWS:
+            return False
+        first = float(self.texts[0])
+        return all(float(text) == first + place for place, text in enumerate(self.texts))

@@ -1,0 +1,52 @@
+"""What was read of a task, and how much of its texts a model will not see: told before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from limbeck.data.summary import CountTokens, Summary, summarize
+from limbeck.data.task import Task
+from limbeck.model.files import model_folder
+
+
+def data_report(task: Task, model: str | None = None, splits: Sequence[str] | None = None) -> Summary:
+    """Summarize a task; with a model's folder also how many texts are cut. No torch is imported.
+
+    Args:
+        task: The task.
+        model: Folder or name of the model whose tokenizer counts; a tokenizer that is not at hand is no error.
+        splits: Splits whose texts are counted; all if None.
+    """
+    return summarize(task, token_counter(model) if model else None, splits)
+
+
+def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str | None = None) -> None:
+    """Send what was read, as an event of kind ``data``, to who listens to a run; a stand-in for a task is left out."""
+    if isinstance(task, Task):
+        found = data_report(task, model)
+        on_event({"kind": "data", "message": "\n".join(found.lines()), "data": found.to_json()})
+
+
+def token_counter(model: str) -> CountTokens | None:
+    """What counts tokens with the ``tokenizer.json`` of a model's folder; None where there is none."""
+    folder = model_folder(model)
+    path = folder / "tokenizer.json" if folder else None
+    if path is None or not path.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception:  # tokenizers raises bare exceptions; who opens the model says what is wrong
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(texts: Sequence[Any], pairs: Sequence[str] | None) -> list[int]:
+        rows = [text if isinstance(text, str) else list(text) for text in texts]
+        words = bool(rows) and not isinstance(rows[0], str)
+        inputs: list[Any] = rows if pairs is None else list(zip(rows, pairs, strict=True))
+        return [len(one.ids) for one in tokenizer.encode_batch(inputs, is_pretokenized=words)]
+
+    return count

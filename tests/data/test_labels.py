@@ -1,0 +1,71 @@
+"""Labels become numbers; rows without one are recognised as what they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from limbeck.data.labels import label_text, sort_labels
+from limbeck.data.sources import load_task
+from limbeck.errors import InputError
+
+TRAIN = "text,label\ngood,1\nbad,0\nfine,1\npoor,0\n"
+
+
+def folder(tmp_path, **files):
+    for name, content in files.items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    return str(tmp_path)
+
+
+UNLABELLED = {  # files, rows without a label, part of the message
+    "nan": (
+        {"train": TRAIN + "well,nan\n"},
+        "line 6: .*column 'label' says 'nan'.*1 of 5 rows has no label",
+    ),
+    "empty": ({"train": TRAIN + "well,\n,1\n"}, "line 6: the label is empty"),
+    "hidden": (
+        {"train": TRAIN, "test": "text,label\na,-1\nb,-1\n"},
+        "test.csv, line 2: .*says '-1', which stands for none.*2 of 2 rows .*; leave this file out by naming",
+    ),
+    "some hidden": ({"train": TRAIN, "test": "text,label\na,1\nb,-1.0\n"}, "test.csv, line 3: .*1 of 2 rows"),
+    "none at all": ({"train": "text,mood,label\n" + "a,x,\nb,y,\n"}, r"2 of 2 rows .*--task-set label=NAME"),
+    "a hidden vector": (
+        {"train": "text,a,b\n" + "one,1,0\ntwo,0,0\n" * 3, "test": "text,a,b\none,-1,-1\ntwo,1,0\n"},
+        r"test.csv, line 2: .*columns? 'a', 'b' has no value of 0 or 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNLABELLED)
+def test_rows_without_a_label_are_an_error_that_says_so(tmp_path, case):
+    files, message = UNLABELLED[case]
+    with pytest.raises(InputError, match=message):
+        load_task({"path": folder(tmp_path, **files), "on_empty": "drop"})
+
+
+def test_they_can_be_left_out(tmp_path):
+    path = folder(tmp_path, train=TRAIN + "well,nan\n", test="text,label\na,-1\nb,-1\n")
+    task = load_task({"path": path, "on_unlabelled": "drop"})
+    assert (task.label_names, "test" in task.splits) == (("0", "1"), False)
+    assert "train: 1 row without a label dropped" in task.notes
+    assert "test: 2 rows without a label dropped" in task.notes
+
+
+def test_minus_one_is_a_class_where_training_has_it(tmp_path):
+    path = folder(tmp_path, train=TRAIN + "so so,-1\n", test="text,label\na,-1\nb,1\n")
+    task = load_task(path)
+    assert (task.label_names, task.split("test").labels) == (("-1", "0", "1"), (0, 2))
+    (tmp_path / "test.csv").unlink()
+    assert load_task(folder(tmp_path, train=TRAIN.replace(",0", ",None"))).label_names == ("1", "None")
+
+
+def test_other_splits_may_spell_a_label_differently(tmp_path):
+    path = folder(tmp_path, train="text,label\na,up\nb,down\n", test="text,label\nc,Up\nd,DOWN \n")
+    task = load_task(path)
+    assert (task.label_names, task.split("test").labels) == (("down", "up"), (1, 0))
+    assert "the labels 'Up' are read as 'up'" in task.notes
+
+
+def test_names_and_their_order():
+    assert [label_text(cell) for cell in (2, 2.0, "2.0", None, " ")] == ["2", "2", "2", None, None]
+    assert sort_labels({"10", "9"}) == ("9", "10")

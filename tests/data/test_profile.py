@@ -1,0 +1,40 @@
+"""Single columns: texts, labels and ids are told apart by what is in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from limbeck.data.profile import Profile
+
+SENTENCES = [f"a rather {word} film" for word in ("good", "bad", "long", "short", "odd", "dull")]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "index"),
+    [
+        ("", ["0", "1", "2"], True),
+        ("id", ["x1", "x7", "x7"], True),
+        ("Unnamed: 0", ["0", "1", "2"], True),
+        ("reviewId", [f"a{n}" for n in range(9)], True),
+        ("3", [str(n) for n in range(7, 16)], True),
+        ("intent_id", ["0", "1", "0"], False),
+        ("id", SENTENCES, False),
+        ("valid", ["1", "0", "1"], False),
+        ("score", [str(n) for n in range(9)], False),
+        ("0", [("1", "2", "3"), ("1", "2")], True),
+        ("1", [("EU", "says"), ("so",)], False),
+    ],
+)
+def test_ids_and_row_numbers(name, cells, index):
+    assert Profile(name, cells).is_index is index
+
+
+def test_texts_and_labels():
+    texts, classes = Profile("x", SENTENCES), Profile("y", ["World News", "Sport"] * 4)
+    assert (texts.is_text, texts.is_label) == (True, False)
+    assert (classes.is_text, classes.is_label) == (False, True)
+    assert Profile("n", ["0,5", "1"]).is_label
+    few = Profile("z", ["good", "bad"])  # too few rows to say
+    assert (few.is_text, few.is_label) == (False, False)
+    assert Profile("b", ["1", "", "0"]).binary
+    assert not Profile("b", ["1", "2"]).binary

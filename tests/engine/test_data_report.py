@@ -1,0 +1,40 @@
+"""What was read is announced, with the tokens that a model's own tokenizer counts."""
+
+from __future__ import annotations
+
+import json
+
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.data_report import announce, data_report, token_counter
+
+
+def test_tokens_are_counted_as_the_model_does(tmp_path):
+    task = toy_task()
+    tokenizer = toy_tokenizer(task)
+    tokenizer.save_pretrained(tmp_path)
+    texts = list(task.split("train").texts[:20])
+    counted = token_counter(str(tmp_path))(texts, None)
+    assert counted == [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    pairs = token_counter(str(tmp_path))(texts, texts[::-1])
+    assert pairs == [len(ids) for ids in tokenizer(texts, texts[::-1])["input_ids"]]
+    words = [tuple(text.split()) for text in texts]
+    counted = token_counter(str(tmp_path))(words, None)
+    assert counted == [len(ids) for ids in tokenizer(list(map(list, words)), is_split_into_words=True)["input_ids"]]
+    assert data_report(task, str(tmp_path)).truncation[0].cut == 0
+
+
+def test_a_tokenizer_that_is_not_at_hand_is_no_error(tmp_path):
+    assert token_counter("owner/name-of-the-hub") is None
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert token_counter(str(tmp_path)) is None
+    assert data_report(toy_task(), str(tmp_path)).truncation == ()
+
+
+def test_an_event_for_those_who_listen():
+    seen = []
+    announce(seen.append, toy_task())
+    announce(seen.append, object())
+    (event,) = seen
+    assert event["kind"] == "data"
+    assert event["message"].startswith("data: ")
+    json.dumps(event["data"])
