@@ -46,6 +46,9 @@ def listening(
     """
     if progress is None:
         progress = on_event is None and (sys.stderr.isatty() or notebook.is_here())
+    if on_event is not None and not progress:  # the caller's own listener shows what was read, too
+        yield on_event
+        return
     with watching(quiet=not progress) as show:
 
         def listen(event: dict[str, Any]) -> None:
