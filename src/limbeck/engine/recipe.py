@@ -111,7 +111,7 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
             entries = _fields(value, full)
             if entries:
                 data[key] = entries
-        elif (full and key != "allow_weak_teacher") or value != Recipe.__dataclass_fields__[key].default:
+        elif full or value != Recipe.__dataclass_fields__[key].default:
             data[key] = value
     data["steps"] = [_step_data(step, full) for step in recipe.steps]
     return data
