@@ -290,6 +290,14 @@ class Encoder(nn.Module):
         return x, tapped
 
 
+STANDARD_KEYS = frozenset((
+    "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
+    "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
+    "seq_classif_dropout",
+))  # fmt: skip
+"""Keys by which the families say what the entry ``limbeck`` says for each layer."""
+
+
 class LimbeckConfig(PretrainedConfig):
     """The shape, one entry a layer, and the style, as a Hugging Face configuration."""
 
@@ -314,6 +322,18 @@ class LimbeckConfig(PretrainedConfig):
         super().__init__(**kwargs)
         self.pad_token_id = pad
 
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read config.json; of one in the words of the family, take what its entry ``limbeck`` says."""
+        config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        ours = config.pop("limbeck", None)
+        if ours is not None:
+            others = {key: value for key, value in config.items() if key not in STANDARD_KEYS}
+            config = {**others, **ours, "model_type": cls.model_type}
+        return config, rest
+
     @property
     def depth(self) -> int:
         """Number of layers."""
@@ -337,6 +357,8 @@ class LimbeckModel(PreTrainedModel):
     config_class = LimbeckConfig
     base_model_prefix = "encoder"
     _supports_sdpa = True
+    # An empty tensor under a name of the family makes the family's own class refuse a shape that it cannot hold.
+    _keys_to_ignore_on_load_unexpected = (r"^(bert|roberta|electra|distilbert)\.embeddings\.LayerNorm\.weight$",)
     accepts_loss_kwargs = False  # or Trainer takes **_ of forward for them and scales accumulated losses wrongly
 
     def __init__(self, config: LimbeckConfig) -> None:
