@@ -351,6 +351,28 @@ class LimbeckConfig(PretrainedConfig):
         return Style(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Style)})
 
 
+REFUSED = (
+    "position_ids", "inputs_embeds", "head_mask", "encoder_hidden_states", "encoder_attention_mask", "past_key_values",
+)  # fmt: skip
+"""Options of transformers' own encoders that would change the answer and that this one does not have."""
+
+
+def _check_options(input_ids: Tensor | None, options: Mapping[str, Any]) -> None:
+    for name in REFUSED:
+        if options.get(name) is not None:
+            raise ValueError(f"this model does not take {name}: give input_ids, from which it counts positions itself")
+    if input_ids is None:
+        raise ValueError("this model needs input_ids [batch, seq]")
+
+
+def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ...]]:
+    """Tapped activations under transformers' names; attention as weights that sum to 1."""
+    found = {"hidden_states": tuple(tapped["hidden"])} if "hidden" in tapped else {}
+    if "attention" in tapped:
+        found["attentions"] = tuple(row.softmax(-1) for row in tapped["attention"])
+    return found
+
+
 class LimbeckModel(PreTrainedModel):
     """The encoder alone: hidden states, for embeddings and as a teacher of general distillation."""
 
@@ -385,13 +407,37 @@ class LimbeckModel(PreTrainedModel):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-        **_: Any,
-    ) -> ModelOutput:
-        """Last hidden states."""
-        return BaseModelOutput(last_hidden_state=self.encoder(input_ids, attention_mask, token_type_ids)[0])
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> ModelOutput | tuple[Tensor, ...]:
+        """Last hidden states, and those of every layer and the attention where wanted, as transformers gives them."""
+        _check_options(input_ids, options)
+        taps = self.wanted_taps(output_attentions, output_hidden_states)
+        hidden, tapped = self.encoder(input_ids, attention_mask, token_type_ids, taps=taps)
+        return self.packed(BaseModelOutput(last_hidden_state=hidden, **_per_layer(tapped)), return_dict)
+
+    def wanted_taps(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[str, ...]:
+        """Taps of the encoder for what a call wants, or else the configuration."""
+        attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if attentions:
+            for index, layer in enumerate(self.encoder.shape.layers):
+                if layer.heads and core(layer.attention)[0] != "softmax":
+                    raise ValueError(
+                        f"layer {index} has {layer.attention} attention, which has no weight for each pair of tokens: "
+                        "call without output_attentions"
+                    )
+        return ("hidden",) * bool(states) + ("attention",) * bool(attentions)
+
+    def packed(self, output: ModelOutput, return_dict: bool | None) -> ModelOutput | tuple[Tensor, ...]:
+        """The output, or its entries as a tuple."""
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return output if wanted else output.to_tuple()
 
 
 class LimbeckForSequenceClassification(LimbeckModel):
@@ -451,18 +497,22 @@ class LimbeckForSequenceClassification(LimbeckModel):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
-        **_: Any,
-    ) -> SequenceClassifierOutput | TokenClassifierOutput:
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> ModelOutput | tuple[Tensor, ...]:
         """Hugging Face calling convention, so that ``transformers.Trainer`` can go on from here."""
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        logits = self.run(batch)[0]
+        _check_options(input_ids, options)
+        logits, tapped = self.run(batch, taps=self.wanted_taps(output_attentions, output_hidden_states))
         loss = None if labels is None else self.loss(logits, labels)
         kind = TokenClassifierOutput if self.per_token else SequenceClassifierOutput
-        return kind(loss=loss, logits=logits)
+        return self.packed(kind(loss=loss, logits=logits, **_per_layer(tapped)), return_dict)
 
 
 class LimbeckForTokenClassification(LimbeckForSequenceClassification):
