@@ -151,7 +151,7 @@ def test_a_ragged_shape_is_refused_by_the_familys_own_class(family, kind, tmp_pa
 
 
 def test_layers_of_usual_width_with_another_attention_are_refused_too(tmp_path):
-    translated(tmp_path, shape=UNIFORM.with_layer(1, attention="linear"))
+    translated(tmp_path, shape=UNIFORM.with_layer(1, attention="kernel"))
     with pytest.raises(RuntimeError, match="mismatched"):
         transformers.AutoModel.from_pretrained(tmp_path)
 
@@ -189,7 +189,8 @@ def test_an_int8_folder_has_both_names_and_restores_our_weights_when_saved(shape
     assert (first / INT8_FILE).read_bytes() == (first / FLOAT_FILE).read_bytes()
     assert not served_by_text_embeddings_inference(first)
     opened, words = open_model(first)
-    assert opened.int8 and opened.size_bytes == (first / INT8_FILE).stat().st_size
+    assert opened.int8
+    assert opened.size_bytes == (first / INT8_FILE).stat().st_size
     save_model(opened, words, second)
     names = tensor_names(second / "model.safetensors")
     assert our_tensor_names(names, opened.config) == {name: name for name in names}

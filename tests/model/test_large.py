@@ -47,7 +47,8 @@ def test_they_are_mapped_when_read_and_equal_those_in_one_file(model, monkeypatc
     inside = read_parts(to_onnx(model, tmp_path / "inside.onnx"))
     monkeypatch.setattr(large, "LIMIT", 50_000)
     outside = read_parts(to_onnx(model, tmp_path / "outside.onnx"))
-    assert inside[0] == outside[0] and inside[1].keys() == outside[1].keys()
+    assert inside[0] == outside[0]
+    assert inside[1].keys() == outside[1].keys()
     assert isinstance(outside[1]["embeddings.word.weight"], np.memmap)
     for name, array in inside[1].items():
         np.testing.assert_array_equal(array, outside[1][name])
@@ -87,4 +88,5 @@ def test_no_array_outside_is_in_the_protocol_buffer(model, small_limit):
     assert isinstance(graph, LargeModel)
     assert graph.proto.ByteSize() < 20_000
     kept, outside = initializers({"a": np.zeros(8, np.int64), "b": np.zeros(400, np.float32)}, limit=100)
-    assert [entry.name for entry in kept] == ["a", "b"] and list(outside) == ["b"]
+    assert [entry.name for entry in kept] == ["a", "b"]
+    assert list(outside) == ["b"]
