@@ -380,7 +380,7 @@ class LimbeckModel(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
     # An empty tensor under a name of the family makes the family's own class refuse a shape that it cannot hold.
-    _keys_to_ignore_on_load_unexpected = (r"^(bert|roberta|electra|distilbert)\.embeddings\.LayerNorm\.weight$",)
+    _keys_to_ignore_on_load_unexpected = {r"^(bert|roberta|electra|distilbert)\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
     accepts_loss_kwargs = False  # or Trainer takes **_ of forward for them and scales accumulated losses wrongly
 
     def __init__(self, config: LimbeckConfig) -> None:
@@ -410,6 +410,7 @@ class LimbeckModel(PreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        *,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -501,6 +502,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        *,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
