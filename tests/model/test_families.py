@@ -247,3 +247,37 @@ def test_loading_is_silent_and_leaves_the_settings_of_transformers(tmp_path, cap
     load_pretrained(tmp_path, task_kind="classification", label_names=("a", "b"))
     assert capfd.readouterr() == ("", "")
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+@pytest.mark.parametrize("auto", ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert"])
+def test_forward_gives_hidden_states_attention_and_tuples_as_transformers_does(name, auto, tmp_path):
+    reference = random_reference(name, getattr(transformers, auto))
+    reference.save_pretrained(tmp_path)
+    reference.set_attn_implementation("eager")
+    model = load_pretrained(tmp_path)
+    batch = dict(padding_patterns(reference.config.pad_token_id))["right"]
+    wanted = {"output_hidden_states": True, "output_attentions": True}
+    with torch.no_grad():
+        theirs, ours = reference(**batch, **wanted), model(**batch, **wanted)
+        bare = model(**batch, return_dict=False, output_hidden_states=True)
+    assert list(theirs) == list(ours)
+    real = batch["attention_mask"].bool()
+    for before, after in zip(theirs.hidden_states, ours.hidden_states, strict=True):
+        torch.testing.assert_close(before[real], after[real], atol=1e-4, rtol=1e-4)
+    for before, after in zip(theirs.attentions, ours.attentions, strict=True):
+        rows = real[:, None, :].expand(before.shape[:3])
+        torch.testing.assert_close(before[rows], after[rows], atol=1e-4, rtol=1e-4)
+    assert isinstance(bare, tuple)
+    assert len(bare) == 2
+    assert "hidden_states" not in model(**batch)
+
+
+def test_forward_refuses_what_it_does_not_have(tmp_path):
+    random_reference("bert", transformers.AutoModelForSequenceClassification).save_pretrained(tmp_path)
+    model, ids = load_pretrained(tmp_path), torch.tensor([[2, 7, 3]])
+    for name in ("position_ids", "inputs_embeds"):
+        with pytest.raises(ValueError, match=name):
+            model(ids, **{name: ids})
+    with pytest.raises(ValueError, match="input_ids"):
+        model(attention_mask=ids)

@@ -20,6 +20,7 @@ from limbeck.engine.report import headline, milliseconds, page_environment, qual
 from limbeck.engine.rows import Row, rows
 from limbeck.engine.story import Story
 from limbeck.errors import InputError
+from limbeck.model.interchange import translate_folder
 
 DESCRIPTION = "limbeck.json"
 ONNX_FILES = ("onnx/model_quantized.onnx", "onnx/model.onnx")
@@ -136,6 +137,7 @@ def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Pat
         for path in _model_files(model_folder):
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model_folder / path, draft / path)
+        translate_folder(draft)
         (draft / "README.md").write_text(card(story, key, model_folder), encoding="utf-8")
         files = sorted([*_files(draft), DESCRIPTION])
         description = {**describe(story, key, model_folder), "files": files}

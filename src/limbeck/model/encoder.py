@@ -290,6 +290,14 @@ class Encoder(nn.Module):
         return x, tapped
 
 
+STANDARD_KEYS = frozenset((
+    "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
+    "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
+    "seq_classif_dropout",
+))  # fmt: skip
+"""Keys by which the families say what the entry ``limbeck`` says for each layer."""
+
+
 class LimbeckConfig(PretrainedConfig):
     """The shape, one entry a layer, and the style, as a Hugging Face configuration."""
 
@@ -314,6 +322,18 @@ class LimbeckConfig(PretrainedConfig):
         super().__init__(**kwargs)
         self.pad_token_id = pad
 
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read config.json; of one in the words of the family, take what its entry ``limbeck`` says."""
+        config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        ours = config.pop("limbeck", None)
+        if ours is not None:
+            others = {key: value for key, value in config.items() if key not in STANDARD_KEYS}
+            config = {**others, **ours, "model_type": cls.model_type}
+        return config, rest
+
     @property
     def depth(self) -> int:
         """Number of layers."""
@@ -331,12 +351,36 @@ class LimbeckConfig(PretrainedConfig):
         return Style(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Style)})
 
 
+REFUSED = (
+    "position_ids", "inputs_embeds", "head_mask", "encoder_hidden_states", "encoder_attention_mask", "past_key_values",
+)  # fmt: skip
+"""Options of transformers' own encoders that would change the answer and that this one does not have."""
+
+
+def _check_options(input_ids: Tensor | None, options: Mapping[str, Any]) -> None:
+    for name in REFUSED:
+        if options.get(name) is not None:
+            raise ValueError(f"this model does not take {name}: give input_ids, from which it counts positions itself")
+    if input_ids is None:
+        raise ValueError("this model needs input_ids [batch, seq]")
+
+
+def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ...]]:
+    """Tapped activations under transformers' names; attention as weights that sum to 1."""
+    found = {"hidden_states": tuple(tapped["hidden"])} if "hidden" in tapped else {}
+    if "attention" in tapped:
+        found["attentions"] = tuple(row.softmax(-1) for row in tapped["attention"])
+    return found
+
+
 class LimbeckModel(PreTrainedModel):
     """The encoder alone: hidden states, for embeddings and as a teacher of general distillation."""
 
     config_class = LimbeckConfig
     base_model_prefix = "encoder"
     _supports_sdpa = True
+    # An empty tensor under a name of the family makes the family's own class refuse a shape that it cannot hold.
+    _keys_to_ignore_on_load_unexpected = {r"^(bert|roberta|electra|distilbert)\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
     accepts_loss_kwargs = False  # or Trainer takes **_ of forward for them and scales accumulated losses wrongly
 
     def __init__(self, config: LimbeckConfig) -> None:
@@ -363,13 +407,38 @@ class LimbeckModel(PreTrainedModel):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-        **_: Any,
-    ) -> ModelOutput:
-        """Last hidden states."""
-        return BaseModelOutput(last_hidden_state=self.encoder(input_ids, attention_mask, token_type_ids)[0])
+        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> ModelOutput | tuple[Tensor, ...]:
+        """Last hidden states, and those of every layer and the attention where wanted, as transformers gives them."""
+        _check_options(input_ids, options)
+        taps = self.wanted_taps(output_attentions, output_hidden_states)
+        hidden, tapped = self.encoder(input_ids, attention_mask, token_type_ids, taps=taps)
+        return self.packed(BaseModelOutput(last_hidden_state=hidden, **_per_layer(tapped)), return_dict)
+
+    def wanted_taps(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[str, ...]:
+        """Taps of the encoder for what a call wants, or else the configuration."""
+        attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if attentions:
+            for index, layer in enumerate(self.encoder.shape.layers):
+                if layer.heads and core(layer.attention)[0] != "softmax":
+                    raise ValueError(
+                        f"layer {index} has {layer.attention} attention, which has no weight for each pair of tokens: "
+                        "call without output_attentions"
+                    )
+        return ("hidden",) * bool(states) + ("attention",) * bool(attentions)
+
+    def packed(self, output: ModelOutput, return_dict: bool | None) -> ModelOutput | tuple[Tensor, ...]:
+        """The output, or its entries as a tuple."""
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return output if wanted else output.to_tuple()
 
 
 class LimbeckForSequenceClassification(LimbeckModel):
@@ -431,18 +500,23 @@ class LimbeckForSequenceClassification(LimbeckModel):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
-        **_: Any,
-    ) -> SequenceClassifierOutput | TokenClassifierOutput:
+        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> ModelOutput | tuple[Tensor, ...]:
         """Hugging Face calling convention, so that ``transformers.Trainer`` can go on from here."""
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        logits = self.run(batch)[0]
+        _check_options(input_ids, options)
+        logits, tapped = self.run(batch, taps=self.wanted_taps(output_attentions, output_hidden_states))
         loss = None if labels is None else self.loss(logits, labels)
         kind = TokenClassifierOutput if self.per_token else SequenceClassifierOutput
-        return kind(loss=loss, logits=logits)
+        return self.packed(kind(loss=loss, logits=logits, **_per_layer(tapped)), return_dict)
 
 
 class LimbeckForTokenClassification(LimbeckForSequenceClassification):

@@ -148,6 +148,31 @@ FAMILIES: dict[str, Family] = {
 }
 """The supported architectures by their ``model_type``."""
 
+FEATURES: Mapping[str, tuple[Any, Any]] = {
+    "position_embedding_type": (None, "absolute"),
+    "is_decoder": (None, False),
+    "is_encoder_decoder": (None, False),
+    "add_cross_attention": (None, False),
+    "pruned_heads": (None, {}),
+    "quantization_config": (None, {}),
+}
+"""Keys of a configuration that ask for more than an encoder, and the values that do not."""
+
+SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention")
+STYLE = (
+    "family", "vocab_size", "embedding_size", "max_positions", "token_types", "position_offset", "pad_token_id",
+    "activation", "layer_norm_eps", "dropout", "attention_dropout", "classifier_dropout", "pooler", "resplit",
+    "projections",
+)  # fmt: skip
+"""Fields of ``encoder.Style``, which cannot be imported without torch; a test compares them."""
+OURS = frozenset((*SHAPE, *STYLE, "space", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head"))
+"""Keys of a config.json that only limbeck writes."""
+PASSING = frozenset((
+    "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "limbeck", "model_type",
+    "num_labels", "problem_type", "torch_dtype", "transformers_version", "use_cache", "gradient_checkpointing",
+))  # fmt: skip
+"""Keys that each writer of a config.json sets anew."""
+
 _RELATIVES = {
     "albert": "bert",
     "camembert": "roberta",
@@ -176,15 +201,7 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
         raise UnsupportedModel(
             f"{source}: model_type '{model_type}' is not supported; supported families: {supported}; {advice}"
         )
-    features = {
-        "position_embedding_type": (None, "absolute"),
-        "is_decoder": (None, False),
-        "is_encoder_decoder": (None, False),
-        "add_cross_attention": (None, False),
-        "pruned_heads": (None, {}),
-        "quantization_config": (None, {}),
-    }
-    for key, allowed in features.items():
+    for key, allowed in FEATURES.items():
         if config.get(key) not in allowed:
             raise UnsupportedModel(
                 f"{source}: config.json has {key} = {config[key]!r}; the {model_type} family is supported with "
@@ -283,7 +300,8 @@ def load_pretrained(
         if not (getattr(config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
             weights.pop(absent, None)
     check_finite(weights, name_or_path)
-    settings = _settings(config, shape, style)
+    raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
+    settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
     model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
     head = {path: names[path] for path in head_parts(per_token=per_token)}
     set_labels(model, label_names, task_kind, seed=seed, names=head)
@@ -319,6 +337,16 @@ def _settings(config: Any, shape: Shape, style: Style) -> dict[str, Any]:
         **kept,
         **dataclasses.asdict(style),
     }
+
+
+def unknown_keys(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """Keys of a config.json that other tools put there, and that a model must carry along.
+
+    >>> unknown_keys({"model_type": "bert", "hidden_size": 8, "sentence_transformers": {"version": "5"}}, "bert")
+    {'sentence_transformers': {'version': '5'}}
+    """
+    read = {key for row in (FAMILIES[family], FAMILIES["bert"]) for key, _ in row.keys.values()}
+    return {key: value for key, value in config.items() if key not in read | OURS | PASSING | FEATURES.keys()}
 
 
 def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -385,6 +413,7 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
     config: Any = model.config
     settings = {key: values[field] for field, (key, _) in family.keys.items()}
     settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}
+    settings |= unknown_keys(config.to_dict(), model.encoder.style.family)
     return settings | {"problem_type": config.problem_type}
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
 from limbeck.errors import InputError, UnsupportedModel, nearest
-from limbeck.model import families
+from limbeck.model import families, interchange
 from limbeck.model._loading import explained, quiet
 from limbeck.model.heads import build, check_finite, head_parts, set_labels
 
@@ -117,6 +117,8 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         prefix = f"{families.FAMILIES[family].prefix}."
         wanted = families.head_tensors(family, per_token=spec.per_token)
     there = _weight_names(folder, source)
+    if config.get("model_type") == "limbeck":  # an artefact may have the names of the family
+        there = set(interchange.our_tensor_names(there, config).values())
     missing = tuple(name for name in wanted if name not in there and name.removeprefix(prefix) not in there)
     return dataclasses.replace(spec, missing=missing or declared)
 
@@ -228,7 +230,7 @@ def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
         raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} should hold a JSON object, found {type(config).__name__}")
-    return folder, config
+    return folder, interchange.from_family(config)
 
 
 def _locate(source: str | Path) -> Path | None:
@@ -286,6 +288,8 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
     check_finite(weights, folder)
+    names = interchange.our_tensor_names(weights, config)
+    weights = {ours: weights[name] for name, ours in names.items()}
     own = is_token_classifier(config)
     per_token = task.kind == "tokens" if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
@@ -382,9 +386,11 @@ def _copy_onnx(model: Any, folder: Path) -> dict[str, Any]:
     path = Path(model.path)
     (folder / "onnx").mkdir(exist_ok=True)
     files = {entry: folder / "onnx" / entry.name for entry in path.parent.glob(f"{path.name}*")}  # external data too
-    for name in (WEIGHTS, *CODE):
-        files[Path(model.folder) / name] = folder / name
+    files |= {Path(__file__).with_name(name): folder / name for name in CODE}
     for origin, copy in files.items():
         if origin.is_file() and origin.resolve() != copy.resolve():
             shutil.copyfile(origin, copy)
+    weights, copy = Path(model.folder) / WEIGHTS, folder / WEIGHTS
+    if weights.is_file() and weights.resolve() != copy.resolve():
+        interchange.restore_weights(weights, copy, model.config)
     return dict(model.config) | {"limbeck_runtime": "onnxruntime", "limbeck_onnx_file": f"onnx/{path.name}"}
