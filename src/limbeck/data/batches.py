@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.data.encoding import TextEncoding, first_pieces
 from limbeck.data.metrics import IGNORED
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Encoded:
     labels: Sequence[Any]
     pad_id: int
     kind: str
+    unseen: Sequence[Sequence[int]] = ()
+    """Of a task on words, the labels of those words of every example that have no token: they were cut off, or the
+    tokenizer drops their characters."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -48,18 +52,12 @@ def encode(task: Task, split: str, tokenizer: Any) -> Encoded:
     own = _own_mask(task, tokenizer) if split == "train" else str
     texts: list[Any] = [list(map(own, text)) for text in rows.texts] if words else list(map(own, rows.texts))
     pairs = list(map(own, rows.pairs)) if rows.pairs is not None else None
-    made = tokenizer(
-        texts,
-        pairs,
-        truncation=True,
-        max_length=task.max_length,
-        is_split_into_words=words,
-        return_attention_mask=False,
-    )
-    labels: list[Any] = list(rows.labels)
-    if words:
-        labels = [_align(made.word_ids(index), word_labels) for index, word_labels in enumerate(labels)]
-    return Encoded(made["input_ids"], made.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, task.kind)
+    encodings = TextEncoding.of(tokenizer, task.max_length, words=words).encode(tokenizer, texts, pairs)
+    ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
+    if not words:
+        return Encoded(ids, types, list(rows.labels), pad, task.kind)
+    aligned = [_align(encodings.word_ids(index), word_labels) for index, word_labels in enumerate(rows.labels)]
+    return Encoded(ids, types, [labels for labels, _ in aligned], pad, task.kind, [unseen for _, unseen in aligned])
 
 
 def _own_mask(task: Task, tokenizer: Any) -> Callable[[str], str]:
@@ -69,12 +67,15 @@ def _own_mask(task: Task, tokenizer: Any) -> Callable[[str], str]:
     return lambda text: text.replace(written, tokenizer.mask_token)
 
 
-def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> list[int]:
-    aligned, previous = [], None
-    for word in word_ids:
-        aligned.append(IGNORED if word is None or word == previous else labels[word])
-        previous = word
-    return aligned
+def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The label of every token (of a word's first one; IGNORED elsewhere), and the labels of words without a token."""
+    aligned, unseen = [IGNORED] * len(word_ids), []
+    for label, position in zip(labels, first_pieces(word_ids, len(labels)), strict=True):
+        if position is None:
+            unseen.append(label)
+        else:
+            aligned[position] = label
+    return aligned, unseen
 
 
 def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -135,11 +136,22 @@ def length_batches(
     return batches
 
 
-def predict(model: Any, encoded: Encoded, batch_size: int = 32) -> np.ndarray | list[np.ndarray]:
-    """Logits in the order of the split: [examples, classes]; for tokens a list of [seq, classes]."""
-    found: list[Any] = [None] * len(encoded)
+def predict(model: Any, encoded: Encoded, batch_size: int | None = None) -> np.ndarray | list[np.ndarray]:
+    """Answer a split.
+
+    Args:
+        model: Anything with ``predict(batch)``.
+        encoded: The split.
+        batch_size: Texts answered together. Unless given, 32; INT8 models answer one by one, because the ranges of
+            dynamic ones span a batch with its padding, so that an answer would depend on its neighbours.
+
+    Returns:
+        Logits in the order of the split: [examples, classes]; for tokens a list of [seq, classes].
+    """
+    batch_size = batch_size or (1 if getattr(model, "int8", False) else 32)
+    rows: list[Any] = [None] * len(encoded)
     for indices in length_batches(encoded.lengths, batch_size):
         logits = model.predict(collate(encoded, indices))
         for row, index in zip(logits, indices, strict=True):
-            found[index] = row[: len(encoded.input_ids[index])] if encoded.kind == "tokens" else row
-    return found if encoded.kind == "tokens" else np.stack(found)
+            rows[index] = row[: len(encoded.input_ids[index])] if encoded.kind == "tokens" else row
+    return rows if encoded.kind == "tokens" else np.stack(rows)

@@ -33,7 +33,7 @@ def compare_teacher(model: Any, tokenizer: Any, task: Task, batch_size: int = 32
 
     sample = task.limit(validation=min(ROWS, len(task.split("validation"))))
     encoded = encode(sample, "validation", tokenizer)
-    assessment = assess(sample, predict(model, encoded, batch_size), encoded.labels)
+    assessment = assess(sample, predict(model, encoded, batch_size), encoded.labels, encoded.unseen)
     value, low, high = assessment.quality
     detail = {"metric": task.metric, **assessment.detail}
     fact = Measurement("quality", value, "1", low, high, n=len(encoded), split="validation", detail=detail)

@@ -217,6 +217,8 @@ class Evaluation:
     runtime: str
     threads: int
     batch: int
+    unseen_words: int = 0
+    """Words that have no token (cut off, or dropped by the tokenizer); they count as answered with 'O'."""
 
 
 def check_calls(threads: int, batch: int) -> None:
@@ -271,9 +273,9 @@ def evaluate(
     if task.kind == "tokens":
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
-    quality = assess(task, logits, encoded.labels).quality
-    mean = total * 1e3 / len(encoded)
-    return Evaluation(task.metric, *quality, len(encoded), total * 1e3, mean, runner.words, threads, batch)
+    quality = assess(task, logits, encoded.labels, encoded.unseen).quality
+    mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
+    return Evaluation(task.metric, *quality, len(encoded), total * 1e3, mean, runner.words, threads, batch, unseen)
 
 
 def _answer(runner: Any, inputs: Any, logits: list[Any]) -> None:

@@ -46,7 +46,7 @@ class Quality:
             size = lab.target.batch if getattr(candidate.model, "int8", False) else self.batch
             logits = predict(candidate.model, encoded, size)
             require_finite_logits(logits, candidate.task.split(self.split).texts)
-            assessment = assess(candidate.task, logits, encoded.labels)
+            assessment = assess(candidate.task, logits, encoded.labels, encoded.unseen)
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
@@ -71,11 +71,22 @@ def _flat(interval: Interval) -> tuple[float, str, float, float]:
     return interval.value, "1", interval.low, interval.high
 
 
-def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]) -> Assessment:
-    """Score logits in the order of the labels (for tokens: a label for every piece, as ``data.encode`` gives)."""
+def assess(
+    task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any], unseen: Sequence[Sequence[int]] = ()
+) -> Assessment:
+    """Score logits in the order of the labels.
+
+    Args:
+        task: Says kind, metric and label names.
+        logits: [rows, labels]; for tokens one [positions, labels] for each row.
+        labels: A label for each row; for tokens one for every position, as ``data.batches.encode`` gives them.
+        unseen: For tokens, the labels of the words of each row that have no token. They count as answered with 'O' (or
+            the first label), the same for every model, and ``detail["unseen_words"]`` has their number.
+    """
     import numpy as np
 
     from limbeck.core.statistics import pack, score, wilson
+    from limbeck.data.encoding import default_label
     from limbeck.data.metrics import IGNORED, METRICS, decode, r2, readings, rmse
 
     metric = METRICS[task.metric]
@@ -83,8 +94,15 @@ def assess(task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any]
         truths = [np.asarray(row) for row in labels]
         guesses = [decode(task.kind, row)[truth != IGNORED] for row, truth in zip(logits, truths, strict=True)]
         truths = [truth[truth != IGNORED] for truth in truths]
+        if unseen:
+            other = default_label(task.label_names)
+            guesses = [np.append(guess, [other] * len(rest)) for guess, rest in zip(guesses, unseen, strict=True)]
+            truths = [np.append(truth, list(rest)) for truth, rest in zip(truths, unseen, strict=True)]
+            guesses, truths = ([row.astype(np.int64) for row in rows] for rows in (guesses, truths))
         quality = score(lambda guess, truth: metric(np.concatenate(guess), np.concatenate(truth)), guesses, truths)
-        return Assessment(quality, {"per_label": _per_label(task, np.concatenate(guesses), np.concatenate(truths))})
+        detail = {"per_label": _per_label(task, np.concatenate(guesses), np.concatenate(truths))}
+        count = sum(map(len, unseen))
+        return Assessment(quality, detail | ({"unseen_words": count} if count else {}))
     stacked, truth = np.stack(list(logits)), np.asarray(labels)
     guess, reading = decode(task.kind, stacked), readings(task.kind, task.metric, stacked)
     if task.kind == "regression":

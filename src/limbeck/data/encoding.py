@@ -1,0 +1,240 @@
+"""How text becomes token ids: decided once, followed by everything that measures, trains or serves a model.
+
+An artefact carries the description in ``limbeck.json`` and, as far as the format can say it, inside ``tokenizer.json``
+itself: :meth:`TextEncoding.bake` writes truncation, segment ids and the space before words into it, so that
+``tokenizers.Tokenizer.from_file`` gives the ids that were measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+UNLIMITED = 10**6
+"""Tokenizers without a largest length say some 1e30; what is beyond this is no length."""
+
+
+class Encodings(Protocol):
+    """What a tokenizer of transformers returns for several texts."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the rows of an input."""
+        ...
+
+    def get(self, name: str) -> Any:
+        """Return the rows of an input, or None."""
+        ...
+
+    def word_ids(self, index: int) -> list[int | None]:
+        """Return the word of every token of a row; None for special tokens."""
+        ...
+
+
+class TaskTokenizer(Protocol):
+    """The part of transformers' fast tokenizers that encoding needs."""
+
+    model_input_names: list[str]
+    model_max_length: int
+    truncation_side: str
+    pad_token_id: int | None
+
+    @property
+    def backend_tokenizer(self) -> Any:
+        """Return the ``tokenizers.Tokenizer`` behind it."""
+        ...
+
+    def __call__(self, texts: Any, pairs: Any = None, **options: Any) -> Encodings:
+        """Encode texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """How the texts of a task become token ids.
+
+    Attributes:
+        max_length: Tokens after which a text, or a pair of texts, is cut; special tokens count.
+        truncation_side: The side that is cut off; of a pair, the longer text is cut first.
+        token_type_ids: Whether the second text of a pair has segment id 1; without, all segment ids are 0.
+        words: Whether a text is given as a list of words, each with a label, or as running text.
+        split_special_tokens: Whether special tokens that stand in a text are read as letters.
+    """
+
+    max_length: int
+    truncation_side: Literal["left", "right"] = "right"
+    token_type_ids: bool = True
+    words: bool = False
+    split_special_tokens: bool = False
+
+    @classmethod
+    def of(cls, tokenizer: TaskTokenizer, max_length: int | None, *, words: bool = False) -> TextEncoding:
+        """Describe how a tokenizer encodes.
+
+        Args:
+            tokenizer: A fast tokenizer of transformers.
+            max_length: Where to cut, in tokens; None for the tokenizer's own largest length, or 512 if it has none.
+            words: Whether texts are lists of words.
+        """
+        if max_length is None:
+            max_length = tokenizer.model_max_length if tokenizer.model_max_length < UNLIMITED else 512
+        return cls(
+            max_length=max_length,
+            truncation_side="left" if tokenizer.truncation_side == "left" else "right",
+            token_type_ids="token_type_ids" in tokenizer.model_input_names,
+            words=words,
+            split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, as ``limbeck.json`` has them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TextEncoding:
+        """Inverse of :meth:`to_json`."""
+        return cls(**data)
+
+    def encode(self, tokenizer: TaskTokenizer, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> Encodings:
+        """Encode texts without padding.
+
+        Args:
+            tokenizer: The tokenizer that this describes. Where texts are lists of words, it is made to put a space
+                before each of them, in place.
+            texts: Strings, or lists of words.
+            pairs: Second texts.
+
+        Returns:
+            ``input_ids`` and, where the tokenizer gives them, ``token_type_ids``; ragged rows.
+        """
+        if self.words:
+            space_words(tokenizer)
+        return tokenizer(
+            list(texts),
+            list(pairs) if pairs is not None else None,
+            truncation=True,
+            max_length=self.max_length,
+            is_split_into_words=self.words,
+            return_attention_mask=False,
+        )
+
+    def bake(self, tokenizer_json: str) -> str:
+        """Write this description into the text of a ``tokenizer.json``.
+
+        Truncation with its side and length, no padding, a space before each word of a list, and segment ids of 0 where
+        none were measured. ``split_special_tokens`` has no place there: ``tokenizers`` takes it as an attribute.
+        """
+        state = json.loads(tokenizer_json)
+        state["truncation"] = {
+            "direction": self.truncation_side.capitalize(),
+            "max_length": self.max_length,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        }
+        state["padding"] = None
+        if self.words:
+            state["pre_tokenizer"] = _with_spaces(state["pre_tokenizer"])
+        if not self.token_type_ids:
+            state["post_processor"] = _without_segments(state["post_processor"])
+        return json.dumps(state, ensure_ascii=False)
+
+
+def space_words(tokenizer: TaskTokenizer) -> None:
+    """Make a tokenizer of bytes or of SentencePiece put a space before every word of a list, in place.
+
+    Trained on running text, it has one kind of piece for the beginning of a word and another for its inside; without
+    the space, each word of a list would be read as the inside of one.
+    """
+    backend = tokenizer.backend_tokenizer
+    if backend.pre_tokenizer is None:
+        return
+    before = json.loads(backend.pre_tokenizer.__getstate__())
+    after = _with_spaces(before)
+    if after != before:
+        backend.pre_tokenizer = _pre_tokenizer(after)
+
+
+def _pre_tokenizer(state: Mapping[str, Any]) -> Any:
+    """Build a pre-tokenizer from its JSON, through an empty tokenizer."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+
+    whole = json.loads(Tokenizer(BPE()).to_str())
+    return Tokenizer.from_str(json.dumps({**whole, "pre_tokenizer": state})).pre_tokenizer
+
+
+def _with_spaces(state: Any) -> Any:
+    """The JSON of a pre-tokenizer that puts a space before words."""
+    if not isinstance(state, dict):
+        return state
+    if state.get("type") == "ByteLevel":
+        return {**state, "add_prefix_space": True}
+    if state.get("type") == "Metaspace" and state.get("prepend_scheme", "always") != "always":
+        return {**state, "prepend_scheme": "always"}
+    if state.get("type") == "Sequence":
+        return {**state, "pretokenizers": [_with_spaces(part) for part in state["pretokenizers"]]}
+    return state
+
+
+def _without_segments(state: Any) -> Any:
+    """The JSON of a post-processor that gives every token segment id 0."""
+    if not isinstance(state, dict):
+        return state
+    if state.get("type") == "BertProcessing":
+        (sep, sep_id), (cls, cls_id) = state["sep"], state["cls"]
+
+        def piece(name: str) -> dict[str, Any]:
+            if name in "AB":
+                return {"Sequence": {"id": name, "type_id": 0}}
+            return {"SpecialToken": {"id": name, "type_id": 0}}
+
+        tokens = {
+            name: {"id": name, "ids": [number], "tokens": [name]} for name, number in ((cls, cls_id), (sep, sep_id))
+        }
+        single = [piece(cls), piece("A"), piece(sep)]
+        return {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": [*single, piece("B"), piece(sep)],
+            "special_tokens": tokens,
+        }
+    if state.get("type") == "TemplateProcessing":
+        return {**state, "single": _flat(state["single"]), "pair": _flat(state["pair"])}
+    if state.get("type") == "Sequence":
+        return {**state, "processors": [_without_segments(part) for part in state["processors"]]}
+    return state
+
+
+def _flat(pieces: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{kind: {**value, "type_id": 0} for kind, value in piece.items()} for piece in pieces]
+
+
+def first_pieces(word_ids: Sequence[int | None], words: int) -> list[int | None]:
+    """Find the first token of every word of a text.
+
+    Args:
+        word_ids: The word of every token; None for special tokens.
+        words: Words in the text.
+
+    Returns:
+        The position of each word's first token; None for a word that has none, because the text was cut before it or
+        because it consists of characters that the tokenizer drops.
+
+    >>> first_pieces([None, 0, 0, 2, None], 4)
+    [1, None, 3, None]
+    """
+    positions: dict[int, int] = {}
+    for position, word in enumerate(word_ids):
+        if word is not None:
+            positions.setdefault(word, position)
+    return [positions.get(word) for word in range(words)]
+
+
+def default_label(labels: Sequence[str]) -> int:
+    """Choose the label of a word that a model did not see: 'O' where there is one, else the first.
+
+    >>> default_label(["B-PER", "O"]), default_label(["noun", "verb"])
+    (1, 0)
+    """
+    return list(labels).index("O") if "O" in labels else 0
