@@ -30,9 +30,11 @@ ANSWER_CODE: Mapping[str, str] = {
     "multilabel": "[label for label, logit in zip({labels}, logits) if logit > 0]",
     "regression": "float(logits[0])",
     "score": "float(numpy.exp(-numpy.logaddexp(0, -logits[0])))",
-    "tokens": "[{labels}[i] for i in logits.argmax(-1)]",
+    "tokens": "[{labels}[seen[i].argmax()] if i in seen else {labels}[{default}] for i in range(len(words))]",
 }
-"""Python code that turns the logits of one text into its answer; ``{labels}`` stands for the label names."""
+"""Python code that turns the logits of one text into its answer; ``{labels}`` stands for the label names, ``{default}``
+for the number of the label of words that were not seen. For tokens there are ``words`` and, by the number of each word
+that was seen, ``seen``, the logits of its first token."""
 
 SCORE_ACTIVATIONS: Mapping[str, Activation] = {"sigmoid": "sigmoid", "identity": "identity", "tanh": "tanh"}
 """Activations of one output by the lower-case names of torch's classes."""
@@ -241,13 +243,18 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def answer_code(kind: OutputKind, labels: str) -> str:
-    """Python code for the answer of one text from its ``logits``; ``labels`` is the code for the label names.
+def answer_code(kind: OutputKind, labels: str, default: str = "0") -> str:
+    """Write Python code for the answer of one text from its ``logits``.
+
+    Args:
+        kind: What the outputs mean.
+        labels: Code for the label names.
+        default: Code for the number of the label of words that were not seen.
 
     >>> answer_code("classification", "names")
     'names[logits.argmax()]'
     """
-    return ANSWER_CODE[kind].format(labels=labels)
+    return ANSWER_CODE[kind].format(labels=labels, default=default)
 
 
 def is_token_classifier(config: Mapping[str, Any]) -> bool:

@@ -12,9 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-UNLIMITED = 10**6
-"""Tokenizers without a largest length say some 1e30; what is beyond this is no length."""
-
 
 class Encodings(Protocol):
     """What a tokenizer of transformers returns for several texts."""
@@ -69,16 +66,14 @@ class TextEncoding:
     split_special_tokens: bool = False
 
     @classmethod
-    def of(cls, tokenizer: TaskTokenizer, max_length: int | None, *, words: bool = False) -> TextEncoding:
+    def of(cls, tokenizer: TaskTokenizer, max_length: int, *, words: bool = False) -> TextEncoding:
         """Describe how a tokenizer encodes.
 
         Args:
             tokenizer: A fast tokenizer of transformers.
-            max_length: Where to cut, in tokens; None for the tokenizer's own largest length, or 512 if it has none.
+            max_length: Where to cut, in tokens.
             words: Whether texts are lists of words.
         """
-        if max_length is None:
-            max_length = tokenizer.model_max_length if tokenizer.model_max_length < UNLIMITED else 512
         return cls(
             max_length=max_length,
             truncation_side="left" if tokenizer.truncation_side == "left" else "right",

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
 from limbeck.errors import InputError
+
+DESCRIPTION = "limbeck.json"
 
 
 def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Answers of a fine-tuned model: a dictionary a text, with ``answer`` and the ``scores`` behind it.
+    """Answer texts with a fine-tuned model or an artefact.
 
-    Classification: the label and every label's probability. Several labels: those with probability over one half.
-    Regression: the number. Tokens: a label for every word.
+    Args:
+        model: Folder or name of the model.
+        texts: Texts to answer; for a model that labels words, words are what stands between white space.
+        pairs: Second texts, for a model of pairs.
+
+    Returns:
+        A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every
+        label's probability. Several labels: those with probability over one half. Regression: the number. Tokens:
+        ``labels``, one for every word; words that the model did not see (cut off, or without a token) have the label
+        'O', or the first one, and stand in ``unseen`` by their position from 0.
+
+    Raises:
+        InputError: The model has no trained head, or there is not one second text for each text.
     """
     from limbeck.core.outputs import require_finite_logits
     from limbeck.data.batches import Encoded, predict
@@ -27,26 +42,49 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     if not texts:
         return []
-    words = spec.per_token
-    given: list[Any] = [text.split() for text in texts] if words else list(texts)
-    made = tokenizer(given, pairs, truncation=True, max_length=described["max_length"], is_split_into_words=words)
-    encoded = Encoded(
-        made["input_ids"], made.get("token_type_ids"), [0] * len(texts), tokenizer.pad_token_id or 0, "regression"
-    )
-    if words:
-        encoded = Encoded(
-            encoded.input_ids,
-            encoded.token_type_ids,
-            [[0] * len(ids) for ids in made["input_ids"]],
-            encoded.pad_id,
-            "tokens",
-        )
-    found: list[dict[str, Any]] = []
-    answers = predict(opened, encoded)
+    encoding = serving_encoding(model, tokenizer, described["max_length"], words=spec.per_token)
+    rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
+    encodings = encoding.encode(tokenizer, rows, pairs)
+    ids = encodings["input_ids"]
+    labels: list[Any] = [[0] * len(row) for row in ids] if spec.per_token else [0] * len(ids)
+    kind = "tokens" if spec.per_token else "regression"
+    answers = predict(opened, Encoded(ids, encodings.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, kind))
     require_finite_logits(answers, texts, f"'{model}'")
+    if not spec.per_token:
+        return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]
+    other, results = spec.labels[default_label(spec.labels)], []
     for index, (text, logits) in enumerate(zip(texts, answers, strict=True)):
-        if words:
-            first = {word: place for place, word in reversed(list(enumerate(made.word_ids(index)))) if word is not None}
-            logits = logits[[first[word] for word in sorted(first)]]
-        found.append({"text": text, **spec.decode(logits)})
-    return found
+        positions = first_pieces(encodings.word_ids(index), len(rows[index]))
+        seen = [position for position in positions if position is not None]
+        decoded = iter(spec.decode(logits[seen])["labels"] if seen else [])
+        words = [next(decoded) if position is not None else other for position in positions]
+        unseen = [word for word, position in enumerate(positions) if position is None]
+        results.append({"text": text, "answer": " ".join(words), "labels": words, "unseen": unseen})
+    return results
+
+
+def serving_encoding(
+    model: str | Path, tokenizer: TaskTokenizer, positions: int, *, words: bool = False
+) -> TextEncoding:
+    """Say how a saved model's texts become ids: an artefact says it itself.
+
+    Args:
+        model: Folder or name of the model.
+        tokenizer: Its tokenizer.
+        positions: Tokens that the model has positions for.
+        words: Whether it labels words.
+
+    Returns:
+        The artefact's description; of other folders the tokenizer's own, cut at its largest length.
+    """
+    path = Path(model).expanduser() / DESCRIPTION
+    if not path.is_file():
+        longest = min(positions, tokenizer.model_max_length)  # some tokenizers have no largest length
+        return TextEncoding.of(tokenizer, longest, words=words)
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if "encoding" in description:
+            return TextEncoding.from_json(description["encoding"])
+        return TextEncoding.of(tokenizer, int(description["max_length"]), words=words)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} does not say how texts are encoded: {error!r}; write the artefact again") from error

@@ -14,6 +14,7 @@ from typing import Any
 from limbeck.core.facts import Measurement
 from limbeck.core.finite import json_text
 from limbeck.core.outputs import OutputKind, OutputSpec, answer_code
+from limbeck.data.encoding import TextEncoding, default_label
 from limbeck.engine.destination import check_destination, whole_folder
 from limbeck.engine.naming import told
 from limbeck.engine.report import headline, milliseconds, page_environment, quality, quality_interval, slim
@@ -36,16 +37,18 @@ OPEN = """\
 import json, numpy, {runtime}, tokenizers
 
 about = json.load(open("limbeck.json", encoding="utf-8"))
-tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
-tokenizer.no_padding()
-tokenizer.enable_truncation(about["max_length"])
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")  # cuts texts as they were cut when measured
+tokenizer.encode_special_tokens = about["encoding"]["split_special_tokens"]
 {session}
 
-text = tokenizer.encode({text})
+{text}
 row = {{"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}}
 logits = {call}{{name: numpy.array([row[name]], dtype="int64") for name in about["inputs"]}})[0][0]
-print({answer})
+{seen}print({answer})
 """
+
+SEEN = "seen = dict((word, row) for word, row in reversed(list(zip({word_ids}, logits))) if word is not None)\n"
+"""The logits of the first token of every word; words that were cut off have none."""
 
 SESSIONS = {
     "onnxruntime": (
@@ -69,30 +72,49 @@ import torch, transformers
 
 tokenizer = transformers.AutoTokenizer.from_pretrained(".")
 model = transformers.{auto}.from_pretrained(".", trust_remote_code=True).eval()
-text = tokenizer({text}, truncation=True, max_length={max_length}, return_tensors="pt")
+{text}
 with torch.inference_mode():
     logits = model(**text).logits[0].numpy()
 labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
-print({answer})
+{seen}print({answer})
 """
 
 
 def example(
     kind: OutputKind, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
 ) -> str:
-    """Code of at most 15 lines that answers one text in the artefact's folder.
+    """Write code of some 15 lines that answers one text in the artefact's folder.
 
-    A label per piece is printed for ``tokens``; pieces are in ``text.tokens``.
+    Args:
+        kind: What the outputs mean.
+        pair: Whether a text comes with a second one.
+        runtime: 'onnxruntime', 'openvino' or 'torch'.
+        threads: Threads of the runtime.
+        max_length: Tokens after which torch's tokenizer cuts; the others read it from the folder.
     """
+    words = kind == "tokens"
     sample = '"The first text.", "The second text."' if pair else '"What a wonderful film."'
+    if words:
+        sample = "words"
+    prefix = 'words = "Anna lives in Oslo .".split()\n' if words else ""
     if runtime in SESSIONS:
         session, call = SESSIONS[runtime]
-        answer = answer_code(kind, 'about["labels"]')
-        session = session.replace("COUNT", str(threads))
-        return OPEN.format(runtime=runtime, session=session, call=call, text=sample, answer=answer)
-    auto = "AutoModelForTokenClassification" if kind == "tokens" else "AutoModelForSequenceClassification"
-    answer = answer_code(kind, "labels")
-    return OPEN_TORCH.format(auto=auto, text=sample, max_length=max_length, answer=answer)
+        return OPEN.format(
+            runtime=runtime,
+            session=session.replace("COUNT", str(threads)),
+            call=call,
+            text=f"{prefix}text = tokenizer.encode({sample}{', is_pretokenized=True' if words else ''})",
+            seen=SEEN.format(word_ids="text.word_ids") if words else "",
+            answer=answer_code(kind, 'about["labels"]', 'about["default_label"]'),
+        )
+    auto = "AutoModelForTokenClassification" if words else "AutoModelForSequenceClassification"
+    split = ", is_split_into_words=True" if words else ""
+    return OPEN_TORCH.format(
+        auto=auto,
+        text=f'{prefix}text = tokenizer({sample}{split}, truncation=True, max_length={max_length}, return_tensors="pt")',
+        seen=SEEN.format(word_ids="text.word_ids()") if words else "",
+        answer=answer_code(kind, "labels", 'labels.index("O") if "O" in labels else 0'),
+    )
 
 
 def artefact_example(story: Story, folder: Path) -> str:
@@ -137,7 +159,9 @@ def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Pat
         for path in _model_files(model_folder):
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model_folder / path, draft / path)
+        encoding = encoding_of(story, model_folder)
         translate_folder(draft)
+        bake_tokenizer(draft, encoding)
         (draft / "README.md").write_text(card(story, key, model_folder), encoding="utf-8")
         files = sorted([*_files(draft), DESCRIPTION])
         description = {**describe(story, key, model_folder), "files": files}
@@ -191,6 +215,8 @@ def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
         "max_length": task.max_length,
         "pair": is_pair(task),
         "labels": list(outputs.labels),
+        "default_label": default_label(outputs.labels),
+        "encoding": encoding_of(story, model_folder).to_json(),
         "metrics": [slim(fact) for fact in record.facts],
         "target": str(story.target),
         "machine": dict(story.environment),
@@ -201,6 +227,25 @@ def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
         "lineage": [entry.key for entry in story.lineage(key)],
         "steps": [{"step": entry.step, "parameters": dict(entry.parameters)} for entry in story.lineage(key)],
     }
+
+
+def encoding_of(story: Story, model_folder: Path) -> TextEncoding:
+    """Say how the texts of the story's task became the ids that were measured."""
+    from limbeck.model.files import open_tokenizer
+
+    return TextEncoding.of(open_tokenizer(model_folder), story.task.max_length, words=story.task.kind == "tokens")
+
+
+def bake_tokenizer(folder: Path, encoding: TextEncoding) -> None:
+    """Write into a folder's tokenizer files what they can say of an encoding, so that all programs give its ids."""
+    path = folder / "tokenizer.json"
+    path.write_text(encoding.bake(path.read_text(encoding="utf-8")), encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings |= {"model_max_length": encoding.max_length, "truncation_side": encoding.truncation_side}
+    settings |= {"add_prefix_space": True} if encoding.words else {}
+    settings.pop("auto_map", None)  # nobody is to be asked whether to run code
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def graph_inputs(path: Path) -> list[str]:

@@ -322,6 +322,12 @@ def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> Any:
     return OnnxModel(folder, file, config)
 
 
+def open_tokenizer(source: str | Path) -> Any:
+    """Open the tokenizer of a model alone: a folder, or a name on the hub."""
+    folder, config = read_config(source)
+    return _open_tokenizer(folder, source, config)
+
+
 def _open_tokenizer(folder: Path | None, source: str | Path, config: Mapping[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
