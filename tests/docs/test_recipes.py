@@ -110,7 +110,7 @@ def limbeck(*words, cwd):
     environment = {**os.environ, "LIMBECK_STORE": str(cwd / "store"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "limbeck", *words, "--json"]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr  # 3: from so few texts the chosen one may have learnt nothing
     return json.loads(done.stdout)
 
 
@@ -173,6 +173,7 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
     }
     steps = [{name: fields | changes.get(name, {})} for step in data["steps"] for name, fields in step.items()]
     data |= {"model": "minilm-l6", "task": task, "budget": {}, "steps": steps}
+    data["allow_weak_teacher"] = True
     (tmp_path / "small.yaml").write_text(json.dumps(data), encoding="utf-8")
     told = limbeck("run", "small.yaml", "--folder", "made", cwd=tmp_path)
     assert not told["failed"]

@@ -52,7 +52,8 @@ def place(tmp_path_factory):
 
 def start(place, *steps, launcher=TORCHRUN, folder="run", store="store"):
     """Begin a recipe in two processes; without a launcher in one."""
-    recipe = parse({"model": str(place / "bert"), "task": str(place / "moods"), "steps": list(steps)})
+    recipe = {"model": str(place / "bert"), "task": str(place / "moods"), "steps": list(steps)}
+    recipe = parse({**recipe, "allow_weak_teacher": True})  # an epoch of a tiny model teaches little
     (place / f"{folder}.yaml").write_text(dump(recipe))
     launch = ["-m", *launcher] if launcher else []
     command = [sys.executable, *launch, "-m", "limbeck", "run", f"{folder}.yaml", "--json"]
@@ -136,7 +137,7 @@ def test_a_whole_recipe(place):
     )
     for _ in range(2):  # the second time all is found
         status, _, err = end(start(place, *steps, folder="whole", store="store-whole"))
-        assert status == 0, err
+        assert status in (0, 3), err  # 3: the chosen one learnt nothing
     assert (place / "whole" / "report.html").is_file()
     assert (place / "whole" / "artefact" / "config.json").is_file()
     assert len(list((place / "store-whole" / "objects").iterdir())) == 2 + 3 * 2

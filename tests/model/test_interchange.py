@@ -178,6 +178,7 @@ def test_labels_edited_in_the_translated_configuration_count(tmp_path):
     translated(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["id2label"] = {"0": "nein", "1": "ja", "2": "vielleicht"}
+    config["label2id"] = {"nein": 0, "ja": 1, "vielleicht": 2}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert peek(tmp_path)["labels"] == ("nein", "ja", "vielleicht")
 

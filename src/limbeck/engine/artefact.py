@@ -108,10 +108,10 @@ def example(
             answer=answer_code(kind, 'about["labels"]', 'about["default_label"]'),
         )
     auto = "AutoModelForTokenClassification" if words else "AutoModelForSequenceClassification"
-    split = ", is_split_into_words=True" if words else ""
+    split = f"{', is_split_into_words=True' if words else ''}, truncation=True, max_length={max_length}"
     return OPEN_TORCH.format(
         auto=auto,
-        text=f'{prefix}text = tokenizer({sample}{split}, truncation=True, max_length={max_length}, return_tensors="pt")',
+        text=f'{prefix}text = tokenizer({sample}{split}, return_tensors="pt")',
         seen=SEEN.format(word_ids="text.word_ids()") if words else "",
         answer=answer_code(kind, "labels", 'labels.index("O") if "O" in labels else 0'),
     )
