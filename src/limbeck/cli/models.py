@@ -68,6 +68,10 @@ def evaluate(
         print(f"note: {note}", file=sys.stderr)
     print(f"{found['metric']}: {found['quality']:.4f} [{found['low']:.4f}, {found['high']:.4f}], n {found['examples']}")
     how = f"{found['runtime']}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
+    if found["unseen_words"]:
+        print(f"unseen_words: {found['unseen_words']} (cut off, or without a token; they count as the default label)")
+    if found["depends_on_batch"]:
+        print("note: INT8 answers depend on the batch; --batch 1 answers each text alone", file=sys.stderr)
     print(f"elapsed: {found['total_ms']:.1f} ms, {found['mean_ms']:.3f} ms on average ({how})")
 
 
@@ -96,3 +100,9 @@ def predict(
         return
     for row in found:
         print(f"{row['answer']}\t{row['text']}")
+    if unseen := sum(len(row.get("unseen", ())) for row in found):
+        total = sum(len(row["labels"]) for row in found)
+        print(
+            f"note: {unseen} of {total} words were not seen (cut off, or dropped by the tokenizer); --json names them",
+            file=sys.stderr,
+        )

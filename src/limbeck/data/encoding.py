@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
+from limbeck.core.tokenizer import largest_length, spaced, with_spaces, without_segments
+
 
 class Encodings(Protocol):
     """What a tokenizer of transformers returns for several texts."""
@@ -71,11 +73,11 @@ class TextEncoding:
 
         Args:
             tokenizer: A fast tokenizer of transformers.
-            max_length: Where to cut, in tokens.
+            max_length: Where to cut, in tokens; a smaller largest length of the tokenizer goes before it.
             words: Whether texts are lists of words.
         """
         return cls(
-            max_length=max_length,
+            max_length=min(max_length, largest_length(tokenizer) or max_length),
             truncation_side="left" if tokenizer.truncation_side == "left" else "right",
             token_type_ids="token_type_ids" in tokenizer.model_input_names,
             words=words,
@@ -95,24 +97,25 @@ class TextEncoding:
         """Encode texts without padding.
 
         Args:
-            tokenizer: The tokenizer that this describes. Where texts are lists of words, it is made to put a space
-                before each of them, in place.
+            tokenizer: The tokenizer that this describes.
             texts: Strings, or lists of words.
             pairs: Second texts.
 
         Returns:
-            ``input_ids`` and, where the tokenizer gives them, ``token_type_ids``; ragged rows.
+            ``input_ids`` and, where there are any, ``token_type_ids``; ragged rows.
         """
-        if self.words:
-            space_words(tokenizer)
-        return tokenizer(
+        reader = spaced(tokenizer) if self.words else tokenizer
+        encodings: Encodings = reader(
             list(texts),
             list(pairs) if pairs is not None else None,
             truncation=True,
             max_length=self.max_length,
             is_split_into_words=self.words,
             return_attention_mask=False,
+            return_token_type_ids=self.token_type_ids,
+            split_special_tokens=self.split_special_tokens,
         )
+        return encodings
 
     def bake(self, tokenizer_json: str) -> str:
         """Write this description into the text of a ``tokenizer.json``.
@@ -129,80 +132,10 @@ class TextEncoding:
         }
         state["padding"] = None
         if self.words:
-            state["pre_tokenizer"] = _with_spaces(state["pre_tokenizer"])
+            state = with_spaces(state)
         if not self.token_type_ids:
-            state["post_processor"] = _without_segments(state["post_processor"])
+            state["post_processor"] = without_segments(state["post_processor"])
         return json.dumps(state, ensure_ascii=False)
-
-
-def space_words(tokenizer: TaskTokenizer) -> None:
-    """Make a tokenizer of bytes or of SentencePiece put a space before every word of a list, in place.
-
-    Trained on running text, it has one kind of piece for the beginning of a word and another for its inside; without
-    the space, each word of a list would be read as the inside of one.
-    """
-    backend = tokenizer.backend_tokenizer
-    if backend.pre_tokenizer is None:
-        return
-    before = json.loads(backend.pre_tokenizer.__getstate__())
-    after = _with_spaces(before)
-    if after != before:
-        backend.pre_tokenizer = _pre_tokenizer(after)
-
-
-def _pre_tokenizer(state: Mapping[str, Any]) -> Any:
-    """Build a pre-tokenizer from its JSON, through an empty tokenizer."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import BPE
-
-    whole = json.loads(Tokenizer(BPE()).to_str())
-    return Tokenizer.from_str(json.dumps({**whole, "pre_tokenizer": state})).pre_tokenizer
-
-
-def _with_spaces(state: Any) -> Any:
-    """The JSON of a pre-tokenizer that puts a space before words."""
-    if not isinstance(state, dict):
-        return state
-    if state.get("type") == "ByteLevel":
-        return {**state, "add_prefix_space": True}
-    if state.get("type") == "Metaspace" and state.get("prepend_scheme", "always") != "always":
-        return {**state, "prepend_scheme": "always"}
-    if state.get("type") == "Sequence":
-        return {**state, "pretokenizers": [_with_spaces(part) for part in state["pretokenizers"]]}
-    return state
-
-
-def _without_segments(state: Any) -> Any:
-    """The JSON of a post-processor that gives every token segment id 0."""
-    if not isinstance(state, dict):
-        return state
-    if state.get("type") == "BertProcessing":
-        (sep, sep_id), (cls, cls_id) = state["sep"], state["cls"]
-
-        def piece(name: str) -> dict[str, Any]:
-            if name in "AB":
-                return {"Sequence": {"id": name, "type_id": 0}}
-            return {"SpecialToken": {"id": name, "type_id": 0}}
-
-        tokens = {
-            name: {"id": name, "ids": [number], "tokens": [name]} for name, number in ((cls, cls_id), (sep, sep_id))
-        }
-        single = [piece(cls), piece("A"), piece(sep)]
-        return {
-            "type": "TemplateProcessing",
-            "single": single,
-            "pair": [*single, piece("B"), piece(sep)],
-            "special_tokens": tokens,
-        }
-    if state.get("type") == "TemplateProcessing":
-        return {**state, "single": _flat(state["single"]), "pair": _flat(state["pair"])}
-    if state.get("type") == "Sequence":
-        return {**state, "processors": [_without_segments(part) for part in state["processors"]]}
-    return state
-
-
-def _flat(pieces: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{kind: {**value, "type_id": 0} for kind, value in piece.items()} for piece in pieces]
 
 
 def first_pieces(word_ids: Sequence[int | None], words: int) -> list[int | None]:

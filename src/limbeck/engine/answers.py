@@ -79,8 +79,7 @@ def serving_encoding(
     """
     path = Path(model).expanduser() / DESCRIPTION
     if not path.is_file():
-        longest = min(positions, tokenizer.model_max_length)  # some tokenizers have no largest length
-        return TextEncoding.of(tokenizer, longest, words=words)
+        return TextEncoding.of(tokenizer, positions, words=words)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if "encoding" in description:

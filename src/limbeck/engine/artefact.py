@@ -14,13 +14,14 @@ from typing import Any
 from limbeck.core.facts import Measurement
 from limbeck.core.finite import json_text
 from limbeck.core.outputs import OutputKind, OutputSpec, answer_code
-from limbeck.data.encoding import TextEncoding, default_label
+from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label
 from limbeck.engine.destination import check_destination, whole_folder
 from limbeck.engine.naming import told
 from limbeck.engine.report import headline, milliseconds, page_environment, quality, quality_interval, slim
 from limbeck.engine.rows import Row, rows
 from limbeck.engine.story import Story
 from limbeck.errors import InputError
+from limbeck.model.files import open_tokenizer
 from limbeck.model.interchange import translate_folder
 
 DESCRIPTION = "limbeck.json"
@@ -161,7 +162,7 @@ def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Pat
             shutil.copyfile(model_folder / path, draft / path)
         encoding = encoding_of(story, model_folder)
         translate_folder(draft)
-        bake_tokenizer(draft, encoding)
+        bake_tokenizer(draft, encoding, open_tokenizer(model_folder))
         (draft / "README.md").write_text(card(story, key, model_folder), encoding="utf-8")
         files = sorted([*_files(draft), DESCRIPTION])
         description = {**describe(story, key, model_folder), "files": files}
@@ -231,19 +232,25 @@ def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
 
 def encoding_of(story: Story, model_folder: Path) -> TextEncoding:
     """Say how the texts of the story's task became the ids that were measured."""
-    from limbeck.model.files import open_tokenizer
-
     return TextEncoding.of(open_tokenizer(model_folder), story.task.max_length, words=story.task.kind == "tokens")
 
 
-def bake_tokenizer(folder: Path, encoding: TextEncoding) -> None:
-    """Write into a folder's tokenizer files what they can say of an encoding, so that all programs give its ids."""
+def bake_tokenizer(folder: Path, encoding: TextEncoding, tokenizer: TaskTokenizer) -> None:
+    """Write into a folder's tokenizer files what they can say of an encoding, so that all programs give its ids.
+
+    Args:
+        folder: The artefact.
+        encoding: How texts became the ids that were measured.
+        tokenizer: What measured them; its class may have changed what the model's ``tokenizer.json`` says.
+    """
     path = folder / "tokenizer.json"
-    path.write_text(encoding.bake(path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(encoding.bake(tokenizer.backend_tokenizer.to_str()), encoding="utf-8")
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     settings |= {"model_max_length": encoding.max_length, "truncation_side": encoding.truncation_side}
+    settings["split_special_tokens"] = encoding.split_special_tokens
     settings |= {"add_prefix_space": True} if encoding.words else {}
+    settings |= {} if encoding.token_type_ids else {"model_input_names": ["input_ids", "attention_mask"]}
     settings.pop("auto_map", None)  # nobody is to be asked whether to run code
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -219,6 +219,8 @@ class Evaluation:
     batch: int
     unseen_words: int = 0
     """Words that have no token (cut off, or dropped by the tokenizer); they count as answered with 'O'."""
+    depends_on_batch: bool = False
+    """Whether answers may depend on the texts beside them: those of INT8 models do in batches of several texts."""
 
 
 def check_calls(threads: int, batch: int) -> None:
@@ -241,7 +243,9 @@ def evaluate(
 ) -> Evaluation:
     """Answer a whole split in its order and time the answers: accuracy, total and mean elapsed milliseconds.
 
-    Timed: the call from padded token ids to logits, as in :class:`Latency`. One answer before the first warms up.
+    Timed: the call from padded token ids to logits, as in :class:`Latency`. One answer before the first warms up. The
+    quality is that of the timed answers. In batches of several texts those of an INT8 model depend on the batch,
+    because the ranges of dynamic numbers span it with its padding; ``depends_on_batch`` is then True.
     """
     import time
 
@@ -275,7 +279,9 @@ def evaluate(
     require_finite_logits(logits, task.split(split).texts)
     quality = assess(task, logits, encoded.labels, encoded.unseen).quality
     mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
-    return Evaluation(task.metric, *quality, len(encoded), total * 1e3, mean, runner.words, threads, batch, unseen)
+    depends = batch > 1 and runtime != "torch" and bool(getattr(model, "int8", False))
+    figures = (*quality, len(encoded), total * 1e3, mean)
+    return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends)
 
 
 def _answer(runner: Any, inputs: Any, logits: list[Any]) -> None:

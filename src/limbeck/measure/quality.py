@@ -23,7 +23,9 @@ class Quality:
     For classification the fact also keeps which examples were right (``detail["correct"]``, read it with
     ``core.statistics.unpack``), so that two candidates can be compared on the same examples later.
 
-    INT8 models answer in batches of the target's size, because the ranges of a dynamic one span its batch.
+    INT8 models answer in batches of the target's size, as they will be served: the ranges of a dynamic one span its
+    batch with its padding, so that answers in batches of several texts depend on the texts beside them. The fact then
+    has ``detail["batch"]``.
 
     Units: the metric's own, 0 to 1 (a correlation: -1 to 1).
     """
@@ -47,6 +49,8 @@ class Quality:
             logits = predict(candidate.model, encoded, size)
             require_finite_logits(logits, candidate.task.split(self.split).texts)
             assessment = assess(candidate.task, logits, encoded.labels, encoded.unseen)
+            if size > 1 and getattr(candidate.model, "int8", False):
+                assessment.detail["batch"] = size
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)

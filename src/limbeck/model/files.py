@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
+from limbeck.core.tokenizer import fit, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import families, interchange
 from limbeck.model._loading import explained, quiet
@@ -67,7 +68,8 @@ def open_model(
     else:
         assert folder is not None
         model = _open_torch(folder, config, task, seed)
-    return model, _open_tokenizer(folder, source, config)
+    words = task.kind == "tokens" if task else is_token_classifier(config)
+    return model, _open_tokenizer(folder, source, config, words=words)
 
 
 def peek(source: str | Path) -> dict[str, Any]:
@@ -78,19 +80,15 @@ def peek(source: str | Path) -> dict[str, Any]:
     _, config = read_config(source)
     if config.get("model_type") == "limbeck":
         family, shape = config.get("family", "bert"), _limbeck_shape(config, source)
-        positions, offset = config.get("max_positions", 512), config.get("position_offset")
     else:
         family, shape = families.read_family(config, source), families.read_shape(config, source)
-        row = families.FAMILIES[family]
-        positions = row.value(config, "max_positions")
-        offset = row.value(config, "pad_token_id") if row.positions_from_padding else None
     return {
         "family": family,
         "shape": shape,
         "labels": read_labels(config, source),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
-        "max_length": positions - skipped_positions(offset),
+        "max_length": _limits(config, source)[0],
     }
 
 
@@ -192,6 +190,7 @@ def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
     """Write a model as a Hugging Face folder. ``config.json`` comes last: without it a folder is no model yet."""
     folder = _made(folder)
     config = _copy_onnx(model, folder) if model.runtime == "onnxruntime" else _write_torch(model, folder)
+    note_settings(tokenizer)
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -204,6 +203,7 @@ def write_plain(model: Any, tokenizer: Any, folder: str | Path) -> None:
     folder = _made(folder)
     with quiet():
         plain.save_pretrained(folder)
+    note_settings(tokenizer)
     tokenizer.save_pretrained(folder)
 
 
@@ -325,10 +325,10 @@ def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> Any:
 def open_tokenizer(source: str | Path) -> Any:
     """Open the tokenizer of a model alone: a folder, or a name on the hub."""
     folder, config = read_config(source)
-    return _open_tokenizer(folder, source, config)
+    return _open_tokenizer(folder, source, config, words=is_token_classifier(config))
 
 
-def _open_tokenizer(folder: Path | None, source: str | Path, config: Mapping[str, Any]) -> Any:
+def _open_tokenizer(folder: Path | None, source: str | Path, config: Mapping[str, Any], *, words: bool) -> Any:
     from transformers import AutoTokenizer
 
     if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -340,7 +340,21 @@ def _open_tokenizer(folder: Path | None, source: str | Path, config: Mapping[str
     rows = config.get("vocab_size", len(tokenizer))
     if len(tokenizer) > rows:
         raise InputError(f"{source}: the tokenizer has {len(tokenizer)} tokens but the model embeds {rows}")
+    if "model_type" in config:
+        positions, token_types = _limits(config, source)
+        fit(tokenizer, positions=positions, token_types=token_types, words=words)
     return tokenizer
+
+
+def _limits(config: Mapping[str, Any], source: object) -> tuple[int, int]:
+    """Tokens that a model has positions for, and segment ids that it knows."""
+    if config.get("model_type") == "limbeck":
+        positions, offset = config.get("max_positions", 512), config.get("position_offset")
+        return int(positions) - skipped_positions(offset), int(config.get("token_types", 2))
+    family = families.FAMILIES[families.read_family(config, source)]
+    offset = family.value(config, "pad_token_id") if family.positions_from_padding else None
+    types = family.value(config, "token_types") if "token_type" in family.embeddings else 0
+    return int(family.value(config, "max_positions")) - skipped_positions(offset), int(types)
 
 
 # --- saving ---------------------------------------------------------------------------------------------------------

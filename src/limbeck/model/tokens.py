@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.shape import Shape
+from limbeck.core.tokenizer import note_settings
 from limbeck.errors import UnsupportedModel, nearest
 from limbeck.model._loading import quiet
 
@@ -156,6 +157,7 @@ def _framing(part: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
 def _reopened(tokenizer: Any, state: Mapping[str, Any]) -> Any:
     """The tokenizer that tokenizer.json then describes, as it will come back wherever it is saved."""
     with tempfile.TemporaryDirectory(prefix="limbeck-") as folder, quiet():
+        note_settings(tokenizer)
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
         made = type(tokenizer).from_pretrained(folder)

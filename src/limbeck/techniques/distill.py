@@ -231,7 +231,7 @@ class Distill(Imitation):
                     f"({', '.join(task.label_names)}), it has {', '.join(peek(source)['labels']) or 'none'}"
                 )
             fit_task(source, task)  # refuses outputs in another order
-            yield lineage_key(None, "teacher", 1, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
+            yield lineage_key(None, "teacher", 2, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
 
 
 def _other_words(who: str) -> InputError:

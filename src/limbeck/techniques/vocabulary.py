@@ -24,6 +24,7 @@ from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
+from limbeck.core.tokenizer import spaced
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,11 +122,12 @@ class Vocabulary:
         if self.corpus is None:
             return
         words = candidate.task.kind == "tokens"
+        tokenizer = spaced(candidate.tokenizer) if words else candidate.tokenizer
         lines = (line for _, line in numbered_lines(Path(self.corpus).expanduser()) if line.strip())
         while some := list(islice(lines, LINES)):
             texts = [line.split() for line in some] if words else some
             options = {"is_split_into_words": words, "return_attention_mask": False, "verbose": False}
-            yield candidate.tokenizer(texts, add_special_tokens=False, **options)["input_ids"]
+            yield tokenizer(texts, add_special_tokens=False, **options)["input_ids"]
 
 
 def read_alike(candidate: Candidate, tokenizer: Any, kept: list[int], split: str) -> np.ndarray:
