@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import runpy
 import shutil
 from pathlib import Path
 from unittest import mock
@@ -81,3 +82,22 @@ def test_texts_longer_than_the_model_are_refused_as_in_a_run(tmp_path):
         )
         status, _, err = call(command, *model, "--task", "moods")
         assert (status, "takes at most 64 tokens; give the task 'max_length: 64' or less" in err) == (2, True)
+
+
+def test_words_that_were_not_seen_are_reported(tmp_path):
+    small = runpy.run_path(str(Path(__file__).parent.parent / "small_tokenizers.py"))
+    labels = ("O", "B-PER", "I-PER")
+    model = small["write_model"](tmp_path / "words", "bert", labels, per_token=True, model_max_length=32)
+    status, out, err = call("predict", model, "Anna \u200b lives")
+    assert (status, len(out.split("\t")[0].split())) == (0, 3)
+    assert err.splitlines()[-1].startswith("note: 1 of 3 words were not seen")
+    status, out, err = call("predict", model, "Anna lives")
+    assert (status, err) == (0, "")
+    (found,) = answer("predict", model, stdin="word " * 900)
+    assert len(found["labels"]) == 900
+    assert found["unseen"][-1] == 899
+    sentences = "".join(f"Anna B-PER\nsaw O\n\u200b O\nfilm{row} I-PER\n\n" for row in range(4))
+    (tmp_path / "words.conll").write_text(sentences, encoding="utf-8")
+    status, out, _ = call("evaluate", model, "--task", tmp_path / "words.conll")
+    assert status == 0
+    assert "\nunseen_words: 4 (" in out

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 
 from limbeck.data.batches import Encoded, collate, encode, length_batches, predict
 from limbeck.data.metrics import IGNORED
@@ -68,7 +69,8 @@ def test_word_labels_go_to_the_first_piece():
     class Pieces:
         """Every word is two pieces."""
 
-        pad_token_id = 0
+        pad_token_id, truncation_side, model_input_names = 0, "right", ["input_ids"]
+        backend_tokenizer = Tokenizer(models.WordLevel({"a": 0}))
 
         def __call__(self, texts, pairs, **options):
             rows = [[1, *(10 for word in text for _ in range(2)), 2] for text in texts]

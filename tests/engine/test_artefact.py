@@ -61,8 +61,11 @@ def exported(tmp_path_factory) -> Path:
     (folder / "onnx").mkdir()
     to_onnx(LimbeckForSequenceClassification(config).eval(), folder / "onnx" / "model.onnx")
     tokenizer().save(str(folder / "tokenizer.json"))
-    for name in ("config.json", "tokenizer_config.json", "card.json", "task.json"):
+    for name in ("config.json", "card.json", "task.json"):
         (folder / name).write_text("{}")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64}
+    settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "train.jsonl").write_text("{}\n")
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
