@@ -147,6 +147,8 @@ def run(
 ) -> int:
     """Run a recipe: a YAML file, or one that limbeck ships ('quickstart', …). Running again resumes.
 
+    Exit statuses are those of 'limbeck compress'.
+
     Parameters
     ----------
     recipe
