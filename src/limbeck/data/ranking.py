@@ -28,7 +28,7 @@ def metric_interval(metric: str, readings: Any, labels: Any) -> Interval:
     """
     if metric not in READS_SCORES:
         return score(METRICS[metric], readings, labels)
-    values, truth = class_columns(readings, labels)
+    values, _ = class_columns(readings, labels)
     resamples = max(FEWEST, min(RESAMPLES, WORK // max(1, values.size)))
     resampled = resampled_metric(metric, readings, labels)
     interval = bootstrap(resampled, len(values), resamples=resamples)

@@ -183,7 +183,7 @@ def balanced_weights(kind: str, labels: Sequence[Any], count: int) -> Tensor:
 
     Returns:
         [labels]: rows / (classes * rows of the class), as scikit-learn's ``balanced``; for several labels negatives per
-        positive, at most ``MOST_WEIGHT``. A class without rows gets 1, and so does a label that no row or every row has.
+        positive, at most ``MOST_WEIGHT``. 1 for a class without rows, and for a label that no row or every row has.
     """
     if kind == "multilabel":
         positives = torch.tensor(labels, dtype=torch.float32).sum(0)

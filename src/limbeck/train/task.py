@@ -97,7 +97,7 @@ def _enter(scale: TargetScale, model: Any, texts: Encoded) -> None:
     """Let a model answer in standard deviations from the mean.
 
     A trained output layer answers in the task's unit and is rescaled; a fresh one answers near 0, which is the mean
-    already. Which of the two it is, its answers to some training texts show: evenly spaced ones, as files may be sorted.
+    already. Which of the two it is, its answers to training texts show: evenly spaced ones, as files may be sorted.
     """
     chosen = np.linspace(0, len(texts) - 1, min(len(texts), PROBED)).round().astype(int).tolist()
     some = replace(
