@@ -18,9 +18,14 @@ import pytest
 import yaml
 from commands import answer, call, keys_of, recipe
 
-from limbeck.engine.recipe import dump
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.deliver import story_of
+from limbeck.engine.recipe import dump, parse
+from limbeck.engine.run import run
 from limbeck.errors import InputError
 from limbeck.model import files
+from limbeck.model.files import save_model
+from limbeck.model.heads import set_labels
 
 
 def test_help_imports_nothing_heavy():
@@ -97,6 +102,21 @@ def test_report_lineage_and_save(compressed):
     assert not Path("plain/encoder.py").exists()
     status, _, err = call("save", "run", teacher[:8], "--to", "kept")
     assert (status, "is not empty" in err) == (2, True)
+
+
+def test_report_shows_the_baseline_of_the_labels_as_the_run_had_them(tmp_path, make_model):
+    task = toy_task(train=24, validation=12, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=3, vocab_size=len(tokenizer))
+    set_labels(model, tuple(name.upper() for name in task.label_names), "classification")
+    save_model(model, tokenizer, tmp_path / "model")
+    data = {"model": str(tmp_path / "model"), "task": "movie-reviews", "steps": ["size", "quality"]}
+    result = run(parse(data), tmp_path / "store", tmp_path / "run", task=task)
+    shown = story_of(result, result.task).baseline
+    assert shown.answer.split("'")[1].isupper()
+    again = answer("report", tmp_path / "run")
+    assert again["baseline"]["answer"] == shown.answer
+    assert again["baseline"]["quality"]["test"]["value"] == shown.quality["test"].value
 
 
 @pytest.mark.slow

@@ -139,3 +139,18 @@ def test_a_metric_that_does_not_fit_is_refused(kind, metric, names, message):
 
 def test_every_kind_has_known_metrics():
     assert {name for names in METRICS_OF.values() for name in names} == set(METRICS)
+
+
+def test_balanced_accuracy_of_several_labels_is_the_mean_over_labels():
+    rng = np.random.default_rng(3)
+    truth, guess = rng.integers(0, 2, (40, 3)), rng.integers(0, 2, (40, 3))
+    expected = np.mean([reference.balanced_accuracy_score(truth[:, i], guess[:, i]) for i in range(3)])
+    assert METRICS["balanced_accuracy"](guess, truth) == pytest.approx(expected)
+    assert METRICS["balanced_accuracy"](np.zeros((40, 3), dtype=int), truth) == 0.5
+
+
+def test_balanced_accuracy_of_several_classes_equals_scikit_learn():
+    rng = np.random.default_rng(4)
+    truth, guess = rng.integers(0, 5, 60), rng.integers(0, 5, 60)
+    expected = reference.balanced_accuracy_score(truth, guess)
+    assert METRICS["balanced_accuracy"](guess, truth) == pytest.approx(expected)

@@ -54,6 +54,7 @@ def test_it_can_be_overridden_and_is_then_not_starred(model, tmp_path):
     table = front_table(story)
     assert "★" not in list(table.columns[0].cells)
     assert "constant: always" in str(list(table.columns[1].cells)[-1])
+    assert to_json(story)["better_than_baseline"] is False
     assert to_json(story)["baseline"]["quality"]["validation"]["value"] == story.baseline.quality["validation"].value
     assert "no better than a constant answer" in front_csv(story)
     written = deliver(result, TASK, tmp_path / "artefact")

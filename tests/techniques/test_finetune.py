@@ -118,3 +118,15 @@ def test_fields_that_are_newer_than_stored_results_stay_out_of_the_key():
     assert not {"min_steps", "early_stopping_patience", "class_weights", "focal_gamma"} & plain.keys()
     assert identity(Finetune(min_steps=5))["min_steps"] == 5
     assert identity(Finetune(class_weights=(1.0, 2.0)))["class_weights"] == [1.0, 2.0]
+
+
+def test_a_training_that_stops_early_leaves_the_waypoints_it_reached(make_model, tmp_path):
+    task = toy_task(train=64, validation=16, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=3, vocab_size=len(tokenizer))
+    step = Finetune(
+        num_train_epochs=6, keep="every_epoch", learning_rate=1e-12, evaluations_per_epoch=1, early_stopping_patience=1
+    )
+    made = next(iter(step.apply(Candidate(model, tokenizer, task), Lab(scratch=tmp_path))))
+    assert [path.name for path in made.waypoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(3)]
+    assert all(path.is_file() for path in made.waypoints)

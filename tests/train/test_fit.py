@@ -326,3 +326,23 @@ def test_a_training_that_stops_early_is_resumed_to_the_same_weights(make_model, 
     report = fit(resumed, task_loss(resumed), words, plan, evaluate=falling, scratch=tmp_path)
     assert (report.steps, report.best_step) == (36, 24)
     assert same(weights(resumed), weights(whole))
+
+
+def test_a_training_that_stopped_early_stays_stopped_when_it_is_resumed(make_model, words, tmp_path):
+    """Killed after the checkpoint of the step at which it stopped: no further step, and the same weights."""
+    plan = replace(PLAN, early_stopping_patience=1, save_seconds=0)
+
+    def falling():
+        scores = iter((0.9, 0.8, 0.7, 0.6))
+        return lambda model: next(scores)
+
+    first = make_model()
+    stopped = fit(first, task_loss(first), words, plan, evaluate=falling(), scratch=tmp_path)
+    assert stopped.steps < 36
+    steps = []
+    again = make_model(seed=99)
+    report = fit(
+        again, task_loss(again), words, plan, evaluate=falling(), scratch=tmp_path, after_step=lambda p: steps.append(p)
+    )
+    assert (steps, report.steps, report.history) == ([], stopped.steps, stopped.history)
+    assert same(weights(first), weights(again))

@@ -281,3 +281,19 @@ def test_targets_are_standardized_and_the_output_layer_comes_back():
     scale.fold(layer, inverse=True)
     assert torch.allclose(layer(x), standardized, atol=1e-3)
     assert TargetScale.of([3.0, 3.0]).std == 1.0
+
+
+def test_balanced_weights_of_labels_that_say_nothing_are_1_and_of_very_rare_ones_are_bounded():
+    rows = [(1, 0, 0)] * 999 + [(1, 0, 1)]
+    assert balanced_weights("multilabel", rows, 3).tolist() == [1.0, 1.0, 100.0]
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification"])
+def test_focal_gradients_are_finite_where_the_answer_is_certain(kind, gamma):
+    logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    labels = torch.tensor([0, 0]) if kind.startswith("single") else torch.tensor([[1, 0], [1, 0]])
+    loss = WeightedTaskLoss(kind, None, gamma)(Outputs(logits, {}), Outputs(logits, {}), {"labels": labels})
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab
-from limbeck.data.batches import encode, predict
+from limbeck.data.batches import Encoded, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.task import Task
-from limbeck.train.objectives import TaskLoss, Weighted
+from limbeck.train.objectives import TargetScale, TaskLoss, Weighted
 from limbeck.train.plan import Plan
-from limbeck.train.task import train_on_task
+from limbeck.train.task import _enter, train_on_task
 
 TASK = toy_task(train=96, validation=48, test=8)
 PLAN = Plan(num_train_epochs=8, learning_rate=3e-3, per_device_train_batch_size=16, evaluations_per_epoch=1)
@@ -38,3 +40,25 @@ def test_without_a_validation_split_the_last_weights_are_kept(make_model):
     _, report, lines = trained(make_model, task, Plan(num_train_epochs=1))
     assert report.best_score is None
     assert "best" not in lines[-1]
+
+
+def test_texts_all_over_the_split_show_whether_a_regression_head_is_trained(make_model, monkeypatch):
+    model = make_model(labels=1, kind="regression")
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.fill_(10.0)  # trained: always the mean, in the task's unit
+    labels = [10.0 + (i - 200) / 20 for i in range(401)]
+    scale = TargetScale.of(labels)
+    texts = Encoded(
+        [[2, 7, 3]] * 401, None, [float(scale.standardize(torch.tensor(x))) for x in labels], 0, "regression"
+    )
+    seen = []
+
+    def predicted(model, some):
+        seen.extend(some.labels)
+        return torch.zeros(len(some), 1).numpy() + 10.0
+
+    monkeypatch.setattr("limbeck.train.task.predict", predicted)
+    _enter(scale, model, texts)
+    assert (len(seen), seen[0], seen[-1]) == (64, texts.labels[0], texts.labels[-1])
+    assert abs(model.classifier.bias.item()) < 1e-5  # rescaled to standard deviations from the mean

@@ -54,7 +54,9 @@ def compress(
     shape) and distillation, measures every candidate, and writes the chosen one as a folder that runs with onnxruntime
     and tokenizers alone. The recipe it ran is saved beside the report and can be edited and run again. Stops before it
     compresses a teacher that is no better than the best constant answer (exit status 2). Exit status 3: no candidate
-    meets the budget, or the chosen one is no better than a constant answer.
+    meets the budget, or the chosen one is no better than a constant answer; with --json, 'unmet' lists what the chosen
+    one breaks, and 'better_than_baseline' is false in the second case. Exit status 1: the model was written, but the
+    steps listed under 'failed' did not work out.
 
     Parameters
     ----------
@@ -144,6 +146,8 @@ def run(
     json: Json = False,
 ) -> int:
     """Run a recipe: a YAML file, or one that limbeck ships ('quickstart', …). Running again resumes.
+
+    Exit statuses are those of 'limbeck compress'.
 
     Parameters
     ----------
@@ -256,12 +260,14 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     folder
         Folder of the run, such as runs/quickstart.
     """
+    from limbeck.engine.adapted import adapt_task
     from limbeck.engine.deliver import tell, unmet
     from limbeck.engine.result import read_result
     from limbeck.engine.run import load
 
     result = read_result(folder, opened_store(store))
-    result = replace(result, task=load(result.recipe))
+    task, _ = adapt_task(result.recipe, load(result.recipe), result.store, dry=True)
+    result = replace(result, task=task)
     return finish(result, tell(result, result.task), unmet(result, result.task), json)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from limbeck.core.facts import Measurement
-from limbeck.core.statistics import pack, score, unpack, wilson
+from limbeck.core.statistics import pack, unpack, wilson
 from limbeck.data.metrics import METRICS, READS_SCORES
+from limbeck.data.ranking import metric_interval
 from limbeck.data.task import Task
 
 SIGNIFICANCE = 0.05  #: one-sided; a model above it was not shown to be better than the baseline
@@ -48,6 +49,7 @@ def baseline(task: Task) -> Baseline:
         answer = f"always {value:.4g}, the mean"
     else:
         values = list(_constants(task, train))
+        values = values[:1] if task.metric in READS_SCORES else values  # equal scores, whatever the answer
         scores = [METRICS[task.metric](_constant(task, one, train), train) for one in values]
         value = values[int(np.argmax(scores))]
         answer = _words(task, value)
@@ -101,7 +103,7 @@ def _fact(task: Task, split: str, answers: np.ndarray, truth: np.ndarray) -> Mea
         if task.metric == "accuracy":
             interval = wilson(int(correct.sum()), len(correct))
             return Measurement("quality", *_flat(interval), n=len(truth), split=split, detail=detail)
-    interval = score(METRICS[task.metric], answers, truth)
+    interval = metric_interval(task.metric, answers, truth)
     return Measurement("quality", *_flat(interval), n=len(truth), split=split, detail=detail)
 
 

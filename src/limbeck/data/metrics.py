@@ -102,10 +102,17 @@ def token_f1(predictions: Any, labels: Any) -> float:
 
 
 def balanced_accuracy(predictions: Any, labels: Any) -> float:
-    """Compute the mean recall of the classes that occur in the labels; 1 / classes for a constant answer."""
-    guess, truth = np.asarray(predictions), np.asarray(labels)
-    recalls = [float((guess[truth == label] == label).mean()) for label in np.unique(truth)]
-    return float(np.mean(recalls)) if recalls else 0.0
+    """Compute the mean recall of the classes that occur in the labels; 1 / classes for a constant answer.
+
+    Where a row has several labels: the mean over labels, each as a task of two classes.
+    """
+    truth = np.asarray(labels)
+    if truth.ndim == 2:
+        columns = zip(np.asarray(predictions).T, truth.T, strict=True)
+        return float(np.mean([balanced_accuracy(guess, column) for guess, column in columns])) if truth.size else 0.0
+    hits, _, present = _class_counts(predictions, labels)
+    occurs = present > 0
+    return float((hits[occurs] / present[occurs]).mean()) if occurs.any() else 0.0
 
 
 def rmse(predictions: Any, labels: Any) -> float:
@@ -121,8 +128,8 @@ def r2(predictions: Any, labels: Any) -> float:
     return 1.0 - float(((x - y) ** 2).sum()) / total if total > 0 else 0.0
 
 
-def _columns(scores: Any, labels: Any) -> tuple[Any, Any]:
-    """Scores and 0/1 labels side by side, [rows, classes]; of two classes the second alone, as is customary."""
+def class_columns(scores: Any, labels: Any) -> tuple[Any, Any]:
+    """Lay scores and 0/1 labels side by side, [rows, classes]; of two classes the second alone, as is customary."""
     values, truth = np.asarray(scores, dtype=float), np.asarray(labels)
     if truth.ndim == 1:
         truth = truth[:, None] == np.arange(values.shape[-1])
@@ -135,7 +142,7 @@ def average_precision(scores: Any, labels: Any) -> float:
     """Compute the area under the precision-recall curve, averaged over the classes that occur (scikit-learn's)."""
     from sklearn.metrics import average_precision_score
 
-    values, truth = _columns(scores, labels)
+    values, truth = class_columns(scores, labels)
     some = np.flatnonzero(truth.any(axis=0))
     return float(np.mean([average_precision_score(truth[:, i], values[:, i]) for i in some])) if some.size else 0.0
 
@@ -144,7 +151,7 @@ def micro_average_precision(scores: Any, labels: Any) -> float:
     """Compute the area under the precision-recall curve of all decisions together (scikit-learn's)."""
     from sklearn.metrics import average_precision_score
 
-    values, truth = _columns(scores, labels)
+    values, truth = class_columns(scores, labels)
     return float(average_precision_score(truth.ravel(), values.ravel())) if truth.any() else 0.0
 
 
@@ -152,7 +159,7 @@ def roc_auc(scores: Any, labels: Any) -> float:
     """Compute the area under the ROC curve, averaged over classes with both answers (scikit-learn's); 0.5 is chance."""
     from sklearn.metrics import roc_auc_score
 
-    values, truth = _columns(scores, labels)
+    values, truth = class_columns(scores, labels)
     both = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
     return float(np.mean([roc_auc_score(truth[:, i], values[:, i]) for i in both])) if both.size else 0.5
 
@@ -192,9 +199,18 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(  # the first one i
             "matthews",
             "balanced_accuracy",
             "average_precision",
+            "micro_average_precision",
             "roc_auc",
         ),
-        "multilabel": ("micro_f1", "macro_f1", "accuracy", "average_precision", "micro_average_precision", "roc_auc"),
+        "multilabel": (
+            "micro_f1",
+            "macro_f1",
+            "accuracy",
+            "balanced_accuracy",
+            "average_precision",
+            "micro_average_precision",
+            "roc_auc",
+        ),
         "regression": ("pearson_spearman", "pearson", "spearman", "r2"),
         "tokens": ("token_f1", "accuracy", "macro_f1", "micro_f1", "balanced_accuracy"),
     }

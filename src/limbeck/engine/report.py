@@ -19,7 +19,7 @@ from limbeck.engine.flips import flips_of
 from limbeck.engine.gains import Gain, gains, quality_change, signed
 from limbeck.engine.naming import names
 from limbeck.engine.picture import front_picture, gain_axis, strip_axis, tree_picture
-from limbeck.engine.rows import Row, no_better, rows, volume
+from limbeck.engine.rows import Row, better_than_baseline, no_better, rows, volume
 from limbeck.engine.speed import is_faster
 from limbeck.engine.story import CORRELATIONS, Story
 
@@ -302,6 +302,7 @@ def to_json(story: Story) -> dict[str, Any]:
         "chosen": list(story.chosen),
         "teacher": story.teacher,
         "baseline": _baseline_json(story),
+        "better_than_baseline": better_than_baseline(story),
         "hypervolume": found._asdict() if (found := volume(story)) is not None else None,
         "rows": front_rows(story),
         "gains": [

@@ -115,6 +115,15 @@ def no_better(story: Story, fact: Measurement | None) -> tuple[str, ...]:
     return (f"no better than a constant answer ({story.baseline.answer})",)
 
 
+def better_than_baseline(story: Story) -> bool | None:
+    """Say whether the first chosen candidate is better than the best constant answer; None where one is not known."""
+    record = story.records.get(story.chosen[0]) if story.chosen else None
+    fact = record.fact("quality", story.split) if record is not None else None
+    if fact is None or story.baseline is None or story.split not in story.baseline.quality:
+        return None
+    return not no_better(story, fact)
+
+
 def int8_reference(story: Story) -> str | None:
     """The measured candidate that is the teacher itself in INT8: nothing but the number format was changed.
 

@@ -92,6 +92,7 @@ def assess(
     from limbeck.core.statistics import pack, score, wilson
     from limbeck.data.encoding import default_label
     from limbeck.data.metrics import IGNORED, METRICS, decode, r2, readings, rmse
+    from limbeck.data.ranking import metric_interval
 
     metric = METRICS[task.metric]
     if task.kind == "tokens":
@@ -115,9 +116,10 @@ def assess(
         return Assessment(score(metric, guess, truth), {}, beside)
     if task.kind == "multilabel":
         truth = truth.astype(int)
-        return Assessment(score(metric, reading, truth), {"per_label": _per_column(task, guess, truth)})
+        return Assessment(metric_interval(task.metric, reading, truth), {"per_label": _per_column(task, guess, truth)})
     correct = guess == truth
-    quality = wilson(int(correct.sum()), len(correct)) if task.metric == "accuracy" else score(metric, reading, truth)
+    accuracy = task.metric == "accuracy"
+    quality = wilson(int(correct.sum()), len(correct)) if accuracy else metric_interval(task.metric, reading, truth)
     return Assessment(quality, {"per_label": _per_label(task, guess, truth), "correct": pack(correct)})
 
 

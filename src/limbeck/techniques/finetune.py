@@ -51,4 +51,5 @@ class Finetune(Plan):
             return
         with epochs_kept(candidate.model, self.num_train_epochs, lab.scratch, scale) as (after_step, waypoints):
             train_on_task(candidate, objective, self, lab, scale=scale, after_step=after_step)
-            yield replace(candidate, folder=None, waypoints=tuple(waypoints))
+            # a training that stopped early has no waypoints of its last epochs
+            yield replace(candidate, folder=None, waypoints=tuple(path for path in waypoints if path.exists()))

@@ -224,9 +224,10 @@ class _Loop:
     def _batches(self) -> Iterator[tuple[dict[str, torch.Tensor], float, int]]:
         """This process's share of every batch, its weight, and the rows of the whole batch.
 
-        All epochs, from where the report stands; whole accumulation windows are skipped.
+        All epochs, from where the report stands; whole accumulation windows are skipped. None where a resumed training
+        had stopped early already.
         """
-        while self.report.steps < self.total:
+        while self.report.steps < self.total and not self._exhausted():
             epoch, done = divmod(self.report.steps, self.steps_per_epoch)
             self.sampler.start(epoch)
             skipped = done * self.plan.gradient_accumulation_steps

@@ -169,6 +169,10 @@ class TaskLoss:
         return self.loss(student.logits, batch["labels"])
 
 
+MOST_WEIGHT = 100.0  #: of the positives of a label that hardly any row has; more would make single rows the whole loss
+LEAST_WRONG = 1e-6  #: 1 - p in the focal factor is no less: its gradient is infinite at 0 where gamma is below 1
+
+
 def balanced_weights(kind: str, labels: Sequence[Any], count: int) -> Tensor:
     """Compute a weight for every class, or for the positives of every label, so that rare ones count as much.
 
@@ -179,11 +183,13 @@ def balanced_weights(kind: str, labels: Sequence[Any], count: int) -> Tensor:
 
     Returns:
         [labels]: rows / (classes * rows of the class), as scikit-learn's ``balanced``; for several labels negatives per
-        positive. A label without rows gets 1.
+        positive, at most ``MOST_WEIGHT``. 1 for a class without rows, and for a label that no row or every row has.
     """
     if kind == "multilabel":
         positives = torch.tensor(labels, dtype=torch.float32).sum(0)
-        return torch.where(positives > 0, (len(labels) - positives) / positives.clamp_min(1), torch.ones(count))
+        negatives = len(labels) - positives
+        weights = (negatives / positives.clamp_min(1)).clamp_max(MOST_WEIGHT)
+        return torch.where((positives > 0) & (negatives > 0), weights, torch.ones(count))
     flat = [tag for row in labels for tag in row] if kind == "tokens" else list(labels)
     counts = torch.bincount(torch.tensor(flat), minlength=count).to(torch.float32)
     present = (counts > 0).sum()
@@ -211,13 +217,13 @@ class WeightedTaskLoss:
         if self.problem_type == "multi_label_classification":
             loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights, reduction="none")
             right = torch.where(labels > 0, logits.sigmoid(), 1 - logits.sigmoid())
-            return (loss * (1 - right) ** self.gamma).mean()
+            return (loss * (1 - right).clamp_min(LEAST_WRONG) ** self.gamma).mean()
         logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
         counted = labels != IGNORED
         logits, labels = logits[counted], labels[counted]
         log_right = F.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0]
         weight = torch.ones_like(log_right) if weights is None else weights[labels]
-        loss = -weight * (1 - log_right.exp()) ** self.gamma * log_right
+        loss = -weight * (1 - log_right.exp()).clamp_min(LEAST_WRONG) ** self.gamma * log_right
         return loss.sum() / weight.sum().clamp_min(1e-12)
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from limbeck.data.task import Task
 
 
+PROBED = 64  #: training texts whose answers show the unit in which a regression model answers
+
+
 def train_on_task(
     candidate: Candidate,
     objective: Objective,
@@ -94,14 +97,14 @@ def _enter(scale: TargetScale, model: Any, texts: Encoded) -> None:
     """Let a model answer in standard deviations from the mean.
 
     A trained output layer answers in the task's unit and is rescaled; a fresh one answers near 0, which is the mean
-    already. Which of the two it is, its answers to some training texts tell.
+    already. Which of the two it is, its answers to training texts show: evenly spaced ones, as files may be sorted.
     """
-    count = min(len(texts), 64)
+    chosen = np.linspace(0, len(texts) - 1, min(len(texts), PROBED)).round().astype(int).tolist()
     some = replace(
         texts,
-        input_ids=texts.input_ids[:count],
-        token_type_ids=None if texts.token_type_ids is None else texts.token_type_ids[:count],
-        labels=texts.labels[:count],
+        input_ids=[texts.input_ids[i] for i in chosen],
+        token_type_ids=None if texts.token_type_ids is None else [texts.token_type_ids[i] for i in chosen],
+        labels=[texts.labels[i] for i in chosen],
     )
     answers, truth = np.asarray(predict(model, some))[:, 0], np.asarray(some.labels)
     rescaled = (answers - scale.mean) / scale.std

@@ -1,0 +1,115 @@
+"""Intervals of metrics that rank: every class is sorted once, not once a resample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.statistics import RESAMPLES, Interval, bootstrap, score
+from limbeck.data.metrics import METRICS, READS_SCORES, class_columns
+
+WORK = 400_000_000  #: rows x classes x resamples, at most, as long as FEWEST resamples are left
+FEWEST = 200  #: resamples of a bootstrap
+
+
+def metric_interval(metric: str, readings: Any, labels: Any) -> Interval:
+    """Compute a metric with its bootstrap interval.
+
+    Args:
+        metric: Name of the metric.
+        readings: What the metric compares with the labels: answers [rows], or scores [rows, classes] if it ranks.
+        labels: [rows], or 0/1 [rows, labels].
+
+    Returns:
+        The value with its 95 % interval over 1,000 resamples. Metrics that rank have fewer where rows times classes
+        exceed 400,000: ``WORK`` / (rows * classes), at least 200.
+    """
+    if metric not in READS_SCORES:
+        return score(METRICS[metric], readings, labels)
+    values, _ = class_columns(readings, labels)
+    resamples = max(FEWEST, min(RESAMPLES, WORK // max(1, values.size)))
+    resampled = resampled_metric(metric, readings, labels)
+    interval = bootstrap(resampled, len(values), resamples=resamples)
+    return interval._replace(value=METRICS[metric](readings, labels))
+
+
+def resampled_metric(metric: str, readings: Any, labels: Any) -> Callable[[np.ndarray], float]:
+    """Prepare a metric that ranks for many resamples of the same rows.
+
+    Args:
+        metric: One of ``READS_SCORES``.
+        readings: Scores [rows, classes].
+        labels: [rows], or 0/1 [rows, labels].
+
+    Returns:
+        The metric of the rows with these indices, repeated ones as often as they occur.
+    """
+    values, truth = class_columns(readings, labels)
+    count = len(values)
+    rows = np.arange(count)
+    if metric == "micro_average_precision":
+        rows, values, truth = np.repeat(rows, values.shape[1]), values.reshape(-1, 1), truth.reshape(-1, 1)
+    columns = [_Column(values[:, i], truth[:, i], rows) for i in range(values.shape[1]) if truth[:, i].any()]
+    area, undefined = (_roc_auc, 0.5) if metric == "roc_auc" else (_average_precision, 0.0)
+
+    def resampled(chosen: np.ndarray) -> float:
+        weights = np.bincount(chosen, minlength=count)
+        areas = [one for column in columns if (one := area(column, weights)) is not None]
+        return float(np.mean(areas)) if areas else undefined
+
+    return resampled
+
+
+class _Column:
+    """One class, sorted from the highest score: whose rows are where, and where ties begin and end.
+
+    Attributes:
+        rows: [cells] row of every cell.
+        positives: [positives] rows that have the class.
+        first: [positives] where the cells with the score of each positive begin.
+        last: [positives] where they end; the cell there is not one of them.
+        ahead: [positives] how many positives come before the last of those of the same score.
+        behind: [positives] how many come before the first.
+    """
+
+    def __init__(self, values: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> None:
+        order = np.argsort(-values, kind="stable")
+        falling, true = -values[order], truth[order] > 0
+        self.rows = rows[order]
+        self.positives = self.rows[true]
+        self.first = np.searchsorted(falling, falling[true], side="left")
+        self.last = np.searchsorted(falling, falling[true], side="right")
+        before = np.concatenate([[0], np.cumsum(true)])
+        self.behind, self.ahead = before[self.first], before[self.last]
+
+
+def _sums(weights: np.ndarray) -> np.ndarray:
+    """Sums of the weights before each position, [cells + 1]."""
+    sums = np.zeros(len(weights) + 1)
+    np.cumsum(weights, out=sums[1:])
+    return sums
+
+
+def _average_precision(column: _Column, weights: np.ndarray) -> float | None:
+    """Sum over the positives of the precision at their score; None without positives."""
+    weighed = weights[column.positives]
+    hits = _sums(weighed)
+    if not hits[-1]:
+        return None
+    predicted = _sums(weights[column.rows])[column.last]
+    precision = hits[column.ahead] / np.maximum(predicted, 1)  # 0 only where the positive has no weight itself
+    return float(weighed @ precision / hits[-1])
+
+
+def _roc_auc(column: _Column, weights: np.ndarray) -> float | None:
+    """Share of pairs of a positive and a negative in the right order, ties by half; None without pairs."""
+    weighed = weights[column.positives]
+    hits, predicted = _sums(weighed), _sums(weights[column.rows])
+    positives, negatives = hits[-1], predicted[-1] - hits[-1]
+    if not positives or not negatives:
+        return None
+    above = predicted[column.first] - hits[column.behind]
+    down_to = predicted[column.last] - hits[column.ahead]
+    return float(weighed @ (negatives - (above + down_to) / 2) / (positives * negatives))

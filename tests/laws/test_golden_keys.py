@@ -1,0 +1,35 @@
+"""Keys of finished work: with default fields they are those under which users' stores hold results already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+import limbeck.techniques  # noqa: F401 registers the steps
+from limbeck.core.step import find, identity
+
+GOLDEN = {
+    "finetune": (1, "f66a0d4567794cf2"),
+    "distill": (2, "8c80f194a2609f37"),
+    "prune": (5, "06c1e24db29223e0"),
+    "quantize": (3, "69eda4098b956e8c"),
+    "export": (1, "37bb2364a52f8feb"),
+}
+"""Version and digest of the identity with default fields. Where a result changes for the same fields, the version and
+its line here change together; where a field is added, list it as ``added`` and leave the digest."""
+
+
+def digest(step):
+    return hashlib.sha256(json.dumps(identity(step), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_identity_of_a_step_with_default_fields_stays(name):
+    assert (find(name).version, digest(find(name)())) == GOLDEN[name]
+
+
+def test_added_fields_enter_the_identity_when_they_are_set():
+    for field, value in {"min_steps": 300, "early_stopping_patience": 2, "class_weights": "balanced"}.items():
+        assert digest(find("finetune")(**{field: value})) != GOLDEN["finetune"][1]
