@@ -22,8 +22,6 @@ from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunn
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from limbeck.model.large import LargeModel
-
 STYLE = (
     "family",
     "embedding_size",
@@ -120,7 +118,7 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
     return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
 
 
-def graph_of(shape: Shape, setting: Setting) -> ModelProto | LargeModel:
+def graph_of(shape: Shape, setting: Setting) -> ModelProto:
     """A stand-in as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.graph import build as build_graph
     from limbeck.model.onnx import parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
     from limbeck.model.graph import Blueprint
-    from limbeck.model.large import LargeModel
 
 FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
 """Where sentence-transformers, transformers.js and text-embeddings-inference look."""
@@ -58,10 +56,8 @@ class OnnxModel:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the ONNX file, and of its weights where they lie beside it."""
-        from limbeck.model.large import size_on_disk
-
-        return size_on_disk(self.path)
+        """Bytes of the ONNX file."""
+        return self.path.stat().st_size
 
     def session(self, threads: int = 1) -> InferenceSession:
         """The session that computes with so many threads."""
@@ -90,9 +86,7 @@ def answer(session: InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
     return session.run(None, feed)[0]
 
 
-def open_session(
-    model: str | Path | ModelProto | LargeModel, threads: int = 1, *, exact: bool = False
-) -> InferenceSession:
+def open_session(model: str | Path | ModelProto, threads: int = 1, *, exact: bool = False) -> InferenceSession:
     """Open a file, or a graph in memory, on the CPU.
 
     Threads that wait do not spin: on idle cores that costs some 6 % with two threads, on busy ones it more than
@@ -103,18 +97,11 @@ def open_session(
     """
     import onnxruntime
 
-    from limbeck.model.large import LargeModel
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.x64quantprecision", "1" if exact else "0")
     options.log_severity_level = 3  # errors alone
-    if isinstance(model, LargeModel):
-        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:  # the open session keeps what it maps
-            path = Path(folder) / "model.onnx"
-            model.save(path)
-            return open_session(path, threads, exact=exact)
     source = str(model) if isinstance(model, (str, Path)) else model.SerializeToString()
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -136,20 +123,14 @@ def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:
     return write(graph, path)
 
 
-def write(graph: ModelProto | LargeModel, path: str | Path) -> Path:
+def write(graph: ModelProto, path: str | Path) -> Path:
     """Write a graph to a file (above 2 GB with its weights beside it); the path."""
     import onnx
 
-    from limbeck.model.large import LargeModel, data_file
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data_file(path).unlink(missing_ok=True)
-    if isinstance(graph, LargeModel):
-        graph.save(path)
-        onnx.checker.check_model(str(path))
-    else:
-        onnx.save(graph, str(path))
+    large = graph.ByteSize() > 2_000_000_000  # what a protocol buffer can hold
+    onnx.save(graph, str(path), save_as_external_data=large, location=f"{path.name}_data" if large else None)
     return path
 
 
@@ -195,16 +176,16 @@ TABLES = ("word", "position", "token_type")
 def read_parts(path: str | Path) -> tuple[Blueprint, dict[str, np.ndarray]]:
     """Blueprint and weights of a float graph that :func:`to_onnx` wrote."""
     import onnx
+    from onnx import numpy_helper
 
     from limbeck.model.graph import KEY, Blueprint
-    from limbeck.model.large import read_array
 
-    graph = onnx.load(str(path), load_external_data=False)
+    graph = onnx.load(str(path))
     text = {entry.key: entry.value for entry in graph.metadata_props}.get(KEY)
     if text is None:
         raise InputError(f"{path} was not written by limbeck; export the torch model with limbeck first")
     blueprint = Blueprint.from_json(text)
     if blueprint.int8:
         raise InputError(f"{path} is quantized already; quantize the float file that it was made from")
-    weights = {entry.name: read_array(entry, Path(path).parent) for entry in graph.graph.initializer}
+    weights = {entry.name: numpy_helper.to_array(entry) for entry in graph.graph.initializer}
     return blueprint, {name: array for name, array in weights.items() if not name.startswith("constant.")}

@@ -27,8 +27,6 @@ from limbeck.model.nodes import FUSED, Graph, Weights
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from limbeck.model.large import LargeModel
-
 Calibration = Literal["minmax", "percentile", "entropy"]
 EMBEDDINGS = "embeddings"
 """Name of the word and position tables, among the linear maps."""
@@ -140,7 +138,7 @@ def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) 
     return names if blueprint.per_token else [*names, "pooler"]
 
 
-def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> ModelProto | LargeModel:
+def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> ModelProto:
     """The INT8 graph of a float graph's parts, fused as the blueprint says."""
     mixed = replace(blueprint, int8=tuple(sorted(int8.modules)))
     return build(mixed, weights, Mixed(int8, blueprint.fused))[0]

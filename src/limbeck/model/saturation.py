@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.model.large import initializers
 from limbeck.model.nodes import FUSED, Graph
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ def saturating(model: ModelProto) -> tuple[ModelProto, int]:
     """
     from onnx import TensorProto, numpy_helper
 
-    stored = {entry.name: entry for entry in model.graph.initializer if entry.data_type == TensorProto.INT8}
+    initializers = model.graph.initializer
+    stored = {entry.name: entry for entry in initializers if entry.data_type == TensorProto.INT8}
     graph, found = Graph({}, prefix="saturating."), 0
     for node in model.graph.node:
         name = node.input[1] if node.op_type in WRITERS else ""
@@ -84,9 +84,8 @@ def saturating(model: ModelProto) -> tuple[ModelProto, int]:
             found += int(risky.sum())
         else:
             graph.nodes.append(node)
-    known = {entry.name for entry in model.graph.initializer}
-    new = {name: array for name, array in graph.constants.items() if name not in known}
-    return _with(model, graph.nodes, initializers(new)[0]), found
+    known = {entry.name for entry in initializers}
+    return _with(model, graph.nodes, [entry for name, entry in graph.constants.items() if name not in known]), found
 
 
 def _with(model: ModelProto, nodes: Sequence[Any], constants: Sequence[Any] = ()) -> ModelProto:
