@@ -56,8 +56,9 @@ class OnnxModel:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the ONNX file."""
-        return self.path.stat().st_size
+        """Bytes of the ONNX file and of the external data beside it."""
+        data = self.path.with_name(f"{self.path.name}_data")
+        return self.path.stat().st_size + (data.stat().st_size if data.is_file() else 0)
 
     def session(self, threads: int = 1) -> InferenceSession:
         """The session that computes with so many threads."""
