@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
+from limbeck.model import external
 
 if TYPE_CHECKING:
     import numpy as np
-    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
+    from limbeck.model.external import OnnxGraph
     from limbeck.model.graph import Blueprint
 
 FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
@@ -57,8 +58,7 @@ class OnnxModel:
     @property
     def size_bytes(self) -> int:
         """Bytes of the ONNX file and of the external data beside it."""
-        data = self.path.with_name(f"{self.path.name}_data")
-        return self.path.stat().st_size + (data.stat().st_size if data.is_file() else 0)
+        return sum(file.stat().st_size for file in external.files(self.path))
 
     def session(self, threads: int = 1) -> InferenceSession:
         """The session that computes with so many threads."""
@@ -87,7 +87,7 @@ def answer(session: InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
     return session.run(None, feed)[0]
 
 
-def open_session(model: str | Path | ModelProto, threads: int = 1, *, exact: bool = False) -> InferenceSession:
+def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool = False) -> InferenceSession:
     """Open a file, or a graph in memory, on the CPU.
 
     Threads that wait do not spin: on idle cores that costs some 6 % with two threads, on busy ones it more than
@@ -103,7 +103,14 @@ def open_session(model: str | Path | ModelProto, threads: int = 1, *, exact: boo
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.x64quantprecision", "1" if exact else "0")
     options.log_severity_level = 3  # errors alone
-    source = str(model) if isinstance(model, (str, Path)) else model.SerializeToString()
+    source: str | bytes
+    if isinstance(model, (str, Path)):
+        source = str(model)
+    elif isinstance(model, external.LargeGraph):
+        model.give_arrays(options)
+        source = model.proto.SerializeToString()
+    else:
+        source = model.SerializeToString()
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a class of its own for each kind of damage, none of them public
@@ -124,14 +131,17 @@ def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:
     return write(graph, path)
 
 
-def write(graph: ModelProto, path: str | Path) -> Path:
+def write(graph: OnnxGraph, path: str | Path) -> Path:
     """Write a graph to a file (above 2 GB with its weights beside it); the path."""
     import onnx
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    large = graph.ByteSize() > 2_000_000_000  # what a protocol buffer can hold
-    onnx.save(graph, str(path), save_as_external_data=large, location=f"{path.name}_data" if large else None)
+    external.remove(path)  # rather than write over what a session may have mapped
+    if isinstance(graph, external.LargeGraph):
+        external.save(graph, path)
+    else:
+        onnx.save(graph, str(path))
     return path
 
 
@@ -175,18 +185,16 @@ TABLES = ("word", "position", "token_type")
 
 
 def read_parts(path: str | Path) -> tuple[Blueprint, dict[str, np.ndarray]]:
-    """Blueprint and weights of a float graph that :func:`to_onnx` wrote."""
-    import onnx
-    from onnx import numpy_helper
-
+    """Blueprint and weights of a float graph that :func:`to_onnx` wrote; external data as memory maps."""
     from limbeck.model.graph import KEY, Blueprint
 
-    graph = onnx.load(str(path))
-    text = {entry.key: entry.value for entry in graph.metadata_props}.get(KEY)
+    graph = external.load(Path(path))
+    proto = graph.proto if isinstance(graph, external.LargeGraph) else graph
+    text = {entry.key: entry.value for entry in proto.metadata_props}.get(KEY)
     if text is None:
         raise InputError(f"{path} was not written by limbeck; export the torch model with limbeck first")
     blueprint = Blueprint.from_json(text)
     if blueprint.int8:
         raise InputError(f"{path} is quantized already; quantize the float file that it was made from")
-    weights = {entry.name: numpy_helper.to_array(entry) for entry in graph.graph.initializer}
+    weights = {entry.name: external.array_of(graph, entry) for entry in proto.graph.initializer}
     return blueprint, {name: array for name, array in weights.items() if not name.startswith("constant.")}

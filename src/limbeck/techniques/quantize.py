@@ -74,7 +74,7 @@ class Quantize:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""
-        from limbeck.model import quantized
+        from limbeck.model import external, quantized
         from limbeck.model.files import save_model
         from limbeck.model.onnx import INT8_FILE, OnnxModel, read_parts
 
@@ -87,8 +87,7 @@ class Quantize:
         folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
         save_model(candidate.model, candidate.tokenizer, folder)
         copied = folder / "onnx" / candidate.model.path.name
-        for file in copied.parent.glob(f"{copied.name}*"):
-            file.unlink()
+        external.remove(copied)
         attempt = Attempt(candidate, parts, folder)
         if self.max_drop is not None:
             int8 = fall_back(attempt, int8, self.max_drop, samples(candidate, RANKING_TEXTS), lab.log)
