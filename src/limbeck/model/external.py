@@ -19,7 +19,7 @@ from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
-    from onnxruntime import SessionOptions
+    from onnxruntime import OrtValue, SessionOptions
 
 LIMIT = 2_000_000_000
 """Bytes of all arrays up to which a graph is one protocol buffer."""
@@ -41,12 +41,17 @@ class LargeGraph:
         """The nodes, inputs, outputs and initializers."""
         return self.proto.graph
 
-    def give_arrays(self, options: SessionOptions) -> None:
-        """Let a session that is opened with these options read the arrays; large ones in C order are not copied."""
+    def add_to(self, options: SessionOptions) -> list[OrtValue]:
+        """Let a session read the arrays; those in C order are not copied.
+
+        Returns:
+            What must live as long as the session, which points into it.
+        """
         from onnxruntime import OrtValue
 
         values = [OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in self.arrays.values()]
         options.add_external_initializers(list(self.arrays), values)
+        return values
 
 
 OnnxGraph: TypeAlias = "ModelProto | LargeGraph"

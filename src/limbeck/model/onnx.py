@@ -12,7 +12,7 @@ from limbeck.model import external
 
 if TYPE_CHECKING:
     import numpy as np
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, OrtValue
 
     from limbeck.model.external import OnnxGraph
     from limbeck.model.graph import Blueprint
@@ -104,20 +104,23 @@ def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool
     options.add_session_config_entry("session.x64quantprecision", "1" if exact else "0")
     options.log_severity_level = 3  # errors alone
     source: str | bytes
+    values: list[OrtValue] = []
     if isinstance(model, (str, Path)):
         source = str(model)
     elif isinstance(model, external.LargeGraph):
-        model.give_arrays(options)
+        values = model.add_to(options)
         source = model.proto.SerializeToString()
     else:
         source = model.SerializeToString()
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a class of its own for each kind of damage, none of them public
         if not isinstance(model, (str, Path)):
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{model} cannot be opened as an ONNX model, it may be cut off or damaged: {first}") from error
+    vars(session)["external_initializers"] = values  # the session points into them
+    return session
 
 
 def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:
