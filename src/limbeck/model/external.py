@@ -57,22 +57,38 @@ class LargeGraph:
 OnnxGraph: TypeAlias = "ModelProto | LargeGraph"
 
 
-def initializers(constants: Mapping[str, np.ndarray]) -> tuple[list[TensorProto], dict[str, np.ndarray]]:
-    """The initializers of a graph, and the arrays that stay outside of it; none where all fit one protocol buffer."""
-    from onnx import TensorProto, helper, numpy_helper
+def with_constants(model: ModelProto, constants: dict[str, np.ndarray]) -> OnnxGraph:
+    """Check a graph without initializers, then give it its constants, which are taken out of ``constants``.
 
+    So each array is in memory once: the checker and ``onnx.helper`` copy what a protocol buffer holds.
+    """
+    from onnx import ModelProto, TensorProto, checker, helper
+
+    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in constants.items()}
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    bare.graph.input.extend(
+        helper.make_tensor_value_info(name, kinds[name], array.shape) for name, array in constants.items()
+    )
+    checker.check_model(bare)
     large = sum(array.nbytes for array in constants.values()) > LIMIT
-    tensors, arrays = [], {}
-    for name, array in constants.items():
+    arrays = {}
+    for name in list(constants):
+        array = constants.pop(name)
         if large and array.nbytes >= INLINE:
-            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-            tensor = TensorProto(name=name, data_type=kind, dims=array.shape, data_location=TensorProto.EXTERNAL)
+            tensor = model.graph.initializer.add(name=name, data_type=kinds[name], dims=array.shape)
+            tensor.data_location = TensorProto.EXTERNAL
             _set_location(tensor, location="in memory")
             arrays[name] = array
         else:
-            tensor = numpy_helper.from_array(np.array(array, order="C"), name)
-        tensors.append(tensor)
-    return tensors, arrays
+            _add_inline(model, name, array)
+    return LargeGraph(model, arrays) if arrays else model
+
+
+def _add_inline(model: ModelProto, name: str, array: np.ndarray) -> None:
+    from onnx import numpy_helper
+
+    model.graph.initializer.add().CopyFrom(numpy_helper.from_array(np.array(array, order="C"), name))
 
 
 def array_of(model: OnnxGraph, tensor: TensorProto) -> np.ndarray:
@@ -148,15 +164,14 @@ def _mapped(tensor: TensorProto, path: Path) -> np.ndarray:
 
 def extended(model: OnnxGraph, nodes: Sequence[NodeProto], constants: Mapping[str, np.ndarray]) -> OnnxGraph:
     """A copy of the graph with other nodes and more constants."""
-    from onnx import ModelProto, numpy_helper
+    from onnx import ModelProto
 
     proto = ModelProto()
     proto.CopyFrom(model.proto if isinstance(model, LargeGraph) else model)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(
-        numpy_helper.from_array(np.array(array, order="C"), name) for name, array in constants.items()
-    )
+    for name, array in constants.items():
+        _add_inline(proto, name, array)
     return LargeGraph(proto, model.arrays) if isinstance(model, LargeGraph) else proto
 
 

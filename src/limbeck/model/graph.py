@@ -23,7 +23,7 @@ import numpy as np
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model import graph_attention
-from limbeck.model.external import LargeGraph, initializers
+from limbeck.model.external import with_constants
 from limbeck.model.nodes import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _mask(graph: Graph, fused: bool) -> str:
 
 
 def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
-    from onnx import TensorProto, checker, helper
+    from onnx import TensorProto, helper
 
     def value(name: str, kind: int, *axes: Any) -> Any:
         return helper.make_tensor_value_info(name, kind, axes)
@@ -176,16 +176,12 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     classes = graph.weights["classifier.bias"].size
     axes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
     output = value("logits", TensorProto.FLOAT, *axes)
-    tensors, arrays = initializers(graph.constants)
-    made = helper.make_graph(graph.nodes, "limbeck", inputs, [output], tensors)
+    made = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
     domains = ["", FUSED] if any(node.domain for node in graph.nodes) else [""]
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]
     model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
     helper.set_model_props(model, {KEY: blueprint.to_json()})
-    if arrays:  # checked when it is written: the checker looks for the files
-        return LargeGraph(model, arrays)
-    checker.check_model(model)
-    return model
+    return with_constants(model, graph.constants)
 
 
 def _embeddings(graph: Graph, blueprint: Blueprint, numbers: Numbers) -> str:
