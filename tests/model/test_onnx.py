@@ -133,6 +133,10 @@ def test_sessions_are_kept_for_each_number_of_threads(tmp_path, make_model):
     runner = exported(make_model(), tmp_path)
     assert runner.session(1) is runner.session(1)
     assert runner.session(1) is not runner.session(2)
+    first = runner.session(1)
+    runner.close()
+    assert runner.session(1) is not first
+    assert runner.inputs == {entry.name for entry in first.get_inputs()}
 
 
 def test_the_size_counts_external_data(tmp_path):

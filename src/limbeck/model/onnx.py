@@ -66,6 +66,15 @@ class OnnxModel:
             self._sessions[threads] = open_session(self.path, threads)
         return self._sessions[threads]
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of what the graph reads, without opening a session."""
+        return frozenset(entry.name for entry in external.load(self.path).graph.input)
+
+    def close(self) -> None:
+        """Free the memory of the sessions; the next use opens another."""
+        self._sessions.clear()
+
     def predict(self, batch: Mapping[str, Any], threads: int = 1) -> np.ndarray:
         """Logits of a batch of torch tensors or arrays; entries that the graph does not read are ignored.
 

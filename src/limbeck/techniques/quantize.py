@@ -132,7 +132,7 @@ def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
     chosen = candidate.task.split("train").take(rows)
     task = replace(candidate.task, splits={**candidate.task.splits, "train": chosen})
     encoded = encode(task, "train", candidate.tokenizer)
-    read = {entry.name for entry in candidate.model.session().get_inputs()}
+    read = candidate.model.inputs
     found = []
     for row in range(len(encoded)):
         batch = {name: np.asarray(value) for name, value in collate(encoded, [row]).items() if name in read}
