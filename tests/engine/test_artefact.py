@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,16 @@ from limbeck.core.facts import Measurement
 from limbeck.core.outputs import ANSWER_CODE
 from limbeck.core.target import Target
 from limbeck.engine import artefact
-from limbeck.engine.artefact import artefact_example, card, cell, check_out, describe, example, write_artefact
+from limbeck.engine.artefact import (
+    artefact_example,
+    card,
+    cell,
+    check_out,
+    describe,
+    example,
+    graph_inputs,
+    write_artefact,
+)
 from limbeck.engine.report import report_html
 from limbeck.errors import InputError, LimbeckError
 
@@ -263,3 +273,20 @@ def test_a_failure_leaves_the_earlier_artefact(exported, tmp_path, monkeypatch):
         write_artefact(stories.tell(), "qa", exported, out)
     assert (out / "limbeck.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_artefact_whose_weights_lie_beside_the_graph_runs(exported, tmp_path, monkeypatch, make_model):
+    from limbeck.model.onnx import to_onnx
+
+    monkeypatch.setattr("limbeck.model.external.LIMIT", 10_000)
+    folder = tmp_path / "stored"
+    shutil.copytree(exported, folder)
+    to_onnx(make_model(), folder / "onnx" / "model.onnx")
+    out = write_artefact(stories.tell(), "qa", folder, tmp_path / "out")
+    assert execute(code((out / "README.md").read_text()), out).strip() in ("negative", "positive")
+    about = json.loads((out / "limbeck.json").read_text())
+    assert "onnx/model.onnx_data" in about["files"]
+    (folder / "onnx" / "model.onnx_data").rename(tmp_path / "elsewhere")
+    assert graph_inputs(folder / "onnx" / "model.onnx") == about["inputs"]  # no weights are read
+    write_artefact(stories.tell(), "qa", exported, out)  # a small model replaces it
+    assert [path.name for path in (out / "onnx").iterdir()] == ["model.onnx"]

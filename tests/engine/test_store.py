@@ -284,3 +284,14 @@ def test_the_card_lists_the_files(store, toys):
     assert card["files"] == {"config.json": (store.objects / "abc" / "config.json").stat().st_size}
     assert store.bytes_of("abc") > 0
     assert store.bytes_of("absent") is None
+
+
+def test_fingerprint_follows_the_external_data_of_an_onnx_file(store, toys, tmp_path):
+    folder = Path(toys.model_folder(tmp_path / "a"))
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(b"graph")
+    seen = set()
+    for content in (b"weights", b"other weights"):
+        (folder / "onnx" / "model.onnx_data").write_bytes(content)
+        seen.add(fingerprint(folder, store))
+    assert len(seen) == 2

@@ -8,6 +8,8 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Narrow
 from limbeck.measure import memory
 from limbeck.measure.memory import Memory, Size
+from limbeck.model.files import open_model
+from limbeck.model.onnx import to_onnx
 
 
 def lab(probe):
@@ -46,3 +48,16 @@ def test_a_narrower_model_is_smaller_in_every_respect(candidate, make_model):
     found = list(Size(samples=4).measure([candidate, narrow], lab(Size)))
     for (_, wide), (_, thin) in zip(found[:3], found[3:], strict=True):
         assert thin.value < wide.value
+
+
+def test_the_size_of_a_large_export_counts_its_data(exported, monkeypatch):
+    monkeypatch.setattr("limbeck.model.external.LIMIT", 10_000)
+    small = exported.model.size_bytes
+    to_onnx(open_model(exported.folder, runtime="torch")[0], exported.model.path)
+    (exported.model.path.parent / "model.onnx.bak").write_bytes(b"an old copy")
+    (fact,) = [fact for _, fact in Size(samples=4).measure([exported], lab(Size)) if fact.name == "size"]
+    data = exported.model.path.with_name("model.onnx_data")
+    assert fact.value == exported.model.path.stat().st_size + data.stat().st_size == exported.model.size_bytes
+    assert fact.value > 0.9 * small
+    ((_, peak),) = Memory(samples=2).measure([exported], lab(Memory))  # another process opens it
+    assert peak.value > 0

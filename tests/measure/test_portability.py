@@ -114,3 +114,11 @@ def test_an_answer_stays_if_all_of_it_does(kind, one, other, labels, same):
     found, largest = agreement(kind, *logits, labels)
     assert found.tolist() == same
     assert largest == max(np.abs(a - b).max() for a, b in zip(*logits, strict=True))
+
+
+def test_a_large_graph_is_compared_as_a_small_one(quantized, monkeypatch):
+    small = measure([quantized(False)], samples=20)
+    monkeypatch.setattr("limbeck.model.external.LIMIT", 10_000)
+    made = quantized(False)
+    assert made.model.path.with_name(f"{made.model.path.name}_data").is_file()
+    assert measure([made], samples=20) == small

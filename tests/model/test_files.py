@@ -471,3 +471,20 @@ def test_a_cut_off_onnx_file_is_one_clear_error(tmp_path, tokenizer):
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(InputError, match=r"model\.onnx cannot be opened as an ONNX model, it may be cut off"):
         OnnxModel(tmp_path, "onnx/model.onnx", {}).session()
+
+
+def test_saving_an_onnx_model_over_another_leaves_none_of_its_data(tmp_path, saved, tokenizer, monkeypatch):
+    from limbeck.model.onnx import OnnxModel, to_onnx
+
+    folder, model = saved[0], tiny()
+    config = json.loads((folder / "config.json").read_text())
+    small = OnnxModel(folder, to_onnx(model, folder / "onnx" / "small" / "model.onnx").relative_to(folder), config)
+    monkeypatch.setattr("limbeck.model.external.LIMIT", 1000)
+    large = OnnxModel(folder, to_onnx(model, folder / "onnx" / "model.onnx").relative_to(folder), config)
+    copies = tmp_path / "copy" / "onnx"
+    save_model(large, tokenizer, tmp_path / "copy")
+    assert {file.name for file in copies.iterdir()} == {"model.onnx", "model.onnx_data"}
+    save_model(open_model(tmp_path / "copy")[0], tokenizer, tmp_path / "copy")  # onto itself
+    assert (copies / "model.onnx_data").read_bytes() == (folder / "onnx" / "model.onnx_data").read_bytes()
+    save_model(small, tokenizer, tmp_path / "copy")
+    assert {file.name for file in copies.iterdir()} == {"model.onnx"}

@@ -133,3 +133,17 @@ def test_sessions_are_kept_for_each_number_of_threads(tmp_path, make_model):
     runner = exported(make_model(), tmp_path)
     assert runner.session(1) is runner.session(1)
     assert runner.session(1) is not runner.session(2)
+    first = runner.session(1)
+    runner.close()
+    assert runner.session(1) is not first
+    assert runner.inputs == {entry.name for entry in first.get_inputs()}
+
+
+def test_the_size_counts_external_data(tmp_path):
+    from limbeck.model.onnx import OnnxModel
+
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    model = OnnxModel(tmp_path, "model.onnx", {})
+    assert model.size_bytes == 5
+    (tmp_path / "model.onnx_data").write_bytes(b"weights")
+    assert model.size_bytes == 12

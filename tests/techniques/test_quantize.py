@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +13,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab
 from limbeck.data.batches import encode, predict
 from limbeck.data.task import Task
-from limbeck.model.files import open_model
+from limbeck.model.files import open_model, save_model
 from limbeck.techniques.export import Export
 from limbeck.techniques.quantize import Quantize, samples
 
@@ -175,3 +177,33 @@ def test_calibration_takes_single_texts_from_all_over_the_train_split(parent):
     texts = parent.task.split("train").texts
     for batch, row in zip(found, (0, 10, 20, 31), strict=True):
         assert batch["input_ids"][0].tolist() == parent.tokenizer(texts[row])["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mode": "static"}, {"smooth": True}, {"mode": "static", "smooth": True, "max_drop": 0.0}, {"max_drop": 0.0}],
+    ids=["dynamic", "static", "smooth", "static-smooth-limited", "limited"],
+)
+@pytest.mark.parametrize("limit", [10_000, 50_000], ids=["both-large", "float-large"])
+def test_a_model_too_large_for_a_protocol_buffer_is_quantized_the_same(parent, tmp_path, monkeypatch, options, limit):
+    (small,) = Quantize(**options).apply(parent, Lab(scratch=tmp_path / "small"))
+    monkeypatch.setattr("limbeck.model.external.LIMIT", limit)
+    model = open_model(parent.model.folder, runtime="torch")[0]
+    lab = Lab(scratch=tmp_path / "large", log=(notes := []).append)
+    candidate = Candidate(model, parent.tokenizer, parent.task)
+    (exported,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(candidate, lab)
+    assert (exported.model.folder / "onnx" / "model.onnx_data").is_file()
+    (made,) = Quantize(**options).apply(exported, lab)
+    save_model(made.model, made.tokenizer, tmp_path / "copy")
+    reopened, fast = open_model(tmp_path / "copy")
+    batch = fast(list(made.task.split("validation").texts[:4]), padding=True, return_tensors="pt")
+    np.testing.assert_array_equal(exported.model.predict(batch), parent.model.predict(batch))
+    np.testing.assert_array_equal(made.model.predict(batch), small.model.predict(batch))
+    np.testing.assert_array_equal(reopened.predict(batch), small.model.predict(batch))
+    files = {file.name for file in (tmp_path / "copy" / "onnx").iterdir()}
+    assert files - {"model_quantized.onnx_data"} == {"model_quantized.onnx"}
+    if limit == 10_000:
+        assert "model_quantized.onnx_data" in files
+    assert reopened.size_bytes == sum((tmp_path / "copy" / "onnx" / name).stat().st_size for name in files)
+    assert f"{exported.model.size_bytes / 1e6:.1f} MB -> {made.model.size_bytes / 1e6:.1f} MB" in notes[-1]
+    assert quality(replace(made, model=reopened)) == quality(small)

@@ -369,6 +369,9 @@ def refusal(error: BaseException, root: Path) -> str | None:
     return None
 
 
+MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
+
+
 def fingerprint(source: str | Path, store: Store) -> str:
     """Hash of what decides a model: the content of a local folder, or the name of a remote one."""
     folder = Path(source).expanduser()
@@ -376,7 +379,7 @@ def fingerprint(source: str | Path, store: Store) -> str:
         return f"name:{source}"
     parts = []
     for path in _files(folder):
-        if path.suffix in {".json", ".safetensors", ".onnx", ".txt", ".model", ".data"} and path.name != CARD:
+        if path.suffix in MODEL_SUFFIXES and path.name != CARD:
             parts.append((str(path.relative_to(folder)), _hash_file(path, store)))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

@@ -132,10 +132,11 @@ class Size:
 
 def stored_bytes(candidate: Candidate) -> int:
     """Bytes of the weights' file: model.safetensors, or the ONNX file with the data beside it."""
+    from limbeck.model.external import files
+
     model = candidate.model
     if model.runtime != "torch":
-        path = Path(model.path)
-        return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+        return sum(file.stat().st_size for file in files(Path(model.path)))
     if candidate.folder is not None:
         return sum(file.stat().st_size for file in candidate.folder.glob("*.safetensors"))
     return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

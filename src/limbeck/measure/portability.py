@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
@@ -43,15 +44,14 @@ class Portability:
 
     def fact(self, candidate: Candidate, batch: int) -> Measurement:
         """The share of answers that stay; texts come in batches of the target's size, which share a range."""
-        import onnx
-
         from limbeck.core.statistics import wilson
         from limbeck.data.batches import encode, predict
         from limbeck.measure.latency import sample_rows
+        from limbeck.model.external import load
         from limbeck.model.onnx import open_session
         from limbeck.model.saturation import integer, saturating
 
-        ordinary = integer(onnx.load(str(candidate.model.path)))
+        ordinary = integer(load(Path(candidate.model.path)))
         clipping, pairs = saturating(ordinary)
         if not pairs:
             return Measurement("portability", 1.0, "1", 1.0, 1.0, split=self.split, detail={"pairs": 0})

@@ -20,7 +20,7 @@ from limbeck.measure.counts import NumberFormat
 from limbeck.measure.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_runtime
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from limbeck.model.external import OnnxGraph
 
 STYLE = (
     "family",
@@ -118,7 +118,7 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
     return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
 
 
-def graph_of(shape: Shape, setting: Setting) -> ModelProto:
+def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
     """A stand-in as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.graph import build as build_graph
     from limbeck.model.onnx import parts

@@ -21,7 +21,7 @@ from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
-from limbeck.model import families, interchange
+from limbeck.model import external, families, interchange
 from limbeck.model._loading import explained, quiet
 from limbeck.model.heads import build, check_finite, head_parts, set_labels
 
@@ -405,8 +405,11 @@ def _copy_onnx(model: Any, folder: Path) -> dict[str, Any]:
     """Copy the ONNX file and what it was made from; return the configuration to write."""
     path = Path(model.path)
     (folder / "onnx").mkdir(exist_ok=True)
-    files = {entry: folder / "onnx" / entry.name for entry in path.parent.glob(f"{path.name}*")}  # external data too
+    files = {entry: folder / "onnx" / entry.name for entry in external.files(path)}
     files |= {Path(__file__).with_name(name): folder / name for name in CODE}
+    for copy in external.files(folder / "onnx" / path.name):  # of an earlier model; a session may have it mapped
+        if path.parent.resolve() != copy.parent.resolve():
+            copy.unlink(missing_ok=True)
     for origin, copy in files.items():
         if origin.is_file() and origin.resolve() != copy.resolve():
             shutil.copyfile(origin, copy)

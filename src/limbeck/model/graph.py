@@ -23,10 +23,11 @@ import numpy as np
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model import graph_attention
+from limbeck.model.external import with_constants
 from limbeck.model.nodes import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from limbeck.model.external import OnnxGraph
 
 OPSET, IR_VERSION = 20, 9  # 20 has Gelu; ONNX Runtime reads both since 1.17
 KEY = "limbeck"  # of the metadata that holds the blueprint
@@ -135,7 +136,7 @@ class Float:
         return graph.op("Attention", x, weight, bias, mask, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
 
 
-def build(blueprint: Blueprint, weights: Weights, numbers: Numbers | None = None) -> tuple[ModelProto, dict[str, str]]:
+def build(blueprint: Blueprint, weights: Weights, numbers: Numbers | None = None) -> tuple[OnnxGraph, dict[str, str]]:
     """The graph, and the tensor that every linear map reads.
 
     Inputs (int64 [batch, sequence]): input_ids, attention_mask, and token_type_ids when the model knows several
@@ -163,8 +164,8 @@ def _mask(graph: Graph, fused: bool) -> str:
     return graph.op("Cast", "attention_mask", to=6) if fused else graph_attention.hidden(graph)
 
 
-def _finish(graph: Graph, blueprint: Blueprint) -> ModelProto:
-    from onnx import TensorProto, checker, helper
+def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
+    from onnx import TensorProto, helper
 
     def value(name: str, kind: int, *axes: Any) -> Any:
         return helper.make_tensor_value_info(name, kind, axes)
@@ -175,13 +176,12 @@ def _finish(graph: Graph, blueprint: Blueprint) -> ModelProto:
     classes = graph.weights["classifier.bias"].size
     axes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
     output = value("logits", TensorProto.FLOAT, *axes)
-    made = helper.make_graph(graph.nodes, "limbeck", inputs, [output], list(graph.constants.values()))
+    made = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
     domains = ["", FUSED] if any(node.domain for node in graph.nodes) else [""]
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]
     model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
     helper.set_model_props(model, {KEY: blueprint.to_json()})
-    checker.check_model(model)
-    return model
+    return with_constants(model, graph.constants)
 
 
 def _embeddings(graph: Graph, blueprint: Blueprint, numbers: Numbers) -> str:

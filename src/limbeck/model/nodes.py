@@ -17,7 +17,7 @@ class Graph:
     def __init__(self, weights: Weights, prefix: str = "") -> None:
         self.weights, self.prefix = weights, prefix
         self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
+        self.constants: dict[str, np.ndarray] = {}
         self.inputs_of: dict[str, str] = {}
         """The tensor that every linear map reads; calibration looks there."""
         self.made: dict[str, str] = {}
@@ -30,10 +30,8 @@ class Graph:
 
     def constant(self, name: str, value: Any) -> str:
         """Keep an array under a name; the name."""
-        from onnx import numpy_helper
-
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.array(value, order="C"), name)
+            self.constants[name] = np.asarray(value)
         return name
 
     def integers(self, *values: int) -> str:

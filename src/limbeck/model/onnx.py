@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
+from limbeck.model import external
 
 if TYPE_CHECKING:
     import numpy as np
-    from onnx import ModelProto
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, OrtValue
 
+    from limbeck.model.external import OnnxGraph
     from limbeck.model.graph import Blueprint
 
 FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
@@ -56,14 +57,23 @@ class OnnxModel:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the ONNX file."""
-        return self.path.stat().st_size
+        """Bytes of the ONNX file and of the external data beside it."""
+        return sum(file.stat().st_size for file in external.files(self.path))
 
     def session(self, threads: int = 1) -> InferenceSession:
         """The session that computes with so many threads."""
         if threads not in self._sessions:
             self._sessions[threads] = open_session(self.path, threads)
         return self._sessions[threads]
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of what the graph reads, without opening a session."""
+        return frozenset(entry.name for entry in external.load(self.path).graph.input)
+
+    def close(self) -> None:
+        """Free the memory of the sessions; the next use opens another."""
+        self._sessions.clear()
 
     def predict(self, batch: Mapping[str, Any], threads: int = 1) -> np.ndarray:
         """Logits of a batch of torch tensors or arrays; entries that the graph does not read are ignored.
@@ -86,7 +96,7 @@ def answer(session: InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
     return session.run(None, feed)[0]
 
 
-def open_session(model: str | Path | ModelProto, threads: int = 1, *, exact: bool = False) -> InferenceSession:
+def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool = False) -> InferenceSession:
     """Open a file, or a graph in memory, on the CPU.
 
     Threads that wait do not spin: on idle cores that costs some 6 % with two threads, on busy ones it more than
@@ -102,14 +112,24 @@ def open_session(model: str | Path | ModelProto, threads: int = 1, *, exact: boo
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.x64quantprecision", "1" if exact else "0")
     options.log_severity_level = 3  # errors alone
-    source = str(model) if isinstance(model, (str, Path)) else model.SerializeToString()
+    source: str | bytes
+    values: list[OrtValue] = []
+    if isinstance(model, (str, Path)):
+        source = str(model)
+    elif isinstance(model, external.LargeGraph):
+        values = model.add_to(options)
+        source = model.proto.SerializeToString()
+    else:
+        source = model.SerializeToString()
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a class of its own for each kind of damage, none of them public
         if not isinstance(model, (str, Path)):
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{model} cannot be opened as an ONNX model, it may be cut off or damaged: {first}") from error
+    vars(session)["external_initializers"] = values  # the session points into them
+    return session
 
 
 def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:
@@ -123,14 +143,17 @@ def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:
     return write(graph, path)
 
 
-def write(graph: ModelProto, path: str | Path) -> Path:
+def write(graph: OnnxGraph, path: str | Path) -> Path:
     """Write a graph to a file (above 2 GB with its weights beside it); the path."""
     import onnx
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    large = graph.ByteSize() > 2_000_000_000  # what a protocol buffer can hold
-    onnx.save(graph, str(path), save_as_external_data=large, location=f"{path.name}_data" if large else None)
+    external.remove(path)  # rather than write over what a session may have mapped
+    if isinstance(graph, external.LargeGraph):
+        external.save(graph, path)
+    else:
+        onnx.save(graph, str(path))
     return path
 
 
@@ -174,18 +197,16 @@ TABLES = ("word", "position", "token_type")
 
 
 def read_parts(path: str | Path) -> tuple[Blueprint, dict[str, np.ndarray]]:
-    """Blueprint and weights of a float graph that :func:`to_onnx` wrote."""
-    import onnx
-    from onnx import numpy_helper
-
+    """Blueprint and weights of a float graph that :func:`to_onnx` wrote; external data as memory maps."""
     from limbeck.model.graph import KEY, Blueprint
 
-    graph = onnx.load(str(path))
-    text = {entry.key: entry.value for entry in graph.metadata_props}.get(KEY)
+    graph = external.load(Path(path))
+    proto = graph.proto if isinstance(graph, external.LargeGraph) else graph
+    text = {entry.key: entry.value for entry in proto.metadata_props}.get(KEY)
     if text is None:
         raise InputError(f"{path} was not written by limbeck; export the torch model with limbeck first")
     blueprint = Blueprint.from_json(text)
     if blueprint.int8:
         raise InputError(f"{path} is quantized already; quantize the float file that it was made from")
-    weights = {entry.name: numpy_helper.to_array(entry) for entry in graph.graph.initializer}
+    weights = {entry.name: external.array_of(graph, entry) for entry in proto.graph.initializer}
     return blueprint, {name: array for name, array in weights.items() if not name.startswith("constant.")}

@@ -25,11 +25,13 @@ from limbeck.model.graph import Blueprint, Float, Pick, build
 from limbeck.model.nodes import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from limbeck.model.external import OnnxGraph
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 EMBEDDINGS = "embeddings"
 """Name of the word and position tables, among the linear maps."""
+BLOCK = 2**13
+"""Rows of a table that are rounded together, so that temporary copies stay small."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,18 @@ class Mixed(Float):
         """Rows of a table, with a scale for every row."""
         if EMBEDDINGS not in self.int8.modules:
             return super().rows(graph, name, pick)
-        whole, scale = self.int8.round(graph.weights[f"{name}.weight"], 1, 127)  # multiplied in float: full range
+        whole, scale = self._table(graph.weights[f"{name}.weight"])
         numbers = graph.op("Cast", pick(graph.constant(f"{name}.int8", whole)), to=1)
         return graph.op("Mul", numbers, pick(graph.constant(f"{name}.scale", scale)))
+
+    def _table(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whole numbers and a scale for every row [rows, columns], [rows, 1]; a large table block by block."""
+        whole = np.empty(array.shape, np.int8)
+        scale = np.empty((len(array), 1), np.float32)
+        for start in range(0, len(array), BLOCK):
+            rows = slice(start, start + BLOCK)
+            whole[rows], scale[rows] = self.int8.round(array[rows], 1, 127)  # multiplied in float: full range
+        return whole, scale
 
     def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
         """One integer product with its bias; in standard operators the bias is left to the next node."""
@@ -138,7 +149,7 @@ def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) 
     return names if blueprint.per_token else [*names, "pooler"]
 
 
-def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> ModelProto:
+def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> OnnxGraph:
     """The INT8 graph of a float graph's parts, fused as the blueprint says."""
     mixed = replace(blueprint, int8=tuple(sorted(int8.modules)))
     return build(mixed, weights, Mixed(int8, blueprint.fused))[0]

@@ -21,15 +21,16 @@ in float may be another, and a number between two 8-bit steps may be rounded the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.model.external import LargeGraph, array_of, extended
 from limbeck.model.nodes import FUSED, Graph
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from limbeck.model.external import OnnxGraph
 
 LOW, HIGH = -(2**15), 2**15 - 1  # of 16 bits with a sign
 LARGEST = 2**8 - 1  # of 8 bits without
@@ -44,7 +45,7 @@ def overflowing(whole: np.ndarray) -> np.ndarray:
     return (highest > HIGH) | (lowest < LOW)
 
 
-def integer(model: ModelProto) -> ModelProto:
+def integer(model: OnnxGraph) -> OnnxGraph:
     """The graph with products of restored tensors (QDQ) as the integer products that ONNX Runtime makes of them.
 
     Its own rewriting fails where sums are to be exact and weights have a scale for every output.
@@ -63,20 +64,20 @@ def integer(model: ModelProto) -> ModelProto:
     return _with(model, nodes)
 
 
-def saturating(model: ModelProto) -> tuple[ModelProto, int]:
+def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
     """The graph with sums as they are without VNNI, and how many pairs of its weights can overflow.
 
     To be opened with ``exact`` (``onnx.open_session``): what is clipped here must not be clipped before. With no such
     pair the graph is as it was, and so are its sums on any processor.
     """
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto
 
     initializers = model.graph.initializer
     stored = {entry.name: entry for entry in initializers if entry.data_type == TensorProto.INT8}
     graph, found = Graph({}, prefix="saturating."), 0
     for node in model.graph.node:
         name = node.input[1] if node.op_type in WRITERS else ""
-        whole = numpy_helper.to_array(stored[name]) if name in stored else np.zeros((0, 0), np.int8)
+        whole = array_of(model, stored[name]) if name in stored else np.zeros((0, 0), np.int8)
         risky = overflowing(whole)
         if risky.any():
             WRITERS[node.op_type](graph, node, whole, risky)
@@ -85,21 +86,19 @@ def saturating(model: ModelProto) -> tuple[ModelProto, int]:
         else:
             graph.nodes.append(node)
     known = {entry.name for entry in initializers}
-    return _with(model, graph.nodes, [entry for name, entry in graph.constants.items() if name not in known]), found
+    constants = {name: array for name, array in graph.constants.items() if name not in known}
+    return _with(model, graph.nodes, constants), found
 
 
-def _with(model: ModelProto, nodes: Sequence[Any], constants: Sequence[Any] = ()) -> ModelProto:
+def _with(model: OnnxGraph, nodes: Sequence[Any], constants: Mapping[str, np.ndarray] | None = None) -> OnnxGraph:
     """The graph with other nodes and more constants."""
-    from onnx import ModelProto, helper
+    from onnx import helper
 
-    made = ModelProto()
-    made.CopyFrom(model)
-    del made.graph.node[:]
-    made.graph.node.extend(nodes)
-    made.graph.initializer.extend(constants)
-    if FUSED not in {entry.domain for entry in made.opset_import}:
-        made.opset_import.append(helper.make_opsetid(FUSED, 1))
-    return made
+    copy = extended(model, nodes, constants or {})
+    proto = copy.proto if isinstance(copy, LargeGraph) else copy
+    if FUSED not in {entry.domain for entry in proto.opset_import}:
+        proto.opset_import.append(helper.make_opsetid(FUSED, 1))
+    return copy
 
 
 def _linear(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> str:

@@ -60,6 +60,7 @@ class Export:
         exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         save_model(exported, candidate.tokenizer, folder)
         measured = parity(candidate, exported, self.parity_texts)
+        exported.close()
         allowed = measured.allowed(self.parity_tolerance)
         if not measured.difference <= allowed:
             raise LimbeckError(

@@ -74,7 +74,7 @@ class Quantize:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""
-        from limbeck.model import quantized
+        from limbeck.model import external, quantized
         from limbeck.model.files import save_model
         from limbeck.model.onnx import INT8_FILE, OnnxModel, read_parts
 
@@ -87,8 +87,7 @@ class Quantize:
         folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
         save_model(candidate.model, candidate.tokenizer, folder)
         copied = folder / "onnx" / candidate.model.path.name
-        for file in copied.parent.glob(f"{copied.name}*"):
-            file.unlink()
+        external.remove(copied)
         attempt = Attempt(candidate, parts, folder)
         if self.max_drop is not None:
             int8 = fall_back(attempt, int8, self.max_drop, samples(candidate, RANKING_TEXTS), lab.log)
@@ -133,7 +132,7 @@ def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
     chosen = candidate.task.split("train").take(rows)
     task = replace(candidate.task, splits={**candidate.task.splits, "train": chosen})
     encoded = encode(task, "train", candidate.tokenizer)
-    read = {entry.name for entry in candidate.model.session().get_inputs()}
+    read = candidate.model.inputs
     found = []
     for row in range(len(encoded)):
         batch = {name: np.asarray(value) for name, value in collate(encoded, [row]).items() if name in read}
