@@ -8,6 +8,8 @@ import pytest
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Narrow, Probe
 from limbeck.core.target import Target
+from limbeck.data.batches import encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, MissingExtra
 from limbeck.measure import latency
 from limbeck.measure.latency import Latency, evaluate, facts, sample_rows, token_batches, token_lists
@@ -110,3 +112,14 @@ def test_evaluate_counts_time_and_accuracy(candidate, exported, batch):
     assert (made.metric, made.examples) == ("accuracy", 40)
     other = evaluate(exported.model, exported.tokenizer, exported.task, batch=batch)
     assert other.quality == made.quality
+
+
+def test_a_regression_is_evaluated_in_its_own_unit_too(make_model):
+    task = toy_task("regression", train=12, validation=8, test=20)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=1, kind="regression", vocab_size=len(tokenizer))
+    found = evaluate(model, tokenizer, task, runtime="torch")
+    encoded = encode(task, "test", tokenizer)
+    errors = predict(model, encoded)[:, 0] - encoded.labels
+    assert found.beside["rmse"][0] == pytest.approx(float((errors**2).mean() ** 0.5), rel=1e-5)
+    assert set(found.beside) == {"rmse", "r2"}

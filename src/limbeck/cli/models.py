@@ -67,6 +67,8 @@ def evaluate(
     for note in fitted.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"{found['metric']}: {found['quality']:.4f} [{found['low']:.4f}, {found['high']:.4f}], n {found['examples']}")
+    for name, (value, low, high) in found["beside"].items():
+        print(f"{name}: {value:.4g} [{low:.4g}, {high:.4g}]")
     how = f"{found['runtime']}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
     if found["unseen_words"]:
         print(f"unseen_words: {found['unseen_words']} (cut off, or without a token; they count as the default label)")

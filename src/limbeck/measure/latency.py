@@ -7,7 +7,7 @@ import random
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -221,6 +221,8 @@ class Evaluation:
     """Words that have no token (cut off, or dropped by the tokenizer); they count as answered with 'O'."""
     depends_on_batch: bool = False
     """Whether answers may depend on the texts beside them: those of INT8 models do in batches of several texts."""
+    beside: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Of a regression, ``rmse`` (in the unit of the labels) and ``r2``, each with its interval."""
 
 
 def check_calls(threads: int, batch: int) -> None:
@@ -277,11 +279,12 @@ def evaluate(
     if task.kind == "tokens":
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
-    quality = assess(task, logits, encoded.labels, encoded.unseen).quality
+    assessment = assess(task, logits, encoded.labels, encoded.unseen)
     mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
     depends = batch > 1 and runtime != "torch" and bool(getattr(model, "int8", False))
-    figures = (*quality, len(encoded), total * 1e3, mean)
-    return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends)
+    figures = (*assessment.quality, len(encoded), total * 1e3, mean)
+    beside = {name: (one.value, one.low, one.high) for name, one in assessment.beside.items()}
+    return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends, beside)
 
 
 def _answer(runner: Any, inputs: Any, logits: list[Any]) -> None:
