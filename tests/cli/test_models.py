@@ -98,6 +98,6 @@ def test_words_that_were_not_seen_are_reported(tmp_path):
     assert found["unseen"][-1] == 899
     sentences = "".join(f"Anna B-PER\nsaw O\n\u200b O\nfilm{row} I-PER\n\n" for row in range(4))
     (tmp_path / "words.conll").write_text(sentences, encoding="utf-8")
-    status, out, _ = call("evaluate", model, "--task", tmp_path / "words.conll")
+    status, out, _ = call("evaluate", model, "--task", tmp_path / "words.conll", "--max-length", 64)
     assert status == 0
     assert "\nunseen_words: 4 (" in out
