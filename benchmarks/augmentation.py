@@ -20,14 +20,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from limbeck.augmentation.pipeline import rows_of
+from limbeck.augmentation.transforms import Substitute, replaceable, rewrite_rows, split_words
+from limbeck.augmentation.word_candidates import MaskedModel
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import environment
+from limbeck.core.measurement import environment
 from limbeck.core.step import Lab
-from limbeck.data.growth import rows_of
-from limbeck.data.rewrite import Substitute, replaceable, rewrite_rows, split_words
-from limbeck.data.sources import load_task
-from limbeck.model.files import open_model
-from limbeck.model.neighbours import MaskedModel
+from limbeck.data.loading import load_task
+from limbeck.model.checkpoints import open_model
 from limbeck.techniques.augment import Augment
 
 SHAPES = {"bert-base": (12, 768, 12, 3072), "6 layers of 384": (6, 384, 12, 1536)}

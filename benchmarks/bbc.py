@@ -13,7 +13,7 @@ import random
 from importlib.util import find_spec
 from pathlib import Path
 
-from limbeck.data.documents import normal
+from limbeck.data.corpus.documents import normal
 
 SPLITS = {"test": 500, "validation": 250}
 

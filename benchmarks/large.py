@@ -108,7 +108,7 @@ def work(source: Path, folder: Path, mode: str, smooth: bool, count: int) -> Non
     from limbeck.data.task import Task
     from limbeck.measure.latency import evaluate
     from limbeck.measure.memory import stored_bytes
-    from limbeck.model.files import open_model, save_model
+    from limbeck.model.checkpoints import open_model, save_model
     from limbeck.techniques.export import Export
     from limbeck.techniques.quantize import Quantize
 

@@ -13,8 +13,8 @@ import json
 import numpy as np
 
 from limbeck.core.statistics import bootstrap, unpack
-from limbeck.engine.naming import told
 from limbeck.engine.result import read_result
+from limbeck.report.display_names import told
 
 
 def read(run, split):

@@ -18,8 +18,8 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from limbeck.core.facts import environment
-from limbeck.measure.clock import alternate
+from limbeck.core.measurement import environment
+from limbeck.measure.timing import alternate
 
 FUSED = "com.microsoft"
 PRODUCTS = {"DynamicQuantizeMatMul": 1, "MatMulIntegerToFloat": 1, "QAttention": 3}

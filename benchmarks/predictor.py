@@ -22,15 +22,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 
-from limbeck.core.facts import environment
+from limbeck.core.analytic_cost import of_model
+from limbeck.core.measurement import environment
 from limbeck.core.target import Target
-from limbeck.measure.collect import Collection, collect, middle
-from limbeck.measure.counts import of_model
-from limbeck.measure.mlp import MlpPredictor
-from limbeck.measure.predictor import FEWEST, Errors, Predictor, check_extra, learning_curve
-from limbeck.measure.sampling import STEPS, draw, space_below
-from limbeck.measure.stand_in import Setting, style_of
-from limbeck.model.files import open_model
+from limbeck.cost_models.collection import Collection, collect, middle
+from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_extra, learning_curve
+from limbeck.cost_models.mlp import MlpPredictor
+from limbeck.cost_models.shape_sampling import STEPS, draw, space_below
+from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.model.checkpoints import open_model
 
 
 def measured(folder: Path, arguments: argparse.Namespace):

@@ -18,7 +18,7 @@ from pathlib import Path
 warnings.filterwarnings("ignore")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from limbeck import processes
+from limbeck.distributed import context as processes
 
 WAYS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1)}
 
@@ -27,11 +27,11 @@ def train(arguments):
     """One process of one training; process 0 writes what came out."""
     from limbeck.core.candidate import Candidate
     from limbeck.core.step import Lab
-    from limbeck.data.sources import load_task
-    from limbeck.model.files import open_model
+    from limbeck.data.loading import load_task
+    from limbeck.model.checkpoints import open_model
+    from limbeck.train.config import Plan
+    from limbeck.train.finetuning import train_on_task
     from limbeck.train.objectives import TaskLoss, Weighted
-    from limbeck.train.plan import Plan
-    from limbeck.train.task import train_on_task
 
     task = load_task("movie-reviews").limit(train=arguments.examples)
     model, tokenizer = open_model("minilm-l6", task=task, seed=0)
@@ -85,7 +85,7 @@ def main():
         }
         for name, speeds in found.items()
     ]
-    from limbeck.core.facts import environment
+    from limbeck.core.measurement import environment
 
     about = {name: getattr(arguments, name) for name in ("examples", "epochs", "batch", "repeats")}
     print(json.dumps({"machine": environment(), "steps": steps, **about, "table": rows}, indent=2))

@@ -10,9 +10,9 @@ import argparse
 
 import numpy as np
 
-from limbeck.data.batches import encode, predict
-from limbeck.engine.naming import told
+from limbeck.data.batching import encode, predict
 from limbeck.engine.result import read_result
+from limbeck.report.display_names import told
 
 
 def logits(candidate, split):

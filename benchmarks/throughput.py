@@ -26,13 +26,13 @@ from peers.fit import Answers, Rows, settings
 from transformers import DataCollatorWithPadding, Trainer
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import environment
+from limbeck.core.measurement import environment
 from limbeck.core.statistics import wilson
 from limbeck.core.step import Lab
-from limbeck.data.batches import encode, predict
-from limbeck.data.sources import load_task
+from limbeck.data.batching import encode, predict
+from limbeck.data.loading import load_task
+from limbeck.model.checkpoints import open_model
 from limbeck.model.families import to_transformers
-from limbeck.model.files import open_model
 from limbeck.techniques.finetune import Finetune
 
 

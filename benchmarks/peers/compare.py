@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.core.facts import environment
-from limbeck.data.sources import load_task
-from limbeck.engine.flips import flips, groups_of
+from limbeck.core.measurement import environment
+from limbeck.data.loading import load_task
 from limbeck.errors import InputError
-from limbeck.measure.isolate import run_isolated
+from limbeck.measure.isolation import run_isolated
 from limbeck.measure.latency import sample_rows
+from limbeck.report.prediction_flips import flips, groups_of
 
 from . import entries, judge, table
 

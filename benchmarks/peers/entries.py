@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from limbeck.engine.deliver import story_of
+from limbeck.engine.outputs import story_of
 from limbeck.engine.result import read_result
-from limbeck.engine.rows import rows
 from limbeck.errors import InputError
+from limbeck.report.table import rows
 
 
 def job(folder):

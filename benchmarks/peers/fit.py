@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 
 
 class Rows(torch.utils.data.Dataset):

@@ -4,7 +4,7 @@ import numpy as np
 
 from limbeck.core.pareto import dominates
 from limbeck.core.statistics import difference_of_shares, mcnemar, paired_ratio, wilson
-from limbeck.measure.clock import Timing
+from limbeck.measure.timing import Timing
 
 REFERENCES = {"eager": "eager", "onnxruntime-int8": "int8"}
 """Peers that every other is stated against, and what the speed-up over them is called."""

@@ -30,12 +30,12 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from limbeck.core.facts import environment
-from limbeck.data.batches import collate, encode
-from limbeck.data.sources import load_task
+from limbeck.core.measurement import environment
+from limbeck.data.batching import collate, encode
+from limbeck.data.loading import load_task
 from limbeck.errors import InputError
 from limbeck.measure.latency import sample_rows
-from limbeck.model.files import read_config
+from limbeck.model.checkpoints import read_config
 
 from . import entries, fit, static, stock, students
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.measure.runner import OnnxRunner, import_runtime
-from limbeck.model.onnx import open_session
+from limbeck.measure.backends import OnnxRunner, import_runtime
+from limbeck.model.onnx.onnx_model import open_session
 
 from . import static
 

@@ -1,6 +1,6 @@
 """The side of the measuring process: open every model once, time them in turns, answer the test split.
 
-Called by ``compare.py`` through ``limbeck.measure.isolate``, so threads are set before anything is loaded.
+Called by ``compare.py`` through ``limbeck.measure.isolation``, so threads are set before anything is loaded.
 """
 
 import importlib
@@ -11,9 +11,9 @@ import warnings
 import numpy as np
 import psutil
 
-from limbeck.measure.clock import alternate
+from limbeck.measure.backends import import_runtime
 from limbeck.measure.memory import forget_peak, peak, resident
-from limbeck.measure.runner import import_runtime
+from limbeck.measure.timing import alternate
 
 from .runners import open_peer
 

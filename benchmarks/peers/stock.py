@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from limbeck.measure.runner import import_runtime
+from limbeck.measure.backends import import_runtime
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SAME = 1e-3  #: logits of the exported graph and of torch differ by less, or the export is refused
@@ -55,7 +55,7 @@ def example(length=8, seed=0):
 
 def check(model, path):
     """Refuse a graph that answers otherwise than the model it was made from."""
-    from limbeck.model.onnx import open_session
+    from limbeck.model.onnx.onnx_model import open_session
 
     session = open_session(path)
     names = [entry.name for entry in session.get_inputs()]

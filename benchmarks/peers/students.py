@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from limbeck.core.shape import Shape
-from limbeck.data.batches import collate, encode
-from limbeck.measure.clock import alternate
-from limbeck.model.files import peek
-from limbeck.model.onnx import open_session
+from limbeck.data.batching import collate, encode
+from limbeck.measure.timing import alternate
+from limbeck.model.checkpoints import peek
+from limbeck.model.onnx.onnx_model import open_session
 
 from . import stock
 

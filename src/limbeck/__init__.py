@@ -14,12 +14,12 @@ from limbeck import _register
 if TYPE_CHECKING:
     from limbeck.core.shape import LayerShape, Shape
     from limbeck.core.target import Budget, Target
-    from limbeck.data.sources import load_task
+    from limbeck.data.loading import load_task
     from limbeck.data.task import Task
     from limbeck.engine.compress import compress
-    from limbeck.engine.recipe import Recipe, load_recipe
     from limbeck.engine.run import run
-    from limbeck.model.files import open_model, save_model
+    from limbeck.model.checkpoints import open_model, save_model
+    from limbeck.recipe.recipe import Recipe, load_recipe
 
     __version__: str
 
@@ -42,16 +42,16 @@ __all__ = [
 _HOME = {
     "Budget": "limbeck.core.target",
     "LayerShape": "limbeck.core.shape",
-    "Recipe": "limbeck.engine.recipe",
+    "Recipe": "limbeck.recipe.recipe",
     "Shape": "limbeck.core.shape",
     "Target": "limbeck.core.target",
     "Task": "limbeck.data.task",
     "compress": "limbeck.engine.compress",
-    "load_recipe": "limbeck.engine.recipe",
-    "load_task": "limbeck.data.sources",
-    "open_model": "limbeck.model.files",
+    "load_recipe": "limbeck.recipe.recipe",
+    "load_task": "limbeck.data.loading",
+    "open_model": "limbeck.model.checkpoints",
     "run": "limbeck.engine.run",
-    "save_model": "limbeck.model.files",
+    "save_model": "limbeck.model.checkpoints",
 }
 
 

@@ -10,16 +10,16 @@ from commands import call
 
 
 def test_a_full_profile_goes_into_one_file():
-    from limbeck.measure.dataset import read
-    from limbeck.measure.table import Curve, LatencyTable
+    from limbeck.cost_models.latency_dataset import read
+    from limbeck.cost_models.latency_table import Curve, LatencyTable
 
     curve = Curve((0, 2), (0.0, 1e-3))
     table = LatencyTable(32, 16, 1e-4, 1e-5, {"softmax": curve}, curve, {"softmax": curve}, curve, "here", "float", 8)
     options = ("--full", "--model", "tuned", "--number-format", "float", "--seq-len", 8, "--out", "machine.jsonl")
     few = ("--samples", 3, "--layers", 1, 2, "--hidden", 16, 32, 8)
     with (
-        mock.patch("limbeck.measure.profile.profile", return_value={"noise": 0.1}),
-        mock.patch("limbeck.measure.profile.table_of", return_value=table),
+        mock.patch("limbeck.cost_models.machine_profile.profile", return_value={"noise": 0.1}),
+        mock.patch("limbeck.cost_models.machine_profile.table_of", return_value=table),
     ):
         status, out, err = call("profile", *options, *few)
         assert (status, "machine.jsonl: float, 3 shapes from" in out, "measuring table float" in err) == (0, True, True)
@@ -27,7 +27,7 @@ def test_a_full_profile_goes_into_one_file():
     data = read("machine.jsonl")
     assert [str(space.smallest) for space in data.spaces] == ["1x16 heads 1 of 16 ffn 32"]
     assert data.series(seq_len=8).shapes
-    with mock.patch("limbeck.measure.profile.full", side_effect=AssertionError("measured")):
+    with mock.patch("limbeck.cost_models.machine_profile.full", side_effect=AssertionError("measured")):
         for wrong, told in (
             (("--full",), "add --out"),
             (("--seq-len", 8), "--seq-len is about a full profile; add --full"),

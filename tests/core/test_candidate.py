@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.statistics import pack
 from limbeck.data.baseline import baseline, compare
 from limbeck.data.metrics import METRICS

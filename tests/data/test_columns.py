@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from limbeck.data.sources import load_task
+from limbeck.data.loading import load_task
 from limbeck.errors import InputError
 
 WORDS = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from limbeck.data import hub
+from limbeck.data.config import Options
+from limbeck.data.loading import load_task
 from limbeck.data.metrics import METRICS
-from limbeck.data.options import Options
-from limbeck.data.sources import load_task
 from limbeck.errors import InputError
 
 datasets = pytest.importorskip("datasets")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from limbeck.data.labels import label_text, sort_labels
-from limbeck.data.sources import load_task
+from limbeck.data.loading import load_task
 from limbeck.errors import InputError
 
 TRAIN = "text,label\ngood,1\nbad,0\nfine,1\npoor,0\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from limbeck.data.sources import load_task
+from limbeck.data.loading import load_task
 from limbeck.data.summary import SAMPLE, summarize
 from limbeck.data.synthetic import toy_task
 from limbeck.data.task import Task

@@ -58,7 +58,7 @@ def test_tokenizer_knows_every_word_of_a_token_task():
 def test_a_tiny_model_learns_it(kind):
     import torch
 
-    from limbeck.data.batches import collate, encode, length_batches
+    from limbeck.data.batching import collate, encode, length_batches
     from limbeck.model import encoder
 
     task = toy_task(kind)

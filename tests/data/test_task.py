@@ -174,7 +174,7 @@ def test_score_of_a_task():
 
 def test_torch_is_not_imported():
     code = (
-        "import sys, limbeck.data.sources, limbeck.data.synthetic; limbeck.data.sources.check_task('movie-reviews');"
+        "import sys, limbeck.data.loading, limbeck.data.synthetic; limbeck.data.loading.check_task('movie-reviews');"
         "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'sklearn', 'scipy', 'pyarrow'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or 0)"
     )

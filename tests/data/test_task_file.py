@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.data.sources import check_task, load_task
+from limbeck.data.loading import check_task, load_task
 from limbeck.data.task_file import read_task_file, settings, with_settings
 from limbeck.errors import InputError
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.data.config import Options
 from limbeck.data.conll import SUFFIXES
-from limbeck.data.options import Options
-from limbeck.data.read import READERS
-from limbeck.data.sources import load_judged, load_task
+from limbeck.data.loading import load_judged, load_task
+from limbeck.data.readers import READERS
 from limbeck.data.summary import summarize
 from limbeck.data.task_file import settings, with_settings
 

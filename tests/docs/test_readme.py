@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import limbeck
-from limbeck.engine.recipe import check
-from limbeck.engine.strict_yaml import load
+from limbeck.recipe.recipe import check
+from limbeck.recipe.yaml import load
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {

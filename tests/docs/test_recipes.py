@@ -13,17 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from limbeck.benchmark.options import Timing, Training
+from limbeck.benchmark.plan import plan
 from limbeck.cli import app
-from limbeck.cli.steps import add_techniques
-from limbeck.core.space import Space
+from limbeck.cli.technique_commands import add_techniques
+from limbeck.core.search_space import Space
 from limbeck.core.step import REGISTRY
-from limbeck.data.sources import load_task
-from limbeck.engine.bench_options import Timing, Training
-from limbeck.engine.bench_plan import plan
-from limbeck.engine.recipe import load_recipe, parse, shipped
+from limbeck.data.loading import load_task
 from limbeck.engine.result import read_result
-from limbeck.engine.strict_yaml import load
-from limbeck.train.sliced import Arranged
+from limbeck.recipe.recipe import load_recipe, parse, shipped
+from limbeck.recipe.yaml import load
+from limbeck.train.supernet_config import Arranged
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}

@@ -7,22 +7,22 @@ import shutil
 
 import pytest
 
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data import given
-from limbeck.data.sources import load_task
+from limbeck.data.loading import load_task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.task import Task
 from limbeck.engine import compress as compressing
 from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, compress, plan_recipe
-from limbeck.engine.deliver import story_of
-from limbeck.engine.plan import plan
-from limbeck.engine.recipe import check, parse, to_data
-from limbeck.engine.rows import rows
+from limbeck.engine.dry_run import plan
+from limbeck.engine.outputs import story_of
 from limbeck.errors import InputError
-from limbeck.model.files import save_model
-from limbeck.model.heads import set_labels
+from limbeck.model.checkpoints import save_model
+from limbeck.model.classification_head import set_labels
+from limbeck.recipe.recipe import check, parse, to_data
+from limbeck.report.table import rows
 
 TASK = toy_task(train=24, validation=8, test=8)
 

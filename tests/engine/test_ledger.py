@@ -8,7 +8,7 @@ import os
 import pytest
 
 from limbeck.core.candidate import Record
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.engine.ledger import Ledger, lineage, record_from_json, record_to_json
 from limbeck.errors import InputError, StoreError

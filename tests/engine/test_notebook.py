@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from limbeck.engine import notebook
-from limbeck.engine.watch import listening, watching
+from limbeck.engine.progress import listening, watching
 
 EVENTS = (
     {"kind": "step_start", "step": "finetune", "position": 1, "total": 2, "candidates": 3},

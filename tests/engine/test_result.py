@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from limbeck.engine import run as running
-from limbeck.engine.recipe import Recipe
 from limbeck.engine.result import read_result, worth_keeping
 from limbeck.engine.run import run
 from limbeck.errors import StoreError
+from limbeck.recipe.recipe import Recipe
 
 
 @pytest.fixture

@@ -21,14 +21,14 @@ FAST = {"TOY_SLOW": "0"}
 
 def main(root: Path, folder: str) -> None:
     """One run of the toy steps; its records go to standard output."""
-    spec = importlib.util.spec_from_file_location("engine_toys", Path(__file__).with_name("toys.py"))
+    spec = importlib.util.spec_from_file_location("engine_toys", Path(__file__).parent.parent / "support" / "toys.py")
     toys = importlib.util.module_from_spec(spec)
     sys.modules["engine_toys"] = toys
     spec.loader.exec_module(toys)
     from limbeck.core.step import REGISTRY
-    from limbeck.engine.parse import registry
-    from limbeck.engine.recipe import Fork, Recipe
     from limbeck.engine.run import run
+    from limbeck.recipe.parsing import registry
+    from limbeck.recipe.recipe import Fork, Recipe
 
     registry()
     REGISTRY.update(toys.TOYS)

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine import run as running
-from limbeck.engine.recipe import Fork, Recipe, load_recipe, parse
 from limbeck.engine.run import read_result, run
 from limbeck.engine.store import MACHINE
 from limbeck.errors import InputError, RecipeError, StoreError
-from limbeck.model.files import save_model
+from limbeck.model.checkpoints import save_model
+from limbeck.recipe.recipe import Fork, Recipe, load_recipe, parse
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
 
 
 def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
-    from limbeck.engine import workshop
+    from limbeck.engine import builder as workshop
 
     def cost(candidate, target, memo, whole):
         return lambda shape: Measurement("latency", 1.0, "s")
@@ -414,7 +414,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(go, toys, tm
 SCRIPT = """
 from limbeck import run
 from limbeck.data.synthetic import toy_task
-from limbeck.engine.recipe import Recipe
+from limbeck.recipe.recipe import Recipe
 from limbeck.techniques.augment import Augment
 
 step = Augment(workers=2, chunk_rows=8, n_iter=2)

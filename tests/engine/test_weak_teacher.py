@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.deliver import deliver, story_of, unmet
-from limbeck.engine.recipe import check, parse, to_data
-from limbeck.engine.report import front_csv, front_table, headline, to_json
+from limbeck.engine.outputs import deliver, story_of, unmet
 from limbeck.engine.run import run
 from limbeck.engine.weak_teacher import WeakTeacher
-from limbeck.model.files import save_model
+from limbeck.model.checkpoints import save_model
+from limbeck.recipe.recipe import check, parse, to_data
+from limbeck.report.report import front_csv, front_table, headline, to_json
 
 TASK = toy_task(train=24, validation=40, test=16)
 STEPS = ["export", "size", "quality", {"cheapest": {}}]

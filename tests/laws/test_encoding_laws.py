@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from limbeck.data.batches import encode
+from limbeck.data.batching import encode
 from limbeck.data.task import Split, Task
-from limbeck.engine.answers import answer
-from limbeck.engine.artefact import write_artefact
-from limbeck.model.files import open_model, save_model
-from limbeck.model.onnx import to_onnx
+from limbeck.engine.predict import answer
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.onnx.onnx_model import to_onnx
+from limbeck.report.artefact import write_artefact
 
 HERE = Path(__file__).parent
 small = SimpleNamespace(**runpy.run_path(str(HERE.parent / "small_tokenizers.py")))
@@ -104,7 +104,7 @@ def followed(out: Path, inputs: list, folder: Path) -> list:
 
 def answered(folder: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> tuple[list, object]:
     """The answers of ``limbeck predict`` to the task's texts, and the ids that it gave to the model."""
-    from limbeck.data import batches
+    from limbeck.data import batching as batches
 
     seen, real = [], batches.predict
     rows = task.split("test")

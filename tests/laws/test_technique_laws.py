@@ -15,16 +15,16 @@ import yaml
 
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
+from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.space import Range, Space
 from limbeck.core.step import REGISTRY, Lab, Narrow, Teacher, parameters
-from limbeck.data.batches import collate, encode, predict
+from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.recipe import Recipe, parse
-from limbeck.model.cut import Cut, slice_to
-from limbeck.model.files import open_model, save_model
-from limbeck.model.linear import convert
-from limbeck.model.onnx import OnnxModel
+from limbeck.model.attention_conversion import convert
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.onnx.onnx_model import OnnxModel
+from limbeck.model.pruning.slicing import Cut, slice_to
+from limbeck.recipe.recipe import Recipe, parse
 
 TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if hasattr(cls, "apply"))
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
@@ -92,8 +92,8 @@ def opened(folder):
 
 
 def fake_cost(shape, number_format="int8"):
-    from limbeck.core.facts import Measurement
-    from limbeck.measure.counts import macs
+    from limbeck.core.analytic_cost import macs
+    from limbeck.core.measurement import Measurement
 
     return Measurement("latency_p50", macs(shape, 16) * 1e-9, "s")
 
@@ -204,7 +204,7 @@ def test_law_4_a_technique_that_keeps_the_model_changes_the_task_alone(name, par
 @pytest.mark.parametrize("name", [n for n in TECHNIQUES if "save_seconds" in REGISTRY[n].__dataclass_fields__])
 def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch):
     """Killed in the middle of training, with a checkpoint after every step, and applied again in the same scratch."""
-    from limbeck.train import fit
+    from limbeck.train import loop as fit
 
     step = replace(step_of(name), save_seconds=0)
     (whole,) = step.apply(opened(parent_folder(name, parents)), lab_for(parents, tmp_path / "whole"))

@@ -8,7 +8,7 @@ import pytest
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Narrow, Probe
 from limbeck.core.target import Target
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, MissingExtra
 from limbeck.measure import latency

@@ -8,8 +8,8 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Narrow
 from limbeck.measure import memory
 from limbeck.measure.memory import Memory, Size
-from limbeck.model.files import open_model
-from limbeck.model.onnx import to_onnx
+from limbeck.model.checkpoints import open_model
+from limbeck.model.onnx.onnx_model import to_onnx
 
 
 def lab(probe):

@@ -8,11 +8,11 @@ import pytest
 
 from limbeck.core.step import Lab, Narrow
 from limbeck.core.target import Target
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.measure.portability import Portability, agreement
-from limbeck.model.onnx import INT8_FILE, OnnxModel, answer, open_session, read_parts, write
-from limbeck.model.quantized import Int8, modules, quantize
-from limbeck.model.saturation import saturating
+from limbeck.model.onnx.onnx_model import INT8_FILE, OnnxModel, answer, open_session, read_parts, write
+from limbeck.model.onnx.quantization import Int8, modules, quantize
+from limbeck.model.onnx.vnni_emulation import saturating
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 
 from limbeck.errors import InputError
 from limbeck.model import external
-from limbeck.model.onnx import OnnxModel, answer, open_session, parts, read_parts, to_onnx, write
-from limbeck.model.quantized import Int8, calibrate, errors, harms, modules, quantize
-from limbeck.model.saturation import integer, saturating
-from limbeck.model.smoothing import divisors
+from limbeck.model.onnx.onnx_model import OnnxModel, answer, open_session, parts, read_parts, to_onnx, write
+from limbeck.model.onnx.quantization import Int8, calibrate, errors, harms, modules, quantize
+from limbeck.model.onnx.smooth_quant import divisors
+from limbeck.model.onnx.vnni_emulation import integer, saturating
 
 FAMILIES = {
     "bert": {},
@@ -124,7 +124,7 @@ def test_blocks_of_a_table_make_no_difference(make_model, monkeypatch):
     made = parts(make_model())
     int8 = Int8(frozenset(modules(*made)))
     whole = quantize(*made, int8)
-    monkeypatch.setattr("limbeck.model.quantized.BLOCK", 7)
+    monkeypatch.setattr("limbeck.model.onnx.quantization.BLOCK", 7)
     assert quantize(*made, int8) == whole
 
 

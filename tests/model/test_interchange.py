@@ -19,7 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.shape import Shape
-from limbeck.model import families, quantized
+from limbeck.model import families
+from limbeck.model.checkpoints import open_model, peek, save_model
 from limbeck.model.encoder import (
     STANDARD_KEYS,
     LimbeckConfig,
@@ -27,9 +28,9 @@ from limbeck.model.encoder import (
     LimbeckForTokenClassification,
     Style,
 )
-from limbeck.model.files import open_model, peek, save_model
 from limbeck.model.interchange import CLASSES, our_tensor_names, tensor_names, translate_folder
-from limbeck.model.onnx import FLOAT_FILE, INT8_FILE, OnnxModel, read_parts, to_onnx, write
+from limbeck.model.onnx import quantization as quantized
+from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE, OnnxModel, read_parts, to_onnx, write
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "film", "very", "dull"]
 UNIFORM = Shape.uniform(layers=2, hidden=16, heads=2, ffn=24)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.engine.recipe import check, dump, load_recipe, parse, shipped
-from limbeck.engine.strict_yaml import load
+from limbeck.recipe.recipe import check, dump, load_recipe, parse, shipped
+from limbeck.recipe.yaml import load
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = {**shipped(), **{path.stem: path for path in (ROOT / "benchmarks").glob("*.yaml")}}

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from limbeck.augmentation import pos_taggers as taggers
+from limbeck.augmentation.transforms import replaceable
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Teacher
-from limbeck.data import taggers
-from limbeck.data.rewrite import replaceable
 from limbeck.data.synthetic import FILLERS, MOODS, toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.techniques.augment import Augment

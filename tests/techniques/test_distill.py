@@ -7,10 +7,10 @@ from transformers import BertConfig, BertModel
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Teacher
-from limbeck.data.batches import collate, encode, predict
+from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.model.files import save_model
+from limbeck.model.checkpoints import save_model
 from limbeck.techniques.distill import Distill
 
 SMALL = Shape.uniform(layers=1, hidden=32, heads=2, ffn=16, head_dim=8)

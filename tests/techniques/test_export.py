@@ -14,8 +14,8 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import Lab
 from limbeck.data.task import Task
 from limbeck.errors import InputError, LimbeckError
-from limbeck.model import onnx as limbeck_onnx
-from limbeck.model.files import open_model
+from limbeck.model.checkpoints import open_model
+from limbeck.model.onnx import onnx_model as limbeck_onnx
 from limbeck.techniques.export import Export
 
 WORDS = (

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Teacher, identity
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.data.metrics import METRICS, rmse
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.task import Split, Task

@@ -7,13 +7,13 @@ from safetensors.torch import load_file
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Teacher
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.recipe import check, parse
 from limbeck.errors import InputError
+from limbeck.recipe.recipe import check, parse
 from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.linearize import Linearize, longest
-from limbeck.train import fit
+from limbeck.train import loop as fit
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
 QUICK = {"num_train_epochs": 2, "learning_rate": 2e-3, "evaluations_per_epoch": 0, "attention": ("linformer:8",)}
@@ -188,8 +188,8 @@ def test_projections_of_another_size_are_new(taught):
 
 
 def test_texts_longer_than_the_model_reads_are_refused_unless_it_is_made_longer_first(tmp_path):
-    from limbeck.engine.check import check_lengths
-    from limbeck.engine.recipe import placed_steps
+    from limbeck.recipe.checks import check_lengths
+    from limbeck.recipe.recipe import placed_steps
 
     def told(*steps):
         recipe = parse({"model": "minilm-l6", "task": "movie-reviews", "steps": list(steps)})

@@ -7,14 +7,14 @@ import torch
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import Lab, Teacher
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.recipe import check, parse
 from limbeck.errors import InputError
+from limbeck.recipe.recipe import check, parse
 from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.meta_pseudo_labels import MetaPseudoLabels
-from limbeck.train import fit
-from limbeck.train.fit import FitReport
+from limbeck.train import loop as fit
+from limbeck.train.loop import FitReport
 
 SMALL = Shape.uniform(layers=1, hidden=32, heads=2, ffn=16, head_dim=8)
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
@@ -118,7 +118,7 @@ def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_
         seen.append((len(encoded), labelled, plan.learning_rate, plan.num_train_epochs))
         return learn(model, objective, encoded, plan, **options)
 
-    monkeypatch.setattr("limbeck.train.task.fit", spy)
+    monkeypatch.setattr("limbeck.train.finetuning.fit", spy)
     told = []
     log = lambda message, **numbers: told.append(message)  # noqa: E731
     step = MetaPseudoLabels(**QUICK, unlabelled=str(path), finetune_epochs=3, finetune_learning_rate=1e-4)
@@ -137,7 +137,7 @@ def test_fine_tuning_that_harms_is_taken_back(make_model, monkeypatch, scores, k
             model.classifier.bias.add_(1.0)
         return next(reports)
 
-    monkeypatch.setattr("limbeck.train.task.fit", train)
+    monkeypatch.setattr("limbeck.train.finetuning.fit", train)
     student, told = candidate(make_model, shape=SMALL), []
     before = student.model.classifier.bias.detach().clone()
     lab = lab_with(candidate(make_model), log=lambda message, **numbers: told.append(message))

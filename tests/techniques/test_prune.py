@@ -5,22 +5,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate, Record
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
+from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.space import Range, Space
 from limbeck.core.step import Lab, Teacher, identity
 from limbeck.core.target import Target
+from limbeck.cost_models.latency_dataset import Dataset, Group, Timed, write
+from limbeck.cost_models.latency_predictor import Predictor
+from limbeck.cost_models.latency_table import typical_length
+from limbeck.cost_models.shape_sampling import draw
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.measure.counts import macs
-from limbeck.measure.dataset import Dataset, Group, Timed, write
-from limbeck.measure.predictor import Predictor
-from limbeck.measure.sampling import draw
-from limbeck.measure.stand_in import Setting, style_of
-from limbeck.measure.table import typical_length
-from limbeck.model import surgeon
+from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.model.encoder import Style
+from limbeck.model.pruning import optimal_brain_surgeon as surgeon
 from limbeck.techniques.prune import Prune
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -141,7 +141,7 @@ def test_layers_first_then_the_rest_of_the_goal(candidate):
 
 
 def test_repair_is_nearer_to_the_full_model(candidate, make_batch, make_model):
-    from limbeck.data.batches import encode, predict
+    from limbeck.data.batching import encode, predict
 
     encoded = encode(candidate.task, "validation", candidate.tokenizer)
     full = predict(candidate.model, encoded)

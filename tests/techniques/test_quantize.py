@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.data.task import Task
-from limbeck.model.files import open_model, save_model
+from limbeck.model.checkpoints import open_model, save_model
 from limbeck.techniques.export import Export
 from limbeck.techniques.quantize import Quantize, samples
 
@@ -118,7 +118,7 @@ def test_smooth_inputs_are_part_of_the_file_and_of_the_log(parent, tmp_path, mod
 
 
 def test_smoothing_that_does_not_help_is_left_out(parent, tmp_path, monkeypatch):
-    monkeypatch.setattr("limbeck.model.smoothing.divisors", lambda *given, **options: {"layers.0.up": uneven})
+    monkeypatch.setattr("limbeck.model.onnx.smooth_quant.divisors", lambda *given, **options: {"layers.0.up": uneven})
     uneven = np.geomspace(1e-4, 1e4, 32).astype(np.float32)
     notes = []
     (made,) = Quantize(smooth=True, **Quantize.example).apply(parent, Lab(scratch=tmp_path / "s", log=notes.append))

@@ -5,24 +5,24 @@ from functools import partial
 import numpy as np
 import pytest
 
+from limbeck.core.analytic_cost import as_shape
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import front
+from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.space import Range, Space
 from limbeck.core.step import Lab, identity
 from limbeck.core.target import Budget, Target
+from limbeck.cost_models.collection import Collection, collect
+from limbeck.cost_models.latency_table import typical_length
+from limbeck.cost_models.shape_sampling import draw
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.recipe import Recipe, check
 from limbeck.engine.run import run
 from limbeck.errors import InputError, RecipeError
-from limbeck.measure.collect import Collection, collect
-from limbeck.measure.counts import as_shape
-from limbeck.measure.sampling import draw
-from limbeck.measure.stand_in import Setting, style_of
-from limbeck.measure.table import typical_length
-from limbeck.model.extract import extract
-from limbeck.model.files import save_model
+from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.model.checkpoints import save_model
+from limbeck.model.pruning.subnetwork import extract
+from limbeck.recipe.recipe import Recipe, check
 from limbeck.techniques import cost_factory
 from limbeck.techniques.search import Search
 from limbeck.techniques.supernet import Supernet
@@ -274,7 +274,7 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     (made,) = step.apply(supernet, Lab(target=target))
     assert latency(made.model.shape).value <= 1.1 * bound
     assert "elsewhere" not in made.facts[0].detail  # it was measured here
-    monkeypatch.setattr("limbeck.measure.table.typical_length", lambda *batch: setting.seq_len + 1)
+    monkeypatch.setattr("limbeck.cost_models.latency_table.typical_length", lambda *batch: setting.seq_len + 1)
     (made,) = step.apply(supernet, Lab(target=target))
     assert made.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):
@@ -291,8 +291,8 @@ def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
         built.append(name)
         return build()
 
-    monkeypatch.setattr("limbeck.measure.predictor.SAMPLES", 30)
-    monkeypatch.setattr("limbeck.measure.collect.collect", partial(collect, timer=timed))
+    monkeypatch.setattr("limbeck.cost_models.latency_predictor.SAMPLES", 30)
+    monkeypatch.setattr("limbeck.cost_models.collection.collect", partial(collect, timer=timed))
     cost = cost_factory(supernet, Target(), memo)
     for shape in (SPACE.smallest, SPACE.largest):
         found = cost(shape)

@@ -5,18 +5,18 @@ import pytest
 import torch
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
-from limbeck.core.space import Space
 from limbeck.core.step import Lab, Teacher
-from limbeck.data.batches import collate, encode, predict
+from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.model.extract import extract
-from limbeck.model.files import open_model, save_model
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.pruning.subnetwork import extract
 from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.supernet import Supernet
 from limbeck.train.objectives import Outputs
-from limbeck.train.sliced import Arranged
+from limbeck.train.supernet_config import Arranged
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limbeck.core.analytic_cost import bytes as bytes_of
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, Teacher
-from limbeck.data.batches import encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.data.vocabulary import word_pieces
+from limbeck.data.tokenizer_training import word_pieces
 from limbeck.errors import InputError
-from limbeck.measure.counts import bytes as bytes_of
-from limbeck.model.files import open_model, save_model
-from limbeck.model.language import language_head
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.mlm_head import language_head
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.export import Export
 from limbeck.techniques.linearize import Linearize

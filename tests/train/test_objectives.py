@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from limbeck.core.shape import Shape
-from limbeck.data.batches import IGNORED
+from limbeck.data.batching import IGNORED
 from limbeck.data.synthetic import toy_task
 from limbeck.errors import InputError
 from limbeck.train.objectives import (

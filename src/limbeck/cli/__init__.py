@@ -8,10 +8,10 @@ import warnings
 
 from cyclopts import CycloptsError
 
-from limbeck import processes
-from limbeck.cli import bench, machine, models, runs  # noqa: F401 they register their commands
-from limbeck.cli._frame import app
-from limbeck.cli.steps import add_techniques
+from limbeck.cli import benchmark_commands, machine, model_commands, run_commands  # noqa: F401 they register commands
+from limbeck.cli._app import app
+from limbeck.cli.technique_commands import add_techniques
+from limbeck.distributed import context as processes
 from limbeck.errors import LimbeckError, ProcessLost
 
 __all__ = ["app", "main"]
@@ -25,7 +25,7 @@ def main() -> None:
         add_techniques()
     if processes.count() == 1:
         sys.exit(_command())
-    from limbeck.engine.follow import lead
+    from limbeck.engine.worker import lead
 
     try:
         status = lead(_command)

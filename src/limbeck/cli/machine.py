@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli._frame import MODELS, Runtime, app
+from limbeck.cli._app import MODELS, Runtime, app
 from limbeck.core.finite import json_text
 from limbeck.errors import InputError
 
@@ -75,8 +75,8 @@ def profile(
     full
         Measure the shapes of a space, in the file --out; the other options are about these.
     """
-    from limbeck.engine.destination import check_destination
-    from limbeck.measure.profile import profile as work
+    from limbeck.cost_models.machine_profile import profile as work
+    from limbeck.storage.destination import check_destination
 
     if threads < 1:
         raise InputError(f"threads should be at least 1, got {threads}")
@@ -104,13 +104,13 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
         raise InputError(f"batch and seq_len should be at least 1, got {options.batch} and {options.seq_len}")
     from statistics import median
 
-    from limbeck.core.facts import machine
+    from limbeck.core.analytic_cost import of_model
+    from limbeck.core.measurement import machine
     from limbeck.core.target import Target
-    from limbeck.measure.counts import of_model
-    from limbeck.measure.profile import full as work
-    from limbeck.measure.sampling import STEPS, space_below
-    from limbeck.measure.stand_in import Setting, style_of
-    from limbeck.model.files import open_model
+    from limbeck.cost_models.machine_profile import full as work
+    from limbeck.cost_models.shape_sampling import STEPS, space_below
+    from limbeck.measure.dummy_model import Setting, style_of
+    from limbeck.model.checkpoints import open_model
 
     shape, style = of_model(open_model(options.model)[0])
     given = {name: getattr(options, name) for name in STEPS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape, canonical_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Runnable(Protocol):
-    """A model that answers batches: a torch model or an ONNX file. ``model/files.py`` opens and saves both."""
+    """A model that answers batches: a torch model or an ONNX file. ``model/checkpoints.py`` opens and saves both."""
 
     def predict(self, batch: Mapping[str, Any]) -> Any:
         """Logits of a batch (torch tensors) as a numpy array."""

@@ -18,7 +18,7 @@ those of the same call), ``machine_bound`` (facts hold on this machine alone, an
 the name; a method ``missing`` tells what is wrong with them before anything runs). A method ``requires`` names traits
 that the parameters need besides; ``unbounded`` tells, of a recipe's budget, that it does not give the bound that the
 step needs; ``out_of_reach`` says, of the model that comes in and before the steps ahead of it train, why nothing can
-meet the step's goal (see ``engine/reach.py``).
+meet the step's goal (see ``engine/reachability.py``).
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from limbeck.core.candidate import Candidate, Record
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.target import Budget, Target
 from limbeck.errors import UndeclaredService, nearest
 

@@ -1,7 +1,7 @@
 """Tokenizers as their models need them: limits, segment ids, and a space before each word of a list.
 
-``model/files.py`` fits every tokenizer to the model that it is opened for, so that all who use the pair afterwards,
-and the folder that they are saved to, have the same one. The JSON here is that of ``tokenizer.json``.
+``model/checkpoints.py`` fits every tokenizer to the model that it is opened for, so that all who use the pair
+afterwards, and the folder that they are saved to, have the same one. The JSON here is that of ``tokenizer.json``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.statistics import pack, unpack, wilson
 from limbeck.data.metrics import METRICS, READS_SCORES
 from limbeck.data.ranking import metric_interval

@@ -21,11 +21,11 @@ from limbeck.data.cells import (
     parse_list,
     truth,
 )
+from limbeck.data.config import Options
 from limbeck.data.conll import UNIVERSAL
 from limbeck.data.metrics import Kind
-from limbeck.data.options import Options
 from limbeck.data.profile import ROWS, SCORES, Profile
-from limbeck.data.read import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS, Table, delimiter_hint
+from limbeck.data.readers import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS, Table, delimiter_hint
 from limbeck.errors import InputError, nearest
 
 _TEXTS = (*TEXT_WORDS, *MORE_TEXT_WORDS)

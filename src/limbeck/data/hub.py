@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from limbeck.data.options import Options
-from limbeck.data.read import Table, table_of_columns
+from limbeck.data.config import Options
+from limbeck.data.readers import Table, table_of_columns
 from limbeck.errors import InputError, nearest
 
 _GLUE = {"dataset": "nyu-mll/glue", "train": "train"}

@@ -14,9 +14,9 @@ import numpy as np
 from limbeck.data.cells import NumberFormat, fold, is_missing, is_number, is_unlabelled, truth
 from limbeck.data.columns import Columns
 from limbeck.data.columns import shown as _shown
+from limbeck.data.config import Options
 from limbeck.data.metrics import OUTSIDE, Kind
-from limbeck.data.options import Options
-from limbeck.data.read import Table, plural
+from limbeck.data.readers import Table, plural
 from limbeck.errors import InputError, nearest
 
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")

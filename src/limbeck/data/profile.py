@@ -10,7 +10,7 @@ from typing import Any
 
 from limbeck.data.cells import is_number, is_unlabelled, number_format, truth
 from limbeck.data.conll import numbers_words
-from limbeck.data.read import ID_WORDS, LABEL_WORDS
+from limbeck.data.readers import ID_WORDS, LABEL_WORDS
 
 SCORES = re.compile(r"(^|_)(score|rating|points?|price|age|value|similarity|relevance|percent|percentage)s?$")
 _ID = re.compile(r"(.*[_\W])?(id|idx|index|guid|uuid)|.*[a-z](Id|ID|Idx|Index)|unnamed: \d+|__index_level_\d+__")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.data.task import Split, Task
-from limbeck.data.vocabulary import SPECIAL_TOKENS, framed, texts_of
+from limbeck.data.tokenizer_training import SPECIAL_TOKENS, framed, texts_of
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:

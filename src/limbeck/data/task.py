@@ -116,7 +116,7 @@ class Task:
         ``options`` are those of a data source: kind, metric, label_names, label_separator, max_length,
         on_empty, limit, seed. The lists get the same checks as files; messages count rows from 1.
         """
-        from limbeck.data.sources import task_from_columns
+        from limbeck.data.loading import task_from_columns
 
         given = {"train": train, "validation": validation, "test": test}
         return task_from_columns(name, {key: rows for key, rows in given.items() if rows is not None}, **options)

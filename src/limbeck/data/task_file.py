@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from limbeck.data.options import Options
+from limbeck.data.config import Options
 from limbeck.errors import InputError, nearest
 
 SUFFIXES = (".yaml", ".yml")

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Runtime, Target
-from limbeck.engine.adapted import fit
 from limbeck.engine.data_report import announce
-from limbeck.engine.deliver import check_place, deliver, story_of, unmet
-from limbeck.engine.kept_task import FOLDER, keep_task
-from limbeck.engine.recipe import Recipe, parse
+from limbeck.engine.outputs import check_place, deliver, story_of, unmet
+from limbeck.engine.progress import listening
 from limbeck.engine.result import RunResult
 from limbeck.engine.run import carry_out, checked_task, default_folder
+from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
-from limbeck.engine.suited import Case, faster_core, faster_runtime
-from limbeck.engine.summary import front_frame, summary, summary_html
-from limbeck.engine.training import Training
-from limbeck.engine.watch import listening
+from limbeck.engine.stored_task import FOLDER, keep_task
+from limbeck.engine.task_adaptation import fit
+from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, nearest
-from limbeck.measure.runner import check_runtime
+from limbeck.measure.backends import check_runtime
+from limbeck.recipe.recipe import Recipe, parse
+from limbeck.report.text import front_frame, summary, summary_html
 
 if TYPE_CHECKING:
     import pandas
@@ -153,8 +153,8 @@ def plan_recipe(
     ``store``: where the check of an assumed order of labels is kept.
     ``loaded``: the task that ``task`` names, where it is in memory already.
     """
-    from limbeck.data.sources import load_task
-    from limbeck.model.files import peek
+    from limbeck.data.loading import load_task
+    from limbeck.model.checkpoints import peek
 
     for field, value, valid in (("strategy", strategy, get_args(Strategy)), ("effort", effort, get_args(Effort))):
         if value not in valid:

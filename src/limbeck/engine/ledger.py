@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.facts import Measurement, merge
 from limbeck.core.finite import json_text
+from limbeck.core.measurement import Measurement, merge
 from limbeck.core.shape import Shape
 from limbeck.engine.store import disk_full
 from limbeck.errors import InputError, StoreError

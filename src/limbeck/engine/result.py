@@ -8,9 +8,9 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.engine.ledger import Ledger, lineage
-from limbeck.engine.recipe import Recipe, parse
 from limbeck.engine.store import Store
 from limbeck.errors import StoreError
+from limbeck.recipe.recipe import Recipe, parse
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class RunResult:
         return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
 
     def __str__(self) -> str:
-        from limbeck.engine.deliver import story_of  # which imports this module
-        from limbeck.engine.summary import summary
+        from limbeck.engine.outputs import story_of  # which imports this module
+        from limbeck.report.text import summary
 
         return summary(story_of(self, self.task), {"folder": self.folder})
 
     def _repr_html_(self) -> str:
-        from limbeck.engine.deliver import story_of
-        from limbeck.engine.summary import summary_html
+        from limbeck.engine.outputs import story_of
+        from limbeck.report.text import summary_html
 
         return summary_html(story_of(self, self.task), {"folder": self.folder})
 

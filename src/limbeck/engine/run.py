@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.facts import Measurement, environment, merge
+from limbeck.core.measurement import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.data.task import Task
-from limbeck.engine.adapted import adapt_task
-from limbeck.engine.check import absent_splits, before_training, check_lengths, trained_first
+from limbeck.engine.builder import CostFactory, Workshop, untrained
 from limbeck.engine.data_report import announce
-from limbeck.engine.destination import check_destination
-from limbeck.engine.kept_task import FOLDER, keep_task
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
-from limbeck.engine.parse import Placed, leaves
-from limbeck.engine.reach import Reach
-from limbeck.engine.recipe import Recipe, check, dump, listing, placed_steps, to_data
+from limbeck.engine.progress import listening
+from limbeck.engine.reachability import Reach
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, disk_full, refusal
-from limbeck.engine.watch import listening
+from limbeck.engine.stored_task import FOLDER, keep_task
+from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
-from limbeck.engine.workshop import CostFactory, Workshop, untrained
 from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, StoreError, UndeclaredService
+from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
+from limbeck.recipe.parsing import Placed, leaves
+from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
+from limbeck.storage.destination import check_destination
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 
@@ -109,7 +109,7 @@ def checked_task(recipe: Recipe, task: Any = None) -> Any:
 
 def load(recipe: Recipe) -> Any:
     """The task of a recipe."""
-    from limbeck.data.sources import load_task
+    from limbeck.data.loading import load_task
 
     return load_task(recipe.task)
 

@@ -30,12 +30,12 @@ from typing import Any
 from limbeck.core.candidate import Candidate
 from limbeck.core.finite import json_text
 from limbeck.errors import StoreError
+from limbeck.storage.destination import disk_full
 
 CARD = "card.json"
 WAYPOINTS = "waypoints"
 MACHINE = "machine"
 """The lock of whoever times something. Taken last, with no other lock inside, so that runs cannot block each other."""
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -45,13 +45,13 @@ def default_root() -> Path:
 
 
 def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    from limbeck.model.files import save_model
+    from limbeck.model.checkpoints import save_model
 
     save_model(model, tokenizer, folder)
 
 
 def _open_model(source: str | Path, **options: Any) -> tuple[Any, Any]:
-    from limbeck.model.files import open_model
+    from limbeck.model.checkpoints import open_model
 
     return open_model(source, **options)
 
@@ -350,11 +350,6 @@ class Store:
             if said := refusal(error, self.root):
                 raise StoreError(said) from error
             raise
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether a disk ran full; safetensors says it in words, without an error number."""
-    return getattr(error, "errno", None) in _FULL or "os error 28" in str(error)
 
 
 def refusal(error: BaseException, root: Path) -> str | None:

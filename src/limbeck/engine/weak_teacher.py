@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.data.baseline import Baseline, Comparison, baseline, compare
 from limbeck.data.task import Task
 from limbeck.errors import InputError
@@ -28,7 +28,7 @@ def compare_teacher(model: Any, tokenizer: Any, task: Task, batch_size: int = 32
     Returns:
         The paired comparison, and the baseline.
     """
-    from limbeck.data.batches import encode, predict
+    from limbeck.data.batching import encode, predict
     from limbeck.measure.quality import assess
 
     sample = task.limit(validation=min(ROWS, len(task.split("validation"))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,13 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import Measurement, environment
+from limbeck.core.measurement import Measurement, environment
 from limbeck.core.step import Lab, step
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from limbeck.data.task import Task
+
+
+PIECES = re.compile(r"\w+|[^\w\s]")
+"""Words and marks, which stand for tokens where there is no tokenizer."""
 
 
 @step("latency", reads={"target", "teacher"})
@@ -50,8 +55,8 @@ class Latency:
 
     def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of each candidate."""
-        from limbeck.measure.isolate import run_isolated
-        from limbeck.measure.runner import check_runtime
+        from limbeck.measure.backends import check_runtime
+        from limbeck.measure.isolation import run_isolated
 
         if not candidates:
             return
@@ -88,6 +93,21 @@ def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
     return rows
 
 
+def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...]:
+    """Tokens of a sample of a task's test texts, spread as they are: in words and marks, for there is no tokenizer.
+
+    Pairs are taken together, and what is longer than the task's ``max_length``, or than ``most``, is cut as a model's
+    input is.
+    """
+    from limbeck.data.tokenizer_training import texts_of
+
+    split = "test" if "test" in task.splits else "train"
+    rows, sides = task.split(split), list(texts_of(task.split(split)))
+    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each is followed by a mark of its end
+    together = [sum(sizes[row :: len(rows)]) + 1 for row in range(len(rows))]
+    return tuple(min(together[row], task.max_length, most) for row in sample_rows(task, split, samples))
+
+
 def token_batches(
     candidate: Candidate, split: str, rows: Sequence[int], target: Target
 ) -> list[dict[str, list[list[int]]]]:
@@ -104,7 +124,7 @@ def token_lists(
     """Token ids of the rows; with ``seq_len`` each repeated or cut to exactly so many."""
     from dataclasses import replace
 
-    from limbeck.data.batches import encode
+    from limbeck.data.batching import encode
 
     chosen = replace(task, splits={split: task.split(split).take(rows)})
     if seq_len is not None:
@@ -136,7 +156,7 @@ def stored(candidate: Candidate) -> Iterator[Path]:
     if candidate.folder is not None:
         yield candidate.folder
         return
-    from limbeck.model.files import save_model
+    from limbeck.model.checkpoints import save_model
 
     with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
         save_model(candidate.model, candidate.tokenizer, Path(folder))
@@ -147,9 +167,9 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     """The child's side: load every model once, time them alternately."""
     import numpy as np
 
-    from limbeck.measure.clock import alternate
-    from limbeck.measure.runner import make_runner
-    from limbeck.model.files import open_model
+    from limbeck.measure.backends import make_runner
+    from limbeck.measure.timing import alternate
+    from limbeck.model.checkpoints import open_model
 
     options = {name: payload[name] for name in ("threads", "runtime", "device")}
     runners = [make_runner(open_model(folder)[0], **options) for folder in payload["models"]]
@@ -173,7 +193,7 @@ def _calls(runner: Any, batches: Sequence[dict[str, Any]]) -> Callable[[int], An
 def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> Iterator[tuple[int, Measurement]]:
     """The facts in the answer of a :func:`session`."""
     from limbeck.core.statistics import paired_ratio
-    from limbeck.measure.clock import Timing
+    from limbeck.measure.timing import Timing
 
     timings = [Timing(seconds) for seconds in answer["seconds"]]
     name, machine = uuid.uuid4().hex[:12], environment()["processor"]
@@ -254,10 +274,10 @@ def evaluate(
     import torch
 
     from limbeck.core.outputs import require_finite_logits
-    from limbeck.data.batches import collate, encode
-    from limbeck.measure.clock import time_call
+    from limbeck.data.batching import collate, encode
+    from limbeck.measure.backends import check_runtime, make_runner
     from limbeck.measure.quality import assess
-    from limbeck.measure.runner import check_runtime, make_runner
+    from limbeck.measure.timing import time_call
 
     check_calls(threads, batch)
     check_runtime(runtime)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.step import Lab, step
 
 
@@ -31,9 +31,9 @@ class Memory:
 
     def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate, each from a process of its own."""
-        from limbeck.measure.isolate import run_isolated
+        from limbeck.measure.backends import check_runtime
+        from limbeck.measure.isolation import run_isolated
         from limbeck.measure.latency import sample_rows, stored, token_batches
-        from limbeck.measure.runner import check_runtime
 
         target = lab.target
         check_runtime(target.runtime)
@@ -55,8 +55,8 @@ def serve(payload: dict[str, Any]) -> dict[str, Any]:
 
     import numpy as np
 
-    from limbeck.measure.runner import import_runtime, make_runner
-    from limbeck.model.files import open_model
+    from limbeck.measure.backends import import_runtime, make_runner
+    from limbeck.model.checkpoints import open_model
 
     import_runtime("openvino" if payload["runtime"] == "openvino" else "onnxruntime")
     importlib.import_module("transformers.modeling_utils")
@@ -115,7 +115,7 @@ class Size:
 
     def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
         """Yield three facts for each candidate."""
-        from limbeck.measure import counts
+        from limbeck.core import analytic_cost as counts
         from limbeck.measure.latency import sample_rows, token_lists
 
         for index, candidate in enumerate(candidates):

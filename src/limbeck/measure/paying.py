@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.core.analytic_cost import macs
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
-from limbeck.measure.counts import macs
-from limbeck.measure.stand_in import Setting, style_of
-from limbeck.measure.trials import Trial, time_trial
+from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.measure.trial import Trial, time_trial
 
 TRIALS, CALLS = 3, 30
 LEAST = 1.03  #: another way must be faster by this much: less is within what repeated trials differ by

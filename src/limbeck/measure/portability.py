@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.step import Lab, step
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class Portability:
     """Compare the answers of INT8 candidates with those in the arithmetic of older processors, which saturates.
 
     With AVX2 or AVX-512 but without VNNI, ONNX Runtime adds two products in 16 bits and clips the sum
-    (``model/saturation.py``). Both arithmetics are computed here, on whatever processor this is. Where no two weights
-    can overflow there is nothing to compare, and no text is read. Candidates that are not INT8 get no fact.
+    (``model/onnx/vnni_emulation.py``). Both arithmetics are computed here, on whatever processor this is. Where no two
+    weights can overflow there is nothing to compare, and no text is read. Candidates that are not INT8 get no fact.
 
     Units: share of texts whose answer stays (of tokens: all of them), with a 95 % interval; for regression, of texts
     whose number is exactly the same. ``detail`` has how many differ, how far the logits move at most, and how many
@@ -45,11 +45,11 @@ class Portability:
     def fact(self, candidate: Candidate, batch: int) -> Measurement:
         """The share of answers that stay; texts come in batches of the target's size, which share a range."""
         from limbeck.core.statistics import wilson
-        from limbeck.data.batches import encode, predict
+        from limbeck.data.batching import encode, predict
         from limbeck.measure.latency import sample_rows
         from limbeck.model.external import load
-        from limbeck.model.onnx import open_session
-        from limbeck.model.saturation import integer, saturating
+        from limbeck.model.onnx.onnx_model import open_session
+        from limbeck.model.onnx.vnni_emulation import integer, saturating
 
         ordinary = integer(load(Path(candidate.model.path)))
         clipping, pairs = saturating(ordinary)
@@ -74,7 +74,7 @@ class _Opened:
 
     def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
         """Logits of a batch."""
-        from limbeck.model.onnx import answer
+        from limbeck.model.onnx.onnx_model import answer
 
         return answer(self.session, batch)
 

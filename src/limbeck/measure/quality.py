@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.step import Lab, step
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Quality:
     def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate."""
         from limbeck.core.outputs import require_finite_logits
-        from limbeck.data.batches import encode, predict
+        from limbeck.data.batching import encode, predict
 
         for index, candidate in enumerate(candidates):
             encoded = encode(candidate.task, self.split, candidate.tokenizer)

@@ -445,7 +445,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
     """A class, several classes or a number for a text or a pair of texts."""
 
     per_token = False
-    fresh_head = False  # set by model/heads.py: a part of the head was drawn and is not trained yet
+    fresh_head = False  # set by model/classification_head.py: a part of the head was drawn and is not trained yet
     untrained = ""  # why, in words
     order_assumed = False  # only their position says which output is which label
 

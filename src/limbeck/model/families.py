@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
-from limbeck.model._loading import explained, quiet
-from limbeck.model.heads import build, check_finite, head_parts, set_labels
+from limbeck.model._transformers import explained, quiet
+from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
-    from limbeck.core.facts import Measurement
+    from limbeck.core.measurement import Measurement
     from limbeck.core.shape import Shape
     from limbeck.core.target import Target
 
@@ -32,9 +32,9 @@ def cost_factory(
     which no table knows, a predictor that learns from shapes of its space. ``cost.of("int8")`` is the table or the
     predictor itself.
     """
-    from limbeck.core.space import Space
-    from limbeck.measure.predictor import Predictor
-    from limbeck.measure.table import LatencyTable
+    from limbeck.core.search_space import Space
+    from limbeck.cost_models.latency_predictor import Predictor
+    from limbeck.cost_models.latency_table import LatencyTable
 
     models: dict[str, LatencyTable | Predictor] = {}
     about = getattr(candidate.model.config, "space", None)

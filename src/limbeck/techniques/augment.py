@@ -22,8 +22,8 @@ from limbeck.core.step import Lab, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
 if TYPE_CHECKING:
+    from limbeck.augmentation.transforms import Row, Rule
     from limbeck.core.shape import Shape
-    from limbeck.data.rewrite import Row, Rule
     from limbeck.data.task import Task
 
     Noted = Callable[[Sequence[Row]], Sequence[Row]]
@@ -104,7 +104,7 @@ class Augment:
 
     def problems(self) -> list[str]:
         """What is wrong with the combination of fields."""
-        from limbeck.data.taggers import check_tagger
+        from limbeck.augmentation.pos_taggers import check_tagger
 
         found = []
         others = TINYBERT_ONLY if self.method == "ngram" else NGRAM_ONLY
@@ -126,9 +126,9 @@ class Augment:
 
     def missing(self) -> list[str]:
         """What is wrong with the files and the library that the fields name; what only the hub knows is not asked."""
-        from limbeck.data.read import missing_file
-        from limbeck.data.taggers import EXTRAS, check_installed
-        from limbeck.model.files import peek_here
+        from limbeck.augmentation.pos_taggers import EXTRAS, check_installed
+        from limbeck.data.readers import missing_file
+        from limbeck.model.checkpoints import peek_here
 
         found = []
         path = Path(self.vectors).expanduser() if self.vectors else None
@@ -168,7 +168,7 @@ class Augment:
 
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: drawing, a masked copy for every second word, and the teacher's reading."""
-        from limbeck.train.plan import forward_seconds
+        from limbeck.train.config import forward_seconds
 
         texts = rows.get("train", 0)
         copies = texts * tokens / 2 / self.positions_per_pass if self.mlm else 0.0
@@ -177,8 +177,8 @@ class Augment:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the candidate with a larger task."""
-        from limbeck.data.growth import Growth
-        from limbeck.data.guard import Judge
+        from limbeck.augmentation.label_filter import Judge
+        from limbeck.augmentation.pipeline import Growth
 
         self.check(candidate, lab)
         judge = None
@@ -206,7 +206,7 @@ class Augment:
 
     def check(self, candidate: Candidate, lab: Lab) -> None:
         """Refuse what cannot work before any of it starts."""
-        from limbeck.data.taggers import open_tagger
+        from limbeck.augmentation.pos_taggers import open_tagger
 
         if problems := self.problems():
             raise InputError(f"augment: {problems[0]}")
@@ -228,8 +228,8 @@ class Augment:
 
     def ngrams(self, candidate: Candidate, lab: Lab) -> tuple[Rule, Noted]:
         """How n-gram samples are drawn, and what notes the parts of speech of rows."""
-        from limbeck.data.rewrite import NGram, split_words, words_by_tag
-        from limbeck.data.taggers import tag_rows
+        from limbeck.augmentation.pos_taggers import tag_rows
+        from limbeck.augmentation.transforms import NGram, split_words, words_by_tag
 
         shares = (self.mask_probability, self.part_of_speech_probability, self.ngram_probability)
         rule = NGram(*shares, self.max_ng, self.ngram, candidate.tokenizer.mask_token)
@@ -249,8 +249,14 @@ class Augment:
 
     def substitutes(self, candidate: Candidate, lab: Lab) -> tuple[Rule, Noted]:
         """How words are replaced, and what notes the candidates of each word."""
-        from limbeck.data.rewrite import Substitute, replaceable, split_words
-        from limbeck.model.neighbours import Lexicon, MaskedModel, embedding_vectors, load_masked_model, read_vectors
+        from limbeck.augmentation.transforms import Substitute, replaceable, split_words
+        from limbeck.augmentation.word_candidates import (
+            Lexicon,
+            MaskedModel,
+            embedding_vectors,
+            load_masked_model,
+            read_vectors,
+        )
 
         masked = None
         if self.mlm:
@@ -275,6 +281,6 @@ class Augment:
 
 def _originals(task: Task) -> list[Row]:
     """The rows that new ones are made of."""
-    from limbeck.data.growth import rows_of
+    from limbeck.augmentation.pipeline import rows_of
 
     return rows_of(task.split("train"), task.labelled_rows)

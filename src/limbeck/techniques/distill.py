@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, MinLen
 from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.step import Lab, content, step
 from limbeck.errors import InputError
-from limbeck.train.imitate import Imitation, Layers, reading, vocabulary_key
+from limbeck.train.layer_distillation import Imitation, Layers, reading, vocabulary_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.data.task import Task
     from limbeck.train.objectives import TeacherCall
-    from limbeck.train.outputs import Answers
+    from limbeck.train.teacher_cache import Answers
 
 Match = Literal["logits", "hidden", "attention", "relations"]
 LAYERS = get_args(Layers)
@@ -101,8 +101,8 @@ class Distill(Imitation):
         """Yield the candidate with trained weights."""
         from accelerate.utils import set_seed
 
+        from limbeck.train.finetuning import target_scale, train_on_task
         from limbeck.train.objectives import Weighted
-        from limbeck.train.task import target_scale, train_on_task
 
         if lab.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
@@ -136,7 +136,7 @@ class Distill(Imitation):
 
     def missing(self) -> list[str]:
         """What is wrong with the further teachers."""
-        from limbeck.model.files import peek_here
+        from limbeck.model.checkpoints import peek_here
 
         found = []
         for source in self.teachers:
@@ -170,8 +170,8 @@ class Distill(Imitation):
 
     def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
         """Weighted terms of the loss; of ``match``, where that is not the field's."""
+        from limbeck.train.finetuning import target_scale
         from limbeck.train.objectives import LogitLoss, task_loss
-        from limbeck.train.task import target_scale
 
         found: Terms = {}
         if self.task_weight:
@@ -186,7 +186,7 @@ class Distill(Imitation):
     def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, lab: Lab) -> TeacherCall:
         """Where a loss of these terms finds what the teacher puts out."""
         from limbeck.train.objectives import LiveTeacher
-        from limbeck.train.outputs import KeptTeacher, kept_layers
+        from limbeck.train.teacher_cache import KeptTeacher, kept_layers
 
         wanted: dict[str, set[int]] = {}
         for _, term in terms.values():
@@ -206,7 +206,7 @@ class Distill(Imitation):
 
     def answers(self, candidate: Candidate, teacher: Candidate, lab: Lab, made: np.ndarray | None = None) -> Answers:
         """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
-        from limbeck.train.outputs import kept_answers, mean_answers
+        from limbeck.train.teacher_cache import kept_answers, mean_answers
 
         task = candidate.task
         found = []
@@ -220,8 +220,8 @@ class Distill(Imitation):
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
         """The further teachers, opened one by one, and what their content is called."""
-        from limbeck.measure.labels import fit_task
-        from limbeck.model.files import open_model, peek
+        from limbeck.measure.label_order import fit_task
+        from limbeck.model.checkpoints import open_model, peek
 
         for source in self.teachers:
             model, tokenizer = open_model(source, task=task)

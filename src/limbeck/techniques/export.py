@@ -1,7 +1,7 @@
 """Write the model as an ONNX graph, for ONNX Runtime or in standard operators for any runtime.
 
-The graph is written from the weights, fused by construction (``model/graph.py``), so pruned models with ragged heads
-or dropped layers are as fast as whole ones; exporters that trace lose the fusions.
+The graph is written from the weights, fused by construction (``model/onnx/graph.py``), so pruned models with ragged
+heads or dropped layers are as fast as whole ones; exporters that trace lose the fusions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
 from limbeck.errors import LimbeckError
-from limbeck.train.plan import forward_seconds
+from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -51,8 +51,8 @@ class Export:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the candidate as an ONNX model; its folder keeps the torch weights."""
-        from limbeck.model.files import save_model
-        from limbeck.model.onnx import FLOAT_FILE, OnnxModel, to_onnx
+        from limbeck.model.checkpoints import save_model
+        from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
 
         folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "exported"
         save_model(candidate.model, candidate.tokenizer, folder)
@@ -103,7 +103,7 @@ def parity(candidate: Candidate, other: Any, most: int) -> Parity:
     import numpy as np
 
     from limbeck.core.outputs import require_finite_logits
-    from limbeck.data.batches import collate, encode
+    from limbeck.data.batching import collate, encode
 
     few = candidate.task.limit(validation=most)
     encoded, texts = encode(few, "validation", candidate.tokenizer), few.split("validation").texts

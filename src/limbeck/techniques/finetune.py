@@ -14,7 +14,7 @@ from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
-from limbeck.train.plan import Plan
+from limbeck.train.config import Plan
 
 
 @step("finetune", needs={"torch"}, gives={"teacher"}, reads={"seed"})
@@ -40,8 +40,8 @@ class Finetune(Plan):
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
+        from limbeck.train.finetuning import epochs_kept, target_scale, train_on_task
         from limbeck.train.objectives import Weighted, task_loss
-        from limbeck.train.task import epochs_kept, target_scale, train_on_task
 
         loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
         objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)

@@ -23,11 +23,11 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, attention_core, skipped_positions
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
-from limbeck.train.imitate import reading
-from limbeck.train.plan import Plan
+from limbeck.train.config import Plan
+from limbeck.train.layer_distillation import reading
 
 if TYPE_CHECKING:
-    from limbeck.train.guides import Guided
+    from limbeck.train.linearization import Guided
 
 TAUGHT = ("target", "waypoint", "hybrid")
 """Guides that are a fine-tuned model."""
@@ -131,7 +131,7 @@ class Linearize(Plan):
 
     def missing(self) -> list[str]:
         """That a second model cannot be trained by several processes."""
-        from limbeck import processes
+        from limbeck.distributed import context as processes
 
         if self.guide == "trajectory" and processes.count() > 1:
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
@@ -168,9 +168,9 @@ class Linearize(Plan):
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the converted candidate, trained."""
-        from limbeck.measure.table import typical_length
-        from limbeck.model.linear import convert, drawn
-        from limbeck.train.task import train_on_task
+        from limbeck.cost_models.latency_table import typical_length
+        from limbeck.model.attention_conversion import convert, drawn
+        from limbeck.train.finetuning import train_on_task
 
         if problems := self.problems():
             raise InputError(f"linearize: {problems[0]}")
@@ -246,8 +246,8 @@ class Linearize(Plan):
         self, candidate: Candidate, model: Any, teacher: Candidate | None, before: Any, fresh: frozenset[str]
     ) -> Guided:
         """The loss of this guide."""
-        from limbeck.model.linear import convert
-        from limbeck.train import guides
+        from limbeck.model.attention_conversion import convert
+        from limbeck.train import linearization as guides
         from limbeck.train.objectives import HiddenLoss, LogitLoss
 
         frozen: dict[str, Any] = {"freeze_steps": self.freeze_steps, "fresh": fresh}

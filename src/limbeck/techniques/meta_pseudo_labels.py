@@ -3,7 +3,8 @@
 Reference: Pham et al., 2021, arXiv:2003.10580 (Meta Pseudo Labels). Differs: the feedback is by default the exact
 gradient of the student's loss on labelled texts after its step (a forward-mode pass, for soft labels), where the paper
 weights the gradient for hard labels by what the step gained (preset 'paper'); AdamW and clipping are part of that
-gradient; the teacher has been fine-tuned before; there is no UDA loss. ``train/pseudo.py`` has the mathematics.
+gradient; the teacher has been fine-tuned before; there is no UDA loss. ``train/meta_pseudo_labels.py`` has the
+mathematics.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from annotated_types import Ge, Gt, Lt
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
-from limbeck.train.plan import Plan
+from limbeck.train.config import Plan
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -93,8 +94,8 @@ class MetaPseudoLabels(Plan):
 
     def missing(self) -> list[str]:
         """What is wrong with the file of texts, and with the processes."""
-        from limbeck import processes
-        from limbeck.data.unlabelled import check_texts
+        from limbeck.data.unlabeled import check_texts
+        from limbeck.distributed import context as processes
 
         if processes.count() > 1:
             return [f"trains two models in turn, which one process alone can; {processes.count()} were started"]
@@ -113,8 +114,8 @@ class MetaPseudoLabels(Plan):
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
+        from limbeck.train.finetuning import train_on_task
         from limbeck.train.objectives import TaskLoss, Weighted
-        from limbeck.train.task import train_on_task
 
         teacher = self.teacher(candidate, lab)
         labelled, unlabelled = self.texts(candidate.task)
@@ -156,7 +157,7 @@ class MetaPseudoLabels(Plan):
 
     def texts(self, task: Task) -> tuple[Task, Task]:
         """The task with the rows that have labels of their own, and with those that the teacher labels."""
-        from limbeck.data.unlabelled import with_texts_of
+        from limbeck.data.unlabeled import with_texts_of
 
         rows = task.split("train").take(range(task.labelled_rows))
         labelled = replace(task, splits={**task.splits, "train": rows})
@@ -166,8 +167,8 @@ class MetaPseudoLabels(Plan):
 
     def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> Any:
         """Both losses of a step."""
-        from limbeck.data.batches import encode
-        from limbeck.train import pseudo
+        from limbeck.data.batching import encode
+        from limbeck.train import meta_pseudo_labels as pseudo
 
         return pseudo.MetaPseudoLabels(
             teacher.model,

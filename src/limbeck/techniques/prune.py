@@ -2,9 +2,9 @@
 
 References: Kwon et al., 2022, arXiv:2204.09656 (Fisher scores, knapsack, least squares without training); Michel et
 al., 2019, arXiv:1905.10650, and FastFormers, arXiv:2010.13382 (Taylor scores, equal numbers in every layer); ZipLM,
-arXiv:2302.04089 (measured latency table; second-order removal, for which see ``model/surgeon.py``). Differs: any cost
-of shapes will do, measured latency by default (``core.allocate``); the repair solves for every weight of the output
-projections and their biases.
+arXiv:2302.04089 (measured latency table; second-order removal, for which see
+``model/pruning/optimal_brain_surgeon.py``). Differs: any cost of shapes will do, measured latency by default
+(``core.allocation``); the repair solves for every weight of the output projections and their biases.
 
     steps:
       - finetune: {}
@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.allocate import TOLERANCE, Part, allocate, smallest
+from limbeck.core.allocation import TOLERANCE, Part, allocate, smallest
 from limbeck.core.candidate import Candidate
-from limbeck.core.facts import Measurement
+from limbeck.core.measurement import Measurement
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
-from limbeck.train.plan import forward_seconds
+from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
-    from limbeck.model.cut import Cut, Orders, Scores
-    from limbeck.model.reconstruct import Grams
+    from limbeck.model.pruning.reconstruction import Grams
+    from limbeck.model.pruning.slicing import Cut, Orders, Scores
 
 ShapeCost = Callable[[Shape], Measurement]
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
@@ -129,7 +129,7 @@ class Prune:
 
     def missing(self) -> list[str]:
         """What is wrong with the file of latency data."""
-        from limbeck.measure.predictor import file_problems
+        from limbeck.cost_models.latency_predictor import file_problems
 
         return file_problems(self.profile, self.number_format)
 
@@ -152,7 +152,7 @@ class Prune:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
-        from limbeck.model.cut import slice_to
+        from limbeck.model.pruning.slicing import slice_to
 
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
@@ -175,8 +175,8 @@ class Prune:
         self, candidate: Candidate, batches: list[dict[str, Any]], cost: ShapeCost, budget: float, lab: Lab
     ) -> None:
         """Take heads and neurons out of the layers, and repair what stays."""
-        from limbeck.model.cut import Cut, slice_to
-        from limbeck.model.reconstruct import collect, put, repaired
+        from limbeck.model.pruning.reconstruction import collect, put, repaired
+        from limbeck.model.pruning.slicing import Cut, slice_to
 
         model = candidate.model
         grams = cache(lambda: collect(model, batches))  # not every way to prune looks at them
@@ -190,7 +190,7 @@ class Prune:
         """Batches of a seeded sample of training texts."""
         import random
 
-        from limbeck.data.batches import collate, encode
+        from limbeck.data.batching import collate, encode
 
         encoded = encode(candidate.task, "train", candidate.tokenizer)
         count = min(self.samples, len(encoded))
@@ -201,10 +201,10 @@ class Prune:
         self, candidate: Candidate, batches: list[dict[str, Any]], grams: Callable[[], Grams], lab: Lab
     ) -> Orders:
         """In which order heads and neurons go: kept, so that one pass serves every goal for the same model."""
-        from limbeck.data.arrays import kept_arrays
-        from limbeck.model.cut import Orders
-        from limbeck.model.files import fingerprint
-        from limbeck.model.surgeon import layer_wise, second_order
+        from limbeck.model.checkpoints import fingerprint
+        from limbeck.model.pruning.optimal_brain_surgeon import layer_wise, second_order
+        from limbeck.model.pruning.slicing import Orders
+        from limbeck.storage.memmap import kept_arrays
 
         model = candidate.model
 
@@ -220,13 +220,13 @@ class Prune:
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
         """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""
-        from limbeck.model.criteria import CRITERIA
+        from limbeck.model.pruning.importance import CRITERIA
 
         return CRITERIA[self.criterion if self.criterion in CRITERIA else "fisher"](model, batches)
 
     def layer_cut(self, model: Any, batches: Callable[[], list[dict[str, Any]]]) -> Cut:
         """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
-        from limbeck.model.cut import Cut, Order
+        from limbeck.model.pruning.slicing import Cut, Order
         from limbeck.train.objectives import layer_map
 
         shape, count = model.shape, self.layers
@@ -244,7 +244,7 @@ class Prune:
 
     def cost_of(self, candidate: Candidate, lab: Lab) -> ShapeCost:
         """What a shape costs, in the unit of the goal."""
-        from limbeck.measure import counts
+        from limbeck.core import analytic_cost as counts
 
         model, task = candidate.model, candidate.task
         style, labels, pooler = model.encoder.style, task.num_labels, model.pooler is not None
@@ -253,14 +253,14 @@ class Prune:
                 "size", counts.bytes(shape, style, self.number_format, labels, pooler), "B"
             )
         if self.cost == "macs":
-            from limbeck.measure.table import typical_length
+            from limbeck.cost_models.latency_table import typical_length
 
             length = typical_length(candidate)
             return lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP")
         if not self.by_latency:
             return lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
         if self.profile is not None:
-            from limbeck.measure.predictor import Predictor
+            from limbeck.cost_models.latency_predictor import Predictor
 
             return Predictor.elsewhere(self.profile, lab.target, self.number_format, lab.log)
         if lab.cost is None:

@@ -19,14 +19,14 @@ from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
-from limbeck.train.plan import forward_seconds
+from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     import numpy as np
 
     from limbeck.core.shape import Shape
-    from limbeck.model.graph import Blueprint
-    from limbeck.model.quantized import Int8
+    from limbeck.model.onnx.graph import Blueprint
+    from limbeck.model.onnx.quantization import Int8
 
     Parts = tuple[Blueprint, Mapping[str, np.ndarray]]
 
@@ -74,9 +74,10 @@ class Quantize:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""
-        from limbeck.model import external, quantized
-        from limbeck.model.files import save_model
-        from limbeck.model.onnx import INT8_FILE, OnnxModel, read_parts
+        from limbeck.model import external
+        from limbeck.model.checkpoints import save_model
+        from limbeck.model.onnx import quantization as quantized
+        from limbeck.model.onnx.onnx_model import INT8_FILE, OnnxModel, read_parts
 
         parts = read_parts(candidate.model.path)
         names = quantized.modules(*parts, embeddings=self.embeddings)
@@ -102,7 +103,7 @@ class Quantize:
 
     def _ranged(self, parts: Parts, candidate: Candidate, int8: Int8) -> Int8:
         """With ranges from calibration texts, where they are to be fixed."""
-        from limbeck.model.quantized import calibrate
+        from limbeck.model.onnx.quantization import calibrate
 
         if self.mode == "dynamic":
             return int8
@@ -111,8 +112,8 @@ class Quantize:
 
     def _smooth(self, parts: Parts, candidate: Candidate, plain: Int8) -> Int8:
         """The smooth version, if that brings logits closer to those of float on texts that took no part in it."""
-        from limbeck.model.quantized import errors
-        from limbeck.model.smoothing import divisors
+        from limbeck.model.onnx.quantization import errors
+        from limbeck.model.onnx.smooth_quant import divisors
 
         texts = samples(candidate, SMOOTHING_TEXTS + RANKING_TEXTS)
         found = divisors(*parts, plain, [text for i, text in enumerate(texts) if i % 3], static=self.mode == "static")
@@ -125,7 +126,7 @@ def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
     """Train texts, evenly spread over the split, each a batch of its own: padding would distort the ranges."""
     import numpy as np
 
-    from limbeck.data.batches import collate, encode
+    from limbeck.data.batching import collate, encode
 
     size = len(candidate.task.split("train"))
     rows = sorted({int(row) for row in np.linspace(0, size - 1, min(count, size))})
@@ -150,8 +151,8 @@ class Attempt:
 
     def write(self, int8: Int8) -> Path:
         """Write a version, in the place of the last one."""
-        from limbeck.model.onnx import INT8_FILE, write
-        from limbeck.model.quantized import quantize
+        from limbeck.model.onnx.onnx_model import INT8_FILE, write
+        from limbeck.model.onnx.quantization import quantize
 
         return write(quantize(*self.parts, int8), self.folder / INT8_FILE)
 
@@ -160,8 +161,8 @@ class Attempt:
 
         One text at a time, as it will be used: in dynamic mode the texts of a batch share a range.
         """
-        from limbeck.data.batches import encode, predict
-        from limbeck.model.onnx import INT8_FILE, OnnxModel
+        from limbeck.data.batching import encode, predict
+        from limbeck.model.onnx.onnx_model import INT8_FILE, OnnxModel
 
         model = self.candidate.model
         if int8 is not None:
@@ -182,7 +183,7 @@ def fall_back(
 
     How many is found by bisection: some five evaluations, where one part at a time would take dozens.
     """
-    from limbeck.model.quantized import harms
+    from limbeck.model.onnx.quantization import harms
 
     float_points = attempt.points(None)
     drop = float_points - attempt.points(int8)

@@ -3,7 +3,7 @@
 References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686): random, rule-based and evolutionary search near a latency
 bound; Bigger&Faster / SpeedLimit (arXiv:2209.12127): with INT8, the slice is quantized before it is judged, and its
 INT8 latency counts, because larger quantized models then win; NSGA-II (Deb et al., 2002, doi:10.1109/4235.996017), see
-``measure/study.py``. Differs: latency comes from a model that was measured on the target and states its error, and a
+``search/nsga2.py``. Differs: latency comes from a model that was measured on the target and states its error, and a
 shape fits only if its latency is below the bound with that error; the winners come out as candidates, to be distilled
 further, quantized and measured themselves, with their predicted latency beside.
 
@@ -30,18 +30,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.evolution import Fits, by_rule, draw, evolve
-from limbeck.core.facts import Measurement, machine
+from limbeck.core.measurement import Measurement, machine
+from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
-from limbeck.core.space import Space
 from limbeck.core.step import Lab, content, step
 from limbeck.errors import InputError, MissingExtra
-from limbeck.train.plan import forward_seconds
+from limbeck.search.evolution import Fits, by_rule, draw, evolve
+from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     from limbeck.core.target import Budget
-    from limbeck.measure.costs import Costs
-    from limbeck.measure.slices import SliceScores
+    from limbeck.search.cached_cost import Costs
+    from limbeck.search.subnet_scores import SliceScores
 
 
 class Limits(NamedTuple):
@@ -150,13 +150,13 @@ class Search:
 
     def missing(self) -> list[str]:
         """What is wrong with the file of latency data, with the storage, or with what is installed."""
-        from limbeck.measure.predictor import file_problems
+        from limbeck.cost_models.latency_predictor import file_problems
 
         found = file_problems(self.profile, self.number_format)
         if self.method == "nsga2" and find_spec("optuna") is None:
             found.append(f"method: {MissingExtra('optuna', 'search')}")
         elif self.storage is not None:
-            from limbeck.measure.study import unusable
+            from limbeck.search.nsga2 import unusable
 
             found += unusable(self.storage)
         return found
@@ -178,7 +178,7 @@ class Search:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
         """Yield the winners."""
-        from limbeck.model.extract import extract
+        from limbeck.model.pruning.subnetwork import extract
 
         if problems := self.problems() + self.unbounded(lab.budget):
             raise InputError(f"search: {problems[0]}")
@@ -205,7 +205,7 @@ class Search:
 
         Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
         """
-        from limbeck.measure.table import typical_length
+        from limbeck.cost_models.latency_table import typical_length
 
         detail = {"number_format": self.number_format, **latency.detail}
         if self.profile is not None:
@@ -234,7 +234,7 @@ class Search:
 
     def space(self, candidate: Candidate) -> Space:
         """The space that the super-network was trained for."""
-        from limbeck.measure.counts import as_shape
+        from limbeck.core.analytic_cost import as_shape
 
         about = getattr(candidate.model.config, "space", None)
         if about is None:
@@ -249,16 +249,16 @@ class Search:
 
     def costs(self, candidate: Candidate, lab: Lab) -> Costs:
         """What shapes cost."""
-        from limbeck.measure import counts
-        from limbeck.measure.costs import Costs
-        from limbeck.measure.table import typical_length
+        from limbeck.core import analytic_cost as counts
+        from limbeck.cost_models.latency_table import typical_length
+        from limbeck.search.cached_cost import Costs
 
         if self.cost == "macs":
             model, length = candidate.model, typical_length(candidate)
             style, labels, pooler = model.encoder.style, candidate.task.num_labels, model.pooler is not None
             return Costs(lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP"))
         if self.profile is not None:
-            from limbeck.measure.predictor import Predictor
+            from limbeck.cost_models.latency_predictor import Predictor
 
             return Costs(Predictor.elsewhere(self.profile, lab.target, self.number_format, lab.log))
         if lab.cost is None:
@@ -313,7 +313,7 @@ class Search:
     def scores(self, candidate: Candidate, lab: Lab) -> SliceScores:
         """What slices are worth on the split."""
         from limbeck.data.task import choose
-        from limbeck.measure.slices import SliceScores
+        from limbeck.search.subnet_scores import SliceScores
 
         split = candidate.task.split(self.split)
         rows = None
@@ -366,7 +366,7 @@ class Search:
         self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, lab: Lab
     ) -> Iterator[Mapping[Shape, float]]:
         """Every shape judged so far, by this search and those that it joined."""
-        from limbeck.measure.study import FrontSearch, open_study
+        from limbeck.search.nsga2 import FrontSearch, open_study
 
         def price(shape: Shape) -> tuple[float, float]:
             return costs(shape).value, self.beyond(costs, limits, [shape])[0]

@@ -23,11 +23,11 @@ from annotated_types import Ge, Gt, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Lab, step
 from limbeck.errors import InputError
-from limbeck.train.imitate import reading
-from limbeck.train.sliced import Arranged, Sliced
+from limbeck.train.layer_distillation import reading
+from limbeck.train.supernet_config import Arranged, Sliced
 
 if TYPE_CHECKING:
-    from limbeck.model.cut import Scores
+    from limbeck.model.pruning.slicing import Scores
 
 
 @step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"}, version=3)
@@ -88,10 +88,10 @@ class Supernet(Sliced):
         """Yield the super-network; its configuration says of which space."""
         from accelerate.utils import set_seed
 
-        from limbeck.model.extract import extract
-        from limbeck.train.elastic import Elastic
+        from limbeck.model.pruning.subnetwork import extract
+        from limbeck.train.finetuning import train_on_task
         from limbeck.train.objectives import LiveTeacher
-        from limbeck.train.task import train_on_task
+        from limbeck.train.supernet_loss import Elastic
 
         if problems := self.problems():
             raise InputError(f"supernet: {problems[0]}")
@@ -117,9 +117,9 @@ class Supernet(Sliced):
 
     def importance(self, candidate: Candidate, seed: int, model: Any) -> Scores:
         """How much heads and neurons of a model matter for the candidate's task."""
-        from limbeck.data.batches import collate, encode, length_batches
+        from limbeck.data.batching import collate, encode, length_batches
         from limbeck.data.task import choose
-        from limbeck.model.criteria import CRITERIA
+        from limbeck.model.pruning.importance import CRITERIA
 
         encoded = encode(candidate.task, "train", candidate.tokenizer)
         rows = choose(encoded.labels, min(self.sort_samples, len(encoded)), seed, stratified=False)

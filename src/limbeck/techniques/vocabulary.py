@@ -58,8 +58,8 @@ class Vocabulary:
 
     def missing(self) -> list[str]:
         """What is wrong with the corpus."""
-        from limbeck.data.documents import numbered_lines
-        from limbeck.data.read import missing_file
+        from limbeck.data.corpus.documents import numbered_lines
+        from limbeck.data.readers import missing_file
 
         if self.corpus is None:
             return []
@@ -84,7 +84,7 @@ class Vocabulary:
         """Yield the candidate with fewer tokens."""
         import numpy as np
 
-        from limbeck.model.tokens import trim
+        from limbeck.model.vocabulary import trim
 
         if problems := self.missing():
             raise InputError(f"vocabulary.{problems[0]}")
@@ -106,7 +106,7 @@ class Vocabulary:
         """How often each token appears [tokens]."""
         import numpy as np
 
-        from limbeck.data.batches import encode
+        from limbeck.data.batching import encode
 
         count = max(candidate.tokenizer.get_vocab().values()) + 1
         found = np.zeros(count, dtype=np.int64)
@@ -117,7 +117,7 @@ class Vocabulary:
 
     def further(self, candidate: Candidate) -> Iterator[list[list[int]]]:
         """The corpus in tokens, some lines at a time; where the task's texts come as words, lines are split."""
-        from limbeck.data.documents import numbered_lines
+        from limbeck.data.corpus.documents import numbered_lines
 
         if self.corpus is None:
             return
@@ -134,7 +134,7 @@ def read_alike(candidate: Candidate, tokenizer: Any, kept: list[int], split: str
     """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts]."""
     import numpy as np
 
-    from limbeck.data.batches import encode
+    from limbeck.data.batching import encode
 
     new = {old: place for place, old in enumerate(kept)}
     before, after = (encode(candidate.task, split, one).input_ids for one in (candidate.tokenizer, tokenizer))

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.data.batches import IGNORED
+from limbeck.data.batching import IGNORED
 from limbeck.errors import InputError
-from limbeck.train.plan import Plan
+from limbeck.train.config import Plan
 
 if TYPE_CHECKING:
     from limbeck.data.task import Task
@@ -445,7 +445,8 @@ class RelationLoss:
 class LiveTeacher:
     """Teacher outputs of a forward pass; the logits from ``logits``, where given: rows of the training split.
 
-    No pass is made where that is all that is asked for. ``train/outputs.py`` has a teacher that makes none at all.
+    No pass is made where that is all that is asked for. ``train/teacher_cache.py`` has a teacher that makes none at
+    all.
     """
 
     model: Any

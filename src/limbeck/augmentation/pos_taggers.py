@@ -1,0 +1,97 @@
+"""Parts of speech from optional libraries: a tagger is a function from words to as many tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+
+from limbeck.errors import InputError, MissingExtra, nearest
+from limbeck.storage.parallel import chunked, in_order
+
+Tagger = Callable[[Sequence[str]], Sequence[str]]
+SPACY_PIPELINE = "en_core_web_sm"
+EXTRAS = {"nltk": "augment", "spacy": "spacy"}
+"""The extra of limbeck that installs each library."""
+
+
+def check_tagger(spec: str) -> None:
+    """Refuse what names no tagger: 'nltk', 'spacy', or 'spacy:' and the name or folder of a pipeline."""
+    name, colon, rest = spec.partition(":")
+    if name not in TAGGERS or (colon and (name != "spacy" or not rest)):
+        raise InputError(
+            f"there is no tagger '{spec}'; {nearest(name, TAGGERS)} ('spacy:NAME' names one of its pipelines)"
+        )
+
+
+def check_installed(spec: str) -> None:
+    """Refuse a tagger whose library is not installed; nothing is imported."""
+    name = spec.partition(":")[0]
+    if find_spec(name) is None:
+        raise MissingExtra(name, EXTRAS[name])
+
+
+@cache
+def open_tagger(spec: str) -> Tagger:
+    """The tagger of that name; opened once in a process."""
+    check_tagger(spec)
+    name, _, rest = spec.partition(":")
+    return TAGGERS[name](rest)
+
+
+def _nltk(_: str) -> Tagger:
+    """NLTK's averaged perceptron for English; only the releases that keep it as JSON, not as a pickle."""
+    try:
+        from nltk.tag.perceptron import PerceptronTagger
+    except ImportError:
+        raise MissingExtra("nltk", EXTRAS["nltk"]) from None
+    if not hasattr(PerceptronTagger, "load_from_json"):
+        raise InputError("tagger 'nltk': this release reads pickles; do: pip install 'nltk>=3.9'")
+    try:
+        tagger = PerceptronTagger()
+    except LookupError:
+        raise InputError(
+            "tagger 'nltk': its English data is not installed; do: "
+            "python -m nltk.downloader averaged_perceptron_tagger_eng"
+        ) from None
+    return lambda words: [tag for _, tag in tagger.tag(list(words))]
+
+
+def _spacy(pipeline: str) -> Tagger:
+    """A pipeline of spaCy that is given our words; all but what finds tags is left out."""
+    try:
+        import spacy
+        from spacy.tokens import Doc
+    except ImportError:
+        raise MissingExtra("spacy", EXTRAS["spacy"]) from None
+    pipeline = pipeline or SPACY_PIPELINE
+    try:
+        nlp = spacy.load(pipeline, exclude=["parser", "senter", "ner", "lemmatizer"])
+    except OSError as error:
+        raise InputError(
+            f"tagger 'spacy': there is no pipeline '{pipeline}' ({str(error).splitlines()[0]}); do: "
+            f"python -m spacy download {SPACY_PIPELINE}, or give a folder as 'spacy:FOLDER'"
+        ) from None
+    if not {"tagger", "morphologizer"} & set(nlp.pipe_names):
+        raise InputError(
+            f"tagger 'spacy': pipeline '{pipeline}' finds no parts of speech, it has {nlp.pipe_names}; "
+            f"choose one with a tagger, such as {SPACY_PIPELINE}"
+        )
+    return lambda words: [token.tag_ or token.pos_ for token in nlp(Doc(nlp.vocab, words=list(words)))]
+
+
+TAGGERS: dict[str, Callable[[str], Tagger]] = {"nltk": _nltk, "spacy": _spacy}
+"""How each library is opened, given what follows the colon."""
+
+
+def tag_texts(job: tuple[str, Sequence[Sequence[str]]]) -> list[list[str]]:
+    """Tags of many texts by the tagger of that name; one argument, so that it can be sent to another process."""
+    spec, texts = job
+    tagger = open_tagger(spec)
+    return [list(tagger(words)) if words else [] for words in texts]
+
+
+def tag_rows(spec: str, texts: Sequence[Sequence[str]], chunk: int = 256, workers: int = 1) -> list[list[str]]:
+    """The tags of all texts, found by several processes."""
+    jobs = ((spec, [texts[place] for place in part]) for part in chunked(len(texts), chunk))
+    return [tags for part in in_order(tag_texts, jobs, workers) for tags in part]

@@ -1,0 +1,1 @@
+"""The architecture benchmark: latency and accuracy over a grid of shapes."""

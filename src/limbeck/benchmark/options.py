@@ -1,0 +1,122 @@
+"""What a user asks of ``limbeck bench``: a grid of architectures, how to time it, how to train it. Light to import."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from limbeck.benchmark.grid import Approach
+from limbeck.errors import InputError
+
+Way = Literal["alone", "shared"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which architectures.
+
+    Attributes:
+        layers: Numbers of layers of the base model.
+        hidden: Hidden widths of the base model; heads and neurons scale.
+        attention_ratio: Shares of the base model's attention to keep.
+        attention_approach: What a share leaves: fewer heads, heads with their leading channels, or the leading channels
+            of all heads split anew.
+        jointly: Every combination of these lists; without, one at a time, layers and attention ratios in pairs.
+        miniatures: The 24 BERT miniatures: 2 to 12 layers of 128 to 768.
+        attention: Attention cores of all layers (softmax, linformer, window, kernel; a size after a colon), compared at
+            every length, with the memory that each needs and the length from which on it is faster than softmax.
+        base: 'bert-large-uncased' or 'bert-base-uncased' (the architecture alone), or a model folder or hub name, of
+            which the configuration is read, and the weights where models are trained.
+    """
+
+    layers: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
+    attention_ratio: tuple[float, ...] = ()
+    attention_approach: Approach = "head_num"
+    jointly: bool = False
+    miniatures: bool = False
+    attention: tuple[str, ...] = ()
+    base: str = "bert-large-uncased"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How to time them.
+
+    Attributes:
+        runtime: What answers; several give a figure each.
+        number_format: float, int8, or both (int8 not in the runtime torch).
+        seq_len: Tokens in a text; several give a figure each. Without any 128, or the lengths of --task.
+        batch: Texts in a call.
+        threads: Threads of a process.
+        device: cpu, or cuda:N with runtime torch.
+        weight_shared: Time every architecture as a slice of one super model (runtime torch).
+        trials: Processes for each architecture.
+        calls: Calls in each process.
+        warmup_ratio: Share of them, the first, that does not count.
+    """
+
+    runtime: tuple[Literal["torch", "onnxruntime", "openvino"], ...] = ("onnxruntime",)
+    number_format: tuple[Literal["float", "int8"], ...] = ("float",)
+    seq_len: tuple[int, ...] = ()
+    batch: int = 1
+    threads: int = 1
+    device: str = "cpu"
+    weight_shared: bool = False
+    trials: int = 3
+    calls: int = 100
+    warmup_ratio: float = 0.1
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train them.
+
+    Attributes:
+        train: Train every architecture alone, all as slices of one model, or both [default: train nothing].
+        task: Task to train on and to judge by; its test texts give the lengths to time, unless seq_len does.
+        train_samples: Most training texts [default: all].
+        epochs: Passes over the training texts.
+        train_batch_size: Texts in a batch.
+        learning_rate: The highest learning rate.
+        rule: Slices in a step: the largest, the smallest and one drawn; or one drawn, nothing else.
+        split: What the accuracy is of.
+        seed: Decides which training texts, their order, and all that is drawn.
+    """
+
+    train: Literal["individual", "shared", "both"] | None = None
+    task: str | None = None
+    train_samples: int | None = None
+    epochs: float = 3.0
+    train_batch_size: int = 64
+    learning_rate: float = 5e-5
+    rule: Literal["sandwich", "single"] = "sandwich"
+    split: str = "validation"
+    seed: int = 0
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """How models come by their weights."""
+        ways: dict[str | None, tuple[Way, ...]] = {"individual": ("alone",), "shared": ("shared",), None: ()}
+        return ways.get(self.train, ("alone", "shared"))
+
+    def check(self) -> None:
+        """Refuse what contradicts itself, before anything is read."""
+        changed = [name for name, value in asdict(self).items() if value != getattr(Training(), name)]
+        if self.train is None and (idle := [name for name in changed if name != "task"]):
+            raise InputError(f"--{idle[0].replace('_', '-')} is about training; add --train individual, shared or both")
+        if self.train is not None and self.task is None:
+            raise InputError("--train needs a task; add --task movie-reviews, or a folder with texts and labels")
+        if self.rule != Training.rule and "shared" not in self.ways:
+            raise InputError("--rule is about shared weights; use --train shared or both")
+        if self.train_samples is not None and self.train_samples < 1:
+            raise InputError(f"--train-samples should be at least 1, got {self.train_samples}")
+
+    def plan(self) -> dict[str, Any]:
+        """Fields of a training step. Its last weights are kept: none are chosen on the texts that judge them."""
+        return {
+            "num_train_epochs": self.epochs,
+            "per_device_train_batch_size": self.train_batch_size,
+            "learning_rate": self.learning_rate,
+            "evaluations_per_epoch": 0,
+        }

@@ -1,0 +1,93 @@
+"""From what a user asks of ``limbeck bench`` to what is timed: base model, grid, number formats, lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from limbeck.benchmark import grid as grids
+from limbeck.benchmark.grid import Point
+from limbeck.benchmark.options import Grid, Timing
+from limbeck.benchmark.run import Bench
+from limbeck.core.shape import Shape, skipped_positions
+from limbeck.core.target import Target
+from limbeck.measure.dummy_model import Setting
+from limbeck.measure.latency import lengths_of
+
+if TYPE_CHECKING:
+    pass
+
+LENGTH = 128  #: tokens in a text, where neither lengths nor a task are given
+BASES = {
+    "bert-large-uncased": Shape.uniform(layers=24, hidden=1024, heads=16, ffn=4096),
+    "bert-base-uncased": Shape.uniform(layers=12, hidden=768, heads=12, ffn=3072),
+}
+"""Architectures that need no download."""
+
+
+def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None) -> Bench:
+    """What to time; ``task`` gives the kind of head, and the lengths where ``timing`` does not."""
+    from limbeck.data.loading import load_task
+
+    shape, style = base_of(grid.base)
+    if grid.attention:
+        style = style | {"max_positions": positions(style, timing.seq_len)}
+    points = tuple(dict.fromkeys(points_of(shape, grid)))
+    most = Setting(style, Target()).most_tokens
+    loaded = load_task(task) if task else None
+    real = lengths_of(loaded, most) if loaded is not None and not timing.seq_len else ()
+    lengths = tuple(dict.fromkeys(timing.seq_len)) or (
+        (round(sum(real) / len(real)),) if real else (min(LENGTH, most),)
+    )
+    fixed = lengths[0] if len(lengths) == 1 and not real else None
+    if timing.weight_shared and grid.attention_approach == "head_size_2":
+        style = style | {"resplit": True}
+    per_token = loaded is not None and loaded.kind == "tokens"
+    settings = [
+        Setting(style, Target(timing.device, runtime, timing.threads, timing.batch, fixed), form, length, per_token)
+        for runtime in dict.fromkeys(timing.runtime)
+        for form in dict.fromkeys(timing.number_format)
+        if form == "float" or runtime != "torch" or set(timing.runtime) == {"torch"}
+        for length in lengths
+    ]
+    made = Bench(
+        points,
+        tuple(settings),
+        timing.trials,
+        timing.calls,
+        timing.warmup_ratio,
+        real,
+        shape if timing.weight_shared else None,
+        memory=bool(grid.attention),
+    )
+    made.check()
+    return made
+
+
+def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:
+    """The points that are asked for."""
+    layers, hidden, ratios, approach = grid.layers, grid.hidden, grid.attention_ratio, grid.attention_approach
+    if grid.jointly:
+        found = grids.jointly(base, layers, hidden, ratios, approach)
+    elif layers and ratios:
+        found = grids.paired(base, layers, ratios, approach) + grids.widths(base, hidden)
+    else:
+        found = grids.depths(base, layers) + grids.attention(base, ratios, approach) + grids.widths(base, hidden)
+    return tuple(found + (grids.miniatures() if grid.miniatures else []) + grids.cores(base, grid.attention))
+
+
+def positions(style: dict[str, Any], lengths: Sequence[int]) -> int:
+    """Positions that the longest of these texts needs, at least those that there are."""
+    longest = max(lengths, default=0) + skipped_positions(style["position_offset"])
+    return max(int(style["max_positions"]), longest)
+
+
+def base_of(source: str) -> tuple[Shape, dict[str, Any]]:
+    """Shape and style of a base model: a known architecture, or what a model folder's configuration says."""
+    from limbeck.measure.dummy_model import style_of
+    from limbeck.model.checkpoints import peek, peek_style
+    from limbeck.model.encoder import Style
+
+    if source in BASES:
+        return BASES[source], style_of(Style())
+    return peek(source)["shape"], style_of(peek_style(source))

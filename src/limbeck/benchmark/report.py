@@ -1,0 +1,172 @@
+"""A bench for people: a terminal table, and a page with accuracy against latency, and latency against dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from limbeck.benchmark import length_charts as bench_lengths
+from limbeck.benchmark.charts import front
+from limbeck.benchmark.options import Way
+from limbeck.benchmark.run import Row
+from limbeck.core.measurement import environment
+from limbeck.report.charts import Frame, linear_ticks
+
+FRAME = Frame(width=960, height=400, left=64, top=30, right=770, bottom=342)
+WORDS = ("architecture", "shape", "approach", "weights", "runtime", "format", "tokens")
+"""Columns that say what a row is about: where all rows agree, only the first two are shown."""
+ALWAYS = WORDS[:2]
+AXES = {
+    "layers": ("layers", lambda row: row.point.shape.depth),
+    "hidden": ("hidden width", lambda row: row.point.shape.hidden),
+    "attention": ("share of the attention", lambda row: row.point.ratio),
+    "layers and attention": ("layers", lambda row: row.point.shape.depth),
+    "miniatures": ("layers", lambda row: row.point.shape.depth),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a picture: its name, its place in the order of colours, and where its points stand."""
+
+    name: str
+    colour: int
+    points: tuple[dict[str, Any], ...]
+
+    @property
+    def path(self) -> str:
+        """The points as SVG wants them."""
+        return " ".join(f"{point['x']:.1f},{point['y']:.1f}" for point in self.points)
+
+
+def pictures(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One picture for each group of points that has more than one."""
+    groups = dict.fromkeys(row.point.group for row in rows)
+    found = [_picture(group, [row for row in rows if row.point.group == group]) for group in groups if group != "cores"]
+    found = [picture for picture in found if any(len(line.points) > 1 for line in picture["lines"])]
+    return found + bench_lengths.pictures(rows)
+
+
+def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
+    title, place = _axis(group, rows)
+    named: dict[str, list[Row]] = {}
+    for name, row in zip(_names(title, rows), rows, strict=True):
+        named.setdefault(name, []).append(row)
+    xs = sorted({float(place(row)) for row in rows})
+    most = max(max(row.medians) for row in rows) * 1e3
+    low, high = min(xs), max(xs)
+
+    def x(value: float) -> float:
+        return FRAME.left + 20 + (value - low) / ((high - low) or 1.0) * (FRAME.right - FRAME.left - 40)
+
+    def y(milliseconds: float) -> float:
+        return FRAME.bottom - milliseconds / (1.06 * most) * (FRAME.bottom - FRAME.top)
+
+    lines = []
+    for colour, (name, mine) in enumerate(named.items()):
+        ordered = sorted(mine, key=place)
+        points = tuple(
+            {
+                "x": x(float(place(row))),
+                "y": y(row.median * 1e3),
+                "low": y(min(row.medians) * 1e3),
+                "high": y(max(row.medians) * 1e3),
+                "tip": f"{row.point.label}, {name}: {row.median * 1e3:.3g} ms",
+            }
+            for row in ordered
+        )
+        lines.append(Line(name, colour % 8, points))
+    return {
+        "title": f"Latency against {title}" + (" of the BERT miniatures" if group == "miniatures" else ""),
+        "x_title": title,
+        "y_title": "ms a call",
+        "frame": FRAME,
+        "lines": lines,
+        "x_ticks": [{"at": x(value), "text": f"{value:g}"} for value in xs],
+        "y_ticks": [{"at": y(value), "text": f"{value:g}"} for value in linear_ticks(0, most)],
+    }
+
+
+def _axis(group: str, rows: Sequence[Row]) -> tuple[str, Any]:
+    """What a picture has on its horizontal axis; of dimensions that vary jointly the first."""
+    if group == "jointly":
+        group = "layers" if len({row.point.shape.depth for row in rows}) > 1 else "hidden"
+    return AXES[group]
+
+
+def _parts(title: str, row: Row) -> list[str]:
+    """What a line of a picture may be told by."""
+    setting, group = row.setting, row.point.group
+    width = f"H{row.point.shape.hidden}" if group in ("miniatures", "jointly") and title != "hidden width" else ""
+    share = f"attention {row.point.ratio:g}" if group == "jointly" and row.point.ratio is not None else ""
+    return [width, share, setting.target.runtime, setting.number_format, f"{setting.seq_len} tokens"]
+
+
+def _names(title: str, rows: Sequence[Row]) -> list[str]:
+    """The line that each row is on, by what tells the lines apart."""
+    parts = [_parts(title, row) for row in rows]
+    telling = [place for place in range(len(parts[0])) if len({mine[place] for mine in parts}) > 1]
+    told = [", ".join(mine[place] for place in telling) for mine in parts]
+    return [name or row.setting.number_format for name, row in zip(told, rows, strict=True)]
+
+
+def report(rows: Sequence[Row], title: str, story: str = "") -> str:
+    """Pictures and table as one self-contained page; ``story`` tells how the models were trained."""
+    from limbeck.report.report import page_environment
+
+    about = {"title": title, "machine": environment()["processor"], "story": story, "table": cells(rows)}
+    about |= {"front": front(rows), "pictures": pictures(rows), "trials": len(rows[0].seconds)}
+    about |= {"break_evens": list(map(str, bench_lengths.break_evens(rows)))}
+    return page_environment().get_template("bench.html.j2").render(about)
+
+
+class Cell(NamedTuple):
+    """A figure, and its range or interval."""
+
+    text: str
+    note: str = ""
+    number: bool = True
+
+
+def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
+    """The table for people: what tells rows apart, and what was measured of each."""
+    told = [row.to_json() for row in rows]
+    names = [name for name in WORDS if name in ALWAYS or len({line[name] for line in told}) > 1]
+    ways = dict.fromkeys((way, fact.detail["metric"]) for row in rows for way, fact in row.scores.items())
+    found = []
+    for row, line in zip(rows, told, strict=True):
+        mine = {name: Cell(str(line[name]), number=False) for name in names}
+        extremes = f"{line['fastest_trial_ms']:.4g} – {line['slowest_trial_ms']:.4g}"
+        mine["latency ms"] = Cell(f"{line['latency_ms']:.4g}", extremes)
+        mine["p90 ms"] = Cell(f"{line['p90_ms']:.4g}")
+        mine["million parameters"] = Cell(f"{line['million_parameters']:.1f}")
+        mine["million MACs"] = Cell(f"{line['million_macs']:.1f}")
+        if any(other.memory is not None for other in rows):
+            mine["peak memory MB"] = Cell("–" if row.memory is None else f"{line['peak_memory_mb']:.1f}")
+        for way, metric in ways:
+            mine[f"{metric} {way}"] = _quality_cell(row, way)
+        found.append(mine)
+    return found
+
+
+def _quality_cell(row: Row, way: Way) -> Cell:
+    from limbeck.report.report import quality, quality_interval
+
+    fact = row.scores.get(way)
+    if fact is None:
+        return Cell("–")
+    return Cell(quality(fact.value, fact.detail["metric"]), quality_interval(fact, fact.detail["metric"]))
+
+
+def table(rows: Sequence[Row]) -> Any:
+    """The figures for a terminal."""
+    from rich.table import Table
+
+    lines = cells(rows)
+    made = Table()
+    for name, cell in lines[0].items():
+        made.add_column(name, justify="right" if cell.number else "left", no_wrap=name == "shape")
+    for line in lines:
+        made.add_row(*(f"{cell.text}\n{cell.note}" if cell.note else cell.text for cell in line.values()))
+    return made

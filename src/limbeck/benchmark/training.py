@@ -1,0 +1,220 @@
+"""Accuracy of a grid's points: each trained alone, and all as slices of one model that is trained for them.
+
+Both ways begin with the same weights, see the same texts as often, learn from labels alone, and keep the weights of the
+last step. They are recipes of ordinary steps, carried out by ``engine.run``: what is trained already is found in the
+store, and an interrupted training goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from limbeck.benchmark.grid import Point
+from limbeck.benchmark.options import Training, Way
+from limbeck.benchmark.plan import BASES, base_of
+from limbeck.benchmark.run import Bench, Row
+from limbeck.core.search_space import Listed
+from limbeck.core.shape import Shape, canonical_json
+from limbeck.engine.result import Failure
+from limbeck.engine.run import OnEvent, checked_task, run
+from limbeck.engine.store import Store
+from limbeck.errors import InputError
+from limbeck.recipe.recipe import Recipe, parse
+
+FORMATS: Mapping[str, list[dict[str, Any]]] = {"float": [], "int8": [{"export": {}}, {"quantize": {}}]}
+"""Steps from a trained model to what is judged in a number format, which is what is timed in it."""
+
+WAYS: Mapping[tuple[Way, ...], str] = {
+    ("alone",): "Models trained alone",
+    ("shared",): "Slices of one model, trained once for each group of points",
+    ("alone", "shared"): "Models trained alone, and slices of one model, trained once for each group of points",
+}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A recipe that trains points in one way: each alone, or as slices of one model."""
+
+    way: Way
+    points: tuple[Point, ...]
+    recipe: Recipe
+    name: str
+
+
+@dataclass(frozen=True)
+class School:
+    """All that is trained of a grid, on a task in memory; ``start`` says what weights begin with."""
+
+    lessons: tuple[Lesson, ...]
+    training: Training
+    task: Any
+    start: str
+    store: Store = field(default_factory=Store)
+
+    @property
+    def story(self) -> str:
+        """What a reader of the figures should know."""
+        how, rows = self.training, len(self.task.split("train"))
+        about = (
+            f"{how.epochs:g} epoch{'s' * (how.epochs != 1)} of {rows:,} training texts of {self.task.name}",
+            f"{how.train_batch_size} at a time, learning rate {how.learning_rate:g}, seed {how.seed}",
+            f"begun with {self.start}",
+        )
+        judged = f"Judged on {len(self.task.split(how.split)):,} texts ({how.split}); intervals are of 95 %."
+        return f"{WAYS[how.ways]}: {', '.join(about)}. {judged}"
+
+    def judge(
+        self, rows: Sequence[Row], folder: Path, on_event: OnEvent | None = None
+    ) -> tuple[list[Row], list[Failure]]:
+        """The rows with the quality of their points; what the store lacks is trained. Also what failed."""
+        found, failed = {}, []
+        for lesson in self.lessons:
+            result = run(lesson.recipe, self.store, folder / lesson.name, on_event, task=self.task)
+            failed += result.failed
+            for key in result.front:
+                record = result.records[key]
+                form = "int8" if record.step == "quantize" else "float"
+                for point in lesson.points:
+                    if point.shape == record.shape:
+                        found[point, form, lesson.way] = record.fact("quality", self.training.split)
+        return [
+            replace(row, scores={way: fact for (*whose, way), fact in found.items() if whose == _whose(row) and fact})
+            for row in rows
+        ], failed
+
+
+def _whose(row: Row) -> list[Any]:
+    return [row.point, row.setting.number_format]
+
+
+def school(
+    plan: Bench,
+    base: str,
+    training: Training,
+    store: Store | None = None,
+    *,
+    task: str | Mapping[str, Any] | None = None,
+) -> School:
+    """What to train, checked before any work starts.
+
+    Args:
+        plan: What is timed.
+        base: The architecture or the model that is cut.
+        training: How to train.
+        store: Where finished work is kept.
+        task: The task with its options; ``training.task`` if None.
+    """
+    from limbeck.data.loading import load_task
+    from limbeck.data.task_file import with_settings
+
+    training.check()
+    assert training.task is not None
+    if cores := [point.label for point in plan.points if point.group == "cores"]:
+        raise InputError(
+            f"--attention {' '.join(cores)} cannot be trained: cores differ in weights, so they are no slices of one "
+            "base; leave out --train, and convert a trained model with 'limbeck linearize'"
+        )
+    given = with_settings(training.task if task is None else task, {"seed": training.seed})
+    loaded, store = load_task(training.task if task is None else task), store or Store()
+    spec: dict[str, Any] = dict(given) if not isinstance(given, str) else {}
+    if training.train_samples is not None:
+        if training.train_samples > (most := len(loaded.split("train"))):
+            raise InputError(f"--train-samples: the task has {most:,} training texts; got {training.train_samples:,}")
+        loaded = loaded.limit(training.seed, train=training.train_samples)
+        spec["limit"] = {**spec.get("limit", {}), "train": training.train_samples}
+    if base in BASES:
+        store.prepare()
+        source, start = str(_fresh(plan, base, loaded, training.seed, store)), "fresh weights"
+    else:
+        _check_slices(plan, base)
+        source, start = base, f"leading parts of {base}"
+    target = plan.settings[0].target
+    about = {"model": source, "task": spec, "target": {"threads": target.threads, "batch": target.batch}}
+    lessons = tuple(_lessons(plan, training, about | {"seed": training.seed}))
+    for lesson in lessons:
+        checked_task(lesson.recipe, loaded)
+    return School(lessons, training, loaded, start, store)
+
+
+def _lessons(plan: Bench, training: Training, about: Mapping[str, Any]) -> Iterator[Lesson]:
+    """One for all points that are trained alone, and one for each group of points that share a model."""
+    formats = dict.fromkeys(setting.number_format for setting in plan.settings)
+    judge = [{"fork": [FORMATS[each] for each in formats]}, {"quality": {"split": training.split}}]
+
+    def lesson(way: Way, points: Sequence[Point], steps: list[Any], name: str) -> Lesson:
+        return Lesson(way, tuple(points), parse({**about, "steps": steps + judge}, name=name), name)
+
+    if "alone" in training.ways:
+        yield lesson("alone", plan.points, [_students(plan.points), {"finetune": training.plan()}], "alone")
+    if "shared" in training.ways:
+        for group in dict.fromkeys(point.group for point in plan.points):
+            points = [point for point in plan.points if point.group == group]
+            name = f"shared-{group.replace(' ', '-')}"
+            yield lesson("shared", points, [_sharing(points, training), _students(points)], name)
+
+
+def _students(points: Sequence[Point]) -> dict[str, Any]:
+    """The step that makes a model of each point, from the leading parts of another."""
+    init = "resplit" if any(point.approach == "head_size_2" for point in points) else "slice"
+    shapes = dict.fromkeys(point.shape for point in points)
+    return {"fork": [[{"student": {**_widths(shape), "init": init}}] for shape in shapes]}
+
+
+def _sharing(points: Sequence[Point], training: Training) -> dict[str, Any]:
+    """The step that trains one model for the points."""
+    shapes = [_widths(shape) for shape in dict.fromkeys(point.shape for point in points)]
+    lists = {name: [shape[name] for shape in shapes] for name in shapes[0]}
+    resplit = any(point.approach == "head_size_2" for point in points)
+    return {"share": {**lists, "resplit": resplit, "rule": training.rule, **training.plan()}}
+
+
+def _widths(shape: Shape) -> dict[str, int]:
+    row = shape.layers[0]  # all layers of a point are alike
+    widths = {"hidden": shape.hidden, "heads": row.heads, "ffn": row.ffn, "head_dim": shape.head_dim}
+    return {"layers": shape.depth, **widths}
+
+
+def _check_slices(plan: Bench, base: str) -> None:
+    """Every point must be cut out of the base's weights."""
+    from limbeck.model.pruning.subnetwork import check_slice
+
+    shape, style = base_of(base)
+    for point in plan.points:
+        try:
+            check_slice(point.shape, shape, style["embedding_size"])
+        except InputError as error:
+            raise InputError(
+                f"{point.label} cannot begin with the weights of '{base}': {error}. "
+                f"--base {' or '.join(BASES)} begins with fresh weights"
+            ) from error
+
+
+def _fresh(plan: Bench, base: str, task: Any, seed: int, store: Store) -> Path:
+    """A model with random weights, large enough for all points, and a vocabulary of the training texts; kept."""
+    import torch
+
+    from limbeck.data.tokenizer_training import word_pieces
+    from limbeck.model.checkpoints import save_model
+    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+    from limbeck.model.pruning.slicing import set_shape
+
+    whole = Listed(tuple(point.shape for point in plan.points)).whole
+    about = {"shape": whole.to_json(), "task": str(task.fingerprint), "seed": seed, "version": 1}
+
+    def build(folder: Path) -> None:
+        tokenizer = word_pieces(task)
+        rows: dict[str, Any] = {"layer_heads": [row.heads for row in whole.layers]}
+        rows |= {"layer_ffn": [row.ffn for row in whole.layers], "num_labels": task.num_labels}
+        config = LimbeckConfig(whole.hidden, whole.head_dim, **rows, vocab_size=len(tokenizer))
+        kind = LimbeckForTokenClassification if task.kind == "tokens" else LimbeckForSequenceClassification
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = kind(config)
+        set_shape(model, whole)
+        save_model(model, tokenizer, folder)
+
+    return store.keep(f"fresh-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}", build)

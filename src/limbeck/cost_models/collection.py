@@ -1,0 +1,195 @@
+"""Time many shapes into a file of latency data, in groups, each in a fresh process; resumable.
+
+    data = collect(Collection(draw(space, 200), (setting,)), Path("machine.jsonl"))
+
+Shapes of a group alternate, so that drift of the machine meets all of them alike, and every group times the same anchor
+beside its own, so that drift from group to group can be seen (``dataset.Series.factors``). After all shapes were timed
+once, a share of them drawn by chance is timed again, which tells the noise; then those whose two measures differ, or
+whose time lies far from what an additive model makes of the others; then those that still differ. Everything is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.analytic_cost import macs
+from limbeck.core.measurement import environment, machine
+from limbeck.core.shape import Shape
+from limbeck.cost_models.features import columns_of, design, fit_additive
+from limbeck.cost_models.latency_dataset import TURNS, Dataset, Group, Series, Timed, append, read
+from limbeck.errors import InputError
+from limbeck.measure.dummy_model import Setting, inputs, runner_of
+
+WARMUP = 0.1  #: share of the rounds that is thrown away
+LEAST_TOLERANCE = 0.03  #: two measures may differ by so much, or by three times the noise if that is more
+FEWEST = 40  #: shapes from which an additive model can tell who lies far from the others
+MOST = 5  #: times as many rounds as asked for, where calls are short
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What to time: every shape in every setting.
+
+    Attributes:
+        shapes: Different shapes; groups take them in this order, which should be a random one.
+        settings: Targets, number formats and lengths.
+        group: Shapes that one process times beside the anchor; all of them are in memory together.
+        rounds: Turns of every shape; the first tenth is thrown away.
+        seconds: Time that a group runs at least, in up to five times as many rounds: a disturbance lasts a while.
+        calls: Timed calls in a turn, all of the same input; the best of them counts.
+        repeated: Share of the shapes that is timed a second time, in another process.
+        seed: Decides which.
+    """
+
+    shapes: tuple[Shape, ...]
+    settings: tuple[Setting, ...]
+    group: int = 8
+    rounds: int = 20
+    seconds: float = 8.0
+    calls: int = 5
+    repeated: float = 0.1
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse what cannot be timed, before any work starts."""
+        if len(set(self.shapes)) < max(len(self.shapes), 2):
+            raise InputError(f"latency data need at least two shapes, all different; got {len(self.shapes)}")
+        if min(self.group, self.calls) < 1 or self.rounds < 4 or not 0 <= self.repeated <= 1:
+            wanted = "group and calls should be at least 1, rounds at least 4, repeated from 0 to 1"
+            raise InputError(f"{wanted}; got {self.group}, {self.calls}, {self.rounds}, {self.repeated:g}")
+        for setting in self.settings:
+            setting.check()
+        if not self.settings:
+            raise InputError("latency data need at least one setting")
+
+
+Timer = Callable[[Sequence[Shape], Setting, Collection], np.ndarray]
+"""From shapes, their setting and how they are to be timed to seconds [shape, round, call]."""
+
+
+def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> np.ndarray:
+    """Seconds of every call of every shape, alternated in a fresh process [shape, round, call]."""
+    from limbeck.measure.isolation import run_isolated
+
+    payload: dict[str, Any] = {"shapes": [shape.to_json() for shape in shapes], "setting": setting.to_json()}
+    payload |= {"rounds": plan.rounds, "calls": plan.calls, "seconds": plan.seconds}
+    return run_isolated("limbeck.cost_models.collection:session", payload, setting.target.threads)["seconds"]
+
+
+def session(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side."""
+    from limbeck.measure.timing import alternate, time_call
+
+    setting, calls = Setting.from_json(payload["setting"]), payload["calls"]
+    runners = [runner_of(Shape.from_json(shape), setting) for shape in payload["shapes"]]
+    ready = [partial(_answer, runner, runner.prepare(inputs(setting))) for runner in runners]
+    for call in ready:
+        call(0)
+    once = sum(time_call(partial(call, 0)) for call in ready)
+    lasting = int(payload["seconds"] / (once * (calls + 1)))
+    rounds = max(payload["rounds"], min(lasting, MOST * payload["rounds"]))
+    timings = alternate(ready, calls, rounds, warmup=0)
+    return {"seconds": np.stack([timing.seconds for timing in timings])}
+
+
+def _answer(runner: Any, batch: Any, _: int) -> Any:
+    return runner(batch)
+
+
+def collect(
+    plan: Collection,
+    path: str | Path,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    timer: Timer = time_group,
+) -> Dataset:
+    """Time what the file does not hold yet, a group at a time, each written when it is done; gives the whole file."""
+    plan.check()
+    path = Path(path)
+    data = read(path) if path.is_file() and path.stat().st_size else Dataset()
+    here = machine()
+    if here not in data.machines:
+        append(Dataset({here: environment()}), path)
+        data = read(path)
+    for setting in plan.settings:
+        series = data.of(setting, here)
+        for turn in TURNS:
+            for group in _missing(plan, series, turn, timer, on_event):
+                append(Dataset(groups=(group,)), path)
+                series = Series(here, setting, (*series.groups, group))
+    return read(path)
+
+
+def _missing(
+    plan: Collection, series: Series, turn: str, timer: Timer, on_event: Callable[[dict[str, Any]], None]
+) -> Iterator[Group]:
+    """Groups of a turn that are not in the series yet, timed as they are asked for."""
+    anchor = next(iter(series.anchors), None) or middle(plan.shapes)
+    done = {timed.shape for group in series.groups if group.turn == turn for timed in group.shapes}
+    todo = [shape for shape in _wanted(plan, series.before(turn), turn) if shape not in done and shape != anchor]
+    for start in range(0, len(todo), plan.group):
+        shapes = todo[start : start + plan.group]
+        about = {"turn": turn, "done": start, "total": len(todo), "setting": series.setting}
+        on_event(about | {"shapes": len(shapes)})
+        seconds = np.asarray(timer([anchor, *shapes], series.setting, plan))
+        counted = seconds[:, math.ceil(WARMUP * seconds.shape[1]) :]
+        first, *others = map(Timed.of, [anchor, *shapes], counted)
+        yield Group(series.machine, series.setting, turn, first, tuple(others), time.time())
+
+
+def middle(shapes: Sequence[Shape]) -> Shape:
+    """The shape in the middle by multiply-accumulates: it serves as anchor."""
+    return sorted(shapes, key=lambda shape: macs(shape, 32))[len(shapes) // 2]
+
+
+def _wanted(plan: Collection, known: Series, turn: str) -> list[Shape]:
+    """Shapes to time in a turn, by what was known before it."""
+    if turn == "first":
+        return list(plan.shapes)
+    if turn == "repeat":
+        count = math.ceil(plan.repeated * len(plan.shapes))
+        return Random(plan.seed).sample(plan.shapes, count)
+    planned = set(plan.shapes)
+    return [shape for shape in suspects(known) if shape in planned]
+
+
+def tolerance(series: Series) -> float:
+    """Share by which two measures of one shape may differ."""
+    return max(LEAST_TOLERANCE, 3 * series.noise)
+
+
+def suspects(series: Series) -> list[Shape]:
+    """Shapes that should be timed again: their measures differ, or their only one lies far from what the others say."""
+    allowed = tolerance(series)
+    far = _far_off(series, allowed)
+    found = []
+    for shape, turns in series.measures.items():
+        values = sorted(turns.values())
+        settled = len(values) > 2 or (len(values) > 1 and values[1] / values[0] - 1 <= allowed)
+        if not settled and (len(values) > 1 or shape in far):
+            found.append(shape)
+    return found
+
+
+def _far_off(series: Series, allowed: float) -> set[Shape]:
+    """Shapes whose time an additive model of all the others misses by far more than it usually does."""
+    shapes, seconds = series.shapes, series.seconds
+    if len(shapes) < FEWEST:
+        return set()
+    matrix = design(columns_of(shapes), series.setting)
+    fits = np.ones(len(shapes), dtype=bool)
+    for _ in range(3):  # those that lie far off bend the fit: it is made again without them
+        predicted = matrix @ fit_additive(matrix[fits], seconds[fits])
+        residuals = np.log(seconds / predicted)
+        centred = np.abs(residuals - np.median(residuals[fits]))
+        usual = 1.4826 * np.median(centred[fits])
+        fits = centred <= max(4 * usual, allowed)
+    return {shape for shape, good in zip(shapes, fits, strict=True) if not good}

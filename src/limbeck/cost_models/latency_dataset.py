@@ -1,0 +1,327 @@
+"""Measured latencies of many shapes on one or more targets, kept in one portable file.
+
+The file is JSON lines. The first says what it is; each of the others holds one thing whole: a machine, a space, a
+latency table, or a *group*: the shapes that one fresh process timed in turn, among them an anchor that every group
+times again. Lines are only ever appended, so an interrupted measurement goes on where it stopped, and several targets,
+number formats and machines share a file. What is kept is raw; drift between groups is corrected when the file is read.
+
+    seconds of a shape = median over its groups of (quiet seconds / drift of the group)
+
+where the drift is the ratio of a group's anchor to the median anchor, and 1 where that ratio lies within its noise.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.measurement import machine as this_machine
+from limbeck.core.search_space import Space
+from limbeck.core.shape import Shape, canonical_json
+from limbeck.cost_models.latency_table import LatencyTable, quiet
+from limbeck.errors import InputError
+from limbeck.measure.dummy_model import Setting
+from limbeck.storage.jsonl import append_lines, whole_lines
+
+FORMAT, VERSION = "limbeck latency data", 1
+TURNS = ("first", "repeat", "check", "recheck")
+"""Why a group was timed: all shapes; some again, to know the noise; those that looked wrong, and once more."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One shape as one group timed it: seconds when nothing disturbs (``table.quiet``), and every round's median.
+
+    ``spread`` is the distance between the quartiles of the best calls of the rounds, as a share of ``seconds``.
+    """
+
+    shape: Shape
+    seconds: float
+    spread: float
+    rounds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, shape: Shape, seconds: np.ndarray) -> Timed:
+        """From the seconds of every call, [round, call]."""
+        value = float(quiet(seconds[None])[0])
+        low, high = np.quantile(seconds.min(axis=1), [0.25, 0.75])
+        rounds = tuple(_short(middle) for middle in np.median(seconds, axis=1))
+        return cls(shape, _short(value), _short((high - low) / value), rounds)
+
+    @property
+    def error(self) -> float:
+        """Standard error of ``seconds``, as a share of it: that of a lower quartile of so many rounds."""
+        return self.spread / math.sqrt(len(self.rounds))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        numbers = {"seconds": self.seconds, "spread": self.spread, "rounds": list(self.rounds)}
+        return {"shape": self.shape.to_json(), **numbers}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Timed:
+        """Inverse of :meth:`to_json`."""
+        numbers = (float(data["seconds"]), float(data["spread"]), tuple(map(float, data["rounds"])))
+        if not (0 < numbers[0] < math.inf and 0 <= numbers[1] < math.inf and all(map(math.isfinite, numbers[2]))):
+            raise ValueError(f"no duration: {numbers[0]}")
+        return cls(Shape.from_json(data["shape"]), *numbers)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Shapes that one process timed in turn, so that a disturbance met all of them alike."""
+
+    machine: str
+    setting: Setting
+    turn: str
+    anchor: Timed
+    shapes: tuple[Timed, ...]
+    at: float = field(default=0.0, compare=False)
+    """When it ended, in seconds since 1970."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        about = {"machine": self.machine, "setting": self.setting.to_json(), "turn": self.turn, "at": self.at}
+        return about | {"anchor": self.anchor.to_json(), "shapes": [each.to_json() for each in self.shapes]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Group:
+        """Inverse of :meth:`to_json`."""
+        if data["turn"] not in TURNS:
+            raise ValueError(f"turn {data['turn']!r}")
+        timed = tuple(map(Timed.from_json, data["shapes"]))
+        about = (str(data["machine"]), Setting.from_json(data["setting"]), data["turn"])
+        return cls(*about, Timed.from_json(data["anchor"]), timed, float(data["at"]))
+
+
+@dataclass(frozen=True)
+class Series:
+    """All groups of one setting on one machine."""
+
+    machine: str
+    setting: Setting
+    groups: tuple[Group, ...]
+
+    def before(self, turn: str) -> Series:
+        """What was known before a turn: its choices must not depend on how far it has come."""
+        earlier = TURNS[: TURNS.index(turn)]
+        return Series(self.machine, self.setting, tuple(group for group in self.groups if group.turn in earlier))
+
+    @cached_property
+    def anchors(self) -> dict[Shape, float]:
+        """Median seconds of each anchor: one, unless files were joined."""
+        found: dict[Shape, list[float]] = {}
+        for group in self.groups:
+            found.setdefault(group.anchor.shape, []).append(group.anchor.seconds)
+        return {shape: float(np.median(seconds)) for shape, seconds in found.items()}
+
+    @cached_property
+    def drift(self) -> np.ndarray:
+        """How much slower than usual each group ran, by its anchor [groups]."""
+        return np.array([group.anchor.seconds / self.anchors[group.anchor.shape] for group in self.groups])
+
+    @cached_property
+    def factors(self) -> np.ndarray:
+        """What each group's seconds are divided by [groups]: its drift where that exceeds two standard errors."""
+        errors = np.array([group.anchor.error for group in self.groups])
+        usual = float(np.median(errors)) if len(errors) else 0.0
+        return np.where(np.abs(self.drift - 1) > 2 * np.hypot(errors, usual), self.drift, 1.0)
+
+    @cached_property
+    def measures(self) -> dict[Shape, dict[str, float]]:
+        """Corrected seconds of every shape, by turn; the anchor's are the median over all groups."""
+        found: dict[Shape, dict[str, float]] = {}
+        for group, factor in zip(self.groups, self.factors, strict=True):
+            for timed in group.shapes:
+                found.setdefault(timed.shape, {})[group.turn] = timed.seconds / float(factor)
+        for shape, seconds in self.anchors.items():
+            found.setdefault(shape, {}).setdefault("first", seconds)
+        return found
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Every shape that was measured, in the order of the file."""
+        return tuple(self.measures)
+
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """One figure for each of :attr:`shapes`: the median of its measures."""
+        return np.array([np.median(list(turns.values())) for turns in self.measures.values()])
+
+    @property
+    def noise(self) -> float:
+        """Distance between the quartiles of the rounds within a process, as a share: the median over shapes."""
+        spreads = [timed.spread for group in self.groups for timed in group.shapes]
+        return float(np.median(spreads)) if spreads else 0.0
+
+    @cached_property
+    def repetition(self) -> np.ndarray:
+        """Shares by which two processes differ on one shape: those repeated by chance, not for looking wrong."""
+        pairs = [
+            (turns["first"], turns["repeat"]) for turns in self.measures.values() if {"first", "repeat"} <= {*turns}
+        ]
+        return np.array([abs(one / other - 1) for one, other in pairs])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything in a file.
+
+    Attributes:
+        machines: What is known of each machine, by its digest (``core.facts.machine``).
+        groups: What was timed.
+        tables: (machine, setting, latency table).
+        spaces: Spaces that shapes were drawn from.
+    """
+
+    machines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    tables: tuple[tuple[str, Setting, LatencyTable], ...] = ()
+    spaces: tuple[Space, ...] = ()
+
+    def all_series(self) -> list[Series]:
+        """One for each setting and machine, in the order of the file."""
+        found: dict[str, list[Group]] = {}
+        for group in self.groups:
+            found.setdefault(canonical_json([group.machine, group.setting.to_json()]), []).append(group)
+        return [Series(groups[0].machine, groups[0].setting, tuple(groups)) for groups in found.values()]
+
+    def of(self, setting: Setting, machine: str) -> Series:
+        """What was timed in a setting on a machine; empty when nothing was."""
+        mine = [group for group in self.groups if (group.machine, group.setting) == (machine, setting)]
+        return Series(machine, setting, tuple(mine))
+
+    def series(self, **about: Any) -> Series:
+        """The one series that fits: ``number_format``, ``seq_len``, ``per_token``, ``machine``, a field of the target.
+
+        Of several machines this one is meant, unless ``machine`` names another.
+        """
+        every = self.all_series()
+        fits = [one for one in every if all(_told(one)[name] == value for name, value in about.items())]
+        if len(fits) > 1 and "machine" not in about:
+            fits = [one for one in fits if one.machine == this_machine()] or fits
+        if len(fits) != 1:
+            wanted = ", ".join(f"{name} {value}" for name, value in about.items()) or "anything"
+            there = "; ".join(_words(one) for one in every) or "nothing"
+            problem = "several series fit" if fits else "no series fits"
+            raise InputError(f"{problem} {wanted}; the latency data hold: {there}")
+        return fits[0]
+
+    def table(self, series: Series) -> LatencyTable | None:
+        """The latency table measured in the same setting on the same machine."""
+        fits = [one for machine, setting, one in self.tables if (machine, setting) == (series.machine, series.setting)]
+        return fits[-1] if fits else None
+
+
+def _told(series: Series) -> dict[str, Any]:
+    own = {name: getattr(series.setting, name) for name in ("number_format", "seq_len", "per_token")}
+    target = {name: value for name, value in asdict(series.setting.target).items() if name != "seq_len"}
+    return {"machine": series.machine, **target, **own}
+
+
+def _words(series: Series) -> str:
+    setting = series.setting
+    what = f"{setting.target.runtime} {setting.number_format}, {setting.target.threads} threads"
+    return f"{what}, batch {setting.target.batch}, {setting.seq_len} tokens on machine {series.machine}"
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+# --- the file -------------------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path) -> Dataset:
+    """Everything in a file; a last line that was cut off by an interruption does not count.
+
+    Raises:
+        InputError: there is no such file, it is another kind of file, or a line is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file of latency data")
+    lines = _text(path)
+    _check_header(path, lines)
+    machines: dict[str, Any] = {}
+    groups, tables, spaces = [], [], []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            data = json.loads(line)
+            kind = data["kind"]
+            if kind == "machine":
+                machines[data["machine"]] = {**machines.get(data["machine"], {}), **data["about"]}
+            elif kind == "group":
+                groups.append(Group.from_json(data))
+            elif kind == "table":
+                made = LatencyTable.from_json(data["table"])
+                tables.append((str(data["machine"]), Setting.from_json(data["setting"]), made))
+            elif kind == "space":
+                spaces.append(Space.from_json(data["space"]))
+            else:
+                raise ValueError(f"kind {kind!r}")
+        except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise InputError(f"{path} is damaged in line {number} ({told}); remove that line") from None
+    return Dataset(machines, tuple(groups), tuple(tables), tuple(spaces))
+
+
+def write(data: Dataset, path: str | Path) -> None:
+    """Write a file anew, whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text("".join(f"{line}\n" for line in _lines(data)), encoding="utf-8")
+    partial.replace(path)
+
+
+def append(data: Dataset, path: str | Path) -> None:
+    """Add what ``data`` holds to a file, which is made if there is none; on the disk when this returns."""
+    path = Path(path)
+    lines = list(_lines(data))
+    if path.is_file() and path.stat().st_size:
+        _check_header(path, _text(path))
+        lines = lines[1:]
+    append_lines(path, lines)
+
+
+def _lines(data: Dataset) -> Iterator[str]:
+    def line(kind: str, **content: Any) -> str:
+        return canonical_json({"kind": kind, **content})
+
+    yield canonical_json({"format": FORMAT, "version": VERSION})
+    for digest, about in data.machines.items():
+        yield line("machine", machine=digest, about=dict(about))
+    for space in data.spaces:
+        yield line("space", space=space.to_json())
+    for digest, setting, table in data.tables:
+        yield line("table", machine=digest, setting=setting.to_json(), table=table.to_json())
+    for group in data.groups:
+        yield line("group", **group.to_json())
+
+
+def _text(path: Path) -> list[str]:
+    """The lines that end."""
+    try:
+        return whole_lines(path)
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no file of latency data: it is not text") from None
+
+
+def _check_header(path: Path, lines: Iterable[str]) -> None:
+    first = next(iter(lines), "")
+    try:
+        header = json.loads(first)
+        kind, version = header["format"], header["version"]
+    except (ValueError, KeyError, TypeError):
+        kind, version = None, None
+    if kind != FORMAT:
+        raise InputError(f'{path} is no file of latency data: it should begin with {{"format": "{FORMAT}"}}')
+    if version != VERSION:
+        raise InputError(f"{path} has version {version} of the format, this limbeck reads {VERSION}; update it")

@@ -1,0 +1,407 @@
+"""Latency of any shape of a space, learnt from measured ones: prices of operations, and trees for what they miss.
+
+    latency(shape) = sum over kinds of operations (price x count) x exp(trees(shape))
+
+The first factor is additive over layers and follows from what an encoder computes (``features.design``): its prices
+are fitted to the data set itself, hidden width included, none negative. It errs where kernels do: on narrow matrices,
+or where weights leave a cache. Gradient-boosted trees (scikit-learn) learn the logarithm of what is left from a dozen
+features (``features.LOOKS``, the additive prediction and the shares of its parts). Where cross-validation finds that
+the trees do not help, they are left out.
+
+Cross-validated residuals give the error and, as split-conformal prediction does (Vovk et al., 2005; Barber et al.,
+2021, arXiv:1905.02928), bounds that hold for a new shape drawn like the measured ones with the stated probability.
+Features outside the measured range are named, and the interval is widened.
+
+References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686) and Bigger&Faster (2022, arXiv:2209.12127) predict with a
+multilayer perceptron from four features, layers / 12, hidden / 768, mean neurons / 3072 and mean attention width / 768
+(``mlp.MlpPredictor``). Differs: widths of single layers, and the last layer's, count; the model is additive first; it
+states its error, its interval and where it extrapolates. Nothing is pickled: what is stored is the measured shapes and
+a seed, and the fit is made again, the same, when it is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from limbeck.core.analytic_cost import NumberFormat, check_format
+from limbeck.core.measurement import Measurement
+from limbeck.core.measurement import machine as this_machine
+from limbeck.core.search_space import Space
+from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.target import Target
+from limbeck.cost_models.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, kinds, looks
+from limbeck.cost_models.latency_dataset import Series, read
+from limbeck.data.readers import missing_file
+from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest
+from limbeck.measure.dummy_model import Setting, style_of
+
+if TYPE_CHECKING:
+    from limbeck.core.candidate import Candidate
+
+Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+
+FEWEST = 20  #: measured shapes to learn from
+SAMPLES = 200  #: shapes that are measured for one space
+FOLDS = 10
+LEVEL = 0.95
+TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 6, "min_samples_leaf": 6, "l2_regularization": 1.0}
+Price = Callable[[Sequence[Shape]], np.ndarray]
+"""From shapes to predicted seconds."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far predictions lie from measurements: shares of the measured time, and Kendall's rank correlation."""
+
+    median: float
+    p95: float
+    within_10: float
+    tau: float
+    count: int
+
+    @classmethod
+    def of(cls, predicted: np.ndarray, measured: np.ndarray) -> Errors:
+        """Errors of predictions."""
+        from scipy.stats import kendalltau
+
+        shares = np.abs(predicted / measured - 1)
+        median, p95 = np.quantile(shares, [0.5, 0.95])
+        tau = float(kendalltau(predicted, measured).statistic)
+        return cls(float(median), float(p95), float((shares <= 0.1).mean()), tau, len(shares))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Prices, and trees or none."""
+
+    setting: Setting
+    prices: np.ndarray
+    trees: Any = None
+
+    @classmethod
+    def of(cls, shapes: Sequence[Shape], seconds: np.ndarray, setting: Setting, seed: int) -> _Fit:
+        """Fit both parts."""
+        columns = columns_of(shapes)
+        matrix = design(columns, setting)
+        plain = cls(setting, fit_additive(matrix, seconds))
+        features, base = plain.features(shapes)
+        return cls(setting, plain.prices, _trees(seed).fit(features, np.log(seconds / base)))
+
+    def features(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
+        """What the trees see [shapes, features], and the additive prediction in seconds [shapes]."""
+        columns = columns_of(shapes)
+        matrix = design(columns, self.setting)
+        base = additive(matrix, self.prices)
+        attention, forward = (additive(matrix[:, part], self.prices[part]) / base for part in _PARTS)
+        return np.column_stack([looks(columns, matrix), np.log(base), attention, forward]), base
+
+    def __call__(self, shapes: Sequence[Shape], with_trees: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted seconds [shapes], and what the shapes look like [shapes, LOOKS]."""
+        features, base = self.features(shapes)
+        factor = np.exp(self.trees.predict(features)) if with_trees and self.trees is not None else 1.0
+        return base * factor, features[:, : len(LOOKS)]
+
+
+_PARTS = (
+    [place for place, name in enumerate(TERMS) if "attention" in name or "proj" in name or "softmax" in name],
+    [place for place, name in enumerate(TERMS) if "feed-forward" in name or "activations" in name],
+)
+
+
+def check_extra() -> None:
+    """Refuse to go on without scikit-learn, before any work starts."""
+    _trees(0)
+
+
+def check_file(path: Path, number_format: str) -> None:
+    """Refuse a file from which no latency in that number format can be learnt, before any work starts."""
+    check_extra()
+    known = [one for one in read(path).all_series() if one.setting.number_format == number_format]
+    most = max((len(one.shapes) for one in known), default=0)
+    if most < FEWEST:
+        raise InputError(f"{path} holds {most} shapes in {number_format}; at least {FEWEST} are needed to learn from")
+
+
+def file_problems(path: str | None, number_format: str) -> list[str]:
+    """What a step says of its field ``profile``: nothing if it names no file, or one to learn from."""
+    if path is None:
+        return []
+    place = Path(path).expanduser()
+    try:
+        check_file(place, number_format)
+    except LimbeckError as error:
+        return [f"profile: {error if place.is_file() else missing_file(place)}"]
+    return []
+
+
+def _trees(seed: int) -> Any:
+    try:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+    except ImportError:
+        raise MissingExtra("scikit-learn", "search") from None
+    return HistGradientBoostingRegressor(**TREES, early_stopping=False, random_state=seed)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A Cost: predicted latency of a shape in seconds, with its interval; ``many`` answers thousands at once.
+
+    Two predictors are the same if they learnt from the same data with the same seed.
+
+    Attributes:
+        setting: Target, number format and length that it holds for.
+        shapes: Measured shapes.
+        seconds: What they took.
+        machine: Digest of the machine (``core.facts.machine``).
+        seed: Decides the folds of the cross-validation, and the trees.
+    """
+
+    setting: Setting = field(hash=False)
+    shapes: tuple[Shape, ...]
+    seconds: tuple[float, ...]
+    machine: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.shapes) != len(self.seconds) or len(set(self.shapes)) < len(self.shapes):
+            raise InputError("a predictor learns from different shapes, each with its seconds")
+        if len(self.shapes) < FEWEST:
+            raise InputError(f"a predictor learns from at least {FEWEST} measured shapes, got {len(self.shapes)}")
+
+    @classmethod
+    def of(cls, series: Series, seed: int = 0) -> Predictor:
+        """Learn from one series of a data set."""
+        seconds = tuple(float(value) for value in series.seconds)
+        return cls(series.setting, series.shapes, seconds, series.machine, seed)
+
+    @classmethod
+    def elsewhere(
+        cls, path: str | Path, target: Target, number_format: str, log: Callable[..., None] = lambda message: None
+    ) -> Predictor:
+        """What a file of latency data tells of the machine that it was made on, in the target's setting.
+
+        Where the target names no length of texts, that of the file counts.
+        """
+        check_extra()
+        path = Path(path).expanduser()
+        about = {name: getattr(target, name) for name in ("device", "runtime", "threads", "batch")}
+        about |= {"seq_len": target.seq_len} if target.seq_len else {}
+        data = read(path)
+        try:
+            learnt = cls.of(data.series(number_format=number_format, **about))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        known = f"{len(learnt.shapes)} shapes, median error {learnt.errors.median:.1%}"
+        log(f"latency of machine {learnt.machine}: learnt from {known}")
+        return learnt
+
+    @classmethod
+    def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
+        """What is learnt of a space for a candidate's texts of median length; measured once, ``memo`` keeps it."""
+        from limbeck.core.analytic_cost import of_model
+        from limbeck.cost_models.collection import Collection, collect
+        from limbeck.cost_models.latency_table import typical_length
+        from limbeck.cost_models.shape_sampling import draw
+
+        check_extra()
+        length = target.seq_len or typical_length(candidate, target.batch)
+        per_token = candidate.task.kind == "tokens"
+        kind: NumberFormat = "int8" if number_format == "int8" else "float"
+        setting = Setting(style_of(of_model(candidate.model)[1]), target, kind, length, per_token)
+        about = {"space": space.to_json(), "setting": setting.to_json(), "machine": this_machine(), "count": SAMPLES}
+        name = f"latency-predictor-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}"
+
+        def measure() -> dict[str, Any]:
+            with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+                data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), Path(folder, "data.jsonl"))
+            learnt = cls.of(data.of(setting, this_machine()))
+            return {"json": np.frombuffer(json.dumps(learnt.to_json()).encode(), dtype=np.uint8)}
+
+        return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
+
+    def __call__(self, shape: Shape, number_format: str | None = None) -> Measurement:
+        """Predicted latency with its 95 % interval; ``detail`` names the features in which it extrapolates."""
+        check_format(self.setting.number_format, number_format)
+        ((value, low, high),), seen = self._bounded([shape])
+        setting = self.setting
+        detail: dict[str, Any] = {
+            "source": "predictor",
+            "number_format": setting.number_format,
+            "seq_len": setting.seq_len,
+        }
+        outside = [name for name, beyond in zip(LOOKS, self._beyond(seen)[0], strict=True) if beyond > 0]
+        detail |= {"extrapolates": outside} if outside else {}
+        where: dict[str, Any] = {"target": str(setting.target), "n": len(self.shapes), "detail": detail}
+        return Measurement("latency_p50", float(value), "s", float(low), float(high), **where)
+
+    def many(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Predicted seconds [shapes]."""
+        return self._asked(shapes)[0] if len(shapes) else np.zeros(0)
+
+    def intervals(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Predicted seconds, and the ends of their 95 % intervals [shapes, 3]: as of one shape, but at once."""
+        return self._bounded(shapes)[0] if len(shapes) else np.zeros((0, 3))
+
+    def upper(self, shape: Shape, level: float = LEVEL) -> float:
+        """Seconds that the shape takes at most, with that probability."""
+        return float(self.uppers([shape], level)[0])
+
+    def uppers(self, shapes: Sequence[Shape], level: float = LEVEL) -> np.ndarray:
+        """Seconds that each shape takes at most, with that probability [shapes]."""
+        if not 0 < level < 1:
+            raise InputError(f"level: should be between 0 and 1, got {level:g}")
+        if not len(shapes):
+            return np.zeros(0)
+        values, seen = self._asked(shapes)
+        bound = self._bound(level)
+        return values * np.exp(bound * (self._stretch(seen) if bound > 0 else 1.0))
+
+    def extrapolates(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Whether some feature of a shape lies outside the measured range [shapes]."""
+        columns = columns_of(shapes)
+        outside = self._beyond(looks(columns, design(columns, self.setting))) > 0
+        return np.asarray(outside.any(axis=1))
+
+    @cached_property
+    def errors(self) -> Errors:
+        """Cross-validated: every shape predicted by a fit that did not see it."""
+        return Errors.of(self._crossed[int(self.boosted)], np.asarray(self.seconds))
+
+    @cached_property
+    def errors_additive(self) -> Errors:
+        """Likewise of the additive part alone."""
+        return Errors.of(self._crossed[0], np.asarray(self.seconds))
+
+    @cached_property
+    def boosted(self) -> bool:
+        """Whether the trees help, by the mean absolute logarithm of the cross-validated error."""
+        plain, with_trees = np.abs(np.log(self._crossed / np.asarray(self.seconds))).mean(axis=1)
+        return bool(with_trees < plain)
+
+    @property
+    def key(self) -> str:
+        """Digest of what it learnt from: two with one key predict the same."""
+        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """The data that it learnt from, as plain values."""
+        plain = {"setting": self.setting.to_json(), "shapes": [shape.to_json() for shape in self.shapes]}
+        return plain | {"seconds": list(self.seconds), "machine": self.machine, "seed": self.seed}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Predictor:
+        """Inverse of :meth:`to_json`; learns again, the same."""
+        shapes = tuple(map(Shape.from_json, data["shapes"]))
+        about = (tuple(data["seconds"]), data["machine"], data["seed"])
+        return cls(Setting.from_json(data["setting"]), shapes, *about)
+
+    def _bounded(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds with both ends of the interval [shapes, 3], and what the shapes look like [shapes, LOOKS]."""
+        values, seen = self._asked(shapes)
+        ends = np.array([0.0, self._bound(0.025), self._bound(0.975)])
+        return values[:, None] * np.exp(self._stretch(seen)[:, None] * ends), seen
+
+    def _asked(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
+        """What the fit says of shapes; a core that no measured shape has would be free of charge, so it is refused."""
+        if unknown := kinds(shapes) - self._kinds:
+            name = min(unknown)
+            raise InputError(f"the predictor has not learnt attention '{name}'; {nearest(name, self._kinds)}")
+        return self._fit(shapes, self.boosted)
+
+    @cached_property
+    def _kinds(self) -> set[str]:
+        return kinds(self.shapes)
+
+    @cached_property
+    def _fit(self) -> _Fit:
+        return _Fit.of(self.shapes, np.asarray(self.seconds), self.setting, self.seed)
+
+    @cached_property
+    def _crossed(self) -> np.ndarray:
+        """Seconds that fits on the other folds predict, without and with trees [2, shapes]."""
+        seconds, count = np.asarray(self.seconds), len(self.shapes)
+        fold = np.random.default_rng(self.seed).permutation(count) % FOLDS
+        found = np.zeros((2, count))
+        for number in range(FOLDS):
+            rest, mine = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            fit = _Fit.of([self.shapes[place] for place in rest], seconds[rest], self.setting, self.seed)
+            asked = [self.shapes[place] for place in mine]
+            found[:, mine] = [fit(asked, with_trees)[0] for with_trees in (False, True)]
+        return found
+
+    @cached_property
+    def _residuals(self) -> np.ndarray:
+        """Logarithms of measured over cross-validated seconds, in order."""
+        return np.sort(np.log(np.asarray(self.seconds) / self._crossed[int(self.boosted)]))
+
+    def _bound(self, level: float) -> float:
+        """What a new shape's residual is at most (below 1/2: at least), with probability ``level``: conformal.
+
+        Where there are too few residuals for the level, the largest is exceeded by as much as it exceeds the median.
+        """
+        if level < 0.5:
+            return -_conformal(-self._residuals[::-1], 1 - level)
+        return _conformal(self._residuals, level)
+
+    @cached_property
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        columns = columns_of(self.shapes)
+        measured = looks(columns, design(columns, self.setting))
+        return measured.min(axis=0), measured.max(axis=0)
+
+    def _beyond(self, seen: np.ndarray) -> np.ndarray:
+        """How far each feature lies outside the measured range, as a logarithm [shapes, LOOKS]; 0 inside."""
+        low, high = self._range
+        over = np.log1p(np.maximum(seen, high)) - np.log1p(high)
+        return over + np.log1p(low) - np.log1p(np.minimum(seen, low))
+
+    def _stretch(self, seen: np.ndarray) -> np.ndarray:
+        """How many times wider the interval of a shape is: 1 inside; outside 2, and 1 more for each 10 % beyond."""
+        total = self._beyond(seen).sum(axis=1)
+        return np.where(total > 0, 2 + 10 * total, 1.0)
+
+
+def _conformal(ordered: np.ndarray, level: float) -> float:
+    count = len(ordered)
+    rank = math.ceil((count + 1) * level)
+    if rank > count:
+        return float(2 * ordered[-1] - np.median(ordered))
+    return float(ordered[rank - 1])
+
+
+def learning_curve(
+    shapes: Sequence[Shape],
+    seconds: np.ndarray,
+    setting: Setting,
+    sizes: Sequence[int],
+    *,
+    repeats: int = 3,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Error on shapes left out against the number of shapes learnt from; means over ``repeats`` random choices."""
+    for size in sizes:
+        if not FEWEST <= size < len(shapes):
+            raise InputError(f"sizes: should be from {FEWEST} to below the {len(shapes)} measured shapes, got {size}")
+    seconds, chance = np.asarray(seconds), np.random.default_rng(seed)
+    orders = [chance.permutation(len(shapes)) for _ in range(repeats)]
+    rows = []
+    for size in sizes:
+        found = []
+        for order in orders:
+            learnt, rest = order[:size], order[size:]
+            known = tuple(shapes[place] for place in learnt)
+            predictor = Predictor(setting, known, tuple(seconds[learnt].tolist()), seed=seed)
+            found.append(asdict(Errors.of(predictor.many([shapes[place] for place in rest]), seconds[rest])))
+        means = {name: float(np.mean([one[name] for one in found])) for name in ("median", "p95", "within_10", "tau")}
+        rows.append({"size": size, "left_out": len(shapes) - size, **means})
+    return rows

@@ -1,0 +1,335 @@
+"""Latency of any shape from a table measured on the target: a constant, and an amount for each width of each layer.
+
+    latency(shape) = constant + sum over layers (layer + attention[core][heads] + feed_forward[ffn])
+
+The last layer has amounts of its own: an exported classifier needs only its first token and leaves out the rest.
+A few dozen encoders with random weights (speed does not depend on their values) are timed alternately in one process:
+one dimension varied at a time, and ragged shapes drawn at random. Amounts are fitted to the measured times by least
+squares of the relative error, as increments that may not be negative: a wider layer is never predicted to be faster
+(isotonic), and widths between two measured ones are interpolated. Shapes that took no part in the fit tell the error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.analytic_cost import NumberFormat, as_shape, check_format, of_model
+from limbeck.core.candidate import Candidate
+from limbeck.core.measurement import Measurement, environment
+from limbeck.core.shape import LayerShape, Shape, canonical_json
+from limbeck.core.target import Target
+from limbeck.errors import InputError, nearest
+from limbeck.measure.dummy_model import Setting, inputs, runner_of, style_of
+
+VERSION = 2  #: part of the key of a stored table; bump it when tables come out otherwise
+MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
+Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Seconds by width: measured points, a straight line between them.
+
+    >>> Curve((0, 4), (0.0, 2.0))(3)
+    1.5
+    """
+
+    widths: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __call__(self, width: int) -> float:
+        """Seconds at a width; beyond the widest the value of the widest."""
+        return float(np.interp(width, self.widths, self.seconds))
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """A Cost: predicted p50 latency of a shape, in seconds.
+
+    Two tables are comparable only if they were built together on an idle machine; within one, differences are good to
+    ``error_median`` (of the whole latency).
+
+    >>> attention, feed_forward = Curve((0, 2), (0.0, 2e-3)), Curve((0, 16), (0.0, 4e-3))
+    >>> nothing = Curve((0,), (0.0,))
+    >>> parts = (1e-3, 0.0, {"softmax": attention}, feed_forward, {"softmax": nothing}, nothing)
+    >>> table = LatencyTable(8, 4, *parts, target="here", number_format="float", seq_len=10)
+    >>> round(table(Shape(8, 4, (LayerShape(2, 16), LayerShape(1, 4), LayerShape(2, 16)))).value * 1e3, 6)
+    9.0
+    """
+
+    hidden: int
+    head_dim: int
+    constant: float
+    layer: float
+    attention: Mapping[str, Curve] = field(hash=False)
+    feed_forward: Curve
+    last_attention: Mapping[str, Curve] = field(hash=False)
+    last_feed_forward: Curve
+    target: str
+    number_format: NumberFormat
+    seq_len: int
+    error_median: float = 0.0
+    error_p95: float = 0.0
+    held_out: int = 0
+    noise: float = 0.0
+    machine: str = ""
+
+    def __call__(self, shape: Shape, number_format: str | None = None) -> Measurement:
+        """Predicted latency; the interval is the error that 95 % of the held-out shapes stayed within."""
+        check_format(self.number_format, number_format)
+        if (shape.hidden, shape.head_dim) != (self.hidden, self.head_dim):
+            mine = f"{self.hidden} wide with heads of {self.head_dim}"
+            raise InputError(f"the latency table is for encoders {mine}, got {shape}")
+        value = self.constant + sum(self.of_layer(layer) for layer in shape.layers[:-1])
+        value += sum(self.of_layer(layer, last=True) for layer in shape.layers[-1:])
+        detail = {"source": "table", "number_format": self.number_format, "seq_len": self.seq_len}
+        reach = value * self.error_p95
+        return Measurement("latency_p50", value, "s", value - reach, value + reach, target=self.target, detail=detail)
+
+    def of_layer(self, layer: LayerShape, last: bool = False) -> float:
+        """Seconds that one layer takes."""
+        if layer.attention not in self.attention:
+            known = nearest(layer.attention, self.attention)
+            raise InputError(f"the latency table has not measured attention '{layer.attention}'; {known}")
+        if last:  # what an empty one takes is part of the constant
+            return self.last_attention[layer.attention](layer.heads) + self.last_feed_forward(layer.ffn)
+        return self.layer + self.attention[layer.attention](layer.heads) + self.feed_forward(layer.ffn)
+
+    @property
+    def key(self) -> str:
+        """Digest of what was measured: two with one key predict the same."""
+        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
+        """Inverse of :meth:`to_json`."""
+
+        def curve(value: Mapping[str, Any]) -> Curve:
+            return Curve(tuple(value["widths"]), tuple(value["seconds"]))
+
+        read = {name: curve(data[name]) for name in ("feed_forward", "last_feed_forward")}
+        cores = {
+            name: {core: curve(value) for core, value in data[name].items()} for name in ("attention", "last_attention")
+        }
+        return cls(**{**data, **read, **cores})
+
+    @classmethod
+    def memoised(
+        cls, candidate: Candidate, target: Target, number_format: str, memo: Memo, whole: Shape | None = None
+    ) -> LatencyTable:
+        """The table for the median length of a candidate's texts; measured once, ``memo`` keeps it.
+
+        It is for everything that can be cut out of ``whole``, or of the candidate's own shape.
+        """
+        if number_format not in ("float", "int8"):
+            raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
+        own, style = of_model(candidate.model)
+        shape = whole or own
+        seq_len = target.seq_len or typical_length(candidate, target.batch)
+        machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
+        about = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
+        per_token = candidate.task.kind == "tokens"
+        about |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
+        name = f"latency-table-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}"
+
+        def measure() -> dict[str, Any]:
+            kind: NumberFormat = "int8" if number_format == "int8" else "float"
+            table = build(shape, style, target, kind, seq_len, per_token=per_token)
+            return {"json": np.frombuffer(json.dumps(table.to_json()).encode(), dtype=np.uint8)}
+
+        return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
+
+
+def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, percent: float = 50) -> int:
+    """Median number of tokens of a batch of the task's training texts, padded to its longest as ``latency`` does.
+
+    At real lengths, p50 is the latency of such a batch. ``percent``: the percentile, where it is not the median.
+    """
+    from limbeck.measure.latency import sample_rows, token_lists
+
+    rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
+    lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
+    return int(np.percentile([max(lengths[at : at + batch]) for at in range(0, len(lengths), batch)], percent))
+
+
+def build(
+    shape: Shape,
+    style: Any,
+    target: Target,
+    number_format: NumberFormat = "float",
+    seq_len: int | None = None,
+    *,
+    per_token: bool = False,
+    seconds: float = 25.0,
+    seed: int = 0,
+) -> LatencyTable:
+    """Measure a table for everything that can be cut out of ``shape``; about ``seconds`` of timing and some to load."""
+    from limbeck.measure.isolation import run_isolated
+
+    length = seq_len or target.seq_len or 32
+    setting = Setting(style_of(style), target, number_format, length, per_token)
+    setting.check()
+    full = as_shape(shape)
+    fitted, held_out = designs(full, seed)
+    shapes = [each.to_json() for each in (*fitted, *held_out)]
+    payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
+    answer = run_isolated("limbeck.cost_models.latency_table:session", payload, target.threads)
+    times = quiet(answer["seconds"])
+    table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length)
+    errors = relative_errors(table, held_out, times[len(fitted) :])
+    quartiles = np.quantile(answer["seconds"].min(axis=2), [0.25, 0.75], axis=1)
+    return dataclasses.replace(
+        table,
+        error_median=float(np.median(errors)),
+        error_p95=float(np.quantile(errors, 0.95)),
+        held_out=len(held_out),
+        noise=float(np.median((quartiles[1] - quartiles[0]) / times)),
+        machine=environment()["processor"],
+    )
+
+
+def nodes(full: int, shares: Sequence[float]) -> tuple[int, ...]:
+    """Widths to measure: 0, 1 at least, and the given shares of the full width.
+
+    >>> nodes(12, (0.25, 0.5, 1))
+    (0, 3, 6, 12)
+    """
+    return tuple(sorted({0, *(max(1, round(full * share)) for share in shares)}))
+
+
+def head_nodes(full: int) -> tuple[int, ...]:
+    """Numbers of heads to measure."""
+    return nodes(full, (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1))
+
+
+def ffn_nodes(full: int) -> tuple[int, ...]:
+    """Numbers of neurons to measure."""
+    return nodes(full, (1 / 32, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1))
+
+
+def last_nodes(full: int) -> tuple[int, ...]:
+    """Widths to measure of the last layer."""
+    return nodes(full, (1 / 12, 1))
+
+
+def designs(full: Shape, seed: int = 0, drawn: int = 8, held_out: int = 8) -> tuple[list[Shape], list[Shape]]:
+    """Shapes to fit on and shapes to judge by: one dimension varied at a time, and ragged ones drawn at random."""
+    depth = min(full.depth, MOST_LAYERS)
+    heads, ffn = max((row.heads for row in full.layers), default=0), max((row.ffn for row in full.layers), default=0)
+    if not heads or not ffn:
+        raise InputError(f"no latency table for an encoder without heads or neurons: {full}")
+    cores = _cores(full)
+    few, step = min(depth, 4), 16 if ffn >= 256 else 1  # 16: kernels like even widths, and pruning keeps such
+
+    def same(layers: int, heads: int, ffn: int, core: str = cores[0]) -> Shape:
+        return Shape.uniform(layers, full.hidden, heads, ffn, head_dim=full.head_dim, attention=core)
+
+    shapes = [same(few, width, ffn // 2, core) for core in cores for width in head_nodes(heads)]
+    shapes += [same(few, heads // 2, width) for width in ffn_nodes(ffn)]
+    shapes += [same(depth, heads, ffn), same(depth, 0, 0)]
+    shapes += [same(1, width, ffn // 2, core) for core in cores for width in last_nodes(heads)]
+    shapes += [same(1, heads // 2, width) for width in last_nodes(ffn)]
+    chance = random.Random(seed)
+
+    def ragged() -> Shape:
+        widths = [(chance.randint(0, heads), chance.randrange(0, ffn + 1, step)) for _ in range(depth)]
+        rows = [LayerShape(*both, cores[place % len(cores)]) for place, both in enumerate(widths)]
+        return Shape(full.hidden, full.head_dim, tuple(rows[: chance.randint(max(1, depth - 2), depth)]))
+
+    fitted = list(dict.fromkeys([*shapes, *(ragged() for _ in range(drawn))]))
+    return fitted, [ragged() for _ in range(held_out)]
+
+
+def _amounts(width: int, widths: Sequence[int]) -> list[float]:
+    """How much of each step between neighbouring measured widths a width has gone, 0 to 1."""
+    steps = pairwise(widths)
+    return [min(max((width - low) / (high - low), 0.0), 1.0) for low, high in steps]
+
+
+def fit(
+    full: Shape, shapes: Sequence[Shape], times: np.ndarray, target: str, number_format: NumberFormat, seq_len: int
+) -> LatencyTable:
+    """The table whose predictions come nearest to the measured times, in relative terms, with no negative increment."""
+    from scipy.optimize import nnls
+
+    heads, ffn = max(row.heads for row in full.layers), max(row.ffn for row in full.layers)
+    cores = _cores(full)
+    widths = ((head_nodes(heads), ffn_nodes(ffn)), (last_nodes(heads), last_nodes(ffn)))
+
+    def amounts(row: LayerShape, place: int) -> list[float]:
+        """How much of each step a layer has gone: of the heads with each core, and of the neurons."""
+        found = [_amounts(row.heads if row.attention == core else 0, widths[place][0]) for core in cores]
+        return [*chain(*found), *_amounts(row.ffn, widths[place][1])]
+
+    def features(shape: Shape) -> list[float]:
+        *others, last = shape.layers
+        inner = [sum(column) for column in zip(*(amounts(row, 0) for row in others), strict=True)]
+        inner = inner or [0.0] * len(amounts(last, 0))
+        return [1.0, float(len(others)), *inner, *amounts(last, 1)]
+
+    relative = np.array([features(shape) for shape in shapes]) / times[:, None]
+    increments = nnls(relative, np.ones(len(shapes)))[0]
+    constant, layer, *steps = increments.tolist()
+
+    def curve(each: tuple[int, ...]) -> Curve:
+        mine = [steps.pop(0) for _ in each[1:]]
+        return Curve(each, (0.0, *np.cumsum(mine).tolist()))
+
+    curves: list[Any] = []
+    for heads_measured, neurons_measured in widths:
+        curves += [{core: curve(heads_measured) for core in cores}, curve(neurons_measured)]
+    about: dict[str, Any] = {"target": target, "number_format": number_format, "seq_len": seq_len}
+    return LatencyTable(full.hidden, full.head_dim, constant, layer, *curves, **about)
+
+
+def _cores(shape: Shape) -> list[str]:
+    """The attention cores of a shape, in the order in which layers have them."""
+    return list(dict.fromkeys(row.attention for row in shape.layers))
+
+
+def quiet(seconds: np.ndarray) -> np.ndarray:
+    """What each candidate takes when nothing disturbs it, from [candidate, round, call] of one and the same input.
+
+    Other work on the machine only ever adds time: the best call of each round, and the better quarter of the rounds.
+    """
+    return np.quantile(seconds.min(axis=2), 0.25, axis=1)
+
+
+def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndarray) -> np.ndarray:
+    """Share by which each prediction misses the measured time."""
+    return np.abs(np.array([table(shape).value for shape in shapes]) / times - 1)
+
+
+def session(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side: make an encoder of each shape, time them alternately for about so many seconds."""
+    from limbeck.measure.timing import alternate, time_call
+
+    setting = Setting.from_json(payload["setting"])
+    calls: list[Callable[[int], Any]] = []
+    for shape in payload["shapes"]:
+        runner = runner_of(Shape.from_json(shape), setting)
+        calls.append(partial(_answer, runner, runner.prepare(inputs(setting))))
+    for call in calls:
+        call(0)
+    once = sum(time_call(partial(call, 0)) for call in calls)
+    turns, most, least = 5, 25, 5
+    rounds = int(min(max(payload["seconds"] / (once * (turns + 1)), least), most))
+    return {"seconds": np.stack([timing.seconds for timing in alternate(calls, turns, rounds)])}
+
+
+def _answer(runner: Any, batch: Any, _: int) -> Any:
+    return runner(batch)

@@ -1,0 +1,162 @@
+"""Shapes of a space to be measured: drawn at random, spread over what they cost, or around given ones.
+
+A random draw of a space with a width per layer gives hardly any shape that is very small or very large, for the widths
+of its layers level out. A predictor that learnt from such a draw would extrapolate where a search ends, so
+``stratified`` spreads shapes evenly over the logarithm of a predicted cost.
+
+References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686) and Bigger&Faster (2022, arXiv:2209.12127) draw their
+latency data uniformly. Differs: strata, and the smallest and the largest shape are always among those measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from random import Random
+from typing import Literal
+
+from limbeck.core.analytic_cost import macs
+from limbeck.core.search_space import Range, Space
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError
+
+Method = Literal["uniform", "stratified", "around"]
+ENUMERABLE = 20_000  #: a space of at most so many shapes is listed, not drawn from
+STEPS = {"layers": 1, "hidden": 16, "heads": 1, "ffn": 32, "head_dim": 4}  #: AutoTinyBERT's, for the fields of a space
+
+
+def space_below(full: Shape, given: Mapping[str, Sequence[int] | None] | None = None, per_layer: bool = True) -> Space:
+    """The space of what a search would cut out of ``full``; ``given`` names ranges: (low, high) or (low, high, step).
+
+    What is not given: 1 to all layers and heads, a third to all of the hidden width, a twelfth to all of the neurons,
+    heads as wide as they are.
+
+    >>> space = space_below(Shape.uniform(6, 384, 12, 1536), {"layers": (2, 6, 2)})
+    >>> str(space.smallest), str(space.largest)
+    ('2x128 heads 1 of 32 ffn 128', '6x384 heads 12 of 32 ffn 1536')
+    """
+    if not full.layers:
+        raise InputError(f"there is no space below an encoder without layers: {full}")
+    highest = {"layers": full.depth, "hidden": full.hidden, "head_dim": full.head_dim}
+    highest |= {"heads": max(row.heads for row in full.layers), "ffn": max(row.ffn for row in full.layers)}
+    lowest = {"layers": 1, "heads": min(1, highest["heads"]), "head_dim": full.head_dim}
+    lowest |= {name: _share(highest[name], below, STEPS[name]) for name, below in (("hidden", 3), ("ffn", 12))}
+    ranges = {}
+    for name, step in STEPS.items():
+        wanted = (given or {}).get(name) or (lowest[name], highest[name], step)
+        if not 2 <= len(wanted) <= 3:
+            raise InputError(f"{name}: should be LOW HIGH or LOW HIGH STEP, got {' '.join(map(str, wanted))}")
+        low, high, *steps = wanted
+        ranges[name] = Range(low, high, *(steps or (step,)))
+    return Space(**ranges, per_layer=per_layer, attention=full.attention)
+
+
+def _share(whole: int, divisor: int, step: int) -> int:
+    return min(whole, max(step, whole // divisor // step * step))
+
+
+def draw(
+    space: Space,
+    count: int,
+    *,
+    method: Method = "stratified",
+    seed: int = 0,
+    around: Sequence[Shape] = (),
+    cost: Callable[[Shape], float] | None = None,
+    without: Container[Shape] = (),
+) -> list[Shape]:
+    """So many different shapes, in an order drawn at random; the smallest and the largest of the space among them.
+
+    Args:
+        space: Where they come from.
+        count: How many; fewer come out only where the space has no more.
+        method: ``uniform``: every value drawn by itself; ``stratified``: even over the logarithm of ``cost``;
+            ``around``: mutations of given shapes.
+        seed: Decides the draw.
+        around: The given shapes, a front for example; they are among the result.
+        cost: Predicted cost of a shape, in any unit; multiply-accumulates of 32 tokens unless given.
+        without: Shapes that may not come out, such as those that a predictor has learnt from.
+    """
+    if count < 2:
+        raise InputError(f"samples: should be at least 2, got {count}")
+    if (method == "around") != bool(around):
+        raise InputError("shapes to draw around are needed for the method 'around', and for no other")
+    for shape in around:
+        if shape not in space:
+            raise InputError(f"{shape} does not lie in the space from {space.smallest} to {space.largest}")
+    chance = Random(seed)
+    first = [*around, space.smallest, space.largest] if method == "around" else [space.smallest, space.largest]
+    must = [shape for shape in dict.fromkeys(first) if shape not in without][:count]
+    pool = _pool(space, count, method, chance, around)
+    candidates = [shape for shape in pool if shape not in without and shape not in set(must)]
+    if method == "stratified":
+        predicted = cost or (lambda shape: macs(shape, 32))
+        more = _spread(candidates, count - len(must), predicted, chance)
+    else:
+        more = candidates[: count - len(must)]
+    found = must + more
+    return chance.sample(found, len(found))
+
+
+def everything(space: Space) -> Iterator[Shape]:
+    """Every shape of a space."""
+    rows = [LayerShape(heads, ffn) for heads, ffn in product(space.heads, space.ffn)]
+    for hidden, head_dim, depth in product(space.hidden, space.head_dim, space.layers):
+        stacks = product(rows, repeat=depth) if space.per_layer else ((row,) * depth for row in rows)
+        for layers in stacks:
+            yield space.shape(hidden, head_dim, layers)
+
+
+def _pool(space: Space, count: int, method: Method, chance: Random, around: Sequence[Shape]) -> list[Shape]:
+    """Different shapes, more than are wanted where strata choose among them."""
+    if method == "around":
+        return _different(lambda: _wander(space, chance.choice(around), chance, 2), 3 * count)
+    if space.size <= ENUMERABLE:
+        listed = list(everything(space))
+        return chance.sample(listed, len(listed))
+    if method == "uniform":
+        return _different(lambda: space.sample(chance), 2 * count + 100)
+    even = replace(space, per_layer=False)
+    sources = (
+        lambda: space.sample(chance),
+        lambda: even.sample(chance),
+        lambda: _wander(space, space.smallest, chance, 8),
+        lambda: _wander(space, space.largest, chance, 8),
+    )
+    return list(dict.fromkeys(shape for source in sources for shape in _different(source, 3 * count)))
+
+
+def _different(source: Callable[[], Shape], count: int) -> list[Shape]:
+    """Different shapes from a source, up to ``count``: a source may have fewer."""
+    found: dict[Shape, None] = {}
+    for _ in range(20 * count):
+        found[source()] = None
+        if len(found) == count:
+            break
+    return list(found)
+
+
+def _wander(space: Space, shape: Shape, chance: Random, most: int) -> Shape:
+    """A shape some small changes away."""
+    for _ in range(chance.randint(1, most)):
+        shape = space.mutate(shape, chance, 0.5)
+    return shape
+
+
+def _spread(shapes: Sequence[Shape], count: int, cost: Callable[[Shape], float], chance: Random) -> list[Shape]:
+    """``count`` of the shapes, in turn from strata of equal width in the logarithm of the cost."""
+    if not shapes or count < 1:
+        return []
+    heights = [math.log(max(cost(shape), 1e-30)) for shape in shapes]
+    low, width = min(heights), (max(heights) - min(heights)) / count or 1.0
+    strata: dict[int, list[Shape]] = {}
+    for shape, height in zip(shapes, heights, strict=True):
+        strata.setdefault(min(int((height - low) / width), count - 1), []).append(shape)
+    queues = [chance.sample(members, len(members)) for _, members in sorted(strata.items())]
+    found: list[Shape] = []
+    while len(found) < min(count, len(shapes)):
+        left = [queue for queue in queues if queue]
+        found += [queue.pop() for queue in chance.sample(left, min(len(left), count - len(found)))]
+    return found

@@ -1,0 +1,1 @@
+"""Plain text for pretraining: documents, packing into sequences, masks."""

@@ -1,0 +1,350 @@
+"""Running text: documents of sentences, streamed from files, from a data set, or from the texts of a task.
+
+In plain text a line is a sentence and a blank line ends a document. In CSV, TSV, JSON, JSONL and Parquet, and in data
+sets, a row is a document whose lines are its sentences; one column holds the text. A document of plain text with more
+than ``LONGEST`` sentences comes in pieces, so that a file without blank lines is not held in memory. TFRecord files are
+not read: they would need TensorFlow or a parser of our own for what is plain text inside; write them out as text or
+Parquet first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.core.step import file_digest
+from limbeck.data.conll import SUFFIXES as CONLL
+from limbeck.data.hub import stream
+from limbeck.data.readers import (
+    PAIR_WORDS,
+    READERS,
+    TEXT_WORDS,
+    Reading,
+    check_file,
+    missing_file,
+    parse_json,
+    plural,
+    read_table,
+)
+from limbeck.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
+
+Document = list[str]
+"""The sentences of a document, none of them empty."""
+LONGEST = 1_000
+"""Sentences of plain text that are held together; a longer document counts as several."""
+
+PLAIN = frozenset({".txt", ".text", ".raw", ".tokens", ""})
+LINES = frozenset({".jsonl", ".ndjson"})
+TABLES = frozenset(READERS) - PLAIN - LINES - frozenset(CONLL)
+SUFFIXES = PLAIN | LINES | TABLES
+
+
+@dataclass
+class Seen:
+    """What was met while documents were read: the columns with the text, and how many rows had none there."""
+
+    columns: set[str] = field(default_factory=set)
+    textless: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where documents come from: files and folders, or the name of one data set that ``datasets`` loads.
+
+    Attributes:
+        places: Paths, or one name; a folder stands for the files in it.
+        column: The column with the text, by name or number from 0; by its customary name, or the only one, if None.
+        config: Configuration of the data set.
+        split: Split of the data set.
+    """
+
+    places: tuple[str, ...]
+    column: str | None = None
+    config: str | None = None
+    split: str = "train"
+
+    @property
+    def name(self) -> str | None:
+        """The name of a data set, when this is one."""
+        return self.places[0] if len(self.places) == 1 and _is_name(self.places[0]) else None
+
+    def files(self) -> list[Path]:
+        """The files, all of them there; none when this is the name of a data set."""
+        return [] if self.name else files_of(self.places)
+
+    def fingerprint(self) -> str:
+        """A hash of the contents of the files; the name of a data set stands for its content, as that of a model."""
+        files = [(path.suffix.lower(), file_digest(path)) for path in self.files()]
+        content: list[Any] = [*files] or ["name", *self.places, self.config, self.split]
+        about = [content, self.column]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+    def documents(self, seen: Seen | None = None) -> Iterator[Document]:
+        """All documents, one after the other; ``seen`` is told of columns and of rows without text."""
+        seen = Seen() if seen is None else seen
+        for path in self.files():
+            if path.suffix.lower() in PLAIN:
+                yield from _paragraphs(path)
+            else:
+                yield from _documents(_rows(path, self.column), self.column, seen)
+        if self.name:
+            where = f"data set '{self.name}', split '{self.split}'"
+            rows = enumerate(stream(self.name, self.config, self.split), start=1)
+            yield from _documents(((f"{where}, row {n}", row) for n, row in rows), self.column, seen)
+
+
+def files_of(places: Iterable[str]) -> list[Path]:
+    """The files at these paths, all of them there; a folder stands for the files in it."""
+    found: list[Path] = []
+    for place in map(Path, places):
+        path = place.expanduser()
+        inside = path.iterdir() if path.is_dir() else ()
+        found += sorted(one for one in inside if one.suffix and one.suffix.lower() in SUFFIXES) or [path]
+    for path in found:
+        _check(path)
+    return found
+
+
+def file_texts(places: Iterable[str]) -> Iterator[str]:
+    """Every sentence, every document, and every cell of every column: all that another text may be equal to."""
+    for path in files_of(places):
+        if path.suffix.lower() in PLAIN:
+            for document in _paragraphs(path):
+                yield from (*document, " ".join(document))
+        else:
+            for _, row in _rows(path, None):
+                yield from (cell for cell in row.values() if isinstance(cell, str))
+
+
+def task_documents(task: Task) -> Iterator[Document]:
+    """The training texts of a task; a text is a document, and a pair of texts is one too."""
+    split = task.split("train")
+    for index, text in enumerate(split.texts):
+        parts = (text,) if split.pairs is None else (text, split.pairs[index])
+        document = [sentence for part in parts for sentence in sentences(part)]
+        if document:
+            yield document
+
+
+def task_texts(task: Task, splits: Iterable[str]) -> Iterator[str]:
+    """Every text of the named splits, as far as the task has them; texts of a pair one by one."""
+    for name in splits:
+        if name in task.splits:
+            for text in (*task.splits[name].texts, *(task.splits[name].pairs or ())):
+                yield text if isinstance(text, str) else " ".join(text)
+
+
+def sentences(text: str | Sequence[str]) -> Document:
+    r"""The lines of a text that are not blank; words are one line.
+
+    >>> sentences(" One line. \n\n Another."), sentences(["two", "words"])
+    (['One line.', 'Another.'], ['two words'])
+    """
+    if not isinstance(text, str):
+        text = " ".join(text)
+    return [line for raw in text.splitlines() if (line := raw.strip())]
+
+
+def normal(text: str) -> str:
+    """The form in which texts are compared: letters and digits alone, in one case.
+
+    Data sets that share sentences often space and quote them in different ways:
+
+    >>> normal("It 's a `` must - see '' ,") == normal('Its a "must-see",')
+    True
+    """
+    return _letters(text) or " ".join(text.split())
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclass
+class Excluded:
+    """Leaves out the texts that also stand elsewhere, compared by :func:`normal`, and counts them.
+
+    A text goes where it is a document, a line, or a sentence within or across lines; a sentence ends with ``.``, ``!``
+    or ``?`` and a space. Inside a longer text it is not found without such an end, nor when it is several sentences.
+    """
+
+    banned: frozenset[str]
+    removed: int = 0
+
+    @cached_property
+    def longest(self) -> int:
+        """Letters of the longest banned text."""
+        return max(map(len, self.banned), default=0)
+
+    def filter(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """What is left of the documents; the lines of one that loses part of a line are its sentences then."""
+        for document in documents:
+            letters = [_letters(line) for line in document]
+            if len(document) > 1 and sum(map(len, letters)) <= self.longest and "".join(letters) in self.banned:
+                self.removed += 1
+                continue
+            lines = [line for line, own in zip(document, letters, strict=True) if not self._bans(line, own)]
+            parts = _SENTENCE_END.split(" ".join(lines)) if lines else []
+            kept = parts if parts == lines else [part for part in parts if not self._bans(part, _letters(part))]
+            self.removed += len(document) - len(lines) + len(parts) - len(kept)
+            if kept:
+                yield lines if len(kept) == len(parts) else kept
+
+    def _bans(self, text: str, letters: str) -> bool:
+        return (letters or normal(text)) in self.banned
+
+
+def text_columns(
+    where: str, columns: Sequence[str], option: str, asked: Sequence[str] = (), width: int = 1
+) -> Sequence[str]:
+    """The ``width`` columns with texts: those asked for, by name or number from 0; else by customary names, or all.
+
+    ``option`` names the place where a user asks.
+
+    >>> text_columns("a.csv", ["id", "Text"], "column"), text_columns("a.csv", ["id", "Text"], "column", ["0"])
+    (['Text'], ['id'])
+    """
+    if asked:
+        if len(asked) != width:
+            raise InputError(f"{where}: {plural(width, 'column')} of texts needed, got {option}: {list(asked)}")
+        numbered = {str(number): name for number, name in enumerate(columns)}
+        for name in asked:
+            if name not in columns and name not in numbered:
+                raise InputError(f"{where}: there is no column '{name}'; {nearest(name, columns)}")
+        return [name if name in columns else numbered[name] for name in asked]
+    lower = {name.lower(): name for name in columns}
+    for names in PAIR_WORDS if width == 2 else zip(TEXT_WORDS):
+        if all(name in lower for name in names):
+            return [lower[name] for name in names]
+    if len(columns) == width:
+        return columns
+    raise InputError(
+        f"{where}: which {plural(width, 'column')} to read is not clear; set {option}; there are "
+        + ", ".join(f"'{name}'" for name in columns)
+    )
+
+
+def asking_for(columns: Iterable[str]) -> Reading:
+    """Reading for columns by name or number; a number in the first row makes no header of it."""
+    return Reading(names=frozenset(name for name in columns if not name.isdecimal()))
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a UTF-8 file and their numbers from 1, read one by one; a byte order mark goes."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} of the line is "
+                    "not UTF-8; save the file as UTF-8"
+                ) from None
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _is_name(place: str) -> bool:
+    """Whether this can only be the name of a data set: no such path, and it does not look like one."""
+    path = Path(place).expanduser()
+    if path.exists() or path.suffix.lower() in SUFFIXES - {""} or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", place):
+        return False
+    return "/" not in place or not path.parent.is_dir()
+
+
+def _check(path: Path) -> None:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        raise InputError(f"{path}: there is no file with text in this folder; {nearest('.txt', SUFFIXES - {''})}")
+    if not path.is_file():
+        raise InputError(missing_file(path))
+    if suffix.startswith(".tfrecord"):
+        raise InputError(f"{path}: TFRecord files are not read; write their texts to a text or Parquet file")
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: no reader for '{suffix}' files; {nearest(suffix, SUFFIXES - {''})}")
+
+
+def _paragraphs(path: Path) -> Iterator[Document]:
+    """Documents of a plain text file: blank lines stand between them. A long one comes in pieces of ``LONGEST``."""
+    document: Document = []
+    for _, line in numbered_lines(path):
+        if stripped := line.strip():
+            document.append(stripped)
+        if document and (not stripped or len(document) == LONGEST):
+            yield document
+            document = []
+    if document:
+        yield document
+
+
+Row = tuple[str, Mapping[str, Any]]
+"""Where a row stands, and its cells by column."""
+
+
+def _rows(path: Path, column: str | None) -> Iterator[Row]:
+    """Rows of a file with columns; JSONL and Parquet are read piece by piece."""
+    suffix = path.suffix.lower()
+    if suffix in LINES:
+        for number, line in numbered_lines(path):
+            if line.strip():
+                where = f"{path}, line {number}"
+                row = parse_json(where, line)
+                if not isinstance(row, dict):
+                    raise InputError(f'{where}: expected an object such as {{"text": "…"}}, got {line.strip()[:60]}')
+                yield where, row
+    elif suffix == ".parquet":
+        yield from _parquet_rows(path)
+    else:
+        check_file(path)
+        table = read_table(path, asking_for(() if column is None else (column,)))
+        for place, cells in enumerate(table.rows):
+            yield table.at(place), dict(zip(table.columns, cells, strict=True))
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def _documents(rows: Iterable[Row], column: str | None, seen: Seen) -> Iterator[Document]:
+    """A document for every row that has a text."""
+    name: str | None = None
+    for where, row in rows:
+        if name is None:
+            (name,) = text_columns(where, list(row), "column", () if column is None else (column,))
+            seen.columns.add(name)
+        cell = row.get(name)
+        if cell is None:
+            seen.textless += 1
+            continue
+        if isinstance(cell, (list, tuple)) and all(isinstance(word, str) for word in cell):
+            cell = " ".join(cell)
+        if not isinstance(cell, str):
+            raise InputError(f"{where}: column '{name}' should be text, got {cell!r:.60} of type {type(cell).__name__}")
+        if not cell.isascii() and any("\ud800" <= sign <= "\udfff" for sign in cell):
+            raise InputError(f"{where}: column '{name}' has half of a UTF-16 pair, got {cell[:40]!a}")
+        if document := sentences(cell):
+            yield document

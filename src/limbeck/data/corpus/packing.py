@@ -1,0 +1,342 @@
+"""A corpus for general distillation: sentences packed to sequences of tokens, kept as Arrow, read without loading.
+
+Sequences are made as for TinyBERT (Jiao et al., 2020, arXiv:1909.10351): the sentences of a document one after the
+other, until the next would not fit. Differs: a sentence that is too long is cut into pieces, not thrown away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from limbeck.data.batching import Encoded
+from limbeck.data.corpus.documents import (
+    LONGEST,
+    Document,
+    Excluded,
+    Seen,
+    Source,
+    file_texts,
+    normal,
+    task_documents,
+    task_texts,
+)
+from limbeck.errors import InputError
+from limbeck.storage.memmap import Keep
+from limbeck.storage.parallel import without_main
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
+
+FORMAT = 2
+BLOCK = 50_000
+"""Sentences that are tokenised and written together; an interruption costs no more than these."""
+FEW = 2_000
+"""Sentences that another process pays for."""
+
+Tell = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a corpus.
+
+    Attributes:
+        sentences: Sentences that were packed.
+        sequences: Sequences they were packed to.
+        tokens: Tokens in these.
+        cut: Sentences too long for one sequence.
+        removed: Texts that were excluded.
+        columns: Columns that the text was read from, where there are columns.
+        textless: Rows that have no text there, not even an empty one.
+    """
+
+    sentences: int
+    sequences: int
+    tokens: int
+    cut: int
+    removed: int
+    columns: Sequence[str] = ()
+    textless: int = 0
+
+    def __str__(self) -> str:
+        said = f"{self.sentences:,} sentences in {self.sequences:,} sequences of {self.tokens:,} tokens"
+        cut = f"; {self.cut:,} too long for one sequence were cut" if self.cut else ""
+        removed = f"; {self.removed:,} excluded texts removed" if self.removed else ""
+        columns = " or ".join(f"'{name}'" for name in self.columns)
+        read = f"; read from column {columns}" if columns else ""
+        textless = f"; {self.textless:,} rows have no {columns}" if self.textless else ""
+        return said + cut + removed + read + textless
+
+
+class TokenRows(Sequence[Any]):
+    """Rows of a memory-mapped Arrow column of token ids [length]; ``chosen`` picks rows out of it."""
+
+    def __init__(self, chunks: Sequence[Any], chosen: np.ndarray | None = None) -> None:
+        self._chunks = chunks
+        self._parts = [(chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in chunks]
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self._chosen = chosen
+
+    def __len__(self) -> int:
+        return int(self._starts[-1]) if self._chosen is None else len(self._chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        row = index if self._chosen is None else int(self._chosen[index])
+        if not 0 <= row < self._starts[-1]:
+            raise IndexError(index)
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        values, offsets = self._parts[part]
+        place = row - self._starts[part]
+        return values[offsets[place] : offsets[place + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row [rows]."""
+        whole = np.concatenate([np.diff(offsets) for _, offsets in self._parts]).astype(np.int64)
+        return whole if self._chosen is None else whole[self._chosen]
+
+    def take(self, rows: np.ndarray) -> TokenRows:
+        """The given rows, in the given order."""
+        return TokenRows(self._chunks, rows if self._chosen is None else self._chosen[rows])
+
+
+@dataclass(frozen=True)
+class Corpus(Encoded):
+    """Packed sequences in place of an encoded split: no labels, and tokens are read from the disk as they are used."""
+
+    input_ids: TokenRows
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every sequence [sequences]."""
+        return self.input_ids.lengths
+
+    def hold_out(self, share: float, seed: int) -> tuple[Corpus, Corpus]:
+        """Two parts: the sequences to train on, at least one, and a random share to judge on, perhaps none."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        count = min(round(share * len(self)), len(self) - 1)
+        held, rest = np.sort(order[:count]), np.sort(order[count:])
+        return replace(self, input_ids=self.input_ids.take(rest)), replace(self, input_ids=self.input_ids.take(held))
+
+
+def kept_corpus(
+    source: Source | None,
+    task: Task,
+    tokenizer: Any,
+    max_length: int,
+    keep: Keep,
+    *,
+    splits: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    scratch: Path | None = None,
+    num_proc: int | None = None,
+    tell: Tell = lambda message, **numbers: None,
+) -> tuple[Corpus, Counts]:
+    """The corpus of a source (None: the training texts of the task), made once and kept by ``lab.keep``.
+
+    Texts that also stand in the named splits of the task or in the files ``exclude`` are left out. ``scratch`` keeps
+    finished blocks, so that an interrupted call goes on where it stopped; ``num_proc`` processes tokenise (one for
+    each core unless given).
+    """
+    banned = frozenset(map(normal, chain(task_texts(task, splits), file_texts(exclude))))
+    about = [
+        FORMAT,
+        LONGEST,
+        max_length,
+        _tokenizer_hash(tokenizer),
+        f"task-{task.fingerprint}" if source is None else source.fingerprint(),
+        hashlib.sha256(json.dumps(sorted(banned)).encode()).hexdigest(),
+    ]
+    name = "corpus-" + hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+    def build(folder: Path) -> None:
+        seen, excluded = Seen(), Excluded(banned)
+        documents = task_documents(task) if source is None else source.documents(seen)
+        with _blocks_folder(scratch, name) as blocks:
+            counts = build_corpus(excluded.filter(documents), tokenizer, max_length, folder, blocks, num_proc, tell)
+        if not counts.sequences:
+            where = "the task's training texts" if source is None else ", ".join(source.places)
+            left = f" once {excluded.removed:,} excluded texts are removed" if excluded.removed else ""
+            raise InputError(f"corpus: there is no text in {where}{left}")
+        counts = replace(counts, removed=excluded.removed, columns=sorted(seen.columns), textless=seen.textless)
+        (folder / "corpus.json").write_text(json.dumps(asdict(counts)))
+
+    return open_corpus(keep(name, build), tokenizer.pad_token_id or 0)
+
+
+def open_corpus(folder: Path, pad_id: int) -> tuple[Corpus, Counts]:
+    """A corpus that was built in ``folder``, memory-mapped."""
+    import datasets
+
+    chunks = datasets.load_from_disk(str(folder / "sequences")).data.column("input_ids").chunks
+    counts = Counts(**json.loads((folder / "corpus.json").read_text()))
+    return Corpus(TokenRows(chunks), None, (), pad_id, "corpus"), counts
+
+
+def build_corpus(
+    documents: Iterable[Document],
+    tokenizer: Any,
+    max_length: int,
+    folder: Path,
+    blocks: Path,
+    num_proc: int | None = None,
+    tell: Tell = lambda message, **numbers: None,
+) -> Counts:
+    """Tokenise and pack documents block by block, and write the sequences to ``folder``.
+
+    A block that is finished in ``blocks`` is not done again; the same documents must come in the same order.
+    """
+    import datasets
+
+    frame = frame_of(tokenizer)
+    if (room := max_length - len(frame[0]) - len(frame[1])) < 1:
+        raise InputError(f"max_length: {max_length} leaves no room for text between the tokenizer's special tokens")
+    work = partial(sequences_of, tokenizer=tokenizer, frame=frame, room=room)
+    seen, done = 0, []
+    with _quiet():
+        for number, block in enumerate(in_blocks(documents)):
+            seen += sum(map(len, block))
+            done.append(blocks / f"{number:06}")
+            if not done[-1].is_dir():
+                _write_block(block, work, done[-1], num_proc)
+                tell(f"corpus: {seen:,} sentences tokenised", sentences=seen)
+        if not done:
+            return Counts(0, 0, 0, 0, 0)
+        made = datasets.concatenate_datasets([datasets.load_from_disk(str(one)) for one in done])
+        made.select_columns("input_ids").save_to_disk(str(folder / "sequences"))
+    tokens = sum(len(chunk.values) for one in done for chunk in _chunks(one, "input_ids"))
+    cut = sum(int(chunk.to_numpy().sum()) for one in done for chunk in _chunks(one, "cut"))
+    return Counts(seen, len(made), tokens, cut, 0)
+
+
+def in_blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents in groups of about ``BLOCK`` sentences; one of more than ``LONGEST`` is divided."""
+    block: list[Document] = []
+    count = 0
+    for document in documents:
+        for start in range(0, len(document), LONGEST):
+            block.append(document[start : start + LONGEST])
+            count += len(block[-1])
+            if count >= BLOCK:
+                yield block
+                block, count = [], 0
+    if block:
+        yield block
+
+
+def pack(sentences: Iterable[Sequence[int]], room: int) -> Iterator[list[int]]:
+    """Join the sentences of a document until the next would not fit; one that is too long is cut.
+
+    >>> list(pack([[1, 1], [2, 2], [3], [4, 4, 4, 4, 4, 4, 4]], 5))
+    [[1, 1, 2, 2, 3], [4, 4, 4, 4, 4], [4, 4]]
+    """
+    joined: list[int] = []
+    for sentence in sentences:
+        for start in range(0, len(sentence), room):
+            piece = sentence[start : start + room]
+            if len(joined) + len(piece) > room:
+                yield joined
+                joined = []
+            joined = [*joined, *piece]
+    if joined:
+        yield joined
+
+
+def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before and after a text."""
+    bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    starts = range(len(framed) - len(bare) + 1)
+    start = next(place for place in starts if framed[place : place + len(bare)] == bare)
+    return list(framed[:start]), list(framed[start + len(bare) :])
+
+
+def sequences_of(
+    batch: dict[str, list[Document]], tokenizer: Any, frame: tuple[list[int], list[int]], room: int
+) -> dict[str, list[Any]]:
+    """Sequences of some documents, and with the first of each document how many of its sentences were cut."""
+    flat = [sentence for document in batch["sentences"] for sentence in document]
+    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    ids = iter(tokenizer(flat, add_special_tokens=False, **options)["input_ids"])
+    made: dict[str, list[Any]] = {"input_ids": [], "cut": []}
+    for document in batch["sentences"]:
+        tokens = [next(ids) for _ in document]
+        packed = [[*frame[0], *row, *frame[1]] for row in pack(tokens, room)]
+        cut = sum(len(sentence) > room for sentence in tokens)
+        made["input_ids"] += packed
+        made["cut"] += [cut, *[0] * len(packed)][: len(packed)]
+    return made
+
+
+def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, num_proc: int | None) -> None:
+    """Write the sequences of a block; the folder appears when it is complete."""
+    import datasets
+
+    features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32")), "cut": datasets.Value("int32")})
+    processes = min(num_proc or os.cpu_count() or 1, sum(map(len, block)) // FEW, len(block))
+    with without_main():
+        made = datasets.Dataset.from_dict({"sentences": block}).map(
+            work,
+            batched=True,
+            remove_columns="sentences",
+            features=features,
+            num_proc=processes if processes > 1 else None,
+            new_fingerprint=folder.name,  # or it would hash the tokenizer for every block
+            load_from_cache_file=False,
+        )
+    fresh = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    made.save_to_disk(str(fresh))
+    fresh.rename(folder)
+
+
+def _chunks(folder: Path, column: str) -> list[Any]:
+    import datasets
+
+    return list(datasets.load_from_disk(str(folder)).data.column(column).chunks)
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    """Hash of what decides the tokens; how earlier calls cut and padded does not."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    plain = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _blocks_folder(scratch: Path | None, name: str) -> Iterator[Path]:
+    """Where finished blocks wait for the others: in the scratch folder until the corpus is complete."""
+    if scratch is None:
+        with tempfile.TemporaryDirectory() as passing:
+            yield Path(passing)
+        return
+    folder = scratch / name
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)  # not after an error: then the blocks are what the next call goes on from
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars of ``datasets``."""
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

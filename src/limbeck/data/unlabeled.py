@@ -1,0 +1,102 @@
+"""Texts without labels in the place of a task's training split, for methods whose teacher supplies the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.corpus.documents import asking_for, normal, numbered_lines, text_columns
+from limbeck.data.readers import check_file, missing_file, plural, read_table
+from limbeck.data.task import Split, Task
+from limbeck.errors import InputError
+
+LINES = ".txt"  #: a text on every line; of pairs two, with a tab between
+
+
+def check_texts(path: Path) -> None:
+    """Refuse a file that is not there or has no reader, without opening it."""
+    if path.suffix.lower() != LINES:
+        check_file(path)
+    elif not path.is_file():
+        raise InputError(missing_file(path))
+
+
+def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
+    r"""The task with a file's texts as its training split; their labels are placeholders that nothing may learn from.
+
+    ``columns``: one, or two of a task of pairs, by name or number from 0; by customary names unless given. Texts that
+    also stand in the validation or the test split, compared by letters and digits alone, are left out, as are repeats;
+    a note says how many.
+
+    >>> from limbeck.data.synthetic import toy_task
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "more.txt").write_text("so sunny\nquite grey\nso  Sunny\n")
+    ...     with_texts_of(toy_task(train=8), Path(folder) / "more.txt").split("train").texts
+    ('so sunny', 'quite grey')
+    """
+    check_texts(path)
+    width = 1 if task.split("train").pairs is None else 2
+    rows = _lines(path, width) if path.suffix.lower() == LINES else _cells(path, width, columns)
+    held_out = {_plain(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
+    kept: dict[Any, tuple[str, ...]] = {}
+    leaked = 0
+    for row in rows:
+        leaked += (plain := _plain(row)) in held_out
+        if all(row) and plain not in held_out:
+            kept.setdefault(plain, row)
+    if not kept:
+        raise InputError(f"{path}: no texts are left of {plural(len(rows), 'row')}")
+    note = f"{path.name}: {plural(len(kept), 'text')} without labels"
+    if leaked:
+        note += f"; {plural(leaked, 'text')} of the validation or test split left out"
+    splits = {**task.splits, "train": _split(task, list(kept.values()))}
+    return replace(task, splits=splits, notes=(*task.notes, note))
+
+
+def _split(task: Task, rows: Sequence[tuple[str, ...]]) -> Split:
+    texts: tuple[Any, ...] = tuple(row[0] for row in rows)
+    if task.kind == "tokens":
+        texts = tuple(tuple(text.split()) for text in texts)
+        return Split(texts, tuple((0,) * len(words) for words in texts))
+    empty: Any = {"multilabel": (0,) * task.num_labels, "regression": 0.0}.get(task.kind, 0)
+    pairs = tuple(row[1] for row in rows) if len(rows[0]) == 2 else None
+    return Split(texts, (empty,) * len(rows), pairs)
+
+
+def _rows(task: Task, name: str) -> list[tuple[str, ...]]:
+    split = task.split(name)
+    texts = [text if isinstance(text, str) else " ".join(text) for text in split.texts]
+    return [(text,) for text in texts] if split.pairs is None else list(zip(texts, split.pairs, strict=True))
+
+
+def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(normal(text) for text in row)
+
+
+def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
+    rows = []
+    for number, line in numbered_lines(path):
+        if line.strip():
+            rows.append(tuple(part.strip() for part in line.split("\t", width - 1)))
+            if len(rows[-1]) != width:
+                raise InputError(
+                    f"{path}, line {number}: the task has pairs, so a line needs two texts with a tab between, "
+                    f"got {rows[-1][0]!r}"
+                )
+    return rows
+
+
+def _cells(path: Path, width: int, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    table = read_table(path, asking_for(columns))
+    names = text_columns(table.where, table.columns, "unlabelled_columns", columns, width)
+    places = [table.columns.index(name) for name in names]
+    return [tuple(_text(row[place]) for place in places) for row in table.rows]
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return " ".join(map(str, cell)) if isinstance(cell, (list, tuple)) else str(cell).strip()

@@ -1,0 +1,324 @@
+"""Makes candidates, none of them twice: roots from model folders, children by techniques, all kept in the store.
+
+A key names how a candidate is made, so a finished one is found by its key; one whose object was deleted or damaged
+is made again from its parent, however far back that goes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.candidate import Candidate, Record, lineage_key
+from limbeck.core.measurement import environment, machine
+from limbeck.core.step import Lab, Narrow, Teacher, identity, needs, parameters
+from limbeck.distributed import context as processes
+from limbeck.engine.ledger import lineage, record_from_json, record_to_json
+from limbeck.engine.store import MACHINE, Store, fingerprint
+from limbeck.errors import InputError, LimbeckError, StepFailed
+from limbeck.model.checkpoints import model_folder
+from limbeck.recipe.checks import next_traits
+from limbeck.recipe.recipe import Recipe, to_data
+
+CostFactory = Callable[[Candidate, Any, Any, Any], Any]
+"""Builds ``lab.cost`` from the candidate, the target, the memo, and the shape that it will be asked for slices of."""
+ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
+FRESH_HEAD = "has no trained head for this task"
+"""How the note of a root begins whose answers must still be trained."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a record is made: by a step from a parent (its ``index``-th child), or from a model folder."""
+
+    seed: int
+    step: Any = None
+    index: int = 0
+    source: str = ""
+    role: str = "model"
+
+
+def untrained(record: Record) -> str:
+    """Why the answers of a root must still be trained; empty if they need not."""
+    return next((note for note in record.notes if note.startswith(FRESH_HEAD)), "")
+
+
+class Workshop:
+    """The records of one run and the means to open the candidate of each."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Any,
+        store: Store,
+        cost: CostFactory | None = None,
+        log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
+    ) -> None:
+        self.recipe, self.task, self.store, self._cost, self.log = recipe, task, store, cost, log
+        self.records: dict[str, Record] = {}
+        self.origins: dict[str, Origin] = {}
+        self._sources: dict[str, str] = {}
+
+    # --- what there is -----------------------------------------------------------------------------------------
+
+    def root(self, source: str, seed: int, role: str = "model") -> Record:
+        """The record of a model folder, stored on the first sight of its content."""
+        role = self._role(source, role)
+        key = self.root_key(source, seed, role)
+        self.origins[key] = Origin(seed, source=source, role=role)
+        if key not in self.records:
+            with self.store.lock(key):
+                known = self.store.recall(f"record-{key}")
+                made = record_from_json(known) if known else self._make_root(key)
+                self.records[key] = replace(made, parameters={"source": source})  # the same content may have moved
+        return self.records[key]
+
+    def root_key(self, source: str, seed: int, role: str) -> str:
+        """The name of a model folder's content with this task; the seed decides a head that is made fresh."""
+        if source not in self._sources:
+            self._sources[source] = fingerprint(model_folder(source) or source, self.store)
+        role = self._role(source, role)
+        reads = {"seed": seed, "task": self.task.fingerprint}
+        return lineage_key(None, role, ROOT_VERSION, {"source": self._sources[source]}, reads)
+
+    def _role(self, source: str, role: str) -> str:
+        """A model that is its own teacher is one record, not two."""
+        return "model" if source == self.recipe.model else role
+
+    def children(self, parent: Record, step: Any, seed: int) -> tuple[list[Record], bool]:
+        """What ``step`` makes of a record, and whether that was known already."""
+        base = self.child_base(parent.key, step, seed)
+        with self.store.lock(base):
+            known = self.store.recall(f"children-{base}")
+            made = [record_from_json(one) for one in known] if known else self._apply(parent, step, seed, base)
+        for index, record in enumerate(made):
+            self.origins[record.key] = Origin(seed, step, index)
+            made[index] = self.records.setdefault(record.key, record)
+        return made, bool(known)
+
+    def finished(self, parent: Record, step: Any, seed: int) -> list[Record] | None:
+        """What ``step`` made of a record in an earlier run; None where it is still to be done."""
+        known = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
+        return self.children(parent, step, seed)[0] if known else None
+
+    def open(self, key: str) -> Candidate:
+        """A private copy of a candidate, made again if the store lost it or cannot read it."""
+        self._ensure(key)
+        try:
+            return self.store.open(key)
+        except (LimbeckError, ImportError, MemoryError):
+            raise
+        except Exception as error:  # each file format has errors of its own for damage
+            self.store.quarantine(key, f"object {key} cannot be opened ({error})")
+        self._ensure(key)
+        return self.store.open(key)
+
+    def teacher(self, key: str, step: Any = None) -> str | None:
+        """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage.
+
+        A step that ``imitates`` the root has the model that the lineage began with for a teacher, whatever came after.
+        """
+        if getattr(step, "imitates", None) == "root":
+            return lineage(self.records, key)[0].key
+        if self.recipe.teacher:
+            return self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
+        for record in lineage(self.records, key):
+            if "teacher" in getattr(self.origins[record.key].step, "gives", ()):
+                return record.key
+        return None
+
+    def reads(self, key: str, step: Any, seed: int) -> dict[str, Any]:
+        """The values of the services that a step declares, as they enter keys."""
+        target = asdict(self.recipe.target)
+        values: dict[str, Callable[[], Any]] = {
+            "seed": lambda: seed,
+            "target": lambda: target,
+            "budget": lambda: asdict(self.recipe.budget),
+            "teacher": lambda: self.teacher(key, step),
+            "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
+        }
+        found = {name: value() for name, value in values.items() if name in step.reads}
+        if getattr(step, "standardizes", False) and getattr(self.task, "kind", None) == "regression":
+            found["targets"] = "standardized"  # results from before that are others
+        return found | ({"processes": processes.count()} if _together(step) else {})  # batches are as many times larger
+
+    def child_base(self, parent: str, step: Any, seed: int) -> str:
+        """The key of the first child that a step makes; its siblings append their number."""
+        return lineage_key(parent, step.name, step.version, identity(step), self.reads(parent, step, seed))
+
+    def fact_name(self, key: str, step: Any, seed: int, teacher: str | None) -> str:
+        """Where the facts of a record are remembered: as precise as what decides them."""
+        reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
+        if getattr(step, "machine_bound", False):
+            reads["machine"] = machine()
+        return "facts-" + lineage_key(key, f"probe {step.name}", step.version, identity(step), reads)
+
+    def lab(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
+        """The services that a step may use while it works on a record; others are refused."""
+        teacher = self.teacher(key, step) if "teacher" in step.reads else None
+        return self._lab(teacher, step, seed, log, **services)
+
+    def lab_for(self, candidate: Candidate, key: str, step: Any, seed: int, log: Callable[..., None]) -> Any:
+        """The services of a step that looks at a candidate, costs included, and makes nothing of it."""
+        costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.reads else {}
+        return self.lab(key, step, seed, log, **costs)
+
+    def _lab(self, teacher: str | None, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
+        lab = Lab(
+            seed=seed,
+            target=self.recipe.target,
+            budget=self.recipe.budget,
+            teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
+            keep=self._keep_once if _together(step) else self.store.keep,
+            log=log,
+            **services,
+        )
+        return Narrow(lab, step.reads, step.name)
+
+    # --- how it is made ----------------------------------------------------------------------------------------
+
+    def _ensure(self, key: str) -> None:
+        """See that the object is there. Locks are taken from child to parent only, so runs cannot block each other."""
+        if self.store.has(key):
+            return
+        record, origin = self.records[key], self.origins[key]
+        if record.parent is None:
+            with self.store.lock(key):
+                self._make_root(key)
+        else:
+            parent = self.records[record.parent]
+            base = self.child_base(parent.key, origin.step, origin.seed)
+            with self.store.lock(base):
+                if not self.store.has(key):
+                    self._apply(parent, origin.step, origin.seed, base)
+        if not self.store.has(key):
+            raise StepFailed(f"{record.step} did not make {key} again; bump its version if its results changed")
+
+    def _make_root(self, key: str) -> Record:
+        origin = self.origins[key]
+        model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
+        fresh = bool(getattr(model, "fresh_head", False))
+        reason = getattr(model, "untrained", "")
+        note = f"{FRESH_HEAD}: {reason}" if reason else FRESH_HEAD
+        if fresh and origin.source == self.recipe.teacher:
+            raise InputError(f"teacher '{origin.source}' {note}; fine-tune it first, then name its folder")
+        traits = {"torch"} if model.runtime == "torch" else {"onnx"}
+        if model.runtime == "torch" and getattr(getattr(model, "config", None), "space", None):
+            traits.add("elastic")
+        if origin.role == "teacher":
+            traits.add("teacher")
+        notes = (note,) if fresh else ()
+        about = {"source": origin.source}
+        record = Record(key, None, origin.role, about, model.shape, frozenset(traits), notes=notes)
+        self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
+        self.store.remember(f"record-{key}", record_to_json(record))
+        return record
+
+    def _apply(self, parent: Record, step: Any, seed: int, base: str) -> list[Record]:
+        """Let a technique work on a private copy and keep every candidate it yields."""
+        always = {"teacher"} if self.recipe.teacher else set()
+        if missing := needs(step) - parent.traits - always:
+            raise InputError(f"{step.name} needs a candidate with {', '.join(sorted(missing))}; {parent.key} has none")
+        notes: list[str] = []
+
+        def log(message: str, /, **numbers: Any) -> None:
+            if message and not numbers:  # lines with numbers tell of progress, not of the result
+                notes.append(message)
+            self.log(step.name, parent.key, message, **numbers)
+
+        candidate = replace(self.open(parent.key), waypoints=())  # those of the parent are not its children's
+        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
+        start = time.perf_counter()
+        if "cost" in step.reads:
+            services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
+        lab = self.lab(parent.key, step, seed, log, **services)
+        traits = next_traits(parent.traits, type(step))
+        made: list[Record] = []
+        with self._helped(parent.key, step, seed, base):
+            for index, child in enumerate(step.apply(candidate, lab)):
+                now = time.perf_counter()
+                record = Record(
+                    key=base if index == 0 else f"{base}-{index}",
+                    parent=parent.key,
+                    step=step.name,
+                    parameters=parameters(step),
+                    shape=child.model.shape,
+                    traits=traits,
+                    facts=child.facts,
+                    duration=now - start,
+                    notes=tuple(notes),
+                )
+                self._keep(record, child, seed)
+                made.append(record)
+                notes.clear()
+                start = time.perf_counter()
+        if not made:
+            raise StepFailed(f"{step.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes))
+        self.store.remember(f"children-{base}", [record_to_json(record) for record in made])
+        self.store.done(base)
+        return made
+
+    def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
+        card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
+        self.store.put(record.key, candidate, card)
+
+    # --- several processes -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _helped(self, parent: str, step: Any, seed: int, base: str) -> Iterator[None]:
+        """Let the other processes, if there are any, carry out the same step for as long as the body does."""
+        if not _together(step):
+            yield
+            return
+        teacher = self.teacher(parent, step) if "teacher" in step.reads else None
+        if teacher:
+            self._ensure(teacher)  # it cannot be made again while the others wait in this step
+        recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
+        about = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
+        processes.agree(do="help", store=str(self.store.root), recipe=recipe, about=about)
+        with processes.agreeing():
+            yield
+
+    def help(self, parent: str, seed: int, base: str, teacher: str | None) -> None:
+        """The other side of ``_helped``: carry out the recipe's only step and drop what comes out of it."""
+        (step,) = self.recipe.steps
+        candidate = self.store.open(parent)
+        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
+        if "cost" in step.reads:
+            services["cost"] = self._make_cost(candidate, teacher)
+        lab = self._lab(teacher, step, seed, lambda message, /, **numbers: None, **services)
+        for _ in step.apply(candidate, lab):
+            pass
+
+    def _keep_once(self, name: str, build: Callable[[Path], None]) -> Path:
+        """Process 0 keeps the folder, the others wait for it."""
+        return Path(processes.from_first(lambda: str(self.store.keep(name, build))))
+
+    def _make_cost(self, candidate: Candidate, teacher: str | None) -> Any:
+        """What shapes cost; a table is timed alone on the machine, as probes are.
+
+        What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
+        """
+        known, own = self.records.get(teacher or ""), candidate.model.shape
+        wider = known.shape if known is not None and known.shape is not None else own
+        whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
+
+        def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+            def alone() -> dict[str, Any]:
+                with self.store.lock(MACHINE):
+                    return build()
+
+            return self.store.memo(name, alone)
+
+        factory = self._cost or getattr(import_module("limbeck.techniques"), "cost_factory", None)
+        return factory(candidate, self.recipe.target, memo, whole) if factory else None
+
+
+def _together(step: Any) -> bool:
+    """Whether several processes run, and all of them this step."""
+    return processes.count() > 1 and getattr(step, "every_process", False)

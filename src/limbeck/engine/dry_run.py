@@ -1,0 +1,247 @@
+"""A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
+
+Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
+own ``estimate(shape, rows, tokens)`` (rough, in seconds; rows by split, tokens of a typical text); failing that they
+are unknown. A step may foretell its result's shape by ``outlook(shape)`` (None: only doing it will tell), and by a
+field ``winners`` that as many candidates come out. Times after a step whose result is unknown are those of the shape
+before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from limbeck.core.shape import Shape
+from limbeck.core.step import Choice, Technique, parameters
+from limbeck.data.summary import Summary
+from limbeck.data.task import Task
+from limbeck.engine.builder import Origin, Workshop
+from limbeck.engine.data_report import data_report
+from limbeck.engine.ledger import record_from_json
+from limbeck.engine.run import checked_task
+from limbeck.engine.store import Store
+from limbeck.engine.task_adaptation import adapt_task
+from limbeck.errors import InputError
+from limbeck.model.checkpoints import model_folder
+from limbeck.recipe.checks import next_traits
+from limbeck.recipe.parsing import Placed
+from limbeck.recipe.recipe import Recipe, placed_steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step: a technique on one candidate, a probe or a choice on all of them together (``candidate`` is None).
+
+    ``seconds`` and ``bytes`` are None when unknown, 0 when nothing is left to do; ``rough`` seconds were not measured.
+    """
+
+    path: str
+    step: str
+    parameters: dict[str, Any]
+    candidate: int | None
+    candidates: int
+    shape: Shape | None
+    done: bool
+    seconds: float | None
+    bytes: int | None
+    rough: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a dry run and their sums; ``unknown`` counts the rows whose time nobody knows.
+
+    ``data`` is what was read of the task.
+    """
+
+    rows: tuple[Row, ...]
+    task_rows: dict[str, int]
+    seconds: float
+    bytes: int
+    unknown: int
+    data: Summary | None = None
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A candidate that may not exist yet; ``key`` is None where its key depends on what is not known before.
+
+    ``widest`` is the shape, or, where that is unknown, the one that it will be cut out of.
+    """
+
+    key: str | None
+    shape: Shape | None
+    widest: Shape | None
+    traits: frozenset[str]
+    bytes: int | None
+    rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
+
+
+def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:
+    """What ``run`` would do with the same recipe and store."""
+    task = checked_task(recipe, task)
+    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    task, _ = adapt_task(recipe, task, store, dry=True)
+    planner = _Planner(recipe, task, store)
+    planner.walk(placed_steps(recipe), [planner.root()])
+    rows = tuple(planner.rows)
+    return Plan(
+        rows=rows,
+        task_rows=planner.task_rows,
+        seconds=sum(row.seconds or 0.0 for row in rows),
+        bytes=sum(row.bytes or 0 for row in rows),
+        unknown=sum(row.seconds is None for row in rows),
+        data=data_report(task, recipe.model) if isinstance(task, Task) else None,
+    )
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, task: Any, store: Store) -> None:
+        self.recipe, self.task, self.store = recipe, task, store
+        self.workshop = Workshop(recipe, task, store)
+        self.task_rows = {name: len(split) for name, split in task.splits.items()}
+        self.tokens = typical_tokens(task)
+        self.rows: list[Row] = []
+        made = [record_from_json(one) for children in store.memories("children-") for one in children]
+        self.history = [(one.step, dict(one.parameters), one.duration) for one in made]
+        looked = store.memories("facts-")
+        self.history += [(one["probe"], one["parameters"], one["seconds"]) for one in looked]
+
+    def root(self) -> _Planned:
+        """The model of the recipe, as its configuration file describes it."""
+        shape, runtime = None, "torch"
+        try:
+            about = import_module("limbeck.model.checkpoints").peek(self.recipe.model)
+            shape, runtime = about["shape"], about["runtime"]
+        except (InputError, OSError):
+            pass  # a hub name that is not here yet
+        source = model_folder(self.recipe.model)
+        files = source.rglob("*.safetensors") if source else ()
+        size = sum(path.stat().st_size for path in files) or None
+        traits = frozenset({"torch" if runtime == "torch" else "onnx"})
+        return _Planned(self._known_root(), shape, shape, traits, size, self.task_rows)
+
+    def _known_root(self) -> str | None:
+        key = self.workshop.root_key(self.recipe.model, self.recipe.seed, "model")
+        known = self.store.recall(f"record-{key}")
+        if known is None:
+            return None
+        self.workshop.records[key] = record_from_json(known)
+        self.workshop.origins[key] = Origin(self.recipe.seed, source=self.recipe.model)
+        return key
+
+    def walk(self, steps: Sequence[Placed], front: list[_Planned]) -> list[_Planned]:
+        for placed in steps:
+            if placed.branches is not None:
+                front = [one for branch in placed.branches for one in self.walk(branch, front)]
+                front = list(dict.fromkeys(one for one in front if one.key)) + [one for one in front if not one.key]
+            elif isinstance(placed.step, Technique):
+                front = [
+                    child for number, one in enumerate(front) for child in self._make(placed, one, number, len(front))
+                ]
+            elif isinstance(placed.step, Choice):
+                done = all(one.key for one in front)
+                self._row(placed, None, len(front), None, done, 0.0, 0)
+            else:
+                self._look(placed, front)
+        return front
+
+    def _make(self, placed: Placed, one: _Planned, number: int, count: int) -> list[_Planned]:
+        step = placed.step
+        traits = next_traits(one.traits, type(step))
+        rows = step.rows_after(one.rows) if hasattr(step, "rows_after") else one.rows
+        known = self._children(step, one.key)
+        if known is not None:
+            self._row(placed, number + 1, count, known[0].shape, True, 0.0, 0)
+            made = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in known]
+            return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in made]
+        shape = step.outlook(one.shape) if one.shape and hasattr(step, "outlook") else None
+        size = _bytes_after(one, shape, traits)
+        seconds, rough = self._seconds(step, one)
+        self._row(placed, number + 1, count, shape, False, seconds, size, rough)
+        winners = getattr(step, "winners", 1)
+        return [_Planned(None, shape, shape or one.widest, traits, size, rows)] * winners
+
+    def _look(self, placed: Placed, front: list[_Planned]) -> None:
+        """One row for all candidates, since a probe takes them together."""
+        left = [one for one in front if not self._measured(placed.step, one.key, front[0].key)]
+        found = [self._seconds(placed.step, one) for one in left]
+        times = [seconds for seconds, _ in found if seconds is not None]
+        seconds = sum(times) if len(times) == len(found) else None
+        self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in found))
+
+    def _measured(self, step: Any, key: str | None, first: str | None) -> bool:
+        """Whether the facts of a candidate are in the memo."""
+        if key is None or first is None:
+            return False
+        teacher = self.workshop.teacher(first) if getattr(step, "with_teacher", False) else None
+        return self.store.recall(self.workshop.fact_name(key, step, self.recipe.seed, teacher)) is not None
+
+    def _row(
+        self,
+        placed: Placed,
+        candidate: int | None,
+        count: int,
+        shape: Shape | None,
+        done: bool,
+        seconds: float | None,
+        size: int | None,
+        rough: bool = False,
+    ) -> None:
+        about = (placed.path, placed.name, parameters(placed.step))
+        self.rows.append(Row(*about, candidate, count, shape, done, seconds, size, rough))
+
+    def _children(self, step: Any, parent: str | None) -> list[Any] | None:
+        """The records of a finished step, from the memo."""
+        if parent is None:
+            return None
+        known = self.store.recall(f"children-{self.workshop.child_base(parent, step, self.recipe.seed)}")
+        if known is None:
+            return None
+        records = [record_from_json(one) for one in known]
+        for index, record in enumerate(records):
+            self.workshop.records[record.key] = record
+            self.workshop.origins[record.key] = Origin(self.recipe.seed, step, index)
+        return records
+
+    def _seconds(self, step: Any, planned: _Planned) -> tuple[float | None, bool]:
+        """Typical time (of the same step with the same parameters, of the same step, by its own estimate); if rough."""
+        same = [one for one in self.history if one[0] == step.name]
+        if times := [one[2] for one in same if one[1] == parameters(step)] or [one[2] for one in same]:
+            return median(times), False
+        if hasattr(step, "estimate") and planned.widest is not None:
+            seconds = step.estimate(planned.widest, planned.rows, self.tokens)
+            return (None if seconds is None else float(seconds)), True
+        return None, False
+
+
+def typical_tokens(task: Any, pieces: float = 1.3) -> float:
+    """Tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
+    split = next(iter(task.splits.values()))
+    texts = list(getattr(split, "texts", ()))[:1000]
+    pairs = list(getattr(split, "pairs", None) or ())[:1000]
+    words = sum(len(text.split()) if isinstance(text, str) else len(text) for text in (*texts, *pairs))
+    return min(2 + pieces * words / max(len(texts), 1), float(getattr(task, "max_length", 512)))
+
+
+def _layer_parameters(shape: Shape) -> int:
+    """Weights of the layers (biases and norms are too few to matter here)."""
+    width = shape.hidden
+    return sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
+
+
+def _bytes_after(one: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
+    """Size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; all embeddings are counted."""
+    size = one.bytes
+    if size is None:
+        return None
+    if shape is not None and one.shape is not None:
+        size -= 4 * (_layer_parameters(one.shape) - _layer_parameters(shape))
+    newly_int8 = "int8" in traits - one.traits
+    return math.ceil(size / 4) if newly_int8 else size

@@ -1,0 +1,120 @@
+"""What a finished run hands over: the report, the tables, and the chosen model as a folder that runs anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.measurement import environment
+from limbeck.data.baseline import baseline
+from limbeck.data.task import Task
+from limbeck.engine.result import RunResult
+from limbeck.errors import LimbeckError, StoreError
+from limbeck.report.artefact import artefact_example, check_out, write_artefact
+from limbeck.report.report import front_csv, report_html, rows
+from limbeck.report.summary import Story
+from limbeck.storage.destination import check_destination, writing
+
+ARTEFACT = "artefact"
+"""Where in a run's folder the chosen model is written."""
+
+
+def story_of(result: RunResult, task: Any) -> Story:
+    """The run as the report tells it."""
+    replicas = [result.recipe.seed + number for number in range(max(1, result.recipe.replicas))]
+    return Story(
+        records=result.records,
+        measured=result.measured,
+        chosen=result.chosen,
+        teacher=result.teacher,
+        recipe=result.recipe,
+        environment=result.environment or environment(),
+        failed=[asdict(failure) | {"parent": failure.key} for failure in result.failed],
+        replicas=result.replicas,
+        task=task,
+        target=result.recipe.target,
+        budget=result.recipe.budget,
+        seeds=replicas,
+        model=result.recipe.model,
+        baseline=baseline(task) if isinstance(task, Task) else None,
+        histories=histories(result),
+    )
+
+
+def histories(result: RunResult) -> list[dict[str, Any]]:
+    """What was done to the rows of the task on the way to any candidate, each once, as far as the store has it."""
+    found = [entry for key in result.records for entry in result.store.task_history(key)]
+    return list({json.dumps(entry, sort_keys=True): entry for entry in found}.values())
+
+
+def check_place(out: Path | None, folder: Path | None = None) -> None:
+    """Refuse folders for the artefact and for the run (which holds it without ``out``) before hours of work."""
+    if folder is not None:
+        check_destination(folder, "--folder", within=True)
+        out = out or folder / ARTEFACT
+    if out is not None:
+        check_out(out)
+
+
+def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, Path]:
+    """Write the report, and the first chosen model with a copy of the report to ``out``.
+
+    ``out`` is ``<run folder>/artefact`` unless given. Returns the paths written, by name.
+    """
+    out = out or result.folder / ARTEFACT
+    with nothing_lost(result, *result.chosen[:1]):
+        written = tell(result, task)
+        if result.chosen:
+            key = result.chosen[0]
+            if not result.store.has(key):
+                result.open(key)  # says what to do
+            made = write_artefact(story_of(result, task), key, result.store.objects / key, out)
+            with writing(made):
+                _write(made / "report.html", written["report"].read_text(encoding="utf-8"))
+            written = {"artefact": made, **written}
+    return written
+
+
+@contextmanager
+def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
+    """Add to an error of writing what is kept nonetheless, and how to have it written elsewhere."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except LimbeckError as error:
+        ways = "free some space and run the same command again, which repeats no finished work"
+        for key in keys:
+            ways += f", or write it elsewhere: limbeck save {result.folder} {key} --to DIR"
+        raise LimbeckError(f"{error}. The finished models are kept in the store {result.store.root}: {ways}") from error
+
+
+def tell(result: RunResult, task: Any) -> dict[str, Path]:
+    """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
+    story = story_of(result, task)
+    chosen = result.store.objects / result.chosen[0] if result.chosen else None
+    example = artefact_example(story, chosen) if chosen is not None and chosen.is_dir() else ""
+    with writing(result.folder, "--folder"):
+        report = _write(result.folder / "report.html", report_html(story, example=example))
+        return {"report": report, "front": _write(result.folder / "front.csv", front_csv(story))}
+
+
+def unmet(result: RunResult, task: Any) -> list[str]:
+    """What the chosen candidate breaks of the budget, in words; empty when it meets it or there is no budget."""
+    story = story_of(result, task)
+    return [problem for row in rows(story) if row.chosen for problem in row.problems]
+
+
+def _write(path: Path, text: str) -> Path:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path

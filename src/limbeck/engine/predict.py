@@ -1,0 +1,89 @@
+"""Answer texts with a saved model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
+from limbeck.errors import InputError
+
+DESCRIPTION = "limbeck.json"
+
+
+def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Answer texts with a fine-tuned model or an artefact.
+
+    Args:
+        model: Folder or name of the model.
+        texts: Texts to answer; for a model that labels words, words are what stands between white space.
+        pairs: Second texts, for a model of pairs.
+
+    Returns:
+        A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every
+        label's probability. Several labels: those with probability over one half. Regression: the number. Tokens:
+        ``labels``, one for every word; words that the model did not see (cut off, or without a token) have the label
+        'O', or the first one, and stand in ``unseen`` by their position from 0.
+
+    Raises:
+        InputError: The model has no trained head, or there is not one second text for each text.
+    """
+    from limbeck.core.outputs import require_finite_logits
+    from limbeck.data.batching import Encoded, predict
+    from limbeck.model.checkpoints import open_model, peek, peek_outputs
+
+    described, spec = peek(model), peek_outputs(model)
+    if not spec.trained:
+        raise InputError(f"'{model}' has no trained head: {spec.untrained}; fine-tune it first")
+    opened, tokenizer = open_model(model)
+    if pairs is not None and len(pairs) != len(texts):
+        raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
+    if not texts:
+        return []
+    encoding = serving_encoding(model, tokenizer, described["max_length"], words=spec.per_token)
+    rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
+    encodings = encoding.encode(tokenizer, rows, pairs)
+    ids = encodings["input_ids"]
+    labels: list[Any] = [[0] * len(row) for row in ids] if spec.per_token else [0] * len(ids)
+    kind = "tokens" if spec.per_token else "regression"
+    answers = predict(opened, Encoded(ids, encodings.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, kind))
+    require_finite_logits(answers, texts, f"'{model}'")
+    if not spec.per_token:
+        return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]
+    other, results = spec.labels[default_label(spec.labels)], []
+    for index, (text, logits) in enumerate(zip(texts, answers, strict=True)):
+        positions = first_pieces(encodings.word_ids(index), len(rows[index]))
+        seen = [position for position in positions if position is not None]
+        decoded = iter(spec.decode(logits[seen])["labels"] if seen else [])
+        words = [next(decoded) if position is not None else other for position in positions]
+        unseen = [word for word, position in enumerate(positions) if position is None]
+        results.append({"text": text, "answer": " ".join(words), "labels": words, "unseen": unseen})
+    return results
+
+
+def serving_encoding(
+    model: str | Path, tokenizer: TaskTokenizer, positions: int, *, words: bool = False
+) -> TextEncoding:
+    """Say how a saved model's texts become ids: an artefact says it itself.
+
+    Args:
+        model: Folder or name of the model.
+        tokenizer: Its tokenizer.
+        positions: Tokens that the model has positions for.
+        words: Whether it labels words.
+
+    Returns:
+        The artefact's description; of other folders the tokenizer's own, cut at its largest length.
+    """
+    path = Path(model).expanduser() / DESCRIPTION
+    if not path.is_file():
+        return TextEncoding.of(tokenizer, positions, words=words)
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if "encoding" in description:
+            return TextEncoding.from_json(description["encoding"])
+        return TextEncoding.of(tokenizer, int(description["max_length"]), words=words)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} does not say how texts are encoded: {error!r}; write the artefact again") from error

@@ -1,0 +1,95 @@
+"""Find goals that no model can reach before the training that comes first, not after it.
+
+A step may have a method ``out_of_reach(candidate, lab, earlier)``: why nothing that it could make of a model of this
+shape meets its goal, or None. It is asked with the model that training is about to start from, as long as training
+keeps the shape. What it measures for its answer (a latency table) is kept, so the step itself finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Technique
+from limbeck.engine.builder import Workshop
+from limbeck.errors import LimbeckError, StoreError
+from limbeck.recipe.parsing import Placed
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A step that cannot reach its goal, and why."""
+
+    placed: Placed
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """The newest model that is finished, and the steps after it that are not: none of them changes the shape."""
+
+    key: str
+    earlier: tuple[Any, ...] = ()
+
+
+class Reach:
+    """Looks ahead along a recipe; opens a model only where a step has a goal and training comes before it."""
+
+    def __init__(self, workshop: Workshop, seed: int) -> None:
+        self._workshop, self._seed = workshop, seed
+        self._opened: dict[str, Candidate] = {}
+
+    def obstacle(self, steps: Sequence[Placed], key: str) -> Obstacle | None:
+        """Return the step at which every path through ``steps`` fails after training; None if some path may succeed.
+
+        Args:
+            steps: The steps that are left.
+            key: The record that they begin with.
+        """
+        try:
+            return self._along(steps, _Chain(key))
+        finally:
+            self._opened.clear()  # a model takes memory that training needs
+
+    def _along(self, steps: Sequence[Placed], chain: _Chain) -> Obstacle | None:
+        for placed in steps:
+            if placed.branches is not None:
+                obstacles = [self._along(branch, chain) for branch in placed.branches]
+                return obstacles[0] if obstacles and all(obstacles) else None
+            if not isinstance(placed.step, Technique):
+                continue
+            if chain.earlier and hasattr(placed.step, "out_of_reach") and (reason := self._ask(placed.step, chain)):
+                return Obstacle(placed, reason)
+            following = self._after(placed.step, chain)
+            if following is None:
+                return None
+            chain = following
+        return None
+
+    def _after(self, step: Any, chain: _Chain) -> _Chain | None:
+        """The chain behind a step; None where it is not known what shape comes out."""
+        if not chain.earlier:
+            finished = self._workshop.finished(self._workshop.records[chain.key], step, self._seed)
+            if finished is not None:
+                return _Chain(finished[0].key) if len(finished) == 1 else None
+        shape = self._workshop.records[chain.key].shape
+        same = shape is not None and hasattr(step, "outlook") and step.outlook(shape) == shape
+        trains = getattr(step, "trains", False)
+        return replace(chain, earlier=(*chain.earlier, step)) if same and trains else None
+
+    def _ask(self, step: Any, chain: _Chain) -> str | None:
+        try:
+            if chain.key not in self._opened:
+                self._opened[chain.key] = self._workshop.open(chain.key)
+            candidate = self._opened[chain.key]
+            log = partial(self._workshop.log, step.name, chain.key)
+            lab = self._workshop.lab_for(candidate, chain.key, step, self._seed, log)
+            answer: str | None = step.out_of_reach(candidate, lab, chain.earlier)
+            return answer
+        except StoreError:
+            raise
+        except LimbeckError:  # whatever is wrong with the step, it reports itself
+            return None

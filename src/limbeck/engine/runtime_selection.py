@@ -1,0 +1,106 @@
+"""What suits a model, a task and this machine: measured with stand-ins before a recipe is planned, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from typing import Any
+
+from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.target import Runtime, Target
+from limbeck.engine.store import MACHINE, Store
+from limbeck.errors import LimbeckError
+
+LINEAR = "linformer:128"
+"""The core that long texts are tried with."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model's shape and style, with the length of a task's texts."""
+
+    shape: Shape
+    style: Any
+    seq_len: int
+    per_token: bool
+
+    @classmethod
+    def of(cls, model: str, task: Any, target: Target) -> Case:
+        """From the model's configuration and the task's median text, or the target's length."""
+        from limbeck.data.given import as_task
+        from limbeck.measure.latency import lengths_of
+        from limbeck.model.checkpoints import peek, peek_style
+
+        about, answers = peek(model), as_task(task)
+        seq_len = target.seq_len or int(median(lengths_of(answers, about["max_length"])))
+        return cls(about["shape"], peek_style(model), seq_len, answers.kind == "tokens")
+
+    def memo(
+        self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What ``measure`` finds, once for this case on this machine; no two processes time at once."""
+        from limbeck.core.measurement import machine
+        from limbeck.measure.dummy_model import style_of
+
+        def alone() -> dict[str, Any]:
+            with store.lock(MACHINE) if store is not None else nullcontext():
+                return measure()
+
+        known = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
+        known |= {"machine": machine(), "per_token": self.per_token, **more}
+        name = f"{name}-{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:16]}"
+        return store.memo(name, alone) if store is not None else alone()
+
+
+def faster_core(case: Case, target: Target, store: Store | None = None) -> str | None:
+    """The attention core that is faster than softmax in INT8 at the length of the task's texts; None where none is.
+
+    Measured on this machine, a stand-in of the model's shape with each core in turn, and kept in the store. Where texts
+    are so short that linear attention has no fewer operations, nothing is timed.
+    """
+    from limbeck.measure.paying import paying
+
+    if case.shape.attention:
+        return None
+
+    def measure() -> dict[str, Any]:
+        found = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)
+        return {"seconds": [] if found is None else [found.softmax, found.linear], "pays": bool(found and found.pays)}
+
+    told = case.memo("faster-core", {"core": LINEAR, "target": asdict(target)}, store, measure)
+    return LINEAR if bool(told["pays"]) else None
+
+
+def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Runtime:
+    """The runtime in which INT8 is faster on this machine: OpenVINO where it is installed and clearly so.
+
+    Timed is a stand-in of half of the model's heads and neurons, as candidates are, each runtime with the graph that
+    suits it: ONNX Runtime's fused operators, or standard operators with static ranges. Kept in the store. An OpenVINO
+    that does not work is left alone, with a warning.
+    """
+    from limbeck.measure.dummy_model import Setting, style_of
+    from limbeck.measure.paying import LEAST, in_turns
+
+    if importlib.util.find_spec("openvino") is None:
+        return "onnxruntime"
+    rows = (replace(row, heads=-(-row.heads // 2), ffn=-(-row.ffn // 2)) for row in case.shape.layers)
+    half = replace(case.shape, layers=tuple(rows))
+    runtimes: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+
+    def measure() -> dict[str, Any]:
+        targets = [replace(target, runtime=runtime) for runtime in runtimes]
+        settings = [Setting(style_of(case.style), each, "int8", case.seq_len, case.per_token) for each in targets]
+        return {"seconds": in_turns([(half, setting) for setting in settings])}
+
+    try:
+        told = case.memo("faster-runtime", {"target": asdict(replace(target, runtime=runtimes[0]))}, store, measure)
+    except LimbeckError as error:
+        warnings.warn(f"OpenVINO is installed but not tried: {error}", stacklevel=2)
+        return "onnxruntime"
+    ours, theirs = told["seconds"]
+    return runtimes[int(ours / theirs >= LEAST)]

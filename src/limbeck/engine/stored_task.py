@@ -1,0 +1,29 @@
+"""Keep a task that came by value in the folder of its run, so that the recipe, the report and a later run find it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from limbeck.storage.destination import whole_folder
+
+FOLDER = "task"
+"""Where in a run's folder the task lies."""
+
+
+def keep_task(task: Any, run_folder: Path) -> Path:
+    """Write a task into a run's folder, unless it lies there already; return its folder, which a recipe can name."""
+    folder = run_folder / FOLDER
+    if _fingerprint(folder) != task.fingerprint:
+        with whole_folder(folder, "the task's folder") as draft:
+            task.to_folder(draft)
+    return folder
+
+
+def _fingerprint(folder: Path) -> str | None:
+    try:
+        head = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+        return str(head["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

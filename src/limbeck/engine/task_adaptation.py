@@ -1,0 +1,75 @@
+"""The task of a run as its model answers it: label names and their order, checked where they had to be assumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from limbeck.engine.store import Store, fingerprint
+from limbeck.errors import InputError
+from limbeck.recipe.checks import trained_first
+from limbeck.recipe.recipe import Recipe, placed_steps
+
+if TYPE_CHECKING:
+    from limbeck.measure.label_order import Fitted
+
+
+def adapt_task(recipe: Recipe, task: Any, store: Store, *, dry: bool = False) -> tuple[Any, tuple[str, ...]]:
+    """Give a task the label names of the recipe's model, or of its teacher if only that answers the task.
+
+    Args:
+        recipe: The recipe.
+        task: Its task.
+        store: Where the check of an assumed order is kept.
+        dry: Open no model; an assumed order that was not checked before counts as right.
+
+    Returns:
+        The task, with its notes, and notes for the user.
+
+    Raises:
+        InputError: The order of the labels had to be assumed, and another fits far better.
+    """
+    from limbeck.data.task import Task
+
+    if not isinstance(task, Task):
+        return task, ()
+    notes: list[str] = []
+    adapted, answered = task, False
+    for source in dict.fromkeys(filter(None, (recipe.model, recipe.teacher))):
+        trained_next = source != recipe.teacher and trained_first(placed_steps(recipe))
+        fitted = fit(source, adapted, store, trained_next=trained_next, dry=dry)
+        if fitted is None:
+            continue
+        notes += fitted.notes
+        if not answered and fitted.task is not adapted:
+            adapted, answered = fitted.task, True
+        answered |= fitted.answers
+    notes = list(dict.fromkeys(notes))
+    return (replace(adapted, notes=(*adapted.notes, *notes)) if notes else adapted), tuple(notes)
+
+
+def fit(
+    source: str, task: Any, store: Store | None = None, *, trained_next: bool = False, dry: bool = False
+) -> Fitted | None:
+    """What ``measure.labels.fit_task`` says; None for a model that cannot be looked at, which opening it explains."""
+    from limbeck.measure.label_order import Order, fit_task, measure_order
+    from limbeck.model.checkpoints import model_folder, peek_outputs
+
+    try:
+        peek_outputs(source)
+    except InputError:
+        return None
+
+    def remembered(adapted: Any) -> Order:
+        if store is None:
+            return measure_order(source, adapted)
+        name = f"order-{fingerprint(model_folder(source) or source, store)}-{adapted.fingerprint}"
+        stored = store.recall(name)
+        if dry and not stored:
+            return Order("fits", 1.0, 1.0, 0.0, tuple(range(len(adapted.label_names))), 0)
+        order = Order.from_json(stored) if stored else measure_order(source, adapted)
+        if not stored:
+            store.remember(name, order.to_json())
+        return order
+
+    return fit_task(source, task, trained_next=trained_next, measure=remembered)

@@ -1,0 +1,70 @@
+"""One process leads, the others follow: they do nothing but help it with the steps that all processes must run.
+
+Process 0 is the engine as ever: store, ledger, probes, choices, report and console are its alone. The others wait, at
+no cost to the measurements, for what it asks (see ``Workshop._helped``): to carry out the same step from the same
+stored candidate, or to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from limbeck.distributed import context as processes
+from limbeck.engine.builder import Workshop
+from limbeck.engine.store import Store
+from limbeck.errors import LimbeckError, ProcessLost
+from limbeck.recipe.recipe import parse
+
+
+def lead(work: Callable[[], int]) -> int:
+    """Do ``work`` on process 0 while all others follow; its exit status, on all of them.
+
+    Raises:
+        ProcessLost: one of the processes is gone.
+    """
+    processes.join()
+    return _follow() if processes.rank() else _lead(work)
+
+
+def _lead(work: Callable[[], int]) -> int:
+    try:
+        status = work()
+    except ProcessLost:
+        raise
+    except BaseException:
+        _end(1)
+        raise
+    _end(status)
+    return status
+
+
+def _end(status: int) -> None:
+    with suppress(ProcessLost):  # who is gone now was not needed any more
+        processes.agree(do="end", status=status)
+        processes.leave()
+
+
+def _follow() -> int:
+    while True:
+        order = processes.agree()[0]
+        match order.get("do"):
+            case "help":
+                _help(order)
+            case "end":
+                processes.leave()
+                return int(order["status"])
+            case _:
+                raise LimbeckError("process 0 trains alone; a step that calls 'fit' must say every_process = True")
+
+
+def _help(order: Mapping[str, Any]) -> None:
+    try:
+        with processes.agreeing():
+            Workshop(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["about"])
+    except ProcessLost:
+        raise
+    except Exception:  # process 0 knows of it, and tells
+        return

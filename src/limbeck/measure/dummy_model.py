@@ -1,0 +1,132 @@
+"""Encoders with random weights that stand in for trained ones of the same shape: speed does not depend on the values.
+
+A description is plain data, so that it can travel to the process that times it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from limbeck.core.analytic_cost import NumberFormat
+from limbeck.core.shape import Shape, skipped_positions
+from limbeck.core.target import Target
+from limbeck.errors import InputError
+from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_runtime
+
+if TYPE_CHECKING:
+    from limbeck.model.external import OnnxGraph
+
+STYLE = (
+    "family",
+    "embedding_size",
+    "max_positions",
+    "token_types",
+    "position_offset",
+    "pad_token_id",
+    "activation",
+    "pooler",
+    "projections",
+)
+VOCABULARY = 1000  #: a look-up costs the same in any table of words
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How stand-ins are made and run: everything but the shape."""
+
+    style: Mapping[str, Any]
+    target: Target
+    number_format: NumberFormat = "float"
+    seq_len: int = 32
+    per_token: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be timed here, before any work starts."""
+        if self.number_format == "int8" and self.target.runtime == "torch":
+            raise InputError("INT8 is timed in the runtimes onnxruntime and openvino, the target says torch")
+        if self.target.device != "cpu" and self.target.runtime != "torch":
+            raise InputError(
+                f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
+            )
+        check_runtime(self.target.runtime)
+        for name in ("threads", "batch"):
+            if (count := getattr(self.target, name)) < 1:
+                raise InputError(f"{name}: should be at least 1, got {count}")
+        self.check_length(self.seq_len)
+
+    def check_length(self, tokens: int) -> None:
+        """Refuse a text without tokens, or with more than there are positions."""
+        if not 1 <= tokens <= self.most_tokens:
+            raise InputError(
+                f"lengths should be from 1 to the model's {self.most_tokens} positions, got {tokens} tokens"
+            )
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that there are positions for."""
+        return int(self.style["max_positions"]) - skipped_positions(self.style["position_offset"])
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Setting:
+        """Inverse of :meth:`to_json`."""
+        return cls(**{**data, "target": Target(**data["target"])})
+
+
+def style_of(style: Any) -> dict[str, Any]:
+    """What of a style or a configuration decides the speed."""
+    older = {"projections": "none"}  # configurations written before there were any
+    return {name: getattr(style, name, older[name]) if name in older else getattr(style, name) for name in STYLE}
+
+
+def inputs(setting: Setting) -> dict[str, np.ndarray]:
+    """A batch of random tokens without padding, int64 [batch, seq]."""
+    ids = np.random.default_rng(0).integers(5, VOCABULARY, (setting.target.batch, setting.seq_len))
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+def stand_in(shape: Shape, setting: Setting) -> Any:
+    """A torch model of that shape."""
+    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+
+    rows: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
+    rows |= {"layer_ffn": [row.ffn for row in shape.layers]}
+    rows |= {"layer_attention": [row.attention for row in shape.layers]}
+    kind = LimbeckForTokenClassification if setting.per_token else LimbeckForSequenceClassification
+    return kind(LimbeckConfig(shape.hidden, shape.head_dim, **rows, **{**setting.style, "vocab_size": VOCABULARY}))
+
+
+def runner_of(shape: Shape, setting: Setting) -> Runner:
+    """A stand-in, loaded in the runtime of the setting."""
+    from limbeck.model.onnx.onnx_model import open_session, write
+
+    target = setting.target
+    if target.runtime == "torch":
+        return TorchRunner(stand_in(shape, setting), target.device, plain=False)
+    if target.runtime == "openvino":
+        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+            return OpenVinoRunner(write(graph_of(shape, setting), Path(folder, "model.onnx")), target.threads)
+    return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
+
+
+def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
+    """A stand-in as an ONNX graph for the runtime of the setting, in its number format."""
+    from limbeck.model.onnx.graph import build as build_graph
+    from limbeck.model.onnx.onnx_model import parts
+    from limbeck.model.onnx.quantization import Int8, modules, quantize
+
+    found = parts(stand_in(shape, setting), fused=setting.target.runtime != "openvino")
+    if setting.number_format == "int8":
+        names = modules(*found)
+        ranges = {} if found[0].fused else dict.fromkeys(names, (-8.0, 8.0))  # any: they cost the same
+        return quantize(*found, Int8(frozenset(names), ranges=ranges))
+    return build_graph(*found)[0]

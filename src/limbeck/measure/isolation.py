@@ -1,0 +1,126 @@
+"""Run a function in a fresh Python process with fixed threads, so that nothing loaded or set here bends a measurement.
+
+Data travels as files in a temporary folder: JSON, and numpy arrays in an npz beside it. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from limbeck.errors import LimbeckError
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+START = """
+import sys
+sys.path[:] = dict.fromkeys([*sys.argv[2:], *sys.path])
+from limbeck.measure.isolation import start
+start(sys.argv[1])
+"""
+"""What a child executes. It imports from where its parent does, or it might run another limbeck than its parent."""
+
+
+def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) -> dict[str, Any]:
+    """Call ``function`` ("package.module:name") with ``payload`` in a new process; return the dictionary it returns.
+
+    Payload and result are JSON; values of the outermost level may also be numpy arrays.
+
+    Raises:
+        LimbeckError: the process failed; the message ends with what it wrote to its error stream.
+    """
+    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+        _write(Path(folder), "in", {"function": function, "threads": threads, **payload})
+        command = [sys.executable, "-P", "-c", START, folder, *_import_path()]
+        with open(Path(folder, "stderr"), "wb") as errors:
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=_environment(threads)
+            )
+            try:
+                status = child.wait()
+            finally:
+                child.kill()
+                child.communicate()
+        if status:
+            said = Path(folder, "stderr").read_text(encoding="utf-8", errors="replace").strip()
+            raise LimbeckError(f"{function} failed in its own process ({_reason(status)}):\n{said[-3000:]}")
+        return _read(Path(folder), "out")
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from, without the working folder: a file there may have the name of a module."""
+    package = str(Path(__file__).parents[2])
+    return [place for place in sys.path if place == package or (place and Path(place) != Path.cwd())]
+
+
+def _environment(threads: int) -> dict[str, str]:
+    fixed = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return {**os.environ, **fixed, "TOKENIZERS_PARALLELISM": "false", "PYTHONIOENCODING": "utf-8"}
+
+
+def _reason(status: int) -> str:
+    return f"killed by signal {-status}; is there enough memory?" if status < 0 else f"exit status {status}"
+
+
+def _write(folder: Path, name: str, values: Mapping[str, Any]) -> None:
+    arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+    plain = {key: value for key, value in values.items() if key not in arrays}
+    (folder / f"{name}.json").write_text(json.dumps(plain), encoding="utf-8")
+    np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    plain = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+        return plain | dict(arrays)
+
+
+def _die_with_parent() -> None:
+    """The parent holds the other end of our input and never writes: the input ends when the parent does."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main(folder: Path) -> None:
+    """The child's side."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    payload = _read(folder, "in")
+    module, name = payload.pop("function").split(":")
+    import torch
+
+    torch.set_num_threads(payload["threads"])
+    _write(folder, "out", getattr(import_module(module), name)(payload))
+
+
+def start(folder: str) -> NoReturn:
+    """Do the work of a child process and end it; an error goes to its error stream."""
+    try:
+        main(Path(folder))
+        status = 0
+    except LimbeckError as error:
+        sys.stderr.write(str(error))
+        status = 1
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)  # runtimes tear down slowly, and the watching thread need not be joined

@@ -1,0 +1,157 @@
+"""Trials of single architectures: a stand-in alone in a fresh process, called again and again.
+
+As the tool that this follows does, the first part of the calls (its ramp-up ratio is 0.1) is thrown away. A shape may
+also run as a slice of a larger one whose weights it shares.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, import_runtime
+from limbeck.measure.dummy_model import Setting, graph_of, inputs, runner_of, stand_in
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One series of calls. With several ``lengths`` the calls take them in turn; ``within`` is the super model."""
+
+    shape: Shape
+    setting: Setting
+    calls: int = 100
+    warmup_ratio: float = 0.1
+    lengths: tuple[int, ...] = ()
+    within: Shape | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be timed, before any work starts."""
+        self.setting.check()
+        if self.calls < 1 or not 0 <= self.warmup_ratio < 1:
+            raise InputError(
+                f"calls should be at least 1 and the warm-up ratio in [0, 1), got {self.calls} and "
+                f"{self.warmup_ratio:g}"
+            )
+        for tokens in self.lengths:
+            self.setting.check_length(tokens)
+        if self.within is not None and (self.setting.target.runtime, self.setting.number_format) != ("torch", "float"):
+            raise InputError(
+                "weights that are shared are cut at every call, which only the runtime torch can; "
+                f"got {self.setting.target.runtime}, {self.setting.number_format}"
+            )
+        if self.within is not None and not self.shape <= self.within:
+            raise InputError(f"{self.shape} is no slice of the super model, {self.within}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        shapes = {"shape": self.shape.to_json(), "within": self.within and self.within.to_json()}
+        return asdict(self) | shapes | {"lengths": list(self.lengths)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Trial:
+        """Inverse of :meth:`to_json`."""
+        given = {name: data[name] for name in ("calls", "warmup_ratio")}
+        within = Shape.from_json(data["within"]) if data["within"] else None
+        setting = Setting.from_json(data["setting"])
+        return cls(Shape.from_json(data["shape"]), setting, **given, lengths=tuple(data["lengths"]), within=within)
+
+
+def time_trial(trial: Trial) -> np.ndarray:
+    """Seconds of every call that counts."""
+    from limbeck.measure.isolation import run_isolated
+
+    trial.check()
+    answer = run_isolated("limbeck.measure.trial:session", {"trial": trial.to_json()}, trial.setting.target.threads)
+    return np.asarray(answer["seconds"])
+
+
+def peak_memory(trial: Trial, calls: int = 3) -> int:
+    """Bytes of resident memory that a fresh process needs for the model and for answering, beyond the runtime itself.
+
+    A graph is written before and read by the process: what it takes to make one is no part of serving it.
+    """
+    from limbeck.measure.isolation import run_isolated
+    from limbeck.model.onnx.onnx_model import write
+
+    trial.check()
+    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+        payload: dict[str, Any] = {"trial": trial.to_json(), "file": None, "calls": calls}
+        if trial.setting.target.runtime != "torch":
+            payload["file"] = str(write(graph_of(trial.shape, trial.setting), Path(folder, "model.onnx")))
+        answer = run_isolated("limbeck.measure.trial:weighed", payload, trial.setting.target.threads)
+    return max(int(answer["bytes"]), 0)
+
+
+def weighed(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side: import everything, note the memory, open the model, answer."""
+    import gc
+    import importlib
+
+    from limbeck.measure import memory
+
+    trial, file = Trial.from_json(payload["trial"]), payload["file"]
+    runtime, threads = trial.setting.target.runtime, trial.setting.target.threads
+    import_runtime(runtime)
+    longest = max(trial.lengths or (trial.setting.seq_len,))
+    batch = inputs(replace(trial.setting, seq_len=longest))
+    if runtime == "torch":
+        importlib.import_module("limbeck.model.encoder")
+    gc.collect()
+    before = memory.resident()
+    if file is None:
+        call = _call(trial, [batch])
+    else:
+        runner = _opened(Path(file), runtime, threads)
+        prepared = runner.prepare(batch)
+
+        def call(turn: int) -> Any:
+            return runner(prepared)
+
+    gc.collect()
+    memory.forget_peak()
+    for turn in range(payload["calls"]):
+        call(turn)
+    return {"bytes": max(memory.peak(), memory.resident()) - before}
+
+
+def _opened(file: Path, runtime: str, threads: int) -> Runner:
+    from limbeck.model.onnx.onnx_model import open_session
+
+    return OpenVinoRunner(file, threads) if runtime == "openvino" else OnnxRunner(open_session(file, threads), "")
+
+
+def session(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side."""
+    from limbeck.measure.timing import alternate
+
+    trial = Trial.from_json(payload["trial"])
+    lengths = trial.lengths or (trial.setting.seq_len,)
+    call = _call(trial, [inputs(replace(trial.setting, seq_len=length)) for length in lengths])
+    (timing,) = alternate([call], trial.calls, 1, warmup=0)
+    return {"seconds": timing.seconds[0][int(trial.calls * trial.warmup_ratio) :]}
+
+
+def _call(trial: Trial, batches: Sequence[dict[str, np.ndarray]]) -> Callable[[int], Any]:
+    if trial.within is None:
+        runner = runner_of(trial.shape, trial.setting)
+        prepared = [runner.prepare(batch) for batch in batches]
+        return lambda turn: runner(prepared[turn % len(prepared)])
+    import torch
+
+    device = torch.device(trial.setting.target.device)
+    model = stand_in(trial.within, trial.setting).eval().to(device)
+    tensors = [{name: torch.as_tensor(array).to(device) for name, array in batch.items()} for batch in batches]
+
+    def run(turn: int) -> np.ndarray:
+        with torch.inference_mode():
+            logits = model.run(tensors[turn % len(tensors)], shape=trial.shape)[0]
+        return logits.float().cpu().numpy()
+
+    return run

@@ -1,0 +1,106 @@
+"""The head of a masked language model, for slices of an encoder too, and where a checkpoint keeps it.
+
+Reference: Devlin et al., 2019, arXiv:1810.04805 (BERT); RoBERTa, ELECTRA's generator and DistilBERT have the same head
+under other names. It serves training on text and is not saved with a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from limbeck.model._transformers import explained, quiet
+from limbeck.model.checkpoints import read_config
+from limbeck.model.encoder import _dense, _norm, _slice
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import Style
+
+_ROBERTA = ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")
+NAMES = {
+    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+    "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+}
+"""Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the word embeddings are the rest."""
+
+
+class LanguageHead(nn.Module):
+    """Logits of all words for hidden states: dense layer, activation, LayerNorm, then the word embeddings again (tied).
+
+    Narrower states run on leading slices, as in the encoder: of the dense layer, the norm and, unless the encoder
+    projects its embeddings to its own width, the embeddings' channels. A new head is drawn as BERT's: normal, 0.02.
+
+    Shapes: states [tokens, hidden], table [vocabulary, embedding]; result [tokens, vocabulary].
+    """
+
+    def __init__(self, hidden: int, style: Style) -> None:
+        super().__init__()
+        width = style.embedding_size or hidden
+        self.projected = width != hidden
+        self.dense = _dense(hidden, width)
+        self.norm = nn.LayerNorm(width, eps=style.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(style.vocab_size))
+        self.activation = ACT2FN[style.activation]
+
+    def forward(self, states: Tensor, table: Tensor) -> Tensor:
+        """Logits of every word of the table for every state."""
+        rows = self.dense.out_features if self.projected else states.shape[-1]
+        made = self.activation(_slice(states, self.dense, rows, states.shape[-1]))
+        return F.linear(_norm(made, self.norm), table[:, :rows], self.bias)
+
+    def follow(self, order: Sequence[int]) -> None:
+        """Put the channels in the order that those of the encoder now have (see ``extract.sort_channels``)."""
+        places = torch.as_tensor(order)
+        with torch.no_grad():
+            self.dense.weight.copy_(self.dense.weight[:, places])
+            if not self.projected:
+                for tensor in (self.dense.weight, self.dense.bias, self.norm.weight, self.norm.bias):
+                    tensor.copy_(tensor[places])
+
+
+def language_head(model: Any, source: str | None) -> tuple[LanguageHead, str]:
+    """A head for a model, with the weights of a pretrained ``source`` if it has such that fit; and which came of it."""
+    head = LanguageHead(model.shape.hidden, model.encoder.style)
+    weights = {} if source is None else _trained(source)
+    fits = {name: tensor.shape for name, tensor in weights.items()} == {
+        name: tensor.shape for name, tensor in head.state_dict().items()
+    }
+    if not fits:
+        why = f"'{source}' has none" if not weights else f"that of '{source}' has another size"
+        return head, "the head of the language model is drawn anew" + (f": {why}" if source is not None else "")
+    head.load_state_dict(weights)
+    return head, f"the head of the language model is that of '{source}'"
+
+
+def open_masked(source: str) -> tuple[Any, list[str]]:
+    """A masked language model of transformers from a folder or the hub; safetensors only. And what weights it lacks."""
+    from transformers import AutoModelForMaskedLM
+
+    with quiet(), explained(source):
+        model, about = AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+    return model, sorted(about["missing_keys"])
+
+
+def _trained(source: str) -> dict[str, Tensor]:
+    """The head's weights of a checkpoint under our names; none if it has no trained head."""
+    folder, config = read_config(source)
+    family = config.get("model_type")
+    if family not in NAMES:
+        return {}
+    model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
+    dense, norm, bias = NAMES[family]
+    pairs = (("dense", dense), ("norm", norm))
+    names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in pairs for part in ("weight", "bias")}
+    names["bias"] = bias
+    if set(names.values()) & set(missing):
+        return {}
+    weights = model.state_dict()
+    return {ours: weights[theirs].float() for ours, theirs in names.items()}

@@ -1,0 +1,1 @@
+"""Encoders as ONNX graphs: written from weights, quantized, and run."""

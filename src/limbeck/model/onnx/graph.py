@@ -1,0 +1,265 @@
+"""An encoder as an ONNX graph, written node by node from its weights.
+
+Nothing is traced and no pattern has to be found again by an optimiser: the operators are chosen here, by measurement
+on ONNX Runtime's CPU kernels. Attention is one fused operator a layer, also with ragged heads. Three choices are
+worth their names:
+
+* Residual sums are ``Sum`` followed by ``LayerNormalization``. The fused ``SkipLayerNormalization`` computes its
+  statistics one number at a time on the CPU and took 6 times as long; ``Add`` would be fused into it by the
+  optimiser, ``Sum`` is not. The same holds for ``EmbedLayerNormalization``.
+* A text classifier reads the first position alone, so in the last layer everything after the attention runs on that
+  one position: exact, and a layer is mostly that.
+* Matrices are shared between formats: ``numbers`` says how each linear map is computed (see ``quantized.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from limbeck.core.shape import LayerShape, Shape, attention_core
+from limbeck.errors import InputError, nearest
+from limbeck.model.external import with_constants
+from limbeck.model.onnx import attention as graph_attention
+from limbeck.model.onnx.builder import FUSED, Graph, Weights
+
+if TYPE_CHECKING:
+    from limbeck.model.external import OnnxGraph
+
+OPSET, IR_VERSION = 20, 9  # 20 has Gelu; ONNX Runtime reads both since 1.17
+KEY = "limbeck"  # of the metadata that holds the blueprint
+
+ACTIVATIONS = {
+    "gelu": "erf",
+    "gelu_python": "erf",
+    "gelu_new": "tanh",
+    "gelu_fast": "tanh",
+    "gelu_accurate": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "relu": "Relu",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""transformers' names: a kind of GELU, a standard operator of one input, or silu."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What the graph of an encoder depends on, besides its weights; kept in the file's metadata.
+
+    ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
+    ``int8``: the linear maps that hold 8-bit numbers.
+    """
+
+    shape: Shape
+    activation: str
+    pooler: str
+    epsilon: float
+    pad_token_id: int
+    position_offset: int | None
+    per_token: bool
+    fused: bool = True
+    int8: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (self.activation, self.pooler):
+            if name not in ACTIVATIONS:
+                raise InputError(f"activation '{name}' cannot be exported to ONNX; {nearest(name, ACTIVATIONS)}")
+        for layer in self.shape.layers:
+            attention_core(layer.attention)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self) | {"shape": self.shape.to_json()}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Blueprint:
+        """Inverse of :meth:`to_json`."""
+        data = json.loads(text)
+        return cls(**data | {"shape": Shape.from_json(data["shape"]), "int8": tuple(data["int8"])})
+
+
+class Numbers(Protocol):
+    """How tables and linear maps are stored and computed. A name is that of its weights, without ``.weight``."""
+
+    def rows(self, graph: Graph, name: str, pick: Pick) -> str:
+        """Float rows of a table; ``pick`` adds the node that takes them out of one of its arrays."""
+        ...
+
+    def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
+        """``x`` times a matrix; the bias comes back by name where the next node is to add it."""
+        ...
+
+    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
+        """Self-attention from one matrix [hidden, queries + keys + values]: the context of every head, side by side."""
+        ...
+
+
+class Pick(Protocol):
+    """Adds the node that takes rows out of an array."""
+
+    def __call__(self, array: str) -> str:
+        """The rows that the node puts out."""
+        ...
+
+
+class Float:
+    """Everything in 32-bit floating point."""
+
+    def __init__(self, fused: bool = True) -> None:
+        self.fused = fused
+
+    def rows(self, graph: Graph, name: str, pick: Pick) -> str:
+        """Rows of a table."""
+        return pick(graph.weight(f"{name}.weight"))
+
+    def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
+        """One product; the bias is left to the next node."""
+        graph.inputs_of[name] = x
+        return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.weight(f"{name}.bias")
+
+    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
+        """One fused node, or standard ones."""
+        width = graph.weights[f"{name}.bias"].size // 3
+        if not self.fused:
+            projected = _biased(graph, self.linear(graph, x, name))
+            query, key, value = graph.op("Split", projected, axis=2, num_outputs=3, outputs=3)
+            return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask)
+        graph.inputs_of[name] = x
+        weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
+        sizes = [width] * 3
+        return graph.op("Attention", x, weight, bias, mask, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
+
+
+def build(blueprint: Blueprint, weights: Weights, numbers: Numbers | None = None) -> tuple[OnnxGraph, dict[str, str]]:
+    """The graph, and the tensor that every linear map reads.
+
+    Inputs (int64 [batch, sequence]): input_ids, attention_mask, and token_type_ids when the model knows several
+    types. Output: logits [batch, classes], or [batch, sequence, classes] for token classification.
+    """
+    numbers = numbers or Float(blueprint.fused)
+    graph = Graph(weights)
+    x = _embeddings(graph, blueprint, numbers)
+    kinds = {layer.core[0] for layer in blueprint.shape.layers if layer.heads}
+    mask = _mask(graph, blueprint.fused) if "softmax" in kinds else ""
+    for index, layer in enumerate(blueprint.shape.layers):
+        first_only = not blueprint.per_token and index == blueprint.shape.depth - 1
+        x = _layer(graph, blueprint, numbers, x, mask, f"layers.{index}", layer, first_only)
+    if not blueprint.per_token:
+        x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
+        x = _activate(graph, blueprint, blueprint.pooler, *numbers.linear(graph, x, "pooler"))
+    weight, bias = graph.weight("classifier.weight"), graph.weight("classifier.bias")
+    graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
+    graph.nodes[-1].output[0] = "logits"
+    return _finish(graph, blueprint), graph.inputs_of
+
+
+def _mask(graph: Graph, fused: bool) -> str:
+    """As softmax attention takes it: 1 where a token is, for the fused operator; else what is added to the scores."""
+    return graph.op("Cast", "attention_mask", to=6) if fused else graph_attention.hidden(graph)
+
+
+def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
+    from onnx import TensorProto, helper
+
+    def value(name: str, kind: int, *axes: Any) -> Any:
+        return helper.make_tensor_value_info(name, kind, axes)
+
+    read = {name for node in graph.nodes for name in node.input}
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in read]
+    inputs = [value(name, TensorProto.INT64, "batch", "sequence") for name in names]
+    classes = graph.weights["classifier.bias"].size
+    axes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
+    output = value("logits", TensorProto.FLOAT, *axes)
+    made = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
+    domains = ["", FUSED] if any(node.domain for node in graph.nodes) else [""]
+    opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]
+    model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
+    helper.set_model_props(model, {KEY: blueprint.to_json()})
+    return with_constants(model, graph.constants)
+
+
+def _embeddings(graph: Graph, blueprint: Blueprint, numbers: Numbers) -> str:
+    parts = [numbers.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
+    if blueprint.position_offset is None:
+        length = graph.op("Shape", "input_ids", start=1, end=2)
+        start = graph.integers(0)
+        parts.append(numbers.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
+    else:
+        positions = _positions(graph, blueprint.pad_token_id, blueprint.position_offset)
+        parts.append(numbers.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
+    if "embeddings.token_type.weight" in graph.weights:
+        parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
+    x = _normalise(graph, blueprint, "embeddings.norm", *parts)
+    if "embeddings.project.weight" in graph.weights:
+        x = _biased(graph, numbers.linear(graph, x, "embeddings.project"))
+    return x
+
+
+def _biased(graph: Graph, product: tuple[str, str | None]) -> str:
+    """A product with its bias, where that is not in it already."""
+    x, bias = product
+    return x if bias is None else str(graph.op("Add", x, bias))
+
+
+def _positions(graph: Graph, pad: int, offset: int) -> str:
+    """RoBERTa counts the tokens that are not padding; padding has the position ``offset``."""
+    same = graph.op("Equal", "input_ids", graph.constant("constant.pad", np.int64(pad)))
+    real = graph.op("Cast", graph.op("Not", same), to=7)
+    counted = graph.op("Mul", graph.op("CumSum", real, graph.constant("constant.axis", np.int64(1))), real)
+    return graph.op("Add", counted, graph.constant("constant.offset", np.int64(offset)))
+
+
+def _normalise(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None) -> str:
+    given = [part for part in parts if part is not None]
+    total = graph.op("Sum", *given) if len(given) > 1 else given[0]
+    weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
+    return graph.op("LayerNormalization", total, weight, bias, axis=-1, epsilon=blueprint.epsilon)
+
+
+def _layer(
+    graph: Graph,
+    blueprint: Blueprint,
+    numbers: Numbers,
+    x: str,
+    mask: str,
+    name: str,
+    layer: LayerShape,
+    first_only: bool,
+) -> str:
+    def narrow(tensor: str) -> str:
+        return graph.op("Gather", tensor, graph.integers(0), axis=1) if first_only else tensor
+
+    # without heads or neurons their output bias stays, as in the encoder
+    attended: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
+    if layer.heads:
+        if layer.core[0] == "softmax":
+            context = narrow(numbers.attention(graph, x, f"{name}.attention", mask, layer.heads))
+        else:
+            projected = _biased(graph, numbers.linear(graph, x, f"{name}.attention"))
+            parts = (f"{name}.attention", layer, blueprint.shape.head_dim, first_only, blueprint.fused)
+            context = graph_attention.linear(graph, projected, *parts)
+        attended = numbers.linear(graph, context, f"{name}.attention_out")
+    x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attended)
+    fed: tuple[str | None, ...] = (graph.weight(f"{name}.down.bias"),)
+    if layer.ffn:
+        neurons = _activate(graph, blueprint, blueprint.activation, *numbers.linear(graph, x, f"{name}.up"))
+        fed = numbers.linear(graph, neurons, f"{name}.down")
+    return _normalise(graph, blueprint, f"{name}.ffn_norm", x, *fed)
+
+
+def _activate(graph: Graph, blueprint: Blueprint, activation: str, x: str, bias: str | None) -> str:
+    kind = ACTIVATIONS[activation]
+    if bias is not None and blueprint.fused and kind in ("erf", "tanh"):
+        return graph.op("BiasGelu" if kind == "erf" else "FastGelu", x, bias, domain=FUSED)
+    x = x if bias is None else graph.op("Add", x, bias)
+    if kind == "silu":
+        return graph.op("Mul", x, graph.op("Sigmoid", x))
+    if kind in ("erf", "tanh"):
+        return graph.op("Gelu", x, approximate="none" if kind == "erf" else "tanh")
+    return graph.op(kind, x)

@@ -1,0 +1,261 @@
+"""INT8 graphs: weights in 8 bits by output channel, activations in 8 bits by tensor, sums in 32 bits.
+
+A linear map ``x W + b`` becomes ``s_x s_W (q_x - z_x) q_W + b`` with ``q_x`` unsigned and ``q_W`` signed and
+symmetric. In *dynamic* mode ``s_x``, ``z_x`` come from each input's own range, in *static* mode from texts seen
+before. Everything between the linear maps stays in float: those nodes cost little, and rounding there costs accuracy.
+
+The graph is written directly (``graph.py``), not rewritten from the float one, so that each linear map is one node
+(``MatMulIntegerToFloat``, with its bias) and each attention one (``QAttention``), also with ragged heads. In standard
+operators (``fused=False``) a linear map is, with static ranges, a float product of numbers that were rounded and
+restored (QDQ): what every runtime with 8-bit kernels recognises, OpenVINO among them; with dynamic ranges it is
+``MatMulInteger``, which they read, but seldom speed up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from limbeck.model.onnx.builder import FUSED, Graph, Weights
+from limbeck.model.onnx.graph import Blueprint, Float, Pick, build
+
+if TYPE_CHECKING:
+    from limbeck.model.external import OnnxGraph
+
+Calibration = Literal["minmax", "percentile", "entropy"]
+EMBEDDINGS = "embeddings"
+"""Name of the word and position tables, among the linear maps."""
+BLOCK = 2**13
+"""Rows of a table that are rounded together, so that temporary copies stay small."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What is stored in 8 bits, and how.
+
+    ``modules``: names of linear maps, and ``embeddings``. ``reduce_range``: weights from -64 to 64 instead of
+    -127 to 127. CPUs with AVX2 or AVX512 but without VNNI add two products of 8 bits in 16 bits, which overflow with
+    the full range; with the reduced one sums are the same everywhere (see ``saturation.py``). ``smooth``: by what the
+    input of some linear maps is divided, channel by channel, before it is rounded (see ``smoothing.py``). ``ranges``:
+    (low, high) of each linear map's input, divided; empty: found anew for every input.
+    """
+
+    modules: frozenset[str]
+    per_channel: bool = True
+    reduce_range: bool = True
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    smooth: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> int:
+        """Largest number that a weight may have."""
+        return 64 if self.reduce_range else 127
+
+    def round(self, array: np.ndarray, axis: int | None, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whole numbers and their scales; a scale for each slice that remains when ``axis`` is reduced."""
+        peak = np.abs(array).max(axis=axis, keepdims=axis is not None)
+        scale = np.where(peak > 0, peak / limit, 1).astype(np.float32)
+        return np.clip(np.rint(array / scale), -limit, limit).astype(np.int8), scale
+
+
+class Mixed(Float):
+    """8 bits for the modules that :class:`Int8` names, float for the others."""
+
+    def __init__(self, int8: Int8, fused: bool = True) -> None:
+        super().__init__(fused)
+        self.int8 = int8
+        self.quantized: dict[str, tuple[str, str, str]] = {}
+
+    def rows(self, graph: Graph, name: str, pick: Pick) -> str:
+        """Rows of a table, with a scale for every row."""
+        if EMBEDDINGS not in self.int8.modules:
+            return super().rows(graph, name, pick)
+        whole, scale = self._table(graph.weights[f"{name}.weight"])
+        numbers = graph.op("Cast", pick(graph.constant(f"{name}.int8", whole)), to=1)
+        return graph.op("Mul", numbers, pick(graph.constant(f"{name}.scale", scale)))
+
+    def _table(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whole numbers and a scale for every row [rows, columns], [rows, 1]; a large table block by block."""
+        whole = np.empty(array.shape, np.int8)
+        scale = np.empty((len(array), 1), np.float32)
+        for start in range(0, len(array), BLOCK):
+            rows = slice(start, start + BLOCK)
+            whole[rows], scale[rows] = self.int8.round(array[rows], 1, 127)  # multiplied in float: full range
+        return whole, scale
+
+    def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
+        """One integer product with its bias; in standard operators the bias is left to the next node."""
+        if name not in self.int8.modules:
+            return super().linear(graph, x, name)
+        numbers, scale, zero = self._input(graph, x, name)
+        weight, weight_scale = self._matrix(graph, name)
+        bias = graph.weight(f"{name}.bias")
+        if self.fused:
+            inputs = (numbers, weight, scale, weight_scale, zero, None, bias)
+            return graph.op("MatMulIntegerToFloat", *inputs, domain=FUSED), None
+        if not self.int8.ranges:
+            total = graph.op("Cast", graph.op("MatMulInteger", numbers, weight, zero), to=1)
+            return graph.op("Mul", total, graph.op("Mul", scale, weight_scale)), bias
+        restored = graph.op("DequantizeLinear", numbers, scale, zero)
+        return graph.op("MatMul", restored, graph.op("DequantizeLinear", weight, weight_scale, axis=1)), bias
+
+    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
+        """One node, where there is one: integer projections, then attention in float."""
+        if name not in self.int8.modules or not self.fused:
+            return super().attention(graph, x, name, mask, heads)
+        numbers, scale, zero = self._input(graph, x, name)
+        weight, weight_scale = self._matrix(graph, name)
+        bias = graph.weight(f"{name}.bias")
+        inputs = (numbers, weight, bias, scale, weight_scale, mask, zero)
+        return graph.op("QAttention", *inputs, domain=FUSED, num_heads=heads)
+
+    def _input(self, graph: Graph, x: str, name: str) -> tuple[str, str, str]:
+        if name in self.int8.smooth:
+            x = graph.op("Mul", x, graph.constant(f"{name}.inverse", 1 / self.int8.smooth[name]))
+        if not self.int8.ranges:
+            if x not in self.quantized:
+                self.quantized[x] = graph.op("DynamicQuantizeLinear", x, outputs=3)
+            return self.quantized[x]
+        low, high = (float(value) for value in self.int8.ranges[name])
+        low, high = min(low, 0.0), max(high, 0.0)  # zero must have a number of its own
+        step = np.float32((high - low) / 255 or 1)
+        scale = graph.constant(f"{name}.input_scale", step)
+        zero = graph.constant(f"{name}.input_zero", np.uint8(round(-low / float(step))))
+        return graph.op("QuantizeLinear", x, scale, zero), scale, zero
+
+    def _matrix(self, graph: Graph, name: str) -> tuple[str, str]:
+        axis = 0 if self.int8.per_channel else None
+        weight = graph.weights[f"{name}.weight"]
+        if name in self.int8.smooth:
+            weight = weight * self.int8.smooth[name][:, None]
+        whole, scale = self.int8.round(weight, axis, self.int8.limit)
+        scale = scale.reshape(-1) if self.int8.per_channel else scale
+        return graph.constant(f"{name}.int8", whole), graph.constant(f"{name}.scale", scale)
+
+
+def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) -> list[str]:
+    """Everything that can be stored in 8 bits; the classifier is left out: it is tiny, and it decides."""
+    names = [EMBEDDINGS] if embeddings else []
+    names += ["embeddings.project"] if "embeddings.project.weight" in weights else []
+    for index, layer in enumerate(blueprint.shape.layers):
+        parts = ["attention", "attention_out"] if layer.heads else []
+        parts += ["up", "down"] if layer.ffn else []
+        names += [f"layers.{index}.{part}" for part in parts]
+    return names if blueprint.per_token else [*names, "pooler"]
+
+
+def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> OnnxGraph:
+    """The INT8 graph of a float graph's parts, fused as the blueprint says."""
+    mixed = replace(blueprint, int8=tuple(sorted(int8.modules)))
+    return build(mixed, weights, Mixed(int8, blueprint.fused))[0]
+
+
+def observed(
+    blueprint: Blueprint, weights: Weights, batches: Iterable[Mapping[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """What every linear map reads of each batch in the float model, by the name of the map."""
+    from onnx import TensorProto, helper
+
+    from limbeck.model.onnx.onnx_model import open_session
+
+    graph, inputs_of = build(replace(blueprint, fused=True), weights)
+    tensors = sorted(set(inputs_of.values()))
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
+    session = open_session(graph)
+    for batch in batches:
+        found = dict(zip(tensors, session.run(tensors, dict(batch)), strict=True))
+        yield {name: found[tensor] for name, tensor in inputs_of.items()}
+
+
+def calibrate(
+    blueprint: Blueprint,
+    weights: Weights,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    method: Calibration = "minmax",
+    smooth: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Range of every linear map's input over batches without padding, divided as ``smooth`` says.
+
+    ``minmax`` covers all that was seen; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` loses the least
+    information (Kullback-Leibler divergence of the histograms).
+    """
+    collect = _Extremes() if method == "minmax" else _Histograms(method)
+    divisors = smooth or {}
+    for inputs in observed(blueprint, weights, batches):
+        collect.add({name: array / divisors[name] if name in divisors else array for name, array in inputs.items()})
+    return collect.ranges()
+
+
+class _Extremes:
+    """Smallest and largest value of every tensor."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[float, float]] = {}
+
+    def add(self, tensors: Mapping[str, np.ndarray]) -> None:
+        for name, array in tensors.items():
+            low, high = self.found.get(name, (np.inf, -np.inf))
+            self.found[name] = (min(low, float(array.min())), max(high, float(array.max())))
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        return self.found
+
+
+class _Histograms:
+    """ONNX Runtime's histogram calibrators, never wider than what was seen."""
+
+    def __init__(self, method: str) -> None:
+        from onnxruntime.quantization.calibrate import HistogramCollector
+
+        bins = 2048 if method == "percentile" else 128
+        self.collector = HistogramCollector(method, False, bins, 128, 99.99, "same")
+        self.extremes = _Extremes()
+
+    def add(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self.extremes.add(tensors)
+        with contextlib.redirect_stdout(io.StringIO()):  # the collector prints
+            self.collector.collect(dict(tensors))
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = self.collector.compute_collection_result()
+        return {
+            name: (max(low, float(np.ravel(found[name][0])[0])), min(high, float(np.ravel(found[name][1])[0])))
+            for name, (low, high) in self.extremes.ranges().items()
+        }
+
+
+def harms(
+    blueprint: Blueprint, weights: Weights, int8: Int8, batches: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, float]:
+    """Mean squared error of the logits when one module alone is in 8 bits, worst first.
+
+    Quantizing one at a time shows a module's own error; taking one out of all would show it under the noise of the
+    others.
+    """
+    alone = {name: replace(int8, modules=frozenset({name})) for name in sorted(int8.modules)}
+    found = errors(blueprint, weights, alone, batches)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def errors(
+    blueprint: Blueprint, weights: Weights, ways: Mapping[str, Int8], batches: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, float]:
+    """Mean squared error of the logits of every way to quantize, by its name."""
+    from limbeck.model.onnx.onnx_model import open_session
+
+    def answers(int8: Int8) -> list[Any]:
+        session = open_session(quantize(blueprint, weights, int8))
+        return [session.run(None, dict(batch))[0] for batch in batches]
+
+    truth = answers(Int8(frozenset()))
+    found = {}
+    for name, int8 in ways.items():
+        pairs = zip(answers(int8), truth, strict=True)
+        found[name] = float(np.mean([np.mean((mine - theirs) ** 2) for mine, theirs in pairs]))
+    return found

@@ -1,0 +1,97 @@
+"""How much every head, neuron and layer matters: criteria that read a model and labelled batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.model.encoder import Gates
+from limbeck.model.pruning.slicing import Scores
+
+Batches = Iterable[dict[str, Tensor]]
+
+
+def open_gates(model: Any) -> Gates:
+    """Gates of ones that record gradients."""
+    layers, like = model.shape.layers, {"device": model.device, "dtype": model.dtype, "requires_grad": True}
+    widest = (max((layer.heads for layer in layers), default=0), max((layer.ffn for layer in layers), default=0))
+    heads, ffn = (torch.ones(len(layers), width, **like) for width in widest)
+    return Gates(heads, ffn, layers=torch.ones(len(layers), **like))
+
+
+def _gate_gradients(model: Any, batches: Batches) -> Iterable[tuple[Tensor, ...]]:
+    """Gradient of the task's loss with respect to all gates, batch by batch; leaves weight gradients in place."""
+    model.eval()
+    for batch in batches:
+        model.zero_grad(set_to_none=True)
+        gates = open_gates(model)
+        placed = {name: value.to(model.device) for name, value in batch.items()}
+        loss = model.loss(model.run(placed, gates=gates)[0], placed["labels"])
+        loss.backward()
+        found = tuple(gate.grad for gate in gates if gate is not None)
+        yield tuple(g if g is not None else torch.zeros(0) for g in found)
+    model.zero_grad(set_to_none=True)
+
+
+def _rows(model: Any, heads: Tensor, ffn: Tensor, layers: Tensor) -> Scores:
+    shapes = model.shape.layers
+    # a model without any heads, any neurons or any of both has no gates to take gradients of
+    heads, ffn = (rows if rows.numel() else rows.new_zeros(len(shapes), 0) for rows in (heads, ffn))
+    layers = layers if layers.numel() else layers.new_zeros(len(shapes))
+    return Scores(
+        tuple(row[: s.heads].cpu().double().numpy() for row, s in zip(heads, shapes, strict=True)),
+        tuple(row[: s.ffn].cpu().double().numpy() for row, s in zip(ffn, shapes, strict=True)),
+        layers.cpu().double().numpy(),
+    )
+
+
+def fisher(model: Any, batches: Batches) -> Scores:
+    """Sum over batches of the squared gate gradient: the diagonal of the Fisher information.
+
+    Reference: Kwon et al., 2022, arXiv:2204.09656. Heads and neurons share one scale, so they can be weighed against
+    each other in one budget. Units: squared loss.
+    """
+    totals: list[Tensor] = []
+    for found in _gate_gradients(model, batches):
+        squares = [g.square() for g in found]
+        totals = squares if not totals else [a + b for a, b in zip(totals, squares, strict=True)]
+    return _rows(model, *totals)
+
+
+def taylor(model: Any, batches: Batches) -> Scores:
+    """First-order change of the loss when a part goes, summed over batches, as FastFormers computes it.
+
+    Heads: ``|dL/dgate|`` (Michel et al., 2019, arXiv:1905.10650). Neurons: ``|sum w dL/dw + b dL/db|`` over the
+    incoming weights (FastFormers, 2020, arXiv:2010.13382). Units: loss. Differs: Michel et al. divide the scores of a
+    layer by their L2 norm, which changes no order within the layer and would make heads and neurons incomparable.
+    """
+    heads, layers, neurons = None, None, [torch.zeros(layer.ffn) for layer in model.shape.layers]
+    for head, _, layer_gate in _gate_gradients(model, batches):
+        heads = head.abs() if heads is None else heads + head.abs()
+        layers = layer_gate.abs() if layers is None else layers + layer_gate.abs()
+        for index, layer in enumerate(model.encoder.layers):
+            if layer.up.weight.grad is None:
+                continue
+            change = (layer.up.weight * layer.up.weight.grad).sum(1) + layer.up.bias * layer.up.bias.grad
+            neurons[index] = neurons[index] + change.detach().abs().cpu()
+    assert heads is not None, "no batches"
+    assert layers is not None
+    scores = _rows(model, heads, torch.zeros(len(neurons), 0), layers)
+    return Scores(scores.heads, tuple(row.double().numpy() for row in neurons), scores.layers)
+
+
+def magnitude(model: Any, batches: Batches) -> Scores:
+    """Norm of the weights that a head or neuron writes with (neurons: times the norm it reads with); needs no data."""
+    with torch.no_grad():
+        dim = model.shape.head_dim
+        heads = [layer.attention_out.weight.unflatten(1, (-1, dim)).norm(dim=(0, 2)) for layer in model.encoder.layers]
+        neurons = [layer.up.weight.norm(dim=1) * layer.down.weight.norm(dim=0) for layer in model.encoder.layers]
+    arrays = [[row.cpu().double().numpy() for row in rows] for rows in (heads, neurons)]
+    return Scores(tuple(arrays[0]), tuple(arrays[1]), np.array([row.sum() for row in arrays[1]]))
+
+
+CRITERIA: dict[str, Callable[[Any, Batches], Scores]] = {"fisher": fisher, "taylor": taylor, "magnitude": magnitude}

@@ -1,0 +1,159 @@
+"""Slices of a model as models of their own, and orders of its parts in which slices keep what matters.
+
+A slice takes the leading layers, the leading channels of the hidden states, of every layer the leading heads and
+neurons, and of every head the leading channels: what ``Encoder.forward`` computes when it is given a smaller shape.
+With ``resplit`` narrower heads are the leading channels of all heads together, split anew into as many heads.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.model.pruning.slicing import Scores, columns, take_lengths, write_shape
+
+IN, OUT = ("query", "key", "value"), "attention_out"
+
+
+def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
+    """A new model of that shape with the leading slices of the weights: it answers as ``model.run(..., shape=shape)``.
+
+    ``resplit`` says how narrower heads are cut, here and in slices of what comes out; None leaves that as it is.
+
+    The hidden width is sliced through LayerNorm, which then takes mean and variance of fewer channels: exact with
+    regard to the sliced model, but not to a model in which the other channels are masked.
+    """
+    before = model.shape
+    check_slice(shape, before, model.config.embedding_size)
+    config = copy.deepcopy(model.config)
+    forget_slices(config)
+    if resplit is not None:
+        config.resplit = resplit
+    with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
+        small = type(model)(write_shape(config, shape))
+    small.encoder.shape = shape
+    source = model.state_dict()
+    narrower = shape.head_dim != before.head_dim and not config.resplit
+    dims = (before.head_dim, shape.head_dim) if narrower else None
+    with torch.no_grad():
+        for name, parameter in small.state_dict().items():
+            parameter.copy_(_sliced(name, source[name], parameter.shape, dims))
+    small.fresh_head = getattr(model, "fresh_head", False)
+    return small.to(model.device).train(model.training)
+
+
+def forget_slices(config: Any) -> None:
+    """Remove what a configuration says of a super-network: which slices were trained, and the order of its parts."""
+    for name in ("space", "general_space", "order"):
+        vars(config).pop(name, None)
+
+
+def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) -> None:
+    """Refuse a shape that is no leading slice of another."""
+    leading = Shape(before.hidden, before.head_dim, tuple(before.layers[: shape.depth]))
+    if not shape <= leading:
+        raise InputError(f"{shape} is no slice of {before}")
+    if before.hidden != shape.hidden == embedding_size:
+        raise InputError(
+            f"a model as wide as its embeddings ({shape.hidden}) has no projection of them, but the slice of {before} "
+            "has; choose another width"
+        )
+
+
+def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] | None) -> Tensor:
+    """The leading part of a parameter; with ``dims`` (width of a head: before, after) that of every head."""
+    part = name.split(".")[-2] if "." in name else ""
+    if dims is not None and part in (*IN, OUT):
+        before, after = dims
+        if part in IN:
+            weight = weight.unflatten(0, (-1, before))[: size[0] // after, :after].flatten(0, 1)
+        elif weight.dim() == 2:
+            weight = weight.unflatten(1, (-1, before))[:, : size[1] // after, :after].flatten(1, 2)
+    return weight[tuple(slice(length) for length in size)]
+
+
+def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
+    """Put heads and neurons of every layer in order, the most important first; the model answers as before.
+
+    Returns where each head was, by layer. Reference: DynaBERT (Hou et al., 2020, arXiv:2004.04037), network rewiring.
+    """
+    dim, places = model.shape.head_dim, tuple(tuple(_descending(heads)) for heads in scores.heads)
+    with torch.no_grad():
+        for layer, heads, neurons in zip(model.encoder.layers, places, scores.ffn, strict=True):
+            channels = columns(heads, dim)
+            for name in IN:
+                _reorder(getattr(layer, name), 0, channels)
+            _reorder(layer.attention_out, 1, channels)
+            take_lengths(layer, heads)
+            order = torch.tensor(_descending(neurons), dtype=torch.long)
+            _reorder(layer.up, 0, order)
+            _reorder(layer.down, 1, order)
+    return places
+
+
+def channel_scores(model: Any) -> np.ndarray:
+    """Importance of every channel of the hidden states [hidden]: the size of what is written to it and read from it."""
+    with torch.no_grad():
+        total = torch.zeros(model.shape.hidden)
+        for layer in model.encoder.layers:
+            for name in (*IN, "up"):
+                total += getattr(layer, name).weight.float().cpu().square().sum(0)
+            for name in (OUT, "down"):
+                total += getattr(layer, name).weight.float().cpu().square().sum(1)
+    return total.double().numpy()
+
+
+def sort_channels(model: Any, scores: np.ndarray) -> Tensor:
+    """Put the channels of the hidden states in order, the most important first; the model answers as before.
+
+    Returns the order [hidden]: where each channel was, for what else reads hidden states.
+    """
+    hidden = model.shape.hidden
+    order = torch.tensor(_descending(scores), dtype=torch.long)
+    embeddings = model.encoder.embeddings
+    with torch.no_grad():
+        if embeddings.project is not None:
+            _reorder(embeddings.project, 0, order)
+        else:
+            for table in (embeddings.word, embeddings.position, embeddings.token_type):
+                if table is not None:
+                    table.weight.copy_(table.weight[:, order])
+            _reorder_norm(embeddings.norm, order)
+        for layer in model.encoder.layers:
+            for name in (*IN, "up"):
+                _reorder(getattr(layer, name), 1, order)
+            for name in (OUT, "down"):
+                _reorder(getattr(layer, name), 0, order)
+            _reorder_norm(layer.attention_norm, order)
+            _reorder_norm(layer.ffn_norm, order)
+        pooler = getattr(model, "pooler", None)
+        if pooler is not None:
+            _reorder(pooler, 1, order)
+            _reorder(pooler, 0, order)  # slices take its leading outputs
+        if (classifier := getattr(model, "classifier", None)) is not None:
+            assert classifier.in_features == hidden
+            _reorder(classifier, 1, order)
+    return order
+
+
+def _descending(scores: np.ndarray) -> list[int]:
+    return [int(place) for place in np.argsort(-np.asarray(scores), kind="stable")]
+
+
+def _reorder(layer: nn.Linear, dim: int, order: Tensor) -> None:
+    order = order.to(layer.weight.device)
+    layer.weight.copy_(layer.weight.index_select(dim, order))
+    if dim == 0:
+        layer.bias.copy_(layer.bias[order])
+
+
+def _reorder_norm(norm: nn.LayerNorm, order: Tensor) -> None:
+    order = order.to(norm.weight.device)
+    norm.weight.copy_(norm.weight[order])
+    norm.bias.copy_(norm.bias[order])

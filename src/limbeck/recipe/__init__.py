@@ -1,0 +1,1 @@
+"""Recipes: parsing, validation, and checks before any work."""

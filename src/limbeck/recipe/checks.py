@@ -1,0 +1,194 @@
+"""What can be said of a recipe before anything runs: traits, the model's folder, the task's options and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from limbeck.core.step import REGISTRY, TRAITS, Technique, needs
+from limbeck.errors import InputError, nearest
+from limbeck.recipe.parsing import Placed, leaves
+from limbeck.recipe.validation import Problem
+
+
+def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem]:
+    """Problems that the parts of a recipe have with each other and with the files they name."""
+    problems = []
+    start = {"torch"}
+    for key in ("model", "teacher"):
+        if source := values.get(key):
+            described, wrong = _model(source, key)
+            problems += wrong
+            if key == "model" and described.get("runtime") not in (None, "torch"):
+                start = {"onnx"}
+            elif key == "model" and described.get("elastic"):
+                start = {"torch", "elastic"}
+    if "task" in values:
+        problems += _task(values["task"])
+    problems += _unread(placed, getattr(values.get("target"), "runtime", ""))
+    always = frozenset({"teacher"} if values.get("teacher") else ())
+    _walk(placed, {_State(frozenset(start))}, always, problems)
+    for one in leaves(placed):
+        if hasattr(one.step, "missing"):
+            problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.missing()]
+        if hasattr(one.step, "unbounded") and "budget" in values:
+            problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.unbounded(values["budget"])]
+    return problems
+
+
+def _unread(placed: Sequence[Placed], runtime: str) -> list[Problem]:
+    """Exports that would give INT8 models operators of ONNX Runtime alone, where OpenVINO is to run them."""
+    found = list(leaves(placed))
+    if runtime != "openvino" or not any(one.name == "quantize" for one in found):
+        return []
+    said = (
+        "holds operators of ONNX Runtime alone once it is quantized, and the target's runtime is openvino; give false"
+    )
+    fused = [one for one in found if one.name == "export" and getattr(one.step, "fused", False)]
+    return [Problem(f"{one.path}.export.fused", said) for one in fused]
+
+
+def next_traits(traits: frozenset[str], cls: Any) -> frozenset[str]:
+    """Traits of what a step gives, from the traits of what it took."""
+    return (traits - cls.drops) | cls.gives
+
+
+def absent_splits(placed: Sequence[Placed], task: Any) -> list[Problem]:
+    """Steps that look at a split which the task does not have."""
+    return [
+        Problem(f"{one.path}.{one.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}")
+        for one in leaves(placed)
+        if (split := getattr(one.step, "split", None)) is not None and split not in task.splits
+    ]
+
+
+def check_lengths(
+    model: str, teacher: str | None, task: Any, placed: Sequence[Placed], seq_len: int | None = None
+) -> None:
+    """Refuse texts that are longer than a model has positions for, unless its first step gives it as many."""
+    wanted = max(getattr(task, "max_length", 0), seq_len or 0)
+    sources = [] if _first_reads(placed, wanted) else [model]
+    for source in [*sources, *filter(None, [teacher])]:
+        check_length(source, task, seq_len)
+
+
+def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
+    """Refuse texts that are longer than a model has positions for.
+
+    Args:
+        source: Folder or hub name of the model.
+        task: Its ``max_length`` is where texts are cut, in tokens.
+        seq_len: Tokens of the texts that are timed, where it is not the task's real lengths.
+
+    Raises:
+        InputError: they are longer; the message says which length they may have.
+    """
+    wanted = getattr(task, "max_length", 0)
+    try:
+        most = import_module("limbeck.model.checkpoints").peek(source)["max_length"]
+    except InputError:
+        return  # a hub name that cannot be looked up now: opening it tells why
+    if wanted > most:
+        raise InputError(
+            f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
+            f"give the task 'max_length: {most}' or less (--max-length {most})"
+        )
+    if seq_len is not None and seq_len > most:
+        raise InputError(
+            f"target.seq_len is {seq_len}, but '{source}' takes at most {most} tokens; give {most} or less"
+        )
+
+
+def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:
+    """Whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
+    if not placed:
+        return False
+    first, rest = placed[0], placed[1:]
+    if first.branches is not None:
+        return all(_first_reads([*branch, *rest], tokens) for branch in first.branches)
+    return bool(getattr(first.step, "reads_up_to", 0) >= tokens)
+
+
+def before_training(placed: Sequence[Placed]) -> list[Placed]:
+    """The steps that some path reaches with answers that nothing has trained: techniques, and probes of answers."""
+    found: list[Placed] = []
+    _untrained(placed, found)
+    return found
+
+
+def trained_first(placed: Sequence[Placed]) -> bool:
+    """Whether a head is trained before anything looks at its answers, on every path through the steps."""
+    early: list[Placed] = []
+    return not _untrained(placed, early) and not early
+
+
+def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:
+    """Whether some path trains nothing; the techniques on such paths are added to ``found``."""
+    for one in placed:
+        if one.branches is not None:
+            if not any([_untrained(branch, found) for branch in one.branches]):  # a list: every branch is walked
+                return False
+        elif getattr(one.cls, "trains", False):
+            return False
+        elif getattr(one.cls, "judges", False) or (
+            isinstance(one.step, Technique) and not getattr(one.cls, "headless", False)
+        ):
+            found.append(one)
+    return True
+
+
+@dataclass(frozen=True)
+class _State:
+    """Traits that a candidate has at some place, and which step took others away."""
+
+    traits: frozenset[str]
+    taken: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+
+def _walk(placed: Sequence[Placed], front: set[_State], always: frozenset[str], problems: list[Problem]) -> set[_State]:
+    for one in placed:
+        if one.branches is not None:
+            front = set().union(*(_walk(branch, front, always, problems) for branch in one.branches))
+        elif one.cls is None:  # a step that could not be read may have given anything
+            front = {_State(TRAITS)}
+        else:
+            front = {_step(one, state, always, problems) for state in front}
+    return front
+
+
+def _step(one: Placed, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
+    cls: Any = one.cls
+    wanted = needs(one.step) if one.step is not None else cls.needs
+    for trait in sorted(wanted - state.traits - always):
+        problems.append(Problem(f"{one.path} {cls.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    gone = {trait: f"'{cls.name}' ({one.path})" for trait in cls.drops & state.traits}
+    traits = next_traits(state.traits | wanted, cls)  # told once; the steps after it are judged as if it were there
+    return _State(traits, tuple((dict(state.taken) | gone).items()))
+
+
+def _cure(trait: str, taken: Mapping[str, str]) -> str:
+    if trait in taken:
+        return f"{taken[trait]} takes it away; put this step before that"
+    givers = sorted(name for name, cls in REGISTRY.items() if trait in vars(cls)["gives"])
+    if not givers:
+        return "no step gives it"
+    return f"put {' or '.join(repr(name) for name in givers)} before it"
+
+
+def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
+    """What the configuration file of a local model says, and what is wrong with it; a hub name is left alone."""
+    try:
+        return import_module("limbeck.model.checkpoints").peek_here(source) or {}, []
+    except InputError as error:
+        return {}, [Problem(key, str(error))]
+
+
+def _task(spec: Any) -> list[Problem]:
+    """Options that do not exist, files that are not there, names that no task has; no row is read."""
+    try:
+        import_module("limbeck.data.loading").check_task(spec)
+    except InputError as error:
+        return [Problem("task", str(error))]
+    return []

@@ -1,0 +1,318 @@
+"""From plain data to steps with their places: forks, sweeps, stages and included files are resolved here."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.step import REGISTRY
+from limbeck.core.target import Budget, Target
+from limbeck.errors import RecipeError, nearest
+from limbeck.recipe import validation as fields
+from limbeck.recipe import yaml as strict_yaml
+from limbeck.recipe.validation import Problem
+
+COMBINATORS = ("fork", "each", "stages", "use")
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Branches that each start from the same candidates; what comes out of all of them goes on."""
+
+    branches: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A step and its place. ``step`` is None if it could not be read, ``cls`` too if no step has its name."""
+
+    path: str
+    step: Any = None
+    cls: type | None = None
+    branches: tuple[tuple[Placed, ...], ...] | None = None
+
+    def bare(self) -> Any:
+        """The step alone."""
+        if self.branches is None:
+            return self.step
+        return Fork(tuple(tuple(one.bare() for one in branch) for branch in self.branches))
+
+    @property
+    def name(self) -> str:
+        """The step's name; 'fork' for a fork."""
+        return getattr(self.cls, "name", "?") if self.branches is None else "fork"
+
+
+def registry() -> dict[str, type]:
+    """All steps; importing the techniques registers them."""
+    import_module("limbeck.techniques")
+    return REGISTRY
+
+
+def place(steps: Sequence[Any], path: str = "steps") -> list[Placed]:
+    """Steps with their paths."""
+    placed = []
+    for index, step in enumerate(steps):
+        where = f"{path}[{index}]"
+        if isinstance(step, Fork):
+            branches = tuple(tuple(place(branch, f"{where}.fork[{n}]")) for n, branch in enumerate(step.branches))
+            placed.append(Placed(where, branches=branches))
+        else:
+            placed.append(Placed(where, step, type(step)))
+    return placed
+
+
+def leaves(placed: Sequence[Placed]) -> Iterator[Placed]:
+    """Every step, those in branches included."""
+    for one in placed:
+        if one.branches is None:
+            yield one
+        else:
+            yield from (inner for branch in one.branches for inner in leaves(branch))
+
+
+def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[Placed], list[Problem]]:
+    """Fields of a recipe (without the steps), its steps with their places, and what is wrong with both."""
+    reader = _Reader()
+    if not isinstance(data, Mapping):
+        problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {data!r}")
+        return {}, [], [problem]
+    values = reader.top(cls, data, base)
+    placed = reader.steps(data.get("steps") or [], "steps", base, ())
+    return values, placed, reader.problems
+
+
+class _Reader:
+    """Collects problems while it reads."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.known = registry()
+
+    def wrong(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+    def top(self, cls: type, data: Mapping[Any, Any], base: Path | None) -> dict[str, Any]:
+        """Everything except the steps."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in data:
+            if key not in names:
+                self.wrong(str(key), f"a recipe has no '{key}'; {nearest(key, names)}")
+        values: dict[str, Any] = {}
+        for key, kind in (("model", str), ("teacher", str), ("name", str), ("seed", int), ("replicas", int)):
+            value = data.get(key)
+            if value is None and key != "model":
+                continue
+            if key == "model" and not value:
+                self.wrong(key, "is required: a folder or the name of a model")
+            elif not isinstance(value, kind) or isinstance(value, bool):
+                self.wrong(key, f"should be {'a whole number' if kind is int else 'text'}, got {value!r}")
+            else:
+                values[key] = _beside(str(value), base) if key in {"model", "teacher"} else value
+        if (allowed := data.get("allow_weak_teacher")) is not None:
+            if isinstance(allowed, bool):
+                values["allow_weak_teacher"] = allowed
+            else:
+                self.wrong("allow_weak_teacher", f"should be true or false, got {allowed!r}")
+        if values.get("replicas", 1) < 1:
+            self.wrong("replicas", f"should be at least 1, got {values['replicas']}")
+        self._task(data.get("task"), values, base)
+        for key, part in (("target", Target), ("budget", Budget)):
+            value, problems = fields.read(part, data.get(key), key)
+            self.problems += problems + _positive(value, key)
+            if value is not None:
+                values[key] = value
+        if "steps" in data and not isinstance(data["steps"], (list, type(None))):
+            self.wrong("steps", f"should be a list, got {data['steps']!r}")
+        return values
+
+    def _task(self, task: Any, values: dict[str, Any], base: Path | None) -> None:
+        if task is None:
+            self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data lie")
+        elif isinstance(task, str):
+            values["task"] = _beside(task, base)
+        elif isinstance(task, Mapping):
+            files = {"path", "train", "validation", "test"}
+            values["task"] = {
+                key: _beside(item, base) if key in files and isinstance(item, str) else item
+                for key, item in task.items()
+            }
+        else:
+            self.wrong("task", f"should be text or a mapping, got {task!r}")
+
+    def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+        """A list of entries; ``chain`` holds the files being included, to see a cycle."""
+        if not isinstance(entries, (list, tuple)):
+            if path != "steps":
+                self.wrong(path, f"should be a list of steps, got {entries!r}")
+            return []
+        return [
+            one for index, entry in enumerate(entries) for one in self._entry(entry, f"{path}[{index}]", base, chain)
+        ]
+
+    def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+        if isinstance(entry, str):
+            entry = {entry: {}}
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            self.wrong(path, f"should be one step, as in '- prune: {{keep: 0.5}}', got {entry!r}")
+            return []
+        ((name, value),) = entry.items()
+        if name == "use":
+            return self._use(value, f"{path}.use", base, chain)
+        if name == "fork":
+            if not isinstance(value, (list, tuple)):
+                self.wrong(f"{path}.fork", f"should be a list of lists of steps, got {value!r}")
+                return []
+            branches = [tuple(self.steps(branch, f"{path}.fork[{n}]", base, chain)) for n, branch in enumerate(value)]
+            return [Placed(path, branches=tuple(branches))]
+        if name == "each":
+            return [self._each(value, path, base)]
+        if name == "stages":
+            return self._stages(value, f"{path}.stages", base)
+        if name not in self.known:
+            hint = nearest(name, [*self.known, *COMBINATORS])
+            self.wrong(path, f"no step called '{name}'; {hint}")
+            return [Placed(path)]
+        cls = self.known[name]
+        step, problems = fields.read(cls, _files_beside(cls, value, base), f"{path}.{name}")
+        self.problems += problems
+        return [Placed(path, step, cls)]
+
+    def _use(self, value: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+        if not isinstance(value, str):
+            self.wrong(path, f"should name a recipe file, got {value!r}")
+            return []
+        file = ((base or Path()) / Path(value).expanduser()).resolve()
+        if file in chain:
+            self.wrong(path, f"'{value}' includes itself: {' -> '.join(one.name for one in (*chain, file))}")
+            return []
+        if not file.is_file():
+            beside = [one.name for one in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+            self.wrong(path, f"no file '{value}'; {nearest(file.name, beside)}")
+            return []
+        try:
+            data = strict_yaml.load(file.read_text(encoding="utf-8"), str(file))
+        except RecipeError as error:
+            self.wrong(path, str(error))
+            return []
+        if not isinstance(data, Mapping) or not isinstance(data.get("steps"), list):
+            self.wrong(path, f"'{value}' has no list of 'steps'")
+            return []
+        return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
+
+    def _each(self, value: Any, path: str, base: Path | None) -> Placed:
+        """A sweep: one branch for every combination of the values listed."""
+        where = f"{path}.each"
+        if (swept := self._swept(value, where, base)) is None:
+            return Placed(path)
+        if not swept.lists:
+            self.wrong(where, f"lists no values to try, as in 'each: {{{swept.name}: {{field: [1, 2]}}}}'")
+            return Placed(path, cls=swept.cls)
+        places = itertools.product(*(range(len(values)) for values in swept.lists.values()))
+        branches = [(self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in places]
+        return Placed(path, branches=tuple(branches))
+
+    def _stages(self, value: Any, path: str, base: Path | None) -> list[Placed]:
+        """The same steps again and again, each time from what came out last; what comes out of every stage goes on.
+
+        Lists of values are read side by side: the first stage has the first of every list.
+        """
+        if not isinstance(value, (list, tuple)) or not value:
+            self.wrong(path, f"should be a list of steps with lists of values, got {value!r}")
+            return []
+        found = [self._swept(entry, f"{path}[{index}]", base) for index, entry in enumerate(value)]
+        body = [swept for swept in found if swept is not None]
+        counts = {f"{swept.name}.{key}": len(given) for swept in body for key, given in swept.lists.items()}
+        if len(body) < len(found):
+            return [Placed(path)]
+        if len(set(counts.values())) != 1:
+            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            example = "as in 'stages: [{prune: {speedup: [2, 3]}}, distill]'"
+            self.wrong(path, f"lists should be equally long: {told}" if told else f"lists one value a stage, {example}")
+            return [Placed(path)]
+        placed: list[Placed] = []
+        for stage in reversed(range(next(iter(counts.values())))):
+            steps = [
+                self._chosen(swept, dict.fromkeys(swept.lists, stage), f"{path}[{index}]")
+                for index, swept in enumerate(body)
+            ]
+            placed = [*steps, Placed(path, branches=((), tuple(placed)))] if placed else steps
+        return placed
+
+    def _swept(self, value: Any, where: str, base: Path | None) -> _Swept | None:
+        """One step whose fields may have lists of values; None, and a problem, where that is not what stands there."""
+        value = {value: {}} if isinstance(value, str) else value
+        if not isinstance(value, Mapping) or len(value) != 1:
+            self.wrong(where, f"should be one step with lists of values, got {value!r}")
+            return None
+        ((name, given),) = value.items()
+        if name not in self.known:
+            self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
+            return None
+        cls = self.known[name]
+        given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
+        own = {f.name for f in dataclasses.fields(cls)}
+        lists = {
+            key: values
+            for key, values in given.items()
+            if isinstance(values, list) and values and not (key in own and fields.accepts(cls, key, values))
+        }
+        return _Swept(name, cls, given, lists)
+
+    def _chosen(self, swept: _Swept, places: Mapping[str, int], where: str) -> Placed:
+        """The step with one value of every list."""
+        chosen = dict(swept.given) | {key: swept.lists[key][place] for key, place in places.items()}
+        step, problems = fields.read(swept.cls, chosen, f"{where}.{swept.name}")
+        position = {f"{where}.{swept.name}.{key}": place for key, place in places.items()}
+        for problem in problems:
+            suffix = f"[{position[problem.path]}]" if problem.path in position else ""
+            self.wrong(problem.path + suffix, problem.message)
+        return Placed(where, step, swept.cls)
+
+
+@dataclass(frozen=True)
+class _Swept:
+    """A step as it is written, and those of its fields that list values to choose from."""
+
+    name: str
+    cls: type
+    given: Mapping[str, Any]
+    lists: Mapping[str, list[Any]]
+
+
+def _beside(text: str, base: Path | None) -> str:
+    """A path written in a recipe is relative to the recipe's file; a name that lies nowhere stays a name."""
+    if base is None or not text or Path(text).expanduser().is_absolute():
+        return text
+    near = base / Path(text).expanduser()
+    return str(near.resolve()) if near.exists() else text
+
+
+def _files_beside(cls: Any, given: Any, base: Path | None) -> Any:
+    """The fields of a step, those that name files relative to the recipe's file."""
+    if not isinstance(given, Mapping):
+        return given
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [placed(one) for one in value]
+        return _beside(value, base) if isinstance(value, str) else value
+
+    return {key: placed(value) if key in getattr(cls, "files", ()) else value for key, value in given.items()}
+
+
+def _positive(value: Any, path: str) -> list[Problem]:
+    """Sizes, times and counts of a target or budget are more than nothing."""
+    found: Iterator[tuple[str, Any]] = (
+        ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)) if value else iter(())
+    )
+    return [
+        Problem(f"{path}.{name}", f"should be more than 0, got {number!r}")
+        for name, number in found
+        if isinstance(number, (int, float)) and (number < 0 or (number == 0 and name != "max_drop"))
+    ]

@@ -1,0 +1,215 @@
+"""Recipes: what to make, of which model, for which target; read from YAML or written in Python, and back.
+
+model: bert-base-uncased
+task: sst2
+target: {threads: 1}
+steps:
+  - finetune: {epochs: 3}
+  - meta_pseudo_labels: {preset: teacher-finetune, epochs: 1}   # fields under one name; fields beside it win
+  - use: warm-up.yaml                           # splice the steps of another recipe
+  - each: {prune: {keep: [0.3, 0.5]}}           # a sweep: one branch per value
+  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # again and again; what comes out of every stage goes on
+  - fork: [[{export: {}}], []]                  # branches, each from the same candidates
+  - quality: {}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.step import parameters
+from limbeck.core.target import Budget, Target
+from limbeck.errors import RecipeError, nearest
+from limbeck.recipe import parsing
+from limbeck.recipe import yaml as strict_yaml
+from limbeck.recipe.checks import meaning
+from limbeck.recipe.parsing import Fork, Placed
+from limbeck.recipe.validation import Problem
+
+__all__ = ["Fork", "Problem", "Recipe", "check", "dump", "load_recipe", "parse", "shipped", "to_data"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, a task, and the steps between them and a measured front.
+
+    ``steps`` are instances of step classes, and :class:`Fork`; recipes compose as tuples do:
+    ``Recipe(model, task, steps=(*warm_up.steps, Prune(keep=0.5)))``. ``teacher`` names a model to imitate (else the
+    first candidate that was fine-tuned is the teacher); ``replicas`` repeats the chosen candidate with other seeds.
+    A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
+    constant answer, unless ``allow_weak_teacher``.
+    """
+
+    model: str
+    task: str | Mapping[str, Any]
+    steps: tuple[Any, ...] = ()
+    target: Target = field(default_factory=Target)
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    teacher: str | None = None
+    replicas: int = 1
+    name: str = ""
+    allow_weak_teacher: bool = False
+
+    def __str__(self) -> str:
+        return dump(self)
+
+    def with_(self, *settings: str) -> Recipe:
+        """This recipe with fields replaced: ``recipe.with_("steps.2.prune.keep=0.4", "seed=1")``.
+
+        Steps count from 0 as ``str(recipe)`` shows them, that is, after ``use`` and ``each`` are resolved.
+        """
+        data = to_data(self, full=True)
+        for setting in settings:
+            _assign(data, setting)
+        return parse(data, name=self.name)
+
+
+def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
+    """A recipe from plain data; paths in it are relative to ``base``. Raises one error with every problem."""
+    values, placed, problems = parsing.read(Recipe, data, base)
+    if problems:
+        title = f"recipe {name}".strip()
+        found = _unique([*problems, *meaning(values, placed)])
+        raise RecipeError(listing(title, found))
+    return Recipe(**{"name": name, **values, "steps": tuple(one.bare() for one in placed)})
+
+
+def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None) -> list[Problem]:
+    """Everything wrong with a recipe (a Recipe, plain data, a file or a shipped name); loads no weights and no data."""
+    if isinstance(source, (str, Path)):
+        try:
+            path = _find(source)
+            data, base = strict_yaml.load(path.read_text(encoding="utf-8"), str(path)), path.parent
+        except RecipeError as error:
+            return [Problem("recipe", str(error))]
+    else:
+        data = to_data(source, full=True) if isinstance(source, Recipe) else source
+    values, placed, problems = parsing.read(Recipe, data, base)
+    return _unique([*problems, *meaning(values, placed)])
+
+
+def listing(title: str, problems: list[Problem]) -> str:
+    """The problems of a recipe as the text of one error."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return f"{title} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems)
+
+
+def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
+    """Plain data of a recipe; ``full`` writes the defaults out, so that later versions read the same recipe."""
+    data: dict[str, Any] = {"name": recipe.name} if recipe.name or full else {}
+    data |= {"model": recipe.model, "task": _plain(recipe.task)}
+    for key in ("teacher", "target", "budget", "seed", "replicas", "allow_weak_teacher"):
+        value = getattr(recipe, key)
+        if dataclasses.is_dataclass(value):
+            entries = _fields(value, full)
+            if entries:
+                data[key] = entries
+        elif full or value != Recipe.__dataclass_fields__[key].default:
+            data[key] = value
+    data["steps"] = [_step_data(step, full) for step in recipe.steps]
+    return data
+
+
+def dump(recipe: Recipe, *, full: bool = False) -> str:
+    """The recipe as YAML; ``parse`` reads it back as an equal recipe."""
+    return strict_yaml.dump(to_data(recipe, full=full))
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """A recipe from a file, or one that limbeck ships, by name."""
+    path = _find(source)
+    data = strict_yaml.load(path.read_text(encoding="utf-8"), str(path))
+    return parse(data, base=path.parent, name=path.stem)
+
+
+def shipped() -> dict[str, Path]:
+    """Recipes inside the package: name -> file."""
+    folder = Path(str(resources.files("limbeck"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    ours = shipped()
+    if str(source) in ours:
+        return ours[str(source)]
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        beside = [one.name for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise RecipeError(f"no recipe file '{source}'; {nearest(path.name, beside)}")
+    raise RecipeError(f"no recipe called '{source}' and no such file; {nearest(source, ours)}")
+
+
+def _step_data(step: Any, full: bool) -> dict[str, Any]:
+    if isinstance(step, Fork):
+        return {"fork": [[_step_data(inner, full) for inner in branch] for branch in step.branches]}
+    return {step.name: _fields(step, full)}
+
+
+def _fields(value: Any, full: bool) -> dict[str, Any]:
+    """The fields of a dataclass as plain data; without the defaults unless ``full``."""
+    plain = parameters(value)
+    if full:
+        return plain
+    return {f.name: plain[f.name] for f in dataclasses.fields(value) if getattr(value, f.name) != _default(f)}
+
+
+def _default(spec: dataclasses.Field[Any]) -> Any:
+    return spec.default_factory() if spec.default_factory is not dataclasses.MISSING else spec.default
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _assign(data: dict[str, Any], setting: str) -> None:
+    """Carry out one ``path=value`` on plain data; every part of the path must exist."""
+    path, equals, text = setting.partition("=")
+    if not equals:
+        raise RecipeError(f"'{setting}' is no setting; write path=value, such as steps.2.prune.keep=0.4")
+    parts = re.sub(r"\[(\d+)\]", r".\1", path.strip()).split(".")
+    inside: Any = data
+    for depth, part in enumerate(parts):
+        where = ".".join(parts[:depth]) or "the recipe"
+        key: Any = part
+        if isinstance(inside, list):
+            if not part.isdigit() or int(part) >= len(inside):
+                last = len(inside) - 1
+                raise RecipeError(f"--set {path}: {where} has entries 0 to {last}, not '{part}'")
+            key = int(part)
+        elif not isinstance(inside, dict):
+            raise RecipeError(f"--set {path}: {where} is {inside!r}, which has no field '{part}'")
+        elif part not in inside and parts[0] != "task":
+            key = part = _aliases(parts[depth - 1]).get(part, part)
+        if isinstance(inside, dict) and part not in inside and parts[0] != "task":
+            raise RecipeError(f"--set {path}: {where} has no '{part}'; {nearest(part, inside)}")
+        if depth == len(parts) - 1:
+            inside[key] = strict_yaml.load(text, f"--set {path}")
+        else:
+            inside = inside.setdefault(key, {}) if isinstance(inside, dict) else inside[key]
+
+
+def _aliases(step: str) -> Mapping[str, str]:
+    """Shorter names of a step's fields."""
+    return getattr(parsing.registry().get(step), "aliases", {})
+
+
+def _unique(problems: list[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))
+
+
+def placed_steps(recipe: Recipe) -> list[Placed]:
+    """The steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
+    return parsing.place(recipe.steps)

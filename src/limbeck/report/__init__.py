@@ -1,0 +1,1 @@
+"""Present a finished run: summary, table, charts, page, model card."""

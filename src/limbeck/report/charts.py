@@ -1,0 +1,308 @@
+"""Where things stand in the pictures of a report: plain numbers that the templates draw as SVG.
+
+Text is never made into markup here; the templates escape it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from limbeck.report.ablation import Gain
+from limbeck.report.display_names import names, told, words
+from limbeck.report.summary import CORRELATIONS, Story
+from limbeck.report.table import Row
+
+LETTER = 6.5  # mean width of a letter of the labels, in the pixels of the picture
+LINE = 16.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture's size and the rectangle that data may use."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle that a label or a point covers."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: Box) -> float:
+        """The area that both cover."""
+        across = min(self.right, other.right) - max(self.left, other.left)
+        down = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(0.0, across) * max(0.0, down)
+
+
+FRONT = Frame(width=960, height=500, left=66, top=26, right=940, bottom=446)
+
+
+def log_scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """Place positive values on a logarithmic axis.
+
+    >>> log_scale(1, 100, 0, 10)(10)
+    5.0
+    """
+    span = math.log(high / low) or 1.0
+    return lambda value: start + (stop - start) * math.log(value / low) / span
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, … within a range.
+
+    >>> log_ticks(0.9, 30)
+    [1.0, 2.0, 5.0, 10.0, 20.0]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = (factor * 10.0**decade for decade in decades for factor in (1, 2, 5))
+    return [round(value, 9) for value in values if low <= value * (1 + 1e-9) and value <= high * (1 + 1e-9)]
+
+
+def linear_ticks(low: float, high: float, count: int = 6) -> list[float]:
+    """About ``count`` round values within a range.
+
+    >>> linear_ticks(0.81, 0.893)
+    [0.82, 0.84, 0.86, 0.88]
+    """
+    rough = (high - low) / count
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 9) for number in range(first, last + 1)]
+
+
+def front_picture(story: Story, rows: Sequence[Row]) -> dict[str, Any]:
+    """The front: latency against quality, with intervals, budget lines and labels that keep clear of each other."""
+    shown = [row for row in rows if row.p50 is not None and story.split in row.quality]
+    if not shown:
+        return {}
+    low_x, high_x = _latency_range(story, shown)
+    floor = _quality_floor(story, shown)
+    low_y, high_y = _quality_range(story, shown, floor)
+    x = log_scale(low_x, high_x, FRONT.left, FRONT.right)
+    correlation = story.metric in CORRELATIONS
+
+    def y(value: float) -> float:
+        return FRONT.bottom - (value - low_y) / (high_y - low_y) * (FRONT.bottom - FRONT.top)
+
+    points = [_point(story, row, x, y) for row in shown]
+    budget = story.budget.latency_ms
+    corners = _stairs([point for point in points if point["on_front"]])
+    lines = _segments(corners) + [segment for point in points for segment in _bars(point)]
+    lines += [Box(FRONT.left, y(floor) - 1, FRONT.right, y(floor) + 20)] if floor is not None else []
+    lines += [Box(x(budget) - 1, FRONT.top, x(budget) + 90, FRONT.top + 20)] if budget is not None else []
+    return {
+        "frame": FRONT,
+        "points": _with_labels(points, lines),
+        "x_ticks": [{"at": x(tick), "text": f"{tick:g}"} for tick in log_ticks(low_x, high_x)],
+        "y_ticks": [
+            {"at": y(tick), "text": f"{tick:.3g}" if correlation else f"{tick * 100:.4g}"}
+            for tick in linear_ticks(low_y, high_y)
+        ],
+        "stairs": " ".join(f"{across:.1f},{down:.1f}" for across, down in corners),
+        "budget": {"at": x(budget), "text": f"budget {budget:g} ms"} if budget is not None else None,
+        "floor": {"at": y(floor), "text": f"{story.budget.max_drop:g} points below the teacher"}
+        if floor is not None
+        else None,
+        "y_title": f"{story.metric}, {story.split}" + ("" if correlation else ", %"),
+    }
+
+
+def _latency_range(story: Story, shown: Sequence[Row]) -> tuple[float, float]:
+    values = [row.p50.value * 1e3 for row in shown if row.p50 is not None]
+    values += [story.budget.latency_ms] if story.budget.latency_ms is not None else []
+    return min(values) / 1.35, max(values) * 1.5
+
+
+def _quality_floor(story: Story, shown: Sequence[Row]) -> float | None:
+    """The least quality that the budget allows."""
+    teacher = next((row.quality[story.split].value for row in shown if row.teacher), None)
+    if teacher is None or story.budget.max_drop is None:
+        return None
+    return teacher - story.budget.max_drop / 100
+
+
+def _quality_range(story: Story, shown: Sequence[Row], floor: float | None) -> tuple[float, float]:
+    """The range of the values, and of the intervals of those that matter (long bars of others may leave it)."""
+    values = [row.quality[story.split].value for row in shown] + ([floor] if floor is not None else [])
+    for row in shown:
+        fact = row.quality[story.split]
+        if row.on_front or row.chosen or row.teacher:
+            values += [bound for bound in (fact.low, fact.high) if bound is not None]
+    margin = max((max(values) - min(values)) * 0.08, 0.004)
+    return min(values) - margin, max(values) + margin
+
+
+def _point(story: Story, row: Row, x: Callable[[float], float], y: Callable[[float], float]) -> dict[str, Any]:
+    latency, quality = row.p50, row.quality[story.split]
+    assert latency is not None
+    return {
+        "row": row,
+        "on_front": row.on_front,
+        "kind": "chosen" if row.chosen else "teacher" if row.teacher else "front" if row.on_front else "dominated",
+        "x": x(latency.value * 1e3),
+        "y": y(quality.value),
+        "x_bar": (x(latency.low * 1e3), x(latency.high * 1e3)) if latency.low and latency.high else None,
+        "y_bar": (y(quality.low), y(quality.high)) if quality.low is not None and quality.high is not None else None,
+    }
+
+
+def _stairs(points: Iterable[dict[str, Any]]) -> list[tuple[float, float]]:
+    """The corners of the edge of what was reached, from the fastest to the right border."""
+    corners: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda point: point["x"]):
+        corners += [(point["x"], corners[-1][1])] if corners else []
+        corners.append((point["x"], point["y"]))
+    return [*corners, (FRONT.right, corners[-1][1])] if corners else []
+
+
+def _segments(corners: Sequence[tuple[float, float]]) -> list[Box]:
+    """Thin boxes along a line of horizontal and vertical pieces, for labels to keep clear of."""
+    return [Box(min(a, c) - 2, min(b, d) - 2, max(a, c) + 2, max(b, d) + 2) for (a, b), (c, d) in pairwise(corners)]
+
+
+def _bars(point: dict[str, Any]) -> list[Box]:
+    """The error bars of a point, likewise."""
+    if point["y_bar"] is None:
+        return []
+    low, high = sorted(point["y_bar"])
+    return [Box(point["x"] - 1, low, point["x"] + 1, high)]
+
+
+def _with_labels(points: list[dict[str, Any]], lines: list[Box]) -> list[dict[str, Any]]:
+    """Give each point a label where there is room; what matters chooses first, and the dominated may stay bare."""
+    order = {"chosen": 0, "teacher": 1, "front": 2, "dominated": 3}
+    taken = [Box(point["x"] - 9, point["y"] - 9, point["x"] + 9, point["y"] + 9) for point in points] + lines
+    for point in sorted(points, key=lambda point: (order[point["kind"]], point["x"])):
+        point["label"] = _label(point, taken)
+    return points
+
+
+def _label(point: dict[str, Any], taken: list[Box]) -> dict[str, Any] | None:
+    width = LETTER * len(point["row"].name) * (1.08 if point["kind"] == "chosen" else 1.0)
+    best, least = None, float("inf")
+    for distance in (0, 14, 28, 44, 62, 84):
+        for across, down in ((1, 0), (0, -1), (0, 1), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1)):
+            center_x = point["x"] + across * (13 + width / 2 + distance * 0.35)
+            center_y = point["y"] + down * (17 + distance) + (0 if down else math.copysign(distance, 240 - point["y"]))
+            box = Box(center_x - width / 2, center_y - LINE / 2, center_x + width / 2, center_y + LINE / 2)
+            cost = sum(box.overlap(other) for other in taken) + _outside(box) + distance * 0.5
+            if cost < least:
+                best, least = (box, center_x, center_y, distance), cost
+    if best is None or least > (60 if point["kind"] == "dominated" else 1500):
+        return None
+    taken.append(best[0])
+    return {"x": best[1], "y": best[2] + 4, "leader": best[3] > 20, "anchor_y": best[2]}
+
+
+def _outside(box: Box) -> float:
+    """How far a label leaves the picture, as a cost."""
+    return 40 * (
+        max(0.0, FRONT.left + 2 - box.left)
+        + max(0.0, box.right - FRONT.right)
+        + max(0.0, FRONT.top - box.top)
+        + max(0.0, box.bottom - FRONT.bottom)
+    )
+
+
+NODE_WIDTH, NODE_HEIGHT, GAP_X, GAP_Y = 162.0, 64.0, 26.0, 10.0
+
+
+def tree_picture(story: Story) -> dict[str, Any]:
+    """The lineage: a box for every step on the way to a measured or failed candidate, children to the right."""
+    nodes, children = _tree_nodes(story)
+    places: dict[str, tuple[float, float]] = {}
+    line = 0.0
+
+    def place(key: str, depth: int) -> float:
+        nonlocal line
+        rows = [place(child, depth + 1) for child in children.get(key, ())]
+        if not rows:
+            rows, line = [line], line + 1
+        row = (rows[0] + rows[-1]) / 2
+        places[key] = (2 + depth * (NODE_WIDTH + GAP_X), 2 + row * (NODE_HEIGHT + GAP_Y))
+        return row
+
+    for root in children.get("", ()):
+        place(root, 0)
+    for key, node in nodes.items():
+        node["x"], node["y"] = places[key]
+    edges = [
+        {"path": _edge(places[parent], places[key]), "failed": nodes[key]["kind"] == "failed"}
+        for parent, keys in children.items()
+        for key in keys
+        if parent
+    ]
+    width = max((x for x, _ in places.values()), default=0.0) + NODE_WIDTH + 2
+    height = max((y for _, y in places.values()), default=0.0) + NODE_HEIGHT + 2
+    return {
+        "nodes": list(nodes.values()),
+        "edges": edges,
+        "width": width,
+        "height": height,
+        "node": (NODE_WIDTH, NODE_HEIGHT),
+    }
+
+
+def _tree_nodes(story: Story) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """The boxes by key, and the children of each (of '' for the roots), in the order of the run."""
+    wanted = {record.key for key in story.measured for record in story.lineage(key)}
+    wanted |= {record.key for failure in story.failures for record in story.lineage(failure["key"])}
+    nodes: dict[str, dict[str, Any]] = {}
+    children: dict[str, list[str]] = {}
+    measured, named = set(story.measured), names(story)
+    for key in (key for key in story.records if key in wanted):
+        record, parent = story.records[key], story.records.get(story.records[key].parent or "")
+        kind = "chosen" if key in story.chosen else "teacher" if key == story.teacher else ""
+        nodes[key] = {
+            "title": words(record, parent) if parent is not None else named[key].removesuffix(" (PyTorch)"),
+            "record": record,
+            "told": told(record),
+            "kind": kind or ("measured" if key in measured else "passed"),
+        }
+        children.setdefault(parent.key if parent is not None else "", []).append(key)
+    for number, failure in enumerate(story.failures):
+        if failure["key"] in nodes:
+            key = f"failed {number}"
+            nodes[key] = {"title": failure["step"], "record": None, "kind": "failed", "failure": failure}
+            children.setdefault(failure["key"], []).append(key)
+    return nodes, children
+
+
+def _edge(start: tuple[float, float], stop: tuple[float, float]) -> str:
+    from_x, from_y = start[0] + NODE_WIDTH, start[1] + NODE_HEIGHT / 2
+    to_x, to_y = stop[0], stop[1] + NODE_HEIGHT / 2
+    middle = (from_x + to_x) / 2
+    return f"M{from_x:.1f} {from_y:.1f}C{middle:.1f} {from_y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}"
+
+
+def gain_axis(gains: Sequence[Gain]) -> dict[str, Any]:
+    """One logarithmic axis for all the ratios of speed, 300 wide; the template draws a bar per gain."""
+    bounds = [bound for gain in gains for bound in gain.speed if bound]
+    low, high = min([0.8, *bounds]) / 1.05, max([2.0, *bounds]) * 1.05
+    scale = log_scale(low, high, 6, 294)
+    return {"scale": scale, "ticks": [{"at": scale(tick), "text": f"{tick:g}x"} for tick in log_ticks(low, high)]}
+
+
+def strip_axis(rows: Sequence[Row]) -> dict[str, Any]:
+    """One logarithmic axis of milliseconds for p50, p90 and p99 of all candidates, 640 wide."""
+    values = [fact.value * 1e3 for row in rows for fact in (row.p50, row.p90, row.p99) if fact is not None]
+    if not values:
+        return {}
+    low, high = min(values) / 1.25, max(values) * 1.25
+    scale = log_scale(low, high, 4, 636)
+    return {"scale": scale, "ticks": [{"at": scale(tick), "text": f"{tick:g}"} for tick in log_ticks(low, high)]}

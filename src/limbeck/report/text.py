@@ -1,0 +1,68 @@
+"""The outcome of a run where a person looks at the value itself: as text, as a notebook's HTML, as a data frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.report.report import front_rows, front_table, headline
+from limbeck.report.summary import Story
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS = 140
+"""Width of the table as text; a notebook and a log file have none of their own."""
+
+
+def summary(story: Story, written: Mapping[str, Path]) -> str:
+    """Return what the command line prints at the end of a run.
+
+    Args:
+        story: The run.
+        written: The paths that were written, by name.
+    """
+    from rich.console import Console
+
+    console = Console(file=StringIO(), width=COLUMNS, color_system=None, force_jupyter=False)
+    with console.capture() as captured:
+        console.print(front_table(story))
+        console.print(headline(story), soft_wrap=True, markup=False)
+        for failure in story.failures:
+            console.print(f"failed: {failure['step']}: {failure['error']}", markup=False, soft_wrap=True)
+        for name, path in written.items():
+            console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+    return captured.get().rstrip()
+
+
+def summary_html(story: Story, written: Mapping[str, Path]) -> str:
+    """Return the same as HTML for a notebook's cell.
+
+    Args:
+        story: The run.
+        written: The paths that were written, by name.
+    """
+    table = front_table(story)
+    heads = "".join(f"<th>{escape(str(column.header))}</th>" for column in table.columns)
+    rows = []
+    for cells, row in zip(zip(*(column.cells for column in table.columns), strict=True), table.rows, strict=True):
+        style = " style='font-weight:bold'" if row.style == "bold green" else ""
+        rows.append(f"<tr{style}>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
+    lines = [headline(story), *(f"failed: {one['step']}: {one['error']}" for one in story.failures)]
+    lines += [f"{name}: {path}" for name, path in written.items()]
+    title, caption = escape(str(table.title)), escape(str(table.caption)).replace("\n", "<br>")
+    below = "".join(f"<div>{escape(line)}</div>" for line in lines)
+    return (
+        f"<div>{title}</div><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"<div style='font-size:85%'>{caption}</div>{below}"
+    )
+
+
+def front_frame(story: Story) -> pandas.DataFrame:
+    """Return the measured candidates as a data frame, slowest first, units in the names of the columns."""
+    import pandas
+
+    return pandas.DataFrame(front_rows(story))

@@ -1,0 +1,1 @@
+"""Find good shapes: evolution, NSGA-II, and scores of sub-networks."""

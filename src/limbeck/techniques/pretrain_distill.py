@@ -1,0 +1,85 @@
+"""Teach a student the inside of a pretrained model on plain text, before any task: general distillation.
+
+Reference: Jiao et al., 2020, arXiv:1909.10351 (TinyBERT, section 3.2; defaults as in its code): hidden states of the
+embeddings and of all mapped layers, and attention scores, of a teacher that was not fine-tuned; no prediction loss;
+3 epochs of batches of 256, learning rate 1e-4. Differs: losses leave padding out; relations (Wang et al., 2021,
+arXiv:2012.15828) where heads differ in number; texts of the task's validation and test splits are left out of the
+corpus; a held-out part of it says how well the teacher is imitated.
+
+    model: bert-base-uncased
+    task: sst2
+    steps:
+      - finetune: {}                                     # the teacher of the last step, not of general_distill
+      - student: {layers: 4, hidden: 384}                # or prune, or student: {layers: 6, init: layers}
+      - general_distill:
+          corpus: [wiki.txt, reviews.parquet]            # null: the training texts of the task
+          exclude: [other-test.tsv]                      # the task's own validation and test texts go anyway
+      - distill: {match: [logits, hidden, attention]}
+
+A corpus is plain text (one sentence a line, a blank line between documents), a column of CSV, TSV, JSONL or Parquet, or
+the name of a data set, which is streamed. TFRecord is not read: not worth a dependency; convert it to text or Parquet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import MinLen
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+from limbeck.train.layer_distillation import Imitation, Layers
+from limbeck.train.pretraining import PlainText
+
+
+@step("general_distill", needs={"torch"}, reads={"seed", "teacher"})
+class GeneralDistill(PlainText, Imitation):
+    """Train the candidate on running text to imitate the model that the recipe began with, as it was pretrained.
+
+    Defaults are TinyBERT's: 3 epochs, 256 sequences to a step (32 at a time), a learning rate of 1e-4 after a warm-up
+    of 10 %. The weights after the last step are kept, unless ``evaluations_per_epoch`` asks for those that imitate the
+    teacher best on the held-out part. With mixed_precision fp16 (on a GPU) the loss is scaled.
+
+    Attributes:
+        match: What to imitate; each has a weight of its own. Attention of sides with other numbers of heads is compared
+            as relations.
+    """
+
+    match: Annotated[tuple[Layers, ...], MinLen(1)] = ("hidden", "attention")
+
+    example: ClassVar[dict[str, Any]] = {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 2,
+        "max_length": 32,
+        "held_out": 0.1,
+    }
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the candidate with trained weights."""
+        from accelerate.utils import set_seed
+
+        from limbeck.train.objectives import LiveTeacher, Weighted
+
+        teacher = self.teacher(candidate, lab)
+        self.check_sides(candidate, teacher)
+        self.check_difference(candidate, teacher)
+        match, note = self.comparable(self.match, candidate, teacher)
+        if note:
+            lab.log(note)
+        set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
+        terms = self.layer_terms(match, candidate, teacher)
+        self.train_on_text(candidate, Weighted(terms, LiveTeacher(teacher.model.eval())), lab)
+        yield replace(candidate, folder=None)
+
+    def check_difference(self, candidate: Candidate, teacher: Candidate) -> None:
+        """Refuse a student that is its teacher."""
+        mine, theirs = (side.model.encoder.state_dict() for side in (candidate, teacher))
+        if mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine):
+            raise InputError(
+                "general_distill: the student is the very model it should imitate; make it smaller first ('student', "
+                "'prune'), or name the model to imitate with 'pretrained'"
+            )

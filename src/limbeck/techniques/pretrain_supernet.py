@@ -1,0 +1,125 @@
+"""Train a super-network on plain text, before any task: slices of many shapes become small pretrained models.
+
+References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686), which Bigger&Faster (arXiv:2209.12127) builds on: one
+random slice a step imitates last hidden states and last attention of a frozen pretrained teacher on a corpus, or is a
+masked language model of it (Devlin et al., 2019, arXiv:1810.04805). Differs: both together, if asked for; the sandwich
+rule; attention is compared as relations; heads, neurons and channels are sorted by the size of their weights first,
+because no labels say what matters; hidden tokens are drawn anew at every step.
+
+    model: bert-base-uncased
+    task: sst2
+    steps:
+      - finetune: {}                                     # the teacher of 'supernet', not of general_supernet
+      - general_supernet: {corpus: books.txt, layers: [2, 8], hidden: [128, 768], heads: [2, 12], ffn: [128, 3072]}
+      - supernet: {epochs: 1}                            # the same space, on the task: 'search' needs trained answers
+      - search: {latency_ms: 5.0}
+      - distill: {match: [logits, hidden]}
+
+What comes out has no answers to judge slices by, so ``search`` is refused until ``supernet`` trained them. A corpus is
+what ``general_distill`` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Lt, MinLen
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+from limbeck.train.pretraining import PlainText
+from limbeck.train.supernet_config import Arranged, Sliced
+
+if TYPE_CHECKING:
+    from limbeck.model.mlm_head import LanguageHead
+
+
+@step("general_supernet", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"}, version=2)
+class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus the time is not known, so None
+    """Train the candidate on running text so that its slices of all shapes of a space are good pretrained models.
+
+    They imitate the model that the recipe began with, are masked language models, or both. A range that is not given
+    stays at the candidate's own value; without any, depth, hidden width and heads go down to a third of it and neurons
+    to a sixth. The task comes after: 'supernet' without ranges goes on with the same space. The weights after the last
+    step are kept, unless ``evaluations_per_epoch`` asks for those with the least loss on the held-out part.
+
+    Attributes:
+        match: What is learnt: last hidden states and relations of the last attention of the pretrained model, and mlm,
+            the tokens that are hidden from all models then.
+        mlm_weight: Weight of the masked language model.
+        mlm_probability: Share of the tokens that are hidden (80 % become the mask, 10 % another token, 10 % stay).
+    """
+
+    match: Annotated[tuple[Literal["mlm", "hidden", "relations"], ...], MinLen(1)] = ("hidden", "relations")
+    mlm_weight: Annotated[float, Ge(0)] = 1.0
+    mlm_probability: Annotated[float, Gt(0), Lt(1)] = 0.15
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "autotinybert": {"rule": "single", "samples": 1, "match": ["hidden", "relations"], "num_train_epochs": 5},
+        "autotinybert-mlm": {"rule": "single", "samples": 1, "match": ["mlm"], "num_train_epochs": 5},
+    }
+
+    example: ClassVar[dict[str, Any]] = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-3,
+        "max_length": 32,
+        "held_out": 0.1,
+        "layers": (1, 2),
+        "hidden": (16, 32),
+        "heads": (1, 4),
+        "ffn": (32, 64),
+        "samples": 1,
+        "match": ("mlm", "hidden", "relations"),
+    }
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the super-network, without the head of the language model; its configuration says of which space."""
+        from accelerate.utils import set_seed
+
+        from limbeck.data.corpus.masking import Masking
+        from limbeck.model.pruning.importance import magnitude
+        from limbeck.model.pruning.subnetwork import extract
+        from limbeck.train.mlm import LanguageLoss, OnMasked
+        from limbeck.train.objectives import LiveTeacher, Objective
+        from limbeck.train.supernet_loss import Elastic
+
+        if problems := self.problems():
+            raise InputError(f"general_supernet: {problems[0]}")
+        masking = Masking.of(candidate.tokenizer, self.mlm_probability, lab.seed) if "mlm" in self.match else None
+        teacher = self.teacher(candidate, lab) if {*self.match} - {"mlm"} else None
+        self.check_sides(candidate, teacher)
+        space = self.space(candidate.model.shape)
+        lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
+        set_seed(lab.seed)  # what is new is drawn here, before the loop seeds itself
+        head = self.head(candidate, lab) if masking is not None else None
+        known = Arranged.of(candidate.model)
+        made = self.arrange(candidate.model, known, space, lambda model: magnitude(model, ()))
+        if head is not None and len(made.channels) == candidate.model.shape.hidden:  # fewer: it is a new one
+            head.follow(made.channels)
+        model = extract(candidate.model, space.largest)
+        terms = {} if teacher is None else self.slice_terms(self.match, teacher.model, made)
+        if head is not None:
+            terms["mlm"] = (self.mlm_weight, LanguageLoss(head, model.encoder.embeddings.word))
+        guide = None if teacher is None else LiveTeacher(teacher.model.eval())
+        objective: Objective = Elastic(terms, guide, space, self.rule, self.samples, seed=lab.seed)
+        if masking is not None:
+            objective = OnMasked(objective, masking)
+        candidate = replace(candidate, model=model, folder=None)
+        self.train_on_text(candidate, objective, lab)
+        made.mark(model, answers=False)
+        yield candidate
+
+    def head(self, candidate: Candidate, lab: Lab) -> LanguageHead:
+        """The head of the language model: the pretrained model's if it has one that fits, or a new one."""
+        from limbeck.model.mlm_head import language_head
+
+        record = lab.teacher.record if lab.teacher is not None else None
+        source = self.pretrained or (record.parameters.get("source") if record is not None else None)
+        head, note = language_head(candidate.model, source)
+        lab.log(note)
+        return head

@@ -1,0 +1,138 @@
+"""Train one model whose slices of a few given shapes all answer the task, on its labels.
+
+References: single-path one-shot search (Guo et al., 2020, arXiv:1904.00420): one slice a step; the sandwich rule (Yu
+and Huang, 2019, arXiv:1903.05134): the largest, the smallest and some between in every step. Differs: the shapes are a
+list, not a space, and nothing is distilled: that is ``supernet``. A slice learns from the same labels as a model of its
+shape that is fine-tuned alone, so the two can be compared.
+
+    steps:
+      - share: {layers: [2, 4, 6]}
+      - each: {student: {layers: [2, 4, 6], init: slice}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.search_space import Listed
+from limbeck.core.shape import Shape
+from limbeck.core.step import Lab, step
+from limbeck.errors import InputError
+from limbeck.train.config import Plan
+
+LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
+Numbers = tuple[Annotated[int, Ge(1)], ...]
+
+
+@step("share", needs={"torch"}, drops={"elastic"}, reads={"seed"})
+class Share(Plan):
+    """Train the candidate so that its slices of the listed shapes answer the task; 'student: {init: slice}' takes one.
+
+    Lists are read side by side: the first shape has the first of every list. One number stands for all shapes, and
+    what is not given stays as it is. What no slice uses is cut away first. The weights after the last step are kept.
+
+    Attributes:
+        layers: Numbers of layers; slices keep the first.
+        hidden: Widths of the hidden states.
+        heads: Heads in a layer.
+        ffn: Feed-forward neurons in a layer.
+        head_dim: Widths of a head.
+        resplit: Narrower heads are the leading channels of all heads together, split anew; else the leading of each.
+        rule: Slices of a step (the largest, the smallest and some drawn; or some drawn, nothing else).
+        samples: Slices that are drawn in each step.
+    """
+
+    layers: Numbers = ()
+    hidden: Numbers = ()
+    heads: Numbers = ()
+    ffn: Numbers = ()
+    head_dim: Numbers = ()
+    resplit: bool = False
+    rule: Literal["sandwich", "single"] = "sandwich"
+    samples: Annotated[int, Ge(1)] = 1
+
+    evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
+
+    example: ClassVar[dict[str, Any]] = {
+        "num_train_epochs": 1,
+        "learning_rate": 1e-3,
+        "layers": (1, 2),
+        "head_dim": (4, 8),
+        "resplit": True,
+    }
+
+    def problems(self) -> list[str]:
+        """What is wrong with the lists."""
+        counts = {name: len(getattr(self, name)) for name in LISTS if getattr(self, name)}
+        if not counts:
+            return [f"give the shapes: {', '.join(LISTS)}, each a list"]
+        if len(set(counts.values()) - {1}) > 1:
+            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            return [f"lists are read side by side, so they should be equally long, or of one number: {told}"]
+        return []
+
+    def shapes(self, before: Shape) -> Listed:
+        """The slices of a model of that shape."""
+        count = max(len(getattr(self, name)) for name in LISTS)
+        columns = {name: (given := getattr(self, name)) * (count if len(given) == 1 else 1) for name in LISTS}
+        found = []
+        for place in range(count):
+            mine = {name: column[place] for name, column in columns.items() if column}
+            depth = mine.get("layers", before.depth)
+            if depth > before.depth:
+                raise InputError(f"share.layers: {depth} is more than the model's {before.depth}")
+            rows = [
+                replace(row, heads=mine.get("heads", row.heads), ffn=mine.get("ffn", row.ffn))
+                for row in before.layers[:depth]
+            ]
+            hidden, head_dim = mine.get("hidden", before.hidden), mine.get("head_dim", before.head_dim)
+            found.append(Shape(hidden, head_dim, tuple(rows)))
+            if not found[-1] <= before:
+                raise InputError(f"share: {found[-1]} is larger than the model, {before}; a slice can only be smaller")
+        return Listed(tuple(dict.fromkeys(found)))
+
+    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+        """Say why a model of this shape cannot become the shared model; None if it can."""
+        try:
+            self.shapes(candidate.model.shape)
+        except InputError as error:
+            return str(error)
+        return None
+
+    def outlook(self, shape: Shape) -> Shape | None:
+        """The shape that comes out; None where that is impossible."""
+        try:
+            return self.shapes(shape).whole
+        except InputError:
+            return None
+
+    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Rough seconds: a drawn slice has about half the work of the whole."""
+        slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
+        return slices * Plan.estimate(self, shape, rows, tokens)
+
+    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+        """Yield the model of which all are slices."""
+        from limbeck.model.pruning.subnetwork import check_slice, extract
+        from limbeck.train.finetuning import train_on_task
+        from limbeck.train.objectives import TaskLoss
+        from limbeck.train.supernet_loss import Elastic
+
+        if problems := self.problems():
+            raise InputError(f"share: {problems[0]}")
+        few = self.shapes(candidate.model.shape)
+        for shape in few.shapes:  # 'student' would refuse it, but after the training
+            check_slice(shape, candidate.model.shape, candidate.model.config.embedding_size)
+        candidate = replace(candidate, model=extract(candidate.model, few.whole, self.resplit), folder=None)
+        lab.log(f"{len(few.shapes)} slices of {few.whole}")
+        rule: Literal["sandwich", "single"] = self.rule if len(few.shapes) > 1 else "single"
+        between = len(few.shapes) - 2 if rule == "sandwich" else len(few.shapes)
+        terms = {"task": (1.0, TaskLoss(candidate.model.loss))}
+        samples = min(self.samples, between)  # of two shapes a sandwich has both already
+        train_on_task(candidate, Elastic(terms, None, few, rule, samples, seed=lab.seed), self, lab)
+        yield candidate

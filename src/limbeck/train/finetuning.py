@@ -1,0 +1,146 @@
+"""Train a candidate on its task: encode, fit, evaluate on the validation split, say what came out."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from limbeck.core.candidate import Candidate
+from limbeck.data.batching import Encoded, encode, predict
+from limbeck.distributed import context as processes
+from limbeck.train.config import Plan
+from limbeck.train.loop import FitReport, fit
+from limbeck.train.objectives import Objective, Progress, TargetScale
+
+if TYPE_CHECKING:
+    from limbeck.core.step import Lab
+    from limbeck.data.task import Task
+
+
+PROBED = 64  #: training texts whose answers show the unit in which a regression model answers
+
+
+def train_on_task(
+    candidate: Candidate,
+    objective: Objective,
+    plan: Plan,
+    lab: Lab,
+    phase: str = "",
+    scale: TargetScale | None = None,
+    after_step: Callable[[Progress], None] = lambda progress: None,
+) -> FitReport:
+    """Train ``candidate.model`` in place on the training split; keep the best weights by the task's metric.
+
+    Args:
+        candidate: The model and its task.
+        objective: What to minimise.
+        plan: Hyper-parameters.
+        lab: Seed, scratch folder and log.
+        phase: Name of the training where a step has several: each has checkpoints of its own.
+        scale: Of a regression's labels: training sees them standardized, and the output layer is rescaled before and
+            after, so that the model answers in the task's unit again.
+        after_step: Called after every optimiser step.
+
+    Returns:
+        What happened in training.
+    """
+    task, model = candidate.task, candidate.model
+    texts = _standardized(encode(task, "train", candidate.tokenizer), scale)
+    if scale is not None:
+        _enter(scale, model, texts)
+    evaluate = None
+    if plan.evaluations_per_epoch and "validation" in task.splits:
+        validation = _standardized(encode(task, "validation", candidate.tokenizer), scale)
+
+        def evaluate(trained: Any) -> float:
+            return task.score(predict(trained, validation, 2 * plan.per_device_train_batch_size), validation.labels)
+
+    report = fit(
+        model,
+        objective,
+        texts,
+        plan,
+        seed=lab.seed,
+        evaluate=evaluate,
+        scratch=lab.scratch / phase if lab.scratch else None,
+        log=lab.log,
+        after_step=after_step,
+    )
+    if scale is not None:
+        scale.fold(model.classifier)
+    model.fresh_head, model.untrained = False, ""
+    best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"
+    lab.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} examples/s{best}")
+    return report
+
+
+def target_scale(task: Task) -> TargetScale | None:
+    """Measure the training labels of a regression; None for other tasks."""
+    return TargetScale.of(task.split("train").labels) if task.kind == "regression" else None
+
+
+def _standardized(encoded: Encoded, scale: TargetScale | None) -> Encoded:
+    if scale is None:
+        return encoded
+    return replace(encoded, labels=[(label - scale.mean) / scale.std for label in encoded.labels])
+
+
+def _enter(scale: TargetScale, model: Any, texts: Encoded) -> None:
+    """Let a model answer in standard deviations from the mean.
+
+    A trained output layer answers in the task's unit and is rescaled; a fresh one answers near 0, which is the mean
+    already. Which of the two it is, its answers to training texts show: evenly spaced ones, as files may be sorted.
+    """
+    chosen = np.linspace(0, len(texts) - 1, min(len(texts), PROBED)).round().astype(int).tolist()
+    some = replace(
+        texts,
+        input_ids=[texts.input_ids[i] for i in chosen],
+        token_type_ids=None if texts.token_type_ids is None else [texts.token_type_ids[i] for i in chosen],
+        labels=[texts.labels[i] for i in chosen],
+    )
+    answers, truth = np.asarray(predict(model, some))[:, 0], np.asarray(some.labels)
+    rescaled = (answers - scale.mean) / scale.std
+    if np.square(rescaled - truth).mean() < np.square(answers - truth).mean():
+        scale.fold(model.classifier, inverse=True)
+
+
+@contextmanager
+def epochs_kept(
+    model: Any, epochs: float, scratch: Path | None, scale: TargetScale | None = None
+) -> Iterator[tuple[Callable[[Progress], None], list[Path]]]:
+    """What to call after every step, and the files of weights that come of it: before the first epoch, after each.
+
+    They are there for as long as the context lasts, or as ``scratch`` does. With a ``scale`` they answer in the task's
+    unit, as the model does before and after training.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        folder = (scratch or Path(place)) / "waypoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / f"epoch_{epoch:03}.safetensors" for epoch in range(math.floor(epochs) + 1)]
+
+        def keep(path: Path, scale: TargetScale | None = scale) -> None:
+            if processes.rank() == 0:
+                fresh = path.with_suffix(".new")
+                weights = {name: t.detach().cpu().clone().contiguous() for name, t in model.state_dict().items()}
+                if scale is not None:
+                    weights["classifier.weight"].mul_(scale.std)
+                    weights["classifier.bias"].mul_(scale.std).add_(scale.mean)
+                save_file(weights, fresh)
+                fresh.replace(path)
+
+        def after_step(progress: Progress) -> None:
+            ends = {round(progress.total * epoch / epochs): epoch for epoch in range(1, len(files))}
+            if progress.step in ends:
+                keep(files[ends[progress.step]])
+
+        if not files[0].exists():  # it does where this goes on after an interruption
+            keep(files[0], None)
+        yield after_step, files

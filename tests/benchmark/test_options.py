@@ -1,0 +1,26 @@
+import pytest
+
+from limbeck.benchmark.options import Training
+from limbeck.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 2.0}, "--epochs is about training; add --train"),
+        ({"task": "moods", "train_samples": 3}, "--train-samples is about training"),
+        ({"train": "both"}, "--train needs a task"),
+        ({"train": "individual", "task": "moods", "rule": "single"}, "--rule is about shared weights"),
+        ({"train": "shared", "task": "moods", "train_samples": 0}, "at least 1, got 0"),
+    ],
+)
+def test_contradictions(given, message):
+    with pytest.raises(InputError, match=message):
+        Training(**given).check()
+
+
+def test_what_fits_together():
+    for given in ({}, {"task": "moods"}, {"train": "shared", "task": "moods", "rule": "single"}):
+        Training(**given).check()
+    assert Training().ways == ()
+    assert Training(train="both").ways == ("alone", "shared")

@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from limbeck.benchmark.options import Grid, Timing, Training
+from limbeck.benchmark.plan import plan
+from limbeck.benchmark.run import Row
+from limbeck.benchmark.training import school
+from limbeck.core.shape import Shape
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.result import read_result
+from limbeck.engine.store import Store
+from limbeck.errors import InputError
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.pruning.subnetwork import extract
+
+FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
+QUICK = {"epochs": 1.0, "train_batch_size": 16, "learning_rate": 1e-3}
+
+
+@pytest.fixture
+def base(make_model, tmp_path):
+    """A folder with a model, and a task that limbeck wrote."""
+    task = toy_task(train=48, validation=24, test=24)
+    task.to_folder(tmp_path / "task")
+    tokenizer = toy_tokenizer(task)
+    model = make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer))
+    model.config.id2label = dict(enumerate(task.label_names))
+    save_model(model, tokenizer, tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def taught(tmp_path, grid, train="both", timing=Timing(), **training):  # noqa: B008 frozen
+    """The school of a grid, the rows that it judged, and its results by lesson."""
+    spec = plan(grid, timing)
+    asked = Training(train, str(tmp_path / "task"), **{**QUICK, **training})
+    made = school(spec, grid.base, asked, Store(tmp_path / "store"))
+    rows = [Row(point, setting, False, ()) for setting in spec.settings for point in spec.points]
+    rows, failed = made.judge(rows, tmp_path / "run")
+    assert not failed
+    return made, rows, {lesson.name: read_result(tmp_path / "run" / lesson.name) for lesson in made.lessons}
+
+
+@pytest.mark.parametrize("approach", ["head_num", "head_size_1", "head_size_2"])
+def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approach):
+    grid = Grid(attention_ratio=(0.5, 1.0), attention_approach=approach, base=base)
+    made, rows, results = taught(tmp_path, grid)
+    model = open_model(base, task=made.task)[0]
+    alone = results["alone"]
+    for row in rows:
+        assert {*row.scores} == {"alone", "shared"}
+        (student,) = [r for r in alone.records.values() if r.step == "student" and r.shape == row.point.shape]
+        expected = extract(model, row.point.shape, approach == "head_size_2").state_dict()
+        begun = alone.open(student.key).model.state_dict()
+        assert all(torch.equal(begun[name], expected[name]) for name in expected)
+    shared = results["shared-attention"]
+    (trained,) = [r for r in shared.records.values() if r.step == "share"]
+    whole = shared.open(trained.key)
+    assert whole.model.config.resplit == (approach == "head_size_2")
+    for key in shared.front:
+        record = shared.records[key]
+        small = extract(whole.model, record.shape)
+        again = shared.open(key).model.state_dict()
+        assert all(torch.equal(again[name], value) for name, value in small.state_dict().items())
+        (row,) = [row for row in rows if row.point.shape == record.shape]
+        assert row.scores["shared"] == record.fact("quality", "validation")
+
+
+def test_one_model_for_each_group_or_one_for_all_jointly(base, tmp_path):
+    singly, _, _ = taught(tmp_path, Grid(layers=(1, 2), hidden=(16, 32), base=base), "shared")
+    assert [lesson.name for lesson in singly.lessons] == ["shared-layers", "shared-hidden"]
+    assert "one model, trained once for each group" in singly.story
+    jointly, rows, _ = taught(tmp_path, Grid(layers=(1, 2), hidden=(16, 32), jointly=True, base=base), "shared")
+    assert [lesson.name for lesson in jointly.lessons] == ["shared-jointly"]
+    assert [set(row.scores) for row in rows] == [{"shared"}] * 4
+
+
+def test_int8_is_judged_as_it_is_timed(base, tmp_path):
+    _, rows, results = taught(
+        tmp_path, Grid(layers=(1, 3), base=base), "individual", Timing(number_format=("float", "int8"))
+    )
+    steps = {results["alone"].records[key].step for key in results["alone"].front}
+    assert (steps, len(rows)) == ({"finetune", "quantize"}, 4)
+    assert all(row.scores["alone"].n == 24 for row in rows)
+
+
+def test_an_architecture_alone_begins_with_fresh_weights(tmp_path, monkeypatch):
+    toy_task(train=24, validation=12, test=4).to_folder(tmp_path / "task")
+    small = {"bert-base-uncased": Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)}
+    for module in ("plan", "training"):
+        monkeypatch.setattr(f"limbeck.benchmark.{module}.BASES", small)
+    grid = Grid(layers=(1, 2), hidden=(16, 32), base="bert-base-uncased")
+    made, rows, _ = taught(tmp_path, grid, train_samples=16)
+    assert "16 training texts" in made.story
+    assert "begun with fresh weights" in made.story
+    assert all({*row.scores} == {"alone", "shared"} for row in rows)
+    asked = replace(made.training, seed=1)
+    sources = {school(plan(grid, Timing()), grid.base, each, made.store).lessons[0].recipe.model for each in (asked,)}
+    assert sources != {made.lessons[0].recipe.model}
+
+
+def test_what_is_no_slice_is_refused(base, tmp_path):
+    with pytest.raises(InputError, match=r"hidden 64 cannot begin with .*bert-base-uncased begins with fresh"):
+        taught(tmp_path, Grid(hidden=(16, 64), base=base))
+    for source in (base, "bert-base-uncased"):  # not trained as softmax, and not left out of the table without a word
+        with pytest.raises(InputError, match=r"--attention softmax linformer:8 cannot be trained.*limbeck linearize"):
+            taught(tmp_path, Grid(attention=("softmax", "linformer:8"), base=source))

@@ -1,0 +1,105 @@
+"""Commands on one model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import runpy
+import shutil
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from commands import answer, call
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
+def test_evaluate_in_every_runtime(compressed, runtime):
+    if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
+        assert call("evaluate", "art", "--task", "moods", "--runtime", runtime)[0] == 2
+        pytest.skip("openvino is not installed")
+    if runtime == "openvino" and "quantized" in json.loads(Path("art/limbeck.json").read_text())["onnx_file"]:
+        status, _, err = call("evaluate", "art", "--task", "moods", "--runtime", runtime)  # the fastest was INT8
+        assert (status, "QAttention" in err) == (2, True)
+        return
+    found = answer("evaluate", "art", "--task", "moods", "--runtime", runtime)
+    assert found["examples"] == 48
+    assert found["quality"] > 0.9
+    assert found["runtime"].startswith(runtime)
+    assert found["total_ms"] == pytest.approx(48 * found["mean_ms"])
+
+
+def test_evaluate_in_words_and_not_without_a_head():
+    status, out, _ = call("evaluate", "tuned", "--task", "moods", "--split", "validation", "--batch", 8)
+    assert status == 0
+    assert re.search(r"accuracy: \d\.\d{4} \[.*\], n 48\nelapsed: .* ms on average \(torch eager, .*batch 8\)", out)
+    status, _, err = call("evaluate", "bert-moods", "--task", "moods")
+    assert (status, "no trained head" in err) == (2, True)
+
+
+def test_options_that_cannot_be_are_told_before_any_work():
+    for option in ("--threads", "--batch"):
+        status, _, err = call("evaluate", "tuned", "--task", "moods", option, 0)
+        assert (status, err) == (2, f"error: {option[2:]} should be at least 1, got 0\n")
+    with mock.patch("limbeck.cost_models.machine_profile.profile", side_effect=AssertionError("measured")):
+        status, _, err = call("profile", "--out", "nowhere/machine.json")
+    assert (status, err) == (2, "error: --out nowhere/machine.json: there is no folder nowhere\n")
+
+
+def test_an_error_of_the_system_is_one_line():
+    with mock.patch(
+        "limbeck.cost_models.machine_profile.profile", side_effect=OSError(5, "Input/output error", "disk")
+    ):
+        status, _, err = call("profile")
+    assert (status, err) == (2, "error: [Errno 5] Input/output error: 'disk'\n")
+
+
+def test_predict_from_arguments_and_standard_input():
+    status, out, _ = call("predict", "tuned", "the sunny merry film", "gloomy and bleak")
+    assert (status, out) == (0, "happy\tthe sunny merry film\nsad\tgloomy and bleak\n")
+    (found,) = answer("predict", "tuned", stdin="furious\n")
+    assert found["answer"] == "angry"
+    assert sum(found["scores"].values()) == pytest.approx(1)
+    status, _, err = call("predict", "bert-moods", "sunny")
+    assert (status, "no trained head" in err) == (2, True)
+
+
+def test_predict_pairs():
+    train = ("--epochs", "1", "--evaluations-per-epoch", "0")
+    answer("finetune", "--model", "bert-pairs", "--task", "pairs", "--out", "tuned-pairs", *train)
+    found = answer("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy", "--pair", "merry")
+    assert [row["answer"] in {"sad", "happy"} for row in found] == [True, True]
+    status, _, err = call("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy")
+    assert (status, "2 texts but 1 second" in err) == (2, True)
+
+
+def test_texts_longer_than_the_model_are_refused_as_in_a_run(tmp_path):
+    described = {**json.loads(Path("tuned/config.json").read_text()), "max_positions": 64}
+    shutil.copytree("tuned", tmp_path / "short")
+    (tmp_path / "short" / "config.json").write_text(json.dumps(described))
+    for command in ("evaluate", "export"):
+        model = (
+            (tmp_path / "short",) if command == "evaluate" else ("--model", tmp_path / "short", "--out", tmp_path / "o")
+        )
+        status, _, err = call(command, *model, "--task", "moods")
+        assert (status, "takes at most 64 tokens; give the task 'max_length: 64' or less" in err) == (2, True)
+
+
+def test_words_that_were_not_seen_are_reported(tmp_path):
+    small = runpy.run_path(str(Path(__file__).parent.parent / "small_tokenizers.py"))
+    labels = ("O", "B-PER", "I-PER")
+    model = small["write_model"](tmp_path / "words", "bert", labels, per_token=True, model_max_length=32)
+    status, out, err = call("predict", model, "Anna \u200b lives")
+    assert (status, len(out.split("\t")[0].split())) == (0, 3)
+    assert err.splitlines()[-1].startswith("note: 1 of 3 words were not seen")
+    status, out, err = call("predict", model, "Anna lives")
+    assert (status, err) == (0, "")
+    (found,) = answer("predict", model, stdin="word " * 900)
+    assert len(found["labels"]) == 900
+    assert found["unseen"][-1] == 899
+    sentences = "".join(f"Anna B-PER\nsaw O\n\u200b O\nfilm{row} I-PER\n\n" for row in range(4))
+    (tmp_path / "words.conll").write_text(sentences, encoding="utf-8")
+    status, out, _ = call("evaluate", model, "--task", tmp_path / "words.conll", "--max-length", 64)
+    assert status == 0
+    assert "\nunseen_words: 4 (" in out

@@ -1,0 +1,279 @@
+"""The main job on tiny real models: what it prints, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import answer, call, keys_of, recipe
+
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.outputs import story_of
+from limbeck.engine.run import run
+from limbeck.errors import InputError
+from limbeck.model import checkpoints as files
+from limbeck.model.checkpoints import save_model
+from limbeck.model.classification_head import set_labels
+from limbeck.recipe.recipe import dump, parse
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys; sys.argv = ['limbeck', '--help']\n"
+        "from limbeck.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', 'scipy', 'pydantic', 'datasets', 'accelerate'}\n"
+        "sys.exit(sorted(heavy & set(sys.modules)) or 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert {"compress", "run", "evaluate", "prune", "distill"} <= set(re.findall(r"^│ (\w+)", found.stdout, re.M))
+
+
+def test_python_m_limbeck_is_the_command():
+    found = subprocess.run([sys.executable, "-m", "limbeck", "--version"], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout.strip()) == (0, version("limbeck"))
+
+
+def test_help_of_a_technique_shows_its_fields_and_short_names():
+    status, out, _ = call("distill", "--help")
+    assert status == 0
+    assert {"--teacher", "--epochs", "--match", "--temperature"} <= set(re.findall(r"--[a-z-]+", out))
+
+
+def test_compress_takes_a_model_that_answers_the_task_as_teacher(compressed):
+    recipe = yaml.safe_load(Path("run/recipe.yaml").read_text())
+    assert recipe["teacher"] == recipe["model"] == "tuned"
+    assert "finetune" not in str(recipe["steps"])
+    assert len(compressed["rows"]) == 4
+    teacher = next(row for row in compressed["rows"] if row["key"] == compressed["teacher"])
+    assert teacher["size_mb"] > 0
+    assert compressed["unmet"] == []
+    assert Path(compressed["written"]["report"]).read_text().startswith("<!doctype html>")
+
+
+def test_the_artefact_answers_with_onnxruntime_and_tokenizers_alone(compressed):
+    (code,) = re.findall(r"```python\n(.*?)```", Path("art/README.md").read_text(), re.S)[:1]
+    absent = "import sys\nfor name in ('torch', 'transformers', 'limbeck'): sys.modules[name] = None\n"
+    found = subprocess.run(
+        [sys.executable, "-c", absent + code], cwd="art", capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() in {"sad", "happy", "angry"}
+    about = json.loads(Path("art/limbeck.json").read_text())
+    assert (Path("art") / about["onnx_file"]).is_file()
+    assert Path("art/report.html").is_file()
+
+
+def test_the_recipe_that_compress_wrote_runs_again_from_the_store(compressed):
+    status, out, err = call("run", "run/recipe.yaml", "--folder", "again")
+    assert status == 0, err
+    assert "vs PyTorch" in out
+    assert max(map(len, out.splitlines())) > 100  # not squeezed to 80 columns
+    assert "artefact:" in out
+
+
+def test_report_lineage_and_save(compressed):
+    Path("run/report.html").unlink()
+    status, out, _ = call("report", "run")
+    assert status == 0
+    assert "candidate" in out
+    assert Path("run/report.html").is_file()
+    assert not Path("run/artefact").exists()  # the report alone; the artefact went elsewhere
+    (teacher, *_), (distilled,) = keys_of("model"), keys_of("distill")
+    status, out, _ = call("lineage", "run", distilled[:8])
+    assert [line.split()[1].split("(")[0] for line in out.splitlines()] == ["model", "prune", "distill"]
+    assert call("save", "run", distilled[:8], "--to", "kept")[0] == 0
+    assert Path("kept/encoder.py").is_file()
+    assert call("save", "run", teacher[:8], "--to", "plain", "--plain")[0] == 0
+    assert json.loads(Path("plain/config.json").read_text())["model_type"] == "bert"
+    assert not Path("plain/encoder.py").exists()
+    status, _, err = call("save", "run", teacher[:8], "--to", "kept")
+    assert (status, "is not empty" in err) == (2, True)
+
+
+def test_report_shows_the_baseline_of_the_labels_as_the_run_had_them(tmp_path, make_model):
+    task = toy_task(train=24, validation=12, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=3, vocab_size=len(tokenizer))
+    set_labels(model, tuple(name.upper() for name in task.label_names), "classification")
+    save_model(model, tokenizer, tmp_path / "model")
+    data = {"model": str(tmp_path / "model"), "task": "movie-reviews", "steps": ["size", "quality"]}
+    result = run(parse(data), tmp_path / "store", tmp_path / "run", task=task)
+    shown = story_of(result, result.task).baseline
+    assert shown.answer.split("'")[1].isupper()
+    again = answer("report", tmp_path / "run")
+    assert again["baseline"]["answer"] == shown.answer
+    assert again["baseline"]["quality"]["test"]["value"] == shown.quality["test"].value
+
+
+@pytest.mark.slow
+def test_compress_fine_tunes_a_bare_encoder(place):
+    command = [sys.executable, "-c", "from limbeck.cli import main; main()", "compress", "bert-moods"]
+    command += ["--task", "moods", "--effort", "quick", "--latency-ms", "0.001", "--folder", "bare"]
+    command.append("--allow-weak-teacher")
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 3, found.stderr
+    assert "No candidate meets the budget. The nearest is" in found.stdout
+    assert yaml.safe_load(Path("bare/recipe.yaml").read_text())["steps"][0].keys() == {"finetune"}
+    assert Path("bare/artefact/limbeck.json").is_file()
+
+
+@pytest.mark.parametrize(("strategy", "steps"), [("search", {"supernet"}), ("both", {"supernet", "prune"})])
+def test_compress_searches_when_told_to(strategy, steps, monkeypatch):
+    def stop(recipe, *rest):
+        raise InputError(dump(recipe))
+
+    monkeypatch.setattr("limbeck.engine.compress.carry_out", stop)
+    status, _, err = call("compress", "tuned", "--task", "moods", "--strategy", strategy, "--runtime", "onnxruntime")
+    assert status == 2
+    assert {name for name in ("supernet", "prune") if f" {name}:" in err} == steps
+    assert "evolve" in call("compress", "tuned", "--task", "moods", "--strategy", "evolve")[2]
+
+
+def test_check_lists_all_problems_at_once():
+    wrong = recipe("wrong.yaml", {"prunne": {}}, {"prune": {"keep": 2}}, "quantize", model="nowhere/at/all")
+    status, out, _ = call("check", wrong)
+    assert status == 2
+    assert "3 problems" in out
+    assert call("check", recipe("right.yaml", "export"))[:2] == (0, "recipe right.yaml has no problems\n")
+    assert len(json.loads(call("check", wrong, "--json")[1])["problems"]) == 3
+
+
+def test_plan_shows_one_row_for_each_probe():
+    fewer = {"prune": {"layers": 1, "layer_choice": "importance"}}
+    steps = ({"fork": [[], [fewer]]}, {"finetune": {"epochs": 3}}, "size", "quality")
+    status, out, _ = call("plan", recipe("planned.yaml", *steps), "--store", "elsewhere")
+    assert status == 0
+    assert len(re.findall("x2", out)) == 2
+    assert "1x32 heads 2 of 16 ffn 32" in out
+    assert "texts: 96 train, 48 validation, 48 test" in out
+    assert not Path("elsewhere").exists()
+    rows = answer("plan", "planned.yaml", "--store", "elsewhere")["rows"]
+    assert [row["step"] for row in rows] == ["prune", "finetune", "finetune", "size", "quality"]
+    assert all(row["seconds"] > 0 and row["rough"] for row in rows[:3])
+    longer = answer("plan", "planned.yaml", "--store", "elsewhere", "--set", "steps.1.finetune.epochs=300")["rows"]
+    assert longer[1]["seconds"] > 50 * rows[1]["seconds"]
+
+
+def test_a_failed_candidate_ends_with_1():
+    file = recipe("failing.yaml", {"fork": [[{"prune": {"heads": 7}}], []]}, "size", {"quality": {"split": "test"}})
+    status, out, err = call("run", file)
+    assert status == 1
+    assert "use at most 2" in out
+    assert "use at most 2" in err
+
+
+def test_a_budget_that_nothing_meets_ends_with_3_and_the_nearest():
+    file = recipe("tight.yaml", {"fork": [["export"], []]}, "size", "quality", "best", budget={"size_mb": 0.001})
+    status, out, _ = call("run", file)
+    assert status == 3
+    assert "No candidate meets the budget. The nearest is" in out
+    assert "MB > 0.001 MB" in out
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("foo", "'foo' is no setting"),
+        ("steps.9.prune.keep=1", "steps has entries 0 to 0, not '9'"),
+        ("steps.0.prune.kep=1", "did you mean 'keep'"),
+        ("steps.0.prune.keep=2", "should be in (0, 1], got 2"),
+        ("steps.0.prune.keep=[", "--set steps.0.prune.keep, line 1"),
+        ("sed=1", "did you mean 'seed'"),
+        ("seed=abc", "should be a whole number, got 'abc'"),
+    ],
+)
+def test_bad_settings_are_told(setting, message):
+    status, _, err = call("run", recipe("set.yaml", {"prune": {"keep": 0.5}}), "--set", setting)
+    assert status == 2
+    assert message in err
+
+
+def test_settings_know_short_names():
+    file = recipe("short.yaml", {"finetune": {"epochs": 1, "evaluations_per_epoch": 0}})
+    assert call("run", file, "--set", "steps.0.finetune.epochs=2", "--set", "seed=1")[0] == 0
+    written = yaml.safe_load(Path("runs/short/recipe.yaml").read_text())
+    assert written["steps"][0]["finetune"]["num_train_epochs"] == 2
+    assert written["seed"] == 1
+
+
+def test_gc_keeps_what_runs_ended_with():
+    assert call("run", recipe("swept.yaml", {"prune": {"heads": 1}}, "export"), "--store", "swept")[0] == 0
+    objects = Path("swept/objects")
+    assert len(list(objects.iterdir())) == 3
+    assert "name the runs" in call("gc", "--store", "swept")[2]
+    assert "2 stores" in call("gc", "runs/swept", "--store", "store")[2]
+    status, out, err = call("gc", "runs/swept")
+    assert (status, "removed 2 models, freed" in out) == (0, True), err
+    (kept,) = objects.iterdir()
+    assert kept.name == json.loads(Path("runs/swept/ledger.jsonl").read_text().splitlines()[-1])["front"][0]
+    assert call("gc", "--all", "--store", "swept")[0] == 0
+    assert not list(objects.iterdir())
+
+
+def start(store, file):
+    environment = {**os.environ, "LIMBECK_STORE": str(store), "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-c",
+        "from limbeck.cli import main; main()",
+        "run",
+        str(file),
+        "--folder",
+        f"{store}-run",
+    ]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def weights(store):
+    return {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in store.glob("objects/*/model.safetensors")
+    }
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_gives_the_same_weights(place):
+    train = {"epochs": 60, "learning_rate": 1e-3, "save_seconds": 0}
+    file = recipe("killed.yaml", {"finetune": train}, {"distill": {**train, "epochs": 2}}, "export", model="bert-moods")
+    stores = place / "undisturbed", place / "disturbed"
+    assert start(stores[0], file).wait() == 0
+    process = start(stores[1], file)
+    while process.poll() is None and not list(stores[1].glob("work/*/checkpoint-*")):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert list(stores[1].glob("work/*/checkpoint*"))
+    again = start(stores[1], file)
+    said, _ = again.communicate()
+    assert again.returncode == 0, said
+    assert len(weights(stores[0])) == 4
+    assert weights(stores[1]) == weights(stores[0])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("No space left on device (os error 28)")]
+)
+def test_a_full_disk_leaves_nothing_of_a_saved_model(compressed, tmp_path, monkeypatch, error):
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(files, "_write_torch", fails)
+    (key, *_) = keys_of("distill")
+    status, _, err = call("save", "run", key, "--to", tmp_path / "saved")
+    assert (status, "could not be written: the disk is full" in err) == (2, True)
+    assert not list(tmp_path.iterdir())

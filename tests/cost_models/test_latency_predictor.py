@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from functools import cache
+from random import Random
+
+import numpy as np
+import pytest
+
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.target import Target
+from limbeck.cost_models.features import LOOKS
+from limbeck.cost_models.latency_dataset import Dataset, Group, Series, Timed, write
+from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_extra, check_file, learning_curve
+from limbeck.cost_models.shape_sampling import draw
+from limbeck.errors import InputError, MissingExtra
+
+NOISE = 0.01
+
+
+@pytest.fixture(scope="module")
+def taught(setting, space, pretended):
+    """A predictor of a pretended machine, by the number of shapes it was taught."""
+
+    @cache
+    def teach(count=200, **changes):
+        drawn_from = replace(space, **changes)
+        shapes = draw(drawn_from, count)
+        chance = np.random.default_rng(0)
+        seconds = [float(pretended(shape) * np.exp(chance.normal(0, NOISE))) for shape in shapes]
+        return Predictor(setting, tuple(shapes), tuple(seconds))
+
+    return teach
+
+
+@pytest.fixture(scope="module")
+def unseen(space, pretended, taught):
+    """Shapes that no predictor has seen, and what they take, with noise."""
+    shapes = draw(space, 400, method="uniform", seed=11, without=set(taught().shapes))
+    chance = np.random.default_rng(1)
+    return shapes, np.array([pretended(shape) * np.exp(chance.normal(0, NOISE)) for shape in shapes])
+
+
+def test_shapes_never_seen_are_predicted_well_and_it_knows_how_well(taught, unseen):
+    predictor, (shapes, seconds) = taught(), unseen
+    found = Errors.of(predictor.many(shapes), seconds)
+    assert found.median < 0.02
+    assert found.p95 < 0.06
+    assert found.within_10 > 0.99
+    assert found.tau > 0.95
+    assert found.count == 400
+    assert predictor.boosted
+    assert predictor.errors.median < 0.8 * predictor.errors_additive.median
+    assert predictor.errors.median == pytest.approx(found.median, rel=0.5)
+    assert predictor.errors.p95 == pytest.approx(found.p95, rel=0.6)
+
+
+def test_where_time_is_additive_trees_are_left_out(setting, space):
+    def additive(shape):
+        return 1e-4 + sum(
+            1e-5 + 1e-9 * shape.hidden * (row.heads * shape.head_dim + row.ffn) for row in shape.layers[:-1]
+        )
+
+    shapes, chance = draw(space, 80), np.random.default_rng(3)
+    seconds = [float(additive(shape) * np.exp(chance.normal(0, NOISE))) for shape in shapes]
+    predictor = Predictor(setting, tuple(shapes), tuple(seconds))
+    assert not predictor.boosted
+    assert predictor.errors == predictor.errors_additive
+    assert predictor.errors.p95 < 4 * NOISE
+    assert predictor.many(shapes) == pytest.approx([additive(shape) for shape in shapes], rel=2 * NOISE)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
+def test_a_bound_holds_with_its_probability(taught, setting, space, pretended, level):
+    """For shapes drawn as those it learnt from."""
+    shapes = draw(space, 400, seed=21, without=set(taught().shapes))
+    seconds = np.array([pretended(shape) for shape in shapes])
+    seconds *= np.exp(np.random.default_rng(2).normal(0, NOISE, len(shapes)))
+    holds = (seconds <= taught().uppers(shapes, level)).mean()
+    assert level - 0.07 <= holds <= min(level + 0.1, 1)
+
+
+def test_the_interval_holds_19_times_in_20(taught, unseen):
+    shapes, seconds = unseen
+    facts = list(map(taught(), shapes[:200]))
+    inside = np.mean([fact.low <= real <= fact.high for fact, real in zip(facts, seconds, strict=False)])
+    assert 0.9 <= inside <= 1
+    assert all(fact.low < fact.value < fact.high for fact in facts)
+    widths = np.array([(fact.high - fact.low) / fact.value for fact in facts])
+    assert widths.max() < 0.3
+
+
+def test_bounds_grow_with_the_level(taught, space):
+    shapes = draw(space, 20, seed=3)
+    bounds = np.array([taught().uppers(shapes, level) for level in (0.05, 0.5, 0.8, 0.95, 0.999)])
+    assert (np.diff(bounds, axis=0) > 0).all()
+    assert (bounds[0] < taught().many(shapes)).all()
+    with pytest.raises(InputError, match="level"):
+        taught().upper(shapes[0], 1.0)
+
+
+def test_many_at_once_are_the_same_as_one_by_one(taught, unseen):
+    shapes = unseen[0][:40]
+    predictor = taught()
+    assert predictor.many(shapes).tolist() == [predictor(shape).value for shape in shapes]
+    assert predictor.uppers(shapes, 0.9).tolist() == [predictor.upper(shape, 0.9) for shape in shapes]
+    assert predictor.many([]).shape == predictor.uppers([]).shape == (0,)
+
+
+def test_stored_and_learnt_again_it_predicts_the_same_to_the_bit(taught, unseen):
+    predictor = taught()
+    again = Predictor.from_json(json.loads(json.dumps(predictor.to_json())))
+    assert again == predictor
+    assert hash(again) == hash(predictor)
+    assert again.key == predictor.key != replace(predictor, seed=1).key
+    assert again.many(unseen[0]).tolist() == predictor.many(unseen[0]).tolist()
+    assert again.errors == predictor.errors
+    assert again.uppers(unseen[0]).tolist() == predictor.uppers(unseen[0]).tolist()
+
+
+def test_wider_and_deeper_takes_longer(taught, space):
+    """Trees are not monotone, so only where a difference exceeds the error."""
+    predictor, chance = taught(), Random(5)
+    for _ in range(20):
+        shape = space.sample(chance)
+        wider = [LayerShape(min(row.heads + 4, 12), min(row.ffn + 512, 1536)) for row in shape.layers]
+        bigger = replace(shape, layers=tuple(wider))
+        more, less = predictor.many([bigger, shape])
+        assert more > 0.97 * less
+    order = predictor.many([space.smallest, *(space.sample(chance) for _ in range(20)), space.largest])
+    assert order[0] == order.min()
+    assert order[-1] == order.max()
+
+
+def test_uniform_shapes_are_predicted_by_who_was_taught_ragged_ones_and_not_the_reverse(taught, space, pretended):
+    shapes = draw(replace(space, per_layer=False), 100, method="uniform", seed=4)
+    errors = Errors.of(taught().many(shapes), np.array(list(map(pretended, shapes))))
+    assert errors.median < 0.03
+    assert errors.tau > 0.95
+    assert not taught().extrapolates(shapes).any()
+    uniform, ragged = taught(80, per_layer=False), space.sample(Random(1))
+    assert uniform.extrapolates([ragged, space.largest]).tolist() == [True, False]
+    assert set(uniform(ragged).detail["extrapolates"]) == {"unevenness of heads", "unevenness of neurons"}
+
+
+def test_it_says_where_it_extrapolates_and_widens_the_interval(taught, space):
+    predictor = taught()
+    inside = predictor(space.largest)
+    assert "extrapolates" not in inside.detail
+    deep = replace(space.largest, layers=space.largest.layers * 2)
+    outside = predictor(deep)
+    assert outside.detail["extrapolates"] == ["layers", "operations"]
+    wide = replace(space.largest, hidden=512)
+    assert predictor(wide).detail["extrapolates"] == ["hidden", "operations"]
+    reach = [np.log(fact.high / fact.value) for fact in (inside, outside)]
+    assert reach[1] > 2 * reach[0]
+    assert predictor.upper(deep) / predictor.many([deep])[0] > predictor.upper(space.largest) / inside.value
+    empty = Shape(384, 32, (LayerShape(0, 0),))
+    assert {"fewest heads", "fewest neurons"} <= {*predictor(empty).detail["extrapolates"]} <= {*LOOKS}
+    assert predictor(empty).value < predictor(space.largest).value
+
+
+def test_as_a_fact(taught, setting, space):
+    fact = taught()(space.smallest)
+    assert (fact.name, fact.unit, fact.n) == ("latency_p50", "s", 200)
+    assert fact.target == str(setting.target)
+    assert fact.detail == {"source": "predictor", "number_format": "float", "seq_len": 32}
+
+
+def test_it_is_taught_by_a_series(setting, space, pretended, taught):
+    shapes = draw(space, 30)
+    timed = tuple(Timed(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
+    series = Series("here", setting, (Group("here", setting, "first", timed[0], timed[1:]),))
+    predictor = Predictor.of(series, seed=3)
+    assert dict(zip(predictor.shapes, predictor.seconds, strict=True)) == {each.shape: each.seconds for each in timed}
+    assert (predictor.machine, predictor.seed, predictor.setting) == ("here", 3, setting)
+
+
+def test_number_formats_have_predictors_of_their_own(taught, setting, space):
+    predictor = taught(60)
+    int8 = replace(predictor, setting=replace(setting, number_format="int8"))
+    halved = replace(int8, seconds=tuple(second / 2 for second in predictor.seconds))
+    assert halved(space.largest).detail["number_format"] == "int8"
+    assert halved.many([space.largest])[0] == pytest.approx(predictor.many([space.largest])[0] / 2)
+    assert halved != predictor
+    assert halved(space.largest, number_format="int8") == halved(space.largest)
+    with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
+        halved(space.largest, number_format="float")
+
+
+def test_it_is_taught_by_a_file_from_elsewhere(setting, space, pretended, taught, tmp_path):
+    shapes = draw(space, 30)
+    timed = tuple(Timed(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
+    path = tmp_path / "machine.jsonl"
+    write(Dataset(groups=(Group("there", setting, "first", timed[0], timed[1:]),)), path)
+    predictor = Predictor.elsewhere(path, Target(), "float")
+    assert (set(predictor.shapes), predictor.machine) == (set(shapes), "there")
+    assert Predictor.elsewhere(path, Target(seq_len=32), "float") == predictor
+    check_file(path, "float")
+    for target in (Target(seq_len=33), Target(threads=2), Target(device="cuda:0"), Target(runtime="torch")):
+        with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format float.*32 tokens"):
+            Predictor.elsewhere(path, target, "float")
+    with pytest.raises(InputError, match="holds 0 shapes in int8; at least 20 are needed"):
+        check_file(path, "int8")
+    with pytest.raises(InputError, match="no such file"):
+        Predictor.elsewhere(tmp_path / "nothing.jsonl", Target(), "float")
+
+
+def test_the_error_falls_with_the_number_of_shapes(taught, setting):
+    teacher = taught()
+    rows = learning_curve(teacher.shapes, np.array(teacher.seconds), setting, [25, 150], repeats=2)
+    assert [(row["size"], row["left_out"]) for row in rows] == [(25, 175), (150, 50)]
+    assert rows[1]["median"] < rows[0]["median"]
+    assert rows[1]["tau"] > rows[0]["tau"]
+    with pytest.raises(InputError, match="sizes: should be from 20 to below the 200"):
+        learning_curve(teacher.shapes, np.array(teacher.seconds), setting, [200])
+
+
+def test_what_it_cannot_learn_from_is_refused(taught, setting):
+    known = taught()
+    with pytest.raises(InputError, match=f"at least {FEWEST} measured shapes, got 3"):
+        Predictor(setting, known.shapes[:3], known.seconds[:3])
+    with pytest.raises(InputError, match="different shapes"):
+        Predictor(setting, known.shapes[:20] * 2, known.seconds[:40])
+    with pytest.raises(InputError, match="'linear'"):
+        known(Shape.uniform(2, 128, 4, 128, attention="linear"))
+
+
+def test_a_core_that_it_has_not_learnt_is_refused_and_not_free(taught, space):
+    known = taught(60)
+    linear = Shape(128, 32, (LayerShape(4, 128), LayerShape(4, 128, "linformer:64")))
+    for ask in (known, lambda shape: known.many([space.largest, shape]), known.upper):
+        with pytest.raises(InputError, match="has not learnt attention 'linformer'; choose from 'softmax'"):
+            ask(linear)
+    assert known(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch, taught, space):
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    with pytest.raises(MissingExtra, match=r"limbeck\[search\]"):
+        check_extra()
+    fresh = replace(taught(60), seed=9)
+    with pytest.raises(MissingExtra, match="scikit-learn"):
+        fresh(space.largest)

@@ -1,0 +1,116 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from limbeck.data.batching import Encoded, collate, encode, length_batches, predict
+from limbeck.data.metrics import IGNORED
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_every_example_appears_once(seed):
+    lengths = np.random.default_rng(0).integers(3, 60, 103)
+    batches = length_batches(lengths, 8, seed)
+    assert sorted(index for batch in batches for index in batch) == list(range(103))
+    assert all(len(batch) <= 8 for batch in batches)
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    lengths = np.arange(3, 40)
+    assert length_batches(lengths, 4, 0, 1) == length_batches(lengths, 4, 0, 1)
+    assert length_batches(lengths, 4, 0, 1) != length_batches(lengths, 4, 0, 2)
+    assert length_batches(lengths, 4, 0, 1) != length_batches(lengths, 4, 1, 1)
+
+
+def test_texts_of_like_length_share_a_batch():
+    lengths = np.random.default_rng(0).integers(3, 60, 1000)
+
+    def padded(batches):
+        return sum(len(batch) * max(lengths[batch]) for batch in batches) / lengths.sum()
+
+    shuffled = np.random.default_rng(1).permutation(1000)
+    plain = [list(shuffled[at : at + 16]) for at in range(0, 1000, 16)]
+    assert padded(length_batches(lengths, 16, seed=0)) < 1.15 < 1.5 < padded(plain)
+
+
+def test_collate_pads_to_the_longest_of_the_batch():
+    encoded = Encoded(
+        [[2, 7, 3], [2, 3], [2, 8, 9, 3]], [[0, 0, 0], [0, 0], [0, 1, 1, 1]], [0, 1, 1], 5, "classification"
+    )
+    batch = collate(encoded, [1, 0])
+    assert batch["input_ids"].tolist() == [[2, 3, 5], [2, 7, 3]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert batch["labels"].tolist() == [1, 0]
+    assert batch["index"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "shape"),
+    [
+        ("classification", torch.int64, (4,)),
+        ("pairs", torch.int64, (4,)),
+        ("multilabel", torch.float32, (4, 2)),
+        ("regression", torch.float32, (4,)),
+    ],
+)
+def test_labels_of_every_kind(kind, dtype, shape):
+    task = toy_task(kind, train=16, validation=8, test=8)
+    batch = collate(encode(task, "train", toy_tokenizer(task)), range(4))
+    assert batch["labels"].dtype == dtype
+    assert tuple(batch["labels"].shape) == shape
+    if kind == "pairs":
+        assert batch["token_type_ids"].max() == 1
+
+
+def test_word_labels_go_to_the_first_piece():
+    task = toy_task("tokens", train=4, validation=2, test=2)
+
+    class Pieces:
+        """Every word is two pieces."""
+
+        pad_token_id, model_max_length, truncation_side = 0, 512, "right"
+        model_input_names = ("input_ids", "attention_mask")
+        backend_tokenizer = SimpleNamespace(normalizer=None, pre_tokenizer=None)
+
+        def __call__(self, texts, pairs, **options):
+            rows = [[1, *(10 for word in text for _ in range(2)), 2] for text in texts]
+            self.words = [[None, *(w for w in range(len(text)) for _ in range(2)), None] for text in texts]
+            words = self.words
+
+            class Made(dict):
+                def word_ids(self, index):
+                    return words[index]
+
+            return Made(input_ids=rows)
+
+    encoded = encode(task, "train", Pieces())
+    first = task.split("train").labels[0]
+    expected = [IGNORED, *(label for word in first for label in (word, IGNORED)), IGNORED]
+    assert list(encoded.labels[0]) == expected
+
+
+def test_predictions_come_in_the_order_of_the_split(make_model):
+    task = toy_task("classification", train=20, validation=8, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=task.num_labels, vocab_size=len(tokenizer))
+    encoded = encode(task, "train", tokenizer)
+    together = predict(model, encoded, 6)
+    one_by_one = np.concatenate([model.predict(collate(encoded, [row])) for row in range(20)])
+    np.testing.assert_allclose(together, one_by_one, atol=1e-5)
+
+
+def test_texts_are_cut_at_max_length():
+    from dataclasses import replace
+
+    task = replace(toy_task("classification", train=8, validation=4, test=4), max_length=5)
+    encoded = encode(task, "train", toy_tokenizer(task))
+    assert encoded.lengths.max() == 5
+
+
+def test_texts_without_labels_make_batches_without_them():
+    plain = Encoded([[2, 5, 3], [2, 3]], None, (), 0, "corpus")
+    batch = collate(plain, [1, 0])
+    assert batch.keys() == {"input_ids", "attention_mask", "index"}
+    assert batch["input_ids"].tolist() == [[2, 3, 0], [2, 5, 3]]

@@ -1,0 +1,89 @@
+"""Texts without labels in the place of the training split."""
+
+import json
+
+import pytest
+
+from limbeck.data.synthetic import toy_task
+from limbeck.data.unlabeled import check_texts, with_texts_of
+from limbeck.errors import InputError
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_lines_are_texts_and_what_is_held_out_stays_out(tmp_path):
+    task = toy_task(train=8, validation=4, test=4)
+    shown = task.split("test").texts[0]
+    path = write(tmp_path, "more.txt", f"so sunny\n\n  {shown.upper()} \nso  Sunny\nquite, grey\n")
+    made = with_texts_of(task, path)
+    assert made.split("train").texts == ("so sunny", "quite, grey")
+    assert made.split("test") == task.split("test")
+    assert made.notes[-1] == "more.txt: 2 texts without labels; 1 text of the validation or test split left out"
+
+
+@pytest.mark.parametrize("columns", [(), ("text",), ("1",)])
+def test_a_column_of_a_table(tmp_path, columns):
+    task = toy_task(train=8)
+    path = write(tmp_path, "more.csv", "id,text\n1,so sunny\n2,quite grey\n")
+    assert with_texts_of(task, path, columns).split("train").texts == ("so sunny", "quite grey")
+    lines = "".join(json.dumps({"score": 1, "Text": text}) + "\n" for text in ("so sunny", "quite grey"))
+    path = write(tmp_path, "more.jsonl", lines)
+    assert with_texts_of(task, path).split("train").texts == ("so sunny", "quite grey")
+
+
+@pytest.mark.parametrize("kind", ["classification", "pairs", "multilabel", "regression", "tokens"])
+def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
+    task = toy_task(kind, train=8)
+    path = write(tmp_path, "more.txt", "so sunny\tquite grey\n" if kind == "pairs" else "so sunny\n")
+    before, made = task.split("train"), with_texts_of(task, path).split("train")
+    assert type(made.texts[0]) is type(before.texts[0])
+    assert type(made.labels[0]) is type(before.labels[0])
+    assert (made.pairs is None) == (before.pairs is None)
+    if kind == "tokens":
+        assert made.texts == (("so", "sunny"),)
+        assert made.labels == ((0, 0),)
+    if kind == "pairs":
+        assert (made.texts, made.pairs) == (("so sunny",), ("quite grey",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text", "columns", "said"),
+    [
+        ("classification", "more.csv", "a,b\n1,so sunny\n", (), "which 1 column to read is not clear"),
+        (
+            "classification",
+            "more.csv",
+            "a,text\n1,so sunny\n",
+            ("c",),
+            "there is no column 'c'; choose from 'a', 'text'",
+        ),
+        (
+            "pairs",
+            "more.csv",
+            "a,b\nx,so sunny\n",
+            ("a",),
+            r"2 columns of texts needed, got unlabelled_columns: \['a'\]",
+        ),
+        ("pairs", "more.txt", "\nso sunny\n", (), "line 2: .* two texts with a tab between, got 'so sunny'"),
+        ("classification", "more.txt", "\n", (), "no texts are left of 0 rows"),
+        ("classification", "more.doc", "x", (), "no reader for '.doc' files"),
+    ],
+)
+def test_what_cannot_be_read_is_told(tmp_path, kind, name, text, columns, said):
+    path = write(tmp_path, name, text)
+    with pytest.raises(InputError, match=said):
+        with_texts_of(toy_task(kind, train=8), path, columns)
+
+
+def test_a_file_that_is_not_there_is_told_with_the_one_that_may_be_meant(tmp_path):
+    write(tmp_path, "more.txt", "so sunny\n")
+    for name in ("mor.txt", "more.csv"):
+        with pytest.raises(InputError, match=r"did you mean 'more.txt'\?"):
+            check_texts(tmp_path / name)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(InputError, match="line 1: byte 0xe9 at place 4 of the line is not UTF-8"):
+        with_texts_of(toy_task(train=8), tmp_path / "latin.txt")

@@ -1,0 +1,114 @@
+"""What a process knows of the others; how several meet is tested where they do (train, engine)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from limbeck.distributed import context as processes
+from limbeck.distributed.context import connected
+from limbeck.errors import InputError, ProcessLost, StepFailed
+
+
+@pytest.fixture
+def company(monkeypatch):
+    """Three processes of which this is the first, with messages that a test chooses in place of connections."""
+    others = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2)]
+    pids = [os.getpid(), *(other.pid for other in others)]
+    peers = tuple(processes.Peer(socket.gethostname(), pid, psutil.Process(pid).create_time()) for pid in pids)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(processes, "join", lambda: processes._Company(peers, None))
+    monkeypatch.setattr(processes, "GRACE", 0.0)
+    yield others
+    for other in others:
+        other.communicate(b"\n")
+
+
+def hear(monkeypatch, *messages):
+    """Every meeting gives our own message and these; what we said is kept."""
+    said = []
+    monkeypatch.setattr(processes, "_exchange", lambda mine, group: said.append(mine) or [mine, *messages])
+    return said
+
+
+def test_without_a_launcher_there_is_one(monkeypatch):
+    for name in ("WORLD_SIZE", "RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert (processes.count(), processes.rank()) == (1, 0)
+    assert processes.from_first(lambda: 5) == 5
+    with pytest.raises(InputError), processes.agreeing():
+        raise InputError("no")
+
+
+@pytest.mark.parametrize("names", [("WORLD_SIZE", "RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")])
+def test_launchers_say_who_we_are(monkeypatch, names):
+    for name, value in zip(names, "31", strict=True):
+        monkeypatch.setenv(name, value)
+    assert (processes.count(), processes.rank()) == (3, 1)
+
+
+def test_messages_of_all(company, monkeypatch):
+    said = hear(monkeypatch, b'{"b": 2}', b"")
+    assert processes.agree(a=1) == [{"a": 1}, {"b": 2}, {}]
+    assert processes.from_first(lambda: [1, "x"]) == [1, "x"]
+    with processes.agreeing():
+        pass
+    assert said == [b'{"a": 1}', b'{"value": [1, "x"]}', b""]
+
+
+def test_the_others_take_what_process_0_made(company, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(processes, "_exchange", lambda mine, group: [b'{"value": 0.5}', mine, b""])
+    assert processes.from_first(lambda: pytest.fail("that is for process 0")) == 0.5
+    monkeypatch.setattr(processes, "_exchange", lambda mine, group: [b"", mine, b""])
+    with pytest.raises(Exception, match="out of step"):
+        processes.from_first(lambda: 0)
+
+
+def test_a_failure_elsewhere_is_raised_with_its_name(company, monkeypatch):
+    hear(monkeypatch, b"", b'{"error": "MemoryError: too large"}')
+    with pytest.raises(StepFailed, match=rf"^process 2 of 3 \(pid {company[1].pid}\): MemoryError: too large$"):
+        processes.agree()
+
+
+def test_a_failure_here_is_told_once(company, monkeypatch):
+    said = hear(monkeypatch, b"", b"")
+    with pytest.raises(ValueError, match="mine"), processes.agreeing(), processes.agreeing():
+        raise ValueError("mine")
+    assert said == [b'{"error": "ValueError: mine"}']
+    with pytest.raises(InputError, match="no"):
+        processes.from_first(lambda: (_ for _ in ()).throw(InputError("no")))
+    assert said[1:] == [b'{"error": "no"}']
+
+
+def test_who_is_gone_is_named(company):
+    def broken():
+        raise RuntimeError("connection closed by peer")
+
+    with pytest.raises(ProcessLost, match=r"the connection .* broke \(connection closed by peer\)"), connected():
+        broken()
+    company[1].kill()  # not waited for: a zombie, as the launcher leaves it
+    os.waitid(os.P_PID, company[1].pid, os.WEXITED | os.WNOWAIT)
+    named = rf"^process 2 of 3 \(pid {company[1].pid}\) is gone; the same command"
+    with pytest.raises(ProcessLost, match=named), connected():
+        broken()
+    with pytest.raises(ProcessLost, match="process 2 of 3"):
+        processes._told_to_end(signal.SIGTERM, None)
+
+
+def test_being_told_to_end_while_all_are_there(company):
+    with pytest.raises(SystemExit) as ended:
+        processes._told_to_end(signal.SIGTERM, None)
+    assert ended.value.code == 143
+
+
+def test_importing_and_asking_loads_no_torch():
+    program = "import sys; from limbeck import processes; processes.count(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,117 @@
+"""Candidates are made once, kept, and made again when they are lost."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from limbeck.engine.builder import Workshop
+from limbeck.errors import InputError, StepFailed, UndeclaredService
+from limbeck.recipe.recipe import Recipe
+
+
+@pytest.fixture
+def workshop(toys, tmp_path):
+    def make(**more):
+        recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", **more)
+        store = toys.store(tmp_path / "store")
+        store.prepare()
+        return Workshop(recipe, toys.ToyTask(), store)
+
+    return make
+
+
+def test_what_is_known_is_not_made_again(workshop, toys):
+    step = toys.ToyTrain(epochs=1)
+    for known in (False, True):
+        shop = workshop()
+        root = shop.root(shop.recipe.model, 0)
+        (child,), was_known = shop.children(root, step, 0)
+        assert was_known is known
+    assert toys.calls().count("epoch 1.0 0") == 1
+    assert shop.children(root, step, 1)[0][0].key != child.key  # the step reads the seed
+    prune = toys.ToyPrune()
+    assert shop.children(root, prune, 0)[0] == shop.children(root, prune, 1)[0]  # this one does not
+
+
+def test_a_root_says_where_its_content_lies_now(workshop, toys, tmp_path):
+    before = workshop().root(str(tmp_path / "model"), 0)
+    shutil.move(tmp_path / "model", tmp_path / "moved")
+    shop = workshop()
+    after = shop.root(str(tmp_path / "moved"), 0)
+    assert after.key == before.key
+    assert after.parameters == {"source": str(tmp_path / "moved")}
+
+
+def test_what_several_processes_train_has_a_key_of_its_own(workshop, toys, monkeypatch):
+    shop, prune = workshop(), toys.ToyPrune()
+    root = shop.root(shop.recipe.model, 0).key
+    train = toys.ToyTrain()
+    alone = [shop.child_base(root, step, 0) for step in (train, prune)]
+    monkeypatch.setattr(toys.ToyTrain, "every_process", True, raising=False)
+    assert [shop.child_base(root, step, 0) for step in (train, prune)] == alone
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert shop.child_base(root, train, 0) != alone[0]
+    assert shop.child_base(root, prune, 0) == alone[1]
+
+
+def test_the_others_get_the_same_teacher(workshop, toys, monkeypatch):
+    """Also where a step imitates the model that the lineage began with."""
+    shop = workshop()
+    root = shop.root(shop.recipe.model, 0)
+    (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
+    said = []
+    monkeypatch.setattr("limbeck.distributed.context.agree", lambda *error, **order: said.append(order))
+    monkeypatch.setattr(toys.ToyImitate, "every_process", True, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for imitates, teacher in ((None, trained.key), ("root", root.key)):
+        monkeypatch.setattr(toys.ToyImitate, "imitates", imitates, raising=False)
+        with shop._helped(trained.key, toys.ToyImitate(), 0, "base"):
+            assert said[-1]["about"]["teacher"] == shop.reads(trained.key, toys.ToyImitate(), 0)["teacher"] == teacher
+
+
+def test_a_lost_or_damaged_chain_is_made_again(workshop, toys):
+    shop = workshop()
+    root = shop.root(shop.recipe.model, 0)
+    (trained,), _ = shop.children(root, toys.ToyTrain(epochs=1), 0)
+    first, second = shop.children(trained, toys.ToyLevels((4, 2)), 0)[0]
+    before = shop.open(second.key).model
+    for key in (trained.key, second.key):
+        shutil.rmtree(shop.store.objects / key)
+    (shop.store.objects / root.key / "config.json").write_text("{")
+    assert shop.open(second.key).model == before
+    assert shop.open(first.key).model.ffn == 4
+    assert toys.calls().count("epoch 1.0 0") == 2
+
+
+def test_the_teacher(workshop, toys, tmp_path):
+    shop = workshop()
+    root = shop.root(shop.recipe.model, 0)
+    (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
+    (pruned,), _ = shop.children(trained, toys.ToyPrune(), 0)
+    assert shop.teacher(root.key) is None
+    assert shop.teacher(pruned.key) == trained.key
+    shop = workshop(teacher=toys.model_folder(tmp_path / "other", (5.0, 5.0)))
+    other = shop.root(shop.recipe.teacher, 0, "teacher")
+    assert shop.teacher(shop.root(shop.recipe.model, 0).key) == other.key
+    assert "teacher" in other.traits
+
+
+def test_a_model_that_is_its_own_teacher_is_one_record(workshop, tmp_path):
+    shop = workshop(teacher=str(tmp_path / "model"))
+    root = shop.root(shop.recipe.model, 0)
+    assert shop.root(shop.recipe.teacher, 0, "teacher") == root
+    assert shop.teacher(root.key) == root.key
+    assert len(shop.records) == 1
+
+
+def test_what_a_step_must_not_do(workshop, toys):
+    shop = workshop()
+    root = shop.root(shop.recipe.model, 0)
+    with pytest.raises(UndeclaredService, match="add 'seed' to its reads"):
+        shop.children(root, toys.ToySneak(), 0)
+    with pytest.raises(StepFailed, match="made no candidate"):
+        shop.children(root, toys.ToyLevels(()), 0)
+    with pytest.raises(InputError, match="needs a candidate with teacher"):
+        shop.children(root, toys.ToyImitate(), 0)

@@ -1,0 +1,115 @@
+"""What a run hands over: report, table, artefact."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from limbeck.core.target import Budget
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.compress import Compressed
+from limbeck.engine.outputs import check_place, deliver, histories, story_of, tell, unmet
+from limbeck.engine.run import run
+from limbeck.errors import InputError, LimbeckError, StoreError
+from limbeck.model.checkpoints import save_model
+from limbeck.recipe.recipe import parse
+from limbeck.report.table import rows
+
+TASK = toy_task(train=24, validation=16, test=16)
+STEPS = ["export", "size", "quality", {"quality": {"split": "test"}}, {"cheapest": {}}]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, make_model):
+    place = tmp_path_factory.mktemp("delivered")
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, place / "model")
+    model = str(place / "model")
+    recipe = {"model": model, "teacher": model, "task": "movie-reviews", "name": "toy", "steps": STEPS}
+    recipe = parse({**recipe, "allow_weak_teacher": True})  # the model is random
+    return run(recipe, place / "store", place / "run", task=TASK)
+
+
+def test_report_table_and_artefact(result, tmp_path):
+    written = deliver(result, result.task, tmp_path / "art")
+    assert set(written) == {"artefact", "report", "front"}
+    assert (written["artefact"] / "onnx" / "model.onnx").is_file()
+    assert (written["artefact"] / "report.html").read_text() == written["report"].read_text()
+    assert written["front"].read_text().count("\n") == 3  # the heading, the teacher, the exported model
+    assert not list(result.folder.glob(".*"))
+
+
+def test_the_report_needs_no_store(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(result.store, "objects", tmp_path / "nowhere")
+    assert set(tell(result, result.task)) == {"report", "front"}
+    with pytest.raises(StoreError, match="run the recipe again"):
+        deliver(result, result.task, tmp_path / "art")
+
+
+def test_unmet_says_what_the_chosen_one_breaks(result, monkeypatch):
+    nothing_learnt = "no better than a constant answer (always 'happy')"
+    assert unmet(result, result.task) == [nothing_learnt]  # the model is random
+    tight = SimpleNamespace(**{**vars(result), "measured": result.measured})
+    tight.recipe = SimpleNamespace(**{**vars(result.recipe), "budget": Budget(size_mb=0.001)})
+    size, learnt = unmet(tight, result.task)
+    assert "MB > 0.001 MB" in size
+    assert learnt == nothing_learnt
+
+
+def test_the_story_of_a_run(result):
+    story = story_of(result, result.task)
+    assert story.teacher == result.teacher
+    assert list(story.seeds) == [0]
+    assert story.chosen == result.chosen
+
+
+def test_the_report_shows_how_texts_were_made(tmp_path, make_model):
+    """Two branches from one augmentation and one from another: two histories, each once, from the store."""
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, tmp_path / "model")
+    train = [{"finetune": {"num_train_epochs": 1}}, {"augment": {"n_iter": 2}}, {"distill": {"num_train_epochs": 0.5}}]
+    fork = {"fork": [["quality"], [{"augment": {"n_iter": 3, "guard": "relabel"}}, "quality"]]}
+    recipe = parse({"model": str(tmp_path / "model"), "task": "movie-reviews", "name": "toy", "steps": [*train, fork]})
+    made = run(recipe, tmp_path / "store", tmp_path / "run", task=TASK)
+    assert made.ok
+    assert made.task.history == ()
+    found = histories(made)
+    assert [entry["summary"].split(",")[1] for entry in found] == [" 2 samples a text", " 3 samples a text"]
+    assert found[1]["counts"]["original texts"] == len(TASK.split("train"))
+    text = tell(made, made.task)["report"].read_text()
+    assert text.count("Augmented texts</h2>") == 1
+    assert "Relabelled by the guard" in text
+
+
+def test_a_place_that_holds_something_else_is_refused_before_the_work(tmp_path):
+    check_place(None)
+    check_place(tmp_path / "new")
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match=r"not empty .*thesis\.tex"):
+        check_place(tmp_path)
+
+
+def test_what_is_finished_is_kept_when_the_disk_is_full(result, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(LimbeckError, match=rf"disk is full.*limbeck save {result.folder} {result.chosen[0]} --to DIR"):
+        deliver(result, result.task, tmp_path / "art")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path):
+    made = Compressed(result, deliver(result, result.task, tmp_path / "art"), ())
+    assert made.artefact == tmp_path / "art"
+    assert made.report == result.folder / "report.html"
+    assert len(repr(made)) < 300
+    assert "meets the budget" in repr(made)
+    assert str(made) == made.summary()
+    assert "★" in str(made)
+    assert "<table>" in made._repr_html_()
+    assert list(made.front["chosen"]) == [row.chosen for row in rows(story_of(result, result.task))]
+    assert "does not meet the budget: too slow" in repr(Compressed(result, made.written, ("too slow",)))

@@ -1,0 +1,113 @@
+"""Answers of saved models, for every kind of task."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import transformers
+from safetensors.torch import load_file, save_file
+
+from limbeck.data.batching import encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.predict import answer
+from limbeck.errors import InputError
+from limbeck.model.checkpoints import save_model
+from limbeck.model.classification_head import set_labels
+
+
+@pytest.fixture
+def saved(tmp_path, make_model):
+    def save(kind):
+        task = toy_task(kind, train=24, validation=8, test=8)
+        tokenizer = toy_tokenizer(task)
+        model = make_model(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer))
+        set_labels(model, task.label_names, task.kind, seed=0)
+        save_model(model, tokenizer, tmp_path / kind)
+        return tmp_path / kind, task, predict(model, encode(task, "test", tokenizer))
+
+    return save
+
+
+@pytest.mark.parametrize("kind", ["classification", "pairs"])
+def test_classes(saved, kind):
+    folder, task, logits = saved(kind)
+    split = task.split("test")
+    found = answer(folder, split.texts, split.pairs)
+    assert [row["answer"] for row in found] == [task.label_names[row.argmax()] for row in logits]
+    assert all(sum(row["scores"].values()) == pytest.approx(1) for row in found)
+
+
+def test_several_labels(saved):
+    folder, task, logits = saved("multilabel")
+    found = answer(folder, task.split("test").texts)
+    names = [", ".join(name for name, one in zip(task.label_names, row, strict=True) if one > 0) for row in logits]
+    assert [row["answer"] for row in found] == names
+
+
+def test_numbers(saved):
+    folder, task, logits = saved("regression")
+    assert [row["answer"] for row in answer(folder, task.split("test").texts)] == pytest.approx(logits[:, 0].tolist())
+
+
+def test_a_label_for_every_word(saved):
+    folder, task, _ = saved("tokens")
+    texts = [" ".join(words) for words in task.split("test").texts]
+    found = answer(folder, texts)
+    assert [len(row["labels"]) for row in found] == [len(text.split()) for text in texts]
+    assert {label for row in found for label in row["labels"]} <= set(task.label_names)
+
+
+def test_a_score(saved):
+    folder, task, logits = saved("regression")
+    config = json.loads((folder / "config.json").read_text())
+    del config["problem_type"]
+    (folder / "config.json").write_text(json.dumps(config))
+    texts = task.split("test").texts
+    sigmoid = 1 / (1 + np.exp(-logits[:, 0].astype(float)))
+    assert [row["answer"] for row in answer(folder, texts)] == pytest.approx(sigmoid.tolist(), rel=1e-5)
+    config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert [row["answer"] for row in answer(folder, texts)] == pytest.approx(logits[:, 0].tolist(), rel=1e-5)
+
+
+def test_a_text_without_a_number_is_named(saved, monkeypatch):
+    folder, task, logits = saved("classification")
+    logits[2, 1] = np.nan
+    monkeypatch.setattr("limbeck.data.batching.predict", lambda *given: logits)
+    with pytest.raises(InputError, match=r"gives no numbers for text 3 .*1 NaN of 3"):
+        answer(folder, task.split("test").texts)
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_an_untrained_head_answers_nothing(saved, kind):
+    folder, _, _ = saved(kind)
+    weights = load_file(folder / "model.safetensors")
+    del weights["classifier.bias"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"no trained head: its weights lack 1 tensor of the head: classifier\.bias"):
+        answer(folder, ["a text"])
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+def test_a_label_for_every_word_of_a_checkpoint_of_a_family(tmp_path, family):
+    task = toy_task("tokens", train=24, validation=8, test=8)
+    tokenizer = toy_tokenizer(task)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    if family == "distilbert":
+        sizes = {"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 8}
+    names = {"id2label": dict(enumerate(task.label_names)), "label2id": {n: i for i, n in enumerate(task.label_names)}}
+    config = transformers.AutoConfig.for_model(family, vocab_size=len(tokenizer), pad_token_id=0, **sizes, **names)
+    transformers.AutoModelForTokenClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (row,) = answer(tmp_path, ["one two three"])
+    assert len(row["labels"]) == 3
+    assert set(row["labels"]) <= set(task.label_names)
+
+
+def test_as_many_second_texts_as_texts(saved):
+    folder, _, _ = saved("pairs")
+    with pytest.raises(InputError, match="2 texts but 1 second texts"):
+        answer(folder, ["a", "b"], ["c"])
+    assert answer(folder, []) == []

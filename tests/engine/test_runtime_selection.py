@@ -1,0 +1,101 @@
+"""What is measured before a recipe is planned: which core and which runtime suit the machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
+from limbeck.engine.store import Store
+from limbeck.errors import LimbeckError
+from limbeck.measure import paying
+from limbeck.model.checkpoints import save_model
+
+TASK = toy_task(train=24, validation=8, test=8)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, make_model):
+    """A task of short texts as files, and a model."""
+    place = tmp_path_factory.mktemp("suited")
+    (place / "task").mkdir()
+    for split in ("train", "validation", "test"):
+        rows = [{**row, "label": TASK.label_names[row["label"]]} for row in TASK.split(split).to_rows()]
+        (place / "task" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    save_model(make_model(labels=3, vocab_size=60, max_positions=128), toy_tokenizer(TASK), place / "other")
+    return place
+
+
+def case(place, target=Target()):  # noqa: B008
+    return Case.of(str(place / "other"), str(place / "task"), target)
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "store")
+    made.prepare()
+    return made
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.5, "linformer:128"), (0.7, None)])
+def test_a_linear_core_is_never_tried_below_the_break_even_length(place, store, monkeypatch, gain, expected):
+    asked = []
+
+    def measured(shape, style, target, core, seq_len, per_token):
+        assert not per_token
+        asked.append((shape.depth, target.threads, core, seq_len))
+        return paying.Paying(core, seq_len, gain, 1.0)
+
+    monkeypatch.setattr(paying, "paying", measured)
+    for _ in range(2):  # measured once
+        assert faster_core(case(place), Target(threads=2), store) == expected
+    assert len(asked) == 1
+    assert asked[0][:3] == (2, 2, "linformer:128")
+    assert faster_core(case(place, Target(seq_len=99)), Target(seq_len=99), store) == expected
+    assert asked[1][3] == 99
+
+
+def test_short_texts_are_not_timed_at_all(place, monkeypatch):
+    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", None)
+    assert faster_core(case(place), Target()) is None
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.5, "openvino"), (1.01, "onnxruntime"), (0.7, "onnxruntime")])
+def test_openvino_is_taken_where_it_is_clearly_faster(place, store, monkeypatch, gain, expected):
+    asked = []
+
+    def measured(ways):
+        asked.append(ways)
+        return [gain, 1.0]
+
+    monkeypatch.setattr(paying, "in_turns", measured)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    for _ in range(2):  # measured once
+        assert faster_runtime(case(place), Target(threads=2), store) == expected
+    ((ours, theirs),) = asked
+    assert ours[0] == theirs[0] == Shape.uniform(layers=2, hidden=32, heads=2, head_dim=8, ffn=32)
+    assert [(way[1].target.runtime, way[1].number_format) for way in (ours, theirs)] == [
+        ("onnxruntime", "int8"),
+        ("openvino", "int8"),
+    ]
+
+
+def test_openvino_is_not_asked_for_where_it_is_not_installed(place, monkeypatch):
+    monkeypatch.setattr(paying, "in_turns", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert faster_runtime(case(place), Target()) == "onnxruntime"
+
+
+def test_an_openvino_that_does_not_work_is_left_alone(place, store, monkeypatch):
+    def broken(ways):
+        raise LimbeckError("no plugin")
+
+    monkeypatch.setattr(paying, "in_turns", broken)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.warns(UserWarning, match="OpenVINO is installed but not tried: no plugin"):
+        assert faster_runtime(case(place), Target(), store) == "onnxruntime"

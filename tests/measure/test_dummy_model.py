@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from limbeck.core.analytic_cost import as_shape
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.target import Target
+from limbeck.errors import InputError
+from limbeck.measure.dummy_model import Setting, inputs, runner_of, stand_in, style_of
+from limbeck.model.encoder import Style
+
+RAGGED = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 16), LayerShape(0, 32)))
+
+
+@pytest.mark.parametrize("number_format", ["float", "int8"])
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_stand_in_answers_in_the_runtime(number_format, per_token, runtime):
+    pytest.importorskip(runtime)
+    setting = Setting(style_of(Style()), Target(runtime=runtime, batch=3), number_format, 7, per_token)
+    runner = runner_of(RAGGED, setting)
+    logits = runner(runner.prepare(inputs(setting)))
+    assert logits.shape[:1] == (3,)
+    assert logits.ndim == (3 if per_token else 2)
+    assert np.isfinite(logits).all()
+
+
+def test_it_has_the_shape_and_travels_as_plain_data():
+    setting = Setting(style_of(Style()), Target(runtime="torch"))
+    assert as_shape(stand_in(RAGGED, setting).shape) == RAGGED
+    assert Setting.from_json(setting.to_json()) == setting
+
+
+def test_int8_is_not_timed_in_torch():
+    with pytest.raises(InputError, match="the target says torch"):
+        Setting(style_of(Style()), Target(runtime="torch"), "int8").check()

@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+import pytest
+
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.errors import InputError
+from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.measure.trial import Trial, session, time_trial
+from limbeck.model.encoder import Style
+
+SUPER = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+SMALL = Shape.uniform(layers=1, hidden=16, heads=2, ffn=32, head_dim=8)
+TORCH, ONNX = (Setting(style_of(Style()), Target(runtime=runtime)) for runtime in ("torch", "onnxruntime"))
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        Trial(SMALL, ONNX, 20, lengths=(4, 9)),
+        Trial(SMALL, replace(ONNX, number_format="int8"), 20),
+        Trial(SMALL, TORCH, 20, within=SUPER),
+    ],
+)
+def test_the_first_calls_do_not_count(trial):
+    assert Trial.from_json(trial.to_json()) == trial
+    seconds = session({"trial": trial.to_json()})["seconds"]
+    assert seconds.shape == (18,)
+    assert (seconds > 0).all()
+
+
+def test_it_runs_in_a_process_of_its_own():
+    assert time_trial(Trial(SMALL, ONNX, 4, warmup_ratio=0.5)).shape == (2,)
+
+
+def test_what_cannot_be_timed_is_refused():
+    for trial, message in (
+        (Trial(SMALL, ONNX, within=SUPER), "only the runtime torch"),
+        (Trial(SUPER, TORCH, within=SMALL), "no slice"),
+        (Trial(SMALL, ONNX, 0), "at least 1"),
+        (Trial(SMALL, ONNX, lengths=(0, 4)), "lengths"),
+    ):
+        with pytest.raises(InputError, match=message):
+            trial.check()

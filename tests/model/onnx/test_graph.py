@@ -1,0 +1,68 @@
+"""The ONNX graph that is written node by node: its operators, its description, and its logits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError
+from limbeck.model.onnx.builder import FUSED
+from limbeck.model.onnx.graph import Blueprint, build
+
+RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(2, 0)))
+
+
+def parts_of(model, tmp_path):
+    from limbeck.model.onnx.onnx_model import read_parts, to_onnx
+
+    to_onnx(model, tmp_path / "model.onnx")
+    return read_parts(tmp_path / "model.onnx")
+
+
+def logits(proto, batch):
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = {entry.name for entry in session.get_inputs()}
+    return session.run(None, {name: value.numpy() for name, value in batch.items() if name in names})[0]
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_ragged_shapes_answer_as_torch_does(make_model, make_batch, tmp_path, fused, kind):
+    model = make_model(RAGGED, kind=kind)
+    blueprint, weights = parts_of(model, tmp_path)
+    proto, inputs_of = build(replace(blueprint, fused=fused), weights)
+    batch = make_batch()
+    theirs = model.predict(batch)
+    real = batch["attention_mask"].numpy().astype(bool) if kind == "tokens" else slice(None)
+    np.testing.assert_allclose(logits(proto, batch)[real], theirs[real], atol=2e-5)
+    assert {"layers.0.up", "layers.1.down", "layers.2.attention_out"} <= set(inputs_of)
+    assert not {"layers.1.attention_out", "layers.2.up"} & set(inputs_of)  # cut away
+
+
+def test_attention_is_one_node_for_every_layer_that_has_heads(make_model, tmp_path):
+    blueprint, weights = parts_of(make_model(RAGGED), tmp_path)
+    fused = build(blueprint, weights)[0].graph.node
+    count = Counter(node.op_type for node in fused if node.domain == FUSED)
+    assert count == {"Attention": 2, "BiasGelu": 2}
+    plain = build(replace(blueprint, fused=False), weights)[0]
+    assert not [node for node in plain.graph.node if node.domain]
+    assert [entry.domain for entry in plain.opset_import] == [""]
+
+
+def test_the_blueprint_is_kept_in_the_file(make_model, tmp_path):
+    blueprint, _ = parts_of(make_model(RAGGED), tmp_path)
+    assert blueprint.shape == RAGGED
+    assert Blueprint.from_json(blueprint.to_json()) == blueprint
+
+
+def test_what_cannot_be_exported_is_refused(make_model, tmp_path):
+    blueprint, _ = parts_of(make_model(RAGGED), tmp_path)
+    with pytest.raises(InputError, match="activation 'gelu_nw' cannot be exported to ONNX; did you mean 'gelu_new'"):
+        replace(blueprint, activation="gelu_nw")
+    with pytest.raises(InputError, match="attention 'linear'; choose from 'kernel'"):
+        replace(blueprint, shape=RAGGED.with_layer(0, attention="linear"))

@@ -1,0 +1,154 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from limbeck.core.shape import Shape
+from limbeck.model.pruning.optimal_brain_surgeon import (
+    drawn,
+    grouped,
+    layer_wise,
+    removal,
+    second_order,
+    sensitivities,
+    single,
+)
+from limbeck.model.pruning.reconstruction import collect, solve
+
+
+def layer(inputs, outputs=5, seed=0):
+    """A linear layer, inputs that tell much about each other, and their Gram matrix with a column of ones."""
+    chance = torch.Generator().manual_seed(seed)
+    mix = torch.randn(inputs, inputs, generator=chance, dtype=torch.float64)
+    x = torch.randn(300, inputs, generator=chance, dtype=torch.float64) @ mix + 0.5
+    linear = nn.Linear(inputs, outputs).double()
+    with torch.no_grad():
+        linear.weight.copy_(torch.randn(outputs, inputs, generator=chance))
+        linear.bias.copy_(torch.randn(outputs, generator=chance))
+    ones = torch.cat([x, torch.ones(300, 1, dtype=torch.float64)], 1)
+    return linear, x, ones.T @ ones
+
+
+def worth(outputs=5):
+    """How much errors in each direction of the output matter."""
+    root = torch.randn(outputs, outputs, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return root @ root.T
+
+
+def error(linear, x, kept, gram):
+    """What the best that the kept inputs can do is off by, in nats."""
+    weight, bias = solve(linear.weight.detach(), linear.bias.detach(), gram, torch.tensor(kept, dtype=torch.long))
+    off = x[:, kept] @ weight.T + bias - linear(x).detach()
+    return float(((off @ worth()) * off).sum()) / 2
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_what_is_lost_is_the_error_of_the_best_repair(width):
+    linear, x, gram = layer(12)
+    order = removal(linear, gram, worth(), width)
+    assert sorted(order.parts) == list(range(12 // width))
+    for stay in range(12 // width + 1):
+        kept = [group * width + at for group in order.kept(stay) for at in range(width)]
+        assert order.loss(stay) == pytest.approx(error(linear, x, kept, gram), rel=5e-3, abs=1.0)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_cheapest_goes_first(width):
+    """Each removal is the best single one, by trying all with a repair of their own."""
+    linear, x, gram = layer(8, seed=1)
+    order, kept = removal(linear, gram, worth(), width), list(range(8 // width))
+    for group in order.parts:
+        tried = {one: [g * width + at for g in kept if g != one for at in range(width)] for one in kept}
+        errors = {one: error(linear, x, columns, gram) for one, columns in tried.items()}
+        assert errors[group] == pytest.approx(min(errors.values()), rel=5e-3, abs=1.0)
+        kept.remove(group)
+
+
+@torch.no_grad()
+def test_one_by_one_in_blocks_is_one_by_one():
+    """Corrections that are made in blocks of 8 among 30 neurons, against those that are made at once."""
+    linear, _, gram = layer(30)
+    weight, inverse = torch.cat([linear.weight, linear.bias[:, None]], 1), torch.linalg.inv(gram)
+    order, costs = zip(*grouped(weight.clone(), inverse.clone(), 1), strict=True)
+    for block in (1, 8, 64):
+        again, worth = zip(*single(weight.clone(), inverse.clone(), block), strict=True)
+        assert again == order
+        np.testing.assert_allclose(worth, costs, rtol=1e-6)
+
+
+def test_a_copy_of_another_neuron_costs_nothing():
+    linear, x, _ = layer(6)
+    x = torch.cat([x, x[:, 3:4]], 1)
+    wider = nn.Linear(7, 5).double()
+    with torch.no_grad():
+        wider.weight.copy_(torch.cat([linear.weight, 2 * linear.weight[:, :1]], 1))
+    ones = torch.cat([x, torch.ones(300, 1, dtype=torch.float64)], 1)
+    order = removal(wider, ones.T @ ones, worth(), 1)
+    assert order.parts[0] in (3, 6)
+    assert order.loss(6) < 0.1 * order.loss(5)  # not nothing: the damping holds the weights where they are
+
+
+def test_every_part_of_every_layer_has_its_place(make_model, make_batch):
+    shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=12).with_layer(1, heads=2, ffn=0)
+    model, batches = make_model(shape), [make_batch(rows=16, seed=s) for s in range(3)]
+    unlabelled = [{name: value for name, value in batch.items() if name != "labels"} for batch in batches]
+    orders = second_order(model, unlabelled, collect(model, unlabelled))
+    assert [len(order.parts) for order in (*orders.heads, *orders.ffn)] == [4, 2, 12, 0]
+    for order in itertools.chain(orders.heads, orders.ffn):
+        assert (np.diff(order.lost) >= 0).all()
+        assert order.lost[0] == 0
+    assert min(order.lost[-1] for order in orders.heads) > 0
+
+
+def test_layer_by_layer_what_is_lost_is_a_part_of_the_output(make_model):
+    """The error of the best repair with what is kept, over that of the bias alone."""
+    model = make_model(Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), labels=3)
+    batch = {"input_ids": torch.randint(5, 40, (8, 6)), "attention_mask": torch.ones(8, 6, dtype=torch.long)}
+    grams = collect(model, [batch])
+    (order,), down = layer_wise(model, grams).ffn, model.encoder.layers[0].down
+    assert (order.lost[0], order.lost[-1]) == (0, 1)
+    with torch.no_grad():
+        x = model.run(batch, taps=("neurons",))[1]["neurons"][0].flatten(0, 1)
+        weight, bias = solve(down.weight, down.bias, grams.neurons[0], torch.tensor(order.kept(5)))
+        off, whole = x[:, order.kept(5)] @ weight.T + bias - down(x), down(x) - down(x).mean(0)
+    assert order.loss(5) == pytest.approx(float(off.norm() / whole.norm()), rel=0.02)
+
+
+def test_sensitivity_tells_how_far_answers_move(make_model):
+    """Texts of one token, so that an error in the output is one in the answers: half of e^T S e is their divergence."""
+    model = make_model(Shape.uniform(layers=2, hidden=32, heads=4, ffn=12), labels=3).double().eval()
+    rows = 4000
+    batch = {"input_ids": torch.full((rows, 1), 7), "attention_mask": torch.ones(rows, 1, dtype=torch.long)}
+    attended, fed = sensitivities(model, [batch])
+    change = 0.02 * torch.randn(32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    one = {name: value[:1] for name, value in batch.items()}
+    for sensitivity, bias in (
+        (attended[1], model.encoder.layers[1].attention_out.bias),
+        (fed[0], model.encoder.layers[0].down.bias),
+    ):
+        with torch.no_grad():
+            before = model.run(one)[0].log_softmax(-1)
+            bias += change
+            after = model.run(one)[0].log_softmax(-1)
+            bias -= change
+        divergence = float((before.exp() * (before - after)).sum())
+        assert float(change @ sensitivity @ change) / 2 == pytest.approx(divergence, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression", "tokens"])
+def test_answers_are_drawn_for_every_kind_of_task(make_model, make_batch, kind):
+    batch = make_batch(rows=6)
+    model = make_model(
+        Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), kind=kind, labels=1 if kind == "regression" else 3
+    )
+    labels = drawn(
+        model, model.run(batch)[0].detach(), batch["attention_mask"].bool(), torch.Generator().manual_seed(0)
+    )
+    assert torch.isfinite(model.loss(model.run(batch)[0], labels))
+    if kind == "tokens":
+        assert torch.equal(labels == -100, batch["attention_mask"] == 0)
+    for sensitivity in sensitivities(model, [batch])[0]:
+        assert torch.isfinite(sensitivity).all()
+        assert sensitivity.diagonal().sum() > 0

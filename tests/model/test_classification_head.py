@@ -1,0 +1,123 @@
+"""Which head a task gets: the old one, the old one reordered, or a new one."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+import torch
+
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.model.classification_head import build, check_finite, label_order, set_labels
+
+SHAPE = Shape.uniform(layers=1, hidden=8, heads=2, ffn=4)
+NAMES = ("red", "green", "blue")
+SETTINGS = {
+    "hidden_size": 8,
+    "head_dim": 4,
+    "layer_heads": [2],
+    "layer_ffn": [4],
+    "vocab_size": 11,
+    "max_positions": 6,
+    "id2label": dict(enumerate(NAMES)),
+    "label2id": {name: index for index, name in enumerate(NAMES)},
+}
+
+
+def weights():
+    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
+
+    torch.manual_seed(0)
+    return LimbeckForSequenceClassification(LimbeckConfig(**SETTINGS)).state_dict()
+
+
+@pytest.mark.parametrize("new", permutations(NAMES))
+def test_outputs_follow_their_names(new):
+    model = build(SETTINGS, weights(), per_token=False, shape=SHAPE)
+    inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+    before = dict(zip(NAMES, model.predict(inputs)[0], strict=True))
+    set_labels(model, new, "classification")
+    assert not model.fresh_head
+    assert dict(zip(new, model.predict(inputs)[0], strict=True)) == pytest.approx(before)
+    assert model.config.label2id == {name: index for index, name in enumerate(new)}
+
+
+def test_names_that_say_nothing_keep_the_order():
+    assert label_order(NAMES, ("0", "1", "2")) == [0, 1, 2]
+    assert label_order(("LABEL_0", "LABEL_1", "LABEL_2"), NAMES) == [0, 1, 2]
+    assert label_order(("LABEL_0", "LABEL_1"), ("LABEL_1", "LABEL_0")) == [1, 0]
+    assert label_order(("a", "a"), ("a", "a")) is None
+    assert label_order(NAMES, NAMES[:2]) is None
+
+
+def test_weights_are_copied_in_float32():
+    given = {name: weight.half() for name, weight in weights().items()}
+    model = build(SETTINGS, given, per_token=False, shape=SHAPE)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    given = weights()
+    model = build(SETTINGS, given, per_token=False, shape=SHAPE)
+    given["classifier.weight"].zero_()
+    assert model.classifier.weight.any()
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("part", ["pooler", "classifier"])
+def test_only_the_head_may_be_missing(part):
+    given = {name: weight for name, weight in weights().items() if not name.startswith(part)}
+    model = build(SETTINGS, given, per_token=False, shape=SHAPE)
+    set_labels(model, NAMES, "classification", seed=4)
+    assert model.fresh_head
+    assert f"{part}.weight, {part}.bias" in model.untrained
+    assert model.predict({"input_ids": torch.tensor([[1, 2]])}).shape == (1, 3)
+    del given["encoder.embeddings.word.weight"]
+    with pytest.raises(InputError, match=r"'encoder\.embeddings\.word\.weight'"):
+        build(SETTINGS, given, per_token=False, shape=SHAPE)
+
+
+@pytest.mark.parametrize("name", ["pooler.weight", "pooler.bias", "classifier.weight", "classifier.bias"])
+def test_any_missing_tensor_makes_the_head_untrained(name):
+    given = {key: weight for key, weight in weights().items() if key != name}
+    first, again = (build(SETTINGS, given, per_token=False, shape=SHAPE) for _ in range(2))
+    for model in (first, again):
+        set_labels(model, None, None, seed=3, names={"pooler": "theirs.dense"})
+    assert first.fresh_head
+    assert first.untrained.endswith(name.replace("pooler", "theirs.dense"))
+    assert not any(parameter.is_meta for parameter in first.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    kept = given.keys() & {"pooler.weight", "classifier.weight"}
+    assert all(torch.equal(first.state_dict()[key], given[key]) for key in kept)
+
+
+def test_an_order_that_only_position_gives_is_noted():
+    for names, assumed in ((("blue", "green", "red"), False), (("0", "1", "2"), True)):
+        model = build(SETTINGS, weights(), per_token=False, shape=SHAPE)
+        set_labels(model, names, "classification")
+        assert not model.fresh_head
+        assert model.order_assumed is assumed
+
+
+def test_a_score_must_be_trained_to_be_a_number():
+    one = {**SETTINGS, "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    given = {key: weight[:1] if "classifier" in key else weight for key, weight in weights().items()}
+    for settings, fresh in ((one, True), (one | {"problem_type": "regression"}, False)):
+        model = build(settings, given, per_token=False, shape=SHAPE)
+        set_labels(model, (), "regression")
+        assert model.fresh_head is fresh
+        assert torch.equal(model.classifier.weight, given["classifier.weight"])  # training goes on from there
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"), [(float("nan"), "NaN"), (float("inf"), "infinite"), (-float("inf"), "infinite")]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_no_number_is_named(bad, word, dtype):
+    given = {"a": torch.ones(3, dtype=dtype), "b": torch.ones(2, 2, dtype=dtype), "ids": torch.arange(3)}
+    check_finite(given)
+    given["b"][1, 1] = bad
+    with pytest.raises(InputError, match=rf"folder: 'b' has 1 {word} of 4 numbers"):
+        check_finite(given, "folder")
+
+
+def test_large_numbers_are_numbers():
+    check_finite({"a": torch.full((4, 1000), 3e38), "b": torch.full((9,), 6e4, dtype=torch.float16)})

@@ -1,0 +1,185 @@
+"""All problems of a recipe are told at once, each with its place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError, RecipeError
+from limbeck.model.checkpoints import save_model
+from limbeck.recipe.checks import before_training, check_length
+from limbeck.recipe.parsing import place
+from limbeck.recipe.recipe import Fork, Recipe, check, parse
+
+
+def problems(*steps, **more):
+    data = {"model": "bert", "task": "movie-reviews", "steps": list(steps), **more}
+    return [str(problem) for problem in check(data)]
+
+
+@pytest.mark.parametrize(
+    ("max_length", "seq_len", "message"),
+    [(64, 64, ""), (128, None, "give the task 'max_length: 64"), (32, 100, "target.seq_len is 100")],
+)
+def test_texts_longer_than_the_positions_are_refused(tmp_path, make_model, max_length, seq_len, message):
+    task = replace(toy_task(train=9), max_length=max_length)
+    save_model(make_model(max_positions=64, vocab_size=60), toy_tokenizer(task), tmp_path)
+    with pytest.raises(InputError, match=message) if message else nullcontext():
+        check_length(str(tmp_path), task, seq_len)
+
+
+def test_all_problems_at_once(toys):
+    found = problems(
+        {"toy-prunne": {}},
+        {"toy-prune": {"keep": 1.5}},
+        {"toy-train": {"epoch": 1, "kind": "fancier"}},
+        {"toy-imitate": {}},
+        {"toy-export": {}},
+        {"toy-prune": {}},
+        stepz=[],
+        target={"thread": 1},
+        budget={"latency_ms": -1},
+    )
+    assert found == [
+        "stepz: a recipe has no 'stepz'; did you mean 'steps'?",
+        "target.thread: no field called 'thread'; did you mean 'threads'?",
+        "budget.latency_ms: should be more than 0, got -1.0",
+        "steps[0]: no step called 'toy-prunne'; did you mean 'toy-prune'?",
+        "steps[1].toy-prune.keep: should be in (0, 1], got 1.5",
+        "steps[2].toy-train.epoch: no field called 'epoch'; did you mean 'epochs'?",
+        "steps[2].toy-train.kind: cannot be 'fancier'; did you mean 'fancy'?",
+        "steps[5] toy-prune: needs 'torch'; 'toy-export' (steps[4]) takes it away; put this step before that",
+    ]
+
+
+def test_parse_raises_them_in_one_error(toys):
+    with pytest.raises(RecipeError) as error:
+        parse({"model": "bert", "steps": [{"toy-prune": {"keep": 0}}, "toy-imitate"]}, name="mine")
+    lines = str(error.value).splitlines()
+    assert lines[0] == "recipe mine has 3 problems:"
+    assert lines[1].startswith("  task: is required")
+    assert lines[2] == "  steps[0].toy-prune.keep: should be in (0, 1], got 0"
+    assert lines[3].startswith("  steps[1] toy-imitate: needs 'teacher'; put 'finetune' or 'toy-train' before it")
+
+
+def test_traits_inside_forks(toys):
+    found = problems(
+        "toy-train", {"fork": [["toy-export"], []]}, "toy-prune", {"fork": [[], ["toy-export", "toy-prune"]]}
+    )
+    assert found == [
+        "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) takes it away; "
+        "put this step before that",
+        "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) takes it away; "
+        "put this step before that",
+    ]
+
+
+def test_a_teacher_in_the_recipe_is_enough(toys):
+    assert problems("toy-imitate", teacher="other") == []
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (["toy-train"], "steps[0]: should be one step"),
+        ({"toy-train": {}, "toy-prune": {}}, "steps[0]: should be one step"),
+        ({"toy-train": 3}, "steps[0].toy-train: should be a mapping of fields, got 3"),
+        ({"toy-train": {"epochs": "x"}}, "steps[0].toy-train.epochs: should be a valid integer, unable to parse"),
+        ({"toy-train": {"rate": {"begin": 1}}}, "steps[0].toy-train.rate"),
+        ({"fork": {"a": 1}}, "steps[0].fork: should be a list of lists"),
+        ({"fork": [3]}, "steps[0].fork[0]: should be a list of steps, got 3"),
+        ({"each": {"toy-prune": {"keep": 0.5}}}, "steps[0].each: lists no values to try"),
+        ({"each": {"toy-prune": {"keep": []}}}, "steps[0].each: lists no values to try"),
+        (
+            {"each": {"toy-prune": {"keep": [0.5, 1.5]}}},
+            "steps[0].each.toy-prune.keep[1]: should be in (0, 1], got 1.5",
+        ),
+        (
+            {"each": {"toy-prun": {"keep": [0.5]}}},
+            "steps[0].each: no step called 'toy-prun'; did you mean 'toy-prune'?",
+        ),
+        ({"use": 3}, "steps[0].use: should name a recipe file"),
+        ({"use": "absent.yaml"}, "steps[0].use: no file 'absent.yaml'"),
+    ],
+)
+def test_entries_that_are_no_steps(toys, step, said):
+    found = problems(step)
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+def test_included_files_are_checked_and_cycles_found(toys, tmp_path):
+    (tmp_path / "a.yaml").write_text("steps: [{toy-prune: {keep: 2}}, {use: b.yaml}]")
+    (tmp_path / "b.yaml").write_text("steps: [{use: a.yaml}]")
+    (tmp_path / "c.yaml").write_text("task: only")
+    data = {
+        "model": "bert",
+        "task": "movie-reviews",
+        "steps": [{"use": "a.yaml"}, {"use": "c.yaml"}, {"use": "d.yaml"}],
+    }
+    found = [str(problem) for problem in check(data, tmp_path)]
+    assert found[0] == "steps[0].use(a.yaml)[0].toy-prune.keep: should be in (0, 1], got 2"
+    assert "'a.yaml' includes itself: a.yaml -> b.yaml -> a.yaml" in found[1]
+    assert found[2] == "steps[1].use: 'c.yaml' has no list of 'steps'"
+    assert found[3] == "steps[2].use: no file 'd.yaml'; did you mean 'c.yaml'?"
+
+
+def test_values_made_in_python_are_checked_too(toys):
+    made = Recipe("bert", "movie-reviews", (toys.ToyPrune(keep=7), Fork(((toys.ToyImitate(),),))))
+    assert [problem.path for problem in check(made)] == ["steps[0].toy-prune.keep", "steps[1].fork[0][0] toy-imitate"]
+
+
+def test_models_and_tasks_that_are_not_there(toys, tmp_path):
+    (tmp_path / "model").mkdir()
+    found = [str(one) for one in check({"model": str(tmp_path / "modle"), "task": "movie-review", "steps": []})]
+    assert "no model folder" in found[0]
+    assert "did you mean" in found[0]
+    assert found[1] == "task: there is no task and no folder 'movie-review'; did you mean 'movie-reviews'?"
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "deberta"}')
+    found = [str(one) for one in check({"model": str(tmp_path / "model"), "task": {"trian": "x"}, "steps": []})]
+    assert found[0].startswith("model: ")
+    assert "did you mean 'train'" in found[1]
+    (found,) = check({"model": "bert", "task": {"train": "absent/train.csv"}, "steps": []})
+    assert str(found) == "task: absent/train.csv: there is no such file, nor a folder absent"
+
+
+def test_options_of_a_task_are_checked_without_reading_it():
+    for task, said in (({"limit": {"trian": 5}}, "did you mean 'train'"), ({"metric": "acuracy"}, "'accuracy'")):
+        (found,) = check({"model": "bert", "task": {"path": "movie-reviews", **task}, "steps": []})
+        assert (found.path, said in found.message) == ("task", True)
+
+
+def test_what_comes_before_training(toys, monkeypatch):
+    train, prune, export = toys.ToyTrain(), toys.ToyPrune(), toys.ToyExport()
+    found = [
+        [one.path for one in before_training(place(steps))]
+        for steps in (
+            (toys.ToyQuality(), train, prune),
+            (prune, train),
+            (Fork(((), (train,))), export),
+            (Fork(((train,), (prune, train))), export),
+        )
+    ]
+    assert found == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
+    monkeypatch.setattr(type(prune), "headless", True, raising=False)
+    assert before_training(place((prune, train))) == []  # it looks at no answers
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
+    (tmp_path / "bad.yaml").write_text("a: [")
+    (found,) = check(tmp_path / "bad.yaml")
+    assert "line 1" in str(found)
+
+
+def test_checking_imports_no_torch():
+    code = (
+        "import sys; from limbeck.recipe.recipe import check; import limbeck.engine.run, limbeck.engine.dry_run;"
+        "found = check({'model': 'bert', 'task': 'movie-reviews', 'steps': ['finetunes']});"
+        "assert len(found) == 1, found; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+import stories
+
+from limbeck.core.target import Budget
+from limbeck.report.ablation import gains
+from limbeck.report.charts import (
+    FRONT,
+    LETTER,
+    LINE,
+    Box,
+    front_picture,
+    gain_axis,
+    linear_ticks,
+    log_ticks,
+    strip_axis,
+    tree_picture,
+)
+from limbeck.report.table import rows
+
+
+def picture(**changes):
+    story = stories.tell(**changes)
+    return front_picture(story, rows(story))
+
+
+def test_points_lie_inside_and_in_order():
+    made = picture()
+    by_key = {point["row"].key: point for point in made["points"]}
+    for point in made["points"]:
+        assert FRONT.left <= point["x"] <= FRONT.right
+        assert FRONT.top <= point["y"] <= FRONT.bottom
+    assert by_key["qb"]["x"] < by_key["qa"]["x"] < made["budget"]["at"] < by_key["t"]["x"]
+    assert by_key["qb"]["y"] > made["floor"]["at"] > by_key["qa"]["y"]
+    assert by_key["qa"]["kind"] == "chosen"
+    assert by_key["t"]["kind"] == "teacher"
+
+
+def test_equal_ratios_are_equally_far_apart():
+    by_key = {point["row"].key: point["x"] for point in picture()["points"]}
+    assert by_key["t"] - by_key["tx"] == pytest.approx(by_key["tx"] - by_key["xa"])
+
+
+def test_labels_do_not_overlap():
+    boxes = []
+    for point in picture()["points"]:
+        label, half = point["label"], LETTER * len(point["row"].name) / 2
+        assert label is not None or point["kind"] == "dominated"
+        if label:
+            center = label["anchor_y"]
+            boxes.append(Box(label["x"] - half, center - LINE / 2, label["x"] + half, center + LINE / 2))
+    assert max(a.overlap(b) for a, b in combinations(boxes, 2)) < 30
+
+
+def test_picture_lives_without_budget_intervals_or_points():
+    made = picture(budget=Budget())
+    assert made["budget"] is None
+    assert made["floor"] is None
+    assert picture(measured=()) == {}
+    records = stories.records()
+    bare = tuple(replace(fact, low=None, high=None) for fact in records["qa"].facts)
+    only = picture(records={**records, "qa": replace(records["qa"], facts=bare)}, measured=("qa",))
+    assert only["points"][0]["y_bar"] is None
+    assert math.isfinite(only["points"][0]["y"])
+
+
+def test_ticks_are_round_and_inside():
+    assert log_ticks(0.3, 7) == [0.5, 1.0, 2.0, 5.0]
+    for low, high in ((0.811, 0.893), (0.1, 0.99), (-0.2, 0.4)):
+        ticks = linear_ticks(low, high)
+        assert 3 <= len(ticks) <= 11
+        assert all(low <= tick <= high for tick in ticks)
+
+
+def test_tree_shows_every_ancestor_once_and_the_failure():
+    made = tree_picture(stories.tell())
+    keys = [node["record"].key for node in made["nodes"] if node["record"] is not None]
+    assert sorted(keys) == sorted(stories.records())
+    failed = [node for node in made["nodes"] if node["kind"] == "failed"]
+    assert [node["title"] for node in failed] == ["quantize"]
+    assert len(made["edges"]) == len(made["nodes"]) - 1
+    width, height = made["node"]
+    boxes = [Box(n["x"], n["y"], n["x"] + width, n["y"] + height) for n in made["nodes"]]
+    assert max(a.overlap(b) for a, b in combinations(boxes, 2)) == 0
+    assert all(box.right <= made["width"] and box.bottom <= made["height"] for box in boxes)
+
+
+def test_axes_hold_their_values():
+    story = stories.tell()
+    scale = gain_axis(gains(story))["scale"]
+    assert all(0 <= scale(gain.speed.value) <= 300 for gain in gains(story))
+    assert 0 <= strip_axis(rows(story))["scale"](8.0) <= 640
+    assert strip_axis([]) == {}
+    assert gain_axis([])["ticks"]

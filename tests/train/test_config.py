@@ -1,0 +1,32 @@
+"""Hyper-parameters of training: names, short names, and a rough forecast."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from limbeck.core.shape import Shape
+from limbeck.train.config import RATE, Plan, forward_seconds
+
+SHAPE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+ROWS = {"train": 100, "validation": 10}
+
+
+def test_short_names_are_fields_and_neutral_ones_too():
+    assert set(Plan.aliases.values()) | Plan.neutral <= set(Plan.__dataclass_fields__)
+
+
+def test_forward_is_two_operations_for_each_weight_and_token():
+    weights = 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert forward_seconds(SHAPE, 5, 7) * RATE * os.cpu_count() == pytest.approx(2 * weights * 5 * 7)
+
+
+def test_the_forecast_counts_steps_and_evaluations():
+    plan = Plan(num_train_epochs=2, evaluations_per_epoch=3)
+    seconds = plan.estimate(SHAPE, ROWS, 7)
+    assert seconds == pytest.approx(forward_seconds(SHAPE, 2 * (3 * 100 + 3 * 10), 7))
+    assert replace(plan, mixed_precision="bf16").estimate(SHAPE, ROWS, 7) == pytest.approx(seconds / 2)
+    assert plan.estimate(SHAPE, {"train": 100}, 7) < seconds
+    assert plan.outlook(SHAPE) == SHAPE

@@ -1,0 +1,87 @@
+from typing import ClassVar
+
+import pytest
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError
+from limbeck.train.layer_distillation import Imitation, most_heads, same_tokens
+from limbeck.train.objectives import AttentionLoss, HiddenLoss, RelationLoss
+
+
+class Pupil(Imitation):
+    name: ClassVar[str] = "pupil"
+
+
+TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
+
+
+def sides(make_model, shape):
+    return [Candidate(make_model(one), None, None) for one in (shape, TEACHER)]
+
+
+def test_terms_are_those_asked_for_with_their_weights(make_model):
+    both = sides(make_model, Shape.uniform(layers=2, hidden=16, heads=4, ffn=8))
+    step = Pupil(hidden_weight=2.0, relations_weight=0.5, layer_map="top", hidden_loss="cosine")
+    found = step.layer_terms(("relations", "hidden", "logits"), *both)
+    assert {name: weight for name, (weight, _) in found.items()} == {"hidden": 2.0, "relations": 0.5}
+    hidden, relations = found["hidden"][1], found["relations"][1]
+    assert isinstance(hidden, HiddenLoss)
+    assert (hidden.kind, hidden.mapping, hidden.depths) == ("cosine", "top", (2, 4))
+    assert len(hidden.project) == 3
+    assert relations == RelationLoss(4, 1, 3)
+    assert step.layer_terms(("attention",), *both)["attention"][1] == AttentionLoss("mse", "top", (2, 4))
+    dynamic = Pupil(layer_map="dynamic").layer_terms(("attention",), *both)
+    assert dynamic["attention"][1].mapping == "uniform"
+    assert len(Pupil(shared_projection=True).layer_terms(("hidden",), *both)["hidden"][1].project) == 1
+
+
+BAD = {
+    "deeper": ({}, "hidden", Shape.uniform(layers=5, hidden=32, heads=4, ffn=8), "pupil: .* 5 layers.*teacher's 4"),
+    "heads": ({}, "attention", Shape.uniform(layers=2, hidden=32, heads=2, ffn=8), "pupil: match 'attention'"),
+    "no heads": (
+        {},
+        "attention",
+        Shape.uniform(layers=2, hidden=32, heads=0, ffn=8, head_dim=8),
+        "needs attention heads, but the student has none",
+    ),
+    "no heads, relations": (
+        {},
+        "relations",
+        Shape.uniform(layers=2, hidden=32, heads=0, ffn=8, head_dim=8),
+        "'relations' needs attention heads",
+    ),
+    "no layers": ({}, "relations", Shape(32, 8, ()), "needs attention heads"),
+    "relations": ({"relation_heads": 3}, "relations", TEACHER, r"pupil.relation_heads: 3 does not .*use [24]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_shapes_that_cannot_be_compared(make_model, case):
+    fields, match, shape, message = BAD[case]
+    with pytest.raises(InputError, match=message):
+        Pupil(**fields).layer_terms((match,), *sides(make_model, shape))
+
+
+def test_tokens_are_the_same_if_the_vocabularies_are():
+    class Words:
+        def __init__(self, *words):
+            self.words = words
+
+        def get_vocab(self):
+            return {word: place for place, word in enumerate(self.words)}
+
+    first, same, other = (Candidate(None, Words(*words), None) for words in ("ab", "ab", "ba"))
+    assert same_tokens(first, same)
+    assert not same_tokens(first, other)
+
+
+def test_relations_split_into_what_both_widths_allow(make_model):
+    """Without a number given, a student of three heads has one that its teacher of four can have too."""
+    three = Shape(32, 8, (LayerShape(3, 16), LayerShape(3, 16)))
+    (_, term) = Pupil().layer_terms(("relations",), *sides(make_model, three))["relations"]
+    assert term.relation_heads == 8
+    assert 24 % term.relation_heads == 0 == 32 % term.relation_heads
+    for dims in ([8], [8, 12, 16], [32, 64]):
+        heads = most_heads(384, *dims)
+        assert all(count * dim % heads == 0 for count in range(1, 13) for dim in dims)

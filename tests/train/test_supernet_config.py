@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+from limbeck.core.search_space import Range, Space
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.model.pruning.importance import magnitude
+from limbeck.model.pruning.subnetwork import extract
+from limbeck.train.config import Plan
+from limbeck.train.objectives import LiveTeacher, Progress
+from limbeck.train.supernet_config import Arranged, Sliced
+from limbeck.train.supernet_loss import Elastic
+
+FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
+
+
+class Named(Sliced):
+    name = "named"
+
+
+def test_ranges_that_are_not_given_stay_unless_none_is():
+    assert Named().free
+    assert str(Named().space(Shape.uniform(6, 384, 12, 1536)).smallest) == "2x128 heads 4 of 32 ffn 256"
+    space = Named(heads=(1, 4), ffn=(10, 40)).space(FULL)
+    assert space == Space(Range(3, 3), Range(32, 32, 16), Range(1, 4), Range(10, 40, 32), Range(8, 8, 4))
+    assert Named(layers=(1, 2), per_layer=True).space(FULL).per_layer
+
+
+def test_bad_ranges_are_told():
+    assert Named(layers=(3, 2), heads=(2, 1)).problems() == [
+        "layers: the first should be the lower, got [3, 2]",
+        "heads: the first should be the lower, got [2, 1]",
+    ]
+    for fields, said in (({"hidden": (16, 64)}, "has 32, got 64; use at most 32"), ({"ffn": (0, 8)}, "at least 1")):
+        with pytest.raises(InputError, match=rf"named\.{next(iter(fields))}: .*{said}"):
+            Named(**fields).space(FULL)
+
+
+def test_time_is_that_of_the_slices():
+    rows = {"train": 1000, "validation": 10**9}  # which is not looked at
+    plain = Plan(evaluations_per_epoch=0).estimate(FULL, rows, 20.0)
+    assert Named().estimate(FULL, rows, 20.0) == pytest.approx(1.3 * 2.2 * plain)
+    assert Named(rule="single", samples=1).estimate(FULL, rows, 20.0) == pytest.approx(1.3 * 0.5 * plain)
+
+
+def scores(model):
+    return magnitude(model, ())
+
+
+@pytest.mark.parametrize("match", ["hidden", "relations"])
+def test_a_sorted_copy_of_the_teacher_has_nothing_to_learn(make_model, make_batch, match):
+    teacher, model, batch = make_model(FULL), make_model(FULL), make_batch()
+    step = Named(hidden=(16, 32))
+    made = step.arrange(model, None, step.space(FULL), scores)
+    assert sorted(made.channels) == list(range(32)) != list(made.channels)
+    assert made.heads[-1] != (0, 1, 2, 3)
+    losses = []
+    for known in (made, Arranged(made.space)):
+        terms = step.slice_terms((match,), teacher, known)
+        with torch.no_grad():
+            largest = next(iter(Elastic(terms, LiveTeacher(teacher), made.space)(model, batch, Progress(0, 1))))
+        losses.append(float(largest.terms[f"largest_{match}"]))
+    assert losses[0] == pytest.approx(0.0, abs=1e-6)
+    assert losses[1] > 1e-3
+
+
+def test_of_a_teacher_with_other_heads_no_order_is_known(make_model):
+    step, model = Named(), make_model(FULL)
+    made = step.arrange(model, None, step.space(FULL), scores)
+    for shape in (Shape.uniform(3, 32, 8, 64), Shape.uniform(4, 32, 4, 64)):
+        assert step.slice_terms(("relations",), make_model(shape), made)["relations"][1].order == ()
+
+
+def test_of_a_narrower_model_the_projection_knows_the_channels_it_has(make_model):
+    step = Named(hidden=(16, 24), hidden_step=8)
+    made = step.arrange(make_model(FULL), None, step.space(FULL), scores)
+    project = step.slice_terms(("hidden",), make_model(FULL), made)["hidden"][1].project.weight
+    expected = torch.zeros(32, 24)
+    expected[list(made.channels[:24]), range(24)] = 1.0
+    assert torch.equal(project, expected)
+
+
+def test_what_slices_were_trained_in_stays_as_it_is(make_model):
+    """Parts that matter in another order by now are left alone; channels are sorted if all slices had all of them."""
+    model, heads = make_model(FULL), Named(heads=(1, 4))
+    first = heads.arrange(model, None, heads.space(FULL), scores)
+    assert first.channels == ()
+    first.mark(model, answers=True)
+    with torch.no_grad():
+        model.encoder.layers[0].attention_out.weight[:, 24:] *= 100.0  # of the head that mattered least
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    again = heads.arrange(model, Arranged.of(model), heads.space(FULL), scores)
+    assert again == first
+    assert all(map(torch.equal, before, model.state_dict().values()))
+    narrow = Named(hidden=(16, 32))
+    second = narrow.arrange(model, again, narrow.space(FULL), scores)
+    assert second.heads == first.heads
+    assert sorted(second.channels) == list(range(32)) != list(second.channels)
+    assert narrow.arrange(model, second, narrow.space(FULL), scores) == second
+    unsorted = Named(sort=False, hidden=(16, 32)).arrange(make_model(FULL), None, narrow.space(FULL), scores)
+    assert unsorted == Arranged(narrow.space(FULL))
+    assert narrow.arrange(make_model(FULL), unsorted, narrow.space(FULL), scores) == unsorted
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_training_leaves_in_a_model_is_read_back(make_model, answers):
+    model, teacher = make_model(FULL), make_model(FULL, seed=1)
+    assert Arranged.of(model) is None
+    heads = ((3, 1, 2, 0), (0, 1, 2, 3), (1, 0, 3, 2))
+    made = Arranged(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))), heads)
+    made.mark(model, answers)
+    assert Arranged.of(model) == made
+    assert made.beside(teacher) == made
+    made._replace(space=Named().space(FULL), channels=()).mark(teacher, answers)  # the heads were sorted before
+    assert made.beside(teacher) == made._replace(heads=())
+    made.mark(teacher, answers)  # such as one that was fine-tuned from there
+    assert made.beside(teacher) == Arranged(made.space)
+    assert Arranged.of(extract(model, FULL)) is None  # a slice of it says nothing
+    model.encoder.shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+    assert Arranged.of(model) is None  # of another shape, so of another space
