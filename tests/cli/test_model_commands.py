@@ -87,7 +87,7 @@ def test_texts_longer_than_the_model_are_refused_as_in_a_run(tmp_path):
 
 
 def test_words_that_were_not_seen_are_reported(tmp_path):
-    small = runpy.run_path(str(Path(__file__).parent.parent / "small_tokenizers.py"))
+    small = runpy.run_path(str(Path(__file__).parent.parent / "support" / "small_tokenizers.py"))
     labels = ("O", "B-PER", "I-PER")
     model = small["write_model"](tmp_path / "words", "bert", labels, per_token=True, model_max_length=32)
     status, out, err = call("predict", model, "Anna \u200b lives")

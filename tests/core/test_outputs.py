@@ -202,7 +202,8 @@ def test_code_answers_as_decode_does(kind):
     spec = OutputSpec.for_task(kind, ("a", "b") if kind not in ("score", "regression") else ())
     logits = np.array([[0.5, -1.0], [-1.0, 2.0]] if kind == "tokens" else [0.3, -0.2])
     code = answer_code(kind, "labels")
-    value = eval(code, {"numpy": np, "logits": logits, "labels": spec.labels})
+    seen = {"words": ["x", "y"], "seen": dict(enumerate(logits))} if kind == "tokens" else {}
+    value = eval(code, {"numpy": np, "logits": logits, "labels": spec.labels, **seen})
     answer = spec.decode(logits)
     expected = (
         answer["labels"] if kind == "tokens" else [answer["answer"]] if kind == "multilabel" else answer["answer"]

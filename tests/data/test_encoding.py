@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import small_tokenizers as small
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from limbeck.data.encoding import TextEncoding, default_label, first_pieces
 
-small = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent.parent / "small_tokenizers.py")))
 SETTINGS = [
     {},
     {"truncation_side": "left"},

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small_tokenizers as small
+import stories
 
 from limbeck.data.batching import encode
 from limbeck.data.task import Split, Task
@@ -21,8 +21,7 @@ from limbeck.model.onnx.onnx_model import to_onnx
 from limbeck.report.artefact import write_artefact
 
 HERE = Path(__file__).parent
-small = SimpleNamespace(**runpy.run_path(str(HERE.parent / "small_tokenizers.py")))
-stories = SimpleNamespace(**runpy.run_path(str(HERE.parent / "engine" / "stories.py")))
+
 LONGEST = 48
 SETTINGS = {
     "as usual": ({}, 64, LONGEST),

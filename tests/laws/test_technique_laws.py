@@ -301,5 +301,5 @@ def test_a_technique_that_trains_runs_on_every_process(name):
     """The training loop waits for all processes, so all of them must be told of the step."""
     cls = REGISTRY[name]
     source = Path(sys.modules[cls.__module__].__file__).read_text(encoding="utf-8")
-    trains = re.search(r"from limbeck\.train\.(fit|task|plain_text) import", source) is not None
+    trains = re.search(r"from limbeck\.train\.(loop|finetuning|pretraining) import", source) is not None
     assert trains == getattr(cls, "every_process", False)
