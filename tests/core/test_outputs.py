@@ -9,6 +9,7 @@ import pytest
 
 from limbeck.core.outputs import (
     ANSWER_CODE,
+    Match,
     OutputSpec,
     activate,
     answer_code,
@@ -209,6 +210,13 @@ def test_code_answers_as_decode_does(kind):
         answer["labels"] if kind == "tokens" else [answer["answer"]] if kind == "multilabel" else answer["answer"]
     )
     assert value == (pytest.approx(expected) if kind in ("score", "regression") else expected)
+
+
+def test_rows_of_one_class_are_matched_by_its_number():
+    """A file of one class can be judged; no task that is trained on has only one."""
+    assert match_labels(["NEGATIVE", "POSITIVE"], ["1"]) == Match((1,), ("NEGATIVE", "POSITIVE"), assumed=True)
+    assert not match_labels(["NEGATIVE", "POSITIVE"], ["2"])
+    assert not match_labels(["a", "b", "c"], ["0", "1"])
 
 
 def test_what_is_no_number_is_named():

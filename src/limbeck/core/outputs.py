@@ -215,6 +215,8 @@ def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool 
             continue
         if set(after) <= set(before) and (len(after) == len(before) or (subset and not silent(labels))):
             return Match(tuple(before.index(name) for name in after), outputs)
+    if subset and len(labels) == 1 < len(outputs) and (number := _digits(labels[0])) and int(number) < len(outputs):
+        return Match((int(number),), outputs, assumed=True)  # rows of one class, to be judged: nothing trains on them
     if len(outputs) != len(labels) or not (silent(outputs) or silent(labels)):
         return Match(refusal=f"its labels are {_listed(outputs)}, the task's are {_listed(labels)}")
     return Match(tuple(range(len(labels))), outputs if silent(labels) else labels, assumed=True)
