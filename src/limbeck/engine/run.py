@@ -18,6 +18,7 @@ from typing import Any
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
+from limbeck.data.baseline import baseline
 from limbeck.data.task import Task
 from limbeck.engine.builder import CostFactory, Workshop, untrained
 from limbeck.engine.data_report import announce
@@ -375,7 +376,8 @@ class _Run:
         step = placed.step
         with self._forgiving(placed.path, placed.name):
             lab = self.workshop.lab(front[0], step, self.recipe.seed, partial(self._log, step.name, ""))
-            taken = step.choose([self.records[key] for key in front], lab)
+            records = [self.records[key] for key in front]
+            taken = step.choose(self._learnt(records) if step.name in FINAL else records, lab)
             kept = [record.key for record in taken]
             for record in taken:
                 self._add_notes(record)
@@ -387,6 +389,17 @@ class _Run:
                 self.chosen = kept
             return kept
         return front
+
+    def _learnt(self, records: list[Record]) -> list[Record]:
+        """The candidates that are better than the best constant answer on validation; all, where none is.
+
+        However fast another is, it is not what anybody came for.
+        """
+        if not isinstance(self.task, Task) or "validation" not in self.task.splits:
+            return records
+        constant = baseline(self.task).quality["validation"].value
+        facts = [(record, record.fact("quality", "validation")) for record in records]
+        return [record for record, fact in facts if fact is None or fact.value > constant] or records
 
     def _add_notes(self, record: Record) -> None:
         """Keep what a choice says of a record, such as the limits that even the nearest one breaks."""
