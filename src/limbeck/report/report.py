@@ -119,7 +119,8 @@ def headline(story: Story) -> str:
     row, teacher = hero(story)
     if row is None:
         return "Nothing was measured" + (f": {len(story.failed)} steps failed" if story.failed else "")
-    if story.chosen and (reason := no_better(story, row.quality.get(story.split))):
+    reason = no_better(story, row.quality.get(story.split))
+    if story.chosen and reason and row.problems == reason:
         return f"Nothing was learnt: the chosen model, {row.name}, is {reason[0]}"
     if row.problems or not story.chosen:
         why = "; ".join(row.problems) or "none was chosen"
