@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Baseline:
     quality: Mapping[str, Measurement] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=4)  # table, card, page and exit status of one run all ask for it, and its intervals are resampled
 def baseline(task: Task) -> Baseline:
     """Find the constant answer that the task's metric likes best on the training labels, and score it.
 

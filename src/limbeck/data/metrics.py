@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from limbeck.core.outputs import activate
 from limbeck.errors import InputError, nearest
 
 Kind = Literal["classification", "multilabel", "regression", "tokens"]
@@ -260,11 +261,7 @@ def readings(kind: Kind, metric: str, logits: Any) -> Any:
     """
     if metric not in READS_SCORES:
         return decode(kind, logits)
-    values = np.asarray(logits, dtype=float)
-    if kind == "multilabel":
-        return 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return activate(logits, "sigmoid" if kind == "multilabel" else "softmax")
 
 
 def score(kind: Kind, metric: str, logits: Any, labels: Any) -> float:

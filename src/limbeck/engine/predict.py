@@ -9,8 +9,7 @@ from typing import Any
 
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
 from limbeck.errors import InputError
-
-DESCRIPTION = "limbeck.json"
+from limbeck.report.artefact import DESCRIPTION
 
 
 def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:

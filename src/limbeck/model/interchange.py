@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
 from limbeck.model import families
 
@@ -64,7 +65,9 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
     standard = {key: values[field] for field, (key, _) in family.keys.items() if field in values}
     others = {key: value for key, value in config.items() if key not in families.OURS | FILE_KEYS}
     translated = others | standard | {"model_type": name, SECTION: ours}
-    translated["architectures"] = [f"{CLASSES[name]}For{'Token' if _per_token(config) else 'Sequence'}Classification"]
+    translated["architectures"] = [
+        f"{CLASSES[name]}For{'Token' if is_token_classifier(config) else 'Sequence'}Classification"
+    ]
     if "dtype" in config:
         translated["dtype"] = config["dtype"]
     if not plain and "auto_map" in config:
@@ -164,14 +167,10 @@ def tensor_names(path: Path) -> set[str]:
     return set(header) - {"__metadata__"}
 
 
-def _per_token(config: Mapping[str, Any]) -> bool:
-    return any(str(kind).endswith("ForTokenClassification") for kind in config.get("architectures") or ())
-
-
 def _our_names(config: Mapping[str, Any]) -> dict[str, str]:
     """Our name of each tensor of the family."""
     depth, family = len(config.get("layer_heads", ())), str(config.get("family", "bert"))
-    modules = families.module_names(family, depth, per_token=_per_token(config)).items()
+    modules = families.module_names(family, depth, per_token=is_token_classifier(config)).items()
     return {f"{theirs}.{part}": f"{ours}.{part}" for ours, theirs in modules for part in ("weight", "bias")}
 
 
