@@ -25,7 +25,7 @@ from limbeck.augmentation.transforms import Substitute, replaceable, rewrite_row
 from limbeck.augmentation.word_candidates import MaskedModel
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import environment
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.loading import load_task
 from limbeck.model.checkpoints import open_model
 from limbeck.techniques.augment import Augment
@@ -36,7 +36,7 @@ SHAPES = {"bert-base": (12, 768, 12, 3072), "6 layers of 384": (6, 384, 12, 1536
 def ngrams(model, tokenizer, task, rows):
     task = task.limit(train=rows)
     start = time.perf_counter()
-    (made,) = Augment(n_iter=20).apply(Candidate(model, tokenizer, task), Lab())
+    (made,) = Augment(n_iter=20).apply(Candidate(model, tokenizer, task), RunContext())
     seconds = time.perf_counter() - start
     drawn = made.task.history[-1]["counts"]["samples drawn"]
     kept = made.task.history[-1]["counts"]["new texts kept"]

@@ -72,9 +72,9 @@ def anonymous() -> int:
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
 
 
-def only(technique: Any, candidate: Any, lab: Any) -> Any:
+def only(technique: Any, candidate: Any, context: Any) -> Any:
     """The one candidate that a technique makes of another."""
-    (result,) = technique.apply(candidate, lab)
+    (result,) = technique.apply(candidate, context)
     return result
 
 
@@ -104,7 +104,7 @@ class Steps:
 def work(source: Path, folder: Path, mode: str, smooth: bool, count: int) -> None:
     """The steps of a compression, one after the other."""
     from limbeck.core.candidate import Candidate
-    from limbeck.core.step import Lab
+    from limbeck.core.step import RunContext
     from limbeck.data.task import Task
     from limbeck.measure.latency import evaluate
     from limbeck.measure.memory import stored_bytes
@@ -118,14 +118,14 @@ def work(source: Path, folder: Path, mode: str, smooth: bool, count: int) -> Non
         "toy", **{name: texts(count) for name in ("train", "validation", "test")}, label_names=("no", "yes")
     )
     steps = Steps(weights)
-    lab = Lab(scratch=folder / "scratch", log=lambda line: print(f"    {line}"))
+    context = RunContext(scratch=folder / "scratch", log=lambda line: print(f"    {line}"))
     candidate = Candidate(*steps.run("open", partial(open_model, source, task=task)), task)
-    candidate = steps.run("export and parity", partial(only, Export(parity_texts=count), candidate, lab))
+    candidate = steps.run("export and parity", partial(only, Export(parity_texts=count), candidate, context))
     files = sorted((candidate.model.folder / "onnx").iterdir())
     print(f"    {', '.join(f'{file.name} {file.stat().st_size}' for file in files)}; size {stored_bytes(candidate)}")
     steps.run("save the float model", partial(save_model, candidate.model, candidate.tokenizer, folder / "float"))
     quantize = Quantize(mode=mode, smooth=smooth, calibration_samples=count)
-    candidate = steps.run("quantize", partial(only, quantize, candidate, lab))
+    candidate = steps.run("quantize", partial(only, quantize, candidate, context))
     steps.run("save the INT8 model", partial(save_model, candidate.model, candidate.tokenizer, folder / "int8"))
     del candidate
     for name in ("float", "int8"):

@@ -26,7 +26,7 @@ WAYS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 proces
 def train(arguments):
     """One process of one training; process 0 writes what came out."""
     from limbeck.core.candidate import Candidate
-    from limbeck.core.step import Lab
+    from limbeck.core.step import RunContext
     from limbeck.data.loading import load_task
     from limbeck.model.checkpoints import open_model
     from limbeck.train.config import Plan
@@ -41,7 +41,7 @@ def train(arguments):
         evaluations_per_epoch=0,
     )
     objective = Weighted({"task": (1.0, TaskLoss(model.loss))})
-    report = train_on_task(Candidate(model, tokenizer, task), objective, plan, Lab(seed=0))
+    report = train_on_task(Candidate(model, tokenizer, task), objective, plan, RunContext(seed=0))
     if processes.rank() == 0:
         Path(arguments.worker).write_text(json.dumps([report.examples_per_second, report.steps]))
     if processes.count() > 1:

@@ -28,7 +28,7 @@ from transformers import DataCollatorWithPadding, Trainer
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import environment
 from limbeck.core.statistics import wilson
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.batching import encode, predict
 from limbeck.data.loading import load_task
 from limbeck.model.checkpoints import open_model
@@ -44,7 +44,7 @@ def limbeck(model, tokenizer, task, arguments):
         evaluations_per_epoch=0,
     )
     start = time.perf_counter()
-    list(step.apply(Candidate(model, tokenizer, task), Lab(seed=0)))
+    list(step.apply(Candidate(model, tokenizer, task), RunContext(seed=0)))
     return time.perf_counter() - start, model
 
 

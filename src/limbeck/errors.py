@@ -5,7 +5,7 @@
     │   └── UnsupportedModel   an architecture that no family describes
     ├── RecipeError        a recipe has problems (all of them listed at once)
     ├── StoreError         the store cannot be written, is full, or is held by another run
-    ├── UndeclaredService  a step used a Lab service that its ``reads`` does not name (a bug in the step)
+    ├── UndeclaredService  a step used a ``RunContext`` service that its ``reads`` does not name (a bug in the step)
     ├── StepFailed         a step raised; the ledger has the traceback
     ├── ProcessLost        one of several processes that train together is gone
     └── MissingExtra       an optional dependency is not installed

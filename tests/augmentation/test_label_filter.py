@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from limbeck.augmentation.label_filter import Judge, opinion, probabilities
+from limbeck.augmentation.label_filter import LabelFilter, opinion, probabilities
 from limbeck.core.candidate import Candidate
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
@@ -69,7 +69,7 @@ def test_the_teacher_is_opened_once_and_only_if_asked():
         opened.append(1)
         return Candidate(Sure(), toy_tokenizer(task), task)
 
-    judge = Judge(teacher)
+    judge = LabelFilter(teacher)
     assert judge.opinions(task, task.split("train").take([])) == []
     assert not opened
     rows = task.split("train")
@@ -89,13 +89,13 @@ def test_the_teacher_is_opened_once_and_only_if_asked():
     ],
 )
 def test_what_follows_from_an_opinion(options, settled, counts):
-    judge = Judge(lambda: pytest.fail("not needed"), **options)
+    judge = LabelFilter(lambda: pytest.fail("not needed"), **options)
     opinions = [(0, (2, 2)), (2, (2, 2)), (0, (1, 0))]  # objects, agrees, is not sure
     assert [judge.settle(own, said) for own, said in opinions] == settled
     assert {name: count for name, count in judge.counts.items() if count} == counts
 
 
 def test_opinions_that_came_from_json_are_labels_again():
-    judge = Judge(lambda: pytest.fail("not needed"), guard="relabel")
+    judge = LabelFilter(lambda: pytest.fail("not needed"), guard="relabel")
     assert judge.settle((0, 1), [[1, 1], [1, 1]]) == (1, 1)
     assert judge.settle((0, 1), [[1, 1], [0, 1]]) == (0, 1)

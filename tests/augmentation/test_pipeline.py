@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from limbeck.augmentation.label_filter import Judge
-from limbeck.augmentation.pipeline import Growth, label_in_words, rows_of
+from limbeck.augmentation.label_filter import LabelFilter
+from limbeck.augmentation.pipeline import AugmentationPipeline, label_in_words, rows_of
 from limbeck.augmentation.transforms import NGram, Substitute, text_key
 from limbeck.data.synthetic import toy_task
 from limbeck.data.task import Split, Task
@@ -16,7 +16,7 @@ KINDS = ("classification", "pairs", "multilabel", "regression", "tokens")
 def growth(task, scratch, rule=None, **options):
     scratch.mkdir(exist_ok=True)
     settings = {"count": 4, "seed": 0, "chunk_rows": 5, **options}
-    return Growth(task, lambda: (rule or NGram(), lambda rows: rows), scratch=scratch, **settings)
+    return AugmentationPipeline(task, lambda: (rule or NGram(), lambda rows: rows), scratch=scratch, **settings)
 
 
 def rows_with_labels(split):
@@ -102,7 +102,7 @@ def test_texts_of_validation_and_test_never_come_out(tmp_path):
     assert counts["samples drawn"] == 60 == sum(counts[name] for name in sums)
 
 
-class Objects(Judge):
+class Objects(LabelFilter):
     """Objects to every second row."""
 
     def opinions(self, task, rows):

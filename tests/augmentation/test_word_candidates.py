@@ -82,9 +82,9 @@ def test_whole_words_of_wordpiece_and_bytes():
 
 
 def test_neighbours_are_those_of_brute_force():
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     words = (*(f"w{number}" for number in range(40)), "W1")
-    vectors = chance.normal(size=(41, 8)).astype(np.float32)
+    vectors = rng.normal(size=(41, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = WordVectors(words, vectors).nearest(["w1", "w5", "unknown"], 6, block=1)
     assert set(found) == {"w1", "w5"}

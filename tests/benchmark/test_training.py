@@ -70,7 +70,7 @@ def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approac
 def test_one_model_for_each_group_or_one_for_all_jointly(base, tmp_path):
     singly, _, _ = taught(tmp_path, Grid(layers=(1, 2), hidden=(16, 32), base=base), "shared")
     assert [lesson.name for lesson in singly.lessons] == ["shared-layers", "shared-hidden"]
-    assert "one model, trained once for each group" in singly.story
+    assert "one model, trained once for each group" in singly.summary
     jointly, rows, _ = taught(tmp_path, Grid(layers=(1, 2), hidden=(16, 32), jointly=True, base=base), "shared")
     assert [lesson.name for lesson in jointly.lessons] == ["shared-jointly"]
     assert [set(row.scores) for row in rows] == [{"shared"}] * 4
@@ -92,8 +92,8 @@ def test_an_architecture_alone_begins_with_fresh_weights(tmp_path, monkeypatch):
         monkeypatch.setattr(f"limbeck.benchmark.{module}.BASES", small)
     grid = Grid(layers=(1, 2), hidden=(16, 32), base="bert-base-uncased")
     made, rows, _ = taught(tmp_path, grid, train_samples=16)
-    assert "16 training texts" in made.story
-    assert "begun with fresh weights" in made.story
+    assert "16 training texts" in made.summary
+    assert "begun with fresh weights" in made.summary
     assert all({*row.scores} == {"alone", "shared"} for row in rows)
     asked = replace(made.training, seed=1)
     sources = {school(plan(grid, Timing()), grid.base, each, made.store).lessons[0].recipe.model for each in (asked,)}

@@ -15,12 +15,12 @@ WHOLE = Shape.uniform(layers=3, hidden=8, heads=2, ffn=4)
 
 def parts_of(seed, least=0):
     """Every head and neuron may go; what is lost falls with the width."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     found = []
     for layer in range(WHOLE.depth):
         for name, most in (("heads", 2), ("ffn", 4)):
             widths = tuple(range(min(least, most), most + 1))
-            losses = sorted((chance.uniform(0, 5) for _ in widths[1:]), reverse=True)
+            losses = sorted((rng.uniform(0, 5) for _ in widths[1:]), reverse=True)
             found.append(Part(layer, name, widths, (*losses, 0.0)))
     return found
 

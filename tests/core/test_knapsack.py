@@ -19,13 +19,13 @@ def brute_force(units, budget):
 
 @pytest.mark.parametrize("seed", range(25))
 def test_choice_is_as_good_as_brute_force(seed):
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     units = [
-        [Option(chance.randint(0, 20), chance.randint(0, 50)) for _ in range(chance.randint(1, 4))]
-        for _ in range(chance.randint(1, 5))
+        [Option(rng.randint(0, 20), rng.randint(0, 50)) for _ in range(rng.randint(1, 4))]
+        for _ in range(rng.randint(1, 5))
     ]
     floor = sum(min(option.cost for option in unit) for unit in units)
-    budget = floor + chance.randint(0, 40)
+    budget = floor + rng.randint(0, 40)
     # a resolution equal to the spare budget makes integer costs exact
     chosen = choose(units, budget, resolution=max(1, budget - floor))
     spent = sum(unit[level].cost for unit, level in zip(units, chosen, strict=True))

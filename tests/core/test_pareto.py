@@ -17,8 +17,8 @@ def slow_dominates(first, second, senses):
 
 
 def clouds(objectives):
-    chance = np.random.default_rng(objectives)
-    return [chance.integers(0, 5, (count, objectives)).astype(float) for count in (1, 2, 5, 8) for _ in range(10)]
+    rng = np.random.default_rng(objectives)
+    return [rng.integers(0, 5, (count, objectives)).astype(float) for count in (1, 2, 5, 8) for _ in range(10)]
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])

@@ -16,11 +16,11 @@ MIXED = [replace(space, attention=CORES) for space in (UNIFORM, RAGGED)]
 
 @pytest.mark.parametrize("space", [UNIFORM, RAGGED, *MIXED])
 def test_whatever_is_drawn_belongs_to_the_space(space):
-    chance = Random(0)
-    one = space.sample(chance)
+    rng = Random(0)
+    one = space.sample(rng)
     for _ in range(300):
-        other = space.sample(chance)
-        for shape in (other, space.mutate(one, chance, 0.5), space.cross(one, other, chance)):
+        other = space.sample(rng)
+        for shape in (other, space.mutate(one, rng, 0.5), space.cross(one, other, rng)):
             assert shape in space
             assert shape <= space.largest
             assert [row.attention for row in shape.layers] == [*(space.attention or ("softmax",) * 6)][: shape.depth]
@@ -29,20 +29,20 @@ def test_whatever_is_drawn_belongs_to_the_space(space):
 
 
 def test_size_is_the_number_of_shapes():
-    chance = Random(0)
+    rng = Random(0)
     small = Space(Range(1, 2), Range(8, 16, 8), Range(1, 2), Range(4, 8, 4), Range(4, 4), per_layer=True)
-    assert len({small.sample(chance) for _ in range(3000)}) == small.size == 2 * (4 + 16)
+    assert len({small.sample(rng) for _ in range(3000)}) == small.size == 2 * (4 + 16)
 
 
 def test_a_mutation_is_a_small_change():
-    chance, shape = Random(1), UNIFORM.sample(Random(2))
+    rng, shape = Random(1), UNIFORM.sample(Random(2))
     for _ in range(200):
-        other = UNIFORM.mutate(shape, chance)
+        other = UNIFORM.mutate(shape, rng)
         assert abs(other.depth - shape.depth) <= 1
         assert abs(other.hidden - shape.hidden) <= 16
         assert abs(other.layers[0].heads - shape.layers[0].heads) <= 2
         assert abs(other.layers[0].ffn - shape.layers[0].ffn) <= 64
-    assert UNIFORM.mutate(shape, chance, 0.0) == shape
+    assert UNIFORM.mutate(shape, rng, 0.0) == shape
 
 
 def test_json_and_bad_ranges():
@@ -59,14 +59,14 @@ def test_every_layer_has_a_core():
 
 
 def test_all_of_a_list_are_leading_slices_of_the_whole():
-    chance = Random(1)
-    few = Listed(tuple(RAGGED.sample(chance) for _ in range(6)))
+    rng = Random(1)
+    few = Listed(tuple(RAGGED.sample(rng) for _ in range(6)))
     whole = few.whole
     assert whole.depth == max(shape.depth for shape in few.shapes)
     for shape in few.shapes:
         assert all(row <= theirs for row, theirs in zip(shape.layers, whole.layers, strict=False))
         assert shape <= whole
-    assert {few.sample(chance) for _ in range(200)} == set(few.shapes)
+    assert {few.sample(rng) for _ in range(200)} == set(few.shapes)
 
 
 def test_the_largest_and_the_smallest_of_a_list_belong_to_it():
@@ -77,9 +77,9 @@ def test_the_largest_and_the_smallest_of_a_list_belong_to_it():
 
 @pytest.mark.parametrize("space", [UNIFORM, RAGGED])
 def test_a_shape_is_its_values(space):
-    chance = Random(3)
+    rng = Random(3)
     for _ in range(100):
-        shape = space.sample(chance)
+        shape = space.sample(rng)
         values = space.values(shape)
         assert values.keys() == space.dimensions.keys()
         assert all(values[name] in each for name, each in space.dimensions.items())

@@ -34,16 +34,16 @@ def test_exact_and_approximate_ranks_meet():
 
 
 def test_median_interval_covers_the_truth_as_often_as_it_says():
-    chance = np.random.default_rng(0)
-    found = [statistics.median(chance.exponential(size=15)) for _ in range(400)]
+    rng = np.random.default_rng(0)
+    found = [statistics.median(rng.exponential(size=15)) for _ in range(400)]
     covered = np.mean([low <= math.log(2) <= high for _, low, high in found])
     assert covered >= 0.93
 
 
 def test_score_is_seeded_and_holds_its_value():
-    chance = np.random.default_rng(1)
-    labels = chance.integers(0, 2, 200)
-    predictions = np.where(chance.random(200) < 0.85, labels, 1 - labels)
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 200)
+    predictions = np.where(rng.random(200) < 0.85, labels, 1 - labels)
     first = statistics.score(accuracy, predictions, labels, seed=3)
     assert first == statistics.score(accuracy, predictions, labels, seed=3)
     assert first.low < first.value < first.high
@@ -76,16 +76,16 @@ def test_wilson_stays_within_its_range():
 
 
 def test_paired_ratio_ignores_what_slows_a_whole_round():
-    chance = np.random.default_rng(0)
-    noise = chance.exponential(size=15) + 1
+    rng = np.random.default_rng(0)
+    noise = rng.exponential(size=15) + 1
     ratio, low, high = statistics.paired_ratio(3.0 * noise, noise)
     assert (ratio, low, high) == pytest.approx((3.0, 3.0, 3.0))
 
 
 def test_paired_difference_is_tighter_than_two_intervals():
-    chance = np.random.default_rng(0)
-    labels = chance.integers(0, 2, 400)
-    first = np.where(chance.random(400) < 0.8, labels, 1 - labels)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    first = np.where(rng.random(400) < 0.8, labels, 1 - labels)
     second = first.copy()
     second[:12] = 1 - labels[:12]
     value, low, high = statistics.paired_difference(accuracy, first, second, labels)
@@ -96,8 +96,8 @@ def test_paired_difference_is_tighter_than_two_intervals():
 def test_mcnemar_equals_the_binomial_test():
     from scipy.stats import binomtest
 
-    chance = np.random.default_rng(0)
-    first, second = chance.random(100) < 0.8, chance.random(100) < 0.7
+    rng = np.random.default_rng(0)
+    first, second = rng.random(100) < 0.8, rng.random(100) < 0.7
     wins, losses = int((first & ~second).sum()), int((second & ~first).sum())
     assert statistics.mcnemar(first, second) == pytest.approx(binomtest(wins, wins + losses).pvalue)
     assert statistics.mcnemar(first, first) == 1.0

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from limbeck.core import step as steps
-from limbeck.core.step import Choice, Lab, Narrow, Probe, Technique, find, parameters, step
+from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, Technique, find, parameters, step
 from limbeck.errors import UndeclaredService
 
 
@@ -25,7 +25,7 @@ def test_step_makes_a_frozen_dataclass_with_its_facts(registry):
     class Halve:
         keep: float = 0.5
 
-        def apply(self, candidate, lab):
+        def apply(self, candidate, context):
             yield candidate
 
     assert registry.find("halve") is Halve
@@ -57,12 +57,12 @@ def test_find_names_the_nearest(registry):
 
 
 def test_narrow_lab_shows_only_what_is_declared():
-    lab = Narrow(Lab(seed=3), {"seed"}, "prune")
-    assert lab.seed == 3
-    assert (lab.keep("x", lambda folder: (folder / "a").write_text("1")) / "a").read_text() == "1"
-    lab.log("always allowed")
-    with pytest.raises(UndeclaredService, match=r"'prune' used lab\.target; add 'target'"):
-        _ = lab.target
+    context = RestrictedContext(RunContext(seed=3), {"seed"}, "prune")
+    assert context.seed == 3
+    assert (context.keep("x", lambda folder: (folder / "a").write_text("1")) / "a").read_text() == "1"
+    context.log("always allowed")
+    with pytest.raises(UndeclaredService, match=r"'prune' used context\.target; add 'target'"):
+        _ = context.target
 
 
 def test_parameters_are_plain_values(registry):

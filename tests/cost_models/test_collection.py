@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.core.analytic_cost import macs
 from limbeck.core.measurement import environment, machine
-from limbeck.cost_models.collection import Collection, collect, middle, session, suspects, time_group
+from limbeck.cost_models.collection import Collection, collect, middle, outliers, session, time_group
 from limbeck.cost_models.latency_dataset import TURNS, read
 from limbeck.cost_models.shape_sampling import draw
 from limbeck.errors import InputError
@@ -30,8 +30,8 @@ class Stopwatch:
         slower *= 0.5 if setting.number_format == "int8" else 1.0
         found = np.zeros((len(shapes), rounds, calls))
         for place, shape in enumerate(shapes):
-            chance = np.random.default_rng([shape.depth, shape.hidden, len(self.asked)])
-            found[place] = self.seconds(shape) * slower * (1 + chance.exponential(self.noise, (rounds, calls)))
+            rng = np.random.default_rng([shape.depth, shape.hidden, len(self.asked)])
+            found[place] = self.seconds(shape) * slower * (1 + rng.exponential(self.noise, (rounds, calls)))
             if self.disturbed.get(shape, 0):
                 self.disturbed[shape] -= 1
                 found[place] *= 1.5
@@ -120,9 +120,9 @@ def test_two_measures_that_differ_are_settled_by_a_third(plan, pretended, tmp_pa
     few = replace(plan, shapes=plan.shapes[:10], settings=plan.settings[:1], repeated=1.0)
     shape = next(shape for shape in few.shapes if shape != middle(few.shapes))
     series = collect(few, tmp_path / "data.jsonl", timer=Stopwatch(pretended, disturbed={shape: 1})).series()
-    assert suspects(series.before("check")) == [shape]
+    assert outliers(series.before("check")) == [shape]
     assert list(series.measures[shape]) == ["first", "repeat", "check"]
-    assert not suspects(series)
+    assert not outliers(series)
     assert series.seconds[series.shapes.index(shape)] == pytest.approx(pretended(shape), rel=0.01)
     assert series.before("check").seconds[series.shapes.index(shape)] > 1.2 * pretended(shape)
 

@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.core.measurement import machine
 from limbeck.core.shape import Shape
-from limbeck.cost_models.latency_dataset import Dataset, Group, Series, Timed, append, read, write
+from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, append, read, write
 from limbeck.cost_models.latency_table import Curve, LatencyTable, quiet
 from limbeck.errors import InputError
 
@@ -16,7 +16,7 @@ ANCHOR, ONE, TWO = (Shape.uniform(layers, 32, 4, 64) for layers in (2, 1, 3))
 
 
 def timed(shape, seconds, spread=0.01):
-    return Timed(shape, seconds, spread, (seconds,) * 16)
+    return TimedShape(shape, seconds, spread, (seconds,) * 16)
 
 
 def group(setting, drift=1.0, turn="first", *shapes, machine="here"):
@@ -43,7 +43,7 @@ def data(setting, space):
 def test_the_quiet_seconds_the_spread_and_the_raw_rounds_are_kept():
     seconds = np.random.default_rng(0).uniform(1, 2, (18, 5))
     seconds[3] += 100
-    made = Timed.of(ONE, seconds)
+    made = TimedShape.of(ONE, seconds)
     assert made.seconds == pytest.approx(quiet(seconds[None])[0], rel=1e-5)
     assert made.rounds == pytest.approx(np.median(seconds, axis=1), rel=1e-5)
     low, high = np.quantile(seconds.min(axis=1), [0.25, 0.75])

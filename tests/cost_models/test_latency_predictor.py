@@ -12,7 +12,7 @@ import pytest
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
 from limbeck.cost_models.features import LOOKS
-from limbeck.cost_models.latency_dataset import Dataset, Group, Series, Timed, write
+from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, write
 from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_extra, check_file, learning_curve
 from limbeck.cost_models.shape_sampling import draw
 from limbeck.errors import InputError, MissingExtra
@@ -28,8 +28,8 @@ def taught(setting, space, pretended):
     def teach(count=200, **changes):
         drawn_from = replace(space, **changes)
         shapes = draw(drawn_from, count)
-        chance = np.random.default_rng(0)
-        seconds = [float(pretended(shape) * np.exp(chance.normal(0, NOISE))) for shape in shapes]
+        rng = np.random.default_rng(0)
+        seconds = [float(pretended(shape) * np.exp(rng.normal(0, NOISE))) for shape in shapes]
         return Predictor(setting, tuple(shapes), tuple(seconds))
 
     return teach
@@ -39,8 +39,8 @@ def taught(setting, space, pretended):
 def unseen(space, pretended, taught):
     """Shapes that no predictor has seen, and what they take, with noise."""
     shapes = draw(space, 400, method="uniform", seed=11, without=set(taught().shapes))
-    chance = np.random.default_rng(1)
-    return shapes, np.array([pretended(shape) * np.exp(chance.normal(0, NOISE)) for shape in shapes])
+    rng = np.random.default_rng(1)
+    return shapes, np.array([pretended(shape) * np.exp(rng.normal(0, NOISE)) for shape in shapes])
 
 
 def test_shapes_never_seen_are_predicted_well_and_it_knows_how_well(taught, unseen):
@@ -63,8 +63,8 @@ def test_where_time_is_additive_trees_are_left_out(setting, space):
             1e-5 + 1e-9 * shape.hidden * (row.heads * shape.head_dim + row.ffn) for row in shape.layers[:-1]
         )
 
-    shapes, chance = draw(space, 80), np.random.default_rng(3)
-    seconds = [float(additive(shape) * np.exp(chance.normal(0, NOISE))) for shape in shapes]
+    shapes, rng = draw(space, 80), np.random.default_rng(3)
+    seconds = [float(additive(shape) * np.exp(rng.normal(0, NOISE))) for shape in shapes]
     predictor = Predictor(setting, tuple(shapes), tuple(seconds))
     assert not predictor.boosted
     assert predictor.errors == predictor.errors_additive
@@ -122,14 +122,14 @@ def test_stored_and_learnt_again_it_predicts_the_same_to_the_bit(taught, unseen)
 
 def test_wider_and_deeper_takes_longer(taught, space):
     """Trees are not monotone, so only where a difference exceeds the error."""
-    predictor, chance = taught(), Random(5)
+    predictor, rng = taught(), Random(5)
     for _ in range(20):
-        shape = space.sample(chance)
+        shape = space.sample(rng)
         wider = [LayerShape(min(row.heads + 4, 12), min(row.ffn + 512, 1536)) for row in shape.layers]
         bigger = replace(shape, layers=tuple(wider))
         more, less = predictor.many([bigger, shape])
         assert more > 0.97 * less
-    order = predictor.many([space.smallest, *(space.sample(chance) for _ in range(20)), space.largest])
+    order = predictor.many([space.smallest, *(space.sample(rng) for _ in range(20)), space.largest])
     assert order[0] == order.min()
     assert order[-1] == order.max()
 
@@ -171,7 +171,7 @@ def test_as_a_fact(taught, setting, space):
 
 def test_it_is_taught_by_a_series(setting, space, pretended, taught):
     shapes = draw(space, 30)
-    timed = tuple(Timed(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
+    timed = tuple(TimedShape(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
     series = Series("here", setting, (Group("here", setting, "first", timed[0], timed[1:]),))
     predictor = Predictor.of(series, seed=3)
     assert dict(zip(predictor.shapes, predictor.seconds, strict=True)) == {each.shape: each.seconds for each in timed}
@@ -192,7 +192,7 @@ def test_number_formats_have_predictors_of_their_own(taught, setting, space):
 
 def test_it_is_taught_by_a_file_from_elsewhere(setting, space, pretended, taught, tmp_path):
     shapes = draw(space, 30)
-    timed = tuple(Timed(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
+    timed = tuple(TimedShape(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
     path = tmp_path / "machine.jsonl"
     write(Dataset(groups=(Group("there", setting, "first", timed[0], timed[1:]),)), path)
     predictor = Predictor.elsewhere(path, Target(), "float")

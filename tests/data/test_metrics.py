@@ -26,23 +26,23 @@ CLASS_REFERENCES = {
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("seed", range(5))
 def test_class_metrics_equal_scikit_learn(name, classes, seed):
-    chance = np.random.default_rng(seed)
-    truth = chance.integers(0, classes, 40)
-    guess = np.where(chance.random(40) < 0.6, truth, chance.integers(0, classes, 40))
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, 40)
+    guess = np.where(rng.random(40) < 0.6, truth, rng.integers(0, classes, 40))
     assert METRICS[name](guess, truth) == pytest.approx(CLASS_REFERENCES[name](truth, guess), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "micro_f1"])
 def test_multilabel_metrics_equal_scikit_learn(name):
-    chance = np.random.default_rng(0)
-    truth, guess = chance.integers(0, 2, (30, 4)), chance.integers(0, 2, (30, 4))
+    rng = np.random.default_rng(0)
+    truth, guess = rng.integers(0, 2, (30, 4)), rng.integers(0, 2, (30, 4))
     assert METRICS[name](guess, truth) == pytest.approx(CLASS_REFERENCES[name](truth, guess))
 
 
 def test_correlations_equal_scipy_with_ties():
-    chance = np.random.default_rng(1)
-    truth = chance.integers(0, 6, 50) / 2
-    guess = truth + chance.integers(-1, 2, 50)
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 6, 50) / 2
+    guess = truth + rng.integers(-1, 2, 50)
     linear, ranks = stats.pearsonr(guess, truth)[0], stats.spearmanr(guess, truth)[0]
     assert METRICS["pearson"](guess, truth) == pytest.approx(linear)
     assert METRICS["spearman"](guess, truth) == pytest.approx(ranks)

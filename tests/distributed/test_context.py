@@ -24,7 +24,7 @@ def company(monkeypatch):
     peers = tuple(processes.Peer(socket.gethostname(), pid, psutil.Process(pid).create_time()) for pid in pids)
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setattr(processes, "join", lambda: processes._Company(peers, None))
+    monkeypatch.setattr(processes, "join", lambda: processes._WorldInfo(peers, None))
     monkeypatch.setattr(processes, "GRACE", 0.0)
     yield others
     for other in others:
@@ -42,7 +42,7 @@ def test_without_a_launcher_there_is_one(monkeypatch):
     for name in ("WORLD_SIZE", "RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert (processes.count(), processes.rank()) == (1, 0)
-    assert processes.from_first(lambda: 5) == 5
+    assert processes.broadcast_from_main(lambda: 5) == 5
     with pytest.raises(InputError), processes.agreeing():
         raise InputError("no")
 
@@ -57,7 +57,7 @@ def test_launchers_say_who_we_are(monkeypatch, names):
 def test_messages_of_all(company, monkeypatch):
     said = hear(monkeypatch, b'{"b": 2}', b"")
     assert processes.agree(a=1) == [{"a": 1}, {"b": 2}, {}]
-    assert processes.from_first(lambda: [1, "x"]) == [1, "x"]
+    assert processes.broadcast_from_main(lambda: [1, "x"]) == [1, "x"]
     with processes.agreeing():
         pass
     assert said == [b'{"a": 1}', b'{"value": [1, "x"]}', b""]
@@ -66,10 +66,10 @@ def test_messages_of_all(company, monkeypatch):
 def test_the_others_take_what_process_0_made(company, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(processes, "_exchange", lambda mine, group: [b'{"value": 0.5}', mine, b""])
-    assert processes.from_first(lambda: pytest.fail("that is for process 0")) == 0.5
+    assert processes.broadcast_from_main(lambda: pytest.fail("that is for process 0")) == 0.5
     monkeypatch.setattr(processes, "_exchange", lambda mine, group: [b"", mine, b""])
     with pytest.raises(Exception, match="out of step"):
-        processes.from_first(lambda: 0)
+        processes.broadcast_from_main(lambda: 0)
 
 
 def test_a_failure_elsewhere_is_raised_with_its_name(company, monkeypatch):
@@ -84,7 +84,7 @@ def test_a_failure_here_is_told_once(company, monkeypatch):
         raise ValueError("mine")
     assert said == [b'{"error": "ValueError: mine"}']
     with pytest.raises(InputError, match="no"):
-        processes.from_first(lambda: (_ for _ in ()).throw(InputError("no")))
+        processes.broadcast_from_main(lambda: (_ for _ in ()).throw(InputError("no")))
     assert said[1:] == [b'{"error": "no"}']
 
 

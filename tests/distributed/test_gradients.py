@@ -36,8 +36,8 @@ def build(**more):
 
 
 def words():
-    chance = random.Random(0)
-    rows = [[2, *(chance.randint(5, 20) for _ in range(chance.randint(4, 12))), 3] for _ in range(ROWS)]
+    rng = random.Random(0)
+    rows = [[2, *(rng.randint(5, 20) for _ in range(rng.randint(4, 12))), 3] for _ in range(ROWS)]
     return Encoded(rows, None, [int(7 in row or 9 in row) for row in rows], 0, "classification")
 
 

@@ -23,7 +23,7 @@ from limbeck.data.loading import load_task
 from limbeck.engine.result import read_result
 from limbeck.recipe.recipe import load_recipe, parse, shipped
 from limbeck.recipe.yaml import load
-from limbeck.train.supernet_config import Arranged
+from limbeck.train.supernet_config import ChannelOrder
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
@@ -183,7 +183,7 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
     way = ["model", "finetune", "general_supernet", "supernet", "search", "distill", "export", "quantize"]
     assert list(lineage) == way
     space = Space.from_json(result.open(lineage["supernet"].key).model.config.space)
-    assert space == Arranged.of(result.open(lineage["general_supernet"].key).model).space
+    assert space == ChannelOrder.of(result.open(lineage["general_supernet"].key).model).space
     assert lineage["search"].shape in space
     notes = " ".join(lineage["general_supernet"].notes)
     assert re.search(r"corpus: 4\d\d sentences .* \d+ excluded texts removed", notes)
@@ -290,9 +290,9 @@ def check_linearize(result, students):
     others = {(guide, "none", "segments") for guide in guides} | {("target", "none", "normal")}
     assert set(found) == shares | others
     (teacher,) = {step.parent for step in found.values()}
-    assert len(result.open(teacher).waypoints) == 3
+    assert len(result.open(teacher).epoch_checkpoints) == 3
     root = result.open(result.records[teacher].parent).model.state_dict()
-    first = load_file(result.open(teacher).waypoints[0])
+    first = load_file(result.open(teacher).epoch_checkpoints[0])
     assert all(torch.equal(root[name], weight) for name, weight in first.items())
 
 

@@ -6,26 +6,26 @@ import shutil
 
 import pytest
 
-from limbeck.engine.builder import Workshop
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.errors import InputError, StepFailed, UndeclaredService
 from limbeck.recipe.recipe import Recipe
 
 
 @pytest.fixture
-def workshop(toys, tmp_path):
+def builder(toys, tmp_path):
     def make(**more):
         recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", **more)
         store = toys.store(tmp_path / "store")
         store.prepare()
-        return Workshop(recipe, toys.ToyTask(), store)
+        return CandidateBuilder(recipe, toys.ToyTask(), store)
 
     return make
 
 
-def test_what_is_known_is_not_made_again(workshop, toys):
+def test_what_is_known_is_not_made_again(builder, toys):
     step = toys.ToyTrain(epochs=1)
     for known in (False, True):
-        shop = workshop()
+        shop = builder()
         root = shop.root(shop.recipe.model, 0)
         (child,), was_known = shop.children(root, step, 0)
         assert was_known is known
@@ -35,17 +35,17 @@ def test_what_is_known_is_not_made_again(workshop, toys):
     assert shop.children(root, prune, 0)[0] == shop.children(root, prune, 1)[0]  # this one does not
 
 
-def test_a_root_says_where_its_content_lies_now(workshop, toys, tmp_path):
-    before = workshop().root(str(tmp_path / "model"), 0)
+def test_a_root_says_where_its_content_lies_now(builder, toys, tmp_path):
+    before = builder().root(str(tmp_path / "model"), 0)
     shutil.move(tmp_path / "model", tmp_path / "moved")
-    shop = workshop()
+    shop = builder()
     after = shop.root(str(tmp_path / "moved"), 0)
     assert after.key == before.key
     assert after.parameters == {"source": str(tmp_path / "moved")}
 
 
-def test_what_several_processes_train_has_a_key_of_its_own(workshop, toys, monkeypatch):
-    shop, prune = workshop(), toys.ToyPrune()
+def test_what_several_processes_train_has_a_key_of_its_own(builder, toys, monkeypatch):
+    shop, prune = builder(), toys.ToyPrune()
     root = shop.root(shop.recipe.model, 0).key
     train = toys.ToyTrain()
     alone = [shop.child_base(root, step, 0) for step in (train, prune)]
@@ -56,9 +56,9 @@ def test_what_several_processes_train_has_a_key_of_its_own(workshop, toys, monke
     assert shop.child_base(root, prune, 0) == alone[1]
 
 
-def test_the_others_get_the_same_teacher(workshop, toys, monkeypatch):
+def test_the_others_get_the_same_teacher(builder, toys, monkeypatch):
     """Also where a step imitates the model that the lineage began with."""
-    shop = workshop()
+    shop = builder()
     root = shop.root(shop.recipe.model, 0)
     (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
     said = []
@@ -71,8 +71,8 @@ def test_the_others_get_the_same_teacher(workshop, toys, monkeypatch):
             assert said[-1]["about"]["teacher"] == shop.reads(trained.key, toys.ToyImitate(), 0)["teacher"] == teacher
 
 
-def test_a_lost_or_damaged_chain_is_made_again(workshop, toys):
-    shop = workshop()
+def test_a_lost_or_damaged_chain_is_made_again(builder, toys):
+    shop = builder()
     root = shop.root(shop.recipe.model, 0)
     (trained,), _ = shop.children(root, toys.ToyTrain(epochs=1), 0)
     first, second = shop.children(trained, toys.ToyLevels((4, 2)), 0)[0]
@@ -85,29 +85,29 @@ def test_a_lost_or_damaged_chain_is_made_again(workshop, toys):
     assert toys.calls().count("epoch 1.0 0") == 2
 
 
-def test_the_teacher(workshop, toys, tmp_path):
-    shop = workshop()
+def test_the_teacher(builder, toys, tmp_path):
+    shop = builder()
     root = shop.root(shop.recipe.model, 0)
     (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
     (pruned,), _ = shop.children(trained, toys.ToyPrune(), 0)
     assert shop.teacher(root.key) is None
     assert shop.teacher(pruned.key) == trained.key
-    shop = workshop(teacher=toys.model_folder(tmp_path / "other", (5.0, 5.0)))
+    shop = builder(teacher=toys.model_folder(tmp_path / "other", (5.0, 5.0)))
     other = shop.root(shop.recipe.teacher, 0, "teacher")
     assert shop.teacher(shop.root(shop.recipe.model, 0).key) == other.key
     assert "teacher" in other.traits
 
 
-def test_a_model_that_is_its_own_teacher_is_one_record(workshop, tmp_path):
-    shop = workshop(teacher=str(tmp_path / "model"))
+def test_a_model_that_is_its_own_teacher_is_one_record(builder, tmp_path):
+    shop = builder(teacher=str(tmp_path / "model"))
     root = shop.root(shop.recipe.model, 0)
     assert shop.root(shop.recipe.teacher, 0, "teacher") == root
     assert shop.teacher(root.key) == root.key
     assert len(shop.records) == 1
 
 
-def test_what_a_step_must_not_do(workshop, toys):
-    shop = workshop()
+def test_what_a_step_must_not_do(builder, toys):
+    shop = builder()
     root = shop.root(shop.recipe.model, 0)
     with pytest.raises(UndeclaredService, match="add 'seed' to its reads"):
         shop.children(root, toys.ToySneak(), 0)

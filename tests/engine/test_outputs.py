@@ -60,10 +60,10 @@ def test_unmet_says_what_the_chosen_one_breaks(result, monkeypatch):
 
 
 def test_the_story_of_a_run(result):
-    story = story_of(result, result.task)
-    assert story.teacher == result.teacher
-    assert list(story.seeds) == [0]
-    assert story.chosen == result.chosen
+    summary = story_of(result, result.task)
+    assert summary.teacher == result.teacher
+    assert list(summary.seeds) == [0]
+    assert summary.chosen == result.chosen
 
 
 def test_the_report_shows_how_texts_were_made(tmp_path, make_model):

@@ -16,7 +16,7 @@ def go(toys, tmp_path, monkeypatch):
     monkeypatch.setenv(toys.CALLS, str(tmp_path / "calls"))
     monkeypatch.setattr(toys.ToyTrain, "outlook", lambda self, shape: shape, raising=False)
 
-    def out_of_reach(self, candidate, lab, earlier):
+    def out_of_reach(self, candidate, context, earlier):
         run_steps.asked += 1
         assert candidate.model.shape.depth == 1
         assert earlier

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from limbeck.engine import run as running
-from limbeck.engine.result import read_result, worth_keeping
+from limbeck.engine.result import read_result, retained_keys
 from limbeck.engine.run import run
 from limbeck.errors import StoreError
 from limbeck.recipe.recipe import Recipe
@@ -55,10 +55,10 @@ def test_what_a_run_ended_with_is_worth_keeping(toys, tmp_path):
     steps = (toys.ToyTrain(), toys.ToyPrune(), toys.ToyLevels())
     recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", steps)
     result = run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
-    assert worth_keeping(tmp_path / "run") == (result.store.root, {*result.front, result.teacher})
+    assert retained_keys(tmp_path / "run") == (result.store.root, {*result.front, result.teacher})
     ledger = tmp_path / "run" / "ledger.jsonl"
     ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))  # killed just before the end
-    assert worth_keeping(tmp_path / "run")[1] == set(result.records)
+    assert retained_keys(tmp_path / "run")[1] == set(result.records)
 
 
 def test_a_moved_folder_takes_its_task_along(result, toys, tmp_path):

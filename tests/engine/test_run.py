@@ -149,7 +149,7 @@ def test_a_failing_candidate_leaves_its_siblings_alone(go, toys):
 
 def test_an_undeclared_service_is_refused(go, toys):
     (failure,) = go(toys.ToySneak()).failed
-    assert "step 'toy-sneak' used lab.seed; add 'seed' to its reads" in failure.error
+    assert "step 'toy-sneak' used context.seed; add 'seed' to its reads" in failure.error
     assert failure.traceback
 
 
@@ -207,14 +207,14 @@ def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
 
 
 def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
-    from limbeck.engine import builder as workshop
+    from limbeck.engine import builder as builder
 
     def cost(candidate, target, memo, whole):
         return lambda shape: Measurement("latency", 1.0, "s")
 
     steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
     here = go(*steps, cost=cost)
-    monkeypatch.setattr(workshop, "machine", lambda: "another")
+    monkeypatch.setattr(builder, "machine", lambda: "another")
     before = len(toys.calls())
     assert go(toys.ToyClock(), toys.ToyQuality()).records.keys() < here.records.keys()
     assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1", "quality 8"]
@@ -362,7 +362,7 @@ def test_a_head_that_was_never_trained_is_not_used(go, toys, tmp_path):
 
 
 def test_interruption_says_how_to_go_on(go, toys, monkeypatch):
-    def stop(self, candidate, lab):
+    def stop(self, candidate, context):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(toys.ToyPrune, "apply", stop)
@@ -372,7 +372,7 @@ def test_interruption_says_how_to_go_on(go, toys, monkeypatch):
 
 
 def test_a_full_disk_ends_the_run(go, toys, monkeypatch):
-    def full(self, candidate, lab):
+    def full(self, candidate, context):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(toys.ToyPrune, "apply", full)

@@ -45,10 +45,10 @@ def test_the_weights_on_the_way_are_kept_with_the_object(store, toys, tmp_path):
     paths = tuple(tmp_path / f"epoch_{number:03}.safetensors" for number in range(2))
     for number, path in enumerate(paths):
         path.write_text(str(number))
-    store.put("a", replace(candidate(toys, 1.0), waypoints=paths), {})
+    store.put("a", replace(candidate(toys, 1.0), epoch_checkpoints=paths), {})
     for path in paths:
         path.unlink()
-    opened = store.open("a").waypoints
+    opened = store.open("a").epoch_checkpoints
     assert [path.read_text() for path in opened] == ["0", "1"]
     assert all(store.objects / "a" in path.parents for path in opened)
     opened[0].unlink()

@@ -51,15 +51,17 @@ def test_a_recipe_without_a_choice_claims_nothing_and_goes_on(model, tmp_path):
 
 def test_it_can_be_overridden_and_is_then_not_starred(model, tmp_path):
     result = run(recipe(model, allow_weak_teacher=True), tmp_path / "store", tmp_path / "run", task=TASK)
-    story = story_of(result, TASK)
-    assert headline(story).startswith("Nothing was learnt: the chosen model")
+    summary = story_of(result, TASK)
+    assert headline(summary).startswith("Nothing was learnt: the chosen model")
     assert any("no better than a constant answer" in problem for problem in unmet(result, TASK))
-    table = front_table(story)
+    table = front_table(summary)
     assert "★" not in list(table.columns[0].cells)
     assert "constant: always" in str(list(table.columns[1].cells)[-1])
-    assert to_json(story)["better_than_baseline"] is False
-    assert to_json(story)["baseline"]["quality"]["validation"]["value"] == story.baseline.quality["validation"].value
-    assert "no better than a constant answer" in front_csv(story)
+    assert to_json(summary)["better_than_baseline"] is False
+    assert (
+        to_json(summary)["baseline"]["quality"]["validation"]["value"] == summary.baseline.quality["validation"].value
+    )
+    assert "no better than a constant answer" in front_csv(summary)
     written = deliver(result, TASK, tmp_path / "artefact")
     assert "constant answer: always" in written["report"].read_text(encoding="utf-8")
     assert "the same, always" in (written["artefact"] / "README.md").read_text(encoding="utf-8")

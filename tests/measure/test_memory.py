@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Narrow
+from limbeck.core.step import RestrictedContext, RunContext
 from limbeck.measure import memory
 from limbeck.measure.memory import Memory, Size
 from limbeck.model.checkpoints import open_model
 from limbeck.model.onnx.onnx_model import to_onnx
 
 
-def lab(probe):
-    return Narrow(Lab(), probe.reads, probe.name)
+def context(probe):
+    return RestrictedContext(RunContext(), probe.reads, probe.name)
 
 
 def test_memory_is_what_serving_adds(exported):
-    ((index, fact),) = Memory(samples=2).measure([exported], lab(Memory))
+    ((index, fact),) = Memory(samples=2).measure([exported], context(Memory))
     assert (index, fact.name, fact.unit) == (0, "memory_peak", "B")
     assert 0 < fact.value < fact.detail["baseline"]
     assert fact.detail["runtime"] == "onnxruntime, model.onnx"
@@ -28,7 +28,7 @@ def test_the_peak_is_at_least_what_is_resident():
 
 
 def test_size_of_a_torch_model_and_its_export(candidate, exported):
-    found = {(index, fact.name): fact for index, fact in Size(samples=40).measure([candidate, exported], lab(Size))}
+    found = {(index, fact.name): fact for index, fact in Size(samples=40).measure([candidate, exported], context(Size))}
     parameters = sum(parameter.numel() for parameter in candidate.model.parameters())
     assert found[0, "parameters"].value == found[1, "parameters"].value == parameters
     assert found[0, "size"].value == 4 * parameters
@@ -39,13 +39,13 @@ def test_size_of_a_torch_model_and_its_export(candidate, exported):
 
 def test_a_stored_model_counts_its_file(exported, candidate):
     stored = replace(candidate, folder=exported.folder)
-    sizes = [fact.value for _, fact in Size(samples=4).measure([stored], lab(Size)) if fact.name == "size"]
+    sizes = [fact.value for _, fact in Size(samples=4).measure([stored], context(Size)) if fact.name == "size"]
     assert sizes == [(exported.folder / "model.safetensors").stat().st_size]
 
 
 def test_a_narrower_model_is_smaller_in_every_respect(candidate, make_model):
     narrow = replace(candidate, model=make_model(Shape.uniform(2, 32, 4, 64).with_layer(0, heads=1, ffn=8)))
-    found = list(Size(samples=4).measure([candidate, narrow], lab(Size)))
+    found = list(Size(samples=4).measure([candidate, narrow], context(Size)))
     for (_, wide), (_, thin) in zip(found[:3], found[3:], strict=True):
         assert thin.value < wide.value
 
@@ -55,9 +55,9 @@ def test_the_size_of_a_large_export_counts_its_data(exported, monkeypatch):
     small = exported.model.size_bytes
     to_onnx(open_model(exported.folder, runtime="torch")[0], exported.model.path)
     (exported.model.path.parent / "model.onnx.bak").write_bytes(b"an old copy")
-    (fact,) = [fact for _, fact in Size(samples=4).measure([exported], lab(Size)) if fact.name == "size"]
+    (fact,) = [fact for _, fact in Size(samples=4).measure([exported], context(Size)) if fact.name == "size"]
     data = exported.model.path.with_name("model.onnx_data")
     assert fact.value == exported.model.path.stat().st_size + data.stat().st_size == exported.model.size_bytes
     assert fact.value > 0.9 * small
-    ((_, peak),) = Memory(samples=2).measure([exported], lab(Memory))  # another process opens it
+    ((_, peak),) = Memory(samples=2).measure([exported], context(Memory))  # another process opens it
     assert peak.value > 0

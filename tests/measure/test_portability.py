@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from limbeck.core.step import Lab, Narrow
+from limbeck.core.step import RestrictedContext, RunContext
 from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.measure.portability import Portability, agreement
@@ -30,7 +30,9 @@ def quantized(exported):
 
 def measure(candidates, target=None, **options):
     probe = Portability(**options)
-    return list(probe.measure(candidates, Narrow(Lab(target=target or Target()), probe.reads, probe.name)))
+    return list(
+        probe.measure(candidates, RestrictedContext(RunContext(target=target or Target()), probe.reads, probe.name))
+    )
 
 
 def test_only_int8_candidates_get_a_fact(candidate, exported, quantized):

@@ -7,14 +7,14 @@ import pytest
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.statistics import mcnemar, unpack
-from limbeck.core.step import Lab, Narrow
+from limbeck.core.step import RestrictedContext, RunContext
 from limbeck.data.task import Split, Task
 from limbeck.measure.quality import Quality, assess
 
 
 def measure(candidates, **options):
     probe = Quality(**options)
-    return list(probe.measure(candidates, Narrow(Lab(), probe.reads, probe.name)))
+    return list(probe.measure(candidates, RestrictedContext(RunContext(), probe.reads, probe.name)))
 
 
 class Oracle:

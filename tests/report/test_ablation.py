@@ -10,8 +10,8 @@ from limbeck.core.statistics import unpack
 from limbeck.report.ablation import gains, quality_change, signed
 
 
-def found(story):
-    return {(gain.key, gain.steps): gain for gain in gains(story)}
+def found(summary):
+    return {(gain.key, gain.steps): gain for gain in gains(summary)}
 
 
 def test_each_step_stands_beside_the_relative_without_it():

@@ -102,8 +102,8 @@ def test_card_example_runs_with_onnxruntime_and_tokenizers_alone(exported, tmp_p
 
 
 def test_a_model_measured_in_openvino_is_handed_over_with_openvino(exported, tmp_path):
-    story = replace(stories.tell(), target=Target(runtime="openvino"))
-    out = write_artefact(story, "qa", exported, tmp_path / "out")
+    summary = replace(stories.tell(), target=Target(runtime="openvino"))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
     assert json.loads((out / "limbeck.json").read_text())["runtime"] == "openvino"
     card = (out / "README.md").read_text()
     assert "pip install openvino tokenizers" in card
@@ -114,8 +114,8 @@ def test_a_model_measured_in_openvino_is_handed_over_with_openvino(exported, tmp
 
 
 def test_an_onnx_file_is_handed_over_with_onnxruntime_where_the_target_says_torch(exported, tmp_path):
-    story = replace(stories.tell(), target=Target(runtime="torch"))
-    out = write_artefact(story, "qa", exported, tmp_path / "out")
+    summary = replace(stories.tell(), target=Target(runtime="torch"))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
     assert json.loads((out / "limbeck.json").read_text())["runtime"] == "onnxruntime"
     assert "pip install onnxruntime tokenizers" in (out / "README.md").read_text()
 
@@ -126,13 +126,13 @@ def test_an_onnx_file_is_handed_over_with_onnxruntime_where_the_target_says_torc
 )
 def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
     splits = {"train": SimpleNamespace(pairs=("x",) if pair else None)}
-    story = stories.tell(task=stories.task(kind=kind, splits=splits))
-    out = write_artefact(story, "qa", exported, tmp_path / "out")
-    printed = execute(artefact_example(story, out), out).strip()
+    summary = stories.tell(task=stories.task(kind=kind, splits=splits))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
+    printed = execute(artefact_example(summary, out), out).strip()
     assert isinstance(printed if answer is str else json.loads(printed.replace("'", '"')), answer)
     if pair:
-        assert printed in story.task.label_names
-        assert execute(artefact_example(story, out) + "print(max(text.type_ids))", out).split()[-1] == "1"
+        assert printed in summary.task.label_names
+        assert execute(artefact_example(summary, out) + "print(max(text.type_ids))", out).split()[-1] == "1"
 
 
 def test_examples_fit_the_card():
@@ -154,11 +154,11 @@ def test_folder_has_the_model_and_nothing_of_the_store(exported, tmp_path):
 def test_card_and_page_warn_of_processors_that_answer_differently(exported, tmp_path):
     detail = {"pairs": 9, "differ": 2, "largest": 1.0}
     fact = Measurement("portability", 0.96, "1", n=50, split="validation", detail=detail)
-    story = stories.tell(records=stories.with_facts(stories.records(), "qa", fact))
+    summary = stories.tell(records=stories.with_facts(stories.records(), "qa", fact))
     warning = "processors without VNNI answer 2 of 50 validation texts differently"
-    limits = (write_artefact(story, "qa", exported, tmp_path / "out") / "README.md").read_text().split("## Limits")[1]
+    limits = (write_artefact(summary, "qa", exported, tmp_path / "out") / "README.md").read_text().split("## Limits")[1]
     assert warning in limits
-    assert warning in report_html(story)
+    assert warning in report_html(summary)
     assert "VNNI" not in card(stories.tell(), "qa", exported)
 
 
@@ -200,8 +200,8 @@ def test_local_models_are_no_base_on_the_hub(exported, tmp_path):
 
 
 def test_labels_cannot_break_out_of_the_card(exported):
-    story = stories.tell(task=stories.task(name="a|b\n# <script>", label_names=("x\n```\n<b>", "y")))
-    text = artefact.card(story, "qa", exported)
+    summary = stories.tell(task=stories.task(name="a|b\n# <script>", label_names=("x\n```\n<b>", "y")))
+    text = artefact.card(summary, "qa", exported)
     assert "<script>" not in text
     assert "<b>" not in text
     assert text.count("```") == 2

@@ -25,8 +25,8 @@ from limbeck.report.table import rows
 
 
 def picture(**changes):
-    story = stories.tell(**changes)
-    return front_picture(story, rows(story))
+    summary = stories.tell(**changes)
+    return front_picture(summary, rows(summary))
 
 
 def test_points_lie_inside_and_in_order():
@@ -91,9 +91,9 @@ def test_tree_shows_every_ancestor_once_and_the_failure():
 
 
 def test_axes_hold_their_values():
-    story = stories.tell()
-    scale = gain_axis(gains(story))["scale"]
-    assert all(0 <= scale(gain.speed.value) <= 300 for gain in gains(story))
-    assert 0 <= strip_axis(rows(story))["scale"](8.0) <= 640
+    summary = stories.tell()
+    scale = gain_axis(gains(summary))["scale"]
+    assert all(0 <= scale(gain.speed.value) <= 300 for gain in gains(summary))
+    assert 0 <= strip_axis(rows(summary))["scale"](8.0) <= 640
     assert strip_axis([]) == {}
     assert gain_axis([])["ticks"]

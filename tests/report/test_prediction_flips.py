@@ -21,9 +21,9 @@ def told(**splits):
 
 
 def test_every_text_is_in_one_label_and_in_one_third():
-    chance = np.random.default_rng(0)
-    before, after = chance.integers(0, 2, (2, 200))
-    groups = groups_of(chance.integers(0, 3, 200), ["a", "b", "c"], chance.integers(4, 20, 200), "tokens")
+    rng = np.random.default_rng(0)
+    before, after = rng.integers(0, 2, (2, 200))
+    groups = groups_of(rng.integers(0, 3, 200), ["a", "b", "c"], rng.integers(4, 20, 200), "tokens")
     whole, *parts = flips(before, after, groups)
     assert (whole.n, whole.before) == (200, before.sum())
     assert whole.won - whole.lost == after.sum() - before.sum()
@@ -33,20 +33,20 @@ def test_every_text_is_in_one_label_and_in_one_third():
 
 
 def test_flips_of_a_run_are_those_of_the_answers_that_it_kept():
-    story = told(test=TEXTS)
-    teacher, row = (next(row for row in rows(story) if row.key == key) for key in ("t", "qb"))
-    whole, negative, *_ = flips_of(story, row, teacher, "test")
+    summary = told(test=TEXTS)
+    teacher, row = (next(row for row in rows(summary) if row.key == key) for key in ("t", "qb"))
+    whole, negative, *_ = flips_of(summary, row, teacher, "test")
     assert whole == Flips("all", 200, 178, 31, 0)  # the teacher has the first 178 right, this one the first 147
     assert negative == Flips("negative", 100, 89, 15, 0)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_nothing_is_told_of_texts_that_are_not_at_hand(split):
-    story = told(test=TEXTS)
-    teacher, row = (next(row for row in rows(story) if row.key == key) for key in ("t", "qb"))
-    assert flips_of(story, teacher, teacher, split) == []
-    assert flips_of(story, row, None, split) == []
-    assert bool(flips_of(story, row, teacher, split)) == (split == "test")
+    summary = told(test=TEXTS)
+    teacher, row = (next(row for row in rows(summary) if row.key == key) for key in ("t", "qb"))
+    assert flips_of(summary, teacher, teacher, split) == []
+    assert flips_of(summary, row, None, split) == []
+    assert bool(flips_of(summary, row, teacher, split)) == (split == "test")
     short = SimpleNamespace(texts=TEXTS.texts[:9], labels=TEXTS.labels[:9], pairs=None)
     assert flips_of(told(test=short), row, teacher, "test") == []
 

@@ -41,17 +41,17 @@ class Page(HTMLParser):
 
 
 def test_headline_is_honest():
-    story = stories.tell()
-    assert headline(story) == (
+    summary = stories.tell()
+    assert headline(summary) == (
         "6.2x faster than PyTorch at 1.5 points less accuracy, within the noise (p50 1.30 ms instead of 8.00 ms)"
     )
-    assert headline(replace(story, chosen=("tx",), budget=Budget())).startswith(
+    assert headline(replace(summary, chosen=("tx",), budget=Budget())).startswith(
         "2.0x faster than PyTorch at the same accuracy"
     )
-    tight = replace(story, chosen=(), budget=Budget(latency_ms=0.1))
+    tight = replace(summary, chosen=(), budget=Budget(latency_ms=0.1))
     assert headline(tight).startswith("No candidate meets the budget. The nearest is pruned 4.0x")
-    assert headline(replace(story, measured=(), chosen=())) == "Nothing was measured: 1 steps failed"
-    assert headline(replace(story, teacher=None)).startswith("Chosen: ")
+    assert headline(replace(summary, measured=(), chosen=())) == "Nothing was measured: 1 steps failed"
+    assert headline(replace(summary, teacher=None)).startswith("Chosen: ")
 
 
 def test_headline_names_no_gain_and_a_loss():
@@ -99,7 +99,7 @@ def test_page_escapes_everything_that_others_wrote():
     made = stories.records()
     made["root"] = replace(made["root"], parameters={"source": evil})
     made["pa"] = replace(made["pa"], parameters={"note": evil, evil: 1}, notes=(evil,), step=evil)
-    story = stories.tell(
+    summary = stories.tell(
         records=made,
         recipe=evil,
         environment={"processor": evil, "versions": {evil: evil}},
@@ -107,7 +107,7 @@ def test_page_escapes_everything_that_others_wrote():
         task=stories.task(name=evil, notes=(evil,)),
         replicas={"qa": ["xa"]},
     )
-    page = Page(report_html(story, example=evil))
+    page = Page(report_html(summary, example=evil))
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert "img" not in [tag for tag, _ in page.tags]
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
@@ -204,26 +204,26 @@ def test_failures_may_be_dataclasses():
 
 def test_predicted_and_measured_stand_side_by_side():
     fact = Measurement("latency_predicted", 1.2e-3, "s", 1.1e-3, 1.25e-3, detail={"number_format": "int8"})
-    story = stories.tell(records=stories.with_facts(stories.records(), "pa", fact))
+    summary = stories.tell(records=stories.with_facts(stories.records(), "pa", fact))
     console = Console(width=240, record=True, quiet=False, file=io.StringIO())
-    console.print(front_table(story))
+    console.print(front_table(summary))
     text = console.export_text()
     assert "1.20 [1.10, 1.25] ✗" in text
-    page = Page(report_html(story))
+    page = Page(report_html(summary))
     assert "Predicted, ms" in page.text
     assert "1.20 ✗[1.10, 1.25]" in page.text
-    line = next(line for line in csv.DictReader(io.StringIO(front_csv(story))) if line["key"] == "qa")
+    line = next(line for line in csv.DictReader(io.StringIO(front_csv(summary))) if line["key"] == "qa")
     assert (float(line["latency_predicted_ms"]), line["latency_as_predicted"]) == (pytest.approx(1.2), "False")
     assert "predicted" not in front_csv(stories.tell())
     assert "Predicted" not in Page(report_html(stories.tell())).text
 
 
 def test_the_hypervolume_has_its_reference_point():
-    story = stories.tell()
-    line = volume_line(story)
+    summary = stories.tell()
+    line = volume_line(summary)
     place = r"[\d.]+ % accuracy \(validation\) and [\d.]+ ms"
     assert re.fullmatch(rf"Hypervolume of the front: [\d.]+ points x ms, from the reference point {place}", line)
-    assert line in Page(report_html(story)).text
-    assert to_json(story)["hypervolume"].keys() == {"value", "quality", "latency"}
+    assert line in Page(report_html(summary)).text
+    assert to_json(summary)["hypervolume"].keys() == {"value", "quality", "latency"}
     assert volume_line(stories.tell(measured=("t",))) == ""
     assert to_json(stories.tell(measured=("t",)))["hypervolume"] is None

@@ -15,8 +15,8 @@ def test_split_is_the_one_that_all_share():
 
 
 def test_source_hides_folders_of_a_disk():
-    story = stories.tell()
-    assert story.source("qa") == "hub/tiny-bert"
+    summary = stories.tell()
+    assert summary.source("qa") == "hub/tiny-bert"
     made = stories.records()
     made["root"] = replace(made["root"], parameters={"source": "/home/somebody/models/mine/"})
     assert stories.tell(records=made).source("qa") == "mine"

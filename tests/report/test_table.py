@@ -28,14 +28,14 @@ def test_rows_hold_the_figures():
 
 
 def test_front_equals_brute_force():
-    story = stories.tell()
-    points = {row.key: (row.p50.value, row.quality["validation"].value) for row in rows(story)}
+    summary = stories.tell()
+    points = {row.key: (row.p50.value, row.quality["validation"].value) for row in rows(summary)}
 
     def beaten(key):
         mine = points[key]
         return any(p[0] <= mine[0] and p[1] >= mine[1] and p != mine for p in points.values())
 
-    assert {row.key for row in rows(story) if row.on_front} == {key for key in points if not beaten(key)}
+    assert {row.key for row in rows(summary) if row.on_front} == {key for key in points if not beaten(key)}
 
 
 def test_replicas_and_missing_facts_do_not_disturb():
@@ -61,9 +61,9 @@ def test_a_super_network_in_int8_is_not_the_teacher_in_int8():
     made["s"] = replace(made["t"], key="s", parent="t", step="supernet", traits=traits)
     made["tx"] = replace(made["tx"], parent="s", traits=made["tx"].traits | {"elastic"})
     made["tq"] = replace(made["tq"], traits=made["tq"].traits | {"elastic"})
-    story = stories.tell(records=made)
-    assert names(story)["tq"] == "made elastic · INT8"
-    assert int8_reference(story) is None
+    summary = stories.tell(records=made)
+    assert names(summary)["tq"] == "made elastic · INT8"
+    assert int8_reference(summary) is None
     assert int8_reference(stories.tell()) == "tq"
     for key in ("aa", "zz"):  # a static or a smooth twin never takes its place
         for parameters in ({"mode": "static"}, {"smooth": True}):
@@ -108,9 +108,9 @@ def test_what_was_foretold_does_not_outlive_the_shape_or_leave_the_machine():
 
 def test_the_volume_is_the_area_below_the_stairs():
     """Counted in small cells between the front and the reference point."""
-    story = stories.tell()
-    found = volume(story)
-    points = [(row.p50.value, row.quality["validation"].value) for row in rows(story)]
+    summary = stories.tell()
+    found = volume(summary)
+    points = [(row.p50.value, row.quality["validation"].value) for row in rows(summary)]
     assert found.latency > max(latency for latency, _ in points)
     assert found.quality < min(quality for _, quality in points)
     cells, inside = 400, 0

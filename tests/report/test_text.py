@@ -21,15 +21,15 @@ def test_the_text_has_the_table_the_headline_and_the_paths():
 
 
 def test_the_html_has_a_row_for_each_candidate_and_is_escaped():
-    story = stories.tell()
-    page = summary_html(story, WRITTEN)
-    assert page.count("<tr") == 1 + len(rows(story))
+    summary = stories.tell()
+    page = summary_html(summary, WRITTEN)
+    assert page.count("<tr") == 1 + len(rows(summary))
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
 
 
 def test_the_frame_has_a_row_for_each_candidate():
-    story = stories.tell()
-    frame = front_frame(story)
-    assert list(frame["key"]) == [row.key for row in rows(story)]
+    summary = stories.tell()
+    frame = front_frame(summary)
+    assert list(frame["key"]) == [row.key for row in rows(summary)]
     assert frame["chosen"].sum() == 1

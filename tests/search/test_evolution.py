@@ -32,14 +32,14 @@ def anything(shapes):
 
 
 def test_what_is_drawn_fits_and_is_new():
-    chance = Random(0)
-    first = draw(SPACE, bounded, 20, chance)
-    second = draw(SPACE, bounded, 20, chance, dict.fromkeys(first, 0.0))
+    rng = Random(0)
+    first = draw(SPACE, bounded, 20, rng)
+    second = draw(SPACE, bounded, 20, rng, dict.fromkeys(first, 0.0))
     assert len({*first, *second}) == 40
     assert all(bounded(first + second))
     assert all(shape in SPACE for shape in first + second)
     few = Space(Range(1, 2), Range(64, 64), Range(2, 2), Range(64, 64), Range(32, 32))
-    assert len(draw(few, anything, 5, chance)) == 2
+    assert len(draw(few, anything, 5, rng)) == 2
 
 
 def test_few_questions_are_asked_for_many_shapes():
@@ -69,7 +69,7 @@ def test_evolution_beats_chance():
             asked.extend(shapes)
             return [truth(shape) for shape in shapes]
 
-        *_, known = evolve(RAGGED, small, worth, generations=6, chance=Random(seed))
+        *_, known = evolve(RAGGED, small, worth, generations=6, rng=Random(seed))
         assert len(asked) == len(set(asked)) == len(known) == 150
         random = max(truth(shape) for shape in draw(RAGGED, small, 150, Random(100 + seed)))
         won.append(max(known.values()) - random)
@@ -79,7 +79,7 @@ def test_evolution_beats_chance():
 
 def test_ragged_spaces_too_and_by_seed_alone():
     runs = [
-        list(evolve(RAGGED, anything, lambda shapes: [truth(s) for s in shapes], population=6, chance=Random(3)))
+        list(evolve(RAGGED, anything, lambda shapes: [truth(s) for s in shapes], population=6, rng=Random(3)))
         for _ in range(2)
     ]
     assert runs[0] == runs[1]
@@ -88,7 +88,7 @@ def test_ragged_spaces_too_and_by_seed_alone():
 
 def test_an_empty_space_ends_at_once():
     assert (
-        list(evolve(RAGGED, lambda shapes: [False] * len(shapes), lambda shapes: [0.0], population=2, chance=Random(0)))
+        list(evolve(RAGGED, lambda shapes: [False] * len(shapes), lambda shapes: [0.0], population=2, rng=Random(0)))
         == []
     )
 

@@ -82,8 +82,8 @@ def test_half_of_the_judgements_find_the_front(seed):
     true = members(FITTING)
     assert len(true) > 15
     assert len(true & set(known)) >= 0.85 * len(true)
-    chance = draw(SPACE, lambda shapes: [cost(shape) <= BOUND for shape in shapes], len(known), Random(seed + 9))
-    assert len(true & set(known)) > 1.3 * len(true & set(chance))
+    rng = draw(SPACE, lambda shapes: [cost(shape) <= BOUND for shape in shapes], len(known), Random(seed + 9))
+    assert len(true & set(known)) > 1.3 * len(true & set(rng))
     volumes = [hypervolume(points(shapes), (0.0, BOUND), ("max", "min")) for shapes in (known, FITTING)]
     assert volumes[0] >= 0.99 * volumes[1]
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from limbeck.errors import InputError
-from limbeck.storage.parallel import chunked, crew, in_order, kept_lines, read_lines, without_main, write_lines
+from limbeck.storage.parallel import chunked, in_order, kept_lines, read_lines, without_main, worker_pool, write_lines
 
 
 def test_chunks_cover_all_once():
@@ -24,7 +24,7 @@ def test_results_come_in_the_order_of_the_jobs(workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_crew_stays_for_several_rounds(workers):
-    with crew(workers) as each:
+    with worker_pool(workers) as each:
         seen = [set(each(operator.call, [os.getpid] * 8)) for _ in range(2)]
     assert len(seen[0] | seen[1]) <= workers
 

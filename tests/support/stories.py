@@ -16,7 +16,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.statistics import pack
 from limbeck.core.target import Budget
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 HALF, QUARTER = (Shape.uniform(layers=2, hidden=32, heads=h, ffn=f, head_dim=8) for h, f in ((2, 32), (1, 16)))
@@ -79,8 +79,8 @@ def task(**changes) -> SimpleNamespace:
     return SimpleNamespace(**{**base, **changes})
 
 
-def tell(**changes) -> Story:
-    base = Story(
+def tell(**changes) -> RunSummary:
+    base = RunSummary(
         records=records(),
         measured=("t", "tx", "tq", "xa", "qa", "xb", "qb"),
         chosen=("qa",),

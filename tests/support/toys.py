@@ -106,20 +106,20 @@ class ToyTrain:
     trains = True
     presets: ClassVar[dict[str, Any]] = {"long": {"epochs": 9, "terms": ["a", "b"]}, "fancy": {"kind": "fancy"}}
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
-        state = lab.scratch / "state.json"
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
+        state = context.scratch / "state.json"
         begin, weights = 0, candidate.model.weights
         if state.exists():
             begin, weights = json.loads(state.read_text())
         for epoch in range(begin, self.epochs):
             called(f"epoch {self.by} {epoch}")
-            lab.log("", step=epoch + 1, total=self.epochs)
+            context.log("", step=epoch + 1, total=self.epochs)
             time.sleep(float(os.environ.get("TOY_SLOW", "0")))
-            weights = [weight + self.by + lab.seed for weight in weights]
+            weights = [weight + self.by + context.seed for weight in weights]
             temporary = state.with_suffix(".tmp")
             temporary.write_text(json.dumps([epoch + 1, weights]))
             temporary.replace(state)
-        lab.log(f"trained {self.epochs} epochs")
+        context.log(f"trained {self.epochs} epochs")
         candidate.model.weights = weights
         yield candidate
 
@@ -133,7 +133,7 @@ class ToyPrune:
 
     keep: Annotated[float, Gt(0), Le(1)] = 0.5
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         called(f"prune {self.keep}")
         candidate.model.ffn = int(candidate.model.ffn * self.keep)
         yield candidate
@@ -147,7 +147,7 @@ class ToyLevels:
 
     levels: tuple[int, ...] = (4, 2)
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         for level in self.levels:
             called(f"level {level}")
             foretold = Measurement("latency_predicted", level / 1e3, "s")
@@ -157,28 +157,28 @@ class ToyLevels:
 class ToyExport:
     """Another runtime; no training after it."""
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         yield replace(candidate, model=replace(candidate.model, runtime="onnxruntime"))
 
 
 class ToyAugment:
     """More rows."""
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         yield replace(candidate, task=ToyTask((*candidate.task.rows, "more")))
 
 
 class ToyImitate:
     """Take the teacher's weights, once they were written to a kept folder."""
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
-        teacher = lab.teacher
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
+        teacher = context.teacher
 
         def build(folder: Path) -> None:
             called("teacher opened")
             (folder / "weights.json").write_text(json.dumps(list(teacher.open().model.weights)))
 
-        folder = lab.keep(f"toy/{teacher.key}", build)
+        folder = context.keep(f"toy/{teacher.key}", build)
         candidate.model.weights = json.loads((folder / "weights.json").read_text())
         yield candidate
 
@@ -189,7 +189,7 @@ class ToyBreak:
     below: int = 0
     rude: bool = True
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         from limbeck.errors import InputError
 
         if candidate.model.ffn < self.below:
@@ -200,16 +200,16 @@ class ToyBreak:
 class ToySneak:
     """Use a service that it does not declare."""
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
-        candidate.model.weights = [lab.seed]
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
+        candidate.model.weights = [context.seed]
         yield candidate
 
 
 class ToyCost:
     """Ask what a shape costs."""
 
-    def apply(self, candidate: Any, lab: Any) -> Iterable[Any]:
-        candidate.model.weights = [lab.cost(candidate.model.shape).value]
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
+        candidate.model.weights = [context.cost(candidate.model.shape).value]
         yield candidate
 
 
@@ -219,7 +219,7 @@ class ToyQuality:
     refuse: int = -1
     split: str = "train"
 
-    def measure(self, candidates: Sequence[Any], lab: Any) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Any], context: Any) -> Iterable[tuple[int, Measurement]]:
         for number, candidate in enumerate(candidates):
             called(f"quality {candidate.model.ffn}")
             if candidate.model.ffn == self.refuse:
@@ -234,7 +234,7 @@ class ToyClock:
     group = True
     machine_bound = True
 
-    def measure(self, candidates: Sequence[Any], lab: Any) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Any], context: Any) -> Iterable[tuple[int, Measurement]]:
         called(f"clock {len(candidates)}")
         session = uuid.uuid4().hex
         for number, candidate in enumerate(candidates):
@@ -244,7 +244,7 @@ class ToyClock:
 class ToyBest:
     """The thinnest."""
 
-    def choose(self, records: Sequence[Any], lab: Any) -> Sequence[Any]:
+    def choose(self, records: Sequence[Any], context: Any) -> Sequence[Any]:
         return sorted(records, key=lambda record: record.shape.layers[0].ffn)[:1]
 
 
@@ -253,7 +253,7 @@ class ToyFront:
 
     count: int = 2
 
-    def choose(self, records: Sequence[Any], lab: Any) -> Sequence[Any]:
+    def choose(self, records: Sequence[Any], context: Any) -> Sequence[Any]:
         return records[: self.count]
 
 

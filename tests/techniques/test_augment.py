@@ -12,7 +12,7 @@ from limbeck.augmentation import pos_taggers as taggers
 from limbeck.augmentation.transforms import replaceable
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.synthetic import FILLERS, MOODS, toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.techniques.augment import Augment
@@ -28,7 +28,7 @@ def candidate_for(make_model, kind="classification", **rows):
 
 
 def augmented(step, candidate, tmp_path=None, **services):
-    (made,) = step.apply(candidate, Lab(scratch=tmp_path, **services))
+    (made,) = step.apply(candidate, RunContext(scratch=tmp_path, **services))
     assert made.model is candidate.model
     return made.task
 

@@ -6,7 +6,7 @@ from transformers import BertConfig, BertModel
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -24,7 +24,7 @@ def toy_candidate(build, kind="classification", shape=None, seed=0, rows=64):
 
 
 def lab_with(teacher, **services):
-    return Lab(teacher=Teacher("teacher", lambda: teacher), **services)
+    return RunContext(teacher=Teacher("teacher", lambda: teacher), **services)
 
 
 def kept_in(folder, built):
@@ -126,8 +126,8 @@ def test_several_teachers_and_the_inside_of_one(make_model, tmp_path):
     batch = collate(encode(first.task, "train", first.tokenizer), [4, 0, 7])
     for cached in (False, True):
         step = Distill(match=("logits", "hidden"), teachers=(str(tmp_path / "second"),), cache_teacher=cached)
-        lab = lab_with(first, scratch=tmp_path / "scratch")
-        found = step.outputs(step.terms(student, first), student, first, lab)(batch, ["hidden"])
+        context = lab_with(first, scratch=tmp_path / "scratch")
+        found = step.outputs(step.terms(student, first), student, first, context)(batch, ["hidden"])
         with torch.no_grad():
             (one, taps), (two, _) = (model.run(batch, taps=("hidden",)) for model in (first.model, second.model))
         torch.testing.assert_close(found.logits, (one + two) / 2, rtol=1e-4, atol=1e-5)
@@ -236,8 +236,8 @@ def test_attention_of_other_heads_is_compared_as_relations(make_model):
     teacher, told, made = toy_candidate(make_model, seed=1), [], []
     for match in (("hidden", "attention"), ("hidden", "relations")):
         student = toy_candidate(make_model, shape=SMALL, seed=2)
-        lab = lab_with(teacher, log=lambda message, **numbers: told.append(message))
-        list(Distill(match=match, num_train_epochs=1, learning_rate=1e-3).apply(student, lab))
+        context = lab_with(teacher, log=lambda message, **numbers: told.append(message))
+        list(Distill(match=match, num_train_epochs=1, learning_rate=1e-3).apply(student, context))
         made.append(student.model.state_dict())
     assert all(made[0][name].equal(made[1][name]) for name in made[0])
     assert "attention is compared as relations: the student has 2 heads, the teacher 4" in told
@@ -259,6 +259,6 @@ BAD = {
 def test_bad_input_is_told_before_any_training(make_model, name):
     step, shape, seed, message = BAD[name]
     build = partial(toy_candidate, make_model)
-    lab = Lab() if seed is None else lab_with(build(seed=seed))
+    context = RunContext() if seed is None else lab_with(build(seed=seed))
     with pytest.raises(InputError, match=message):
-        list(step.apply(build(shape=shape), lab))
+        list(step.apply(build(shape=shape), context))

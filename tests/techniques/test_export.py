@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.task import Task
 from limbeck.errors import InputError, LimbeckError
 from limbeck.model.checkpoints import open_model
@@ -55,7 +55,7 @@ def candidate(make_model):
 
 def test_the_folder_opens_as_the_same_model(candidate, tmp_path):
     notes = []
-    (made,) = Export(**Export.example).apply(candidate, Lab(scratch=tmp_path, log=notes.append))
+    (made,) = Export(**Export.example).apply(candidate, RunContext(scratch=tmp_path, log=notes.append))
     assert made.folder is None
     assert made.model.runtime == "onnxruntime"
     assert made.model.shape == candidate.model.shape
@@ -67,7 +67,7 @@ def test_the_folder_opens_as_the_same_model(candidate, tmp_path):
 
 
 def test_it_needs_no_scratch_folder(candidate):
-    (made,) = Export(parity_texts=2, fused=False).apply(candidate, Lab())
+    (made,) = Export(parity_texts=2, fused=False).apply(candidate, RunContext())
     assert made.model.path.is_file()
 
 
@@ -81,12 +81,12 @@ def test_a_graph_that_differs_is_refused(candidate, tmp_path, monkeypatch):
 
     monkeypatch.setattr(limbeck_onnx, "parts", wrong)
     with pytest.raises(LimbeckError, match=r"differ from torch by up to .* on 16 texts"):
-        list(Export().apply(candidate, Lab(scratch=tmp_path)))
+        list(Export().apply(candidate, RunContext(scratch=tmp_path)))
 
 
 def test_large_logits_may_differ_in_their_last_bits(candidate, tmp_path):
     candidate.model.classifier.bias.data += 8000.0
-    (made,) = Export(parity_texts=8).apply(candidate, Lab(scratch=tmp_path))
+    (made,) = Export(parity_texts=8).apply(candidate, RunContext(scratch=tmp_path))
     assert made.model.path.is_file()
 
 
@@ -101,13 +101,13 @@ def test_a_wrong_graph_is_seen_beside_a_large_bias(candidate, tmp_path, monkeypa
 
     monkeypatch.setattr(limbeck_onnx, "parts", wrong)
     with pytest.raises(LimbeckError, match=r"parity_tolerance 0\.001, logits up to 8e\+03"):
-        list(Export().apply(candidate, Lab(scratch=tmp_path)))
+        list(Export().apply(candidate, RunContext(scratch=tmp_path)))
 
 
 def test_logits_that_are_no_numbers_are_the_models_own(candidate, tmp_path):
     candidate.model.classifier.bias.data[0] = float("inf")
     with pytest.raises(InputError, match=r"gives no numbers for text 1 .* 1 infinite of 2"):
-        list(Export().apply(candidate, Lab(scratch=tmp_path)))
+        list(Export().apply(candidate, RunContext(scratch=tmp_path)))
 
 
 def test_the_module_imports_nothing_heavy():

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher, identity
+from limbeck.core.step import RunContext, Teacher, identity
 from limbeck.data.batching import encode, predict
 from limbeck.data.metrics import METRICS, rmse
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -31,7 +31,7 @@ def test_every_kind_of_task_is_learnt(make_model, kind, goal):
         if parameter.dim() > 1:
             parameter.data.mul_(0.3)
     step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
-    (made,) = step.apply(Candidate(model, tokenizer, task), Lab())
+    (made,) = step.apply(Candidate(model, tokenizer, task), RunContext())
     test = encode(task, "test", tokenizer)
     assert task.score(predict(made.model, test), test.labels) > goal
 
@@ -66,7 +66,7 @@ def small(make_model, task, seed=0):
 def test_a_regression_far_from_zero_is_learnt_in_its_own_unit(make_model):
     task = scaled_task()
     step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
-    (made,) = step.apply(small(make_model, task), Lab())
+    (made,) = step.apply(small(make_model, task), RunContext())
     test = encode(task, "test", made.tokenizer)
     answers = predict(made.model, test)[:, 0]
     spread = float(np.std(test.labels))
@@ -78,10 +78,10 @@ def test_a_regression_far_from_zero_is_learnt_in_its_own_unit(make_model):
 def test_a_student_of_such_a_regression_learns_from_its_teacher(make_model):
     task = scaled_task()
     step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
-    (teacher,) = step.apply(small(make_model, task), Lab())
-    lab = Lab(teacher=Teacher("t", lambda: teacher))
+    (teacher,) = step.apply(small(make_model, task), RunContext())
+    context = RunContext(teacher=Teacher("t", lambda: teacher))
     distill = Distill(num_train_epochs=10, learning_rate=3e-3, evaluations_per_epoch=1)
-    (student,) = distill.apply(small(make_model, task, seed=5), lab)
+    (student,) = distill.apply(small(make_model, task, seed=5), context)
     test = encode(task, "test", student.tokenizer)
     answers = predict(student.model, test)[:, 0]
     assert METRICS["r2"](answers, predict(teacher.model, test)[:, 0]) > 0.6
@@ -90,8 +90,8 @@ def test_a_student_of_such_a_regression_learns_from_its_teacher(make_model):
 def test_epochs_kept_of_a_regression_answer_in_the_tasks_unit(make_model, tmp_path):
     task = scaled_task()
     step = Finetune(num_train_epochs=2, learning_rate=3e-3, evaluations_per_epoch=0, keep="every_epoch")
-    (made,) = step.apply(small(make_model, task), Lab(scratch=tmp_path))
-    kept = load_file(made.waypoints[-1])
+    (made,) = step.apply(small(make_model, task), RunContext(scratch=tmp_path))
+    kept = load_file(made.epoch_checkpoints[-1])
     for name, weight in made.model.state_dict().items():
         assert torch.equal(kept[name], weight), name
 
@@ -106,7 +106,7 @@ def test_rare_labels_are_found_with_balanced_weights(make_model):
     scores = {}
     for weights in ("none", "balanced"):
         step = Finetune(num_train_epochs=6, learning_rate=2e-3, evaluations_per_epoch=0, class_weights=weights)
-        (made,) = step.apply(small(make_model, task), Lab())
+        (made,) = step.apply(small(make_model, task), RunContext())
         encoded = encode(task, "validation", made.tokenizer)
         scores[weights] = task.score(predict(made.model, encoded), encoded.labels)
     assert scores["balanced"] > scores["none"]
@@ -127,6 +127,6 @@ def test_a_training_that_stops_early_leaves_the_waypoints_it_reached(make_model,
     step = Finetune(
         num_train_epochs=6, keep="every_epoch", learning_rate=1e-12, evaluations_per_epoch=1, early_stopping_patience=1
     )
-    made = next(iter(step.apply(Candidate(model, tokenizer, task), Lab(scratch=tmp_path))))
-    assert [path.name for path in made.waypoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(3)]
-    assert all(path.is_file() for path in made.waypoints)
+    made = next(iter(step.apply(Candidate(model, tokenizer, task), RunContext(scratch=tmp_path))))
+    assert [path.name for path in made.epoch_checkpoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(3)]
+    assert all(path.is_file() for path in made.epoch_checkpoints)

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -42,18 +42,18 @@ def taught(make_model, tmp_path_factory):
     begun = candidate(make_model, rows=512)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
     step = Finetune(num_train_epochs=8, learning_rate=3e-3, keep="every_epoch")
-    (made,) = step.apply(begun, Lab(scratch=tmp_path_factory.mktemp("teacher")))
+    (made,) = step.apply(begun, RunContext(scratch=tmp_path_factory.mktemp("teacher")))
 
     def copy(rows=128):
         again = candidate(make_model, rows=rows)
         again.model.load_state_dict(made.model.state_dict())
-        return replace(again, waypoints=made.waypoints)
+        return replace(again, epoch_checkpoints=made.epoch_checkpoints)
 
     return made, copy, before
 
 
 def lab_with(copy, **services):
-    return Lab(teacher=Teacher("teacher", copy), **services)
+    return RunContext(teacher=Teacher("teacher", copy), **services)
 
 
 def weights(one):
@@ -67,18 +67,18 @@ def score(one, split="test"):
 
 def test_finetune_keeps_every_epoch(taught):
     made, _, before = taught
-    assert [path.name for path in made.waypoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(9)]
-    first, *_, last = (load_file(path) for path in made.waypoints)
+    assert [path.name for path in made.epoch_checkpoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(9)]
+    first, *_, last = (load_file(path) for path in made.epoch_checkpoints)
     assert all(torch.equal(first[name], value) for name, value in before.items())
     assert any(not torch.equal(last[name], value) for name, value in before.items())
 
 
 def test_what_fine_tuning_keeps_does_not_change_what_it_makes(make_model, tmp_path):
     plan = {"num_train_epochs": 2, "learning_rate": 3e-3}
-    (plain,) = Finetune(**plan).apply(candidate(make_model), Lab())
-    (kept,) = Finetune(**plan, keep="every_epoch").apply(candidate(make_model), Lab(scratch=tmp_path))
+    (plain,) = Finetune(**plan).apply(candidate(make_model), RunContext())
+    (kept,) = Finetune(**plan, keep="every_epoch").apply(candidate(make_model), RunContext(scratch=tmp_path))
     assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(kept).values(), strict=True))
-    assert not plain.waypoints
+    assert not plain.epoch_checkpoints
 
 
 @pytest.mark.parametrize("guide", sorted(GUIDES))
@@ -87,9 +87,9 @@ def test_a_converted_model_learns_the_task(make_model, taught, tmp_path, guide):
     plan = {"num_train_epochs": 12, "learning_rate": 3e-3, "attention": ("linformer:8",)}
     step = Linearize(**plan, guide=guide, **GUIDES[guide])
     told = []
-    lab = lab_with(copy, log=lambda message, **numbers: told.append(numbers))
+    context = lab_with(copy, log=lambda message, **numbers: told.append(numbers))
     start = candidate(make_model, rows=512) if guide in ("unguided", "trajectory") else copy(rows=512)
-    (made,) = step.apply(start, lab)
+    (made,) = step.apply(start, context)
     assert [row.attention for row in made.model.shape.layers] == ["linformer:8"] * 2
     assert score(made) > 0.7
     assert all(parameter.requires_grad for parameter in made.model.parameters())
@@ -100,7 +100,7 @@ def test_a_converted_model_learns_the_task(make_model, taught, tmp_path, guide):
 @pytest.mark.parametrize("kind", ["pairs", "multilabel", "regression", "tokens"])
 def test_every_kind_of_task(make_model, kind):
     step = Linearize(**QUICK, guide="trajectory", alpha_output=0.5)
-    (made,) = step.apply(candidate(make_model, kind, rows=64), Lab())
+    (made,) = step.apply(candidate(make_model, kind, rows=64), RunContext())
     assert score(made) is not None
     assert made.model.shape.layers[0].attention == "linformer:8"
 
@@ -128,10 +128,10 @@ def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
         tell(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_tell", dies)
-    lab = lab_with(copy, scratch=tmp_path / "work")
+    context = lab_with(copy, scratch=tmp_path / "work")
     with pytest.raises(KeyboardInterrupt):
-        list(step.apply(copy(), lab))
-    (resumed,) = step.apply(copy(), lab)
+        list(step.apply(copy(), context))
+    (resumed,) = step.apply(copy(), context)
     assert seen[5] == 5
     assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
 
@@ -161,10 +161,10 @@ def test_only_the_projections_are_trained_at_first(taught):
 
 def test_longer_texts(make_model):
     start = candidate(make_model, max_positions=40)
-    (made,) = Linearize(**QUICK, guide="trajectory", max_length=100).apply(start, Lab())
+    (made,) = Linearize(**QUICK, guide="trajectory", max_length=100).apply(start, RunContext())
     assert longest(made.model) == made.tokenizer.model_max_length == 100
     roberta = candidate(make_model, max_positions=40, position_offset=1, pad_token_id=1)
-    (made,) = Linearize(**QUICK, guide="unguided", max_length=100).apply(roberta, Lab())
+    (made,) = Linearize(**QUICK, guide="unguided", max_length=100).apply(roberta, RunContext())
     assert longest(made.model) == 100
     assert made.model.config.max_positions == 102
 
@@ -237,14 +237,14 @@ def test_what_cannot_be_guided_is_refused(make_model, taught):
     with pytest.raises(InputError, match=r"has 3 cores, the model 2 layers; give one for all"):
         list(replace(step, attention=("kernel",) * 3).apply(copy(), lab_with(copy)))
     with pytest.raises(InputError, match=r"kept no epochs; give it 'finetune: \{keep: every_epoch\}'"):
-        list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: replace(copy(), waypoints=()))))
-    short = replace(copy(), waypoints=copy().waypoints[:1])  # fine-tuned for half an epoch
+        list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: replace(copy(), epoch_checkpoints=()))))
+    short = replace(copy(), epoch_checkpoints=copy().epoch_checkpoints[:1])  # fine-tuned for half an epoch
     with pytest.raises(InputError, match=r"kept no epochs; give it .*, of one epoch at least"):
         list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: short)))
     with pytest.raises(InputError, match="the teacher reads 64 tokens, so it cannot guide at 100; use guide: traj"):
         list(replace(step, max_length=100).apply(copy(), lab_with(copy)))
     with pytest.raises(InputError, match="guide target has no teacher"):
-        list(step.apply(copy(), Lab()))
+        list(step.apply(copy(), RunContext()))
     (linear,) = step.apply(copy(), lab_with(copy))
     with pytest.raises(InputError, match="has these projections already"):
         list(replace(step, freeze_steps=2).apply(linear, lab_with(copy)))

@@ -6,7 +6,7 @@ import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -29,7 +29,7 @@ def candidate(build, kind="classification", shape=None, seed=0, rows=64, **style
 
 
 def lab_with(teacher, **services):
-    return Lab(teacher=Teacher("teacher", lambda: teacher), **services)
+    return RunContext(teacher=Teacher("teacher", lambda: teacher), **services)
 
 
 def weights(one):
@@ -51,7 +51,7 @@ def score(one, split="validation"):
 def test_a_student_learns_from_its_teacher_alone(make_model, preset):
     """Before any labels are shown to it: the fine-tuning at the end is left out."""
     teacher, student = (candidate(make_model, shape=shape, rows=256, seed=3, **STILL) for shape in (None, SMALL))
-    list(Finetune(num_train_epochs=10, learning_rate=3e-3).apply(teacher, Lab()))
+    list(Finetune(num_train_epochs=10, learning_rate=3e-3).apply(teacher, RunContext()))
     before = score(student)
     assert score(teacher) > 0.9
     step = MetaPseudoLabels(num_train_epochs=12, learning_rate=3e-3, finetune_epochs=0, **preset)
@@ -140,8 +140,8 @@ def test_fine_tuning_that_harms_is_taken_back(make_model, monkeypatch, scores, k
     monkeypatch.setattr("limbeck.train.finetuning.fit", train)
     student, told = candidate(make_model, shape=SMALL), []
     before = student.model.classifier.bias.detach().clone()
-    lab = lab_with(candidate(make_model), log=lambda message, **numbers: told.append(message))
-    (made,) = MetaPseudoLabels().apply(student, lab)
+    context = lab_with(candidate(make_model), log=lambda message, **numbers: told.append(message))
+    (made,) = MetaPseudoLabels().apply(student, context)
     torch.testing.assert_close(made.model.classifier.bias.detach(), before + kept)
     assert any("did not help" in message for message in told) == (kept == 1)
 
@@ -185,7 +185,7 @@ def test_bad_input_is_told_before_any_training(make_model, name):
     step, kind, teacher, message = BAD[name]
     student = candidate(make_model, kind)
     with pytest.raises(InputError, match=message):
-        list(step.apply(student, lab_with(student) if teacher else Lab()))
+        list(step.apply(student, lab_with(student) if teacher else RunContext()))
 
 
 def test_another_vocabulary_is_refused(make_model):

@@ -6,10 +6,10 @@ import torch
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher, identity
+from limbeck.core.step import RunContext, Teacher, identity
 from limbeck.data.loading import load_task
 from limbeck.data.synthetic import toy_tokenizer
-from limbeck.engine.builder import Workshop
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.run import run
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import save_model
@@ -48,8 +48,8 @@ def candidate(make_model, snippets):
     return make
 
 
-def lab_for(teacher, **services):
-    return Lab(teacher=Teacher("teacher", lambda: teacher), **services)
+def context_for(teacher, **services):
+    return RunContext(teacher=Teacher("teacher", lambda: teacher), **services)
 
 
 @pytest.mark.parametrize("match", [("hidden", "attention"), ("relations",), ("hidden", "relations")])
@@ -61,7 +61,7 @@ def test_the_teacher_is_imitated_better_than_before(candidate, match):
 
     step = replace(STEP, match=match, num_train_epochs=4)
     student = candidate()
-    (made,) = step.apply(student, lab_for(candidate(FULL, 1), log=log))
+    (made,) = step.apply(student, context_for(candidate(FULL, 1), log=log))
     assert made.model is student.model
     (line,) = [line for line in told if "held-out" in line]
     before, after = (float(part) for part in line.rsplit(maxsplit=3)[-3::2])
@@ -74,7 +74,7 @@ def test_the_teacher_is_imitated_better_than_before(candidate, match):
 def test_the_head_learns_nothing(candidate):
     student = candidate()
     heads = {name: t.clone() for name, t in student.model.state_dict().items() if not name.startswith("encoder.")}
-    (made,) = replace(STEP, num_train_epochs=1).apply(student, lab_for(candidate(FULL, 1)))
+    (made,) = replace(STEP, num_train_epochs=1).apply(student, context_for(candidate(FULL, 1)))
     assert heads
     assert all(torch.equal(made.model.state_dict()[name], tensor) for name, tensor in heads.items())
 
@@ -83,7 +83,7 @@ def test_the_best_weights_on_the_held_out_part_are_kept_if_asked_for(candidate):
     told = []
     step = replace(STEP, evaluations_per_epoch=2)
     log = lambda message, **numbers: told.append(numbers.get("score"))  # noqa: E731
-    list(step.apply(candidate(), lab_for(candidate(FULL, 1), log=log)))
+    list(step.apply(candidate(), context_for(candidate(FULL, 1), log=log)))
     scores = [score for score in told if score is not None]
     assert len(scores) == 4
     assert scores[-1] > scores[0]
@@ -98,7 +98,7 @@ def test_resumed_in_the_middle_of_an_epoch_it_equals_the_uninterrupted(candidate
     from limbeck.train import loop as fit
 
     step = replace(STEP, save_seconds=0, save_total_limit=2)
-    (whole,) = step.apply(candidate(), lab_for(candidate(FULL, 1), scratch=tmp_path / "whole"))
+    (whole,) = step.apply(candidate(), context_for(candidate(FULL, 1), scratch=tmp_path / "whole"))
     tell, left = fit._Loop._tell, [4, 9, 13]
 
     def dies(loop, progress, terms):
@@ -108,12 +108,12 @@ def test_resumed_in_the_middle_of_an_epoch_it_equals_the_uninterrupted(candidate
         tell(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_tell", dies)
-    lab = lab_for(candidate(FULL, 1), scratch=tmp_path / "killed")
+    context = context_for(candidate(FULL, 1), scratch=tmp_path / "killed")
     for _ in range(3):
         with pytest.raises(Killed):
-            list(step.apply(candidate(), lab))
+            list(step.apply(candidate(), context))
         assert 1 <= len(list((tmp_path / "killed").glob("checkpoint-*"))) <= 2
-    (resumed,) = step.apply(candidate(), lab)
+    (resumed,) = step.apply(candidate(), context)
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -129,8 +129,8 @@ def test_the_teacher_is_the_root_and_not_the_finetuned(candidate, tmp_path, monk
     general, special = replace(STEP, num_train_epochs=1), Distill(num_train_epochs=1, evaluations_per_epoch=0)
     steps = (tuned, Student(layers=1), general, special)
     recipe, task = recipe_in(tmp_path, candidate, *steps)
-    asked, open_ = [], Workshop.open
-    monkeypatch.setattr(Workshop, "open", lambda shop, key: (asked.append(key), open_(shop, key))[1])
+    asked, open_ = [], CandidateBuilder.open
+    monkeypatch.setattr(CandidateBuilder, "open", lambda shop, key: (asked.append(key), open_(shop, key))[1])
     result = run(recipe, tmp_path / "store", tmp_path / "run", task=task)
     assert not result.failed
     by_step = {record.step: record for record in result.records.values()}
@@ -145,7 +145,7 @@ def test_a_named_teacher_is_not_the_pretrained_one(candidate, tmp_path):
     recipe, task = recipe_in(tmp_path, candidate, STEP)
     other = candidate(FULL, 5)
     save_model(other.model, other.tokenizer, tmp_path / "other")
-    shop = Workshop(replace(recipe, teacher=str(tmp_path / "other")), task, _store(tmp_path))
+    shop = CandidateBuilder(replace(recipe, teacher=str(tmp_path / "other")), task, _store(tmp_path))
     root = shop.root(recipe.model, 0)
     assert shop.teacher(root.key, STEP) == root.key != shop.teacher(root.key)
     assert shop.reads(root.key, STEP, 0) == {"seed": 0, "teacher": root.key}
@@ -158,8 +158,8 @@ def test_another_pretrained_model_may_be_named(candidate, tmp_path):
     made = {}
     for name, step in (("named", replace(STEP, pretrained=str(tmp_path / "pretrained"))), ("own", STEP)):
         student = candidate()
-        lab = lab_for(own) if name == "own" else lab_for(root)
-        (made[name],) = step.apply(student, lab)
+        context = context_for(own) if name == "own" else context_for(root)
+        (made[name],) = step.apply(student, context)
     weights = [one.model.state_dict() for one in made.values()]
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
     assert identity(STEP) != identity(replace(STEP, pretrained=str(tmp_path / "pretrained")))
@@ -169,7 +169,7 @@ def test_another_pretrained_model_may_be_named(candidate, tmp_path):
 
 def test_a_model_does_not_imitate_itself(candidate):
     with pytest.raises(InputError, match="the student is the very model it should imitate"):
-        list(STEP.apply(candidate(FULL, 1), lab_for(candidate(FULL, 1))))
+        list(STEP.apply(candidate(FULL, 1), context_for(candidate(FULL, 1))))
 
 
 def _store(folder):
@@ -230,41 +230,41 @@ def test_texts_of_other_files_are_left_out(candidate, tmp_path):
     (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
     (tmp_path / "test.tsv").write_text("".join(f"{text.upper()}\t1\n" for text in texts[:7]))
     told = []
-    lab = lab_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
+    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
     step = replace(STEP, corpus=str(tmp_path / "corpus.txt"), exclude=(str(tmp_path / "test.tsv"),), held_out=0.0)
     step = replace(step, num_train_epochs=1)
-    list(step.apply(candidate(), lab))
+    list(step.apply(candidate(), context))
     assert any("33 sentences" in line and "7 excluded texts removed" in line for line in told)
     assert not any("held-out" in line for line in told)
 
 
 def test_a_student_with_other_heads_imitates_relations(candidate):
     told = []
-    lab = lab_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
-    list(STEP.apply(candidate(Shape.uniform(layers=1, hidden=16, heads=2, ffn=8)), lab))
+    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
+    list(STEP.apply(candidate(Shape.uniform(layers=1, hidden=16, heads=2, ffn=8)), context))
     assert told[0] == "attention is compared as relations: the student has 2 heads, the teacher 4"
 
 
 def test_bad_input_is_told_before_any_training(candidate, make_model, snippets):
     teacher = candidate(FULL, 1)
     with pytest.raises(InputError, match="general_distill has no teacher"):
-        list(STEP.apply(candidate(), Lab()))
+        list(STEP.apply(candidate(), RunContext()))
     with pytest.raises(InputError, match="max_length: 128 is more than the model's 64 positions; use 64"):
-        list(GeneralDistill().apply(candidate(), lab_for(teacher)))
+        list(GeneralDistill().apply(candidate(), context_for(teacher)))
     other = toy_tokenizer(snippets[0].limit(train=20))
     with pytest.raises(InputError, match="another vocabulary"):
-        list(STEP.apply(replace(candidate(), tokenizer=other), lab_for(teacher)))
+        list(STEP.apply(replace(candidate(), tokenizer=other), context_for(teacher)))
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="fp16 needs a GPU"):
-            list(replace(STEP, mixed_precision="fp16").apply(candidate(), lab_for(teacher)))
+            list(replace(STEP, mixed_precision="fp16").apply(candidate(), context_for(teacher)))
 
 
 @pytest.mark.gpu
 def test_the_loss_is_scaled_in_half_precision(candidate):
     told = []
     step = replace(STEP, mixed_precision="fp16", num_train_epochs=4)
-    lab = lab_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
-    (made,) = step.apply(candidate(), lab)
+    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
+    (made,) = step.apply(candidate(), context)
     (line,) = [line for line in told if "held-out" in line]
     before, after = (float(part) for part in line.rsplit(maxsplit=3)[-3::2])
     assert after < 0.8 * before

@@ -12,7 +12,7 @@ import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import collate, encode
 from limbeck.data.corpus.masking import Masking
 from limbeck.data.loading import load_task
@@ -30,7 +30,7 @@ from limbeck.techniques.search import Search
 from limbeck.techniques.student_init import Student
 from limbeck.techniques.supernet import Supernet
 from limbeck.train.objectives import Outputs
-from limbeck.train.supernet_config import Arranged
+from limbeck.train.supernet_config import ChannelOrder
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
@@ -63,12 +63,12 @@ def candidate(make_model, snippets):
     return make
 
 
-def lab_for(teacher, told=None, **services):
+def context_for(teacher, told=None, **services):
     def log(message, **numbers):
         if told is not None and message:
             told.append(message)
 
-    return Lab(teacher=Teacher("teacher", lambda: teacher), log=log, **services)
+    return RunContext(teacher=Teacher("teacher", lambda: teacher), log=log, **services)
 
 
 def gains(told):
@@ -81,11 +81,11 @@ def gains(told):
 def test_slices_learn_from_real_text(candidate, match, rule):
     told = []
     step = replace(STEP, match=match, rule=rule, num_train_epochs=3, learning_rate=1e-2, gradient_accumulation_steps=1)
-    (made,) = step.apply(candidate(), lab_for(candidate(seed=1), told))
+    (made,) = step.apply(candidate(), context_for(candidate(seed=1), told))
     before, after = gains(told)
     assert after < 0.95 * before
     assert made.model.shape == FULL
-    assert Arranged.of(made.model).space == step.space(FULL)
+    assert ChannelOrder.of(made.model).space == step.space(FULL)
 
 
 def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
@@ -94,8 +94,8 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
     quick, heads = {"num_train_epochs": 5, "learning_rate": 1e-2, "gradient_accumulation_steps": 1}, []
 
     class Watched(GeneralSupernet):
-        def head(self, candidate, lab):
-            heads.append(super().head(candidate, lab))
+        def head(self, candidate, context):
+            heads.append(super().head(candidate, context))
             return heads[-1]
 
     def loss(model, head):
@@ -113,7 +113,7 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
     step = Watched(**{**SHORT, **RANGES, **quick}, match=("mlm",))
     student = candidate()
     before = loss(student.model, LanguageHead(32, student.model.encoder.style))
-    (made,) = step.apply(student, lab_for(student))
+    (made,) = step.apply(student, context_for(student))
     after = loss(made.model, heads[0])
     assert after < min(before, math.log(len(tokenizer))) - 0.5  # all words alike: ln 1782 = 7.5
     assert made.model.state_dict().keys() == candidate().model.state_dict().keys()
@@ -133,7 +133,7 @@ def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
 
     step = replace(STEP, match=("mlm", "hidden", "relations"), save_seconds=0, num_train_epochs=2)
     teacher = candidate(seed=1)
-    (whole,) = step.apply(candidate(), lab_for(teacher, scratch=tmp_path / "whole"))
+    (whole,) = step.apply(candidate(), context_for(teacher, scratch=tmp_path / "whole"))
     tell, left = fit._Loop._tell, [4, 15]
 
     def dies(loop, progress, terms):
@@ -143,11 +143,11 @@ def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
         tell(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_tell", dies)
-    lab = lab_for(teacher, scratch=tmp_path / "killed")
+    context = context_for(teacher, scratch=tmp_path / "killed")
     for _ in range(2):
         with pytest.raises(Killed):
-            list(step.apply(candidate(), lab))
-    (resumed,) = step.apply(candidate(), lab)
+            list(step.apply(candidate(), context))
+    (resumed,) = step.apply(candidate(), context)
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -157,7 +157,7 @@ def test_texts_of_validation_and_test_are_left_out(candidate, snippets, tmp_path
     (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
     told = []
     step = replace(STEP, corpus=str(tmp_path / "corpus.txt"), num_train_epochs=0.1)
-    list(step.apply(candidate(), lab_for(candidate(seed=1), told)))
+    list(step.apply(candidate(), context_for(candidate(seed=1), told)))
     assert any("160 sentences in" in line and "32 excluded texts removed" in line for line in told)
 
 
@@ -179,14 +179,14 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
     taught, told = [], []
 
     class Untrained(GeneralSupernet):
-        def train_on_text(self, candidate, objective, lab):
+        def train_on_text(self, candidate, objective, context):
             (loss,) = [term for name, (_, term) in objective.objective.terms.items() if name == "mlm"]
             taught.append((candidate.model, loss.head))
 
     step = Untrained(**SHORT, **RANGES, match=("mlm",))
     one = Candidate(model, *reversed(snippets))
-    lab = lab_for(one, told)
-    list(step.apply(one, replace(lab, teacher=replace(lab.teacher, record=record))))
+    context = context_for(one, told)
+    list(step.apply(one, replace(context, teacher=replace(context.teacher, record=record))))
     assert f"the head of the language model is that of '{tmp_path}'" in told
     ((made, head),) = taught
     ids = torch.tensor([[2, 9, 4, 11, 12, 3]])
@@ -195,30 +195,30 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
         torch.testing.assert_close(found, theirs(ids).logits, rtol=1e-4, atol=1e-4)
     named = replace(step, pretrained=str(tmp_path))
     told.clear()
-    list(named.apply(candidate(), lab_for(candidate(), told)))
+    list(named.apply(candidate(), context_for(candidate(), told)))
     assert f"the head of the language model is that of '{tmp_path}'" in told
 
 
 def test_a_language_model_needs_no_teacher(candidate):
     told = []
     step = replace(STEP, match=("mlm",), num_train_epochs=0.2)
-    lab = replace(lab_for(None, told), teacher=None)
-    (made,) = step.apply(candidate(), lab)
+    context = replace(context_for(None, told), teacher=None)
+    (made,) = step.apply(candidate(), context)
     assert "the head of the language model is drawn anew" in told
     with pytest.raises(InputError, match="general_supernet has no teacher"):
-        list(replace(step, match=("hidden",)).apply(made, lab))
+        list(replace(step, match=("hidden",)).apply(made, context))
 
 
 def test_bad_input_is_told_before_any_training(candidate, snippets):
     assert "first should be the lower" in replace(STEP, layers=(3, 2)).problems()[0]
     with pytest.raises(InputError, match="max_length: 128 is more than the model's 64 positions"):
-        list(replace(STEP, max_length=128).apply(candidate(), lab_for(candidate())))
+        list(replace(STEP, max_length=128).apply(candidate(), context_for(candidate())))
     with pytest.raises(InputError, match=r"general_supernet\.heads: the model has 4, got 8; use at most 4"):
-        list(replace(STEP, heads=(1, 8)).apply(candidate(), lab_for(candidate())))
+        list(replace(STEP, heads=(1, 8)).apply(candidate(), context_for(candidate())))
     maskless = toy_tokenizer(snippets[0])
     maskless.mask_token = None
     with pytest.raises(InputError, match="mlm: the tokenizer has no mask token"):
-        list(replace(STEP, match=("mlm",)).apply(replace(candidate(), tokenizer=maskless), lab_for(candidate())))
+        list(replace(STEP, match=("mlm",)).apply(replace(candidate(), tokenizer=maskless), context_for(candidate())))
 
 
 # --- with other steps ------------------------------------------------------------------------------------------------
@@ -242,27 +242,27 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
     assert problems("general_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
     (taken,) = problems("finetune", "supernet", "general_supernet", "search")
     assert taken.startswith("steps[3] search: needs 'elastic'; 'general_supernet' (steps[2]) takes it away")
-    Arranged(STEP.space(FULL)).mark(model, answers=False)
+    ChannelOrder(STEP.space(FULL)).mark(model, answers=False)
     save_model(model, candidate().tokenizer, tmp_path / "model")
     assert not peek(tmp_path / "model")["elastic"]
     assert problems("search") == ["steps[0] search: needs 'elastic'; put 'supernet' before it"]
 
 
 def test_the_task_goes_on_with_the_space_and_the_order(candidate):
-    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), lab_for(candidate(seed=1)))
-    assert Arranged.of(made.model).space == STEP.space(FULL)
+    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
+    assert ChannelOrder.of(made.model).space == STEP.space(FULL)
     queries = [layer.query.weight.clone() for layer in made.model.encoder.layers]
     step = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0)
-    (tasked,) = step.apply(made, lab_for(made))
+    (tasked,) = step.apply(made, context_for(made))
     assert Space.from_json(tasked.model.config.space) == STEP.space(FULL)
-    assert Arranged.of(tasked.model) == Arranged.of(made.model)
+    assert ChannelOrder.of(tasked.model) == ChannelOrder.of(made.model)
     assert not hasattr(tasked.model.config, "general_space")
     for layer, query in zip(tasked.model.encoder.layers, queries, strict=True):
         torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
-    (narrow,) = replace(step, layers=(1, 1)).apply(made, lab_for(made))
+    (narrow,) = replace(step, layers=(1, 1)).apply(made, context_for(made))
     assert Space.from_json(narrow.model.config.space).largest.depth == 1
-    (shallow,) = Student(layers=1, init="layers").apply(made, Lab())
-    assert Arranged.of(shallow.model) is None  # of another shape, so of another space
+    (shallow,) = Student(layers=1, init="layers").apply(made, RunContext())
+    assert ChannelOrder.of(shallow.model) is None  # of another shape, so of another space
 
 
 def test_from_corpus_to_distilled_winners(candidate, tmp_path):
@@ -300,7 +300,7 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
     """As in a recipe that begins with 'finetune': nothing was trained yet, so nothing is to be learnt."""
     teacher, losses = candidate(), []
     step = replace(STEP, learning_rate=1e-12, num_train_epochs=0.1, weight_decay=0.0)
-    (made,) = step.apply(candidate(), lab_for(teacher))
+    (made,) = step.apply(candidate(), context_for(teacher))
 
     class Watched(Supernet):
         def terms(self, candidate, teacher, made):
@@ -312,9 +312,9 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
             return found
 
     task = Watched(num_train_epochs=0.1, match=("hidden",))
-    list(task.apply(made, lab_for(teacher)))
-    (again,) = step.apply(candidate(), lab_for(teacher))
-    list(task.apply(again, lab_for(again)))  # and one that was made of it is in the same order
+    list(task.apply(made, context_for(teacher)))
+    (again,) = step.apply(candidate(), context_for(teacher))
+    list(task.apply(again, context_for(again)))  # and one that was made of it is in the same order
     assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
@@ -322,15 +322,15 @@ def test_a_narrower_one_goes_on_with_a_new_head(candidate):
     """The order is that of all channels it once had, which no head of its own width can follow."""
     step = replace(STEP, hidden=(8, 16), hidden_step=8, match=("mlm", "hidden", "relations"), num_train_epochs=0.2)
     teacher = candidate(seed=1)
-    (made,) = step.apply(candidate(), lab_for(teacher))
+    (made,) = step.apply(candidate(), context_for(teacher))
     assert made.model.shape.hidden == 16
-    assert len(Arranged.of(made.model).channels) == 32
-    (again,) = step.apply(made, lab_for(teacher))
-    assert Arranged.of(again.model) == Arranged.of(made.model)
+    assert len(ChannelOrder.of(made.model).channels) == 32
+    (again,) = step.apply(made, context_for(teacher))
+    assert ChannelOrder.of(again.model) == ChannelOrder.of(made.model)
 
 
 def test_a_slice_of_it_is_a_student(candidate):
-    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), lab_for(candidate(seed=1)))
-    (small,) = Student(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(made, Lab())
+    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
+    (small,) = Student(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(made, RunContext())
     expected = extract(made.model, Shape.uniform(1, 16, 2, 32, 8)).state_dict()
     assert all(tensor.equal(expected[name]) for name, tensor in small.model.state_dict().items())

@@ -10,9 +10,9 @@ from limbeck.core.candidate import Candidate, Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher, identity
+from limbeck.core.step import RunContext, Teacher, identity
 from limbeck.core.target import Target
-from limbeck.cost_models.latency_dataset import Dataset, Group, Timed, write
+from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
 from limbeck.cost_models.latency_predictor import Predictor
 from limbeck.cost_models.latency_table import typical_length
 from limbeck.cost_models.shape_sampling import draw
@@ -41,7 +41,7 @@ def table(shape, number_format="int8"):
 
 
 def pruned(candidate, **fields):
-    (made,) = Prune(**{**SMALL, **fields}).apply(candidate, Lab(cost=table))
+    (made,) = Prune(**{**SMALL, **fields}).apply(candidate, RunContext(cost=table))
     return made.model
 
 
@@ -55,16 +55,16 @@ def test_the_goal_of_speed_is_met_and_not_overshot(candidate, speedup):
 def test_stages_count_from_the_teacher(candidate):
     """Twice as fast as the teacher, from what is half as slow already, changes nothing; three times goes on from it."""
     teacher = Teacher("t", lambda: None, Record("t", None, "finetune", {}, FULL, frozenset()))
-    lab = Lab(cost=table, teacher=teacher)
-    (first,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(candidate, lab)
+    context = RunContext(cost=table, teacher=teacher)
+    (first,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(candidate, context)
     shape = first.model.shape
-    (again,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(first, lab)
+    (again,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(first, context)
     assert again.model.shape == shape
-    (second,) = Prune(**SMALL, speedup=3.0, relative_to="teacher").apply(again, lab)
+    (second,) = Prune(**SMALL, speedup=3.0, relative_to="teacher").apply(again, context)
     assert second.model.shape <= shape
     assert 0.9 * table(FULL).value / 3 < table(second.model.shape).value <= table(FULL).value / 3
     with pytest.raises(InputError, match="there is no teacher"):
-        next(iter(Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(second, Lab(cost=table))))
+        next(iter(Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(second, RunContext(cost=table))))
 
 
 @pytest.mark.parametrize("criterion", ["fisher", "obs"])
@@ -192,7 +192,7 @@ def learnt(lowest=0, layers=3, number_format="int8", **target):
 def written(predictor, path):
     """Its shapes as a file of latency data, as measured there without noise."""
     timed = [
-        Timed(shape, seconds, 0.0, (seconds,))
+        TimedShape(shape, seconds, 0.0, (seconds,))
         for shape, seconds in zip(predictor.shapes, predictor.seconds, strict=True)
     ]
     group = Group(predictor.machine, predictor.setting, "first", timed[0], tuple(timed[1:]))
@@ -202,37 +202,37 @@ def written(predictor, path):
 
 @pytest.mark.parametrize("goal", [{"speedup": 1.5}, {"speedup": 2.5}, {"latency_ms": 2.0}, {"keep": 0.45}])
 def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_model, tmp_path, goal):
-    """As the cost of the lab, and as a file."""
+    """As the cost of the context, and as a file."""
     twins = [
         replace(candidate, model=make_model(FULL, labels=3, vocab_size=len(candidate.tokenizer))) for _ in range(3)
     ]
     expected = pruned(twins[0], **goal).shape
     predictor = learnt(threads=2)
-    (made,) = Prune(**SMALL, **goal).apply(twins[1], Lab(cost=predictor))
+    (made,) = Prune(**SMALL, **goal).apply(twins[1], RunContext(cost=predictor))
     assert made.model.shape == expected
     step = Prune(**SMALL, **goal, profile=written(predictor, tmp_path / "machine.jsonl"))
     assert not step.problems() + step.missing()
-    (made,) = step.apply(twins[2], Lab(target=Target(threads=2)))
+    (made,) = step.apply(twins[2], RunContext(target=Target(threads=2)))
     assert made.model.shape == expected
 
 
 def test_nothing_becomes_narrower_than_what_was_measured(candidate, tmp_path):
     told = []
-    lab = Lab(log=lambda message, **numbers: told.append(message))
+    context = RunContext(log=lambda message, **numbers: told.append(message))
     step = Prune(**SMALL, latency_ms=2.0, profile=written(learnt(lowest=1), tmp_path / "machine.jsonl"))
-    (made,) = step.apply(candidate, lab)
+    (made,) = step.apply(candidate, context)
     assert all(layer.heads >= 1 and layer.ffn >= 16 for layer in made.model.shape.layers)
     assert table(made.model.shape).value <= 2e-3
     assert "learnt from 60 shapes" in told[0]
     assert not any("guess" in line for line in told)
     with pytest.raises(InputError, match=r"3x32 heads 1 of 8 ffn 16, the smallest that the latency data know"):
-        list(replace(step, latency_ms=1.5).apply(candidate, lab))
+        list(replace(step, latency_ms=1.5).apply(candidate, context))
 
 
 def test_it_says_where_latency_is_a_guess(candidate):
     told = []
-    lab = Lab(cost=learnt(layers=2), log=lambda message, **numbers: told.append(message))
-    list(Prune(**SMALL, speedup=1.5).apply(candidate, lab))
+    context = RunContext(cost=learnt(layers=2), log=lambda message, **numbers: told.append(message))
+    list(Prune(**SMALL, speedup=1.5).apply(candidate, context))
     assert told[-1].startswith("its latency is a guess: beyond what was measured in layers")
 
 
@@ -241,11 +241,11 @@ def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
     step = Prune(**SMALL, speedup=2.0, profile=file)
     for target in (Target(), Target(threads=2, runtime="torch"), Target(threads=2, seq_len=99)):
         with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format int8.* hold: onnxruntime"):
-            list(step.apply(candidate, Lab(target=target)))
+            list(step.apply(candidate, RunContext(target=target)))
     assert "holds 0 shapes in float; at least 20" in replace(step, number_format="float").missing()[0]
     assert "no-file" in replace(step, profile="no-file.jsonl").missing()[0]
     with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
-        list(Prune(**SMALL, speedup=2.0, number_format="float").apply(candidate, Lab(cost=learnt())))
+        list(Prune(**SMALL, speedup=2.0, number_format="float").apply(candidate, RunContext(cost=learnt())))
     for goal in ({"size_mb": 1.0}, {"keep": 0.5, "cost": "macs"}, {"heads": 1}, {"layers": 1}):
         assert "profile: holds latencies" in Prune(**goal, profile=file).problems()[0]
     assert identity(step) != identity(replace(step, profile=None))
@@ -272,7 +272,7 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
 
     def shape(begun, **goal):
         one = replace(begun, model=copy.deepcopy(begun.model))
-        (made,) = Prune(**SMALL, criterion="obs", **goal).apply(one, Lab(cost=table, keep=keep))
+        (made,) = Prune(**SMALL, criterion="obs", **goal).apply(one, RunContext(cost=table, keep=keep))
         return made.model.shape
 
     assert (
@@ -299,17 +299,17 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
     ],
 )
 def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message):
-    step, lab = Prune(**goal, **SMALL), Lab(cost=table)
-    found = step.out_of_reach(candidate, lab)
+    step, context = Prune(**goal, **SMALL), RunContext(cost=table)
+    found = step.out_of_reach(candidate, context)
     assert message in found
     with pytest.raises(InputError) as failed:
-        list(step.apply(candidate, lab))
+        list(step.apply(candidate, context))
     assert found in str(failed.value)
 
 
 @pytest.mark.parametrize("goal", [{"keep": 0.5, "cost": "macs"}, {"layers": 1}, {"heads": 1}, {"speedup": 1.5}])
 def test_what_is_within_reach_is_left_to_the_step(candidate, goal):
-    assert Prune(**goal, **SMALL).out_of_reach(candidate, Lab(cost=table)) is None
+    assert Prune(**goal, **SMALL).out_of_reach(candidate, RunContext(cost=table)) is None
 
 
 @pytest.mark.parametrize("criterion", ["obs", "ziplm", "fisher", "taylor"])

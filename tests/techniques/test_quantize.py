@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.batching import encode, predict
 from limbeck.data.task import Task
 from limbeck.model.checkpoints import open_model, save_model
@@ -63,7 +63,7 @@ def parent(make_model, tmp_path):
     weight[0, 0] = 300.0
     task = labelled_by(model, fast)
     (made,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(
-        Candidate(model, fast, task), Lab(scratch=tmp_path / "parent")
+        Candidate(model, fast, task), RunContext(scratch=tmp_path / "parent")
     )
     return made
 
@@ -81,8 +81,8 @@ def int8_weights(candidate):
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
 def test_the_folder_opens_as_an_int8_model(parent, tmp_path, mode):
     notes = []
-    lab = Lab(scratch=tmp_path / "scratch", log=notes.append)
-    (made,) = Quantize(mode=mode, **Quantize.example).apply(parent, lab)
+    context = RunContext(scratch=tmp_path / "scratch", log=notes.append)
+    (made,) = Quantize(mode=mode, **Quantize.example).apply(parent, context)
     assert made.model.file == "onnx/model_quantized.onnx"
     assert len(int8_weights(made)) == 2 + 2 * 4 + 1  # two tables, four maps a layer, the pooler
     assert [file.name for file in (made.model.folder / "onnx").iterdir()] == ["model_quantized.onnx"]
@@ -98,11 +98,13 @@ def test_smooth_inputs_are_part_of_the_file_and_of_the_log(parent, tmp_path, mod
     model = open_model(parent.model.folder, runtime="torch")[0]
     model.encoder.layers[0].attention_norm.weight.data[5] = 60.0
     model.encoder.layers[0].down.weight.data[0, 0] = 0.3
-    lab = Lab(scratch=tmp_path / "export")
-    (plain,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(Candidate(model, parent.tokenizer, parent.task), lab)
+    context = RunContext(scratch=tmp_path / "export")
+    (plain,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(
+        Candidate(model, parent.tokenizer, parent.task), context
+    )
     notes = []
-    lab = Lab(scratch=tmp_path / "smooth", log=notes.append)
-    (made,) = Quantize(mode=mode, smooth=True).apply(plain, lab)
+    context = RunContext(scratch=tmp_path / "smooth", log=notes.append)
+    (made,) = Quantize(mode=mode, smooth=True).apply(plain, context)
     stored = {entry.name: entry for entry in onnx.load(made.model.path).graph.initializer}
     inverses = {name.removesuffix(".inverse") for name in stored if name.endswith(".inverse")}
     assert "layers.0.up" in inverses
@@ -110,7 +112,7 @@ def test_smooth_inputs_are_part_of_the_file_and_of_the_log(parent, tmp_path, mod
     assert onnx.numpy_helper.to_array(stored["layers.0.up.inverse"]).argmin() == 5
     assert notes[-1].startswith(f"INT8 ({mode}, {len(inverses)} inputs smoothed)")
     limited = Quantize(mode=mode, smooth=True, max_drop=0.0)
-    (kept,) = limited.apply(plain, Lab(scratch=tmp_path / "limited", log=notes.append))
+    (kept,) = limited.apply(plain, RunContext(scratch=tmp_path / "limited", log=notes.append))
     stored = {entry.name for entry in onnx.load(kept.model.path).graph.initializer}
     inverses = {name.removesuffix(".inverse") for name in stored if name.endswith(".inverse")}
     assert inverses <= int8_weights(kept)  # what fell back to float is not divided, nor counted
@@ -121,7 +123,9 @@ def test_smoothing_that_does_not_help_is_left_out(parent, tmp_path, monkeypatch)
     monkeypatch.setattr("limbeck.model.onnx.smooth_quant.divisors", lambda *given, **options: {"layers.0.up": uneven})
     uneven = np.geomspace(1e-4, 1e4, 32).astype(np.float32)
     notes = []
-    (made,) = Quantize(smooth=True, **Quantize.example).apply(parent, Lab(scratch=tmp_path / "s", log=notes.append))
+    (made,) = Quantize(smooth=True, **Quantize.example).apply(
+        parent, RunContext(scratch=tmp_path / "s", log=notes.append)
+    )
     assert notes[-1].startswith("INT8 (dynamic, 0 inputs smoothed)")
     assert not any(entry.name.endswith(".inverse") for entry in onnx.load(made.model.path).graph.initializer)
 
@@ -129,12 +133,12 @@ def test_smoothing_that_does_not_help_is_left_out(parent, tmp_path, monkeypatch)
 def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
     """Also where parts fall back to float."""
     model = open_model(parent.model.folder, runtime="torch")[0]
-    lab = Lab(scratch=tmp_path / "export")
+    context = RunContext(scratch=tmp_path / "export")
     options = {"parity_texts": 4, "parity_tolerance": 1e-2}
-    (plain,) = Export(fused=False, **options).apply(Candidate(model, parent.tokenizer, parent.task), lab)
+    (plain,) = Export(fused=False, **options).apply(Candidate(model, parent.tokenizer, parent.task), context)
     for mode in ("dynamic", "static"):
         step = Quantize(mode=mode, per_channel=False, max_drop=5.0, **Quantize.example)
-        (made,) = step.apply(plain, Lab(scratch=tmp_path / mode))
+        (made,) = step.apply(plain, RunContext(scratch=tmp_path / mode))
         assert {entry.domain for entry in onnx.load(made.model.path).opset_import} == {""}
         assert quality(parent) - quality(made) <= 0.05
         assert "layers.0.down" not in int8_weights(made)
@@ -143,17 +147,17 @@ def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
 
 def test_the_parent_stays_as_it_was(parent, tmp_path):
     before = parent.model.path.read_bytes()
-    list(Quantize().apply(parent, Lab(scratch=tmp_path / "scratch")))
+    list(Quantize().apply(parent, RunContext(scratch=tmp_path / "scratch")))
     assert parent.model.path.read_bytes() == before
 
 
 def test_parts_that_hurt_fall_back_to_float_until_the_drop_holds(parent, tmp_path):
     notes = []
     harmful = Quantize(per_channel=False)
-    (plain,) = harmful.apply(parent, Lab(scratch=tmp_path / "plain"))
+    (plain,) = harmful.apply(parent, RunContext(scratch=tmp_path / "plain"))
     assert quality(parent) - quality(plain) > 0.05
     guarded = Quantize(per_channel=False, max_drop=5.0)
-    (made,) = guarded.apply(parent, Lab(scratch=tmp_path / "guarded", log=notes.append))
+    (made,) = guarded.apply(parent, RunContext(scratch=tmp_path / "guarded", log=notes.append))
     assert quality(parent) - quality(made) <= 0.05
     stayed = int8_weights(plain) - int8_weights(made)
     assert "layers.0.down" in stayed
@@ -162,12 +166,12 @@ def test_parts_that_hurt_fall_back_to_float_until_the_drop_holds(parent, tmp_pat
 
 
 def test_nothing_falls_back_when_the_drop_holds(parent, tmp_path):
-    (made,) = Quantize(max_drop=100.0).apply(parent, Lab(scratch=tmp_path / "scratch"))
+    (made,) = Quantize(max_drop=100.0).apply(parent, RunContext(scratch=tmp_path / "scratch"))
     assert len(int8_weights(made)) == 2 + 2 * 4 + 1
 
 
 def test_embeddings_may_stay_in_float(parent, tmp_path):
-    (made,) = Quantize(embeddings=False).apply(parent, Lab(scratch=tmp_path / "scratch"))
+    (made,) = Quantize(embeddings=False).apply(parent, RunContext(scratch=tmp_path / "scratch"))
     assert not {name for name in int8_weights(made) if name.startswith("embeddings")}
 
 
@@ -186,14 +190,14 @@ def test_calibration_takes_single_texts_from_all_over_the_train_split(parent):
 )
 @pytest.mark.parametrize("limit", [10_000, 50_000], ids=["both-large", "float-large"])
 def test_a_model_too_large_for_a_protocol_buffer_is_quantized_the_same(parent, tmp_path, monkeypatch, options, limit):
-    (small,) = Quantize(**options).apply(parent, Lab(scratch=tmp_path / "small"))
+    (small,) = Quantize(**options).apply(parent, RunContext(scratch=tmp_path / "small"))
     monkeypatch.setattr("limbeck.model.external.LIMIT", limit)
     model = open_model(parent.model.folder, runtime="torch")[0]
-    lab = Lab(scratch=tmp_path / "large", log=(notes := []).append)
+    context = RunContext(scratch=tmp_path / "large", log=(notes := []).append)
     candidate = Candidate(model, parent.tokenizer, parent.task)
-    (exported,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(candidate, lab)
+    (exported,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(candidate, context)
     assert (exported.model.folder / "onnx" / "model.onnx_data").is_file()
-    (made,) = Quantize(**options).apply(exported, lab)
+    (made,) = Quantize(**options).apply(exported, context)
     save_model(made.model, made.tokenizer, tmp_path / "copy")
     reopened, fast = open_model(tmp_path / "copy")
     batch = fast(list(made.task.split("validation").texts[:4]), padding=True, return_tensors="pt")

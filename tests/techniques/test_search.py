@@ -11,7 +11,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import front
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, identity
+from limbeck.core.step import RunContext, identity
 from limbeck.core.target import Budget, Target
 from limbeck.cost_models.collection import Collection, collect
 from limbeck.cost_models.latency_table import typical_length
@@ -51,10 +51,10 @@ def latency(shape, number_format="int8"):
 @pytest.mark.parametrize("number_format", ["float", "int8"])
 def test_winners_are_slices_that_fit(supernet, method, number_format):
     told = []
-    lab = Lab(cost=latency, log=lambda message, **numbers: told.append(message))
+    context = RunContext(cost=latency, log=lambda message, **numbers: told.append(message))
     step = Search(method=method, speedup=2.0, at_least=0.3, population=5, generations=3, winners=3)
     step = type(step)(**{**vars(step), "number_format": number_format})
-    made = list(step.apply(supernet, lab))
+    made = list(step.apply(supernet, context))
     bound = latency(SPACE.largest, number_format).value / 2
     shapes = [as_shape(one.model.shape) for one in made]
     assert len(set(shapes)) == 3
@@ -72,14 +72,14 @@ def test_the_rule_keeps_to_its_shapes(supernet):
     wide = Space(Range(1, 3), Range(16, 32, 8), Range(1, 4), Range(16, 64, 4), Range(8, 8))
     supernet.model.config.space = wide.to_json()
     step = Search(method="rule", keep=1.0, at_least=0.1, population=4, generations=1, winners=4, cost="macs")
-    for made in step.apply(supernet, Lab()):
+    for made in step.apply(supernet, RunContext()):
         shape = as_shape(made.model.shape)
         assert 1.6 * shape.hidden <= shape.layers[0].ffn <= 1.9 * shape.hidden
 
 
 def test_an_interrupted_search_asks_for_the_rest(supernet, tmp_path):
     step = Search(keep=0.9, at_least=0.1, cost="macs", population=4, generations=3)
-    whole = [as_shape(one.model.shape) for one in step.apply(supernet, Lab(scratch=tmp_path / "whole"))]
+    whole = [as_shape(one.model.shape) for one in step.apply(supernet, RunContext(scratch=tmp_path / "whole"))]
     stopped = 0
 
     def log(message, **numbers):
@@ -89,9 +89,9 @@ def test_an_interrupted_search_asks_for_the_rest(supernet, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(step.apply(supernet, Lab(scratch=tmp_path / "cut", log=log)))
+        list(step.apply(supernet, RunContext(scratch=tmp_path / "cut", log=log)))
     assert len((tmp_path / "cut" / "scores.jsonl").read_text().splitlines()) == 5
-    assert [as_shape(one.model.shape) for one in step.apply(supernet, Lab(scratch=tmp_path / "cut"))] == whole
+    assert [as_shape(one.model.shape) for one in step.apply(supernet, RunContext(scratch=tmp_path / "cut"))] == whole
 
 
 FRONT = {"method": "nsga2", "population": 6, "generations": 4, "samples": 30}
@@ -99,8 +99,8 @@ FRONT = {"method": "nsga2", "population": 6, "generations": 4, "samples": 30}
 
 def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
     told = []
-    lab = Lab(cost=latency, log=lambda message, **numbers: told.append((message, numbers)))
-    made = list(Search(**FRONT, winners=3).apply(supernet, lab))
+    context = RunContext(cost=latency, log=lambda message, **numbers: told.append((message, numbers)))
+    made = list(Search(**FRONT, winners=3).apply(supernet, context))
     assert 1 <= len(made) <= 3
     (line,) = [message for message, _ in told if message.startswith("front of")]
     assert re.search(r"hypervolume \S+ ms x accuracy, from the reference point accuracy 0\.\d+, \S+ ms", line)
@@ -111,7 +111,7 @@ def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
     ways = [(scores[str(one.model.shape)], latency(one.model.shape).value) for one in made]
     assert front(ways, ("max", "min")).all()
     bound = latency(SPACE.largest).value / 2
-    for one in Search(**FRONT, speedup=2.0, winners=3).apply(supernet, Lab(cost=latency)):
+    for one in Search(**FRONT, speedup=2.0, winners=3).apply(supernet, RunContext(cost=latency)):
         assert latency(one.model.shape).high <= bound
 
 
@@ -123,7 +123,8 @@ def scored(line):
 def test_workers_change_nothing(supernet):
     step = Search(method="nsga2", keep=0.9, cost="macs", population=4, generations=2, winners=3)
     alone, together = (
-        [as_shape(one.model.shape) for one in replace(step, workers=number).apply(supernet, Lab())] for number in (1, 2)
+        [as_shape(one.model.shape) for one in replace(step, workers=number).apply(supernet, RunContext())]
+        for number in (1, 2)
     )
     assert alone == together
     assert identity(step) == identity(replace(step, workers=2))
@@ -141,7 +142,9 @@ def test_an_interrupted_front_ends_as_if_it_had_not_been(supernet, tmp_path):
             if len(said) == dies_at:
                 raise KeyboardInterrupt
 
-        return [as_shape(one.model.shape) for one in step.apply(supernet, Lab(scratch=scratch, log=log))], len(said)
+        return [as_shape(one.model.shape) for one in step.apply(supernet, RunContext(scratch=scratch, log=log))], len(
+            said
+        )
 
     whole, messages = run(tmp_path / "whole")
     for dies_at in (3, 7, messages - 1):
@@ -159,25 +162,27 @@ def test_searches_share_a_storage(supernet, tmp_path):
     def log(message, **numbers):
         judged.extend(["one"] if numbers else [])
 
-    first = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, Lab(log=log))]
+    first = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, RunContext(log=log))]
     assert len(judged) >= 24
     judged.clear()
-    again = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, Lab(log=log))]
+    again = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, RunContext(log=log))]
     assert again == first
     assert not judged
     for changes, word in (({"number_format": "float"}, "number format"), ({"keep": 0.5}, "bound")):
         with pytest.raises(InputError, match=rf"search\.study_name: 'ours' in .* another .*{word}"):
-            list(Search(**{**about, **changes}).apply(supernet, Lab()))
+            list(Search(**{**about, **changes}).apply(supernet, RunContext()))
     with pytest.raises(InputError, match=r"another number format \(int8 by 1, here int8 by 4\)"):
-        list(Search(**about).apply(supernet, Lab(target=Target(batch=4))))  # the ranges of activations span a batch
+        list(
+            Search(**about).apply(supernet, RunContext(target=Target(batch=4)))
+        )  # the ranges of activations span a batch
     train = supernet.task.split("train")
     train = replace(train, texts=[f"{text} {text}" for text in train.texts])
     longer = replace(supernet.task, splits={**supernet.task.splits, "train": train})
     with pytest.raises(InputError, match=r"another cost \(macs, \d+ of the largest, here macs, \d+ of the largest\)"):
-        list(Search(**about).apply(replace(supernet, task=longer), Lab()))
+        list(Search(**about).apply(replace(supernet, task=longer), RunContext()))
     supernet.model.classifier.bias.data += 1
     with pytest.raises(InputError, match="super-network"):
-        list(Search(**about).apply(supernet, Lab()))
+        list(Search(**about).apply(supernet, RunContext()))
 
 
 def test_without_optuna_the_recipe_is_refused(monkeypatch):
@@ -210,7 +215,7 @@ def test_without_a_bound_the_recipe_is_refused():
 
 
 def test_a_winner_knows_the_latency_it_should_have(supernet):
-    (made,) = Search(speedup=2.0, at_least=0.3, population=3, generations=1).apply(supernet, Lab(cost=latency))
+    (made,) = Search(speedup=2.0, at_least=0.3, population=3, generations=1).apply(supernet, RunContext(cost=latency))
     (fact,) = made.facts
     expected = latency(made.model.shape)
     assert (fact.name, fact.value, fact.low, fact.high) == (
@@ -221,14 +226,14 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
     )
     assert fact.detail["number_format"] == "int8"
     assert fact.foretold
-    (made,) = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, Lab())
+    (made,) = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, RunContext())
     assert made.facts == ()
 
 
 def test_of_a_bound_that_every_slice_keeps_the_largest_are_judged(supernet):
     largest = latency(SPACE.largest)
     step = Search(latency_ms=10 * largest.high * 1e3, at_least=0.7, population=3, generations=1, winners=3)
-    for winner in step.apply(supernet, Lab(cost=latency)):
+    for winner in step.apply(supernet, RunContext(cost=latency)):
         assert 0.7 * largest.value <= latency(winner.model.shape).value <= largest.value
 
 
@@ -239,21 +244,21 @@ def test_what_cannot_be_searched(supernet):
     assert "population should be at least 2" in Search(method="nsga2", population=1).problems()[0]
     assert "needs cost: latency" in Search(latency_ms=1.0, cost="macs").problems()[0]
     with pytest.raises(InputError, match="give a bound"):
-        list(Search().apply(supernet, Lab(cost=latency)))
-    for step, lab in (
-        (Search(latency_ms=1e-6), Lab(cost=latency)),
-        (Search(), Lab(cost=latency, budget=Budget(latency_ms=1e-6))),
-        (Search(method="nsga2", latency_ms=1e-6, at_least=0.85), Lab(cost=latency)),
+        list(Search().apply(supernet, RunContext(cost=latency)))
+    for step, context in (
+        (Search(latency_ms=1e-6), RunContext(cost=latency)),
+        (Search(), RunContext(cost=latency, budget=Budget(latency_ms=1e-6))),
+        (Search(method="nsga2", latency_ms=1e-6, at_least=0.85), RunContext(cost=latency)),
     ):
         with pytest.raises(InputError, match=r"no shape of the space costs between 8.5e-10 and 1e-09 s"):
-            list(step.apply(supernet, lab))
+            list(step.apply(supernet, context))
     other = Candidate(extract(supernet.model, Shape.uniform(2, 32, 4, 64)), supernet.tokenizer, supernet.task)
     other.model.config.space = SPACE.to_json()
     with pytest.raises(InputError, match="its space goes up to"):
-        list(Search(keep=0.5, cost="macs").apply(other, Lab()))
+        list(Search(keep=0.5, cost="macs").apply(other, RunContext()))
     del supernet.model.config.space
     with pytest.raises(InputError, match="train it with 'supernet' first"):
-        list(Search(keep=0.5, cost="macs").apply(supernet, Lab()))
+        list(Search(keep=0.5, cost="macs").apply(supernet, RunContext()))
 
 
 def timed(shapes, setting, plan):
@@ -271,14 +276,14 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     bound = latency(SPACE.largest).value / 2
     fields = {"latency_ms": bound * 1e3, "at_least": 0.3, "population": 5, "generations": 2}
     step = Search(**fields, profile=str(tmp_path / "machine.jsonl"))
-    (made,) = step.apply(supernet, Lab(target=target))
+    (made,) = step.apply(supernet, RunContext(target=target))
     assert latency(made.model.shape).value <= 1.1 * bound
     assert "elsewhere" not in made.facts[0].detail  # it was measured here
     monkeypatch.setattr("limbeck.cost_models.latency_table.typical_length", lambda *batch: setting.seq_len + 1)
-    (made,) = step.apply(supernet, Lab(target=target))
+    (made,) = step.apply(supernet, RunContext(target=target))
     assert made.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):
-        list(step.apply(supernet, Lab(target=Target(threads=1))))
+        list(step.apply(supernet, RunContext(target=Target(threads=1))))
     assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").missing()[0]
     assert identity(step) != identity(replace(step, profile=None))
 
@@ -329,9 +334,9 @@ def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
     maker = Supernet(layers=(1, 3), heads=(1, 4), ffn=(16, 64), ffn_step=16)
-    lab = Lab(cost=lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
-    assert message in Search(**bound).out_of_reach(candidate, lab, [maker])
-    assert Search(latency_ms=2.0).out_of_reach(candidate, lab, [maker]) is None
-    assert Search(**bound).out_of_reach(candidate, lab, []) is None  # nobody says what its slices will be
+    context = RunContext(cost=lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
+    assert message in Search(**bound).out_of_reach(candidate, context, [maker])
+    assert Search(latency_ms=2.0).out_of_reach(candidate, context, [maker]) is None
+    assert Search(**bound).out_of_reach(candidate, context, []) is None  # nobody says what its slices will be
     if bound.get("cost") != "macs":  # widths that no table knows
-        assert Search(**bound).out_of_reach(candidate, lab, [replace(maker, hidden=(16, 32))]) is None
+        assert Search(**bound).out_of_reach(candidate, context, [replace(maker, hidden=(16, 32))]) is None

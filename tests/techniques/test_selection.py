@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import REGISTRY, Choice, Lab, Narrow, Teacher
+from limbeck.core.step import REGISTRY, Choice, RestrictedContext, RunContext, Teacher
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError
 from limbeck.techniques.selection import Best, Cheapest, Front, Top
@@ -37,8 +37,8 @@ RECORDS = [
 
 def choose(step, records=RECORDS, teacher=TEACHER, **budget):
     known = Teacher("teacher", lambda: None, teacher)
-    lab = Narrow(Lab(budget=Budget(**budget), teacher=known), step.reads, step.name)
-    return step.choose(records, lab)
+    context = RestrictedContext(RunContext(budget=Budget(**budget), teacher=known), step.reads, step.name)
+    return step.choose(records, context)
 
 
 def keys(records):

@@ -4,12 +4,12 @@ import torch
 from limbeck.core.candidate import Candidate
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.techniques.student_init import Student
-from limbeck.train.supernet_config import Arranged
+from limbeck.train.supernet_config import ChannelOrder
 
 FULL = Shape.uniform(layers=6, hidden=32, heads=4, ffn=64)
 
@@ -21,7 +21,7 @@ def candidate(make_model, shape=FULL, **style):
 
 
 def made(step, parent, seed=0):
-    (child,) = step.apply(parent, Lab(seed=seed))
+    (child,) = step.apply(parent, RunContext(seed=seed))
     return child.model
 
 
@@ -152,5 +152,5 @@ def test_a_fresh_student_of_a_super_network_is_none(make_model):
     """Its weights are drawn anew, so it has no trained slices, even where it has the same shape."""
     parent = candidate(make_model)
     ranges = Range(6, 6), Range(32, 32), Range(1, 4), Range(64, 64), Range(8, 8)
-    Arranged(Space(*ranges)).mark(parent.model, answers=True)
-    assert Arranged.of(made(Student(layers=6, init="fresh"), parent)) is None
+    ChannelOrder(Space(*ranges)).mark(parent.model, answers=True)
+    assert ChannelOrder.of(made(Student(layers=6, init="fresh"), parent)) is None

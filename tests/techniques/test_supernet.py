@@ -7,7 +7,7 @@ import torch
 from limbeck.core.candidate import Candidate
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -16,7 +16,7 @@ from limbeck.model.pruning.subnetwork import extract
 from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.supernet import Supernet
 from limbeck.train.objectives import Outputs
-from limbeck.train.supernet_config import Arranged
+from limbeck.train.supernet_config import ChannelOrder
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 RANGES = {"layers": (1, 2), "hidden": (16, 32), "heads": (1, 4), "ffn": (32, 64)}
@@ -27,7 +27,7 @@ def teacher(make_model):
     task = toy_task(train=256, validation=64, test=64)
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
-    (made,) = Finetune(num_train_epochs=12, learning_rate=3e-3).apply(candidate, Lab())
+    (made,) = Finetune(num_train_epochs=12, learning_rate=3e-3).apply(candidate, RunContext())
     return made
 
 
@@ -47,7 +47,7 @@ def test_slices_become_good_models(teacher, tmp_path, fields):
     candidate = copy_of(teacher, tmp_path)
     step = Supernet(num_train_epochs=25, learning_rate=3e-3, **RANGES, **fields)
     space = step.space(candidate.model.shape)
-    (made,) = step.apply(candidate, Lab(teacher=Teacher("teacher", lambda: teacher)))
+    (made,) = step.apply(candidate, RunContext(teacher=Teacher("teacher", lambda: teacher)))
     assert Space.from_json(made.model.config.space) == space
     assert accuracy(made, made.model) > 0.8
     small = extract(made.model, space.smallest)
@@ -56,7 +56,7 @@ def test_slices_become_good_models(teacher, tmp_path, fields):
 
 def test_the_space_is_saved_with_the_model(teacher, tmp_path):
     step = Supernet(num_train_epochs=0.1, **RANGES)
-    (made,) = step.apply(copy_of(teacher, tmp_path), Lab(teacher=Teacher("teacher", lambda: teacher)))
+    (made,) = step.apply(copy_of(teacher, tmp_path), RunContext(teacher=Teacher("teacher", lambda: teacher)))
     save_model(made.model, made.tokenizer, tmp_path / "super")
     opened, _ = open_model(tmp_path / "super")
     assert Space.from_json(opened.config.space) == step.space(FULL)
@@ -84,24 +84,24 @@ def test_sorted_parts_are_compared_with_the_same_parts_of_the_teacher(teacher, t
                 losses.extend(float(found[name][1](*sides, batch)) for name in ("hidden", "relations"))
             return found
 
-    lab = Lab(teacher=Teacher("teacher", lambda: teacher))
+    context = RunContext(teacher=Teacher("teacher", lambda: teacher))
     step = Watched(num_train_epochs=0.1, match=("hidden", "relations"), **RANGES)
-    list(step.apply(copy_of(teacher, tmp_path), lab))
+    list(step.apply(copy_of(teacher, tmp_path), context))
     assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
 def test_another_super_network_goes_on_with_space_and_order(teacher, tmp_path):
     """Also after a fine-tuning, and after it was saved; what matters most by then is not moved to the front."""
-    lab = Lab(teacher=Teacher("teacher", lambda: teacher))
-    (first,) = Supernet(num_train_epochs=0.2, **RANGES).apply(copy_of(teacher, tmp_path), lab)
+    context = RunContext(teacher=Teacher("teacher", lambda: teacher))
+    (first,) = Supernet(num_train_epochs=0.2, **RANGES).apply(copy_of(teacher, tmp_path), context)
     with torch.no_grad():
         for layer in first.model.encoder.layers:  # the last head matters most, the first not at all
             layer.attention_out.weight.mul_(torch.tensor([0.0, 0.5, 1.0, 4.0]).repeat_interleave(8))
-    (tuned,) = Finetune(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(first, Lab())
+    (tuned,) = Finetune(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(first, RunContext())
     tuned = copy_of(tuned, tmp_path)
     before = {name: tensor.clone() for name, tensor in tuned.model.encoder.layers.state_dict().items()}
-    (second,) = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(tuned, lab)
-    assert Arranged.of(second.model) == Arranged.of(first.model)
+    (second,) = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(tuned, context)
+    assert ChannelOrder.of(second.model) == ChannelOrder.of(first.model)
     after = second.model.encoder.layers.state_dict()
     assert all(torch.allclose(tensor, after[name], rtol=0, atol=1e-6) for name, tensor in before.items())
 

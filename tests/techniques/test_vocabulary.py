@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.core.analytic_cost import bytes as bytes_of
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.tokenizer_training import word_pieces
@@ -35,7 +35,7 @@ def candidate_for(make_model, kind="classification", words=word_pieces, train=30
 
 def made_by(step, candidate):
     said = []
-    (made,) = step.apply(candidate, Lab(log=lambda message, **_: said.append(message)))
+    (made,) = step.apply(candidate, RunContext(log=lambda message, **_: said.append(message)))
     return made, said
 
 
@@ -64,7 +64,7 @@ def test_a_teacher_reads_the_tokens_of_a_student_with_fewer(make_model, step):
             student, _ = made_by(Vocabulary(), student)
             assert len(student.tokenizer) < before
         teacher = Teacher("teacher", lambda: candidate_for(make_model, seed=2))
-        (made,) = step.apply(student, Lab(teacher=teacher))
+        (made,) = step.apply(student, RunContext(teacher=teacher))
         answers.append(predict(made.model, encode(made.task, "train", made.tokenizer)))
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
 
@@ -79,7 +79,7 @@ def test_a_teacher_labels_the_tokens_of_a_student_with_fewer(make_model, match, 
     teacher = candidate_for(make_model, "tokens", seed=2, train=30)
     assert len(student.tokenizer) < len(teacher.tokenizer)
     step = Distill(match=match, cache_teacher=cached, **EPOCH)
-    (made,) = step.apply(student, Lab(teacher=Teacher("teacher", lambda: teacher)))
+    (made,) = step.apply(student, RunContext(teacher=Teacher("teacher", lambda: teacher)))
     assert made.model.shape == student.model.shape
 
 
@@ -88,7 +88,7 @@ def test_kept_epochs_do_not_guide_a_student_with_fewer_tokens(make_model):
     teacher = Teacher("teacher", lambda: candidate_for(make_model, seed=2))
     step = Linearize(attention=("linformer:8",), guide="waypoint", **EPOCH)
     with pytest.raises(InputError, match="kept epochs read another vocabulary"):
-        list(step.apply(student, Lab(teacher=teacher)))
+        list(step.apply(student, RunContext(teacher=teacher)))
 
 
 def words_of(split):
@@ -177,7 +177,7 @@ def test_a_corpus_that_cannot_be_read_is_refused_before_any_work(make_model, tmp
         assert told.startswith("corpus: ")
         assert fault in told
         with pytest.raises(InputError, match=r"^vocabulary\.corpus: "):
-            list(step.apply(candidate_for(make_model), Lab()))
+            list(step.apply(candidate_for(make_model), RunContext()))
     assert not Vocabulary().missing()
 
 
@@ -191,7 +191,7 @@ def test_what_comes_after_it(embedding_size, make_model, tmp_path):
     sizes = [bytes_of(shape, one.model.encoder.style, "int8", labels) for one in (candidate, made)]
     assert sizes[0] - sizes[1] == (rows - len(made.tokenizer)) * (embedding_size or shape.hidden) > 0
     ((pruned,), (more,)) = (
-        Prune(size_mb=0.018, ffn_multiple=1, samples=8).apply(one, Lab()) for one in (made, candidate)
+        Prune(size_mb=0.018, ffn_multiple=1, samples=8).apply(one, RunContext()) for one in (made, candidate)
     )
     assert shape.weights > pruned.model.shape.weights > more.model.shape.weights
     assert bytes_of(pruned.model.shape, pruned.model.encoder.style, "int8", labels) <= 18_000 < sizes[1]
@@ -199,8 +199,8 @@ def test_what_comes_after_it(embedding_size, make_model, tmp_path):
     model, tokenizer = open_model(tmp_path / "saved", task=made.task)
     again = Candidate(model, tokenizer, made.task)
     assert model.config.vocab_size == len(tokenizer) == model.encoder.embeddings.word.weight.shape[0]
-    (exported,) = Export(parity_texts=8).apply(again, Lab(scratch=tmp_path / "export"))
-    (quantized,) = Quantize().apply(exported, Lab(scratch=tmp_path / "quantize"))
+    (exported,) = Export(parity_texts=8).apply(again, RunContext(scratch=tmp_path / "export"))
+    (quantized,) = Quantize().apply(exported, RunContext(scratch=tmp_path / "quantize"))
     encoded = encode(made.task, "test", quantized.tokenizer)
     answers = [predict(one, encoded, 1) for one in (pruned.model, exported.model, quantized.model)]
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)

@@ -6,7 +6,7 @@ import torch
 from limbeck.benchmark.grid import narrowed
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_model, save_model
@@ -25,7 +25,7 @@ def candidate(make_model, shape=FULL, train=96):
 
 
 def made(step, parent, seed=0):
-    (child,) = step.apply(parent, Lab(seed=seed))
+    (child,) = step.apply(parent, RunContext(seed=seed))
     return child
 
 
@@ -71,7 +71,7 @@ def test_a_student_of_a_shared_model_is_its_slice_also_when_opened_again(make_mo
 def test_one_shape_is_trained_once_a_step(make_model):
     told = []
     step = Share(layers=(2,), num_train_epochs=1)
-    (one,) = step.apply(candidate(make_model, train=8), Lab(log=lambda text, **numbers: told.append(numbers)))
+    (one,) = step.apply(candidate(make_model, train=8), RunContext(log=lambda text, **numbers: told.append(numbers)))
     assert one.model.shape.depth == 2
     assert not any("slice_task" in numbers for numbers in told)
 

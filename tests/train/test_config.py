@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.shape import Shape
-from limbeck.train.config import RATE, Plan, forward_seconds
+from limbeck.train.config import RATE, TrainingConfig, forward_seconds
 
 SHAPE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 ROWS = {"train": 100, "validation": 10}
 
 
 def test_short_names_are_fields_and_neutral_ones_too():
-    assert set(Plan.aliases.values()) | Plan.neutral <= set(Plan.__dataclass_fields__)
+    assert set(TrainingConfig.aliases.values()) | TrainingConfig.neutral <= set(TrainingConfig.__dataclass_fields__)
 
 
 def test_forward_is_two_operations_for_each_weight_and_token():
@@ -24,7 +24,7 @@ def test_forward_is_two_operations_for_each_weight_and_token():
 
 
 def test_the_forecast_counts_steps_and_evaluations():
-    plan = Plan(num_train_epochs=2, evaluations_per_epoch=3)
+    plan = TrainingConfig(num_train_epochs=2, evaluations_per_epoch=3)
     seconds = plan.estimate(SHAPE, ROWS, 7)
     assert seconds == pytest.approx(forward_seconds(SHAPE, 2 * (3 * 100 + 3 * 10), 7))
     assert replace(plan, mixed_precision="bf16").estimate(SHAPE, ROWS, 7) == pytest.approx(seconds / 2)

@@ -5,25 +5,25 @@ from __future__ import annotations
 import torch
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.batching import Encoded, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.task import Task
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.finetuning import _enter, train_on_task
 from limbeck.train.objectives import TargetScale, TaskLoss, Weighted
 
 TASK = toy_task(train=96, validation=48, test=8)
-PLAN = Plan(num_train_epochs=8, learning_rate=3e-3, per_device_train_batch_size=16, evaluations_per_epoch=1)
+PLAN = TrainingConfig(num_train_epochs=8, learning_rate=3e-3, per_device_train_batch_size=16, evaluations_per_epoch=1)
 
 
 def trained(make_model, task, plan):
     tokenizer = toy_tokenizer(TASK)
     candidate = Candidate(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, task)
     lines = []
-    lab = Lab(log=lambda message, **numbers: lines.append(message) if message else None)
+    context = RunContext(log=lambda message, **numbers: lines.append(message) if message else None)
     objective = Weighted({"task": (1.0, TaskLoss(candidate.model.loss))})
-    return candidate, train_on_task(candidate, objective, plan, lab), lines
+    return candidate, train_on_task(candidate, objective, plan, context), lines
 
 
 def test_the_best_weights_on_validation_are_kept(make_model):
@@ -37,7 +37,7 @@ def test_the_best_weights_on_validation_are_kept(make_model):
 
 def test_without_a_validation_split_the_last_weights_are_kept(make_model):
     task = Task(TASK.name, TASK.kind, {"train": TASK.split("train")}, TASK.label_names, TASK.metric, max_length=32)
-    _, report, lines = trained(make_model, task, Plan(num_train_epochs=1))
+    _, report, lines = trained(make_model, task, TrainingConfig(num_train_epochs=1))
     assert report.best_score is None
     assert "best" not in lines[-1]
 

@@ -5,11 +5,11 @@ import pytest
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
-from limbeck.train.layer_distillation import Imitation, most_heads, same_tokens
+from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens
 from limbeck.train.objectives import AttentionLoss, HiddenLoss, RelationLoss
 
 
-class Pupil(Imitation):
+class Pupil(LayerDistillationConfig):
     name: ClassVar[str] = "pupil"
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from limbeck.train.linearization import Guided, Waypoints, alone, beside
+from limbeck.train.linearization import GuidedLoss, Waypoints, alone, beside
 from limbeck.train.objectives import HiddenLoss, Loss, Progress
 
 
@@ -39,17 +39,17 @@ def test_the_guide_falls_silent_after_so_many_steps():
     def says(word):
         return lambda model, batch, progress: iter([Loss(torch.tensor(0.0), {word: torch.tensor(1.0)})])
 
-    objective = Guided(says("alone"), says("guided"), until=2)
+    objective = GuidedLoss(says("alone"), says("guided"), until=2)
     told = [next(iter(objective(None, {}, Progress(step, 4)))).terms.popitem()[0] for step in range(4)]
     assert told == ["guided", "guided", "alone", "alone"]
-    (loss,) = Guided(says("alone"))(None, {}, Progress(0, 4))
+    (loss,) = GuidedLoss(says("alone"))(None, {}, Progress(0, 4))
     assert list(loss.terms) == ["alone"]
 
 
 def test_only_what_is_fresh_is_trained_at_first(make_model, make_batch):
     model = make_model()
     fresh = frozenset({"encoder.layers.0.query.weight"})
-    objective = Guided(alone(model), freeze_steps=3, fresh=fresh)
+    objective = GuidedLoss(alone(model), freeze_steps=3, fresh=fresh)
     for step, expected in ((0, fresh), (2, fresh), (3, {name for name, _ in model.named_parameters()})):
         model.zero_grad()
         (loss,) = objective(model, make_batch(), Progress(step, 9))

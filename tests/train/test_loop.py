@@ -6,16 +6,16 @@ import torch
 
 from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded, predict
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import fit, parameter_groups
-from limbeck.train.objectives import Companion, Loss, TaskLoss, Weighted
+from limbeck.train.objectives import CoTrainedModule, Loss, TaskLoss, Weighted
 
 
 @pytest.fixture(scope="module")
 def words():
     """Sequences of 6 to 14 tokens; the label says whether token 7 or 9 is among them."""
-    chance = random.Random(0)
-    rows = [[2, *(chance.randint(5, 20) for _ in range(chance.randint(4, 12))), 3] for _ in range(96)]
+    rng = random.Random(0)
+    rows = [[2, *(rng.randint(5, 20) for _ in range(rng.randint(4, 12))), 3] for _ in range(96)]
     return Encoded(rows, None, [int(7 in row or 9 in row) for row in rows], 0, "classification")
 
 
@@ -31,7 +31,7 @@ def task_loss(model):
     return Weighted({"task": (1.0, TaskLoss(model.loss))})
 
 
-PLAN = Plan(num_train_epochs=3, learning_rate=3e-3, per_device_train_batch_size=8, evaluations_per_epoch=1)
+PLAN = TrainingConfig(num_train_epochs=3, learning_rate=3e-3, per_device_train_batch_size=8, evaluations_per_epoch=1)
 
 
 class Interrupted(Exception):
@@ -52,7 +52,7 @@ FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
     ("accumulation", "shape"), [(1, FULL), (2, FULL), (1, FULL.with_layer(0, ffn=0).with_layer(1, heads=0, ffn=0))]
 )
 def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation, shape):
-    plan = Plan(
+    plan = TrainingConfig(
         num_train_epochs=3,
         learning_rate=3e-3,
         per_device_train_batch_size=8,
@@ -88,7 +88,13 @@ def test_same_seed_same_weights_other_seed_other_weights(make_model, words):
     made = []
     for seed in (0, 0, 1):
         model = make_model()
-        fit(model, task_loss(model), words, Plan(num_train_epochs=1, per_device_train_batch_size=16), seed=seed)
+        fit(
+            model,
+            task_loss(model),
+            words,
+            TrainingConfig(num_train_epochs=1, per_device_train_batch_size=16),
+            seed=seed,
+        )
         made.append(weights(model))
     assert same(made[0], made[1])
     assert not same(made[0], made[2])
@@ -110,7 +116,7 @@ def test_the_best_weights_are_kept(make_model, words):
 
 def test_it_learns(make_model, words):
     model = make_model(Shape.uniform(layers=1, hidden=32, heads=4, ffn=32), dropout=0.0, attention_dropout=0.0)
-    plan = Plan(num_train_epochs=12, learning_rate=3e-3, per_device_train_batch_size=8)
+    plan = TrainingConfig(num_train_epochs=12, learning_rate=3e-3, per_device_train_batch_size=8)
     before = accuracy(words)(model)
     report = fit(model, task_loss(model), words, plan, evaluate=accuracy(words))
     assert report.best_score > 0.9 > before
@@ -129,7 +135,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(make_model, words):
 
 def test_several_losses_a_step_add_their_gradients(make_model, words):
     """Two halves of a loss, back-propagated one by one, train as the whole does."""
-    plan = Plan(num_train_epochs=1, per_device_train_batch_size=16, learning_rate=1e-3)
+    plan = TrainingConfig(num_train_epochs=1, per_device_train_batch_size=16, learning_rate=1e-3)
     made = []
     for parts in (1, 2):
         model = make_model(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
@@ -155,7 +161,7 @@ def test_weight_decay_spares_biases_and_norms(make_model):
 def test_one_process_may_train_in_several_precisions(make_model, words, order):
     for precision in order:
         model = make_model()
-        plan = Plan(num_train_epochs=1, per_device_train_batch_size=32, mixed_precision=precision)
+        plan = TrainingConfig(num_train_epochs=1, per_device_train_batch_size=32, mixed_precision=precision)
         assert fit(model, task_loss(model), words, plan).steps == 3
         assert model.dtype == torch.float32
 
@@ -171,7 +177,7 @@ def test_scaled_losses_train_as_plain_ones(make_model, words, tmp_path, monkeypa
                 self.scaler, self.native_amp = torch.amp.GradScaler("cpu", init_scale=1024.0), True
 
     monkeypatch.setattr("limbeck.train.loop.Accelerator", Scaling)
-    plan = Plan(
+    plan = TrainingConfig(
         num_train_epochs=1,
         learning_rate=1e-3,
         per_device_train_batch_size=8,
@@ -211,7 +217,7 @@ def test_distillation_on_a_gpu_moves_the_teacher(make_model, words):
 
     student, teacher = make_model(), make_model(seed=1)
     terms = {"hidden": (1.0, HiddenLoss("mse", "uniform", (2, 2), (32, 32)))}
-    report = fit(student, Weighted(terms, LiveTeacher(teacher)), words, Plan(num_train_epochs=1))
+    report = fit(student, Weighted(terms, LiveTeacher(teacher)), words, TrainingConfig(num_train_epochs=1))
     assert report.steps == 3
 
 
@@ -220,7 +226,9 @@ class Beside:
 
     def __init__(self, model, companion):
         self.loss, self.seen = task_loss(model), []
-        self.companions = [Companion(companion, Plan(learning_rate=1e-2, weight_decay=0.0, lr_scheduler_type="cosine"))]
+        self.companions = [
+            CoTrainedModule(companion, TrainingConfig(learning_rate=1e-2, weight_decay=0.0, lr_scheduler_type="cosine"))
+        ]
 
     def __call__(self, model, batch, progress):
         self.batch, self.before = batch, model.classifier.weight.detach().clone()
@@ -241,7 +249,7 @@ def test_a_companion_follows_every_step_of_the_model(make_model, words):
     model, other = make_model(), make_model(seed=5)
     before = weights(other)
     objective = Beside(model, other)
-    plan = Plan(
+    plan = TrainingConfig(
         num_train_epochs=1, per_device_train_batch_size=8, max_grad_norm=0.3, learning_rate=1e-3, warmup_ratio=0.5
     )
     told = []
@@ -260,13 +268,13 @@ def test_a_companion_may_follow_some_steps_alone(make_model, words):
     model, other = make_model(), make_model(seed=5)
     objective = Beside(model, other)
     objective.companions = [objective.companions[0]._replace(every=3)]
-    fit(model, objective, words, Plan(num_train_epochs=2, per_device_train_batch_size=8))
+    fit(model, objective, words, TrainingConfig(num_train_epochs=2, per_device_train_batch_size=8))
     seen = [step for step, *_ in objective.seen]
     assert seen == list(range(2, seen[-1] + 1, 3))
 
 
 def test_companions_are_resumed_with_the_rest(make_model, words, tmp_path):
-    plan = Plan(num_train_epochs=2, per_device_train_batch_size=8, save_seconds=0)
+    plan = TrainingConfig(num_train_epochs=2, per_device_train_batch_size=8, save_seconds=0)
     whole = make_model(), make_model(seed=5)
     fit(whole[0], Beside(*whole), words, plan)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.meta_pseudo_labels import (
     MULTI,
     SINGLE,
@@ -21,7 +21,7 @@ from limbeck.train.meta_pseudo_labels import (
     pseudo_loss,
     slopes,
 )
-from limbeck.train.objectives import Progress, Taken
+from limbeck.train.objectives import Progress, StepTaken
 
 TEXTS, CLASSES = 4, 3
 
@@ -97,7 +97,9 @@ class Game:
     def told(self, labels=None, step=0):
         """The gradient of the teacher by the objective, less that of its own labelled loss, parameter by parameter."""
         student, optimizer = self.copied()
-        objective = MetaPseudoLabels(self.teacher, Plan(), lambda number: self.l, self.problem, **self.options)
+        objective = MetaPseudoLabels(
+            self.teacher, TrainingConfig(), lambda number: self.l, self.problem, **self.options
+        )
         given = objective(student, self.u, Progress(step, 10))
         loss = next(given)
         if labels is not None:  # hard labels of our choice instead of a draw
@@ -105,7 +107,7 @@ class Game:
             objective._step = kept
             loss = loss._replace(total=pseudo_loss(student.run(self.u)[0], labels, self.problem))
         clipping = self.step(student, optimizer, loss.total)
-        (loss,) = objective.follow(student, Taken(optimizer, clipping, Progress(step, 10)))
+        (loss,) = objective.follow(student, StepTaken(optimizer, clipping, Progress(step, 10)))
         parameters = list(self.teacher.parameters())
         own = self.teacher.loss(self.teacher.run(self.l)[0], self.l["labels"])
         whole = torch.autograd.grad(loss.total, parameters, retain_graph=True)
@@ -192,7 +194,7 @@ def draws():
         yield F.one_hot(torch.tensor(chosen), CLASSES).double()
 
 
-def chance(game, labels):
+def rng(game, labels):
     return float((game.teacher.run(game.u)[0].detach().softmax(-1) * labels).sum(-1).prod())
 
 
@@ -201,10 +203,10 @@ def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
     game = Game(feedback="reinforce", labels="sampled")
     mean = None
     for labels in draws():
-        weighted = [TEXTS * chance(game, labels) * g for g in game.told(labels)[0]]
+        weighted = [TEXTS * rng(game, labels) * g for g in game.told(labels)[0]]
         mean = weighted if mean is None else [a + b for a, b in zip(mean, weighted, strict=True)]
     results = [(labels, game.after(labels)) for labels in draws()]
-    expected = game.differences(lambda: sum(chance(game, labels) * loss for labels, loss in results))
+    expected = game.differences(lambda: sum(rng(game, labels) * loss for labels, loss in results))
     close(mean, expected, rtol=1e-6)
     # and for a small step it is what exact says of soft labels
     small = Game(feedback="reinforce", labels="sampled")
@@ -212,7 +214,7 @@ def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
     mean = [torch.zeros_like(p) for p in small.teacher.parameters()]
     for labels in draws():
         for total, g in zip(mean, small.told(labels)[0], strict=True):
-            total += TEXTS * chance(small, labels) * g
+            total += TEXTS * rng(small, labels) * g
     small.options = {}
     close(mean, small.told()[0], rtol=1e-3)
 
@@ -239,12 +241,12 @@ def test_reinforce_on_soft_labels_teaches_nothing():
 
 def test_the_moving_average_is_taken_off():
     game = Game(feedback="reinforce", labels="argmax", average=0.9)
-    objective = MetaPseudoLabels(game.teacher, Plan(), lambda number: game.l, SINGLE, **game.options)
+    objective = MetaPseudoLabels(game.teacher, TrainingConfig(), lambda number: game.l, SINGLE, **game.options)
     usual, gains = 0.0, []
     for number in range(3):
         (loss,) = objective(game.student, game.u, Progress(number, 3))
         game.step(game.student, game.optimizer, loss.total)
-        (loss,) = objective.follow(game.student, Taken(game.optimizer, 1.0, Progress(number, 3)))
+        (loss,) = objective.follow(game.student, StepTaken(game.optimizer, 1.0, Progress(number, 3)))
         gains.append(float(loss.terms["feedback"]))
         own = float(loss.terms["teacher"])
         answers = game.teacher.run(game.u)[0].detach()

@@ -10,7 +10,7 @@ from limbeck.model.mlm_head import LanguageHead
 from limbeck.model.pruning.subnetwork import extract
 from limbeck.train.mlm import LanguageLoss, OnMasked
 from limbeck.train.objectives import LiveTeacher, Outputs, Progress
-from limbeck.train.supernet_loss import Elastic, LastHidden
+from limbeck.train.supernet_loss import LastHidden, SandwichLoss
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SPACE = Space(Range(1, 3), Range(8, 24, 8), Range(1, 4), Range(16, 64, 16), Range(2, 8, 2), per_layer=True)
@@ -29,7 +29,7 @@ def test_slices_have_the_loss_of_the_model_that_is_extracted(make_model, make_ba
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    elastic = Elastic({"mlm": (1.0, LanguageLoss(head, model.encoder.embeddings.word))}, None, SPACE, samples=6)
+    elastic = SandwichLoss({"mlm": (1.0, LanguageLoss(head, model.encoder.embeddings.word))}, None, SPACE, samples=6)
     batch, progress = batch_of(make_batch), Progress(3, 10)
     with torch.no_grad():
         losses = list(OnMasked(elastic, MASKING)(model, batch, progress))
@@ -48,7 +48,7 @@ def test_slices_have_the_loss_of_the_model_that_is_extracted(make_model, make_ba
 def test_the_head_is_trained_and_the_embeddings_are_the_models_own(make_model, make_batch):
     model = make_model(FULL)
     term = LanguageLoss(LanguageHead(32, model.encoder.style), model.encoder.embeddings.word)
-    objective = OnMasked(Elastic({"mlm": (1.0, term)}, None, SPACE), MASKING)
+    objective = OnMasked(SandwichLoss({"mlm": (1.0, term)}, None, SPACE), MASKING)
     trained = {id(parameter) for parameter in objective.modules.parameters()}
     assert trained == {id(parameter) for parameter in term.head.parameters()}
     sum(loss.total for loss in objective(model, batch_of(make_batch), Progress(0, 1))).backward()
@@ -66,7 +66,7 @@ def test_student_and_teacher_see_the_same_hidden_tokens(make_model, make_batch):
         return Outputs(*model.run(batch, taps=taps))
 
     space = Space(Range(3, 3), Range(32, 32), Range(4, 4), Range(64, 64), Range(8, 8))
-    elastic = Elastic({"hidden": (1.0, LastHidden(32, 32, 3))}, teacher, space, "single", 1)
+    elastic = SandwichLoss({"hidden": (1.0, LastHidden(32, 32, 3))}, teacher, space, "single", 1)
     (loss,) = OnMasked(elastic, MASKING)(model, batch, Progress(5, 9))
     assert float(loss.total.detach()) == pytest.approx(0.0, abs=1e-9)
     assert torch.equal(heard[0], MASKING(batch, 5)["input_ids"])
@@ -77,5 +77,5 @@ def test_a_batch_without_words_has_no_loss(make_model):
     term = LanguageLoss(LanguageHead(32, model.encoder.style), model.encoder.embeddings.word)
     batch = {"input_ids": torch.tensor([[2, 1, 3]]), "attention_mask": torch.ones(1, 3), "index": torch.tensor([0])}
     batch["attention_mask"] = batch["attention_mask"].long()
-    elastic = Elastic({"mlm": (1.0, term)}, LiveTeacher(model), SPACE)
+    elastic = SandwichLoss({"mlm": (1.0, term)}, LiveTeacher(model), SPACE)
     assert sum(float(loss.total.detach()) for loss in OnMasked(elastic, MASKING)(model, batch, Progress(0, 1))) == 0.0

@@ -3,18 +3,18 @@ import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import Encoded
 from limbeck.data.corpus.documents import Source
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.train.objectives import Loss
-from limbeck.train.pretraining import PlainText, mean_loss
+from limbeck.train.pretraining import PretrainingConfig, mean_loss
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 
 
-class Named(PlainText):
+class Named(PretrainingConfig):
     name = "named"
 
 
@@ -72,8 +72,8 @@ def test_where_texts_come_from_and_what_is_not_there(tmp_path):
 def test_training_says_what_it_did_to_the_held_out_part(candidate):
     told = []
     before = candidate.model.encoder.layers[0].down.bias.detach().square().sum()
-    lab = Lab(log=lambda message, **numbers: told.append(message) if message and not numbers else None)
-    short(learning_rate=1e-2).train_on_text(candidate, Shrink(), lab)
+    context = RunContext(log=lambda message, **numbers: told.append(message) if message and not numbers else None)
+    short(learning_rate=1e-2).train_on_text(candidate, Shrink(), context)
     after = candidate.model.encoder.layers[0].down.bias.detach().square().sum()
     assert after < before
     assert told[0].startswith("corpus: 60 sentences in ")
@@ -87,18 +87,18 @@ def test_texts_of_validation_and_test_are_left_out(candidate, tmp_path):
     (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
     held_out = {text for name in ("validation", "test") for text in candidate.task.split(name).texts}
     step = short(corpus=str(tmp_path / "corpus.txt"))
-    sequences = step.sequences(candidate, Lab())
+    sequences = step.sequences(candidate, RunContext())
     tokenizer = candidate.tokenizer
     found = {tokenizer.decode(sequences.input_ids[row], skip_special_tokens=True) for row in range(len(sequences))}
     assert found == {text for text in texts if text not in held_out}
-    every = short(corpus=str(tmp_path / "corpus.txt"), exclude_splits=()).sequences(candidate, Lab())
+    every = short(corpus=str(tmp_path / "corpus.txt"), exclude_splits=()).sequences(candidate, RunContext())
     assert len(every) > len(sequences)
 
 
 def test_sides_must_read_the_same_sequences(candidate, make_model):
     with pytest.raises(InputError, match="named has no teacher"):
-        Named().teacher(candidate, Lab())
-    assert Named().teacher(candidate, Lab(teacher=Teacher("key", lambda: candidate))) is candidate
+        Named().teacher(candidate, RunContext())
+    assert Named().teacher(candidate, RunContext(teacher=Teacher("key", lambda: candidate))) is candidate
     with pytest.raises(InputError, match=r"named\.max_length: 128 is more than the model's 64 positions; use 64"):
         Named().check_sides(candidate, None)
     other = Candidate(candidate.model, toy_tokenizer(toy_task(train=1, validation=1, test=1, seed=9)), candidate.task)

@@ -6,15 +6,15 @@ from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model.pruning.importance import magnitude
 from limbeck.model.pruning.subnetwork import extract
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.objectives import LiveTeacher, Progress
-from limbeck.train.supernet_config import Arranged, Sliced
-from limbeck.train.supernet_loss import Elastic
+from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
+from limbeck.train.supernet_loss import SandwichLoss
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 
 
-class Named(Sliced):
+class Named(SupernetConfig):
     name = "named"
 
 
@@ -38,7 +38,7 @@ def test_bad_ranges_are_told():
 
 def test_time_is_that_of_the_slices():
     rows = {"train": 1000, "validation": 10**9}  # which is not looked at
-    plain = Plan(evaluations_per_epoch=0).estimate(FULL, rows, 20.0)
+    plain = TrainingConfig(evaluations_per_epoch=0).estimate(FULL, rows, 20.0)
     assert Named().estimate(FULL, rows, 20.0) == pytest.approx(1.3 * 2.2 * plain)
     assert Named(rule="single", samples=1).estimate(FULL, rows, 20.0) == pytest.approx(1.3 * 0.5 * plain)
 
@@ -55,10 +55,10 @@ def test_a_sorted_copy_of_the_teacher_has_nothing_to_learn(make_model, make_batc
     assert sorted(made.channels) == list(range(32)) != list(made.channels)
     assert made.heads[-1] != (0, 1, 2, 3)
     losses = []
-    for known in (made, Arranged(made.space)):
+    for known in (made, ChannelOrder(made.space)):
         terms = step.slice_terms((match,), teacher, known)
         with torch.no_grad():
-            largest = next(iter(Elastic(terms, LiveTeacher(teacher), made.space)(model, batch, Progress(0, 1))))
+            largest = next(iter(SandwichLoss(terms, LiveTeacher(teacher), made.space)(model, batch, Progress(0, 1))))
         losses.append(float(largest.terms[f"largest_{match}"]))
     assert losses[0] == pytest.approx(0.0, abs=1e-6)
     assert losses[1] > 1e-3
@@ -89,7 +89,7 @@ def test_what_slices_were_trained_in_stays_as_it_is(make_model):
     with torch.no_grad():
         model.encoder.layers[0].attention_out.weight[:, 24:] *= 100.0  # of the head that mattered least
     before = [tensor.clone() for tensor in model.state_dict().values()]
-    again = heads.arrange(model, Arranged.of(model), heads.space(FULL), scores)
+    again = heads.arrange(model, ChannelOrder.of(model), heads.space(FULL), scores)
     assert again == first
     assert all(map(torch.equal, before, model.state_dict().values()))
     narrow = Named(hidden=(16, 32))
@@ -98,23 +98,23 @@ def test_what_slices_were_trained_in_stays_as_it_is(make_model):
     assert sorted(second.channels) == list(range(32)) != list(second.channels)
     assert narrow.arrange(model, second, narrow.space(FULL), scores) == second
     unsorted = Named(sort=False, hidden=(16, 32)).arrange(make_model(FULL), None, narrow.space(FULL), scores)
-    assert unsorted == Arranged(narrow.space(FULL))
+    assert unsorted == ChannelOrder(narrow.space(FULL))
     assert narrow.arrange(make_model(FULL), unsorted, narrow.space(FULL), scores) == unsorted
 
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_what_training_leaves_in_a_model_is_read_back(make_model, answers):
     model, teacher = make_model(FULL), make_model(FULL, seed=1)
-    assert Arranged.of(model) is None
+    assert ChannelOrder.of(model) is None
     heads = ((3, 1, 2, 0), (0, 1, 2, 3), (1, 0, 3, 2))
-    made = Arranged(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))), heads)
+    made = ChannelOrder(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))), heads)
     made.mark(model, answers)
-    assert Arranged.of(model) == made
+    assert ChannelOrder.of(model) == made
     assert made.beside(teacher) == made
     made._replace(space=Named().space(FULL), channels=()).mark(teacher, answers)  # the heads were sorted before
     assert made.beside(teacher) == made._replace(heads=())
     made.mark(teacher, answers)  # such as one that was fine-tuned from there
-    assert made.beside(teacher) == Arranged(made.space)
-    assert Arranged.of(extract(model, FULL)) is None  # a slice of it says nothing
+    assert made.beside(teacher) == ChannelOrder(made.space)
+    assert ChannelOrder.of(extract(model, FULL)) is None  # a slice of it says nothing
     model.encoder.shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
-    assert Arranged.of(model) is None  # of another shape, so of another space
+    assert ChannelOrder.of(model) is None  # of another shape, so of another space

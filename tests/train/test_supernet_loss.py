@@ -5,7 +5,7 @@ from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.model.pruning.subnetwork import extract
 from limbeck.train.objectives import LiveTeacher, LogitLoss, Outputs, Progress, RelationLoss
-from limbeck.train.supernet_loss import Elastic, LastHidden
+from limbeck.train.supernet_loss import LastHidden, SandwichLoss
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SPACE = Space(Range(1, 3), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8), per_layer=True)
@@ -17,7 +17,7 @@ def elastic(teacher, **options):
         "hidden": (0.5, LastHidden(32, 32, 3)),
         "relations": (1.0, RelationLoss(8, -1, 2)),
     }
-    return Elastic(terms, LiveTeacher(teacher), SPACE, **options)
+    return SandwichLoss(terms, LiveTeacher(teacher), SPACE, **options)
 
 
 def test_slices_depend_on_seed_and_step_alone(make_model):
@@ -50,7 +50,7 @@ def test_in_place_the_others_learn_from_the_largest(make_model, make_batch):
     found = []
     for seed in (2, 3):
         terms = {"logits": (1.0, LogitLoss())}
-        objective = Elastic(terms, LiveTeacher(make_model(FULL, seed=seed)), SPACE, in_place=True)
+        objective = SandwichLoss(terms, LiveTeacher(make_model(FULL, seed=seed)), SPACE, in_place=True)
         with torch.no_grad():
             found.append([float(loss.total) for loss in objective(model, batch, Progress(0, 1))])
     assert found[0][0] != pytest.approx(found[1][0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab
+from limbeck.core.step import RunContext
 from limbeck.data.batching import collate, encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -25,7 +25,7 @@ def toy_teacher(build, kind="classification"):
 @pytest.mark.parametrize("kind", ["classification", "pairs", "tokens", "regression"])
 def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, of_the_pass):
     """Every tap of every batch, wherever the text is real; padding is 0."""
-    teacher, keep = toy_teacher(make_model, kind), Lab().keep
+    teacher, keep = toy_teacher(make_model, kind), RunContext().keep
     layers, logits = kept_layers(teacher, "teacher", teacher.task, TAPS, keep, tmp_path / "scratch")
     kept = KeptTeacher(kept_answers(teacher, "teacher", teacher.task, keep, logits if of_the_pass else None), layers)
     encoded = encode(teacher.task, "train", teacher.tokenizer)
@@ -60,7 +60,7 @@ def test_a_teacher_of_another_vocabulary_reads_its_own_mask(make_model):
     for mask, history in (("<mask>", ()), ("[MASK]", ({"mask_token": "[MASK]"},)), ("[MASK]", ())):
         train = replace(task.split("train"), texts=(f"{mask} film", *task.split("train").texts[1:]))
         masked = replace(task, splits={"train": train}, history=history)
-        answers.append(kept_answers(teacher, "teacher", masked, Lab().keep)(torch.arange(8)))
+        answers.append(kept_answers(teacher, "teacher", masked, RunContext().keep)(torch.arange(8)))
     assert torch.equal(answers[0], answers[1])
     assert not torch.equal(answers[0], answers[2])
 
@@ -85,4 +85,4 @@ def test_a_full_disk_is_told_before_the_pass(make_model, monkeypatch):
     teacher = toy_teacher(make_model)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
     with pytest.raises(InputError, match=r"cache_teacher: the teacher's outputs take .* GB, but .* turn it off"):
-        kept_layers(teacher, "teacher", teacher.task, TAPS, Lab().keep)
+        kept_layers(teacher, "teacher", teacher.task, TAPS, RunContext().keep)

@@ -41,24 +41,24 @@ def opinion(kind: Kind, logits: Any, label: Any, confidence: float, aligned: Seq
     """
     if kind == "regression":
         return float(np.asarray(logits).reshape(-1)[0]), label
-    chances = probabilities(kind, logits)
+    label_probabilities = probabilities(kind, logits)
     if kind == "multilabel":
-        said = tuple(int(chance > 0.5) for chance in chances)
-        sure = [max(chance, 1 - chance) >= confidence for chance in chances]
+        said = tuple(int(rng > 0.5) for rng in label_probabilities)
+        sure = [max(rng, 1 - rng) >= confidence for rng in label_probabilities]
         return said, tuple(new if ok else old for new, old, ok in zip(said, label, sure, strict=True))
     if kind == "classification":
-        best = int(chances.argmax())
-        return best, best if chances[best] >= confidence else label
+        best = int(label_probabilities.argmax())
+        return best, best if label_probabilities[best] >= confidence else label
     starts = [place for place, mark in enumerate(aligned) if mark != IGNORED]
-    told = [int(chances[place].argmax()) for place in starts]
-    sure = [bool(chances[place].max() >= confidence) for place in starts]
+    told = [int(label_probabilities[place].argmax()) for place in starts]
+    sure = [bool(label_probabilities[place].max() >= confidence) for place in starts]
     rest = tuple(label[len(starts) :])
     changed = tuple(new if ok else old for new, old, ok in zip(told, label, sure, strict=False))
     return (*told, *rest), changed + rest
 
 
 @dataclass
-class Judge:
+class LabelFilter:
     """Lets a teacher read rows, and decides with what label a row stays, or that it goes.
 
     ``labels``: the row's own, or the teacher's answer. ``guard``: what happens where the teacher objects to the row's

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.augmentation.label_filter import Judge
-from limbeck.augmentation.transforms import Made, Row, Rule, Sieve, rewrite_rows, text_key
+from limbeck.augmentation.label_filter import LabelFilter
+from limbeck.augmentation.transforms import Deduplicator, Made, Row, Transform, rewrite_rows, text_key
 from limbeck.data.task import Split, Task
 from limbeck.storage.parallel import chunked, in_order, kept_lines, read_lines, write_lines
 
-Prepare = Callable[[], tuple[Rule, Callable[[Sequence[Row]], Sequence[Row]]]]
+Prepare = Callable[[], tuple[Transform, Callable[[Sequence[Row]], Sequence[Row]]]]
 """Gives the rule that draws, and what adds notes to rows; called only when something is left to draw."""
 SHOWN, LETTERS = 8, 240  # new texts in the history, and letters of each
 
@@ -38,7 +38,7 @@ class New(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Growth:
+class AugmentationPipeline:
     """One augmentation of a task.
 
     Samples of a row depend on ``seed`` and the row alone; each chunk of ``chunk_rows`` rows is written to ``scratch``
@@ -50,7 +50,7 @@ class Growth:
     count: int
     seed: int
     scratch: Path
-    judge: Judge | None = None
+    judge: LabelFilter | None = None
     chunk_rows: int = 256
     workers: int = 1
     log: Callable[..., None] = lambda message, **numbers: None
@@ -87,10 +87,10 @@ class Growth:
         return [places[part.start : part.stop] for part in chunked(len(places), self.chunk_rows)]
 
     @cached_property
-    def sieve(self) -> Sieve:
+    def sieve(self) -> Deduplicator:
         """Lets no text through that stands in another split, in train, or was made before."""
         others = (split for name, split in self.task.splits.items() if name != "train")
-        return Sieve(keys_of(self.task.split("train")), (key for split in others for key in keys_of(split)))
+        return Deduplicator(keys_of(self.task.split("train")), (key for split in others for key in keys_of(split)))
 
     def _path(self, kind: str, number: int) -> Path:
         return self.scratch / f"{kind}-{number:06d}.jsonl"

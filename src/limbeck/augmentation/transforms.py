@@ -93,31 +93,31 @@ def replaceable(word: str) -> bool:
     return word.casefold().replace("’", "'") not in STOP_WORDS and any(map(str.isalpha, word))
 
 
-class Bag(NamedTuple):
+class WordDistribution(NamedTuple):
     """Words to draw from, as often as they occur."""
 
     words: tuple[str, ...]
     cumulative: tuple[int, ...]
 
-    def draw(self, chance: random.Random) -> str:
+    def draw(self, rng: random.Random) -> str:
         """One word."""
-        return chance.choices(self.words, cum_weights=self.cumulative)[0]
+        return rng.choices(self.words, cum_weights=self.cumulative)[0]
 
 
-def words_by_tag(words: Iterable[Sequence[str]], tags: Iterable[Sequence[str]]) -> dict[str, Bag]:
+def words_by_tag(words: Iterable[Sequence[str]], tags: Iterable[Sequence[str]]) -> dict[str, WordDistribution]:
     """For each part of speech the words of a corpus that have it."""
     found: dict[str, Counter[str]] = {}
     for text, its_tags in zip(words, tags, strict=True):
         for word, tag in zip(text, its_tags, strict=True):
             found.setdefault(tag, Counter())[word] += 1
-    return {tag: Bag(tuple(bag), tuple(accumulate(bag.values()))) for tag, bag in sorted(found.items())}
+    return {tag: WordDistribution(tuple(bag), tuple(accumulate(bag.values()))) for tag, bag in sorted(found.items())}
 
 
-class Rule(Protocol):
+class Transform(Protocol):
     """Draws one new text: a word, another word, or None (the word goes) for every place."""
 
     def draw(
-        self, words: Sequence[str], notes: Sequence[Any] | None, chance: random.Random, aligned: bool
+        self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
         """``notes`` say something of every word; ``aligned`` forbids that words go."""
         ...
@@ -140,24 +140,24 @@ class NGram:
     max_ng: int = 5
     ngram: Literal["mask", "keep"] = "mask"
     mask_token: str = "[MASK]"
-    bags: Mapping[str, Bag] = field(default_factory=dict)
+    bags: Mapping[str, WordDistribution] = field(default_factory=dict)
 
     def draw(
-        self, words: Sequence[str], notes: Sequence[Any] | None, chance: random.Random, aligned: bool
+        self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
         """One new text."""
         made: list[str | None] = []
         for place, word in enumerate(words):
-            u = chance.random()
+            u = rng.random()
             if u < self.mask_probability:
                 made.append(self.mask_token)
             elif notes is not None and u < self.mask_probability + self.part_of_speech_probability:
-                made.append(self.bags[notes[place]].draw(chance))
+                made.append(self.bags[notes[place]].draw(rng))
             else:
                 made.append(word)
-        if len(words) > 1 and chance.random() < self.ngram_probability:
-            count = min(chance.randint(1, self.max_ng), len(words) - 1)
-            start = chance.randrange(len(words) - count + 1)
+        if len(words) > 1 and rng.random() < self.ngram_probability:
+            count = min(rng.randint(1, self.max_ng), len(words) - 1)
+            start = rng.randrange(len(words) - count + 1)
             if self.ngram == "keep":
                 return [word if start <= place < start + count else None for place, word in enumerate(made)]
             rest = self.mask_token if aligned else None
@@ -172,12 +172,12 @@ class Substitute:
     probability: float = 0.4
 
     def draw(
-        self, words: Sequence[str], notes: Sequence[Any] | None, chance: random.Random, aligned: bool
+        self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
         """One new text."""
         assert notes is not None
         return [
-            chance.choice(others) if others and chance.random() < self.probability else word
+            rng.choice(others) if others and rng.random() < self.probability else word
             for word, others in zip(words, notes, strict=True)
         ]
 
@@ -199,27 +199,27 @@ class Row(NamedTuple):
 Made = list[Any]  #: a new row: [text] or [text, pair]
 
 
-def rewrite_row(row: Row, rule: Rule, count: int, seed: int) -> list[Made]:
+def rewrite_row(row: Row, rule: Transform, count: int, seed: int) -> list[Made]:
     """Draw ``count`` new rows; of a pair, ``count`` for each text, the other one kept (as TinyBERT does)."""
-    chance, made = random.Random(f"{seed}/{row.number}"), []
+    rng, made = random.Random(f"{seed}/{row.number}"), []
     for place, side in enumerate(row.sides):
         aligned = not isinstance(side, str)
         words, gaps = split_words(side)
         for _ in range(count if words else 0):
-            drawn = rule.draw(words, row.notes[place], chance, aligned)
+            drawn = rule.draw(words, row.notes[place], rng, aligned)
             fresh = list(row.sides)
             fresh[place] = drawn if aligned else join_words(drawn, gaps)
             made.append(fresh)
     return made
 
 
-def rewrite_rows(job: tuple[Sequence[Row], Rule, int, int]) -> list[list[Made]]:
+def rewrite_rows(job: tuple[Sequence[Row], Transform, int, int]) -> list[list[Made]]:
     """:func:`rewrite_row` for many rows; one argument, so that it can be sent to another process."""
     rows, rule, count, seed = job
     return [rewrite_row(row, rule, count, seed) for row in rows]
 
 
-class Sieve:
+class Deduplicator:
     """Lets every new text pass once, none that stands in ``forbidden`` and none of ``known``; counts the others."""
 
     def __init__(self, known: Iterable[int], forbidden: Iterable[int]) -> None:

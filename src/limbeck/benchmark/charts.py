@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from limbeck.benchmark.options import Way
+from limbeck.benchmark.options import Mode
 from limbeck.benchmark.run import Row
 from limbeck.core.measurement import Measurement
 from limbeck.report.charts import LETTER, LINE, Box, Frame, linear_ticks, log_scale, log_ticks
 
 FRAME = Frame(width=960, height=470, left=64, top=30, right=770, bottom=408)
-WAYS: dict[Way, str] = {"alone": "trained alone", "shared": "weight-shared"}
+WAYS: dict[Mode, str] = {"alone": "trained alone", "shared": "weight-shared"}
 APART = 13.0  #: pixels between the ways of one point, so that neither hides the other
 
 
@@ -26,7 +26,7 @@ def front(rows: Sequence[Row]) -> dict[str, Any] | None:
     y, y_ticks = _quality_axis(facts)
     ways = [way for way in WAYS if any(way in row.scores for row in judged)]
 
-    def dot(row: Row, way: Way) -> dict[str, Any]:
+    def dot(row: Row, way: Mode) -> dict[str, Any]:
         return _dot(row, way, x(row.median * 1e3) + _shift(way, ways), y)
 
     metric = facts[0].detail["metric"]
@@ -43,7 +43,7 @@ def front(rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def _lines(ordered: Sequence[Row], ways: Sequence[Way], dot: Callable[[Row, Way], dict[str, Any]]) -> list[Any]:
+def _lines(ordered: Sequence[Row], ways: Sequence[Mode], dot: Callable[[Row, Mode], dict[str, Any]]) -> list[Any]:
     """All of one way, then the next; curves join the points of a group that varies in one dimension."""
     found: list[dict[str, Any]] = []
     for way in ways:
@@ -63,11 +63,11 @@ def _told(row: Row, rows: Sequence[Row]) -> str:
     return ", ".join(text for name, text in parts if len({getattr(other.setting, name) for other in rows}) > 1)
 
 
-def _shift(way: Way, ways: Sequence[Way]) -> float:
+def _shift(way: Mode, ways: Sequence[Mode]) -> float:
     return (ways.index(way) - (len(ways) - 1) / 2) * APART
 
 
-def _dot(row: Row, way: Way, x: float, y: Callable[[float], float]) -> dict[str, Any]:
+def _dot(row: Row, way: Mode, x: float, y: Callable[[float], float]) -> dict[str, Any]:
     from limbeck.report.report import quality, quality_interval
 
     fact = row.scores[way]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from limbeck.benchmark.grid import Approach
 from limbeck.errors import InputError
 
-Way = Literal["alone", "shared"]
+Mode = Literal["alone", "shared"]
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class Training:
     seed: int = 0
 
     @property
-    def ways(self) -> tuple[Way, ...]:
+    def ways(self) -> tuple[Mode, ...]:
         """How models come by their weights."""
-        ways: dict[str | None, tuple[Way, ...]] = {"individual": ("alone",), "shared": ("shared",), None: ()}
+        ways: dict[str | None, tuple[Mode, ...]] = {"individual": ("alone",), "shared": ("shared",), None: ()}
         return ways.get(self.train, ("alone", "shared"))
 
     def check(self) -> None:

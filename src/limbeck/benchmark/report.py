@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from limbeck.benchmark import length_charts as bench_lengths
 from limbeck.benchmark.charts import front
-from limbeck.benchmark.options import Way
+from limbeck.benchmark.options import Mode
 from limbeck.benchmark.run import Row
 from limbeck.core.measurement import environment
 from limbeck.report.charts import Frame, linear_ticks
@@ -111,11 +111,11 @@ def _names(title: str, rows: Sequence[Row]) -> list[str]:
     return [name or row.setting.number_format for name, row in zip(told, rows, strict=True)]
 
 
-def report(rows: Sequence[Row], title: str, story: str = "") -> str:
-    """Pictures and table as one self-contained page; ``story`` tells how the models were trained."""
+def report(rows: Sequence[Row], title: str, summary: str = "") -> str:
+    """Pictures and table as one self-contained page; ``summary`` tells how the models were trained."""
     from limbeck.report.report import page_environment
 
-    about = {"title": title, "machine": environment()["processor"], "story": story, "table": cells(rows)}
+    about = {"title": title, "machine": environment()["processor"], "summary": summary, "table": cells(rows)}
     about |= {"front": front(rows), "pictures": pictures(rows), "trials": len(rows[0].seconds)}
     about |= {"break_evens": list(map(str, bench_lengths.break_evens(rows)))}
     return page_environment().get_template("bench.html.j2").render(about)
@@ -150,7 +150,7 @@ def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
     return found
 
 
-def _quality_cell(row: Row, way: Way) -> Cell:
+def _quality_cell(row: Row, way: Mode) -> Cell:
     from limbeck.report.report import quality, quality_interval
 
     fact = row.scores.get(way)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.benchmark.grid import Point
-from limbeck.benchmark.options import Way
+from limbeck.benchmark.options import Mode
 from limbeck.core import analytic_cost as counts
 from limbeck.core.measurement import Measurement, environment, machine
 from limbeck.core.shape import Shape, canonical_json
@@ -62,8 +62,8 @@ class Bench:
             for setting in self.settings
             for point in self.points
         ]
-        chance = random.Random(self.seed)
-        return [replace(job, number=number) for number in range(self.trials) for job in chance.sample(once, len(once))]
+        rng = random.Random(self.seed)
+        return [replace(job, number=number) for number in range(self.trials) for job in rng.sample(once, len(once))]
 
     @property
     def told(self) -> str:
@@ -111,7 +111,7 @@ class Row:
     setting: Setting
     shared: bool
     seconds: tuple[np.ndarray, ...]
-    scores: Mapping[Way, Measurement] = field(default_factory=dict)
+    scores: Mapping[Mode, Measurement] = field(default_factory=dict)
     memory: float | None = None
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.benchmark.grid import Point
-from limbeck.benchmark.options import Training, Way
+from limbeck.benchmark.options import Mode, Training
 from limbeck.benchmark.plan import BASES, base_of
 from limbeck.benchmark.run import Bench, Row
 from limbeck.core.search_space import Listed
@@ -28,7 +28,7 @@ from limbeck.recipe.recipe import Recipe, parse
 FORMATS: Mapping[str, list[dict[str, Any]]] = {"float": [], "int8": [{"export": {}}, {"quantize": {}}]}
 """Steps from a trained model to what is judged in a number format, which is what is timed in it."""
 
-WAYS: Mapping[tuple[Way, ...], str] = {
+WAYS: Mapping[tuple[Mode, ...], str] = {
     ("alone",): "Models trained alone",
     ("shared",): "Slices of one model, trained once for each group of points",
     ("alone", "shared"): "Models trained alone, and slices of one model, trained once for each group of points",
@@ -36,27 +36,27 @@ WAYS: Mapping[tuple[Way, ...], str] = {
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingRun:
     """A recipe that trains points in one way: each alone, or as slices of one model."""
 
-    way: Way
+    way: Mode
     points: tuple[Point, ...]
     recipe: Recipe
     name: str
 
 
 @dataclass(frozen=True)
-class School:
+class TrainingBenchmark:
     """All that is trained of a grid, on a task in memory; ``start`` says what weights begin with."""
 
-    lessons: tuple[Lesson, ...]
+    lessons: tuple[TrainingRun, ...]
     training: Training
     task: Any
     start: str
     store: Store = field(default_factory=Store)
 
     @property
-    def story(self) -> str:
+    def summary(self) -> str:
         """What a reader of the figures should know."""
         how, rows = self.training, len(self.task.split("train"))
         about = (
@@ -98,7 +98,7 @@ def school(
     store: Store | None = None,
     *,
     task: str | Mapping[str, Any] | None = None,
-) -> School:
+) -> TrainingBenchmark:
     """What to train, checked before any work starts.
 
     Args:
@@ -137,16 +137,16 @@ def school(
     lessons = tuple(_lessons(plan, training, about | {"seed": training.seed}))
     for lesson in lessons:
         checked_task(lesson.recipe, loaded)
-    return School(lessons, training, loaded, start, store)
+    return TrainingBenchmark(lessons, training, loaded, start, store)
 
 
-def _lessons(plan: Bench, training: Training, about: Mapping[str, Any]) -> Iterator[Lesson]:
+def _lessons(plan: Bench, training: Training, about: Mapping[str, Any]) -> Iterator[TrainingRun]:
     """One for all points that are trained alone, and one for each group of points that share a model."""
     formats = dict.fromkeys(setting.number_format for setting in plan.settings)
     judge = [{"fork": [FORMATS[each] for each in formats]}, {"quality": {"split": training.split}}]
 
-    def lesson(way: Way, points: Sequence[Point], steps: list[Any], name: str) -> Lesson:
-        return Lesson(way, tuple(points), parse({**about, "steps": steps + judge}, name=name), name)
+    def lesson(way: Mode, points: Sequence[Point], steps: list[Any], name: str) -> TrainingRun:
+        return TrainingRun(way, tuple(points), parse({**about, "steps": steps + judge}, name=name), name)
 
     if "alone" in training.ways:
         yield lesson("alone", plan.points, [_students(plan.points), {"finetune": training.plan()}], "alone")

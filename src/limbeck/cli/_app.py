@@ -85,14 +85,14 @@ def finish(result: RunResult, written: Mapping[str, Path], unmet: Any, as_json: 
     from limbeck.engine.outputs import story_of
     from limbeck.report.report import front_table, headline, to_json
 
-    story = story_of(result, result.task)
+    summary = story_of(result, result.task)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
-        print_json(to_json(story) | {"written": paths, "unmet": list(unmet)})
+        print_json(to_json(summary) | {"written": paths, "unmet": list(unmet)})
     else:
         console = console_of()
-        console.print(front_table(story))
-        console.print(headline(story), soft_wrap=True, style="bold red" if unmet else None)
+        console.print(front_table(summary))
+        console.print(headline(summary), soft_wrap=True, style="bold red" if unmet else None)
         for failure in result.failed:
             told = f"failed: {failure.path} {failure.step}: {failure.error}"
             console.print(told, style="red", markup=False, soft_wrap=True)

@@ -80,7 +80,7 @@ def bench(
         write_table(rows, place / TABLE)
     page = place / "report.html"
     title = f"{grid.base} on {spec.told}"
-    page.write_text(bench_report.report(rows, title, lessons.story if lessons else ""), encoding="utf-8")
+    page.write_text(bench_report.report(rows, title, lessons.summary if lessons else ""), encoding="utf-8")
     if json:
         told: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(place)}
         if paying := bench_lengths.break_evens(rows):
@@ -91,7 +91,7 @@ def bench(
     for found in bench_lengths.break_evens(rows):
         print(found)
     if lessons is not None:
-        print(lessons.story)
+        print(lessons.summary)
     for failure in failed:
         print(f"failed: {failure.path} {failure.step}: {failure.error}", file=sys.stderr)
     print(f"samples and table: {place}, pictures: {page}")

@@ -334,14 +334,14 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:
     all
         Keep no model at all.
     """
-    from limbeck.engine.result import worth_keeping
+    from limbeck.engine.result import retained_keys
     from limbeck.engine.store import Store as Opened
     from limbeck.engine.store import default_root
     from limbeck.report.report import megabytes
 
     if bool(runs) == all:
         raise InputError("name the runs whose models stay, as in 'limbeck gc runs/quickstart', or say --all for none")
-    found = [worth_keeping(folder) for folder in runs]
+    found = [retained_keys(folder) for folder in runs]
     roots = {Opened(root).root for root in (*([store] if store else ()), *(root for root, _ in found))}
     if len(roots) > 1:
         raise InputError(f"these lie in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")

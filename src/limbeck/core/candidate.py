@@ -37,9 +37,9 @@ class Runnable(Protocol):
 class Candidate:
     """The live triple that a technique receives and returns. A technique owns the model it is handed.
 
-    ``folder`` is where the stored twin of the model lies, if it does: read-only, and stale once the model changes.
-    ``facts`` are what its maker foretells of it: the first facts of its record. ``waypoints`` are files of the weights
-    that the model had on its way, those it began with first, where its maker kept them.
+    ``folder`` holds the stored copy of the model, if there is one: read-only, and out of date once the model changes.
+    ``facts`` are what the step that made it knows of it; they become the first facts of its record.
+    ``epoch_checkpoints`` are files of the weights during training, the initial ones first, where the step kept them.
     """
 
     model: Any  # a Runnable; Any, because a technique knows which kind its ``needs`` guarantee
@@ -47,7 +47,7 @@ class Candidate:
     task: Task
     folder: Path | None = None
     facts: tuple[Measurement, ...] = ()
-    waypoints: tuple[Path, ...] = ()
+    epoch_checkpoints: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         return f"Candidate({self.model.shape}, {self.model.runtime}, task '{self.task.name}')"

@@ -51,15 +51,15 @@ class Range:
     def __len__(self) -> int:
         return len(self.values)
 
-    def sample(self, chance: Random) -> int:
+    def sample(self, rng: Random) -> int:
         """One of the values, each as likely."""
-        return chance.choice(self.values)
+        return rng.choice(self.values)
 
-    def near(self, value: int, steps: int, chance: Random) -> int:
+    def near(self, value: int, steps: int, rng: Random) -> int:
         """A value at most so many steps away."""
         values = self.values
         place = min(range(len(values)), key=lambda index: abs(values[index] - value))
-        return values[min(max(place + chance.randint(-steps, steps), 0), len(values) - 1)]
+        return values[min(max(place + rng.randint(-steps, steps), 0), len(values) - 1)]
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ class Space:
             and (self.per_layer or len({(row.heads, row.ffn) for row in rows}) <= 1)
         )
 
-    def sample(self, chance: Random) -> Shape:
+    def sample(self, rng: Random) -> Shape:
         """A shape with every value drawn by itself."""
-        depth, hidden, head_dim = (each.sample(chance) for each in (self.layers, self.hidden, self.head_dim))
-        rows = [self._row(chance) for _ in range(depth if self.per_layer else 1)]
+        depth, hidden, head_dim = (each.sample(rng) for each in (self.layers, self.hidden, self.head_dim))
+        rows = [self._row(rng) for _ in range(depth if self.per_layer else 1)]
         return self.shape(hidden, head_dim, rows if self.per_layer else rows * depth)
 
     def shape(self, hidden: int, head_dim: int, rows: Sequence[LayerShape]) -> Shape:
@@ -130,37 +130,37 @@ class Space:
             rows = [dataclasses.replace(row, attention=core) for row, core in zip(rows, self.attention, strict=False)]
         return Shape(hidden, head_dim, tuple(rows))
 
-    def mutate(self, shape: Shape, chance: Random, probability: float = 0.25) -> Shape:
+    def mutate(self, shape: Shape, rng: Random, probability: float = 0.25) -> Shape:
         """A neighbour: depth by one, hidden by one step, heads and neurons by up to two, each with that probability.
 
         The hidden width, on which all else rests, changes with twice the probability (AutoTinyBERT's search).
         """
 
         def turned(odds: float) -> bool:
-            return chance.random() < odds
+            return rng.random() < odds
 
-        depth = self.layers.near(shape.depth, 1, chance) if turned(probability) else shape.depth
-        hidden = self.hidden.near(shape.hidden, 1, chance) if turned(2 * probability) else shape.hidden
-        head_dim = self.head_dim.near(shape.head_dim, 2, chance) if turned(probability) else shape.head_dim
+        depth = self.layers.near(shape.depth, 1, rng) if turned(probability) else shape.depth
+        hidden = self.hidden.near(shape.hidden, 1, rng) if turned(2 * probability) else shape.hidden
+        head_dim = self.head_dim.near(shape.head_dim, 2, rng) if turned(probability) else shape.head_dim
 
         def changed(row: LayerShape) -> LayerShape:
-            heads = self.heads.near(row.heads, 2, chance) if turned(probability) else row.heads
-            ffn = self.ffn.near(row.ffn, 2, chance) if turned(probability) else row.ffn
+            heads = self.heads.near(row.heads, 2, rng) if turned(probability) else row.heads
+            ffn = self.ffn.near(row.ffn, 2, rng) if turned(probability) else row.ffn
             return LayerShape(heads, ffn)
 
         if not self.per_layer:
             return self.shape(hidden, head_dim, (changed(shape.layers[0]),) * depth)
         rows = [changed(row) for row in shape.layers[:depth]]
-        return self.shape(hidden, head_dim, rows + [self._row(chance) for _ in range(depth - len(rows))])
+        return self.shape(hidden, head_dim, rows + [self._row(rng) for _ in range(depth - len(rows))])
 
-    def cross(self, one: Shape, other: Shape, chance: Random) -> Shape:
+    def cross(self, one: Shape, other: Shape, rng: Random) -> Shape:
         """A child with every value of one of two parents; where only one has a layer, it is that one's."""
-        depth = chance.choice((one, other)).depth
-        hidden, head_dim = chance.choice((one, other)).hidden, chance.choice((one, other)).head_dim
+        depth = rng.choice((one, other)).depth
+        hidden, head_dim = rng.choice((one, other)).hidden, rng.choice((one, other)).head_dim
 
         def row(place: int) -> LayerShape:
             having = [parent.layers[place] for parent in (one, other) if place < parent.depth]
-            return LayerShape(chance.choice(having).heads, chance.choice(having).ffn)
+            return LayerShape(rng.choice(having).heads, rng.choice(having).ffn)
 
         rows = [row(place) for place in range(depth if self.per_layer else 1)]
         return self.shape(hidden, head_dim, rows if self.per_layer else rows * depth)
@@ -211,8 +211,8 @@ class Space:
         """What tells the values of one layer from those of others: nothing for the first."""
         return [f"_{place}" if place else "" for place in range(self.layers.high if self.per_layer else 1)]
 
-    def _row(self, chance: Random) -> LayerShape:
-        return LayerShape(self.heads.sample(chance), self.ffn.sample(chance))
+    def _row(self, rng: Random) -> LayerShape:
+        return LayerShape(self.heads.sample(rng), self.ffn.sample(rng))
 
     @property
     def _cores(self) -> Sequence[str]:
@@ -256,6 +256,6 @@ class Listed:
         hidden, head_dim = (max(getattr(shape, name) for shape in self.shapes) for name in ("hidden", "head_dim"))
         return Shape(hidden, head_dim, tuple(rows))
 
-    def sample(self, chance: Random) -> Shape:
+    def sample(self, rng: Random) -> Shape:
         """One of them, each as likely."""
-        return chance.choice(self.shapes)
+        return rng.choice(self.shapes)

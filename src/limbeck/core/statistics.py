@@ -76,9 +76,9 @@ def bootstrap(
     ``statistic`` receives the indices of the examples that count (with repetition). A resample on which it is not
     a number (one class only, say) is left out.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     value = float(statistic(np.arange(count)))
-    drawn = np.array([statistic(chance.integers(0, count, count)) for _ in range(resamples)], dtype=float)
+    drawn = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], dtype=float)
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return Interval(value, value, value)

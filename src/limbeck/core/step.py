@@ -1,15 +1,15 @@
-"""The three verbs (Technique, Probe, Choice), the services they may use (Lab), and the registry of steps.
+"""The three verbs (Technique, Probe, Choice), the services they may use (RunContext), and the registry of steps.
 
 A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("name", ...)`` adds four facts:
 
 * ``needs`` / ``gives`` / ``drops``: traits, so that a recipe can be checked before anything runs;
-* ``reads``: the Lab services that decide its result; they enter the cache key, and others are refused;
+* ``reads``: the ``RunContext`` services that decide its result; they enter the cache key, and others are refused;
 * ``version``: bump it when the same parameters give other results.
 
 A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``headless`` (a technique:
 it looks at no answers, so it may come before the head is trained), ``keeps_model`` (a technique: only the task
 changes), ``every_process`` (a technique: it calls ``fit``, so where several processes train together all of them run
-it; other steps run on process 0 alone), ``imitates`` ("root": its ``lab.teacher`` is the recipe's model as it was
+it; other steps run on process 0 alone), ``imitates`` ("root": its ``context.teacher`` is the recipe's model as it was
 given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group`` (facts hold only beside
 those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile),
 ``aliases`` (shorter names of fields), ``added`` (fields that are newer than stored results, see ``identity``),
@@ -66,7 +66,7 @@ def _anew(name: str, build: Callable[[Path], None]) -> Path:
 
 
 @dataclass(frozen=True)
-class Lab:
+class RunContext:
     """The services of a run; fields only."""
 
     seed: int = 0
@@ -82,20 +82,20 @@ class Lab:
     """Tell the person watching: a message worth a line, or numbers (step, total, loss) for progress and trackers."""
 
 
-class Narrow:
-    """A Lab that shows only the declared services.
+class RestrictedContext:
+    """A RunContext that shows only the declared services.
 
-    >>> Narrow(Lab(seed=3), {"seed"}, "prune").seed
+    >>> RestrictedContext(RunContext(seed=3), {"seed"}, "prune").seed
     3
     """
 
-    def __init__(self, lab: Lab, reads: Iterable[str], step: str) -> None:
-        self._lab, self._reads, self._step = lab, frozenset(reads), step
+    def __init__(self, context: RunContext, reads: Iterable[str], step: str) -> None:
+        self._context, self._reads, self._step = context, frozenset(reads), step
 
     def __getattr__(self, name: str) -> Any:
         if name in SERVICES and name not in self._reads:
-            raise UndeclaredService(f"step '{self._step}' used lab.{name}; add '{name}' to its reads")
-        return getattr(self._lab, name)
+            raise UndeclaredService(f"step '{self._step}' used context.{name}; add '{name}' to its reads")
+        return getattr(self._context, name)
 
 
 @runtime_checkable
@@ -104,7 +104,7 @@ class Technique(Protocol):
 
     name: ClassVar[str]
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterable[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterable[Candidate]:
         """Yield the candidates made of this one."""
         ...
 
@@ -119,7 +119,7 @@ class Probe(Protocol):
 
     name: ClassVar[str]
 
-    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield facts, each with the index of the candidate that it is about."""
         ...
 
@@ -130,7 +130,7 @@ class Choice(Protocol):
 
     name: ClassVar[str]
 
-    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+    def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """The records to keep, best first where there is an order."""
         ...
 

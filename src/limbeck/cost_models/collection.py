@@ -25,7 +25,7 @@ from limbeck.core.analytic_cost import macs
 from limbeck.core.measurement import environment, machine
 from limbeck.core.shape import Shape
 from limbeck.cost_models.features import columns_of, design, fit_additive
-from limbeck.cost_models.latency_dataset import TURNS, Dataset, Group, Series, Timed, append, read
+from limbeck.cost_models.latency_dataset import TURNS, Dataset, Group, Series, TimedShape, append, read
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, inputs, runner_of
 
@@ -141,7 +141,7 @@ def _missing(
         on_event(about | {"shapes": len(shapes)})
         seconds = np.asarray(timer([anchor, *shapes], series.setting, plan))
         counted = seconds[:, math.ceil(WARMUP * seconds.shape[1]) :]
-        first, *others = map(Timed.of, [anchor, *shapes], counted)
+        first, *others = map(TimedShape.of, [anchor, *shapes], counted)
         yield Group(series.machine, series.setting, turn, first, tuple(others), time.time())
 
 
@@ -158,7 +158,7 @@ def _wanted(plan: Collection, known: Series, turn: str) -> list[Shape]:
         count = math.ceil(plan.repeated * len(plan.shapes))
         return Random(plan.seed).sample(plan.shapes, count)
     planned = set(plan.shapes)
-    return [shape for shape in suspects(known) if shape in planned]
+    return [shape for shape in outliers(known) if shape in planned]
 
 
 def tolerance(series: Series) -> float:
@@ -166,7 +166,7 @@ def tolerance(series: Series) -> float:
     return max(LEAST_TOLERANCE, 3 * series.noise)
 
 
-def suspects(series: Series) -> list[Shape]:
+def outliers(series: Series) -> list[Shape]:
     """Shapes that should be timed again: their measures differ, or their only one lies far from what the others say."""
     allowed = tolerance(series)
     far = _far_off(series, allowed)

@@ -36,7 +36,7 @@ TURNS = ("first", "repeat", "check", "recheck")
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedShape:
     """One shape as one group timed it: seconds when nothing disturbs (``table.quiet``), and every round's median.
 
     ``spread`` is the distance between the quartiles of the best calls of the rounds, as a share of ``seconds``.
@@ -48,7 +48,7 @@ class Timed:
     rounds: tuple[float, ...]
 
     @classmethod
-    def of(cls, shape: Shape, seconds: np.ndarray) -> Timed:
+    def of(cls, shape: Shape, seconds: np.ndarray) -> TimedShape:
         """From the seconds of every call, [round, call]."""
         value = float(quiet(seconds[None])[0])
         low, high = np.quantile(seconds.min(axis=1), [0.25, 0.75])
@@ -66,7 +66,7 @@ class Timed:
         return {"shape": self.shape.to_json(), **numbers}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Timed:
+    def from_json(cls, data: Mapping[str, Any]) -> TimedShape:
         """Inverse of :meth:`to_json`."""
         numbers = (float(data["seconds"]), float(data["spread"]), tuple(map(float, data["rounds"])))
         if not (0 < numbers[0] < math.inf and 0 <= numbers[1] < math.inf and all(map(math.isfinite, numbers[2]))):
@@ -81,8 +81,8 @@ class Group:
     machine: str
     setting: Setting
     turn: str
-    anchor: Timed
-    shapes: tuple[Timed, ...]
+    anchor: TimedShape
+    shapes: tuple[TimedShape, ...]
     at: float = field(default=0.0, compare=False)
     """When it ended, in seconds since 1970."""
 
@@ -96,9 +96,9 @@ class Group:
         """Inverse of :meth:`to_json`."""
         if data["turn"] not in TURNS:
             raise ValueError(f"turn {data['turn']!r}")
-        timed = tuple(map(Timed.from_json, data["shapes"]))
+        timed = tuple(map(TimedShape.from_json, data["shapes"]))
         about = (str(data["machine"]), Setting.from_json(data["setting"]), data["turn"])
-        return cls(*about, Timed.from_json(data["anchor"]), timed, float(data["at"]))
+        return cls(*about, TimedShape.from_json(data["anchor"]), timed, float(data["at"]))
 
 
 @dataclass(frozen=True)

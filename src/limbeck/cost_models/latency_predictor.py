@@ -392,8 +392,8 @@ def learning_curve(
     for size in sizes:
         if not FEWEST <= size < len(shapes):
             raise InputError(f"sizes: should be from {FEWEST} to below the {len(shapes)} measured shapes, got {size}")
-    seconds, chance = np.asarray(seconds), np.random.default_rng(seed)
-    orders = [chance.permutation(len(shapes)) for _ in range(repeats)]
+    seconds, rng = np.asarray(seconds), np.random.default_rng(seed)
+    orders = [rng.permutation(len(shapes)) for _ in range(repeats)]
     rows = []
     for size in sizes:
         found = []

@@ -243,12 +243,12 @@ def designs(full: Shape, seed: int = 0, drawn: int = 8, held_out: int = 8) -> tu
     shapes += [same(depth, heads, ffn), same(depth, 0, 0)]
     shapes += [same(1, width, ffn // 2, core) for core in cores for width in last_nodes(heads)]
     shapes += [same(1, heads // 2, width) for width in last_nodes(ffn)]
-    chance = random.Random(seed)
+    rng = random.Random(seed)
 
     def ragged() -> Shape:
-        widths = [(chance.randint(0, heads), chance.randrange(0, ffn + 1, step)) for _ in range(depth)]
+        widths = [(rng.randint(0, heads), rng.randrange(0, ffn + 1, step)) for _ in range(depth)]
         rows = [LayerShape(*both, cores[place % len(cores)]) for place, both in enumerate(widths)]
-        return Shape(full.hidden, full.head_dim, tuple(rows[: chance.randint(max(1, depth - 2), depth)]))
+        return Shape(full.hidden, full.head_dim, tuple(rows[: rng.randint(max(1, depth - 2), depth)]))
 
     fitted = list(dict.fromkeys([*shapes, *(ragged() for _ in range(drawn))]))
     return fitted, [ragged() for _ in range(held_out)]

@@ -98,15 +98,15 @@ def _product(number_format: str, threads: int) -> Any:
     from limbeck.model.onnx.onnx_model import open_session
 
     tokens, inputs, outputs = SIZES
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     if number_format == "int8":
         kind, operator, result = TensorProto.UINT8, "MatMulInteger", TensorProto.INT32
-        x: Any = chance.integers(0, 255, (tokens, inputs), dtype=np.uint8)
-        weight: Any = chance.integers(-64, 64, (inputs, outputs), dtype=np.int8)
+        x: Any = rng.integers(0, 255, (tokens, inputs), dtype=np.uint8)
+        weight: Any = rng.integers(-64, 64, (inputs, outputs), dtype=np.int8)
     else:
         kind, operator, result = TensorProto.FLOAT, "MatMul", TensorProto.FLOAT
-        x = chance.standard_normal((tokens, inputs), dtype=np.float32)
-        weight = chance.standard_normal((inputs, outputs), dtype=np.float32)
+        x = rng.standard_normal((tokens, inputs), dtype=np.float32)
+        weight = rng.standard_normal((inputs, outputs), dtype=np.float32)
     graph = helper.make_graph(
         [helper.make_node(operator, ["x", "weight"], ["y"])],
         "product",

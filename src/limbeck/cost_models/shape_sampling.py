@@ -86,18 +86,18 @@ def draw(
     for shape in around:
         if shape not in space:
             raise InputError(f"{shape} does not lie in the space from {space.smallest} to {space.largest}")
-    chance = Random(seed)
+    rng = Random(seed)
     first = [*around, space.smallest, space.largest] if method == "around" else [space.smallest, space.largest]
     must = [shape for shape in dict.fromkeys(first) if shape not in without][:count]
-    pool = _pool(space, count, method, chance, around)
+    pool = _pool(space, count, method, rng, around)
     candidates = [shape for shape in pool if shape not in without and shape not in set(must)]
     if method == "stratified":
         predicted = cost or (lambda shape: macs(shape, 32))
-        more = _spread(candidates, count - len(must), predicted, chance)
+        more = _spread(candidates, count - len(must), predicted, rng)
     else:
         more = candidates[: count - len(must)]
     found = must + more
-    return chance.sample(found, len(found))
+    return rng.sample(found, len(found))
 
 
 def everything(space: Space) -> Iterator[Shape]:
@@ -109,21 +109,21 @@ def everything(space: Space) -> Iterator[Shape]:
             yield space.shape(hidden, head_dim, layers)
 
 
-def _pool(space: Space, count: int, method: Method, chance: Random, around: Sequence[Shape]) -> list[Shape]:
+def _pool(space: Space, count: int, method: Method, rng: Random, around: Sequence[Shape]) -> list[Shape]:
     """Different shapes, more than are wanted where strata choose among them."""
     if method == "around":
-        return _different(lambda: _wander(space, chance.choice(around), chance, 2), 3 * count)
+        return _different(lambda: _wander(space, rng.choice(around), rng, 2), 3 * count)
     if space.size <= ENUMERABLE:
         listed = list(everything(space))
-        return chance.sample(listed, len(listed))
+        return rng.sample(listed, len(listed))
     if method == "uniform":
-        return _different(lambda: space.sample(chance), 2 * count + 100)
+        return _different(lambda: space.sample(rng), 2 * count + 100)
     even = replace(space, per_layer=False)
     sources = (
-        lambda: space.sample(chance),
-        lambda: even.sample(chance),
-        lambda: _wander(space, space.smallest, chance, 8),
-        lambda: _wander(space, space.largest, chance, 8),
+        lambda: space.sample(rng),
+        lambda: even.sample(rng),
+        lambda: _wander(space, space.smallest, rng, 8),
+        lambda: _wander(space, space.largest, rng, 8),
     )
     return list(dict.fromkeys(shape for source in sources for shape in _different(source, 3 * count)))
 
@@ -138,14 +138,14 @@ def _different(source: Callable[[], Shape], count: int) -> list[Shape]:
     return list(found)
 
 
-def _wander(space: Space, shape: Shape, chance: Random, most: int) -> Shape:
+def _wander(space: Space, shape: Shape, rng: Random, most: int) -> Shape:
     """A shape some small changes away."""
-    for _ in range(chance.randint(1, most)):
-        shape = space.mutate(shape, chance, 0.5)
+    for _ in range(rng.randint(1, most)):
+        shape = space.mutate(shape, rng, 0.5)
     return shape
 
 
-def _spread(shapes: Sequence[Shape], count: int, cost: Callable[[Shape], float], chance: Random) -> list[Shape]:
+def _spread(shapes: Sequence[Shape], count: int, cost: Callable[[Shape], float], rng: Random) -> list[Shape]:
     """``count`` of the shapes, in turn from strata of equal width in the logarithm of the cost."""
     if not shapes or count < 1:
         return []
@@ -154,9 +154,9 @@ def _spread(shapes: Sequence[Shape], count: int, cost: Callable[[Shape], float],
     strata: dict[int, list[Shape]] = {}
     for shape, height in zip(shapes, heights, strict=True):
         strata.setdefault(min(int((height - low) / width), count - 1), []).append(shape)
-    queues = [chance.sample(members, len(members)) for _, members in sorted(strata.items())]
+    queues = [rng.sample(members, len(members)) for _, members in sorted(strata.items())]
     found: list[Shape] = []
     while len(found) < min(count, len(shapes)):
         left = [queue for queue in queues if queue]
-        found += [queue.pop() for queue in chance.sample(left, min(len(left), count - len(found)))]
+        found += [queue.pop() for queue in rng.sample(left, min(len(left), count - len(found)))]
     return found

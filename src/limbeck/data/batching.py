@@ -125,14 +125,14 @@ def length_batches(
     if seed is None:
         order = sorted(range(count), key=lambda i: (-int(lengths[i]), i))
         return [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    chance = random.Random(f"{seed}/{epoch}")
+    rng = random.Random(f"{seed}/{epoch}")
     order = list(range(count))
-    chance.shuffle(order)
+    rng.shuffle(order)
     batches = []
     for start in range(0, count, batch_size * pool):
         block = sorted(order[start : start + batch_size * pool], key=lambda i: int(lengths[i]))
         batches += [block[at : at + batch_size] for at in range(0, len(block), batch_size)]
-    chance.shuffle(batches)
+    rng.shuffle(batches)
     return batches
 
 

@@ -31,45 +31,45 @@ PLACES = ("paris", "oslo", "lima", "cairo")
 PEOPLE = ("anna", "ben", "carla", "dan")
 
 
-def _filled(chance: random.Random, words: tuple[str, ...], least: int = 2, most: int = 10) -> list[str]:
+def _filled(rng: random.Random, words: tuple[str, ...], least: int = 2, most: int = 10) -> list[str]:
     """The given words among fillers, in random order."""
-    sentence = [*words, *chance.choices(FILLERS, k=chance.randint(least, most))]
-    chance.shuffle(sentence)
+    sentence = [*words, *rng.choices(FILLERS, k=rng.randint(least, most))]
+    rng.shuffle(sentence)
     return sentence
 
 
-def _mood(chance: random.Random) -> tuple[str, None, int]:
+def _mood(rng: random.Random) -> tuple[str, None, int]:
     """Which mood the text is in: one or two words say it."""
-    label = chance.randrange(len(MOODS))
-    words = chance.choices(list(MOODS.values())[label], k=chance.randint(1, 2))
-    return " ".join(_filled(chance, tuple(words))), None, label
+    label = rng.randrange(len(MOODS))
+    words = rng.choices(list(MOODS.values())[label], k=rng.randint(1, 2))
+    return " ".join(_filled(rng, tuple(words))), None, label
 
 
-def _agreement(chance: random.Random) -> tuple[str, str, int]:
+def _agreement(rng: random.Random) -> tuple[str, str, int]:
     """Whether the second text is happy: the same words in the first text say nothing."""
-    label, other = chance.randrange(2), chance.randrange(2)
+    label, other = rng.randrange(2), rng.randrange(2)
     words = list(MOODS.values())
-    first, second = (" ".join(_filled(chance, (chance.choice(words[mood]),), 1, 5)) for mood in (other, label))
+    first, second = (" ".join(_filled(rng, (rng.choice(words[mood]),), 1, 5)) for mood in (other, label))
     return first, second, label
 
 
-def _several(chance: random.Random) -> tuple[str, None, tuple[int, ...]]:
+def _several(rng: random.Random) -> tuple[str, None, tuple[int, ...]]:
     """Whether the text is sad, happy, both or neither."""
-    label = tuple(int(chance.random() < 0.4) for _ in range(2))
-    words = tuple(chance.choice(MOODS[mood]) for mood, present in zip(("sad", "happy"), label, strict=True) if present)
-    return " ".join(_filled(chance, words * 2, 1, 4)), None, label
+    label = tuple(int(rng.random() < 0.4) for _ in range(2))
+    words = tuple(rng.choice(MOODS[mood]) for mood, present in zip(("sad", "happy"), label, strict=True) if present)
+    return " ".join(_filled(rng, words * 2, 1, 4)), None, label
 
 
-def _balance(chance: random.Random) -> tuple[str, None, float]:
+def _balance(rng: random.Random) -> tuple[str, None, float]:
     """How happy the text is: happy words count up, sad ones down."""
-    happy, sad = chance.randint(0, 3), chance.randint(0, 3)
-    words = (*chance.choices(MOODS["happy"], k=happy), *chance.choices(MOODS["sad"], k=sad))
-    return " ".join(_filled(chance, words, 6 - happy - sad, 8 - happy - sad)), None, (happy - sad) / 2
+    happy, sad = rng.randint(0, 3), rng.randint(0, 3)
+    words = (*rng.choices(MOODS["happy"], k=happy), *rng.choices(MOODS["sad"], k=sad))
+    return " ".join(_filled(rng, words, 6 - happy - sad, 8 - happy - sad)), None, (happy - sad) / 2
 
 
-def _tags(chance: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
+def _tags(rng: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
     """What every word is: a place, a person, or neither."""
-    words = _filled(chance, (chance.choice(PLACES), chance.choice(PEOPLE)))
+    words = _filled(rng, (rng.choice(PLACES), rng.choice(PEOPLE)))
     return tuple(words), None, tuple(2 if word in PLACES else 1 if word in PEOPLE else 0 for word in words)
 
 
@@ -100,8 +100,8 @@ def toy_task(
     task_kind, metric, label_names, make = _TOYS[kind]
     splits = {}
     for name, count in (("train", train), ("validation", validation), ("test", test)):
-        chance = random.Random(f"{kind}/{name}/{seed}")
-        texts, pairs, labels = zip(*(make(chance) for _ in range(count)), strict=True)
+        rng = random.Random(f"{kind}/{name}/{seed}")
+        texts, pairs, labels = zip(*(make(rng) for _ in range(count)), strict=True)
         splits[name] = Split(texts, labels, pairs if pairs[0] is not None else None)
     return Task(f"toy-{kind}", task_kind, splits, label_names, metric, max_length=32)
 

@@ -37,7 +37,7 @@ class Peer(NamedTuple):
     born: float
 
 
-class _Company(NamedTuple):
+class _WorldInfo(NamedTuple):
     """All processes, and the group of connections over which they meet."""
 
     peers: tuple[Peer, ...]
@@ -59,7 +59,7 @@ def rank() -> int:
 
 
 @cache
-def join() -> _Company:
+def join() -> _WorldInfo:
     """Connect the processes (once; all must call it), and learn who the others are.
 
     Training uses the default group (NCCL on GPUs, gloo on processors), meetings a gloo group of their own.
@@ -77,7 +77,7 @@ def join() -> _Company:
     found = [Peer(*json.loads(one)) for one in _exchange(json.dumps(me).encode(), group)]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _told_to_end)
-    return _Company(tuple(found), group)
+    return _WorldInfo(tuple(found), group)
 
 
 def leave() -> None:
@@ -129,7 +129,7 @@ def agreeing() -> Iterator[None]:
         agree()
 
 
-def from_first(work: Callable[[], T]) -> T:
+def broadcast_from_main(work: Callable[[], T]) -> T:
     """What ``work`` returns on process 0 (plain JSON values); the others wait for it."""
     if count() == 1:
         return work()

@@ -16,7 +16,7 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import Lab, Narrow, Teacher, identity, needs, parameters
+from limbeck.core.step import RestrictedContext, RunContext, Teacher, identity, needs, parameters
 from limbeck.distributed import context as processes
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.store import MACHINE, Store, fingerprint
@@ -26,14 +26,14 @@ from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe, to_data
 
 CostFactory = Callable[[Candidate, Any, Any, Any], Any]
-"""Builds ``lab.cost`` from the candidate, the target, the memo, and the shape that it will be asked for slices of."""
+"""Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
 ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
 FRESH_HEAD = "has no trained head for this task"
 """How the note of a root begins whose answers must still be trained."""
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """How a record is made: by a step from a parent (its ``index``-th child), or from a model folder."""
 
     seed: int
@@ -48,7 +48,7 @@ def untrained(record: Record) -> str:
     return next((note for note in record.notes if note.startswith(FRESH_HEAD)), "")
 
 
-class Workshop:
+class CandidateBuilder:
     """The records of one run and the means to open the candidate of each."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Workshop:
     ) -> None:
         self.recipe, self.task, self.store, self._cost, self.log = recipe, task, store, cost, log
         self.records: dict[str, Record] = {}
-        self.origins: dict[str, Origin] = {}
+        self.origins: dict[str, Provenance] = {}
         self._sources: dict[str, str] = {}
 
     # --- what there is -----------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ class Workshop:
         """The record of a model folder, stored on the first sight of its content."""
         role = self._role(source, role)
         key = self.root_key(source, seed, role)
-        self.origins[key] = Origin(seed, source=source, role=role)
+        self.origins[key] = Provenance(seed, source=source, role=role)
         if key not in self.records:
             with self.store.lock(key):
                 known = self.store.recall(f"record-{key}")
@@ -97,7 +97,7 @@ class Workshop:
             known = self.store.recall(f"children-{base}")
             made = [record_from_json(one) for one in known] if known else self._apply(parent, step, seed, base)
         for index, record in enumerate(made):
-            self.origins[record.key] = Origin(seed, step, index)
+            self.origins[record.key] = Provenance(seed, step, index)
             made[index] = self.records.setdefault(record.key, record)
         return made, bool(known)
 
@@ -158,18 +158,18 @@ class Workshop:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.name}", step.version, identity(step), reads)
 
-    def lab(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
+    def context(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
         """The services that a step may use while it works on a record; others are refused."""
         teacher = self.teacher(key, step) if "teacher" in step.reads else None
-        return self._lab(teacher, step, seed, log, **services)
+        return self._context(teacher, step, seed, log, **services)
 
-    def lab_for(self, candidate: Candidate, key: str, step: Any, seed: int, log: Callable[..., None]) -> Any:
+    def context_for(self, candidate: Candidate, key: str, step: Any, seed: int, log: Callable[..., None]) -> Any:
         """The services of a step that looks at a candidate, costs included, and makes nothing of it."""
         costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.reads else {}
-        return self.lab(key, step, seed, log, **costs)
+        return self.context(key, step, seed, log, **costs)
 
-    def _lab(self, teacher: str | None, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
-        lab = Lab(
+    def _context(self, teacher: str | None, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
+        context = RunContext(
             seed=seed,
             target=self.recipe.target,
             budget=self.recipe.budget,
@@ -178,7 +178,7 @@ class Workshop:
             log=log,
             **services,
         )
-        return Narrow(lab, step.reads, step.name)
+        return RestrictedContext(context, step.reads, step.name)
 
     # --- how it is made ----------------------------------------------------------------------------------------
 
@@ -231,16 +231,16 @@ class Workshop:
                 notes.append(message)
             self.log(step.name, parent.key, message, **numbers)
 
-        candidate = replace(self.open(parent.key), waypoints=())  # those of the parent are not its children's
+        candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
         start = time.perf_counter()
         if "cost" in step.reads:
             services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
-        lab = self.lab(parent.key, step, seed, log, **services)
+        context = self.context(parent.key, step, seed, log, **services)
         traits = next_traits(parent.traits, type(step))
         made: list[Record] = []
         with self._helped(parent.key, step, seed, base):
-            for index, child in enumerate(step.apply(candidate, lab)):
+            for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
                 record = Record(
                     key=base if index == 0 else f"{base}-{index}",
@@ -291,13 +291,13 @@ class Workshop:
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
         if "cost" in step.reads:
             services["cost"] = self._make_cost(candidate, teacher)
-        lab = self._lab(teacher, step, seed, lambda message, /, **numbers: None, **services)
-        for _ in step.apply(candidate, lab):
+        context = self._context(teacher, step, seed, lambda message, /, **numbers: None, **services)
+        for _ in step.apply(candidate, context):
             pass
 
     def _keep_once(self, name: str, build: Callable[[Path], None]) -> Path:
         """Process 0 keeps the folder, the others wait for it."""
-        return Path(processes.from_first(lambda: str(self.store.keep(name, build))))
+        return Path(processes.broadcast_from_main(lambda: str(self.store.keep(name, build))))
 
     def _make_cost(self, candidate: Candidate, teacher: str | None) -> Any:
         """What shapes cost; a table is timed alone on the machine, as probes are.

@@ -21,7 +21,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Technique, parameters
 from limbeck.data.summary import Summary
 from limbeck.data.task import Task
-from limbeck.engine.builder import Origin, Workshop
+from limbeck.engine.builder import CandidateBuilder, Provenance
 from limbeck.engine.data_report import data_report
 from limbeck.engine.ledger import record_from_json
 from limbeck.engine.run import checked_task
@@ -30,7 +30,7 @@ from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import model_folder
 from limbeck.recipe.checks import next_traits
-from limbeck.recipe.parsing import Placed
+from limbeck.recipe.parsing import LocatedStep
 from limbeck.recipe.recipe import Recipe, placed_steps
 
 
@@ -104,7 +104,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any =
 class _Planner:
     def __init__(self, recipe: Recipe, task: Any, store: Store) -> None:
         self.recipe, self.task, self.store = recipe, task, store
-        self.workshop = Workshop(recipe, task, store)
+        self.builder = CandidateBuilder(recipe, task, store)
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
@@ -128,15 +128,15 @@ class _Planner:
         return _Planned(self._known_root(), shape, shape, traits, size, self.task_rows)
 
     def _known_root(self) -> str | None:
-        key = self.workshop.root_key(self.recipe.model, self.recipe.seed, "model")
+        key = self.builder.root_key(self.recipe.model, self.recipe.seed, "model")
         known = self.store.recall(f"record-{key}")
         if known is None:
             return None
-        self.workshop.records[key] = record_from_json(known)
-        self.workshop.origins[key] = Origin(self.recipe.seed, source=self.recipe.model)
+        self.builder.records[key] = record_from_json(known)
+        self.builder.origins[key] = Provenance(self.recipe.seed, source=self.recipe.model)
         return key
 
-    def walk(self, steps: Sequence[Placed], front: list[_Planned]) -> list[_Planned]:
+    def walk(self, steps: Sequence[LocatedStep], front: list[_Planned]) -> list[_Planned]:
         for placed in steps:
             if placed.branches is not None:
                 front = [one for branch in placed.branches for one in self.walk(branch, front)]
@@ -152,7 +152,7 @@ class _Planner:
                 self._look(placed, front)
         return front
 
-    def _make(self, placed: Placed, one: _Planned, number: int, count: int) -> list[_Planned]:
+    def _make(self, placed: LocatedStep, one: _Planned, number: int, count: int) -> list[_Planned]:
         step = placed.step
         traits = next_traits(one.traits, type(step))
         rows = step.rows_after(one.rows) if hasattr(step, "rows_after") else one.rows
@@ -168,7 +168,7 @@ class _Planner:
         winners = getattr(step, "winners", 1)
         return [_Planned(None, shape, shape or one.widest, traits, size, rows)] * winners
 
-    def _look(self, placed: Placed, front: list[_Planned]) -> None:
+    def _look(self, placed: LocatedStep, front: list[_Planned]) -> None:
         """One row for all candidates, since a probe takes them together."""
         left = [one for one in front if not self._measured(placed.step, one.key, front[0].key)]
         found = [self._seconds(placed.step, one) for one in left]
@@ -180,12 +180,12 @@ class _Planner:
         """Whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
-        teacher = self.workshop.teacher(first) if getattr(step, "with_teacher", False) else None
-        return self.store.recall(self.workshop.fact_name(key, step, self.recipe.seed, teacher)) is not None
+        teacher = self.builder.teacher(first) if getattr(step, "with_teacher", False) else None
+        return self.store.recall(self.builder.fact_name(key, step, self.recipe.seed, teacher)) is not None
 
     def _row(
         self,
-        placed: Placed,
+        placed: LocatedStep,
         candidate: int | None,
         count: int,
         shape: Shape | None,
@@ -201,13 +201,13 @@ class _Planner:
         """The records of a finished step, from the memo."""
         if parent is None:
             return None
-        known = self.store.recall(f"children-{self.workshop.child_base(parent, step, self.recipe.seed)}")
+        known = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")
         if known is None:
             return None
         records = [record_from_json(one) for one in known]
         for index, record in enumerate(records):
-            self.workshop.records[record.key] = record
-            self.workshop.origins[record.key] = Origin(self.recipe.seed, step, index)
+            self.builder.records[record.key] = record
+            self.builder.origins[record.key] = Provenance(self.recipe.seed, step, index)
         return records
 
     def _seconds(self, step: Any, planned: _Planned) -> tuple[float | None, bool]:

@@ -17,17 +17,17 @@ from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.report.artefact import artefact_example, check_out, write_artefact
 from limbeck.report.report import front_csv, report_html, rows
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 from limbeck.storage.destination import check_destination, writing
 
 ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
 
 
-def story_of(result: RunResult, task: Any) -> Story:
+def story_of(result: RunResult, task: Any) -> RunSummary:
     """The run as the report tells it."""
     replicas = [result.recipe.seed + number for number in range(max(1, result.recipe.replicas))]
-    return Story(
+    return RunSummary(
         records=result.records,
         measured=result.measured,
         chosen=result.chosen,
@@ -96,18 +96,18 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
 
 def tell(result: RunResult, task: Any) -> dict[str, Path]:
     """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
-    story = story_of(result, task)
+    summary = story_of(result, task)
     chosen = result.store.objects / result.chosen[0] if result.chosen else None
-    example = artefact_example(story, chosen) if chosen is not None and chosen.is_dir() else ""
+    example = artefact_example(summary, chosen) if chosen is not None and chosen.is_dir() else ""
     with writing(result.folder, "--folder"):
-        report = _write(result.folder / "report.html", report_html(story, example=example))
-        return {"report": report, "front": _write(result.folder / "front.csv", front_csv(story))}
+        report = _write(result.folder / "report.html", report_html(summary, example=example))
+        return {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
 
 
 def unmet(result: RunResult, task: Any) -> list[str]:
     """What the chosen candidate breaks of the budget, in words; empty when it meets it or there is no budget."""
-    story = story_of(result, task)
-    return [problem for row in rows(story) if row.chosen for problem in row.problems]
+    summary = story_of(result, task)
+    return [problem for row in rows(summary) if row.chosen for problem in row.problems]
 
 
 def _write(path: Path, text: str) -> Path:

@@ -1,7 +1,7 @@
 """Find goals that no model can reach before the training that comes first, not after it.
 
-A step may have a method ``out_of_reach(candidate, lab, earlier)``: why nothing that it could make of a model of this
-shape meets its goal, or None. It is asked with the model that training is about to start from, as long as training
+A step may have a method ``out_of_reach(candidate, context, earlier)``: why nothing that it could make of a model of
+this shape meets its goal, or None. It is asked with the model that training is about to start from, as long as training
 keeps the shape. What it measures for its answer (a latency table) is kept, so the step itself finds it.
 """
 
@@ -14,16 +14,16 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Technique
-from limbeck.engine.builder import Workshop
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.errors import LimbeckError, StoreError
-from limbeck.recipe.parsing import Placed
+from limbeck.recipe.parsing import LocatedStep
 
 
 @dataclass(frozen=True)
 class Obstacle:
     """A step that cannot reach its goal, and why."""
 
-    placed: Placed
+    placed: LocatedStep
     reason: str
 
 
@@ -38,11 +38,11 @@ class _Chain:
 class Reach:
     """Looks ahead along a recipe; opens a model only where a step has a goal and training comes before it."""
 
-    def __init__(self, workshop: Workshop, seed: int) -> None:
-        self._workshop, self._seed = workshop, seed
+    def __init__(self, builder: CandidateBuilder, seed: int) -> None:
+        self._builder, self._seed = builder, seed
         self._opened: dict[str, Candidate] = {}
 
-    def obstacle(self, steps: Sequence[Placed], key: str) -> Obstacle | None:
+    def obstacle(self, steps: Sequence[LocatedStep], key: str) -> Obstacle | None:
         """Return the step at which every path through ``steps`` fails after training; None if some path may succeed.
 
         Args:
@@ -54,7 +54,7 @@ class Reach:
         finally:
             self._opened.clear()  # a model takes memory that training needs
 
-    def _along(self, steps: Sequence[Placed], chain: _Chain) -> Obstacle | None:
+    def _along(self, steps: Sequence[LocatedStep], chain: _Chain) -> Obstacle | None:
         for placed in steps:
             if placed.branches is not None:
                 obstacles = [self._along(branch, chain) for branch in placed.branches]
@@ -72,10 +72,10 @@ class Reach:
     def _after(self, step: Any, chain: _Chain) -> _Chain | None:
         """The chain behind a step; None where it is not known what shape comes out."""
         if not chain.earlier:
-            finished = self._workshop.finished(self._workshop.records[chain.key], step, self._seed)
+            finished = self._builder.finished(self._builder.records[chain.key], step, self._seed)
             if finished is not None:
                 return _Chain(finished[0].key) if len(finished) == 1 else None
-        shape = self._workshop.records[chain.key].shape
+        shape = self._builder.records[chain.key].shape
         same = shape is not None and hasattr(step, "outlook") and step.outlook(shape) == shape
         trains = getattr(step, "trains", False)
         return replace(chain, earlier=(*chain.earlier, step)) if same and trains else None
@@ -83,11 +83,11 @@ class Reach:
     def _ask(self, step: Any, chain: _Chain) -> str | None:
         try:
             if chain.key not in self._opened:
-                self._opened[chain.key] = self._workshop.open(chain.key)
+                self._opened[chain.key] = self._builder.open(chain.key)
             candidate = self._opened[chain.key]
-            log = partial(self._workshop.log, step.name, chain.key)
-            lab = self._workshop.lab_for(candidate, chain.key, step, self._seed, log)
-            answer: str | None = step.out_of_reach(candidate, lab, chain.earlier)
+            log = partial(self._builder.log, step.name, chain.key)
+            context = self._builder.context_for(candidate, chain.key, step, self._seed, log)
+            answer: str | None = step.out_of_reach(candidate, context, chain.earlier)
             return answer
         except StoreError:
             raise

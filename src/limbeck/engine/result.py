@@ -107,7 +107,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     )
 
 
-def worth_keeping(folder: str | Path) -> tuple[Path, set[str]]:
+def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
     """The store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
 
     Of an unfinished run all models, because it goes on from them.

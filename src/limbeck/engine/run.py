@@ -20,7 +20,7 @@ from limbeck.core.measurement import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.data.baseline import baseline
 from limbeck.data.task import Task
-from limbeck.engine.builder import CostFactory, Workshop, untrained
+from limbeck.engine.builder import CandidateBuilder, CostFactory, untrained
 from limbeck.engine.data_report import announce
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.progress import listening
@@ -32,7 +32,7 @@ from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
 from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, StoreError, UndeclaredService
 from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
-from limbeck.recipe.parsing import Placed, leaves
+from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination
 
@@ -63,7 +63,7 @@ def run(
         on_event: Called with a dictionary (``kind`` and more) at every start, end, log line and failure.
         task: A task in memory instead of ``recipe.task``. It is kept in the run's folder, and the recipe that is
             written there refers to it.
-        cost: Builds ``lab.cost`` from (candidate, target, memo); the techniques' own unless given.
+        cost: Builds ``context.cost`` from (candidate, target, memo); the techniques' own unless given.
         progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
     """
     loaded = checked_task(recipe, task)
@@ -116,20 +116,20 @@ def load(recipe: Recipe) -> Any:
 
 
 class _Run:
-    """The state of one run: the workshop with its records, what failed, what was chosen."""
+    """The state of one run: the builder with its records, what failed, what was chosen."""
 
     def __init__(
         self, recipe: Recipe, task: Any, store: Store, folder: Path, on_event: OnEvent, cost: CostFactory | None
     ) -> None:
         self.recipe, self.task, self.store, self.folder, self.tell = recipe, task, store, folder, on_event
         self.ledger = Ledger(folder / "ledger.jsonl")
-        self.workshop = Workshop(recipe, task, store, cost, self._log)
-        self.records = self.workshop.records
-        self.reach = Reach(self.workshop, recipe.seed)
+        self.builder = CandidateBuilder(recipe, task, store, cost, self._log)
+        self.records = self.builder.records
+        self.reach = Reach(self.builder, recipe.seed)
         self.failed: list[Failure] = []
         self.chosen: list[str] = []
         self.replicas: dict[str, list[str]] = {}
-        self.probed: list[tuple[Placed, set[str]]] = []
+        self.probed: list[tuple[LocatedStep, set[str]]] = []
         self.written: set[str] = set()
         self.judged: set[str] = set()
         self.chooses = any(one.name in FINAL for one in leaves(placed_steps(recipe)))
@@ -145,14 +145,14 @@ class _Run:
         for note in notes:
             self._note(note)
         try:
-            root = self.workshop.root(self.recipe.model, self.recipe.seed)
+            root = self.builder.root(self.recipe.model, self.recipe.seed)
             self._write(root)
             _check_head(root, self.recipe.model, steps)
             if reason := untrained(root):
                 end = "and trained" if trained_first(steps) else "and stays untrained where no step trains it"
                 self._note(f"'{self.recipe.model}' {reason}; it is drawn from the seed {self.recipe.seed} {end}")
             if self.recipe.teacher:
-                self._write(self.workshop.root(self.recipe.teacher, self.recipe.seed, "teacher"))
+                self._write(self.builder.root(self.recipe.teacher, self.recipe.seed, "teacher"))
             if obstacle := self.reach.obstacle(steps, root.key):
                 raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
             front = self._walk(steps, [root.key])
@@ -163,7 +163,7 @@ class _Run:
         except ProcessLost as error:
             self._note(str(error), kind="interrupted")
             raise
-        teacher = self.workshop.teacher((self.chosen or front or [root.key])[0])
+        teacher = self.builder.teacher((self.chosen or front or [root.key])[0])
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
         seconds = time.perf_counter() - start
         self.ledger.append("finished", **ends, failed=len(self.failed), seconds=seconds)
@@ -219,22 +219,22 @@ class _Run:
 
     # --- the walk ----------------------------------------------------------------------------------------------
 
-    def _walk(self, steps: Sequence[Placed], front: list[str]) -> list[str]:
+    def _walk(self, steps: Sequence[LocatedStep], front: list[str]) -> list[str]:
         for placed in steps:
             front = self.advance(front, placed)
         return front
 
-    def _branch(self, branch: Sequence[Placed], front: list[str]) -> list[str]:
+    def _branch(self, branch: Sequence[LocatedStep], front: list[str]) -> list[str]:
         """The keys that come out of a branch; one that cannot reach its goal fails before it trains anything."""
         obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
         if obstacle is None:
             return self._walk(branch, front)
-        with self._forgiving(obstacle.placed.path, obstacle.placed.name, front[0]):
+        with self._isolate_failure(obstacle.placed.path, obstacle.placed.name, front[0]):
             raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
         self.position += sum(1 for _ in leaves(branch))
         return []
 
-    def advance(self, front: list[str], placed: Placed) -> list[str]:
+    def advance(self, front: list[str], placed: LocatedStep) -> list[str]:
         """The keys that come out of one step."""
         if placed.branches is not None:
             ends = [key for branch in placed.branches for key in self._branch(branch, front)]
@@ -254,7 +254,7 @@ class _Run:
         self.tell({"kind": "step_end", **about, "candidates": len(front), "seconds": seconds})
         return front
 
-    def _make(self, front: Sequence[str], placed: Placed, about: dict[str, Any]) -> list[str]:
+    def _make(self, front: Sequence[str], placed: LocatedStep, about: dict[str, Any]) -> list[str]:
         children: list[str] = []
         for number, key in enumerate(front):
             about = {**about, "key": key, "candidate": number + 1, "candidates": len(front)}
@@ -262,8 +262,8 @@ class _Run:
             made: list[Record] = []
             self._check_teacher(key)
             start, known = time.perf_counter(), False
-            with self._forgiving(placed.path, placed.name, key):
-                made, known = self.workshop.children(self.records[key], placed.step, self.recipe.seed)
+            with self._isolate_failure(placed.path, placed.name, key):
+                made, known = self.builder.children(self.records[key], placed.step, self.recipe.seed)
             for record in made:
                 self._write(record)
             children += [record.key for record in made]
@@ -277,7 +277,7 @@ class _Run:
 
         Only recipes that end in a choice claim that what they choose is good. Judged once for each teacher, and kept.
         """
-        teacher = self.workshop.teacher(key)
+        teacher = self.builder.teacher(key)
         judged = isinstance(self.task, Task) and "validation" in self.task.splits
         if self.recipe.allow_weak_teacher or not self.chooses or teacher is None or not judged:
             return
@@ -286,7 +286,7 @@ class _Run:
         self.judged.add(teacher)
 
         def judge() -> dict[str, Any]:
-            candidate = self.workshop.open(teacher)
+            candidate = self.builder.open(teacher)
             size = self.recipe.target.batch if getattr(candidate.model, "int8", False) else 32
             comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, self.task, size)
             return {
@@ -302,17 +302,17 @@ class _Run:
 
     # --- probes ------------------------------------------------------------------------------------------------
 
-    def _probe(self, front: list[str], placed: Placed, seed: int | None = None) -> list[str]:
+    def _probe(self, front: list[str], placed: LocatedStep, seed: int | None = None) -> list[str]:
         """Measure what was not measured; a candidate that cannot be measured leaves the front."""
         if not front:
             return front
         step, seed = placed.step, self.recipe.seed if seed is None else seed
-        teacher = self.workshop.teacher(front[0]) if getattr(step, "with_teacher", False) else None
+        teacher = self.builder.teacher(front[0]) if getattr(step, "with_teacher", False) else None
         first = [teacher] if teacher else []
         group = list(dict.fromkeys([*first, *front]))
         if teacher:
             self._write(self.records[teacher])
-        names = {key: self.workshop.fact_name(key, step, seed, teacher) for key in group}
+        names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
         before = len(self.failed)
         with self.store.lock(names[group[-1]]):
             known = {key: self.store.recall(name) for key, name in names.items()}
@@ -334,7 +334,9 @@ class _Run:
         lost = {failure.key for failure in self.failed[before:]}
         return [key for key in front if key not in lost]
 
-    def _measure(self, todo: list[str], first: list[str], placed: Placed, seed: int) -> dict[str, list[Measurement]]:
+    def _measure(
+        self, todo: list[str], first: list[str], placed: LocatedStep, seed: int
+    ) -> dict[str, list[Measurement]]:
         """Measure all together; if that fails, each by itself, to find out who is at fault."""
         rest = [key for key in todo if key not in first]
         if len(rest) > 1:
@@ -346,17 +348,17 @@ class _Run:
                 self._note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
         found: dict[str, list[Measurement]] = {}
         for group in [[*first, key] for key in rest] or [first]:
-            with self._forgiving(placed.path, placed.name, group[-1]):
+            with self._isolate_failure(placed.path, placed.name, group[-1]):
                 found |= self._measure_once(group, placed, seed)
         return found
 
-    def _measure_once(self, todo: list[str], placed: Placed, seed: int) -> dict[str, list[Measurement]]:
+    def _measure_once(self, todo: list[str], placed: LocatedStep, seed: int) -> dict[str, list[Measurement]]:
         step = placed.step
-        lab = self.workshop.lab(todo[-1], step, seed, partial(self._log, step.name, todo[-1]))
+        context = self.builder.context(todo[-1], step, seed, partial(self._log, step.name, todo[-1]))
         found: dict[str, list[Measurement]] = {key: [] for key in todo}
-        candidates = [self.workshop.open(key) for key in todo]
+        candidates = [self.builder.open(key) for key in todo]
         with self.store.lock(MACHINE) if getattr(step, "machine_bound", False) else nullcontext():
-            for number, fact in step.measure(candidates, lab):  # times must not share the cores
+            for number, fact in step.measure(candidates, context):  # times must not share the cores
                 found[todo[number]].append(fact)
         return found
 
@@ -370,14 +372,14 @@ class _Run:
 
     # --- choices and replicas ----------------------------------------------------------------------------------
 
-    def _choose(self, front: list[str], placed: Placed) -> list[str]:
+    def _choose(self, front: list[str], placed: LocatedStep) -> list[str]:
         if not front:
             return front
         step = placed.step
-        with self._forgiving(placed.path, placed.name):
-            lab = self.workshop.lab(front[0], step, self.recipe.seed, partial(self._log, step.name, ""))
+        with self._isolate_failure(placed.path, placed.name):
+            context = self.builder.context(front[0], step, self.recipe.seed, partial(self._log, step.name, ""))
             records = [self.records[key] for key in front]
-            taken = step.choose(self._learnt(records) if step.name in FINAL else records, lab)
+            taken = step.choose(self._learnt(records) if step.name in FINAL else records, context)
             kept = [record.key for record in taken]
             for record in taken:
                 self._add_notes(record)
@@ -414,7 +416,7 @@ class _Run:
             for number in range(1, self.recipe.replicas):
                 seed = self.recipe.seed + number
                 self.tell({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
-                with self._forgiving("replicas", "replica", key):
+                with self._isolate_failure("replicas", "replica", key):
                     twin = self._replay(key, seed)
                     self.replicas.setdefault(key, []).append(twin)
                     self.ledger.append("note", message="replica", replica_of=key, key=twin, seed=seed)
@@ -424,11 +426,11 @@ class _Run:
 
     def _replay(self, key: str, seed: int) -> str:
         """The key of the candidate made like ``key``, with another seed."""
-        current = self.workshop.root(self.recipe.model, seed)
+        current = self.builder.root(self.recipe.model, seed)
         self._write(current)
         for record in lineage(self.records, key)[1:]:
-            origin = self.workshop.origins[record.key]
-            children, _ = self.workshop.children(current, origin.step, seed)
+            origin = self.builder.origins[record.key]
+            children, _ = self.builder.children(current, origin.step, seed)
             current = children[origin.index]
             self._write(current)
         return current.key
@@ -454,7 +456,7 @@ class _Run:
             self.tell({"kind": "progress", "step": step, "key": key, "numbers": numbers})
 
     @contextmanager
-    def _forgiving(self, path: str, step: str, key: str = "") -> Iterator[None]:
+    def _isolate_failure(self, path: str, step: str, key: str = "") -> Iterator[None]:
         """Tell of a failure and go on; only a store that cannot be used or a lost process ends the run."""
         try:
             yield
@@ -471,7 +473,7 @@ class _Run:
             self.tell({"kind": "failed", **asdict(failure)})
 
 
-def _check_head(root: Record, model: str, steps: Sequence[Placed]) -> None:
+def _check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:
     """Refuse to work with answers that were never trained."""
     if (reason := untrained(root)) and (early := before_training(steps)):
         trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if getattr(cls, "trains", False))

@@ -122,8 +122,8 @@ class Store:
         """A private copy of a stored candidate."""
         card, folder = self.card(key), self.objects / key
         model, tokenizer = self.open_model(folder)
-        waypoints = tuple(sorted((folder / WAYPOINTS).glob("*.safetensors")))
-        return Candidate(model, tokenizer, self.task(card["task"]), folder, waypoints=waypoints)
+        epoch_checkpoints = tuple(sorted((folder / WAYPOINTS).glob("*.safetensors")))
+        return Candidate(model, tokenizer, self.task(card["task"]), folder, epoch_checkpoints=epoch_checkpoints)
 
     def put(self, key: str, candidate: Candidate, card: Mapping[str, Any]) -> None:
         """Keep a candidate under its key. The caller holds the lock of the key."""
@@ -132,7 +132,7 @@ class Store:
         fingerprint = self._keep_task(candidate.task)
         with self._appearing(self.objects / key) as folder:
             self.save(candidate.model, candidate.tokenizer, folder)
-            for path in candidate.waypoints:
+            for path in candidate.epoch_checkpoints:
                 (folder / WAYPOINTS).mkdir(exist_ok=True)
                 shutil.copyfile(path, folder / WAYPOINTS / path.name)
             _write_json(folder / CARD, {**card, "format": 1, "task": fingerprint, "files": _sizes(folder)})

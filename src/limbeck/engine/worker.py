@@ -1,8 +1,8 @@
 """One process leads, the others follow: they do nothing but help it with the steps that all processes must run.
 
-Process 0 is the engine as ever: store, ledger, probes, choices, report and console are its alone. The others wait, at
-no cost to the measurements, for what it asks (see ``Workshop._helped``): to carry out the same step from the same
-stored candidate, or to end.
+Process 0 is the engine: it alone has the store, the ledger, probes, choices, the report and the console. The others
+wait, without disturbing measurements, until it asks them to carry out the same step from the same stored candidate, or
+to end (see ``CandidateBuilder._helped``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.distributed import context as processes
-from limbeck.engine.builder import Workshop
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.store import Store
 from limbeck.errors import LimbeckError, ProcessLost
 from limbeck.recipe.recipe import parse
@@ -63,7 +63,7 @@ def _follow() -> int:
 def _help(order: Mapping[str, Any]) -> None:
     try:
         with processes.agreeing():
-            Workshop(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["about"])
+            CandidateBuilder(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["about"])
     except ProcessLost:
         raise
     except Exception:  # process 0 knows of it, and tells

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, environment
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 
@@ -53,14 +53,14 @@ class Latency:
 
     example: ClassVar[dict[str, Any]] = {"samples": 4, "rounds": 2}
 
-    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of each candidate."""
         from limbeck.measure.backends import check_runtime
         from limbeck.measure.isolation import run_isolated
 
         if not candidates:
             return
-        target = lab.target
+        target = context.target
         check_runtime(target.runtime)
         rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
         with contextlib.ExitStack() as stack:
@@ -85,11 +85,11 @@ def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
     pairs = texts.pairs if texts.pairs is not None else ("",) * len(texts)
     sizes = [sum(map(len, text)) + len(pair) for text, pair in zip(texts.texts, pairs, strict=True)]
     order = sorted(range(len(sizes)), key=lambda row: (sizes[row], row))
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     count = min(count, len(order))
     edges = [len(order) * place // count for place in range(count + 1)]
-    rows = [order[chance.randrange(low, high)] for low, high in pairwise(edges)]
-    chance.shuffle(rows)
+    rows = [order[rng.randrange(low, high)] for low, high in pairwise(edges)]
+    rng.shuffle(rows)
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 
 
 @step("memory", reads={"target"})
@@ -29,13 +29,13 @@ class Memory:
 
     example: ClassVar[dict[str, Any]] = {"samples": 2}
 
-    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate, each from a process of its own."""
         from limbeck.measure.backends import check_runtime
         from limbeck.measure.isolation import run_isolated
         from limbeck.measure.latency import sample_rows, stored, token_batches
 
-        target = lab.target
+        target = context.target
         check_runtime(target.runtime)
         for index, candidate in enumerate(candidates):
             rows = sample_rows(candidate.task, self.split, self.samples * target.batch)
@@ -113,7 +113,7 @@ class Size:
 
     example: ClassVar[dict[str, Any]] = {"samples": 4}
 
-    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield three facts for each candidate."""
         from limbeck.core import analytic_cost as counts
         from limbeck.measure.latency import sample_rows, token_lists

@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +36,11 @@ class Portability:
 
     example: ClassVar[dict[str, Any]] = {"samples": 8}
 
-    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each INT8 candidate."""
         for index, candidate in enumerate(candidates):
             if getattr(candidate.model, "int8", False):
-                yield index, self.fact(candidate, lab.target.batch)
+                yield index, self.fact(candidate, context.target.batch)
 
     def fact(self, candidate: Candidate, batch: int) -> Measurement:
         """The share of answers that stay; texts come in batches of the target's size, which share a range."""

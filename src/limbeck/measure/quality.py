@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,14 +38,14 @@ class Quality:
 
     example: ClassVar[dict[str, Any]] = {"batch": 8}
 
-    def measure(self, candidates: Sequence[Candidate], lab: Lab) -> Iterable[tuple[int, Measurement]]:
+    def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate."""
         from limbeck.core.outputs import require_finite_logits
         from limbeck.data.batching import encode, predict
 
         for index, candidate in enumerate(candidates):
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
-            size = lab.target.batch if getattr(candidate.model, "int8", False) else self.batch
+            size = context.target.batch if getattr(candidate.model, "int8", False) else self.batch
             logits = predict(candidate.model, encoded, size)
             require_finite_logits(logits, candidate.task.split(self.split).texts)
             assessment = assess(candidate.task, logits, encoded.labels, encoded.unseen)

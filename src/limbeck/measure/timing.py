@@ -81,13 +81,13 @@ def alternate(
     """
     assert callables, "nothing to time"
     assert min(inputs, rounds) > 0, "at least one input and one round"
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     seconds = np.zeros((len(callables), warmup + rounds, inputs))
     collecting = gc.isenabled()
     gc.disable()
     try:
         for turn in range(warmup + rounds):
-            for which in chance.sample(range(len(callables)), len(callables)):
+            for which in rng.sample(range(len(callables)), len(callables)):
                 call = callables[which]
                 call(0)
                 for place in range(inputs):

@@ -100,8 +100,8 @@ def window(
     local = asking @ blocks(key)
     visible = blocks(_without_first(seen).transpose(2, 3).to(query.dtype)).bool() & _band(size, query.device)
     local = local.masked_fill(~visible, torch.finfo(local.dtype).min)
-    globe = asking @ key[:, :, None, :1].transpose(-1, -2)
-    weights = F.dropout(torch.cat((local, globe), -1).softmax(-1), dropout, dropout > 0)
+    global_scores = asking @ key[:, :, None, :1].transpose(-1, -2)
+    weights = F.dropout(torch.cat((local, global_scores), -1).softmax(-1), dropout, dropout > 0)
     context = weights[..., :-1] @ blocks(value).transpose(-1, -2) + weights[..., -1:] * value[:, :, None, :1]
     return torch.cat((first, context.flatten(2, 3)[:, :, 1:tokens]), 2)
 

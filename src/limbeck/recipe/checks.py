@@ -9,11 +9,11 @@ from typing import Any
 
 from limbeck.core.step import REGISTRY, TRAITS, Technique, needs
 from limbeck.errors import InputError, nearest
-from limbeck.recipe.parsing import Placed, leaves
+from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
 
 
-def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem]:
+def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
     """Problems that the parts of a recipe have with each other and with the files they name."""
     problems = []
     start = {"torch"}
@@ -38,7 +38,7 @@ def meaning(values: Mapping[str, Any], placed: Sequence[Placed]) -> list[Problem
     return problems
 
 
-def _unread(placed: Sequence[Placed], runtime: str) -> list[Problem]:
+def _unread(placed: Sequence[LocatedStep], runtime: str) -> list[Problem]:
     """Exports that would give INT8 models operators of ONNX Runtime alone, where OpenVINO is to run them."""
     found = list(leaves(placed))
     if runtime != "openvino" or not any(one.name == "quantize" for one in found):
@@ -55,7 +55,7 @@ def next_traits(traits: frozenset[str], cls: Any) -> frozenset[str]:
     return (traits - cls.drops) | cls.gives
 
 
-def absent_splits(placed: Sequence[Placed], task: Any) -> list[Problem]:
+def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
     """Steps that look at a split which the task does not have."""
     return [
         Problem(f"{one.path}.{one.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}")
@@ -65,7 +65,7 @@ def absent_splits(placed: Sequence[Placed], task: Any) -> list[Problem]:
 
 
 def check_lengths(
-    model: str, teacher: str | None, task: Any, placed: Sequence[Placed], seq_len: int | None = None
+    model: str, teacher: str | None, task: Any, placed: Sequence[LocatedStep], seq_len: int | None = None
 ) -> None:
     """Refuse texts that are longer than a model has positions for, unless its first step gives it as many."""
     wanted = max(getattr(task, "max_length", 0), seq_len or 0)
@@ -101,7 +101,7 @@ def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
         )
 
 
-def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:
+def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
     """Whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
     if not placed:
         return False
@@ -111,20 +111,20 @@ def _first_reads(placed: Sequence[Placed], tokens: int) -> bool:
     return bool(getattr(first.step, "reads_up_to", 0) >= tokens)
 
 
-def before_training(placed: Sequence[Placed]) -> list[Placed]:
+def before_training(placed: Sequence[LocatedStep]) -> list[LocatedStep]:
     """The steps that some path reaches with answers that nothing has trained: techniques, and probes of answers."""
-    found: list[Placed] = []
+    found: list[LocatedStep] = []
     _untrained(placed, found)
     return found
 
 
-def trained_first(placed: Sequence[Placed]) -> bool:
+def trained_first(placed: Sequence[LocatedStep]) -> bool:
     """Whether a head is trained before anything looks at its answers, on every path through the steps."""
-    early: list[Placed] = []
+    early: list[LocatedStep] = []
     return not _untrained(placed, early) and not early
 
 
-def _untrained(placed: Sequence[Placed], found: list[Placed]) -> bool:
+def _untrained(placed: Sequence[LocatedStep], found: list[LocatedStep]) -> bool:
     """Whether some path trains nothing; the techniques on such paths are added to ``found``."""
     for one in placed:
         if one.branches is not None:
@@ -147,7 +147,9 @@ class _State:
     taken: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
-def _walk(placed: Sequence[Placed], front: set[_State], always: frozenset[str], problems: list[Problem]) -> set[_State]:
+def _walk(
+    placed: Sequence[LocatedStep], front: set[_State], always: frozenset[str], problems: list[Problem]
+) -> set[_State]:
     for one in placed:
         if one.branches is not None:
             front = set().union(*(_walk(branch, front, always, problems) for branch in one.branches))
@@ -158,7 +160,7 @@ def _walk(placed: Sequence[Placed], front: set[_State], always: frozenset[str], 
     return front
 
 
-def _step(one: Placed, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
+def _step(one: LocatedStep, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
     cls: Any = one.cls
     wanted = needs(one.step) if one.step is not None else cls.needs
     for trait in sorted(wanted - state.traits - always):

@@ -28,13 +28,13 @@ class Fork:
 
 
 @dataclass(frozen=True)
-class Placed:
+class LocatedStep:
     """A step and its place. ``step`` is None if it could not be read, ``cls`` too if no step has its name."""
 
     path: str
     step: Any = None
     cls: type | None = None
-    branches: tuple[tuple[Placed, ...], ...] | None = None
+    branches: tuple[tuple[LocatedStep, ...], ...] | None = None
 
     def bare(self) -> Any:
         """The step alone."""
@@ -54,20 +54,20 @@ def registry() -> dict[str, type]:
     return REGISTRY
 
 
-def place(steps: Sequence[Any], path: str = "steps") -> list[Placed]:
+def place(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
     """Steps with their paths."""
     placed = []
     for index, step in enumerate(steps):
         where = f"{path}[{index}]"
         if isinstance(step, Fork):
             branches = tuple(tuple(place(branch, f"{where}.fork[{n}]")) for n, branch in enumerate(step.branches))
-            placed.append(Placed(where, branches=branches))
+            placed.append(LocatedStep(where, branches=branches))
         else:
-            placed.append(Placed(where, step, type(step)))
+            placed.append(LocatedStep(where, step, type(step)))
     return placed
 
 
-def leaves(placed: Sequence[Placed]) -> Iterator[Placed]:
+def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
     """Every step, those in branches included."""
     for one in placed:
         if one.branches is None:
@@ -76,7 +76,7 @@ def leaves(placed: Sequence[Placed]) -> Iterator[Placed]:
             yield from (inner for branch in one.branches for inner in leaves(branch))
 
 
-def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[Placed], list[Problem]]:
+def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
     """Fields of a recipe (without the steps), its steps with their places, and what is wrong with both."""
     reader = _Reader()
     if not isinstance(data, Mapping):
@@ -145,7 +145,7 @@ class _Reader:
         else:
             self.wrong("task", f"should be text or a mapping, got {task!r}")
 
-    def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+    def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         """A list of entries; ``chain`` holds the files being included, to see a cycle."""
         if not isinstance(entries, (list, tuple)):
             if path != "steps":
@@ -155,7 +155,7 @@ class _Reader:
             one for index, entry in enumerate(entries) for one in self._entry(entry, f"{path}[{index}]", base, chain)
         ]
 
-    def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+    def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         if isinstance(entry, str):
             entry = {entry: {}}
         if not isinstance(entry, Mapping) or len(entry) != 1:
@@ -169,7 +169,7 @@ class _Reader:
                 self.wrong(f"{path}.fork", f"should be a list of lists of steps, got {value!r}")
                 return []
             branches = [tuple(self.steps(branch, f"{path}.fork[{n}]", base, chain)) for n, branch in enumerate(value)]
-            return [Placed(path, branches=tuple(branches))]
+            return [LocatedStep(path, branches=tuple(branches))]
         if name == "each":
             return [self._each(value, path, base)]
         if name == "stages":
@@ -177,13 +177,13 @@ class _Reader:
         if name not in self.known:
             hint = nearest(name, [*self.known, *COMBINATORS])
             self.wrong(path, f"no step called '{name}'; {hint}")
-            return [Placed(path)]
+            return [LocatedStep(path)]
         cls = self.known[name]
         step, problems = fields.read(cls, _files_beside(cls, value, base), f"{path}.{name}")
         self.problems += problems
-        return [Placed(path, step, cls)]
+        return [LocatedStep(path, step, cls)]
 
-    def _use(self, value: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[Placed]:
+    def _use(self, value: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         if not isinstance(value, str):
             self.wrong(path, f"should name a recipe file, got {value!r}")
             return []
@@ -205,19 +205,19 @@ class _Reader:
             return []
         return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
 
-    def _each(self, value: Any, path: str, base: Path | None) -> Placed:
+    def _each(self, value: Any, path: str, base: Path | None) -> LocatedStep:
         """A sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
         if (swept := self._swept(value, where, base)) is None:
-            return Placed(path)
+            return LocatedStep(path)
         if not swept.lists:
             self.wrong(where, f"lists no values to try, as in 'each: {{{swept.name}: {{field: [1, 2]}}}}'")
-            return Placed(path, cls=swept.cls)
+            return LocatedStep(path, cls=swept.cls)
         places = itertools.product(*(range(len(values)) for values in swept.lists.values()))
         branches = [(self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in places]
-        return Placed(path, branches=tuple(branches))
+        return LocatedStep(path, branches=tuple(branches))
 
-    def _stages(self, value: Any, path: str, base: Path | None) -> list[Placed]:
+    def _stages(self, value: Any, path: str, base: Path | None) -> list[LocatedStep]:
         """The same steps again and again, each time from what came out last; what comes out of every stage goes on.
 
         Lists of values are read side by side: the first stage has the first of every list.
@@ -229,19 +229,19 @@ class _Reader:
         body = [swept for swept in found if swept is not None]
         counts = {f"{swept.name}.{key}": len(given) for swept in body for key, given in swept.lists.items()}
         if len(body) < len(found):
-            return [Placed(path)]
+            return [LocatedStep(path)]
         if len(set(counts.values())) != 1:
             told = ", ".join(f"{name} has {count}" for name, count in counts.items())
             example = "as in 'stages: [{prune: {speedup: [2, 3]}}, distill]'"
             self.wrong(path, f"lists should be equally long: {told}" if told else f"lists one value a stage, {example}")
-            return [Placed(path)]
-        placed: list[Placed] = []
+            return [LocatedStep(path)]
+        placed: list[LocatedStep] = []
         for stage in reversed(range(next(iter(counts.values())))):
             steps = [
                 self._chosen(swept, dict.fromkeys(swept.lists, stage), f"{path}[{index}]")
                 for index, swept in enumerate(body)
             ]
-            placed = [*steps, Placed(path, branches=((), tuple(placed)))] if placed else steps
+            placed = [*steps, LocatedStep(path, branches=((), tuple(placed)))] if placed else steps
         return placed
 
     def _swept(self, value: Any, where: str, base: Path | None) -> _Swept | None:
@@ -264,7 +264,7 @@ class _Reader:
         }
         return _Swept(name, cls, given, lists)
 
-    def _chosen(self, swept: _Swept, places: Mapping[str, int], where: str) -> Placed:
+    def _chosen(self, swept: _Swept, places: Mapping[str, int], where: str) -> LocatedStep:
         """The step with one value of every list."""
         chosen = dict(swept.given) | {key: swept.lists[key][place] for key, place in places.items()}
         step, problems = fields.read(swept.cls, chosen, f"{where}.{swept.name}")
@@ -272,7 +272,7 @@ class _Reader:
         for problem in problems:
             suffix = f"[{position[problem.path]}]" if problem.path in position else ""
             self.wrong(problem.path + suffix, problem.message)
-        return Placed(where, step, swept.cls)
+        return LocatedStep(where, step, swept.cls)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from limbeck.errors import RecipeError, nearest
 from limbeck.recipe import parsing
 from limbeck.recipe import yaml as strict_yaml
 from limbeck.recipe.checks import meaning
-from limbeck.recipe.parsing import Fork, Placed
+from limbeck.recipe.parsing import Fork, LocatedStep
 from limbeck.recipe.validation import Problem
 
 __all__ = ["Fork", "Problem", "Recipe", "check", "dump", "load_recipe", "parse", "shipped", "to_data"]
@@ -210,6 +210,6 @@ def _unique(problems: list[Problem]) -> list[Problem]:
     return list(dict.fromkeys(problems))
 
 
-def placed_steps(recipe: Recipe) -> list[Placed]:
+def placed_steps(recipe: Recipe) -> list[LocatedStep]:
     """The steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
     return parsing.place(recipe.steps)

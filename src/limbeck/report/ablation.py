@@ -15,7 +15,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.statistics import unpack
 from limbeck.report.speed_up import Ratio, Verdict, is_faster
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class Gain:
     sentence: str
 
 
-def gains(story: Story) -> list[Gain]:
+def gains(summary: RunSummary) -> list[Gain]:
     """What each step of each measured candidate gained, against the measured relative that lacks only that step.
 
     Where none was measured without a step alone (nobody measures a pruned model before it is distilled), the step
     is taken together with those after it: 'prune → distill'.
     """
-    signatures = {key: _signature(story.lineage(key)) for key in story.candidates}
+    signatures = {key: _signature(summary.lineage(key)) for key in summary.candidates}
     owner = {signature: key for key, signature in reversed(signatures.items())}
     found = []
-    for key in story.candidates:
+    for key in summary.candidates:
         mine = signatures[key]
         for start in range(1, len(mine)):
             for stop in range(start + 1, len(mine) + 1):
                 relative = owner.get(mine[:start] + mine[stop:])
                 if relative is not None and relative != key:
-                    found += _gain(story, key, relative, tuple(step for step, _ in mine[start:stop]))
+                    found += _gain(summary, key, relative, tuple(step for step, _ in mine[start:stop]))
                     break
     return found
 
@@ -58,17 +58,17 @@ def _signature(chain: Sequence[Record]) -> tuple[tuple[str, str], ...]:
     return tuple((record.step, json.dumps(record.parameters, sort_keys=True, default=str)) for record in chain)
 
 
-def _gain(story: Story, key: str, relative: str, steps: tuple[str, ...]) -> list[Gain]:
-    mine, theirs = story.records[key], story.records[relative]
+def _gain(summary: RunSummary, key: str, relative: str, steps: tuple[str, ...]) -> list[Gain]:
+    mine, theirs = summary.records[key], summary.records[relative]
     fact, reference = mine.fact("latency_p50"), theirs.fact("latency_p50")
     if fact is None or reference is None:
         return []
     verdict, value, low, high = is_faster(fact, reference)
     speed = Ratio(value, low, high)
-    points = quality_change(mine.fact("quality", story.split), theirs.fact("quality", story.split))
+    points = quality_change(mine.fact("quality", summary.split), theirs.fact("quality", summary.split))
     same_work = mine.shape == theirs.shape and mine.traits == theirs.traits
     sentence = "; ".join(
-        part for part in (_speed_words(verdict, speed, same_work), _points_words(story, points)) if part
+        part for part in (_speed_words(verdict, speed, same_work), _points_words(summary, points)) if part
     )
     return [Gain(key, relative, steps, verdict, speed, *points, sentence)]
 
@@ -108,11 +108,11 @@ def _speed_words(verdict: Verdict, speed: Ratio, same_work: bool) -> str:
     return f"speed as before: {speed}" if same_work else f"no measurable gain: {speed}"
 
 
-def _points_words(story: Story, change: tuple[float | None, float | None, float | None]) -> str:
+def _points_words(summary: RunSummary, change: tuple[float | None, float | None, float | None]) -> str:
     points, low, high = change
     if points is None:
         return ""
-    text = f"{story.metric} {signed(points)} points"
+    text = f"{summary.metric} {signed(points)} points"
     if low is None or high is None:
         return text
     return f"{text} [{signed(low)}, {signed(high)}]" + (" (within the noise)" if low <= 0.0 <= high else "")

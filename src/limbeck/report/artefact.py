@@ -20,7 +20,7 @@ from limbeck.model.checkpoints import open_tokenizer
 from limbeck.model.interchange import translate_folder
 from limbeck.report.display_names import told
 from limbeck.report.report import headline, milliseconds, page_environment, quality, quality_interval, slim
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
 from limbeck.storage.destination import check_destination, whole_folder
 
@@ -118,22 +118,22 @@ def example(
     )
 
 
-def artefact_example(story: Story, folder: Path) -> str:
+def artefact_example(summary: RunSummary, folder: Path) -> str:
     """The example for the model in ``folder``, as its card shows it and as the report should."""
     return example(
-        story.task.kind,
-        pair=is_pair(story.task),
-        runtime=runtime_of(story, folder),
-        threads=story.target.threads,
-        max_length=story.task.max_length,
+        summary.task.kind,
+        pair=is_pair(summary.task),
+        runtime=runtime_of(summary, folder),
+        threads=summary.target.threads,
+        max_length=summary.task.max_length,
     )
 
 
-def runtime_of(story: Story, folder: Path) -> str:
+def runtime_of(summary: RunSummary, folder: Path) -> str:
     """Where the model in ``folder`` was measured; an ONNX file runs in ONNX Runtime also if the target says torch."""
     if onnx_file(folder) is None:
         return "torch"
-    return "openvino" if story.target.runtime == "openvino" else "onnxruntime"
+    return "openvino" if summary.target.runtime == "openvino" else "onnxruntime"
 
 
 def is_pair(task: Any) -> bool:
@@ -146,11 +146,11 @@ def onnx_file(folder: Path) -> str | None:
     return next((name for name in ONNX_FILES if (folder / name).is_file()), None)
 
 
-def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Path:
+def write_artefact(summary: RunSummary, key: str, model_folder: Path, out: Path) -> Path:
     """Copy a stored model to ``out`` and add its card and description.
 
     ``out`` must be new, empty, or an earlier artefact (which is replaced at once; files in it that limbeck did not
-    write are kept). ``story.task`` says what the model answers. Returns ``out``.
+    write are kept). ``summary.task`` says what the model answers. Returns ``out``.
     """
     model_folder, out = Path(model_folder), Path(out)
     check_source(model_folder)
@@ -160,12 +160,12 @@ def write_artefact(story: Story, key: str, model_folder: Path, out: Path) -> Pat
         for path in _model_files(model_folder):
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model_folder / path, draft / path)
-        encoding = encoding_of(story, model_folder)
+        encoding = encoding_of(summary, model_folder)
         translate_folder(draft)
         bake_tokenizer(draft, encoding, open_tokenizer(model_folder))
-        (draft / "README.md").write_text(card(story, key, model_folder), encoding="utf-8")
+        (draft / "README.md").write_text(card(summary, key, model_folder), encoding="utf-8")
         files = sorted([*_files(draft), DESCRIPTION])
-        description = {**describe(story, key, model_folder), "files": files}
+        description = {**describe(summary, key, model_folder), "files": files}
         text = json_text(description, indent=2, default=str) + "\n"
         (draft / DESCRIPTION).write_text(text, encoding="utf-8")
         keep_foreign(out, draft)
@@ -200,9 +200,9 @@ def check_out(out: Path, model_folder: Path | None = None) -> None:
     check_destination(out)
 
 
-def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
+def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any]:
     """What a program needs to serve the artefact, and what a person may ask later."""
-    task, record = story.task, story.records[key]
+    task, record = summary.task, summary.records[key]
     outputs = OutputSpec.for_task(task.kind, task.label_names)
     file = onnx_file(model_folder)
     return {
@@ -210,29 +210,29 @@ def describe(story: Story, key: str, model_folder: Path) -> dict[str, Any]:
         "task": task.name,
         "kind": outputs.kind,
         "problem_type": outputs.problem_type,
-        "runtime": runtime_of(story, model_folder),
+        "runtime": runtime_of(summary, model_folder),
         "onnx_file": file,
         "inputs": graph_inputs(model_folder / file) if file else ["input_ids", "attention_mask", "token_type_ids"],
         "max_length": task.max_length,
         "pair": is_pair(task),
         "labels": list(outputs.labels),
         "default_label": default_label(outputs.labels),
-        "encoding": encoding_of(story, model_folder).to_json(),
+        "encoding": encoding_of(summary, model_folder).to_json(),
         "metrics": [slim(fact) for fact in record.facts],
-        "target": str(story.target),
-        "machine": dict(story.environment),
-        "seeds": list(story.seeds),
-        "recipe": str(story.recipe),
+        "target": str(summary.target),
+        "machine": dict(summary.environment),
+        "seeds": list(summary.seeds),
+        "recipe": str(summary.recipe),
         "shape": record.shape.to_json() if record.shape is not None else None,
         "key": key,
-        "lineage": [entry.key for entry in story.lineage(key)],
-        "steps": [{"step": entry.step, "parameters": dict(entry.parameters)} for entry in story.lineage(key)],
+        "lineage": [entry.key for entry in summary.lineage(key)],
+        "steps": [{"step": entry.step, "parameters": dict(entry.parameters)} for entry in summary.lineage(key)],
     }
 
 
-def encoding_of(story: Story, model_folder: Path) -> TextEncoding:
-    """Say how the texts of the story's task became the ids that were measured."""
-    return TextEncoding.of(open_tokenizer(model_folder), story.task.max_length, words=story.task.kind == "tokens")
+def encoding_of(summary: RunSummary, model_folder: Path) -> TextEncoding:
+    """Say how the texts of the run's task became the ids that were measured."""
+    return TextEncoding.of(open_tokenizer(model_folder), summary.task.max_length, words=summary.task.kind == "tokens")
 
 
 def bake_tokenizer(folder: Path, encoding: TextEncoding, tokenizer: TaskTokenizer) -> None:
@@ -264,46 +264,48 @@ def graph_inputs(path: Path) -> list[str]:
     return [value.name for value in graph.input if value.name not in weights]
 
 
-def card(story: Story, key: str, model_folder: Path) -> str:
+def card(summary: RunSummary, key: str, model_folder: Path) -> str:
     """The model card: front matter for the hub, the measured figures with machine and interval, how to run it."""
     from markupsafe import Markup
 
-    made = rows(story)
+    made = rows(summary)
     row = next(row for row in made if row.key == key)
     teacher = next((other for other in made if other.teacher and other.key != key), None)
     environment = page_environment().overlay(autoescape=False)
     environment.filters["cell"] = cell
     return environment.get_template("card.md.j2").render(
-        front_matter=Markup(front_matter(story, key, model_folder)),
-        story=story,
+        front_matter=Markup(front_matter(summary, key, model_folder)),
+        summary=summary,
         row=row,
         teacher=teacher,
-        headline=headline(story) if key in story.chosen[:1] else row.name,
-        figures=figures(story, row, teacher),
-        lineage=story.lineage(key),
+        headline=headline(summary) if key in summary.chosen[:1] else row.name,
+        figures=figures(summary, row, teacher),
+        lineage=summary.lineage(key),
         told=told,
-        example=artefact_example(story, model_folder).rstrip(),
-        runtime=runtime_of(story, model_folder),
+        example=artefact_example(summary, model_folder).rstrip(),
+        runtime=runtime_of(summary, model_folder),
         inside=sorted(path.as_posix() for path in _model_files(model_folder)),
     )
 
 
-def figures(story: Story, row: Row, teacher: Row | None) -> list[tuple[str, str, str, str, str]]:
+def figures(summary: RunSummary, row: Row, teacher: Row | None) -> list[tuple[str, str, str, str, str]]:
     """Lines of the card's table: what, this model, 95 % interval, n, the original."""
     lines = []
     for split, fact in row.quality.items():
         other = teacher.quality.get(split) if teacher is not None else None
-        before = quality(other.value, story.metric) if other is not None else "–"
-        interval = quality_interval(fact, story.metric)
+        before = quality(other.value, summary.metric) if other is not None else "–"
+        interval = quality_interval(fact, summary.metric)
         lines.append(
-            (f"{story.metric}, {split}", quality(fact.value, story.metric), interval, str(fact.n or "–"), before)
+            (f"{summary.metric}, {split}", quality(fact.value, summary.metric), interval, str(fact.n or "–"), before)
         )
-        constant = story.baseline.quality.get(split) if story.baseline is not None else None
+        constant = summary.baseline.quality.get(split) if summary.baseline is not None else None
         if constant is not None:
-            lines.append((f"the same, {story.baseline.answer}", quality(constant.value, story.metric), "–", "–", "–"))
+            lines.append(
+                (f"the same, {summary.baseline.answer}", quality(constant.value, summary.metric), "–", "–", "–")
+            )
         for name, words in (("rmse", "RMSE"), ("r2", "R²")):
             error, reference = (
-                record_fact(story, key, name, split) for key in (row.key, teacher.key if teacher else None)
+                record_fact(summary, key, name, split) for key in (row.key, teacher.key if teacher else None)
             )
             if error is not None:
                 span = f"[{error.low:.4g}, {error.high:.4g}]"
@@ -329,9 +331,9 @@ def figures(story: Story, row: Row, teacher: Row | None) -> list[tuple[str, str,
     return lines
 
 
-def record_fact(story: Story, key: str | None, name: str, split: str) -> Measurement | None:
+def record_fact(summary: RunSummary, key: str | None, name: str, split: str) -> Measurement | None:
     """Look up a fact of a candidate on a split."""
-    record = story.records.get(key or "")
+    record = summary.records.get(key or "")
     return record.fact(name, split) if record is not None else None
 
 
@@ -345,11 +347,11 @@ def cell(value: object) -> str:
     return text.replace("|", "\\|").replace("`", "'")
 
 
-def front_matter(story: Story, key: str, model_folder: Path) -> str:
+def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
     """The card's YAML head, as the hub reads it."""
     import yaml
 
-    kind, record = story.task.kind, story.records[key]
+    kind, record = summary.task.kind, summary.records[key]
     pipeline = {"tokens": "token-classification"}.get(kind, "text-classification")
     file = onnx_file(model_folder)
     tags = ["limbeck", pipeline, *(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
@@ -357,10 +359,10 @@ def front_matter(story: Story, key: str, model_folder: Path) -> str:
         "library_name": "transformers",
         "tags": tags,
         "pipeline_tag": pipeline,
-        "metrics": [story.metric],
+        "metrics": [summary.metric],
     }
-    base, root = story.source(key), story.lineage(key)[0].parameters
-    if base and base == (root.get("source") or root.get("model") or story.model) and not Path(base).exists():
+    base, root = summary.source(key), summary.lineage(key)[0].parameters
+    if base and base == (root.get("source") or root.get("model") or summary.model) and not Path(base).exists():
         data["base_model"] = base  # a name on the hub; a folder on somebody's disk means nothing to others
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).strip()
 

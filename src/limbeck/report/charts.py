@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck.report.ablation import Gain
 from limbeck.report.display_names import names, told, words
-from limbeck.report.summary import CORRELATIONS, Story
+from limbeck.report.summary import CORRELATIONS, RunSummary
 from limbeck.report.table import Row
 
 LETTER = 6.5  # mean width of a letter of the labels, in the pixels of the picture
@@ -85,22 +85,22 @@ def linear_ticks(low: float, high: float, count: int = 6) -> list[float]:
     return [round(number * step, 9) for number in range(first, last + 1)]
 
 
-def front_picture(story: Story, rows: Sequence[Row]) -> dict[str, Any]:
+def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
     """The front: latency against quality, with intervals, budget lines and labels that keep clear of each other."""
-    shown = [row for row in rows if row.p50 is not None and story.split in row.quality]
+    shown = [row for row in rows if row.p50 is not None and summary.split in row.quality]
     if not shown:
         return {}
-    low_x, high_x = _latency_range(story, shown)
-    floor = _quality_floor(story, shown)
-    low_y, high_y = _quality_range(story, shown, floor)
+    low_x, high_x = _latency_range(summary, shown)
+    floor = _quality_floor(summary, shown)
+    low_y, high_y = _quality_range(summary, shown, floor)
     x = log_scale(low_x, high_x, FRONT.left, FRONT.right)
-    correlation = story.metric in CORRELATIONS
+    correlation = summary.metric in CORRELATIONS
 
     def y(value: float) -> float:
         return FRONT.bottom - (value - low_y) / (high_y - low_y) * (FRONT.bottom - FRONT.top)
 
-    points = [_point(story, row, x, y) for row in shown]
-    budget = story.budget.latency_ms
+    points = [_point(summary, row, x, y) for row in shown]
+    budget = summary.budget.latency_ms
     corners = _stairs([point for point in points if point["on_front"]])
     lines = _segments(corners) + [segment for point in points for segment in _bars(point)]
     lines += [Box(FRONT.left, y(floor) - 1, FRONT.right, y(floor) + 20)] if floor is not None else []
@@ -115,40 +115,40 @@ def front_picture(story: Story, rows: Sequence[Row]) -> dict[str, Any]:
         ],
         "stairs": " ".join(f"{across:.1f},{down:.1f}" for across, down in corners),
         "budget": {"at": x(budget), "text": f"budget {budget:g} ms"} if budget is not None else None,
-        "floor": {"at": y(floor), "text": f"{story.budget.max_drop:g} points below the teacher"}
+        "floor": {"at": y(floor), "text": f"{summary.budget.max_drop:g} points below the teacher"}
         if floor is not None
         else None,
-        "y_title": f"{story.metric}, {story.split}" + ("" if correlation else ", %"),
+        "y_title": f"{summary.metric}, {summary.split}" + ("" if correlation else ", %"),
     }
 
 
-def _latency_range(story: Story, shown: Sequence[Row]) -> tuple[float, float]:
+def _latency_range(summary: RunSummary, shown: Sequence[Row]) -> tuple[float, float]:
     values = [row.p50.value * 1e3 for row in shown if row.p50 is not None]
-    values += [story.budget.latency_ms] if story.budget.latency_ms is not None else []
+    values += [summary.budget.latency_ms] if summary.budget.latency_ms is not None else []
     return min(values) / 1.35, max(values) * 1.5
 
 
-def _quality_floor(story: Story, shown: Sequence[Row]) -> float | None:
+def _quality_floor(summary: RunSummary, shown: Sequence[Row]) -> float | None:
     """The least quality that the budget allows."""
-    teacher = next((row.quality[story.split].value for row in shown if row.teacher), None)
-    if teacher is None or story.budget.max_drop is None:
+    teacher = next((row.quality[summary.split].value for row in shown if row.teacher), None)
+    if teacher is None or summary.budget.max_drop is None:
         return None
-    return teacher - story.budget.max_drop / 100
+    return teacher - summary.budget.max_drop / 100
 
 
-def _quality_range(story: Story, shown: Sequence[Row], floor: float | None) -> tuple[float, float]:
+def _quality_range(summary: RunSummary, shown: Sequence[Row], floor: float | None) -> tuple[float, float]:
     """The range of the values, and of the intervals of those that matter (long bars of others may leave it)."""
-    values = [row.quality[story.split].value for row in shown] + ([floor] if floor is not None else [])
+    values = [row.quality[summary.split].value for row in shown] + ([floor] if floor is not None else [])
     for row in shown:
-        fact = row.quality[story.split]
+        fact = row.quality[summary.split]
         if row.on_front or row.chosen or row.teacher:
             values += [bound for bound in (fact.low, fact.high) if bound is not None]
     margin = max((max(values) - min(values)) * 0.08, 0.004)
     return min(values) - margin, max(values) + margin
 
 
-def _point(story: Story, row: Row, x: Callable[[float], float], y: Callable[[float], float]) -> dict[str, Any]:
-    latency, quality = row.p50, row.quality[story.split]
+def _point(summary: RunSummary, row: Row, x: Callable[[float], float], y: Callable[[float], float]) -> dict[str, Any]:
+    latency, quality = row.p50, row.quality[summary.split]
     assert latency is not None
     return {
         "row": row,
@@ -222,9 +222,9 @@ def _outside(box: Box) -> float:
 NODE_WIDTH, NODE_HEIGHT, GAP_X, GAP_Y = 162.0, 64.0, 26.0, 10.0
 
 
-def tree_picture(story: Story) -> dict[str, Any]:
+def tree_picture(summary: RunSummary) -> dict[str, Any]:
     """The lineage: a box for every step on the way to a measured or failed candidate, children to the right."""
-    nodes, children = _tree_nodes(story)
+    nodes, children = _tree_nodes(summary)
     places: dict[str, tuple[float, float]] = {}
     line = 0.0
 
@@ -258,16 +258,16 @@ def tree_picture(story: Story) -> dict[str, Any]:
     }
 
 
-def _tree_nodes(story: Story) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+def _tree_nodes(summary: RunSummary) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """The boxes by key, and the children of each (of '' for the roots), in the order of the run."""
-    wanted = {record.key for key in story.measured for record in story.lineage(key)}
-    wanted |= {record.key for failure in story.failures for record in story.lineage(failure["key"])}
+    wanted = {record.key for key in summary.measured for record in summary.lineage(key)}
+    wanted |= {record.key for failure in summary.failures for record in summary.lineage(failure["key"])}
     nodes: dict[str, dict[str, Any]] = {}
     children: dict[str, list[str]] = {}
-    measured, named = set(story.measured), names(story)
-    for key in (key for key in story.records if key in wanted):
-        record, parent = story.records[key], story.records.get(story.records[key].parent or "")
-        kind = "chosen" if key in story.chosen else "teacher" if key == story.teacher else ""
+    measured, named = set(summary.measured), names(summary)
+    for key in (key for key in summary.records if key in wanted):
+        record, parent = summary.records[key], summary.records.get(summary.records[key].parent or "")
+        kind = "chosen" if key in summary.chosen else "teacher" if key == summary.teacher else ""
         nodes[key] = {
             "title": words(record, parent) if parent is not None else named[key].removesuffix(" (PyTorch)"),
             "record": record,
@@ -275,7 +275,7 @@ def _tree_nodes(story: Story) -> tuple[dict[str, dict[str, Any]], dict[str, list
             "kind": kind or ("measured" if key in measured else "passed"),
         }
         children.setdefault(parent.key if parent is not None else "", []).append(key)
-    for number, failure in enumerate(story.failures):
+    for number, failure in enumerate(summary.failures):
         if failure["key"] in nodes:
             key = f"failed {number}"
             nodes[key] = {"title": failure["step"], "record": None, "kind": "failed", "failure": failure}

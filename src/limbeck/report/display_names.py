@@ -8,7 +8,7 @@ from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.step import REGISTRY
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 
 WORDS = {
     "finetune": "fine-tuned",
@@ -63,22 +63,22 @@ def words(record: Record, parent: Record | None) -> str:
     return f"{verb} to {after.weights / max(1, before.weights):.0%}".replace("%", " %")
 
 
-def names(story: Story) -> dict[str, str]:
+def names(summary: RunSummary) -> dict[str, str]:
     """A short name for every record, from how it was made; names of rows differ from each other."""
-    made = {key: _name(story, key) for key in story.records}
+    made = {key: _name(summary, key) for key in summary.records}
     groups: dict[str, list[str]] = {}
-    for key in story.candidates:
+    for key in summary.candidates:
         groups.setdefault(made[key], []).append(key)
     for name, keys in groups.items():
         if len(keys) > 1:
-            made |= {key: f"{name} · {suffix}" for key, suffix in _differences(story, keys).items()}
+            made |= {key: f"{name} · {suffix}" for key, suffix in _differences(summary, keys).items()}
     return made
 
 
-def _name(story: Story, key: str) -> str:
-    chain = story.lineage(key)
+def _name(summary: RunSummary, key: str) -> str:
+    chain = summary.lineage(key)
     keys = [record.key for record in chain]
-    start = keys.index(story.teacher) if story.teacher in keys else 0
+    start = keys.index(summary.teacher) if summary.teacher in keys else 0
     passed = {"elastic"} - chain[-1].traits  # a slice tells of the super-network that it was taken out of
     stages = [i for i, record in enumerate(chain) if i > start and record.parameters.get("relative_to") == "teacher"]
     told_by_last = range(stages[0], stages[-1]) if stages else ()
@@ -91,18 +91,18 @@ def _name(story: Story, key: str) -> str:
     if any(step.endswith("INT8") for step in steps):  # an INT8 graph is an ONNX graph; once is enough
         steps = [step for step in steps if step != "ONNX"]
     is_torch = not chain[-1].traits & {"onnx", "int8"}
-    if story.teacher in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
+    if summary.teacher in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
         steps = ["teacher", *steps]
     elif not steps:
-        steps = [story.source(key).rsplit("/", 1)[-1] or chain[-1].step]
+        steps = [summary.source(key).rsplit("/", 1)[-1] or chain[-1].step]
     return " · ".join(steps) + (" (PyTorch)" if is_torch else "")
 
 
-def _differences(story: Story, keys: Sequence[str]) -> dict[str, str]:
+def _differences(summary: RunSummary, keys: Sequence[str]) -> dict[str, str]:
     """Words that tell candidates of one name apart: the parameters that differ, or else a number."""
     settings = {}
     for key in keys:
-        chain = enumerate(story.lineage(key))
+        chain = enumerate(summary.lineage(key))
         settings[key] = {(i, r.step, name): _short(value) for i, r in chain for name, value in r.parameters.items()}
     known = list(dict.fromkeys(name for setting in settings.values() for name in setting))
     telling = [name for name in known if len({settings[key].get(name) for key in keys}) > 1]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.report.ablation import correct
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row
 
 
@@ -58,12 +58,12 @@ def groups_of(labels: ArrayLike, label_names: Sequence[str], lengths: ArrayLike,
     return {name: mask for name, mask in found.items() if mask.any()}
 
 
-def flips_of(story: Story, row: Row | None, teacher: Row | None, split: str) -> list[Flips]:
+def flips_of(summary: RunSummary, row: Row | None, teacher: Row | None, split: str) -> list[Flips]:
     """Flips of a row against the teacher's; nothing where the answers or the texts are not at hand.
 
     Lengths are in characters, because a report opens no tokenizer.
     """
-    rows = getattr(story.task, "splits", {}).get(split)
+    rows = getattr(summary.task, "splits", {}).get(split)
     if row is None or teacher is None or row.key == teacher.key or rows is None:
         return []
     facts = teacher.quality.get(split), row.quality.get(split)
@@ -71,4 +71,4 @@ def flips_of(story: Story, row: Row | None, teacher: Row | None, split: str) -> 
     if before is None or after is None or not len(before) == len(after) == len(rows.labels):
         return []
     lengths = [len(text) + len(pair) for text, pair in zip(rows.texts, rows.pairs or ("",) * len(before), strict=True)]
-    return flips(before, after, groups_of(rows.labels, story.task.label_names, lengths, "characters"))
+    return flips(before, after, groups_of(rows.labels, summary.task.label_names, lengths, "characters"))

@@ -1,7 +1,7 @@
 """A run for people and for machines: the front as a terminal table, CSV, JSON, and one HTML page that opens offline.
 
-    story = Story(records, measured, chosen, teacher, ...)
-    console.print(front_table(story)); Path("report.html").write_text(report_html(story))
+    summary = RunSummary(records, measured, chosen, teacher, ...)
+    console.print(front_table(summary)); Path("report.html").write_text(report_html(summary))
 
 Nothing is measured here. All text that a user or a library wrote is escaped by the templates.
 """
@@ -20,7 +20,7 @@ from limbeck.report.charts import front_picture, gain_axis, strip_axis, tree_pic
 from limbeck.report.display_names import names
 from limbeck.report.prediction_flips import flips_of
 from limbeck.report.speed_up import is_faster
-from limbeck.report.summary import CORRELATIONS, Story
+from limbeck.report.summary import CORRELATIONS, RunSummary
 from limbeck.report.table import Row, better_than_baseline, no_better, rows, volume
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Gain",
     "Row",
-    "Story",
+    "RunSummary",
     "front_csv",
     "front_rows",
     "front_table",
@@ -100,11 +100,11 @@ def time_interval(fact: Measurement) -> str:
     return "" if fact.low is None or fact.high is None else f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]"
 
 
-def hero(story: Story) -> tuple[Row | None, Row | None]:
+def headline_rows(summary: RunSummary) -> tuple[Row | None, Row | None]:
     """The row that the report is about (the chosen one, or the nearest to the budget) and the teacher's."""
-    made = rows(story)
+    made = rows(summary)
     teacher = next((row for row in made if row.teacher), None)
-    chosen = [row for key in story.chosen for row in made if row.key == key]
+    chosen = [row for key in summary.chosen for row in made if row.key == key]
     if chosen:
         return chosen[0], teacher
     return min((row for row in made if not row.teacher), key=_distance, default=None), teacher
@@ -114,15 +114,15 @@ def _distance(row: Row) -> tuple[int, float]:
     return len(row.problems), row.p50.value if row.p50 is not None else float("inf")
 
 
-def headline(story: Story) -> str:
+def headline(summary: RunSummary) -> str:
     """What came of it, in one honest sentence."""
-    row, teacher = hero(story)
+    row, teacher = headline_rows(summary)
     if row is None:
-        return "Nothing was measured" + (f": {len(story.failed)} steps failed" if story.failed else "")
-    reason = no_better(story, row.quality.get(story.split))
-    if story.chosen and reason and row.problems == reason:
+        return "Nothing was measured" + (f": {len(summary.failed)} steps failed" if summary.failed else "")
+    reason = no_better(summary, row.quality.get(summary.split))
+    if summary.chosen and reason and row.problems == reason:
         return f"Nothing was learnt: the chosen model, {row.name}, is {reason[0]}"
-    if row.problems or not story.chosen:
+    if row.problems or not summary.chosen:
         why = "; ".join(row.problems) or "none was chosen"
         return f"No candidate meets the budget. The nearest is {row.name}: {why}"
     if teacher is None or teacher.p50 is None or row.p50 is None or row.speedup is None:
@@ -133,18 +133,18 @@ def headline(story: Story) -> str:
         return f"Slower than PyTorch: {row.speedup.value:.2f}x {times}"
     if verdict == "no measurable gain":
         return f"Not measurably faster than PyTorch: {row.speedup} {times}"
-    return f"{row.speedup.value:.1f}x faster than PyTorch {_at_what_price(story, row, teacher)} {times}"
+    return f"{row.speedup.value:.1f}x faster than PyTorch {_at_what_price(summary, row, teacher)} {times}"
 
 
-def _at_what_price(story: Story, row: Row, teacher: Row) -> str:
-    split = headline_split(story)
+def _at_what_price(summary: RunSummary, row: Row, teacher: Row) -> str:
+    split = headline_split(summary)
     points, low, high = _change(row, teacher, split)
     if points is None:
-        return f"({story.metric} not measured)"
+        return f"({summary.metric} not measured)"
     if abs(points) < 0.05:
-        return f"at the same {story.metric}"
+        return f"at the same {summary.metric}"
     noise = ", within the noise" if low is not None and high is not None and low <= 0 <= high else ""
-    return f"at {abs(points):.1f} points {'less' if points < 0 else 'more'} {story.metric}{noise}"
+    return f"at {abs(points):.1f} points {'less' if points < 0 else 'more'} {summary.metric}{noise}"
 
 
 def _change(row: Row | None, teacher: Row | None, split: str) -> tuple[float | None, float | None, float | None]:
@@ -152,42 +152,49 @@ def _change(row: Row | None, teacher: Row | None, split: str) -> tuple[float | N
     return quality_change(row.quality.get(split) if row else None, teacher.quality.get(split) if teacher else None)
 
 
-def headline_split(story: Story) -> str:
+def headline_split(summary: RunSummary) -> str:
     """Test where the chosen and the teacher have it: no choice was made on it."""
-    row, teacher = hero(story)
+    row, teacher = headline_rows(summary)
     both = row is not None and teacher is not None and "test" in row.quality and "test" in teacher.quality
-    return "test" if both else story.split
+    return "test" if both else summary.split
 
 
-def volume_line(story: Story) -> str:
+def volume_line(summary: RunSummary) -> str:
     """The hypervolume of the measured front with its reference point, in words; nothing where there is no front."""
-    found = volume(story)
+    found = volume(summary)
     if found is None:
         return ""
-    share = 1.0 if story.metric in CORRELATIONS else 100.0
-    unit = story.metric if story.metric in CORRELATIONS else "points"
+    share = 1.0 if summary.metric in CORRELATIONS else 100.0
+    unit = summary.metric if summary.metric in CORRELATIONS else "points"
     return (
         f"Hypervolume of the front: {found.value * share * 1e3:.4g} {unit} x ms, from the reference point "
-        f"{quality(found.quality, story.metric)} {story.metric} ({story.split}) and {milliseconds(found.latency)} ms"
+        f"{quality(found.quality, summary.metric)} {summary.metric} ({summary.split}) "
+        f"and {milliseconds(found.latency)} ms"
     )
 
 
-def front_table(story: Story) -> Table:
+def front_table(summary: RunSummary) -> Table:
     """The measured candidates as a table for the terminal; the chosen one stands out."""
     from rich.table import Table
     from rich.text import Text
 
-    splits, made = shown_splits(story), rows(story)
+    splits, made = shown_splits(summary), rows(summary)
     foretold = any(row.predicted is not None for row in made)
-    table = Table(title=f"{story.metric} with 95 % interval; latency on {story.target}", title_justify="left")
+    table = Table(title=f"{summary.metric} with 95 % interval; latency on {summary.target}", title_justify="left")
     for heading in ("", "candidate"):
         table.add_column(heading)
     for heading in (*splits, "p50 ms", *(["predicted"] if foretold else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"):
         table.add_column(heading, justify="right")
     table.add_column("budget")
     for row in made:
-        mark = "★" if row.chosen and not no_better(story, row.quality.get(story.split)) else "●" if row.on_front else ""
-        cells = [mark, row.name, *(_quality_cell(row, split, story.metric) for split in splits)]
+        mark = (
+            "★"
+            if row.chosen and not no_better(summary, row.quality.get(summary.split))
+            else "●"
+            if row.on_front
+            else ""
+        )
+        cells = [mark, row.name, *(_quality_cell(row, split, summary.metric) for split in splits)]
         cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
         cells += [_predicted_cell(row)] if foretold else []
         cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
@@ -196,13 +203,13 @@ def front_table(story: Story) -> Table:
         cells += ["; ".join(row.problems) or "ok"]
         style = "bold green" if row.chosen else "" if row.on_front or row.teacher else "dim"
         table.add_row(*map(Text, cells), style=style)  # Text: a label with [brackets] is no markup
-    if story.baseline is not None:
+    if summary.baseline is not None:
         rest = [""] * (len(table.columns) - 2 - len(splits))
-        shown = [_constant_cell(story, split) for split in splits]
-        table.add_row(*map(Text, ["", f"constant: {story.baseline.answer}", *shown, *rest]), style="dim")
+        shown = [_constant_cell(summary, split) for split in splits]
+        table.add_row(*map(Text, ["", f"constant: {summary.baseline.answer}", *shown, *rest]), style="dim")
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if foretold else ""
-    for line in filter(None, (volume_line(story), errors_line(story))):
+    for line in filter(None, (volume_line(summary), errors_line(summary))):
         table.caption += f"\n{line}"
     return table
 
@@ -215,9 +222,9 @@ def _predicted_cell(row: Row) -> str:
     return f"{milliseconds(row.predicted.value)} {time_interval(row.predicted)} {mark}".rstrip()
 
 
-def shown_splits(story: Story) -> list[str]:
+def shown_splits(summary: RunSummary) -> list[str]:
     """Splits on which at least one candidate was measured, in the order of a reader."""
-    found = {fact.split for key in story.candidates for fact in story.records[key].facts if fact.name == "quality"}
+    found = {fact.split for key in summary.candidates for fact in summary.records[key].facts if fact.name == "quality"}
     return sorted(
         found, key=lambda split: (["validation", "test"].index(split) if split in ("validation", "test") else 2, split)
     )
@@ -228,18 +235,18 @@ def _quality_cell(row: Row, split: str, metric: str) -> str:
     return "–" if fact is None else f"{quality(fact.value, metric)} {quality_interval(fact, metric)}".strip()
 
 
-def _constant_cell(story: Story, split: str) -> str:
-    fact = story.baseline.quality.get(split)
-    return "–" if fact is None else quality(fact.value, story.metric)
+def _constant_cell(summary: RunSummary, split: str) -> str:
+    fact = summary.baseline.quality.get(split)
+    return "–" if fact is None else quality(fact.value, summary.metric)
 
 
-def errors_line(story: Story) -> str:
+def errors_line(summary: RunSummary) -> str:
     """RMSE and R² of the chosen model and of the teacher, for a regression; nothing for other tasks."""
-    keys = {"teacher": story.teacher, "chosen": story.chosen[0] if story.chosen else None}
+    keys = {"teacher": summary.teacher, "chosen": summary.chosen[0] if summary.chosen else None}
     parts = []
     for name, key in keys.items():
-        record = story.records.get(key or "")
-        for split in shown_splits(story):
+        record = summary.records.get(key or "")
+        for split in shown_splits(summary):
             error, share = (record.fact(fact, split) if record is not None else None for fact in ("rmse", "r2"))
             if error is not None and share is not None:
                 parts.append(
@@ -249,9 +256,9 @@ def errors_line(story: Story) -> str:
     return "; ".join(parts)
 
 
-def front_csv(story: Story) -> str:
+def front_csv(summary: RunSummary) -> str:
     """The measured candidates as CSV, a line each, units in the names of the columns."""
-    flat = front_rows(story)
+    flat = front_rows(summary)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n")
     writer.writeheader()
@@ -259,18 +266,18 @@ def front_csv(story: Story) -> str:
     return buffer.getvalue()
 
 
-def front_rows(story: Story) -> list[dict[str, Any]]:
+def front_rows(summary: RunSummary) -> list[dict[str, Any]]:
     """Return the measured candidates as plain dictionaries without nesting, units in the names of the fields."""
-    return [_flat(story, row) for row in rows(story)]
+    return [_flat(summary, row) for row in rows(summary)]
 
 
-def _flat(story: Story, row: Row) -> dict[str, Any]:
+def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
     """One row as plain values without nesting."""
     line: dict[str, Any] = {"key": row.key, "name": row.name}
-    for split in shown_splits(story):
+    for split in shown_splits(summary):
         fact = row.quality.get(split)
         for part in ("value", "low", "high", "n"):
-            column = f"{story.metric}_{split}" + ("" if part == "value" else f"_{part}")
+            column = f"{summary.metric}_{split}" + ("" if part == "value" else f"_{part}")
             line[column] = getattr(fact, part) if fact is not None else None
     for name, latency in (("p50", row.p50), ("p90", row.p90), ("p99", row.p99)):
         line[f"latency_{name}_ms"] = latency.value * 1e3 if latency is not None else None
@@ -293,19 +300,19 @@ def _flat(story: Story, row: Row) -> dict[str, Any]:
     return line
 
 
-def to_json(story: Story) -> dict[str, Any]:
-    """The whole story as plain values for ``--json``: rows, gains, lineage, where and how it was measured."""
+def to_json(summary: RunSummary) -> dict[str, Any]:
+    """The whole run as plain values for ``--json``: rows, gains, lineage, where and how it was measured."""
     return {
-        "headline": headline(story),
-        "metric": story.metric,
-        "target": str(story.target),
-        "budget": {name: value for name, value in vars(story.budget).items() if value is not None},
-        "chosen": list(story.chosen),
-        "teacher": story.teacher,
-        "baseline": _baseline_json(story),
-        "better_than_baseline": better_than_baseline(story),
-        "hypervolume": found._asdict() if (found := volume(story)) is not None else None,
-        "rows": front_rows(story),
+        "headline": headline(summary),
+        "metric": summary.metric,
+        "target": str(summary.target),
+        "budget": {name: value for name, value in vars(summary.budget).items() if value is not None},
+        "chosen": list(summary.chosen),
+        "teacher": summary.teacher,
+        "baseline": _baseline_json(summary),
+        "better_than_baseline": better_than_baseline(summary),
+        "hypervolume": found._asdict() if (found := volume(summary)) is not None else None,
+        "rows": front_rows(summary),
         "gains": [
             {
                 "key": gain.key,
@@ -316,26 +323,26 @@ def to_json(story: Story) -> dict[str, Any]:
                 "points": {"value": gain.points, "low": gain.points_low, "high": gain.points_high},
                 "sentence": gain.sentence,
             }
-            for gain in gains(story)
+            for gain in gains(summary)
         ],
-        "lineage": {key: [record.key for record in story.lineage(key)] for key in story.candidates},
-        "replicas": {key: list(keys) for key, keys in story.replicas.items()},
-        "failed": [{name: failure[name] for name in ("step", "key", "error")} for failure in story.failures],
-        "seeds": list(story.seeds),
-        "environment": dict(story.environment),
-        "recipe": str(story.recipe),
+        "lineage": {key: [record.key for record in summary.lineage(key)] for key in summary.candidates},
+        "replicas": {key: list(keys) for key, keys in summary.replicas.items()},
+        "failed": [{name: failure[name] for name in ("step", "key", "error")} for failure in summary.failures],
+        "seeds": list(summary.seeds),
+        "environment": dict(summary.environment),
+        "recipe": str(summary.recipe),
     }
 
 
-def _baseline_json(story: Story) -> dict[str, Any] | None:
+def _baseline_json(summary: RunSummary) -> dict[str, Any] | None:
     """The constant answer and its quality by split."""
-    if story.baseline is None:
+    if summary.baseline is None:
         return None
     facts = {
         split: {part: getattr(fact, part) for part in ("value", "low", "high", "n")}
-        for split, fact in story.baseline.quality.items()
+        for split, fact in summary.baseline.quality.items()
     }
-    return {"answer": story.baseline.answer, "quality": facts}
+    return {"answer": summary.baseline.answer, "quality": facts}
 
 
 def slim(fact: Measurement) -> dict[str, Any]:
@@ -345,36 +352,36 @@ def slim(fact: Measurement) -> dict[str, Any]:
     return data | ({"detail": detail} if detail else {})
 
 
-def report_html(story: Story, *, example: str = "") -> str:
+def report_html(summary: RunSummary, *, example: str = "") -> str:
     """The run as one self-contained page; ``example`` is the code that runs the artefact, when one was written."""
-    made, found = rows(story), gains(story)
-    row, teacher = hero(story)
-    split = headline_split(story)
+    made, found = rows(summary), gains(summary)
+    row, teacher = headline_rows(summary)
+    split = headline_split(summary)
     return (
         page_environment()
         .get_template("report.html.j2")
         .render(
-            story=story,
-            headline=headline(story),
+            summary=summary,
+            headline=headline(summary),
             rows=made,
-            hero=row,
+            headline_row=row,
             teacher=teacher,
             split=split,
-            splits=shown_splits(story),
+            splits=shown_splits(summary),
             sizes=_sizes(made),
-            volume=volume_line(story),
-            errors=errors_line(story),
-            baseline=story.baseline,
+            volume=volume_line(summary),
+            errors=errors_line(summary),
+            baseline=summary.baseline,
             change=_change(row, teacher, split),
-            flips=flips_of(story, row, teacher, split),
-            front=front_picture(story, made),
-            tree=tree_picture(story),
-            gain_groups=_by_candidate(story, found),
+            flips=flips_of(summary, row, teacher, split),
+            front=front_picture(summary, made),
+            tree=tree_picture(summary),
+            gain_groups=_by_candidate(summary, found),
             gain_axis=gain_axis(found),
             strip=strip_axis(made),
-            replicas=replicas(story),
+            replicas=replicas(summary),
             example=example,
-            recipe=str(story.recipe).strip(),
+            recipe=str(summary.recipe).strip(),
         )
     )
 
@@ -388,22 +395,24 @@ def _sizes(made: list[Row]) -> dict[str, str]:
     return {split: ", ".join(map(str, sorted(counts))) for split, counts in found.items()}
 
 
-def _by_candidate(story: Story, found: list[Gain]) -> list[dict[str, Any]]:
+def _by_candidate(summary: RunSummary, found: list[Gain]) -> list[dict[str, Any]]:
     """Gains under the candidate they speak of, the chosen first."""
-    named, groups = names(story), {}  # type: ignore[var-annotated]
+    named, groups = names(summary), {}  # type: ignore[var-annotated]
     for gain in found:
-        group = groups.setdefault(gain.key, {"name": named[gain.key], "chosen": gain.key in story.chosen, "gains": []})
+        group = groups.setdefault(
+            gain.key, {"name": named[gain.key], "chosen": gain.key in summary.chosen, "gains": []}
+        )
         group["gains"].append({"gain": gain, "without": named[gain.without]})
     return sorted(groups.values(), key=lambda group: not group["chosen"])
 
 
-def replicas(story: Story) -> list[dict[str, Any]]:
+def replicas(summary: RunSummary) -> list[dict[str, Any]]:
     """For each chosen candidate trained with several seeds: each result, mean and standard deviation, by split."""
-    named, made = names(story), []
-    for key, others in story.replicas.items():
-        keys = [k for k in dict.fromkeys((key, *others)) if k in story.records]
+    named, made = names(summary), []
+    for key, others in summary.replicas.items():
+        keys = [k for k in dict.fromkeys((key, *others)) if k in summary.records]
         for split in ("validation", "test"):
-            facts = [fact for k in keys if (fact := story.records[k].fact("quality", split)) is not None]
+            facts = [fact for k in keys if (fact := summary.records[k].fact("quality", split)) is not None]
             if len(facts) > 1:
                 values = [fact.value for fact in facts]
                 mean = sum(values) / len(values)

@@ -19,7 +19,7 @@ CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman",
 
 
 @dataclass(frozen=True)
-class Story:
+class RunSummary:
     """All that a report tells of one run.
 
     ``recipe`` prints itself as YAML; each of ``failed`` is a ``Failure``, or a mapping with its fields: the ``step``,

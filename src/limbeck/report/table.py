@@ -11,7 +11,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import beyond, front, hypervolume
 from limbeck.report.display_names import names
 from limbeck.report.speed_up import Ratio, speed_ratio
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Row:
     parameters: Measurement | None
     speedup: Ratio | None  # over the teacher in PyTorch
     speedup_int8: Ratio | None  # over the teacher in INT8
-    drop: float | None  # points of the metric below the teacher, on the story's split
+    drop: float | None  # points of the metric below the teacher, on the headline split
     on_front: bool
     problems: tuple[str, ...]
     chosen: bool
@@ -66,17 +66,17 @@ class Row:
         return not self.problems
 
 
-def rows(story: Story) -> list[Row]:
+def rows(summary: RunSummary) -> list[Row]:
     """A row for every measured candidate, slowest first."""
-    named, teacher = names(story), story.records.get(story.teacher or "")
-    int8 = story.records.get(int8_reference(story) or "")
-    reference = teacher.fact("quality", story.split) if teacher is not None else None
-    winners = _front(story)
+    named, teacher = names(summary), summary.records.get(summary.teacher or "")
+    int8 = summary.records.get(int8_reference(summary) or "")
+    reference = teacher.fact("quality", summary.split) if teacher is not None else None
+    winners = _front(summary)
     made = []
-    for key in story.candidates:
-        record = story.records[key]
+    for key in summary.candidates:
+        record = summary.records[key]
         quality = {fact.split: fact for fact in record.facts if fact.name == "quality"}
-        mine = quality.get(story.split)
+        mine = quality.get(summary.split)
         values = {name: fact.value for name in ("latency_p50", "size") if (fact := record.fact(name)) is not None}
         values |= {"quality": mine.value} if mine is not None else {}
         drop = (reference.value - mine.value) * 100 if mine is not None and reference is not None else None
@@ -95,47 +95,47 @@ def rows(story: Story) -> list[Row]:
                 drop=drop,
                 on_front=key in winners,
                 problems=(
-                    *story.budget.violations(values, reference.value if reference is not None else None),
-                    *no_better(story, mine),
+                    *summary.budget.violations(values, reference.value if reference is not None else None),
+                    *no_better(summary, mine),
                 ),
-                chosen=key in story.chosen,
-                teacher=key == story.teacher,
-                predicted=predicted(story, key),
+                chosen=key in summary.chosen,
+                teacher=key == summary.teacher,
+                predicted=predicted(summary, key),
                 portability=record.fact("portability"),
             )
         )
     return sorted(made, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf")))
 
 
-def no_better(story: Story, fact: Measurement | None) -> tuple[str, ...]:
-    """Say so where a candidate is no better than the best constant answer on the story's split."""
-    constant = story.baseline.quality.get(story.split) if story.baseline is not None else None
+def no_better(summary: RunSummary, fact: Measurement | None) -> tuple[str, ...]:
+    """Say so where a candidate is no better than the best constant answer on the headline split."""
+    constant = summary.baseline.quality.get(summary.split) if summary.baseline is not None else None
     if fact is None or constant is None or fact.value > constant.value:
         return ()
-    return (f"no better than a constant answer ({story.baseline.answer})",)
+    return (f"no better than a constant answer ({summary.baseline.answer})",)
 
 
-def better_than_baseline(story: Story) -> bool | None:
+def better_than_baseline(summary: RunSummary) -> bool | None:
     """Say whether the first chosen candidate is better than the best constant answer; None where one is not known."""
-    record = story.records.get(story.chosen[0]) if story.chosen else None
-    fact = record.fact("quality", story.split) if record is not None else None
-    if fact is None or story.baseline is None or story.split not in story.baseline.quality:
+    record = summary.records.get(summary.chosen[0]) if summary.chosen else None
+    fact = record.fact("quality", summary.split) if record is not None else None
+    if fact is None or summary.baseline is None or summary.split not in summary.baseline.quality:
         return None
-    return not no_better(story, fact)
+    return not no_better(summary, fact)
 
 
-def int8_reference(story: Story) -> str | None:
+def int8_reference(summary: RunSummary) -> str | None:
     """The measured candidate that is the teacher itself in INT8: nothing but the number format was changed.
 
     Dynamic ranges go before static ones, and inputs as they are before smooth ones: what a user does first.
     """
     found = []
-    for key in story.candidates:
-        chain = story.lineage(key)
+    for key in summary.candidates:
+        chain = summary.lineage(key)
         keys = [record.key for record in chain]
-        if story.teacher not in keys or "int8" not in chain[-1].traits:
+        if summary.teacher not in keys or "int8" not in chain[-1].traits:
             continue
-        start = keys.index(story.teacher)
+        start = keys.index(summary.teacher)
         path = list(zip(chain[start:], chain[start + 1 :], strict=False))
         formats = {"onnx", "int8"}
         if all((child.traits - parent.traits) & formats and child.shape == parent.shape for parent, child in path):
@@ -144,16 +144,16 @@ def int8_reference(story: Story) -> str | None:
     return min(found)[-1] if found else None
 
 
-def predicted(story: Story, key: str) -> Measurement | None:
-    """The latency that was foretold of a candidate's shape, in its number format and on the story's target.
+def predicted(summary: RunSummary, key: str) -> Measurement | None:
+    """The latency that was foretold of a candidate's shape, in its number format and on the run's target.
 
     A search foretells it of a slice that is to be trained, exported and quantized: it holds for what comes of the
     slice as long as the shape stays, and for the descendant that has the format. Not for another machine's latency.
     """
-    record = story.records[key]
-    served = ("onnx" in record.traits) == (story.target.runtime != "torch")
+    record = summary.records[key]
+    served = ("onnx" in record.traits) == (summary.target.runtime != "torch")
     wanted = "int8" if "int8" in record.traits else "float"
-    for ancestor in reversed(story.lineage(key)):
+    for ancestor in reversed(summary.lineage(key)):
         if ancestor.shape != record.shape:
             return None
         fact = ancestor.fact("latency_predicted")
@@ -180,27 +180,27 @@ class Volume(NamedTuple):
     latency: float
 
 
-def volume(story: Story) -> Volume | None:
+def volume(summary: RunSummary) -> Volume | None:
     """The hypervolume of the measured front: quality against median latency; None with fewer than two candidates."""
-    points = list(_points(story).values())
+    points = list(_points(summary).values())
     if len(points) < 2:
         return None
     latency, quality = beyond(points, ("min", "max"))
     return Volume(hypervolume(points, (latency, quality), ("min", "max")), quality, latency)
 
 
-def _points(story: Story) -> dict[str, tuple[float, float]]:
+def _points(summary: RunSummary) -> dict[str, tuple[float, float]]:
     """Latency and quality of every candidate that has both."""
     points = {}
-    for key in story.candidates:
-        latency, quality = story.records[key].fact("latency_p50"), story.records[key].fact("quality", story.split)
+    for key in summary.candidates:
+        latency, quality = summary.records[key].fact("latency_p50"), summary.records[key].fact("quality", summary.split)
         if latency is not None and quality is not None:
             points[key] = (latency.value, quality.value)
     return points
 
 
-def _front(story: Story) -> set[str]:
+def _front(summary: RunSummary) -> set[str]:
     """Keys that no other candidate beats in both latency and quality."""
-    points = _points(story)
+    points = _points(summary)
     kept = front(list(points.values()), ("min", "max")) if points else ()
     return {key for key, stays in zip(points, kept, strict=True) if stays}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.report.report import front_rows, front_table, headline
-from limbeck.report.summary import Story
+from limbeck.report.summary import RunSummary
 
 if TYPE_CHECKING:
     import pandas
@@ -18,40 +18,40 @@ COLUMNS = 140
 """Width of the table as text; a notebook and a log file have none of their own."""
 
 
-def summary(story: Story, written: Mapping[str, Path]) -> str:
+def summary(summary: RunSummary, written: Mapping[str, Path]) -> str:
     """Return what the command line prints at the end of a run.
 
     Args:
-        story: The run.
+        summary: The run.
         written: The paths that were written, by name.
     """
     from rich.console import Console
 
     console = Console(file=StringIO(), width=COLUMNS, color_system=None, force_jupyter=False)
     with console.capture() as captured:
-        console.print(front_table(story))
-        console.print(headline(story), soft_wrap=True, markup=False)
-        for failure in story.failures:
+        console.print(front_table(summary))
+        console.print(headline(summary), soft_wrap=True, markup=False)
+        for failure in summary.failures:
             console.print(f"failed: {failure['step']}: {failure['error']}", markup=False, soft_wrap=True)
         for name, path in written.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
     return captured.get().rstrip()
 
 
-def summary_html(story: Story, written: Mapping[str, Path]) -> str:
+def summary_html(summary: RunSummary, written: Mapping[str, Path]) -> str:
     """Return the same as HTML for a notebook's cell.
 
     Args:
-        story: The run.
+        summary: The run.
         written: The paths that were written, by name.
     """
-    table = front_table(story)
+    table = front_table(summary)
     heads = "".join(f"<th>{escape(str(column.header))}</th>" for column in table.columns)
     rows = []
     for cells, row in zip(zip(*(column.cells for column in table.columns), strict=True), table.rows, strict=True):
         style = " style='font-weight:bold'" if row.style == "bold green" else ""
         rows.append(f"<tr{style}>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
-    lines = [headline(story), *(f"failed: {one['step']}: {one['error']}" for one in story.failures)]
+    lines = [headline(summary), *(f"failed: {one['step']}: {one['error']}" for one in summary.failures)]
     lines += [f"{name}: {path}" for name, path in written.items()]
     title, caption = escape(str(table.title)), escape(str(table.caption)).replace("\n", "<br>")
     below = "".join(f"<div>{escape(line)}</div>" for line in lines)
@@ -61,8 +61,8 @@ def summary_html(story: Story, written: Mapping[str, Path]) -> str:
     )
 
 
-def front_frame(story: Story) -> pandas.DataFrame:
+def front_frame(summary: RunSummary) -> pandas.DataFrame:
     """Return the measured candidates as a data frame, slowest first, units in the names of the columns."""
     import pandas
 
-    return pandas.DataFrame(front_rows(story))
+    return pandas.DataFrame(front_rows(summary))

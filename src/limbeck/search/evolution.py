@@ -22,9 +22,9 @@ TRIES = 2000  #: shapes that are proposed for one that fits, at most
 BATCH = 4096  #: shapes that are proposed at once, at most
 
 
-def draw(space: Space, fits: Fits, count: int, chance: Random, but: Container[Shape] = ()) -> list[Shape]:
+def draw(space: Space, fits: Fits, count: int, rng: Random, but: Container[Shape] = ()) -> list[Shape]:
     """At most ``count`` different shapes that fit and are not in ``but``; fewer where the space has no more."""
-    return _first(lambda: space.sample(chance), fits, count, but)
+    return _first(lambda: space.sample(rng), fits, count, but)
 
 
 def _first(propose: Callable[[], Shape], fits: Fits, count: int, but: Container[Shape]) -> list[Shape]:
@@ -64,7 +64,7 @@ def evolve(
     generations: int = 4,
     explore: float = 0.5,
     mutation: float = 0.25,
-    chance: Random,
+    rng: Random,
 ) -> Iterator[dict[Shape, float]]:
     """All shapes asked about so far, with their worth, after every generation.
 
@@ -72,25 +72,25 @@ def evolve(
     two parents among the best ``population``, each drawn with a chance in proportion to its rank.
     """
     known: dict[Shape, float] = {}
-    fresh = draw(space, fits, population, chance)
+    fresh = draw(space, fits, population, rng)
     for generation in range(generations):
         if generation:
             parents = sorted(known, key=lambda shape: -known[shape])[:population]
             wanted = round(population * (1 - explore))
-            fresh = _first(_bred(space, parents, mutation, chance), fits, wanted, known)
-            fresh += draw(space, fits, population - len(fresh), chance, {*known, *fresh})
+            fresh = _first(_bred(space, parents, mutation, rng), fits, wanted, known)
+            fresh += draw(space, fits, population - len(fresh), rng, {*known, *fresh})
         if not fresh:
             return
         known = known | dict(zip(fresh, worth(fresh), strict=True))
         yield known
 
 
-def _bred(space: Space, parents: Sequence[Shape], mutation: float, chance: Random) -> Callable[[], Shape]:
+def _bred(space: Space, parents: Sequence[Shape], mutation: float, rng: Random) -> Callable[[], Shape]:
     """Proposes mutations of crossed parents, of which the better have more."""
     weights = range(len(parents), 0, -1)
 
     def child() -> Shape:
-        one, other = chance.choices(parents, weights, k=2)
-        return space.mutate(space.cross(one, other, chance), chance, mutation)
+        one, other = rng.choices(parents, weights, k=2)
+        return space.mutate(space.cross(one, other, rng), rng, mutation)
 
     return child

@@ -135,7 +135,7 @@ class _Sampler(optuna.samplers.NSGAIISampler):
     def __init__(self, search: FrontSearch, draw: int, generation: int) -> None:
         seed = int(hashlib.sha256(f"{search.seed} {generation} {draw}".encode()).hexdigest()[:8], 16)
         super().__init__(population_size=search.population, mutation_prob=0.0, seed=seed)
-        self.search, self.draw, self.generation, self.chance = search, draw, generation, Random(seed)
+        self.search, self.draw, self.generation, self.rng = search, draw, generation, Random(seed)
 
     def __call__(self, breed: bool) -> Shape:
         """The shape of this draw: bred of the generations before, or drawn from the space."""
@@ -143,10 +143,10 @@ class _Sampler(optuna.samplers.NSGAIISampler):
         if self.generation == 0 and self.draw < len(search.first):
             return search.first[self.draw]
         if self.generation == 0 or not breed:
-            return search.space.sample(self.chance)
+            return search.space.sample(self.rng)
         self.get_parent_population(search.study, self.generation)  # which come in another order when they are chosen
         child: dict[str, int] = self.sample_relative(search.study, None, search.ranges)  # type: ignore[arg-type]
-        return search.space.mutate(search.shape(child), self.chance, search.mutation)
+        return search.space.mutate(search.shape(child), self.rng, search.mutation)
 
     def get_trial_generation(self, study: Any, trial: Any) -> int:
         """The generation of this draw."""
@@ -185,24 +185,26 @@ class FrontSearch:
 
     def __call__(self, worth: Worth, total: int) -> Iterator[dict[Shape, float]]:
         """All shapes judged so far and their worth, after every share, until ``total`` are judged or none is left."""
-        barren, told, lost = self._barren(), 0, len(self._trials(TrialState.FAIL))
+        empty_generations, told, lost = self._barren(), 0, len(self._trials(TrialState.FAIL))
         try:
             while True:
                 running = self._running()
                 before, lost = lost, len(self._trials(TrialState.FAIL))
-                barren = 0 if lost > before and not self.alone else barren  # its shapes may be asked for again
-                room = total - len(self.judged()) - len(running) if barren < BARREN else 0
+                empty_generations = (
+                    0 if lost > before and not self.alone else empty_generations
+                )  # its shapes may be asked for again
+                room = total - len(self.judged()) - len(running) if empty_generations < BARREN else 0
                 if asked := self._ask(room) if room > 0 else []:
                     scores = iter(worth([one.shape for one in asked if one.beyond <= 0]))
                     for one in asked:
                         self._tell(one.number, [next(scores) if one.beyond <= 0 else -math.inf, one.cost])
-                    barren = 0 if any(one.beyond <= 0 for one in asked) else barren + 1
+                    empty_generations = 0 if any(one.beyond <= 0 for one in asked) else empty_generations + 1
                     known = self.judged()
                     told = len(known)
                     yield known
                 elif running:
                     time.sleep(1.0)  # what others judge now is still to come, or is lost with them
-                    barren = BARREN if room > 0 else barren  # no shape is left to ask for
+                    empty_generations = BARREN if room > 0 else empty_generations  # no shape is left to ask for
                 else:
                     break
             if len(known := self.judged()) > told:  # what others judged last, or before

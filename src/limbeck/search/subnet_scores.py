@@ -65,7 +65,7 @@ class SliceScores:
     def shared(self, workers: int) -> Iterator[SliceScores]:
         """The same scores, judged by so many processes of this machine, each of which opens the super-network once."""
         from limbeck.measure.latency import stored
-        from limbeck.storage.parallel import crew
+        from limbeck.storage.parallel import worker_pool
 
         if workers == 1:
             yield self
@@ -74,7 +74,7 @@ class SliceScores:
             self.task.to_folder(Path(place, "task"))
             about = {"model": str(model), "number_format": self.number_format, "split": self.split, "batch": self.batch}
             Path(place, "about.json").write_text(json.dumps(about), encoding="utf-8")
-            with crew(workers) as each:
+            with worker_pool(workers) as each:
                 yield replace(self, elsewhere=partial(each, partial(_judged, place)))
 
     @property

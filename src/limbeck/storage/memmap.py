@@ -13,7 +13,7 @@ Keep = Callable[[str, Callable[[Path], None]], Path]
 
 
 def kept_arrays(keep: Keep, name: str, build: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays that ``build`` makes, computed once and kept under ``name`` by ``lab.keep``; read-only."""
+    """The arrays that ``build`` makes, computed once and kept under ``name`` by ``context.keep``; read-only."""
 
     def fill(folder: Path) -> None:
         for key, array in build().items():

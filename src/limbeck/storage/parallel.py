@@ -33,12 +33,12 @@ def chunked(count: int, size: int) -> list[range]:
 
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 1) -> Iterator[Result]:
     """The results of all jobs, in their order; with several workers in fresh processes, a few jobs ahead."""
-    with crew(workers) as each:
+    with worker_pool(workers) as each:
         yield from each(work, jobs)
 
 
 @contextmanager
-def crew(workers: int = 1) -> Iterator[Callable[[Callable[[Job], Result], Iterable[Job]], Iterator[Result]]]:
+def worker_pool(workers: int = 1) -> Iterator[Callable[[Callable[[Job], Result], Iterable[Job]], Iterator[Result]]]:
     """What does jobs as :func:`in_order` does, again and again, with processes that stay for the whole body."""
     if workers == 1:
         yield map

@@ -25,7 +25,7 @@ def cost_factory(
     memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
     whole: Shape | None = None,
 ) -> Callable[..., Measurement]:
-    """The Lab's ``cost``: latency of a shape on the target, ``cost(shape, number_format="int8")``.
+    """The context's ``cost``: latency of a shape on the target, ``cost(shape, number_format="int8")``.
 
     What is behind it is measured at the first call and kept in the store's memo: a table for everything that can be cut
     out of ``whole``, or of the candidate as it is then; for a super-network whose hidden width or head width varies,

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
 if TYPE_CHECKING:
-    from limbeck.augmentation.transforms import Row, Rule
+    from limbeck.augmentation.transforms import Row, Transform
     from limbeck.core.shape import Shape
     from limbeck.data.task import Task
 
@@ -175,28 +175,28 @@ class Augment:
         read = texts * self.count if self.judged else 0.0
         return texts * self.count / SAMPLES_PER_SECOND + forward_seconds(shape, copies + read, tokens)
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with a larger task."""
-        from limbeck.augmentation.label_filter import Judge
-        from limbeck.augmentation.pipeline import Growth
+        from limbeck.augmentation.label_filter import LabelFilter
+        from limbeck.augmentation.pipeline import AugmentationPipeline
 
-        self.check(candidate, lab)
+        self.check(candidate, context)
         judge = None
         if self.judged:
-            assert lab.teacher is not None
-            judge = Judge(lab.teacher.open, self.labels, self.guard, self.guard_confidence)
+            assert context.teacher is not None
+            judge = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
         prepare = self.ngrams if self.method == "ngram" else self.substitutes
         with tempfile.TemporaryDirectory() as folder:
-            growth = Growth(
+            growth = AugmentationPipeline(
                 candidate.task,
-                partial(prepare, candidate, lab),
+                partial(prepare, candidate, context),
                 self.count,
-                lab.seed,
-                lab.scratch or Path(folder),
+                context.seed,
+                context.scratch or Path(folder),
                 judge,
                 self.chunk_rows,
                 self.workers,
-                lab.log,
+                context.log,
                 candidate.tokenizer.mask_token if self.method == "ngram" else None,
             )
             growth.scratch.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ class Augment:
             grown = growth.grown(title="Augmented texts", summary=summary)
         yield replace(candidate, task=grown)
 
-    def check(self, candidate: Candidate, lab: Lab) -> None:
+    def check(self, candidate: Candidate, context: RunContext) -> None:
         """Refuse what cannot work before any of it starts."""
         from limbeck.augmentation.pos_taggers import open_tagger
 
@@ -212,7 +212,7 @@ class Augment:
             raise InputError(f"augment: {problems[0]}")
         task = candidate.task
         task.split("train")
-        if self.judged and lab.teacher is None:
+        if self.judged and context.teacher is None:
             what = "labels: teacher" if self.labels == "teacher" else f"guard: {self.guard}"
             raise InputError(
                 f"augment: {what} needs a teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
@@ -226,7 +226,7 @@ class Augment:
         if self.tagger is not None and self.part_of_speech_probability:
             open_tagger(self.tagger)
 
-    def ngrams(self, candidate: Candidate, lab: Lab) -> tuple[Rule, Noted]:
+    def ngrams(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
         """How n-gram samples are drawn, and what notes the parts of speech of rows."""
         from limbeck.augmentation.pos_taggers import tag_rows
         from limbeck.augmentation.transforms import NGram, split_words, words_by_tag
@@ -235,7 +235,7 @@ class Augment:
         rule = NGram(*shares, self.max_ng, self.ngram, candidate.tokenizer.mask_token)
         if not self.part_of_speech_probability or self.tagger is None:
             if self.part_of_speech_probability:
-                lab.log("no tagger: words that would be swapped for one of their part of speech stay")
+                context.log("no tagger: words that would be swapped for one of their part of speech stay")
             return rule, lambda rows: rows
         rows = _originals(candidate.task)
         words = [split_words(side)[0] for row in rows for side in row.sides]
@@ -247,7 +247,7 @@ class Augment:
 
         return replace(rule, bags=words_by_tag(words, tags)), noted
 
-    def substitutes(self, candidate: Candidate, lab: Lab) -> tuple[Rule, Noted]:
+    def substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
         """How words are replaced, and what notes the candidates of each word."""
         from limbeck.augmentation.transforms import Substitute, replaceable, split_words
         from limbeck.augmentation.word_candidates import (

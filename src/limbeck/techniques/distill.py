@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
-from limbeck.core.step import Lab, content, step
+from limbeck.core.step import RunContext, content, step
 from limbeck.errors import InputError
-from limbeck.train.layer_distillation import Imitation, Layers, reading, vocabulary_key
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, reading, vocabulary_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ Terms = dict[str, tuple[float, Any]]
 
 
 @step("distill", needs={"torch", "teacher"}, reads={"seed", "teacher"}, version=2)
-class Distill(Imitation):
+class Distill(LayerDistillationConfig):
     """Train the candidate to imitate its fine-tuned, unpruned ancestor.
 
     Attributes:
@@ -69,7 +69,7 @@ class Distill(Imitation):
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     focal_gamma: Annotated[float, Ge(0)] = 0.0
 
-    added: ClassVar[frozenset[str]] = Imitation.added | {"class_weights", "focal_gamma"}
+    added: ClassVar[frozenset[str]] = LayerDistillationConfig.added | {"class_weights", "focal_gamma"}
     standardizes: ClassVar[bool] = True  # the labels of a regression, while it trains
 
     files: ClassVar[frozenset[str]] = frozenset({"teachers"})
@@ -97,23 +97,23 @@ class Distill(Imitation):
 
     example: ClassVar[dict[str, Any]] = {"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5}
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
         from accelerate.utils import set_seed
 
         from limbeck.train.finetuning import target_scale, train_on_task
         from limbeck.train.objectives import Weighted
 
-        if lab.teacher is None:
+        if context.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
-        teacher = lab.teacher.open()
+        teacher = context.teacher.open()
         match, note = self.comparable(self.match, candidate, teacher)
         if note:
-            lab.log(note)
-        set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
+            context.log(note)
+        set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
         for phase, plan, terms in self.phases(self.terms(candidate, teacher, match)):
-            objective = Weighted(terms, self.outputs(terms, candidate, teacher, lab))
-            train_on_task(candidate, objective, plan, lab, phase, scale=target_scale(candidate.task))
+            objective = Weighted(terms, self.outputs(terms, candidate, teacher, context))
+            train_on_task(candidate, objective, plan, context, phase, scale=target_scale(candidate.task))
         yield replace(candidate, folder=None)
 
     def problems(self) -> list[str]:
@@ -151,7 +151,7 @@ class Distill(Imitation):
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds of both phases."""
         first = replace(self, num_train_epochs=self.intermediate_epochs + self.num_train_epochs)
-        return Imitation.estimate(first, shape, rows, tokens)
+        return LayerDistillationConfig.estimate(first, shape, rows, tokens)
 
     def phases(self, terms: Terms) -> Iterator[tuple[str, Distill, Terms]]:
         """Name, plan and terms of each training."""
@@ -183,7 +183,7 @@ class Distill(Imitation):
             found["logits"] = (self.logits_weight, kind)
         return found | self.layer_terms(match or self.match, candidate, teacher)
 
-    def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, lab: Lab) -> TeacherCall:
+    def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, context: RunContext) -> TeacherCall:
         """Where a loss of these terms finds what the teacher puts out."""
         from limbeck.train.objectives import LiveTeacher
         from limbeck.train.teacher_cache import KeptTeacher, kept_layers
@@ -192,30 +192,32 @@ class Distill(Imitation):
         for _, term in terms.values():
             for tap, layers in term.taps.items():
                 wanted.setdefault(tap, set()).update(layers)
-        reader, name = reading(candidate, teacher) if wanted else teacher, lab.teacher.key  # type: ignore[union-attr]
+        reader, name = reading(candidate, teacher) if wanted else teacher, context.teacher.key  # type: ignore[union-attr]
         if reader is None:
             raise _other_words("teacher")
         if reader is not teacher:
             name = f"{name}-{vocabulary_key(candidate.tokenizer)}"
         if wanted and self.cache_teacher:
             taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
-            layers, logits = kept_layers(reader, name, candidate.task, taps, lab.keep, lab.scratch)
-            return KeptTeacher(self.answers(candidate, teacher, lab, logits if reader is teacher else None), layers)
+            layers, logits = kept_layers(reader, name, candidate.task, taps, context.keep, context.scratch)
+            return KeptTeacher(self.answers(candidate, teacher, context, logits if reader is teacher else None), layers)
         separate = not wanted or (self.teachers and "logits" in terms)
-        return LiveTeacher(reader.model.eval(), self.answers(candidate, teacher, lab) if separate else None)
+        return LiveTeacher(reader.model.eval(), self.answers(candidate, teacher, context) if separate else None)
 
-    def answers(self, candidate: Candidate, teacher: Candidate, lab: Lab, made: np.ndarray | None = None) -> Answers:
+    def answers(
+        self, candidate: Candidate, teacher: Candidate, context: RunContext, made: np.ndarray | None = None
+    ) -> Answers:
         """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
         from limbeck.train.teacher_cache import kept_answers, mean_answers
 
         task = candidate.task
         found = []
-        for name, one in ((lab.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
+        for name, one in ((context.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
             reader = reading(candidate, one) if task.kind == "tokens" else one  # a label for each of the same tokens
             if reader is None:
                 raise _other_words(f"teacher {name}")
             kept = name if reader is one else f"{name}-{vocabulary_key(candidate.tokenizer)}"
-            found.append(kept_answers(reader, kept, task, lab.keep, made if reader is teacher else None))
+            found.append(kept_answers(reader, kept, task, context.keep, made if reader is teacher else None))
         return mean_answers(found)
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import LimbeckError
 from limbeck.train.config import forward_seconds
 
@@ -49,12 +49,12 @@ class Export:
         """Rough seconds: writing and checking the graph, and answering the texts of the parity check twice."""
         return 2.0 + forward_seconds(shape, 2 * min(self.parity_texts, rows.get("validation", 0)), tokens)
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate as an ONNX model; its folder keeps the torch weights."""
         from limbeck.model.checkpoints import save_model
         from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
 
-        folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "exported"
+        folder = Path(context.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "exported"
         save_model(candidate.model, candidate.tokenizer, folder)
         to_onnx(candidate.model, folder / FLOAT_FILE, fused=self.fused)
         exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -68,7 +68,9 @@ class Export:
                 f"texts, more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits up to "
                 f"{measured.largest:.2g}); give a larger parity_tolerance if that is exact enough, or report the model"
             )
-        lab.log(f"ONNX gives torch's logits on {measured.texts} texts, largest difference {measured.difference:.1e}")
+        context.log(
+            f"ONNX gives torch's logits on {measured.texts} texts, largest difference {measured.difference:.1e}"
+        )
         yield replace(candidate, model=exported, folder=None)
 
 

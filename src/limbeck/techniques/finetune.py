@@ -13,12 +13,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
-from limbeck.train.config import Plan
+from limbeck.core.step import RunContext, step
+from limbeck.train.config import TrainingConfig
 
 
 @step("finetune", needs={"torch"}, gives={"teacher"}, reads={"seed"})
-class Finetune(Plan):
+class Finetune(TrainingConfig):
     """Fine-tune all weights on the task's labels; later steps take the result as their teacher.
 
     Attributes:
@@ -33,12 +33,12 @@ class Finetune(Plan):
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     focal_gamma: Annotated[float, Ge(0)] = 0.0
 
-    added: ClassVar[frozenset[str]] = Plan.added | {"class_weights", "focal_gamma"}
+    added: ClassVar[frozenset[str]] = TrainingConfig.added | {"class_weights", "focal_gamma"}
     standardizes: ClassVar[bool] = True  # the labels of a regression, while it trains
 
     example: ClassVar[dict[str, Any]] = {"num_train_epochs": 2, "learning_rate": 1e-3}
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
         from limbeck.train.finetuning import epochs_kept, target_scale, train_on_task
         from limbeck.train.objectives import Weighted, task_loss
@@ -46,10 +46,15 @@ class Finetune(Plan):
         loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
         objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)
         if self.keep == "best":
-            train_on_task(candidate, objective, self, lab, scale=scale)
+            train_on_task(candidate, objective, self, context, scale=scale)
             yield replace(candidate, folder=None)
             return
-        with epochs_kept(candidate.model, self.num_train_epochs, lab.scratch, scale) as (after_step, waypoints):
-            train_on_task(candidate, objective, self, lab, scale=scale, after_step=after_step)
+        with epochs_kept(candidate.model, self.num_train_epochs, context.scratch, scale) as (
+            after_step,
+            epoch_checkpoints,
+        ):
+            train_on_task(candidate, objective, self, context, scale=scale, after_step=after_step)
             # a training that stopped early has no waypoints of its last epochs
-            yield replace(candidate, folder=None, waypoints=tuple(path for path in waypoints if path.exists()))
+            yield replace(
+                candidate, folder=None, epoch_checkpoints=tuple(path for path in epoch_checkpoints if path.exists())
+            )

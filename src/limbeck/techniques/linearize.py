@@ -21,20 +21,20 @@ from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, attention_core, skipped_positions
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import reading
 
 if TYPE_CHECKING:
-    from limbeck.train.linearization import Guided
+    from limbeck.train.linearization import GuidedLoss
 
 TAUGHT = ("target", "waypoint", "hybrid")
 """Guides that are a fine-tuned model."""
 
 
 @step("linearize", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"}, version=2)
-class Linearize(Plan):
+class Linearize(TrainingConfig):
     """Give the candidate other attention, keep all other weights, and train it on the task beside its guide.
 
     The loss is that of the task, ``alpha_output`` times that of the logits, and ``alpha_layer`` times the mean squared
@@ -137,7 +137,7 @@ class Linearize(Plan):
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
 
-    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
         """Say why a model of this shape cannot become what is wanted; None if it can."""
         try:
             self.cores(candidate.model.shape.depth)
@@ -166,7 +166,7 @@ class Linearize(Plan):
             raise InputError(f"linearize.attention: has {len(cores)} cores, the model {depth} layers; give one for all")
         return cores
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the converted candidate, trained."""
         from limbeck.cost_models.latency_table import typical_length
         from limbeck.model.attention_conversion import convert, drawn
@@ -174,31 +174,31 @@ class Linearize(Plan):
 
         if problems := self.problems():
             raise InputError(f"linearize: {problems[0]}")
-        teacher = self.teacher(candidate, lab) if self.taught else None
+        teacher = self.teacher(candidate, context) if self.taught else None
         before = self.begun(candidate, teacher)
         positions = self.positions(before)
         if positions:
             candidate.tokenizer.model_max_length = self.max_length
         tokens = typical_length(candidate, percent=95) if self.init == "segments" and self.linformer else None
         cores = self.cores(before.shape.depth)
-        model = convert(before, cores, share=self.share, positions=positions, tokens=tokens, seed=lab.seed)
+        model = convert(before, cores, share=self.share, positions=positions, tokens=tokens, seed=context.seed)
         fresh = drawn(model, before)
         if self.freeze_steps and not fresh:
             raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
         objective = self.objective(candidate, model, teacher, before, fresh)
         made = replace(candidate, model=model, folder=None)
-        lab.log(f"{before.shape} -> {model.shape}; projections shared: {self.share}")
-        train_on_task(made, objective, self, lab)
+        context.log(f"{before.shape} -> {model.shape}; projections shared: {self.share}")
+        train_on_task(made, objective, self, context)
         yield replace(made, model=model.requires_grad_())
 
-    def teacher(self, candidate: Candidate, lab: Lab) -> Candidate:
+    def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
         """The guide, if it can teach this student."""
-        if lab.teacher is None:
+        if context.teacher is None:
             raise InputError(
                 f"linearize: guide {self.guide} has no teacher; put 'finetune' before it or name one with "
                 "'teacher: MODEL', or use guide: trajectory"
             )
-        known = lab.teacher.open()
+        known = context.teacher.open()
         teacher = reading(candidate, known)
         if teacher is None:
             raise InputError("linearize: the teacher lacks tokens of the candidate's vocabulary")
@@ -207,8 +207,8 @@ class Linearize(Plan):
         mine, theirs = candidate.model.shape, teacher.model.shape
         if self.guide in TAUGHT and mine.depth > theirs.depth:
             raise InputError(f"linearize: the model has {mine.depth} layers, more than its teacher's {theirs.depth}")
-        if len(teacher.waypoints) < (2 if self.guide == "waypoint" else int(self.pretrained)):
-            short = ", of one epoch at least" if teacher.waypoints else ""
+        if len(teacher.epoch_checkpoints) < (2 if self.guide == "waypoint" else int(self.pretrained)):
+            short = ", of one epoch at least" if teacher.epoch_checkpoints else ""
             raise InputError(
                 f"linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {{keep: every_epoch}}'{short}"
             )
@@ -227,7 +227,7 @@ class Linearize(Plan):
         from safetensors.torch import load_file
 
         assert teacher is not None
-        weights, mine = load_file(teacher.waypoints[0]), candidate.model.state_dict()
+        weights, mine = load_file(teacher.epoch_checkpoints[0]), candidate.model.state_dict()
         if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in mine.items()}:
             raise InputError(
                 f"linearize.start: the weights before the fine-tuning are those of another model than the candidate "
@@ -244,7 +244,7 @@ class Linearize(Plan):
 
     def objective(
         self, candidate: Candidate, model: Any, teacher: Candidate | None, before: Any, fresh: frozenset[str]
-    ) -> Guided:
+    ) -> GuidedLoss:
         """The loss of this guide."""
         from limbeck.model.attention_conversion import convert
         from limbeck.train import linearization as guides
@@ -252,7 +252,7 @@ class Linearize(Plan):
 
         frozen: dict[str, Any] = {"freeze_steps": self.freeze_steps, "fresh": fresh}
         if self.guide == "unguided":
-            return guides.Guided(guides.alone(model), **frozen)
+            return guides.GuidedLoss(guides.alone(model), **frozen)
         if self.guide == "trajectory":
             guide = convert(before, ("softmax",) * before.shape.depth, positions=self.positions(before))
         else:
@@ -268,8 +268,8 @@ class Linearize(Plan):
             return guides.Trajectory(*both, **frozen, teacher=guide, plan=plan, every=self.teacher_update_cycle)
         if self.guide == "waypoint":
             assert teacher is not None
-            return guides.Guided(*both, prepare=guides.Waypoints(guide, teacher.waypoints[1:]), **frozen)
-        return guides.Guided(*both, until=self.max_distill_steps, **frozen)
+            return guides.GuidedLoss(*both, prepare=guides.Waypoints(guide, teacher.epoch_checkpoints[1:]), **frozen)
+        return guides.GuidedLoss(*both, until=self.max_distill_steps, **frozen)
 
 
 def longest(model: Any) -> int:

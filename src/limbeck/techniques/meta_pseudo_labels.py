@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @step("meta_pseudo_labels", needs={"torch", "teacher"}, reads={"seed", "teacher"})
-class MetaPseudoLabels(Plan):
+class MetaPseudoLabels(TrainingConfig):
     """Train the candidate on its teacher's labels while the teacher learns which labels help it; then on true labels.
 
     The teacher's copy is trained beside the student, on labelled texts and on the feedback, and is thrown away at the
@@ -109,36 +109,36 @@ class MetaPseudoLabels(Plan):
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's."""
         last = replace(self, num_train_epochs=self.finetune_epochs)
-        share = Plan.passes / self.passes
-        return super().estimate(shape, rows, tokens) + share * Plan.estimate(last, shape, rows, tokens)
+        share = TrainingConfig.passes / self.passes
+        return super().estimate(shape, rows, tokens) + share * TrainingConfig.estimate(last, shape, rows, tokens)
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
         from limbeck.train.finetuning import train_on_task
         from limbeck.train.objectives import TaskLoss, Weighted
 
-        teacher = self.teacher(candidate, lab)
+        teacher = self.teacher(candidate, context)
         labelled, unlabelled = self.texts(candidate.task)
         source = f"; {unlabelled.notes[-1]}" if self.unlabelled else ""
         rows = [len(one.split("train")) for one in (labelled, unlabelled)]
-        lab.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
-        objective = self.objective(candidate, teacher, labelled, lab.seed)
-        first = train_on_task(replace(candidate, task=unlabelled), objective, self, lab, "pseudo")
+        context.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
+        objective = self.objective(candidate, teacher, labelled, context.seed)
+        first = train_on_task(replace(candidate, task=unlabelled), objective, self, context, "pseudo")
         if self.finetune_epochs:
             model = candidate.model
             before = {name: value.detach().clone() for name, value in model.state_dict().items()}
             plan = replace(self, num_train_epochs=self.finetune_epochs, learning_rate=self.finetune_learning_rate)
             own = Weighted({"task": (1.0, TaskLoss(model.loss))})
-            last = train_on_task(replace(candidate, task=labelled), own, plan, lab, "labels")
+            last = train_on_task(replace(candidate, task=labelled), own, plan, context, "labels")
             scores = first.best_score, last.best_score
             if scores[0] is not None and scores[1] is not None and scores[0] > scores[1]:
                 model.load_state_dict(before)
-                lab.log("fine-tuning on labels did not help: the weights before it are kept")
+                context.log("fine-tuning on labels did not help: the weights before it are kept")
         yield replace(candidate, folder=None)
 
-    def teacher(self, candidate: Candidate, lab: Lab) -> Candidate:
+    def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
         """The teacher's copy, if it can teach this student in this way."""
-        if lab.teacher is None:
+        if context.teacher is None:
             raise InputError(
                 "meta_pseudo_labels has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
             )
@@ -147,7 +147,7 @@ class MetaPseudoLabels(Plan):
             raise InputError(
                 "meta_pseudo_labels: a number has no hard labels; use pseudo_labels: soft, feedback: exact"
             )
-        teacher = lab.teacher.open()
+        teacher = context.teacher.open()
         if candidate.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
             raise InputError(
                 "meta_pseudo_labels: the teacher has another vocabulary than the student, so it cannot read the same "

@@ -29,14 +29,14 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
-from limbeck.train.layer_distillation import Imitation, Layers
-from limbeck.train.pretraining import PlainText
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers
+from limbeck.train.pretraining import PretrainingConfig
 
 
 @step("general_distill", needs={"torch"}, reads={"seed", "teacher"})
-class GeneralDistill(PlainText, Imitation):
+class GeneralDistill(PretrainingConfig, LayerDistillationConfig):
     """Train the candidate on running text to imitate the model that the recipe began with, as it was pretrained.
 
     Defaults are TinyBERT's: 3 epochs, 256 sequences to a step (32 at a time), a learning rate of 1e-4 after a warm-up
@@ -58,21 +58,21 @@ class GeneralDistill(PlainText, Imitation):
         "held_out": 0.1,
     }
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
         from accelerate.utils import set_seed
 
         from limbeck.train.objectives import LiveTeacher, Weighted
 
-        teacher = self.teacher(candidate, lab)
+        teacher = self.teacher(candidate, context)
         self.check_sides(candidate, teacher)
         self.check_difference(candidate, teacher)
         match, note = self.comparable(self.match, candidate, teacher)
         if note:
-            lab.log(note)
-        set_seed(lab.seed)  # projections are drawn here, before the loop seeds itself
+            context.log(note)
+        set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
         terms = self.layer_terms(match, candidate, teacher)
-        self.train_on_text(candidate, Weighted(terms, LiveTeacher(teacher.model.eval())), lab)
+        self.train_on_text(candidate, Weighted(terms, LiveTeacher(teacher.model.eval())), context)
         yield replace(candidate, folder=None)
 
     def check_difference(self, candidate: Candidate, teacher: Candidate) -> None:

@@ -28,17 +28,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
-from limbeck.train.pretraining import PlainText
-from limbeck.train.supernet_config import Arranged, Sliced
+from limbeck.train.pretraining import PretrainingConfig
+from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.model.mlm_head import LanguageHead
 
 
 @step("general_supernet", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"}, version=2)
-class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus the time is not known, so None
+class GeneralSupernet(PretrainingConfig, SupernetConfig):  # type: ignore[misc]  # of a corpus the time is not known, so None
     """Train the candidate on running text so that its slices of all shapes of a space are good pretrained models.
 
     They imitate the model that the recipe began with, are masked language models, or both. A range that is not given
@@ -77,7 +77,7 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
         "match": ("mlm", "hidden", "relations"),
     }
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the super-network, without the head of the language model; its configuration says of which space."""
         from accelerate.utils import set_seed
 
@@ -86,18 +86,18 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
         from limbeck.model.pruning.subnetwork import extract
         from limbeck.train.mlm import LanguageLoss, OnMasked
         from limbeck.train.objectives import LiveTeacher, Objective
-        from limbeck.train.supernet_loss import Elastic
+        from limbeck.train.supernet_loss import SandwichLoss
 
         if problems := self.problems():
             raise InputError(f"general_supernet: {problems[0]}")
-        masking = Masking.of(candidate.tokenizer, self.mlm_probability, lab.seed) if "mlm" in self.match else None
-        teacher = self.teacher(candidate, lab) if {*self.match} - {"mlm"} else None
+        masking = Masking.of(candidate.tokenizer, self.mlm_probability, context.seed) if "mlm" in self.match else None
+        teacher = self.teacher(candidate, context) if {*self.match} - {"mlm"} else None
         self.check_sides(candidate, teacher)
         space = self.space(candidate.model.shape)
-        lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
-        set_seed(lab.seed)  # what is new is drawn here, before the loop seeds itself
-        head = self.head(candidate, lab) if masking is not None else None
-        known = Arranged.of(candidate.model)
+        context.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
+        set_seed(context.seed)  # what is new is drawn here, before the loop seeds itself
+        head = self.head(candidate, context) if masking is not None else None
+        known = ChannelOrder.of(candidate.model)
         made = self.arrange(candidate.model, known, space, lambda model: magnitude(model, ()))
         if head is not None and len(made.channels) == candidate.model.shape.hidden:  # fewer: it is a new one
             head.follow(made.channels)
@@ -106,20 +106,20 @@ class GeneralSupernet(PlainText, Sliced):  # type: ignore[misc]  # of a corpus t
         if head is not None:
             terms["mlm"] = (self.mlm_weight, LanguageLoss(head, model.encoder.embeddings.word))
         guide = None if teacher is None else LiveTeacher(teacher.model.eval())
-        objective: Objective = Elastic(terms, guide, space, self.rule, self.samples, seed=lab.seed)
+        objective: Objective = SandwichLoss(terms, guide, space, self.rule, self.samples, seed=context.seed)
         if masking is not None:
             objective = OnMasked(objective, masking)
         candidate = replace(candidate, model=model, folder=None)
-        self.train_on_text(candidate, objective, lab)
+        self.train_on_text(candidate, objective, context)
         made.mark(model, answers=False)
         yield candidate
 
-    def head(self, candidate: Candidate, lab: Lab) -> LanguageHead:
+    def head(self, candidate: Candidate, context: RunContext) -> LanguageHead:
         """The head of the language model: the pretrained model's if it has one that fits, or a new one."""
         from limbeck.model.mlm_head import language_head
 
-        record = lab.teacher.record if lab.teacher is not None else None
+        record = context.teacher.record if context.teacher is not None else None
         source = self.pretrained or (record.parameters.get("source") if record is not None else None)
         head, note = language_head(candidate.model, source)
-        lab.log(note)
+        context.log(note)
         return head

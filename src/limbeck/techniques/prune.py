@@ -29,13 +29,13 @@ from limbeck.core.allocation import TOLERANCE, Part, allocate, smallest
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     from limbeck.model.pruning.reconstruction import Grams
-    from limbeck.model.pruning.slicing import Cut, Orders, Scores
+    from limbeck.model.pruning.slicing import Cut, RemovalOrders, Scores
 
 ShapeCost = Callable[[Shape], Measurement]
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
@@ -150,7 +150,7 @@ class Prune:
         measures = self.by_latency and self.profile is None
         return forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens) + TABLE_SECONDS * measures
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
         from limbeck.model.pruning.slicing import slice_to
 
@@ -159,20 +159,24 @@ class Prune:
         model, before = candidate.model, candidate.model.shape
         if not before.depth:
             raise InputError("prune: the model has no layers, so there is nothing to prune")
-        cost = self.cost_of(candidate, lab)
-        budget = self.budget(cost, self.whole(before, lab))
-        batches = cache(lambda: self.calibration(candidate, lab.seed))  # whole layers can go without a look at texts
+        cost = self.cost_of(candidate, context)
+        budget = self.budget(cost, self.whole(before, context))
+        batches = cache(
+            lambda: self.calibration(candidate, context.seed)
+        )  # whole layers can go without a look at texts
         if self.layers is not None:
             slice_to(model, self.layer_cut(model, batches))
         if self.narrows:
-            self.narrow(candidate, batches(), cost, budget, lab)
-        lab.log(f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}")
+            self.narrow(candidate, batches(), cost, budget, context)
+        context.log(
+            f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}"
+        )
         if outside := cost(model.shape).detail.get("extrapolates"):
-            lab.log(f"its latency is a guess: beyond what was measured in {', '.join(outside)}")
+            context.log(f"its latency is a guess: beyond what was measured in {', '.join(outside)}")
         yield replace(candidate, model=model, folder=None)
 
     def narrow(
-        self, candidate: Candidate, batches: list[dict[str, Any]], cost: ShapeCost, budget: float, lab: Lab
+        self, candidate: Candidate, batches: list[dict[str, Any]], cost: ShapeCost, budget: float, context: RunContext
     ) -> None:
         """Take heads and neurons out of the layers, and repair what stays."""
         from limbeck.model.pruning.reconstruction import collect, put, repaired
@@ -180,7 +184,7 @@ class Prune:
 
         model = candidate.model
         grams = cache(lambda: collect(model, batches))  # not every way to prune looks at them
-        orders = self.orders(candidate, batches, grams, lab)
+        orders = self.orders(candidate, batches, grams, context)
         cut = Cut.best(orders, self.allocate(orders, model.shape, cost, budget))
         repair = repaired(model, cut, grams()) if self.reconstruct else {}
         slice_to(model, cut)
@@ -198,25 +202,25 @@ class Prune:
         return [collate(encoded, chosen[at : at + 16]) for at in range(0, count, 16)]
 
     def orders(
-        self, candidate: Candidate, batches: list[dict[str, Any]], grams: Callable[[], Grams], lab: Lab
-    ) -> Orders:
+        self, candidate: Candidate, batches: list[dict[str, Any]], grams: Callable[[], Grams], context: RunContext
+    ) -> RemovalOrders:
         """In which order heads and neurons go: kept, so that one pass serves every goal for the same model."""
         from limbeck.model.checkpoints import fingerprint
         from limbeck.model.pruning.optimal_brain_surgeon import layer_wise, second_order
-        from limbeck.model.pruning.slicing import Orders
+        from limbeck.model.pruning.slicing import RemovalOrders
         from limbeck.storage.memmap import kept_arrays
 
         model = candidate.model
 
         def build() -> Mapping[str, Any]:
             if self.criterion == "obs":
-                return second_order(model, batches, grams(), lab.seed).to_arrays()
+                return second_order(model, batches, grams(), context.seed).to_arrays()
             if self.criterion == "ziplm":
                 return layer_wise(model, grams()).to_arrays()
             return self.scores(model, batches).orders.to_arrays()
 
-        way, texts = f"{self.criterion}-{self.version}", f"{candidate.task.fingerprint}-{self.samples}-{lab.seed}"
-        return Orders.from_arrays(kept_arrays(lab.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
+        way, texts = f"{self.criterion}-{self.version}", f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
+        return RemovalOrders.from_arrays(kept_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
         """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""
@@ -226,7 +230,7 @@ class Prune:
 
     def layer_cut(self, model: Any, batches: Callable[[], list[dict[str, Any]]]) -> Cut:
         """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
-        from limbeck.model.pruning.slicing import Cut, Order
+        from limbeck.model.pruning.slicing import Cut, RemovalOrder
         from limbeck.train.objectives import layer_map
 
         shape, count = model.shape, self.layers
@@ -236,13 +240,13 @@ class Prune:
                 f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
             )
         if self.layer_choice == "importance":
-            kept = Order.of(self.scores(model, batches()).layers).kept(count)
+            kept = RemovalOrder.of(self.scores(model, batches()).layers).kept(count)
         else:
             kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)
         return Cut(kept, tuple(full.heads[i] for i in kept), tuple(full.ffn[i] for i in kept))
 
-    def cost_of(self, candidate: Candidate, lab: Lab) -> ShapeCost:
+    def cost_of(self, candidate: Candidate, context: RunContext) -> ShapeCost:
         """What a shape costs, in the unit of the goal."""
         from limbeck.core import analytic_cost as counts
 
@@ -262,16 +266,16 @@ class Prune:
         if self.profile is not None:
             from limbeck.cost_models.latency_predictor import Predictor
 
-            return Predictor.elsewhere(self.profile, lab.target, self.number_format, lab.log)
-        if lab.cost is None:
+            return Predictor.elsewhere(self.profile, context.target, self.number_format, context.log)
+        if context.cost is None:
             raise InputError("prune: no latency table for this target; use cost: macs")
-        return partial(lab.cost, number_format=self.number_format)
+        return partial(context.cost, number_format=self.number_format)
 
-    def whole(self, before: Shape, lab: Lab) -> Shape:
+    def whole(self, before: Shape, context: RunContext) -> Shape:
         """The shape that speedup and keep are parts of."""
         if self.relative_to == "input":
             return before
-        record = lab.teacher.record if lab.teacher is not None else None
+        record = context.teacher.record if context.teacher is not None else None
         if record is None or record.shape is None:
             raise InputError("prune.relative_to: there is no teacher; put 'finetune' first, or use relative_to: input")
         return record.shape
@@ -296,7 +300,7 @@ class Prune:
         )
         return replace(shape, layers=tuple(kept))
 
-    def allocate(self, orders: Orders, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
+    def allocate(self, orders: RemovalOrders, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
         if self.heads is not None or self.ffn is not None:
             if wrong := self._too_wide(shape):
@@ -325,12 +329,12 @@ class Prune:
             f"{'the latency data know' if self.profile else 'sees its text'}; keep fewer layers or ask for less"
         )
 
-    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
         """Say why no cut of a model of this shape meets the goal; None if one may.
 
         Args:
             candidate: A model of the shape that will come in, trained or not.
-            lab: The services that ``apply`` gets; the teacher may not be there yet.
+            context: The services that ``apply`` gets; the teacher may not be there yet.
             earlier: The steps in between.
         """
         shape = before = candidate.model.shape
@@ -342,14 +346,14 @@ class Prune:
             shape = replace(shape, layers=shape.layers[: self.layers])
         if all(goal is None for goal in (self.speedup, self.latency_ms, self.keep, self.size_mb)):
             return self._too_wide(shape)
-        cost = cache(self.cost_of(candidate, lab))
-        budget = self.budget(cost, before if lab.teacher is None else self.whole(before, lab))
+        cost = cache(self.cost_of(candidate, context))
+        budget = self.budget(cost, before if context.teacher is None else self.whole(before, context))
         parts = [Part(*part, [0.0] * len(part[-1])) for part in _widths(shape, cost, self.ffn_multiple)]
         least = smallest(shape, parts)
         return self._too_tight(cost, budget, least) if cost(least).value > budget * (1 + TOLERANCE) else None
 
 
-def _parts(orders: Orders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
+def _parts(orders: RemovalOrders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
     """Attention and feed-forward of every layer: their widths, and the score that is lost with each."""
     order = {"heads": orders.heads, "ffn": orders.ffn}
     return [

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from limbeck.model.onnx.graph import Blueprint
     from limbeck.model.onnx.quantization import Int8
 
-    Parts = tuple[Blueprint, Mapping[str, np.ndarray]]
+    PartSelection = tuple[Blueprint, Mapping[str, np.ndarray]]
 
 RANKING_TEXTS = 32  # enough to order modules by their error
 SMOOTHING_TEXTS = 64
@@ -72,7 +72,7 @@ class Quantize:
             texts += 7 * rows.get("validation", 0)
         return 0.5 + forward_seconds(shape, texts, tokens)
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""
         from limbeck.model import external
         from limbeck.model.checkpoints import save_model
@@ -85,23 +85,23 @@ class Quantize:
         int8 = self._ranged(parts, candidate, int8)
         if self.smooth:
             int8 = self._smooth(parts, candidate, int8)
-        folder = Path(lab.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
+        folder = Path(context.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
         save_model(candidate.model, candidate.tokenizer, folder)
         copied = folder / "onnx" / candidate.model.path.name
         external.remove(copied)
         attempt = Attempt(candidate, parts, folder)
         if self.max_drop is not None:
-            int8 = fall_back(attempt, int8, self.max_drop, samples(candidate, RANKING_TEXTS), lab.log)
+            int8 = fall_back(attempt, int8, self.max_drop, samples(candidate, RANKING_TEXTS), context.log)
         attempt.write(int8)
         model = OnnxModel(folder, INT8_FILE, candidate.model.config)
         save_model(model, candidate.tokenizer, folder)
         evened = f", {len(int8.smooth.keys() & int8.modules)} inputs smoothed" if self.smooth else ""
-        lab.log(
+        context.log(
             f"INT8 ({self.mode}{evened}): {candidate.model.size_bytes / 1e6:.1f} MB -> {model.size_bytes / 1e6:.1f} MB"
         )
         yield replace(candidate, model=model, folder=None)
 
-    def _ranged(self, parts: Parts, candidate: Candidate, int8: Int8) -> Int8:
+    def _ranged(self, parts: PartSelection, candidate: Candidate, int8: Int8) -> Int8:
         """With ranges from calibration texts, where they are to be fixed."""
         from limbeck.model.onnx.quantization import calibrate
 
@@ -110,7 +110,7 @@ class Quantize:
         texts = samples(candidate, self.calibration_samples)
         return replace(int8, ranges=calibrate(*parts, texts, self.calibration, int8.smooth))
 
-    def _smooth(self, parts: Parts, candidate: Candidate, plain: Int8) -> Int8:
+    def _smooth(self, parts: PartSelection, candidate: Candidate, plain: Int8) -> Int8:
         """The smooth version, if that brings logits closer to those of float on texts that took no part in it."""
         from limbeck.model.onnx.quantization import errors
         from limbeck.model.onnx.smooth_quant import divisors
@@ -146,7 +146,7 @@ class Attempt:
     """Writes and judges INT8 versions of one candidate."""
 
     candidate: Candidate
-    parts: Parts
+    parts: PartSelection
     folder: Path
 
     def write(self, int8: Int8) -> Path:

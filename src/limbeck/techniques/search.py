@@ -33,7 +33,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
-from limbeck.core.step import Lab, content, step
+from limbeck.core.step import RunContext, content, step
 from limbeck.errors import InputError, MissingExtra
 from limbeck.search.evolution import Fits, by_rule, draw, evolve
 from limbeck.train.config import forward_seconds
@@ -176,31 +176,31 @@ class Search:
         texts = min(self.samples or rows.get(self.split, 0), rows.get(self.split, 0))
         return 0.5 * forward_seconds(shape, self.population * self.generations * texts, tokens)
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the winners."""
         from limbeck.model.pruning.subnetwork import extract
 
-        if problems := self.problems() + self.unbounded(lab.budget):
+        if problems := self.problems() + self.unbounded(context.budget):
             raise InputError(f"search: {problems[0]}")
         space = self.space(candidate)
-        costs = self.costs(candidate, lab)
-        limits = self.limits(costs, space, lab)
-        with self.scores(candidate, lab).shared(self.workers) as scores:
-            known = self.searched(space, costs, limits, scores, lab)
+        costs = self.costs(candidate, context)
+        limits = self.limits(costs, space, context)
+        with self.scores(candidate, context).shared(self.workers) as scores:
+            known = self.searched(space, costs, limits, scores, context)
         if not known:
             largest, smallest = costs(space.largest), costs(space.smallest)
             raise InputError(
                 f"search: no shape of the space costs between {limits.least:.4g} and {limits.most:.4g} "
                 f"{largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
             )
-        for shape in self.best(known, costs, candidate.task.metric, lab):
+        for shape in self.best(known, costs, candidate.task.metric, context):
             cost = costs(shape)
             amount = _amount(cost.value, cost.unit)
-            lab.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {amount}")
-            told = (self.foretold(cost, costs, candidate, lab),) if self.cost == "latency" else ()
+            context.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {amount}")
+            told = (self.foretold(cost, costs, candidate, context),) if self.cost == "latency" else ()
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=told)
 
-    def foretold(self, latency: Measurement, costs: Costs, candidate: Candidate, lab: Lab) -> Measurement:
+    def foretold(self, latency: Measurement, costs: Costs, candidate: Candidate, context: RunContext) -> Measurement:
         """The latency that a winner should have once it is in the number format, to be held against the measured.
 
         Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
@@ -210,11 +210,11 @@ class Search:
         detail = {"number_format": self.number_format, **latency.detail}
         if self.profile is not None:
             learnt: Any = costs.cost  # a Predictor
-            here = (machine(), lab.target.seq_len or typical_length(candidate, lab.target.batch))
+            here = (machine(), context.target.seq_len or typical_length(candidate, context.target.batch))
             detail |= {"elsewhere": True} if (learnt.machine, learnt.setting.seq_len) != here else {}
         return replace(latency, name="latency_predicted", detail=detail)
 
-    def best(self, known: Mapping[Shape, float], costs: Costs, metric: str, lab: Lab) -> list[Shape]:
+    def best(self, known: Mapping[Shape, float], costs: Costs, metric: str, context: RunContext) -> list[Shape]:
         """The winners: by score and then by cost; of a front those that span the most of it."""
         if self.method != "nsga2":
             return sorted(known, key=lambda one: (-known[one], costs(one).value))[: self.winners]
@@ -226,7 +226,7 @@ class Search:
         corner, count = beyond(points, senses), int(front(points, senses).sum())
         unit = costs(shapes[0]).unit
         volume = _amount(hypervolume(points, corner, senses), unit)
-        lab.log(
+        context.log(
             f"front of {count} among {len(shapes)} shapes: hypervolume {volume} x {metric}, from the reference point "
             f"{metric} {corner[0]:.4f}, {_amount(corner[1], unit)}"
         )
@@ -247,7 +247,7 @@ class Search:
             )
         return space
 
-    def costs(self, candidate: Candidate, lab: Lab) -> Costs:
+    def costs(self, candidate: Candidate, context: RunContext) -> Costs:
         """What shapes cost."""
         from limbeck.core import analytic_cost as counts
         from limbeck.cost_models.latency_table import typical_length
@@ -260,19 +260,19 @@ class Search:
         if self.profile is not None:
             from limbeck.cost_models.latency_predictor import Predictor
 
-            return Costs(Predictor.elsewhere(self.profile, lab.target, self.number_format, lab.log))
-        if lab.cost is None:
+            return Costs(Predictor.elsewhere(self.profile, context.target, self.number_format, context.log))
+        if context.cost is None:
             raise InputError("search: no model of latency for this target; use cost: macs")
-        if hasattr(lab.cost, "of"):
-            return Costs(lab.cost.of(self.number_format))
-        return Costs(partial(lab.cost, number_format=self.number_format))
+        if hasattr(context.cost, "of"):
+            return Costs(context.cost.of(self.number_format))
+        return Costs(partial(context.cost, number_format=self.number_format))
 
-    def limits(self, costs: Costs, space: Space, lab: Lab) -> Limits:
+    def limits(self, costs: Costs, space: Space, context: RunContext) -> Limits:
         """What a shape may cost. Of a bound that the largest slice keeps, the least is a share of what that costs."""
-        bound, whole = self.bound(costs, space, lab), costs(space.largest).value
+        bound, whole = self.bound(costs, space, context), costs(space.largest).value
         return Limits(self.least * min(bound, whole), self.at_most * bound)
 
-    def bound(self, costs: Costs, space: Space, lab: Lab) -> float:
+    def bound(self, costs: Costs, space: Space, context: RunContext) -> float:
         """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
@@ -281,16 +281,16 @@ class Search:
             return whole / self.speedup
         if self.keep is not None:
             return whole * self.keep
-        if lab.budget.latency_ms is not None and self.cost == "latency":
-            return lab.budget.latency_ms / 1e3
+        if context.budget.latency_ms is not None and self.cost == "latency":
+            return context.budget.latency_ms / 1e3
         return math.inf
 
-    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
         """Say why no slice meets the bound; None if one may.
 
         Args:
             candidate: The model that will be made a super-network.
-            lab: The services that ``apply`` gets.
+            context: The services that ``apply`` gets.
             earlier: The steps in between, that which makes the super-network among them.
         """
         makers = [step for step in earlier if "elastic" in step.gives and hasattr(step, "space")]
@@ -300,8 +300,8 @@ class Search:
         space: Space = makers[0].space(shape)
         if self.cost == "latency" and self.profile is None and not _fits_table(space, shape):
             return None  # a predictor would have to be measured, which takes minutes
-        costs = self.costs(candidate, lab)
-        limits = self.limits(costs, space, lab)
+        costs = self.costs(candidate, context)
+        limits = self.limits(costs, space, context)
         value, high = costs.many([space.smallest])[0]
         if (high if self.sure else value) <= limits.most:
             return None
@@ -310,7 +310,7 @@ class Search:
         sure = f" (surely below {_amount(high, unit)})" if self.sure and high > value else ""
         return f"the bound of {_amount(limits.most, unit)} is out of reach: {smallest}{sure}; ask for less"
 
-    def scores(self, candidate: Candidate, lab: Lab) -> SliceScores:
+    def scores(self, candidate: Candidate, context: RunContext) -> SliceScores:
         """What slices are worth on the split."""
         from limbeck.data.task import choose
         from limbeck.search.subnet_scores import SliceScores
@@ -318,17 +318,17 @@ class Search:
         split = candidate.task.split(self.split)
         rows = None
         if self.samples is not None and self.samples < len(split):
-            rows = choose(split.labels, self.samples, lab.seed, stratified=candidate.task.kind == "classification")
+            rows = choose(split.labels, self.samples, context.seed, stratified=candidate.task.kind == "classification")
         seen = {"best": float("-inf"), "count": 0}
 
         def tell(shape: Shape, score: float) -> None:
             seen["count"] += 1
             seen["best"] = max(seen["best"], score)
             total = self.population * self.generations
-            lab.log("", step=seen["count"], total=total, score=score, best=seen["best"])
+            context.log("", step=seen["count"], total=total, score=score, best=seen["best"])
 
-        file = lab.scratch / "scores.jsonl" if lab.scratch else None
-        return SliceScores(candidate, self.number_format, self.split, rows, lab.target.batch, file, tell)
+        file = context.scratch / "scores.jsonl" if context.scratch else None
+        return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, tell)
 
     def beyond(self, costs: Costs, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
         """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits."""
@@ -340,30 +340,30 @@ class Search:
         return [max(float(over), float(under)) for over, under in zip(most, least, strict=True)]
 
     def searched(
-        self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, lab: Lab
+        self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
     ) -> Mapping[Shape, float]:
         """Every shape that was judged, with its score."""
 
         def fits(shapes: Sequence[Shape]) -> list[bool]:
             return [share <= 0 for share in self.beyond(costs, limits, shapes)]
 
-        chance, total = Random(lab.seed), self.population * self.generations
+        rng, total = Random(context.seed), self.population * self.generations
         if self.method == "nsga2":
-            found = self.front(space, costs, limits, fits, scores, lab)
+            found = self.front(space, costs, limits, fits, scores, context)
         elif self.method == "evolution":
             options: dict[str, Any] = {"population": self.population, "generations": self.generations}
-            options |= {"explore": self.explore, "mutation": self.mutation, "chance": chance}
+            options |= {"explore": self.explore, "mutation": self.mutation, "rng": rng}
             found = evolve(space, fits, scores, **options)
         else:
-            drawn = draw(space, _ruled(fits) if self.method == "rule" else fits, total, chance)
+            drawn = draw(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
             return dict(zip(drawn, scores(drawn), strict=True))
         known: Mapping[Shape, float] = {}
         for number, known in enumerate(found, start=1):
-            lab.log(f"generation {number}: {len(known)} shapes judged, best {max(known.values()):.4f}")
+            context.log(f"generation {number}: {len(known)} shapes judged, best {max(known.values()):.4f}")
         return known
 
     def front(
-        self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, lab: Lab
+        self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
     ) -> Iterator[Mapping[Shape, float]]:
         """Every shape judged so far, by this search and those that it joined."""
         from limbeck.search.nsga2 import FrontSearch, open_study
@@ -372,27 +372,29 @@ class Search:
             return costs(shape).value, self.beyond(costs, limits, [shape])[0]
 
         ends = [shape for shape in (space.smallest, space.largest) if fits([shape])[0]]
-        first = [*ends, *draw(space, fits, self.population - len(ends), Random(lab.seed), ends)]
+        first = [*ends, *draw(space, fits, self.population - len(ends), Random(context.seed), ends)]
         if not first:
             return
-        place = self.storage or (lab.scratch / "study.jsonl" if lab.scratch else None)
+        place = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
         try:
-            study = open_study(place, self.study_name or "", self.about(space, costs, limits, scores, lab))
+            study = open_study(place, self.study_name or "", self.about(space, costs, limits, scores, context))
         except InputError as error:
             raise InputError(f"search.{error}") from error
         if self.storage:
-            lab.log(f"study {study.study_name} in {self.storage}")
-        options: dict[str, Any] = {"population": self.population, "mutation": self.mutation, "seed": lab.seed}
+            context.log(f"study {study.study_name} in {self.storage}")
+        options: dict[str, Any] = {"population": self.population, "mutation": self.mutation, "seed": context.seed}
         yield from FrontSearch(study, space, price, first, **options, alone=self.storage is None)(
             scores, self.population * self.generations
         )
 
-    def about(self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, lab: Lab) -> dict[str, str]:
+    def about(
+        self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
+    ) -> dict[str, str]:
         """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
         cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which tells the length of texts
         if self.cost == "latency":
             data = content(self.profile) if self.profile is not None else getattr(costs.cost, "key", machine())
-            cost = f"latency by {data} on {lab.target}"
+            cost = f"latency by {data} on {context.target}"
         return {
             "space": canonical_json(space.to_json()),
             **scores.about,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import Lab, Teacher, step
+from limbeck.core.step import RunContext, Teacher, step
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError, nearest
 
@@ -26,7 +26,7 @@ class Front:
 
     example: ClassVar[dict[str, Any]] = {"by": ["quality", "size"]}
 
-    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+    def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """The records on the front, in the order given."""
         from limbeck.core import pareto
 
@@ -46,9 +46,9 @@ class Best:
 
     example: ClassVar[dict[str, Any]] = {}
 
-    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+    def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
-        return within(records, lab, "best", lambda record: (-value(record, "quality"), _latency(record)))
+        return within(records, context, "best", lambda record: (-value(record, "quality"), _latency(record)))
 
 
 @step("cheapest", reads={"budget", "teacher"})
@@ -61,9 +61,9 @@ class Cheapest:
 
     example: ClassVar[dict[str, Any]] = {}
 
-    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+    def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
-        return within(records, lab, "cheapest", lambda record: (_latency(record), -value(record, "quality")))
+        return within(records, context, "cheapest", lambda record: (_latency(record), -value(record, "quality")))
 
 
 @step("top")
@@ -75,7 +75,7 @@ class Top:
 
     example: ClassVar[dict[str, Any]] = {"k": 1}
 
-    def choose(self, records: Sequence[Record], lab: Lab) -> Sequence[Record]:
+    def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """At most ``k`` records."""
         sign = -1 if self.by in MORE_IS_BETTER else 1
         ranked = sorted(with_facts(records, (self.by,), "top"), key=lambda record: sign * value(record, self.by))
@@ -111,14 +111,14 @@ def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) 
 
 
 def within(
-    records: Sequence[Record], lab: Lab, step_name: str, order: Callable[[Record], tuple[float, ...]]
+    records: Sequence[Record], context: RunContext, step_name: str, order: Callable[[Record], tuple[float, ...]]
 ) -> list[Record]:
     """The first by ``order`` of the records that meet the budget; the nearest, with a note, if none does."""
-    budget = lab.budget
+    budget = context.budget
     compared = with_facts(records, ("quality", *limits(budget)), step_name)
     if not compared:
         return []
-    reference = reference_quality(lab.teacher)
+    reference = reference_quality(context.teacher)
     meeting = [record for record in compared if not violations(record, budget, reference)]
     if meeting:
         return [min(meeting, key=order)]

@@ -16,7 +16,7 @@ from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
 
 WIDTHS = ("hidden", "heads", "ffn", "head_dim")
@@ -60,7 +60,7 @@ class Student:
             return [f"init: layers copies layers as they are, so it cannot change {', '.join(given)}; use init: fresh"]
         return []
 
-    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
         """Say why a model of this shape cannot become the student; None if it can."""
         try:
             self.shape(candidate.model.shape)
@@ -115,7 +115,7 @@ class Student:
             raise InputError(f"student.{field}: {size} does not divide the hidden width {hidden}; use {near}")
         return hidden // size
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the student."""
         from limbeck.model.pruning.subnetwork import extract
 
@@ -128,8 +128,8 @@ class Student:
         elif self.init in ("slice", "resplit"):
             model = extract(candidate.model, shape, self.init == "resplit" or None)
         else:
-            model = _fresh(candidate.model, shape, lab.seed)
-        lab.log(f"{before} -> {shape}")
+            model = _fresh(candidate.model, shape, context.seed)
+        context.log(f"{before} -> {shape}")
         yield replace(candidate, model=model, folder=None)
 
 

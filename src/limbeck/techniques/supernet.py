@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
 from limbeck.train.layer_distillation import reading
-from limbeck.train.supernet_config import Arranged, Sliced
+from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.model.pruning.slicing import Scores
 
 
 @step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"}, version=3)
-class Supernet(Sliced):
+class Supernet(SupernetConfig):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
     A range that is not given stays at the candidate's own value. Without any, depth, hidden width and heads go down to
@@ -84,34 +84,34 @@ class Supernet(Sliced):
             found.append("in_place: the largest slice teaches by its logits; add logits to match")
         return found
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the super-network; its configuration says of which space."""
         from accelerate.utils import set_seed
 
         from limbeck.model.pruning.subnetwork import extract
         from limbeck.train.finetuning import train_on_task
         from limbeck.train.objectives import LiveTeacher
-        from limbeck.train.supernet_loss import Elastic
+        from limbeck.train.supernet_loss import SandwichLoss
 
         if problems := self.problems():
             raise InputError(f"supernet: {problems[0]}")
-        if lab.teacher is None:
+        if context.teacher is None:
             raise InputError("supernet has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
-        teacher = reading(candidate, lab.teacher.open())
+        teacher = reading(candidate, context.teacher.open())
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
-        known = Arranged.of(candidate.model)
+        known = ChannelOrder.of(candidate.model)
         space = known.space if known is not None and self.free else self.space(candidate.model.shape)
-        made = self.arrange(candidate.model, known, space, partial(self.importance, candidate, lab.seed))
+        made = self.arrange(candidate.model, known, space, partial(self.importance, candidate, context.seed))
         model = extract(candidate.model, space.largest)
-        lab.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
-        set_seed(lab.seed)  # the projection is drawn here, before the loop seeds itself
+        context.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
+        set_seed(context.seed)  # the projection is drawn here, before the loop seeds itself
         candidate = replace(candidate, model=model, folder=None)
         terms = self.terms(candidate, teacher, made)
-        objective = Elastic(
-            terms, LiveTeacher(teacher.model.eval()), space, self.rule, self.samples, self.in_place, lab.seed
+        objective = SandwichLoss(
+            terms, LiveTeacher(teacher.model.eval()), space, self.rule, self.samples, self.in_place, context.seed
         )
-        train_on_task(candidate, objective, self, lab)
+        train_on_task(candidate, objective, self, context)
         made.mark(model, answers=True)
         yield candidate
 
@@ -127,7 +127,7 @@ class Supernet(Sliced):
         batches = [collate(encoded, [rows[i] for i in part]) for part in length_batches(lengths, 32)]
         return CRITERIA["fisher"](model, batches)
 
-    def terms(self, candidate: Candidate, teacher: Candidate, made: Arranged) -> dict[str, tuple[float, Any]]:
+    def terms(self, candidate: Candidate, teacher: Candidate, made: ChannelOrder) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice."""
         from limbeck.train.objectives import LogitLoss, TaskLoss
 

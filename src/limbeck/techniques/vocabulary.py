@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.core.tokenizer import spaced
 from limbeck.errors import InputError
 
@@ -80,7 +80,7 @@ class Vocabulary:
         texts = rows.get("train", 0) + 2 * rows.get("validation", 0)
         return 2.0 + texts / TEXTS_PER_SECOND if self.corpus is None else None
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with fewer tokens."""
         import numpy as np
 
@@ -99,7 +99,7 @@ class Vocabulary:
         if "validation" in candidate.task.splits:
             same = read_alike(candidate, tokenizer, kept, "validation")
             told += f"; {100 * same.mean():.1f} % of {len(same):,} validation texts are read as before"
-        lab.log(told)
+        context.log(told)
         yield replace(candidate, model=model, tokenizer=tokenizer, folder=None)
 
     def counts(self, candidate: Candidate) -> np.ndarray:

@@ -21,16 +21,16 @@ from annotated_types import Ge
 from limbeck.core.candidate import Candidate
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape
-from limbeck.core.step import Lab, step
+from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 
 LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
 Numbers = tuple[Annotated[int, Ge(1)], ...]
 
 
 @step("share", needs={"torch"}, drops={"elastic"}, reads={"seed"})
-class Share(Plan):
+class Share(TrainingConfig):
     """Train the candidate so that its slices of the listed shapes answer the task; 'student: {init: slice}' takes one.
 
     Lists are read side by side: the first shape has the first of every list. One number stands for all shapes, and
@@ -96,7 +96,7 @@ class Share(Plan):
                 raise InputError(f"share: {found[-1]} is larger than the model, {before}; a slice can only be smaller")
         return Listed(tuple(dict.fromkeys(found)))
 
-    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
         """Say why a model of this shape cannot become the shared model; None if it can."""
         try:
             self.shapes(candidate.model.shape)
@@ -114,14 +114,14 @@ class Share(Plan):
     def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: a drawn slice has about half the work of the whole."""
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
-        return slices * Plan.estimate(self, shape, rows, tokens)
+        return slices * TrainingConfig.estimate(self, shape, rows, tokens)
 
-    def apply(self, candidate: Candidate, lab: Lab) -> Iterator[Candidate]:
+    def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the model of which all are slices."""
         from limbeck.model.pruning.subnetwork import check_slice, extract
         from limbeck.train.finetuning import train_on_task
         from limbeck.train.objectives import TaskLoss
-        from limbeck.train.supernet_loss import Elastic
+        from limbeck.train.supernet_loss import SandwichLoss
 
         if problems := self.problems():
             raise InputError(f"share: {problems[0]}")
@@ -129,10 +129,10 @@ class Share(Plan):
         for shape in few.shapes:  # 'student' would refuse it, but after the training
             check_slice(shape, candidate.model.shape, candidate.model.config.embedding_size)
         candidate = replace(candidate, model=extract(candidate.model, few.whole, self.resplit), folder=None)
-        lab.log(f"{len(few.shapes)} slices of {few.whole}")
+        context.log(f"{len(few.shapes)} slices of {few.whole}")
         rule: Literal["sandwich", "single"] = self.rule if len(few.shapes) > 1 else "single"
         between = len(few.shapes) - 2 if rule == "sandwich" else len(few.shapes)
         terms = {"task": (1.0, TaskLoss(candidate.model.loss))}
         samples = min(self.samples, between)  # of two shapes a sandwich has both already
-        train_on_task(candidate, Elastic(terms, None, few, rule, samples, seed=lab.seed), self, lab)
+        train_on_task(candidate, SandwichLoss(terms, None, few, rule, samples, seed=context.seed), self, context)
         yield candidate

@@ -52,11 +52,11 @@ def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any], keep: int
     A checkpoint is called ``checkpoint-STEPS`` from the moment when it is complete.
     """
     fresh = folder / "checkpoint.new"
-    processes.from_first(lambda: shutil.rmtree(fresh, ignore_errors=True))
+    processes.broadcast_from_main(lambda: shutil.rmtree(fresh, ignore_errors=True))
     with processes.agreeing():
         accelerator.save_state(str(fresh), safe_serialization=True)
     about = {"processes": accelerator.num_processes, "loop": loop}
-    processes.from_first(lambda: _complete(fresh, folder / f"checkpoint-{loop['steps']}", about, keep))
+    processes.broadcast_from_main(lambda: _complete(fresh, folder / f"checkpoint-{loop['steps']}", about, keep))
 
 
 def _complete(fresh: Path, final: Path, about: dict[str, Any], keep: int) -> None:

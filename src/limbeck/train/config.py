@@ -29,7 +29,7 @@ def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingConfig:
     """Hyper-parameters of one training run; names as in ``transformers.TrainingArguments``.
 
     AdamW without weight decay on biases and LayerNorm, gradient clipping, and length-bucketed batches. The best

@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 from limbeck.core.candidate import Candidate
 from limbeck.data.batching import Encoded, encode, predict
 from limbeck.distributed import context as processes
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import FitReport, fit
 from limbeck.train.objectives import Objective, Progress, TargetScale
 
 if TYPE_CHECKING:
-    from limbeck.core.step import Lab
+    from limbeck.core.step import RunContext
     from limbeck.data.task import Task
 
 
@@ -31,8 +31,8 @@ PROBED = 64  #: training texts whose answers show the unit in which a regression
 def train_on_task(
     candidate: Candidate,
     objective: Objective,
-    plan: Plan,
-    lab: Lab,
+    plan: TrainingConfig,
+    context: RunContext,
     phase: str = "",
     scale: TargetScale | None = None,
     after_step: Callable[[Progress], None] = lambda progress: None,
@@ -43,7 +43,7 @@ def train_on_task(
         candidate: The model and its task.
         objective: What to minimise.
         plan: Hyper-parameters.
-        lab: Seed, scratch folder and log.
+        context: Seed, scratch folder and log.
         phase: Name of the training where a step has several: each has checkpoints of its own.
         scale: Of a regression's labels: training sees them standardized, and the output layer is rescaled before and
             after, so that the model answers in the task's unit again.
@@ -68,17 +68,17 @@ def train_on_task(
         objective,
         texts,
         plan,
-        seed=lab.seed,
+        seed=context.seed,
         evaluate=evaluate,
-        scratch=lab.scratch / phase if lab.scratch else None,
-        log=lab.log,
+        scratch=context.scratch / phase if context.scratch else None,
+        log=context.log,
         after_step=after_step,
     )
     if scale is not None:
         scale.fold(model.classifier)
     model.fresh_head, model.untrained = False, ""
     best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"
-    lab.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} examples/s{best}")
+    context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} examples/s{best}")
     return report
 
 

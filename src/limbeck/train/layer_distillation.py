@@ -15,7 +15,7 @@ from annotated_types import Ge
 
 from limbeck.core.shape import canonical_json
 from limbeck.errors import InputError
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -25,7 +25,7 @@ Layers = Literal["hidden", "attention", "relations"]
 
 
 @dataclass(frozen=True)
-class Imitation(Plan):
+class LayerDistillationConfig(TrainingConfig):
     """Hyper-parameters of learning from the inside of a teacher.
 
     Attributes:

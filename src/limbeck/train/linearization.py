@@ -14,12 +14,12 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.train.config import Plan
-from limbeck.train.objectives import Batch, Companion, LiveTeacher, Loss, Progress, Taken, TaskLoss, Weighted
+from limbeck.train.config import TrainingConfig
+from limbeck.train.objectives import Batch, CoTrainedModule, LiveTeacher, Loss, Progress, StepTaken, TaskLoss, Weighted
 
 
 @dataclass
-class Guided:
+class GuidedLoss:
     """A task loss with the guide's terms beside it, in the first ``until`` steps; then, or without a guide, alone.
 
     ``prepare``: what a guide does before it answers in a step. ``freeze_steps``: steps in which only the parameters
@@ -51,7 +51,7 @@ class Guided:
 
 
 @dataclass
-class Trajectory(Guided):
+class Trajectory(GuidedLoss):
     """A guide that is fine-tuned beside its student: ``plan`` is its own, and it steps once in ``every`` steps.
 
     It learns from the batch that the student has just learnt from, with dropout; what it tells the student is without.
@@ -59,11 +59,11 @@ class Trajectory(Guided):
     """
 
     teacher: Any = None
-    plan: Plan = field(default_factory=Plan)
+    plan: TrainingConfig = field(default_factory=TrainingConfig)
     every: int = 1
 
     def __post_init__(self) -> None:
-        self.companions = [Companion(self.teacher, self.plan, self.every)]
+        self.companions = [CoTrainedModule(self.teacher, self.plan, self.every)]
         self._batch: Batch = {}
 
     def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
@@ -72,7 +72,7 @@ class Trajectory(Guided):
         self.teacher.eval()
         yield from super().__call__(model, batch, progress)
 
-    def follow(self, model: Any, taken: Taken) -> Iterator[Loss]:
+    def follow(self, model: Any, taken: StepTaken) -> Iterator[Loss]:
         """The teacher's loss on the labels."""
         self.teacher.train()
         loss = self.teacher.loss(self.teacher.run(self._batch)[0], self._batch["labels"])

@@ -25,8 +25,8 @@ from limbeck.distributed import context as processes
 from limbeck.distributed import gradients as together
 from limbeck.errors import InputError
 from limbeck.train import checkpoint as state
-from limbeck.train.config import Plan
-from limbeck.train.objectives import Objective, Progress, Taken
+from limbeck.train.config import TrainingConfig
+from limbeck.train.objectives import Objective, Progress, StepTaken
 from limbeck.train.schedules import SCHEDULES
 
 Log = Callable[..., None]
@@ -71,7 +71,7 @@ def parameter_groups(modules: nn.Module, weight_decay: float) -> list[dict[str, 
     ]
 
 
-def _optimiser(modules: nn.Module, plan: Plan, total: int) -> tuple[torch.optim.Optimizer, Any]:
+def _optimiser(modules: nn.Module, plan: TrainingConfig, total: int) -> tuple[torch.optim.Optimizer, Any]:
     fused = all(p.dtype == torch.float32 for p in modules.parameters())
     groups = parameter_groups(modules, plan.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, fused=fused)
@@ -83,7 +83,7 @@ def fit(
     model: Any,
     objective: Objective,
     encoded: Encoded,
-    plan: Plan,
+    plan: TrainingConfig,
     *,
     seed: int = 0,
     evaluate: Callable[[Any], float] | None = None,
@@ -116,7 +116,7 @@ class _Loop:
         model: Any,
         objective: Objective,
         encoded: Encoded,
-        plan: Plan,
+        plan: TrainingConfig,
         seed: int,
         evaluate: Callable[[Any], float] | None,
         folder: Path,
@@ -182,7 +182,7 @@ class _Loop:
             return False
         return sum(1 for entry in history if entry["step"] > self.report.best_step) >= patience
 
-    def _prepared(self, module: nn.Module, plan: Plan, every: int) -> tuple[Any, Any, float, int]:
+    def _prepared(self, module: nn.Module, plan: TrainingConfig, every: int) -> tuple[Any, Any, float, int]:
         """Optimiser and scheduler of a companion, which from now on is saved and loaded with the rest."""
         module = self.accelerator.prepare_model(module, evaluation_mode=True)  # moved, not wrapped
         total = max(1, self.total // every)
@@ -265,7 +265,7 @@ class _Loop:
         if not due:
             return terms
         clipping = min(1.0, self.plan.max_grad_norm / (float(norm) + 1e-6))  # as clip_grad_norm_ has it
-        taken = Taken(self.optimizer, clipping, Progress(self.report.steps, self.total))
+        taken = StepTaken(self.optimizer, clipping, Progress(self.report.steps, self.total))
         losses = iter(self.objective.follow(self.accelerator.unwrap_model(self.model), taken))  # type: ignore[attr-defined]
         for optimizer, scheduler, max_norm, _ in due:
             with self.accelerator.autocast():
@@ -291,14 +291,14 @@ class _Loop:
     def _judge(self) -> None:
         evaluate, model = self.evaluate, self.accelerator.unwrap_model(self.model)
         assert evaluate is not None
-        score = processes.from_first(lambda: float(evaluate(model.eval())))
+        score = processes.broadcast_from_main(lambda: float(evaluate(model.eval())))
         model.train()
         step = self.report.steps
         self.report.history.append({"step": step, "score": score})
         self.log(f"step {step} of {self.total}: score {score:.4f}", step=step, total=self.total, score=score)
         if self.report.best_score is None or score > self.report.best_score:
             self.report.best_score, self.report.best_step = score, step
-            processes.from_first(lambda: self._keep_best(model))
+            processes.broadcast_from_main(lambda: self._keep_best(model))
 
     def _keep_best(self, model: Any) -> None:
         fresh = self.folder / "best.new"
@@ -308,7 +308,7 @@ class _Loop:
     def _finish(self, seconds: float) -> None:
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.report.best_step not in (None, self.report.steps):
-            processes.from_first(lambda: self._take_best(model))
+            processes.broadcast_from_main(lambda: self._take_best(model))
             together.same_weights(model)
         model.eval()
         self.report.examples_per_second = self.examples / max(seconds, 1e-9)

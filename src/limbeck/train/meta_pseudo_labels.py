@@ -37,8 +37,8 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.data.batching import IGNORED, Encoded, collate, length_batches
-from limbeck.train.config import Plan
-from limbeck.train.objectives import Batch, Companion, Loss, Progress, Taken, masked_mean
+from limbeck.train.config import TrainingConfig
+from limbeck.train.objectives import Batch, CoTrainedModule, Loss, Progress, StepTaken, masked_mean
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
@@ -197,7 +197,7 @@ class Labelled:
         return collate(self.encoded, self._epoch[1][place])
 
 
-class _Tutor(nn.Module):
+class _Teacher(nn.Module):
     """The teacher, and the moving average of its feedback."""
 
     usual: Tensor
@@ -228,7 +228,7 @@ class MetaPseudoLabels:
     """
 
     teacher: Any
-    plan: Plan
+    plan: TrainingConfig
     labelled: Labelled
     problem_type: str = SINGLE
     feedback: str = "exact"
@@ -238,8 +238,8 @@ class MetaPseudoLabels:
     average: float = 0.0
 
     def __post_init__(self) -> None:
-        self.tutor = _Tutor(self.teacher.train())
-        self.companions = [Companion(self.tutor, self.plan)]
+        self.tutor = _Teacher(self.teacher.train())
+        self.companions = [CoTrainedModule(self.tutor, self.plan)]
         self._step: _Step | None = None
 
     def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
@@ -255,7 +255,7 @@ class MetaPseudoLabels:
         loss = pseudo_loss(model.run(batch)[0], labels, self.problem_type, self.mask(batch))
         yield Loss(loss, {"pseudo": loss.detach()})
 
-    def follow(self, model: Any, taken: Taken) -> Iterator[Loss]:
+    def follow(self, model: Any, taken: StepTaken) -> Iterator[Loss]:
         """The teacher's loss: on labels, and what the student's step says of its pseudo labels."""
         step, self._step = self._step, None
         assert step is not None, "follow comes after a step"
@@ -280,7 +280,7 @@ class MetaPseudoLabels:
             self.tutor.usual.lerp_(gain.to(self.tutor.usual.dtype), 1 - self.average)
         return gain, above * pseudo_loss(step.answers, step.labels, self.problem_type, self.mask(step.batch))
 
-    def exact(self, model: Any, step: _Step, taken: Taken) -> tuple[Tensor, Tensor]:
+    def exact(self, model: Any, step: _Step, taken: StepTaken) -> tuple[Tensor, Tensor]:
         """What the step gained on labels, to first order, and a loss whose gradient is that of ``L_l(S')``."""
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         found = torch.autograd.grad(self.labelled_loss(model, step.labelled), list(named.values()), allow_unused=True)

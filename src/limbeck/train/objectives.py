@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.data.batching import IGNORED
 from limbeck.errors import InputError
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.data.task import Task
@@ -45,18 +45,18 @@ class Progress(NamedTuple):
     total: int
 
 
-class Companion(NamedTuple):
+class CoTrainedModule(NamedTuple):
     """What an objective trains beside the model: the loop gives it AdamW, schedule and clipping by ``plan``.
 
     It takes a step after every ``every`` steps of the model.
     """
 
     module: nn.Module
-    plan: Plan
+    plan: TrainingConfig
     every: int = 1
 
 
-class Taken(NamedTuple):
+class StepTaken(NamedTuple):
     """A step that the model just took; its clipped gradients are still there, and so is the learning rate."""
 
     optimizer: Any

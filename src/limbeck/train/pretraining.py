@@ -16,18 +16,18 @@ from annotated_types import Ge, Gt, Lt, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.errors import InputError
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import same_tokens
 
 if TYPE_CHECKING:
-    from limbeck.core.step import Lab
+    from limbeck.core.step import RunContext
     from limbeck.data.corpus.documents import Source
     from limbeck.data.corpus.packing import Corpus
     from limbeck.train.objectives import Objective
 
 
 @dataclass(frozen=True)
-class PlainText(Plan):
+class PretrainingConfig(TrainingConfig):
     """Hyper-parameters of learning from running text, before any task.
 
     Attributes:
@@ -64,7 +64,7 @@ class PlainText(Plan):
     headless: ClassVar[bool] = True
     imitates: ClassVar[str] = "root"
     files: ClassVar[frozenset[str]] = frozenset({"corpus", "exclude", "pretrained"})
-    neutral: ClassVar[frozenset[str]] = Plan.neutral | {"num_proc"}
+    neutral: ClassVar[frozenset[str]] = TrainingConfig.neutral | {"num_proc"}
 
     def source(self) -> Source | None:
         """Where the corpus comes from; None for the texts of the task."""
@@ -98,15 +98,15 @@ class PlainText(Plan):
         """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell."""
         return super().estimate(shape, rows, tokens) if self.corpus is None else None
 
-    def teacher(self, candidate: Candidate, lab: Lab) -> Candidate:
+    def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
         """The pretrained model."""
         from limbeck.model.checkpoints import open_model
 
         if self.pretrained is not None:
             return Candidate(*open_model(self.pretrained, task=candidate.task), candidate.task)
-        if lab.teacher is None:
+        if context.teacher is None:
             raise InputError(f"{self.name} has no teacher")
-        return lab.teacher.open()
+        return context.teacher.open()
 
     def check_sides(self, candidate: Candidate, teacher: Candidate | None) -> None:
         """Refuse sides that cannot read the same sequences."""
@@ -119,7 +119,7 @@ class PlainText(Plan):
                 f"{self.name}.max_length: {self.max_length} is more than the model's {most} positions; use {most}"
             )
 
-    def sequences(self, candidate: Candidate, lab: Lab) -> Corpus:
+    def sequences(self, candidate: Candidate, context: RunContext) -> Corpus:
         """The corpus as packed sequences of tokens."""
         from limbeck.data.corpus.packing import kept_corpus
 
@@ -128,36 +128,43 @@ class PlainText(Plan):
             candidate.task,
             candidate.tokenizer,
             self.max_length,
-            lab.keep,
+            context.keep,
             splits=self.exclude_splits,
             exclude=self.exclude,
-            scratch=lab.scratch,
+            scratch=context.scratch,
             num_proc=self.num_proc,
-            tell=lab.log,
+            tell=context.log,
         )
-        lab.log(f"corpus: {counts}")
+        context.log(f"corpus: {counts}")
         return corpus
 
-    def train_on_text(self, candidate: Candidate, objective: Objective, lab: Lab) -> None:
+    def train_on_text(self, candidate: Candidate, objective: Objective, context: RunContext) -> None:
         """Train the candidate's model in place, and say what that did to the loss on the held-out part.
 
         The last weights stay, or those with the least such loss if there are evaluations.
         """
         from limbeck.train.loop import fit
 
-        train, held = self.sequences(candidate, lab).hold_out(self.held_out, lab.seed)
+        train, held = self.sequences(candidate, context).hold_out(self.held_out, context.seed)
         if self.held_out and not len(held):
-            lab.log(f"nothing is held out: the corpus has too few sequences ({len(train):,})")
+            context.log(f"nothing is held out: the corpus has too few sequences ({len(train):,})")
         judged = partial(mean_loss, objective=objective, encoded=held, batch_size=2 * self.per_device_train_batch_size)
         before = judged(candidate.model)
         evaluate = (lambda model: -judged(model)) if self.evaluations_per_epoch and len(held) else None
         report = fit(
-            candidate.model, objective, train, self, seed=lab.seed, evaluate=evaluate, scratch=lab.scratch, log=lab.log
+            candidate.model,
+            objective,
+            train,
+            self,
+            seed=context.seed,
+            evaluate=evaluate,
+            scratch=context.scratch,
+            log=context.log,
         )
         if len(held):
             after = judged(candidate.model)
-            lab.log(f"loss on {len(held):,} held-out sequences {before:.4f} -> {after:.4f}")
-        lab.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} sequences/s")
+            context.log(f"loss on {len(held):,} held-out sequences {before:.4f} -> {after:.4f}")
+        context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} sequences/s")
 
 
 def mean_loss(model: Any, objective: Any, encoded: Any, batch_size: int) -> float:

@@ -14,11 +14,11 @@ from annotated_types import Ge
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
-    from limbeck.core.step import Lab
+    from limbeck.core.step import RunContext
     from limbeck.model.pruning.slicing import Scores
 
 RANGES = ("layers", "hidden", "heads", "ffn", "head_dim")
@@ -27,7 +27,7 @@ Bounds = tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]]
 
 
 @dataclass(frozen=True)
-class Sliced(Plan):
+class SupernetConfig(TrainingConfig):
     """Hyper-parameters of training one model so that its slices of many shapes are good models.
 
     Attributes:
@@ -103,7 +103,7 @@ class Sliced(Plan):
             ranges[name] = Range(low, high, step)
         return Space(**ranges, per_layer=self.per_layer, attention=shape.attention)
 
-    def out_of_reach(self, candidate: Candidate, lab: Lab, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
         """Say why a model of this shape cannot become the super-network; None if it can."""
         if self.free and getattr(candidate.model.config, "space", None):
             return None  # the space is that of the step before
@@ -113,7 +113,9 @@ class Sliced(Plan):
             return str(error)
         return None
 
-    def arrange(self, model: Any, known: Arranged | None, space: Space, scores: Callable[[Any], Scores]) -> Arranged:
+    def arrange(
+        self, model: Any, known: ChannelOrder | None, space: Space, scores: Callable[[Any], Scores]
+    ) -> ChannelOrder:
         """Put parts in order, the most important first, but what slices were trained in stays as it is.
 
         Heads and neurons, by ``scores`` of the model; then the channels, where their number varies.
@@ -126,9 +128,9 @@ class Sliced(Plan):
         whole = known is None or known.space.hidden.low == known.space.hidden.high  # no slice has fewer channels yet
         if self.sort and whole and not channels and space.hidden.low < space.hidden.high:
             channels = tuple(sort_channels(model, channel_scores(model)).tolist())
-        return Arranged(space, channels, heads)
+        return ChannelOrder(space, channels, heads)
 
-    def slice_terms(self, match: tuple[str, ...], teacher: Any, made: Arranged) -> dict[str, tuple[float, Any]]:
+    def slice_terms(self, match: tuple[str, ...], teacher: Any, made: ChannelOrder) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice that look inside a teacher, whose parts are put in the same order."""
         import torch
 
@@ -153,7 +155,7 @@ class Sliced(Plan):
         return found
 
 
-class Arranged(NamedTuple):
+class ChannelOrder(NamedTuple):
     """What the configuration of a super-network says: the space of its slices, and where its parts were before.
 
     ``channels`` of the hidden states, and ``heads`` by layer: their places in the model that was sorted; empty where
@@ -165,7 +167,7 @@ class Arranged(NamedTuple):
     heads: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, model: Any) -> Arranged | None:
+    def of(cls, model: Any) -> ChannelOrder | None:
         """What the model's configuration says, if its shape is still the same."""
         config = model.config
         if not (space := getattr(config, "space", None) or getattr(config, "general_space", None)):
@@ -179,10 +181,10 @@ class Arranged(NamedTuple):
         setattr(model.config, "space" if answers else "general_space", self.space.to_json())
         model.config.order = {"channels": list(self.channels), "heads": [list(row) for row in self.heads]}
 
-    def beside(self, teacher: Any) -> Arranged:
+    def beside(self, teacher: Any) -> ChannelOrder:
         """The order with regard to a teacher: without what stands in the same order there, by the same training."""
-        theirs = Arranged.of(teacher)
+        theirs = ChannelOrder.of(teacher)
         if theirs is None:
             return self
         channels = () if theirs.channels == self.channels else self.channels
-        return Arranged(self.space, channels, () if theirs.heads == self.heads else self.heads)
+        return ChannelOrder(self.space, channels, () if theirs.heads == self.heads else self.heads)

@@ -55,7 +55,7 @@ class LastHidden(nn.Module):
 
 
 @dataclass(frozen=True)
-class Elastic:
+class SandwichLoss:
     """The losses of one step, one a slice; which slices depends on ``seed`` and the step alone.
 
     ``sandwich``: largest, smallest, and ``samples`` drawn between; ``single``: ``samples`` drawn, nothing else.
@@ -78,8 +78,8 @@ class Elastic:
 
     def shapes(self, step: int) -> list[Shape]:
         """The slices of a step; the largest comes first."""
-        chance = Random(f"{self.seed}/{step}")
-        drawn = [self.space.sample(chance) for _ in range(self.samples)]
+        rng = Random(f"{self.seed}/{step}")
+        drawn = [self.space.sample(rng) for _ in range(self.samples)]
         return [self.space.largest, *drawn, self.space.smallest] if self.rule == "sandwich" else drawn
 
     def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:

@@ -19,10 +19,9 @@ WORDS = sorted({word for text in TASK.split("train").texts for word in text.spli
 @pytest.fixture
 def text(tmp_path):
     """A text of 40 documents with sentences of 1 to 14 words, some longer than a sequence of 10 tokens."""
-    chance = random.Random(0)
+    rng = random.Random(0)
     documents = [
-        [" ".join(chance.choices(WORDS, k=chance.randint(1, 14))) for _ in range(chance.randint(1, 9))]
-        for _ in range(40)
+        [" ".join(rng.choices(WORDS, k=rng.randint(1, 14))) for _ in range(rng.randint(1, 9))] for _ in range(40)
     ]
     path = tmp_path / "corpus.txt"
     path.write_text("\n\n".join("\n".join(document) for document in documents))

@@ -22,8 +22,8 @@ SATURATES = "avx2" in INSTRUCTIONS and not INSTRUCTIONS & {"avx_vnni", "avx512_v
 
 
 def whole_numbers(inputs, outputs, seed=0):
-    chance = np.random.default_rng(seed)
-    return chance.integers(-127, 128, (inputs, outputs)).astype(np.int8)
+    rng = np.random.default_rng(seed)
+    return rng.integers(-127, 128, (inputs, outputs)).astype(np.int8)
 
 
 def activations(*shape, seed=1):
@@ -56,8 +56,8 @@ def one_node(kind, rank, whole, scales, bias, **attributes):
 
 def linear(inputs, outputs, rank=3):
     """A product whose pairs overflow, and what it computes from."""
-    whole, chance = whole_numbers(inputs, outputs), np.random.default_rng(2)
-    made = whole, chance.uniform(0.5, 1, outputs).astype(np.float32), chance.normal(size=outputs).astype(np.float32)
+    whole, rng = whole_numbers(inputs, outputs), np.random.default_rng(2)
+    made = whole, rng.uniform(0.5, 1, outputs).astype(np.float32), rng.normal(size=outputs).astype(np.float32)
     return one_node("MatMulIntegerToFloat", rank, *made), made
 
 
@@ -110,8 +110,8 @@ def test_this_processor_saturates_so(rows):
 
 def test_attention_saturates_in_its_projections():
     heads, width, inputs = 2, 8, 20
-    whole, chance = whole_numbers(inputs, 3 * width), np.random.default_rng(3)
-    scales, bias = np.full(3 * width, 0.02, np.float32), chance.normal(size=3 * width).astype(np.float32)
+    whole, rng = whole_numbers(inputs, 3 * width), np.random.default_rng(3)
+    scales, bias = np.full(3 * width, 0.02, np.float32), rng.normal(size=3 * width).astype(np.float32)
     model = one_node("QAttention", 3, whole, scales, bias, num_heads=heads)
     x, mask = activations(2, 5, inputs), np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32)
     for graph, clipped in ((model, False), (saturating(model)[0], True)):

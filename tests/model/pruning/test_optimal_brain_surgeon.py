@@ -20,13 +20,13 @@ from limbeck.model.pruning.reconstruction import collect, solve
 
 def layer(inputs, outputs=5, seed=0):
     """A linear layer, inputs that tell much about each other, and their Gram matrix with a column of ones."""
-    chance = torch.Generator().manual_seed(seed)
-    mix = torch.randn(inputs, inputs, generator=chance, dtype=torch.float64)
-    x = torch.randn(300, inputs, generator=chance, dtype=torch.float64) @ mix + 0.5
+    rng = torch.Generator().manual_seed(seed)
+    mix = torch.randn(inputs, inputs, generator=rng, dtype=torch.float64)
+    x = torch.randn(300, inputs, generator=rng, dtype=torch.float64) @ mix + 0.5
     linear = nn.Linear(inputs, outputs).double()
     with torch.no_grad():
-        linear.weight.copy_(torch.randn(outputs, inputs, generator=chance))
-        linear.bias.copy_(torch.randn(outputs, generator=chance))
+        linear.weight.copy_(torch.randn(outputs, inputs, generator=rng))
+        linear.bias.copy_(torch.randn(outputs, generator=rng))
     ones = torch.cat([x, torch.ones(300, 1, dtype=torch.float64)], 1)
     return linear, x, ones.T @ ones
 

@@ -19,8 +19,8 @@ SPACE = Space(Range(1, 3), Range(8, 32, 8), Range(0, 4), Range(0, 64, 16), Range
 @pytest.mark.parametrize("kind", ["classification", "tokens"])
 @pytest.mark.parametrize("style", [{}, {"embedding_size": 20}, {"family": "roberta", "position_offset": 1}])
 def test_what_is_extracted_answers_as_the_slice(make_model, make_batch, kind, style):
-    model, batch, chance = make_model(FULL, kind=kind, **style), make_batch(), Random(0)
-    for shape in [SPACE.smallest, SPACE.largest, *(SPACE.sample(chance) for _ in range(12))]:
+    model, batch, rng = make_model(FULL, kind=kind, **style), make_batch(), Random(0)
+    for shape in [SPACE.smallest, SPACE.largest, *(SPACE.sample(rng) for _ in range(12))]:
         small = extract(model, shape)
         assert as_shape(small.shape) == shape == as_shape(small.config.shape)
         with torch.no_grad():
@@ -72,10 +72,10 @@ def test_what_is_no_slice_is_refused(make_model):
 @pytest.mark.parametrize("style", [{}, {"embedding_size": 16}])
 def test_order_changes_no_answer(make_model, make_batch, kind, style):
     model, batch = make_model(FULL, kind=kind, **style), make_batch()
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     with torch.no_grad():
         before = model.run(batch)[0]
-        rows = [tuple(chance.random(width) for _ in range(3)) for width in (4, 64)]
+        rows = [tuple(rng.random(width) for _ in range(3)) for width in (4, 64)]
         sort_parts(model, Scores(rows[0], rows[1], np.ones(3)))
         torch.testing.assert_close(model.run(batch)[0], before, rtol=1e-4, atol=1e-5)
         sort_channels(model, channel_scores(model))

@@ -56,10 +56,10 @@ class Masking:
 
     def hide(self, tokens: np.ndarray, place: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The tokens of a text as the model sees them, and what it should say: the token, or IGNORED; both [tokens]."""
-        chance = np.random.default_rng((self.seed, step, place))
+        rng = np.random.default_rng((self.seed, step, place))
         open_ = np.flatnonzero(self._plain[tokens])
-        hidden = chance.permutation(open_)[: max(1, round(self.share * len(open_)))]
-        fate, others = chance.random(len(hidden)), chance.choice(self._others, len(hidden))
+        hidden = rng.permutation(open_)[: max(1, round(self.share * len(open_)))]
+        fate, others = rng.random(len(hidden)), rng.choice(self._others, len(hidden))
         seen, goal = tokens.copy(), np.full_like(tokens, IGNORED)
         goal[hidden] = tokens[hidden]
         seen[hidden] = np.select([fate < MASKED, fate < MASKED + OTHER], [self.mask, others], tokens[hidden])

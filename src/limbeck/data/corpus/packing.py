@@ -145,7 +145,7 @@ def kept_corpus(
     num_proc: int | None = None,
     tell: Tell = lambda message, **numbers: None,
 ) -> tuple[Corpus, Counts]:
-    """The corpus of a source (None: the training texts of the task), made once and kept by ``lab.keep``.
+    """The corpus of a source (None: the training texts of the task), made once and kept by ``context.keep``.
 
     Texts that also stand in the named splits of the task or in the files ``exclude`` are left out. ``scratch`` keeps
     finished blocks, so that an interrupted call goes on where it stopped; ``num_proc`` processes tokenise (one for

@@ -84,10 +84,10 @@ class Blueprint:
         return cls(**data | {"shape": Shape.from_json(data["shape"]), "int8": tuple(data["int8"])})
 
 
-class Numbers(Protocol):
+class TensorWriter(Protocol):
     """How tables and linear maps are stored and computed. A name is that of its weights, without ``.weight``."""
 
-    def rows(self, graph: Graph, name: str, pick: Pick) -> str:
+    def rows(self, graph: Graph, name: str, pick: RowGather) -> str:
         """Float rows of a table; ``pick`` adds the node that takes them out of one of its arrays."""
         ...
 
@@ -100,7 +100,7 @@ class Numbers(Protocol):
         ...
 
 
-class Pick(Protocol):
+class RowGather(Protocol):
     """Adds the node that takes rows out of an array."""
 
     def __call__(self, array: str) -> str:
@@ -108,13 +108,13 @@ class Pick(Protocol):
         ...
 
 
-class Float:
+class FloatWriter:
     """Everything in 32-bit floating point."""
 
     def __init__(self, fused: bool = True) -> None:
         self.fused = fused
 
-    def rows(self, graph: Graph, name: str, pick: Pick) -> str:
+    def rows(self, graph: Graph, name: str, pick: RowGather) -> str:
         """Rows of a table."""
         return pick(graph.weight(f"{name}.weight"))
 
@@ -136,13 +136,15 @@ class Float:
         return graph.op("Attention", x, weight, bias, mask, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
 
 
-def build(blueprint: Blueprint, weights: Weights, numbers: Numbers | None = None) -> tuple[OnnxGraph, dict[str, str]]:
+def build(
+    blueprint: Blueprint, weights: Weights, numbers: TensorWriter | None = None
+) -> tuple[OnnxGraph, dict[str, str]]:
     """The graph, and the tensor that every linear map reads.
 
     Inputs (int64 [batch, sequence]): input_ids, attention_mask, and token_type_ids when the model knows several
     types. Output: logits [batch, classes], or [batch, sequence, classes] for token classification.
     """
-    numbers = numbers or Float(blueprint.fused)
+    numbers = numbers or FloatWriter(blueprint.fused)
     graph = Graph(weights)
     x = _embeddings(graph, blueprint, numbers)
     kinds = {layer.core[0] for layer in blueprint.shape.layers if layer.heads}
@@ -184,7 +186,7 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     return with_constants(model, graph.constants)
 
 
-def _embeddings(graph: Graph, blueprint: Blueprint, numbers: Numbers) -> str:
+def _embeddings(graph: Graph, blueprint: Blueprint, numbers: TensorWriter) -> str:
     parts = [numbers.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
     if blueprint.position_offset is None:
         length = graph.op("Shape", "input_ids", start=1, end=2)
@@ -225,7 +227,7 @@ def _normalise(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None
 def _layer(
     graph: Graph,
     blueprint: Blueprint,
-    numbers: Numbers,
+    numbers: TensorWriter,
     x: str,
     mask: str,
     name: str,

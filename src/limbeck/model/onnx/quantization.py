@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from limbeck.model.onnx.builder import FUSED, Graph, Weights
-from limbeck.model.onnx.graph import Blueprint, Float, Pick, build
+from limbeck.model.onnx.graph import Blueprint, FloatWriter, RowGather, build
 
 if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
@@ -63,7 +63,7 @@ class Int8:
         return np.clip(np.rint(array / scale), -limit, limit).astype(np.int8), scale
 
 
-class Mixed(Float):
+class Int8Writer(FloatWriter):
     """8 bits for the modules that :class:`Int8` names, float for the others."""
 
     def __init__(self, int8: Int8, fused: bool = True) -> None:
@@ -71,7 +71,7 @@ class Mixed(Float):
         self.int8 = int8
         self.quantized: dict[str, tuple[str, str, str]] = {}
 
-    def rows(self, graph: Graph, name: str, pick: Pick) -> str:
+    def rows(self, graph: Graph, name: str, pick: RowGather) -> str:
         """Rows of a table, with a scale for every row."""
         if EMBEDDINGS not in self.int8.modules:
             return super().rows(graph, name, pick)
@@ -152,7 +152,7 @@ def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) 
 def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> OnnxGraph:
     """The INT8 graph of a float graph's parts, fused as the blueprint says."""
     mixed = replace(blueprint, int8=tuple(sorted(int8.modules)))
-    return build(mixed, weights, Mixed(int8, blueprint.fused))[0]
+    return build(mixed, weights, Int8Writer(int8, blueprint.fused))[0]
 
 
 def observed(

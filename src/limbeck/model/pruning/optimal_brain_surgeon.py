@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from limbeck.model.pruning.reconstruction import Grams, ridge
-from limbeck.model.pruning.slicing import Order, Orders
+from limbeck.model.pruning.slicing import RemovalOrder, RemovalOrders
 
 Batches = Iterable[dict[str, Tensor]]
 
 
-def second_order(model: Any, batches: Batches, grams: Grams, seed: int = 0) -> Orders:
+def second_order(model: Any, batches: Batches, grams: Grams, seed: int = 0) -> RemovalOrders:
     """Order of removal of heads and neurons in every layer, and what is lost by then.
 
     Units: nats that the model's answers differ by, to second order, summed over the calibration texts; one scale for
@@ -31,25 +31,25 @@ def second_order(model: Any, batches: Batches, grams: Grams, seed: int = 0) -> O
     return _orders(model, grams, *sensitivities(model, batches, seed))
 
 
-def layer_wise(model: Any, grams: Grams) -> Orders:
+def layer_wise(model: Any, grams: Grams) -> RemovalOrders:
     """As ZipLM has it: what is lost is the root of a layer's squared error over that of its bias alone, from 0 to 1.
 
     Differs: the paper then searches for a coefficient of each layer (SPDY) by trying pruned models; here all are 1.
     """
     alike = [torch.eye(model.shape.hidden, dtype=torch.float64, device=model.device)] * model.shape.depth
     found = _orders(model, grams, alike, alike)
-    return Orders(tuple(map(_relative, found.heads)), tuple(map(_relative, found.ffn)))
+    return RemovalOrders(tuple(map(_relative, found.heads)), tuple(map(_relative, found.ffn)))
 
 
-def _relative(order: Order) -> Order:
-    return Order(order.parts, np.sqrt(order.lost / max(order.lost[-1], 1e-300)))
+def _relative(order: RemovalOrder) -> RemovalOrder:
+    return RemovalOrder(order.parts, np.sqrt(order.lost / max(order.lost[-1], 1e-300)))
 
 
-def _orders(model: Any, grams: Grams, attended: list[Tensor], fed: list[Tensor]) -> Orders:
+def _orders(model: Any, grams: Grams, attended: list[Tensor], fed: list[Tensor]) -> RemovalOrders:
     layers, dim = model.encoder.layers, model.shape.head_dim
     heads = zip((layer.attention_out for layer in layers), grams.context, attended, strict=True)
     neurons = zip((layer.down for layer in layers), grams.neurons, fed, strict=True)
-    return Orders(
+    return RemovalOrders(
         tuple(removal(linear, gram, slopes, dim) for linear, gram, slopes in heads),
         tuple(removal(linear, gram, slopes, 1) for linear, gram, slopes in neurons),
     )
@@ -64,14 +64,14 @@ def sensitivities(model: Any, batches: Batches, seed: int = 0) -> tuple[list[Ten
     model.eval()
     taps, tokens = ("attended", "fed"), 0
     totals: list[Tensor] = []
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
         for batch in batches:
             placed = {name: value.to(model.device) for name, value in batch.items()}
             logits, found = model.run(placed, taps=taps)
             mask = placed["attention_mask"].bool()
             outputs = [output for name in taps for output in found[name]]
-            labels = drawn(model, logits.detach(), mask, chance)
+            labels = drawn(model, logits.detach(), mask, rng)
             loss = model.loss(logits, labels) * (labels != -100).sum()  # the sum, not the mean
             slopes = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
             squares = [slope[mask].T.double() @ slope[mask].double() for slope in slopes]
@@ -81,23 +81,23 @@ def sensitivities(model: Any, batches: Batches, seed: int = 0) -> tuple[list[Ten
     return means[: model.shape.depth], means[model.shape.depth :]
 
 
-def drawn(model: Any, logits: Tensor, mask: Tensor, chance: torch.Generator) -> Tensor:
+def drawn(model: Any, logits: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
     """Labels drawn from what the model answers; padding has none (-100)."""
     problem = model.config.problem_type or ("regression" if logits.shape[-1] == 1 else None)
     answers = logits.float().cpu()
     if problem == "regression":
-        labels = answers.squeeze(-1) + torch.randn(answers.shape[:-1], generator=chance)
+        labels = answers.squeeze(-1) + torch.randn(answers.shape[:-1], generator=rng)
     elif problem == "multi_label_classification":
-        labels = torch.bernoulli(answers.sigmoid(), generator=chance)
+        labels = torch.bernoulli(answers.sigmoid(), generator=rng)
     else:
-        flat = torch.multinomial(answers.softmax(-1).flatten(0, -2), 1, generator=chance)
+        flat = torch.multinomial(answers.softmax(-1).flatten(0, -2), 1, generator=rng)
         labels = flat.view(answers.shape[:-1])
     labels = labels.to(logits.device)
     return labels.masked_fill(~mask, -100) if labels.shape == mask.shape and labels.dtype == torch.long else labels
 
 
 @torch.no_grad()
-def removal(linear: Any, gram: Tensor, sensitivity: Tensor, width: int) -> Order:
+def removal(linear: Any, gram: Tensor, sensitivity: Tensor, width: int) -> RemovalOrder:
     """Remove groups of ``width`` inputs of a linear layer one by one, the least harmful first, correcting the rest.
 
     With the Gram matrix H of the inputs and a column of ones (the bias, which always stays), and S the sensitivity of
@@ -116,7 +116,7 @@ def removal(linear: Any, gram: Tensor, sensitivity: Tensor, width: int) -> Order
     inverse = torch.linalg.inv(gram + ridge(gram).diag())
     steps = single(weight, inverse) if width == 1 else grouped(weight, inverse, width)
     gone, worth = zip(*steps, strict=True) if linear.in_features else ((), ())
-    return Order(tuple(gone), np.concatenate([[0.0], np.cumsum(np.maximum(worth, 0.0))]))
+    return RemovalOrder(tuple(gone), np.concatenate([[0.0], np.cumsum(np.maximum(worth, 0.0))]))
 
 
 def grouped(weight: Tensor, inverse: Tensor, width: int) -> Iterator[tuple[int, float]]:

@@ -25,13 +25,13 @@ class Scores:
     layers: np.ndarray
 
     @property
-    def orders(self) -> Orders:
+    def orders(self) -> RemovalOrders:
         """The least important goes first, and what is lost adds up."""
-        return Orders(tuple(map(Order.of, self.heads)), tuple(map(Order.of, self.ffn)))
+        return RemovalOrders(tuple(map(RemovalOrder.of, self.heads)), tuple(map(RemovalOrder.of, self.ffn)))
 
 
 @dataclass(frozen=True)
-class Order:
+class RemovalOrder:
     """Heads or neurons of a layer in the order in which they go, and what is lost when so many have gone.
 
     ``lost`` begins with 0 for none, so it is one longer than ``parts``.
@@ -45,7 +45,7 @@ class Order:
     lost: np.ndarray
 
     @classmethod
-    def of(cls, scores: np.ndarray) -> Order:
+    def of(cls, scores: np.ndarray) -> RemovalOrder:
         """By scores that add up; of equals the first stays."""
         order = np.argsort(-scores, kind="stable")[::-1]
         return cls(tuple(int(i) for i in order), np.concatenate([[0.0], np.cumsum(scores[order])]))
@@ -60,11 +60,11 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Orders:
+class RemovalOrders:
     """The order of heads and that of neurons in every layer; where losses share a unit, one budget can weigh them."""
 
-    heads: tuple[Order, ...]
-    ffn: tuple[Order, ...]
+    heads: tuple[RemovalOrder, ...]
+    ffn: tuple[RemovalOrder, ...]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything as arrays of numbers, by name."""
@@ -76,12 +76,12 @@ class Orders:
         return found
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Orders:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> RemovalOrders:
         """Inverse of :meth:`to_arrays`."""
 
-        def order(name: str, index: int) -> Order:
+        def order(name: str, index: int) -> RemovalOrder:
             parts, lost = (arrays[f"{name}-{index}-{what}"] for what in ("parts", "lost"))
-            return Order(tuple(parts.tolist()), np.array(lost))
+            return RemovalOrder(tuple(parts.tolist()), np.array(lost))
 
         depth = len(arrays) // 4
         return cls(*(tuple(order(name, index) for index in range(depth)) for name in ("heads", "ffn")))
@@ -112,7 +112,7 @@ class Cut:
         )
 
     @classmethod
-    def best(cls, orders: Orders, shape: Shape) -> Cut:
+    def best(cls, orders: RemovalOrders, shape: Shape) -> Cut:
         """Keep the last to go of every layer, as many heads and neurons as ``shape`` (of the same depth) has."""
         return cls(
             tuple(range(shape.depth)),
