@@ -6,31 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape, canonical_json
 
 if TYPE_CHECKING:
     from limbeck.data.task import Task
-
-
-class Runnable(Protocol):
-    """A model that answers batches: a torch model or an ONNX file. ``model/checkpoints.py`` opens and saves both."""
-
-    def predict(self, batch: Mapping[str, Any]) -> Any:
-        """Logits of a batch (torch tensors) as a numpy array."""
-        ...
-
-    @property
-    def shape(self) -> Shape:
-        """Widths of every layer."""
-        ...
-
-    @property
-    def runtime(self) -> str:
-        """'torch' or 'onnxruntime'."""
-        ...
 
 
 @dataclass(frozen=True, repr=False)

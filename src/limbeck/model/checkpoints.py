@@ -26,7 +26,7 @@ from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 
 if TYPE_CHECKING:
-    from limbeck.core.candidate import Runnable
+    from limbeck.core.model import Runnable
     from limbeck.data.task import Task
     from limbeck.model.encoder import Style
 

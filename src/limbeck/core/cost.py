@@ -1,0 +1,67 @@
+"""What a shape costs: the one protocol of MACs, latency tables, predictors and stopwatches.
+
+"Latency-aware" is an argument here, not a technique: pruning and search ask a ``Cost`` and do not know what is behind
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from limbeck.core.measurement import Measurement
+from limbeck.core.shape import Shape
+
+
+class Cost(Protocol):
+    """The cost of a shape on one target, in one number format.
+
+    Implementations inherit from this class and so get ``many``; those that can price many shapes at once override it.
+    """
+
+    key: str = ""
+    """Identifies the measurements behind the cost; "" where it is a formula."""
+
+    def __call__(self, shape: Shape) -> Measurement:
+        """Return the cost of a shape, with its interval where there is one."""
+        ...
+
+    def many(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Return value, low end and high end of many shapes [shapes, 3]; the value again where there is no interval."""
+        rows = []
+        for fact in map(self, shapes):
+            rows.append(
+                (
+                    fact.value,
+                    fact.value if fact.low is None else fact.low,
+                    fact.value if fact.high is None else fact.high,
+                )
+            )
+        return np.array(rows, dtype=float).reshape(-1, 3)
+
+
+class TargetCost(Protocol):
+    """The costs on a run's target, by number format: what a step finds as ``context.cost``."""
+
+    def for_format(self, number_format: str) -> Cost:
+        """Return the cost in that number format, measured at the first call."""
+        ...
+
+
+class FunctionCost(Cost):
+    """A function from shapes to measurements, as a Cost.
+
+    >>> from limbeck.core.shape import Shape
+    >>> cost = FunctionCost(lambda shape: Measurement("size", shape.weights / 1e6, "MB"))
+    >>> cost.many([Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)]).shape
+    (1, 3)
+    """
+
+    def __init__(self, function: Callable[[Shape], Measurement]) -> None:
+        self.function = function
+
+    def __call__(self, shape: Shape) -> Measurement:
+        """Return what the function says."""
+        return self.function(shape)
