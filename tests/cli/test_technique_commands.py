@@ -9,10 +9,12 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import pytest
 from commands import answer, call
+
+from limbeck.core.step import StepInfo, Technique
 
 
 def test_one_technique_after_another():
@@ -72,10 +74,13 @@ def test_trackers():
 
 
 @dataclass(frozen=True)
-class Knobs:
+class Knobs(Technique):
     share: float = 0.5
     count: int = 1
-    presets: ClassVar[dict[str, Any]] = {"wide": {"count": 7, "share": 1.0}}
+    info: ClassVar[StepInfo] = StepInfo("knobs", presets={"wide": {"count": 7, "share": 1.0}})
+
+    def apply(self, candidate, context):
+        yield candidate
 
 
 def test_a_preset_leaves_what_was_given():

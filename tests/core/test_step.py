@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from limbeck.core import step as steps
-from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, Technique, find, parameters, step
+from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, StepInfo, Technique, find, parameters, step
 from limbeck.errors import UndeclaredService
 
 
@@ -20,17 +20,23 @@ class Inner:
     rate: float = 0.1
 
 
-def test_step_makes_a_frozen_dataclass_with_its_facts(registry):
-    @step("halve", needs={"torch"}, gives={"int8"}, reads={"seed"}, version=2)
-    class Halve:
+class Echo(Technique):
+    def apply(self, candidate, context):
+        yield candidate
+
+
+def test_step_makes_a_frozen_dataclass_with_its_declaration(registry):
+    @step(StepInfo("halve", needs={"torch"}, gives={"int8"}, reads={"seed"}, version=2))
+    class Halve(Technique):
         keep: float = 0.5
 
         def apply(self, candidate, context):
             yield candidate
 
+    info = Halve.info
     assert registry.find("halve") is Halve
-    assert (Halve.name, Halve.needs, Halve.gives, Halve.drops) == ("halve", {"torch"}, {"int8"}, frozenset())
-    assert (Halve.reads, Halve.version) == ({"seed"}, 2)
+    assert (info.name, info.needs, info.gives, info.drops) == ("halve", {"torch"}, {"int8"}, frozenset())
+    assert (info.reads, info.version) == ({"seed"}, 2)
     assert isinstance(Halve(), Technique)
     assert not isinstance(Halve(), (Probe, Choice))
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -38,26 +44,52 @@ def test_step_makes_a_frozen_dataclass_with_its_facts(registry):
 
 
 def test_two_steps_cannot_share_a_name(registry):
-    step("twice")(type("A", (), {}))
-    with pytest.raises(AssertionError, match="two steps"):
-        step("twice")(type("B", (), {}))
+    step(StepInfo("twice"))(type("A", (Echo,), {}))
+    with pytest.raises(ValueError, match="two steps are called 'twice'"):
+        step(StepInfo("twice"))(type("B", (Echo,), {}))
 
 
-def test_unknown_traits_and_services_are_refused(registry):
-    with pytest.raises(AssertionError, match="unknown trait"):
-        step("odd", needs={"elasticc"})(type("A", (), {}))
-    with pytest.raises(AssertionError, match="unknown service"):
-        step("odd", reads={"weather"})(type("B", (), {}))
+def test_a_declaration_refuses_what_does_not_exist(registry):
+    with pytest.raises(ValueError, match="step 'odd': no trait 'elasticc'; did you mean 'elastic'"):
+        StepInfo("odd", needs={"elasticc"})
+    with pytest.raises(ValueError, match="step 'odd': no service 'sed'; did you mean 'seed'"):
+        StepInfo("odd", reads={"sed"})
+    with pytest.raises(TypeError, match="evry_process"):
+        StepInfo("odd", evry_process=True)
+
+
+def test_a_declaration_names_fields_of_its_step(registry):
+    @step(StepInfo("reader", files={"source"}))
+    class Reader(Echo):
+        source: str = ""
+
+    with pytest.raises(ValueError, match="step 'writer': no field 'sourc'; did you mean 'source'"):
+        step(StepInfo("writer", files={"sourc"}))(type("Writer", (Reader,), {}))
+    assert "writer" not in registry.REGISTRY
+
+
+def test_a_step_is_one_of_the_three_verbs(registry):
+    with pytest.raises(TypeError, match="step 'loose': inherit from Technique, Probe or Choice"):
+        step(StepInfo("loose"))(type("Loose", (), {}))
+    with pytest.raises(TypeError, match="apply"):
+        step(StepInfo("empty"))(type("Empty", (Technique,), {}))()
+
+
+def test_hooks_of_a_step_have_defaults(registry):
+    plain = step(StepInfo("echo", needs={"torch"}))(type("Plain", (Echo,), {}))()
+    assert steps.needs(plain) == {"torch"}
+    assert (plain.problems(), plain.file_problems(), plain.required_splits()) == ([], [], ())
+    assert (plain.rows_after({"train": 3}), plain.result_count(), plain.max_tokens()) == ({"train": 3}, 1, 0)
 
 
 def test_find_names_the_nearest(registry):
-    step("prune")(type("Prune", (), {}))
+    step(StepInfo("prune"))(type("Prune", (Echo,), {}))
     with pytest.raises(KeyError, match="did you mean 'prune'"):
         find("prunne")
 
 
-def test_narrow_lab_shows_only_what_is_declared():
-    context = RestrictedContext(RunContext(seed=3), {"seed"}, "prune")
+def test_a_restricted_context_shows_only_what_is_declared():
+    context = RestrictedContext(RunContext(seed=3), StepInfo("prune", reads={"seed"}))
     assert context.seed == 3
     assert (context.keep("x", lambda folder: (folder / "a").write_text("1")) / "a").read_text() == "1"
     context.log("always allowed")
@@ -66,8 +98,8 @@ def test_narrow_lab_shows_only_what_is_declared():
 
 
 def test_parameters_are_plain_values(registry):
-    @step("nested")
-    class Nested:
+    @step(StepInfo("nested"))
+    class Nested(Echo):
         inner: Inner = dataclasses.field(default_factory=Inner)
         names: tuple[str, ...] = ("a", "b")
         table: dict = dataclasses.field(default_factory=lambda: {1: (2, 3)})
@@ -76,10 +108,9 @@ def test_parameters_are_plain_values(registry):
 
 
 def test_of_a_file_the_content_counts_not_the_name(registry, tmp_path):
-    @step("reader")
-    class Reader:
+    @step(StepInfo("reader", files={"source"}))
+    class Reader(Echo):
         source: str | None = None
-        files = frozenset({"source"})
 
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     for path in (first, second):

@@ -45,7 +45,7 @@ def unseen(space, pretended, taught):
 
 def test_shapes_never_seen_are_predicted_well_and_it_knows_how_well(taught, unseen):
     predictor, (shapes, seconds) = taught(), unseen
-    found = Errors.of(predictor.many(shapes), seconds)
+    found = Errors.of(predictor.seconds_of(shapes), seconds)
     assert found.median < 0.02
     assert found.p95 < 0.06
     assert found.within_10 > 0.99
@@ -69,7 +69,7 @@ def test_where_time_is_additive_trees_are_left_out(setting, space):
     assert not predictor.boosted
     assert predictor.errors == predictor.errors_additive
     assert predictor.errors.p95 < 4 * NOISE
-    assert predictor.many(shapes) == pytest.approx([additive(shape) for shape in shapes], rel=2 * NOISE)
+    assert predictor.seconds_of(shapes) == pytest.approx([additive(shape) for shape in shapes], rel=2 * NOISE)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
@@ -96,7 +96,7 @@ def test_bounds_grow_with_the_level(taught, space):
     shapes = draw(space, 20, seed=3)
     bounds = np.array([taught().uppers(shapes, level) for level in (0.05, 0.5, 0.8, 0.95, 0.999)])
     assert (np.diff(bounds, axis=0) > 0).all()
-    assert (bounds[0] < taught().many(shapes)).all()
+    assert (bounds[0] < taught().seconds_of(shapes)).all()
     with pytest.raises(InputError, match="level"):
         taught().upper(shapes[0], 1.0)
 
@@ -104,9 +104,9 @@ def test_bounds_grow_with_the_level(taught, space):
 def test_many_at_once_are_the_same_as_one_by_one(taught, unseen):
     shapes = unseen[0][:40]
     predictor = taught()
-    assert predictor.many(shapes).tolist() == [predictor(shape).value for shape in shapes]
+    assert predictor.seconds_of(shapes).tolist() == [predictor(shape).value for shape in shapes]
     assert predictor.uppers(shapes, 0.9).tolist() == [predictor.upper(shape, 0.9) for shape in shapes]
-    assert predictor.many([]).shape == predictor.uppers([]).shape == (0,)
+    assert predictor.seconds_of([]).shape == predictor.uppers([]).shape == (0,)
 
 
 def test_stored_and_learnt_again_it_predicts_the_same_to_the_bit(taught, unseen):
@@ -115,7 +115,7 @@ def test_stored_and_learnt_again_it_predicts_the_same_to_the_bit(taught, unseen)
     assert again == predictor
     assert hash(again) == hash(predictor)
     assert again.key == predictor.key != replace(predictor, seed=1).key
-    assert again.many(unseen[0]).tolist() == predictor.many(unseen[0]).tolist()
+    assert again.seconds_of(unseen[0]).tolist() == predictor.seconds_of(unseen[0]).tolist()
     assert again.errors == predictor.errors
     assert again.uppers(unseen[0]).tolist() == predictor.uppers(unseen[0]).tolist()
 
@@ -127,16 +127,16 @@ def test_wider_and_deeper_takes_longer(taught, space):
         shape = space.sample(rng)
         wider = [LayerShape(min(row.heads + 4, 12), min(row.ffn + 512, 1536)) for row in shape.layers]
         bigger = replace(shape, layers=tuple(wider))
-        more, less = predictor.many([bigger, shape])
+        more, less = predictor.seconds_of([bigger, shape])
         assert more > 0.97 * less
-    order = predictor.many([space.smallest, *(space.sample(rng) for _ in range(20)), space.largest])
+    order = predictor.seconds_of([space.smallest, *(space.sample(rng) for _ in range(20)), space.largest])
     assert order[0] == order.min()
     assert order[-1] == order.max()
 
 
 def test_uniform_shapes_are_predicted_by_who_was_taught_ragged_ones_and_not_the_reverse(taught, space, pretended):
     shapes = draw(replace(space, per_layer=False), 100, method="uniform", seed=4)
-    errors = Errors.of(taught().many(shapes), np.array(list(map(pretended, shapes))))
+    errors = Errors.of(taught().seconds_of(shapes), np.array(list(map(pretended, shapes))))
     assert errors.median < 0.03
     assert errors.tau > 0.95
     assert not taught().extrapolates(shapes).any()
@@ -156,7 +156,7 @@ def test_it_says_where_it_extrapolates_and_widens_the_interval(taught, space):
     assert predictor(wide).detail["extrapolates"] == ["hidden", "operations"]
     reach = [np.log(fact.high / fact.value) for fact in (inside, outside)]
     assert reach[1] > 2 * reach[0]
-    assert predictor.upper(deep) / predictor.many([deep])[0] > predictor.upper(space.largest) / inside.value
+    assert predictor.upper(deep) / predictor.seconds_of([deep])[0] > predictor.upper(space.largest) / inside.value
     empty = Shape(384, 32, (LayerShape(0, 0),))
     assert {"fewest heads", "fewest neurons"} <= {*predictor(empty).detail["extrapolates"]} <= {*LOOKS}
     assert predictor(empty).value < predictor(space.largest).value
@@ -183,7 +183,7 @@ def test_number_formats_have_predictors_of_their_own(taught, setting, space):
     int8 = replace(predictor, setting=replace(setting, number_format="int8"))
     halved = replace(int8, seconds=tuple(second / 2 for second in predictor.seconds))
     assert halved(space.largest).detail["number_format"] == "int8"
-    assert halved.many([space.largest])[0] == pytest.approx(predictor.many([space.largest])[0] / 2)
+    assert halved.seconds_of([space.largest])[0] == pytest.approx(predictor.seconds_of([space.largest])[0] / 2)
     assert halved != predictor
     assert halved(space.largest, number_format="int8") == halved(space.largest)
     with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
@@ -231,7 +231,7 @@ def test_what_it_cannot_learn_from_is_refused(taught, setting):
 def test_a_core_that_it_has_not_learnt_is_refused_and_not_free(taught, space):
     known = taught(60)
     linear = Shape(128, 32, (LayerShape(4, 128), LayerShape(4, 128, "linformer:64")))
-    for ask in (known, lambda shape: known.many([space.largest, shape]), known.upper):
+    for ask in (known, lambda shape: known.seconds_of([space.largest, shape]), known.upper):
         with pytest.raises(InputError, match="has not learnt attention 'linformer'; choose from 'softmax'"):
             ask(linear)
     assert known(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none

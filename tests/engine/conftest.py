@@ -1,3 +1,4 @@
-"""Toy steps for these tests."""
+"""Toy steps for these tests, and what planning begins with."""
 
+from planned import place  # noqa: F401
 from toy_fixtures import toys  # noqa: F401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_what_several_processes_train_has_a_key_of_its_own(builder, toys, monkey
     root = shop.root(shop.recipe.model, 0).key
     train = toys.ToyTrain()
     alone = [shop.child_base(root, step, 0) for step in (train, prune)]
-    monkeypatch.setattr(toys.ToyTrain, "every_process", True, raising=False)
+    monkeypatch.setattr(toys.ToyTrain, "info", replace(toys.ToyTrain.info, every_process=True))
     assert [shop.child_base(root, step, 0) for step in (train, prune)] == alone
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert shop.child_base(root, train, 0) != alone[0]
@@ -63,10 +64,10 @@ def test_the_others_get_the_same_teacher(builder, toys, monkeypatch):
     (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
     said = []
     monkeypatch.setattr("limbeck.distributed.context.agree", lambda *error, **order: said.append(order))
-    monkeypatch.setattr(toys.ToyImitate, "every_process", True, raising=False)
+    monkeypatch.setattr(toys.ToyImitate, "info", replace(toys.ToyImitate.info, every_process=True))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for imitates, teacher in ((None, trained.key), ("root", root.key)):
-        monkeypatch.setattr(toys.ToyImitate, "imitates", imitates, raising=False)
+    for imitates, teacher in (("", trained.key), ("root", root.key)):
+        monkeypatch.setattr(toys.ToyImitate, "info", replace(toys.ToyImitate.info, imitates=imitates))
         with shop._helped(trained.key, toys.ToyImitate(), 0, "base"):
             assert said[-1]["about"]["teacher"] == shop.reads(trained.key, toys.ToyImitate(), 0)["teacher"] == teacher
 

@@ -1,158 +1,23 @@
-"""The plan of the main job: which recipe a budget, a model and a task lead to. The job itself: tests/test_cli.py."""
+"""The main job: what it checks first, what it keeps, and what comes of it."""
 
 from __future__ import annotations
 
-import json
-import shutil
-
 import pytest
+from planned import TASK
 
+from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
-from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.target import Budget, Target
 from limbeck.data import given
 from limbeck.data.loading import load_task
-from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.task import Task
 from limbeck.engine import compress as compressing
-from limbeck.engine.compress import BOUNDS, GOALS, SEARCHES, SPEEDUPS, compress, plan_recipe
-from limbeck.engine.dry_run import plan
+from limbeck.engine.compress import compress
 from limbeck.engine.outputs import story_of
+from limbeck.engine.planner import SEARCHES
 from limbeck.errors import InputError
-from limbeck.model.checkpoints import save_model
-from limbeck.model.classification_head import set_labels
-from limbeck.recipe.recipe import check, parse, to_data
+from limbeck.recipe.recipe import check
 from limbeck.report.table import rows
-
-TASK = toy_task(train=24, validation=8, test=8)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, make_model):
-    """A task as files, with and without a test split, and a model that answers it."""
-    place = tmp_path_factory.mktemp("planned")
-    for name, splits in (("task", ("train", "validation", "test")), ("no-test", ("train", "validation"))):
-        (place / name).mkdir()
-        for split in splits:
-            rows = [{**row, "label": TASK.label_names[row["label"]]} for row in TASK.split(split).to_rows()]
-            (place / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    model = make_model(labels=3, vocab_size=60, max_positions=128)
-    save_model(model, toy_tokenizer(TASK), place / "other")
-    set_labels(model, TASK.label_names, TASK.kind, seed=0)
-    save_model(model, toy_tokenizer(TASK), place / "ready")
-    return place
-
-
-def planned(place, model="other", task="task", budget=None, **more):
-    recipe = plan_recipe(
-        str(place / model), str(place / task), budget=budget or Budget(latency_ms=2.0), target=Target(threads=2), **more
-    )
-    assert not check(recipe)
-    assert parse(to_data(recipe)) == recipe
-    return recipe
-
-
-def stages(count):
-    """Names of the steps of a family, each made of the one before."""
-    steps = ["prune", "distill"]
-    return steps if count == 1 else [*steps, [[], stages(count - 1)]]
-
-
-def family(branch, field):
-    """What a family is pruned to, stage by stage."""
-    prune, _, *rest = branch
-    more = rest[0].branches[1] if rest and hasattr(rest[0], "branches") and not rest[0].branches[0] else ()
-    return [getattr(prune, field), *(family(more, field) if more else ())]
-
-
-def names(steps):
-    """Names of steps; of a fork, those of its branches; 'quantize' once, also where several ways are tried."""
-    made = [step.name if hasattr(step, "name") else [names(branch) for branch in step.branches] for step in steps]
-    return ["quantize" if name in [[["quantize"]] * count for count in (2, 4)] else name for name in made]
-
-
-def ways(branch):
-    """What INT8 is tried with at the end of a branch: ranges, and whether its inputs are evened out."""
-    last = branch[-1]
-    steps = [last] if hasattr(last, "name") else [step for (step,) in last.branches]
-    return [(step.mode, step.smooth) for step in steps]
-
-
-@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-def test_effort_decides_how_many_candidates(place, effort):
-    recipe = planned(place, effort=effort)
-    first, fork, *rest = names(recipe.steps)
-    assert first == "finetune"
-    assert fork[:3] == [[], ["export"], ["export", "quantize"]]
-    assert fork[3:] == [[*stages(len(GOALS[effort])), "export", "quantize"]]
-    assert rest == ["size", "quality", "quality", "latency", "best", "portability"]
-    assert family(recipe.steps[1].branches[3], "latency_ms") == [2 * part for part in GOALS[effort]]
-    without = planned(place, effort=effort, budget=Budget())
-    assert family(without.steps[1].branches[3], "speedup") == list(SPEEDUPS[effort])
-    assert set(family(without.steps[1].branches[3], "relative_to")) == {"teacher"}
-    assert names(without.steps)[-2:] == ["cheapest", "portability"]
-
-
-def test_int8_that_openvino_cannot_read_is_told_before_training(place):
-    about = {"model": str(place / "ready"), "task": str(place / "task"), "target": {"runtime": "openvino"}}
-    (problem,) = check({**about, "steps": [{"export": {}}, {"quantize": {"mode": "static"}}]})
-    assert str(problem).startswith("steps[0].export.fused: holds operators of ONNX Runtime alone once it is quantized")
-    assert not check({**about, "steps": [{"export": {}}]})
-    assert not check({**about, "steps": [{"export": {"fused": False}}, {"quantize": {"mode": "static"}}]})
-
-
-@pytest.mark.parametrize("effort", ["one-shot", "quick", "standard", "thorough"])
-def test_more_effort_tries_more_ways_to_quantize(place, effort):
-    modes = ["dynamic", *(["static"] if effort in ("standard", "thorough") else [])]
-    tried = [(mode, smooth) for mode in modes for smooth in ([False, True] if effort == "thorough" else [False])]
-    for branch in planned(place, effort=effort).steps[1].branches[2:]:
-        assert ways(branch) == tried
-
-
-def test_openvino_gets_standard_operators_and_static_ranges(place):
-    budget, target = Budget(max_drop=1.0), Target(runtime="openvino")
-    recipe = plan_recipe(str(place / "other"), str(place / "task"), budget=budget, target=target)
-    assert not check(recipe)
-    _, exported, *int8 = recipe.steps[1].branches
-    assert {exported[-1].fused, *(branch[-2].fused for branch in int8)} == {False}
-    assert {way for branch in int8 for way in ways(branch)} == {("static", False)}
-
-
-def test_a_bound_of_size_is_tried_with_fewer_tokens_too(place):
-    for budget in (Budget(size_mb=1.0), Budget(size_mb=1.0, latency_ms=2.0)):
-        kept, *others, last = planned(place, effort="quick", budget=budget).steps[1].branches[3:]
-        assert [step.name for step in last] == ["vocabulary", "prune", "distill", "export", "quantize"]
-        assert last[1] == (kept[0] if budget.latency_ms else others[0][0])
-        assert last[1].size_mb == (None if budget.latency_ms else 0.98)
-
-
-def test_in_one_shot_nothing_is_trained_but_the_model_itself(place):
-    made = [["prune", "export", "quantize"]]
-    recipe = planned(place, effort="one-shot", budget=Budget())
-    whole = [[], ["export"], ["export", "quantize"]]
-    assert names(recipe.steps)[:2] == ["finetune", whole + made * len(SPEEDUPS["one-shot"])]
-    assert {branch[0].criterion for branch in recipe.steps[1].branches[3:]} == {"obs"}
-    assert names(planned(place, "ready", effort="one-shot").steps)[0] == whole + made * len(GOALS["one-shot"])
-    with pytest.raises(InputError, match="strategy: a super-network must be trained"):
-        planned(place, effort="one-shot", strategy="both")
-
-
-def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
-    deep = make_model(Shape.uniform(layers=5, hidden=32, heads=4, ffn=64), labels=3, max_positions=128)
-    save_model(deep, toy_tokenizer(TASK), place / "deep")
-    whole, half = planned(place, "deep").steps[1].branches[3:]
-    assert family(whole, "latency_ms") == [1.84, 1.4]
-    assert family(whole, "layers") == [None, None]
-    assert (half[0].latency_ms, half[0].layers) == (1.84, 2)
-    assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 4
-
-
-def test_a_linear_core_is_a_branch_where_it_is_faster(place):
-    recipe = planned(place, linear="linformer:128")
-    branch = names(recipe.steps)[1][-1]
-    assert branch == ["linearize", [[], ["prune", "distill"]], "export", "quantize"]
-    assert recipe.steps[1].branches[-1][0].attention == ("linformer:128",)
-    assert recipe.steps[1].branches[:-1] == planned(place).steps[1].branches
+from limbeck.techniques.search import Search
 
 
 def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatch):
@@ -164,57 +29,6 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
         compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
 
 
-def searched(count):
-    return ["supernet", [["search"]] * count, "distill", "export", "quantize"]
-
-
-@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-def test_strategy_decides_how_smaller_models_are_found(place, effort):
-    whole = [[], ["export"], ["export", "quantize"]]
-    found = {one: planned(place, strategy=one, effort=effort).steps[1] for one in ("prune", "search", "both")}
-    assert names([found["prune"]])[0] == [*whole, [*stages(len(GOALS[effort])), "export", "quantize"]]
-    assert names([found["search"]])[0] == [*whole, searched(len(BOUNDS[effort]))]
-    assert found["both"].branches == (*found["prune"].branches, found["search"].branches[3])
-    assert planned(place, effort=effort).steps[1] == found["prune"]
-    network, fork, *_ = found["search"].branches[3]
-    assert (network.layers, network.heads, network.ffn, network.hidden) == ((1, 2), (1, 4), (32, 64), None)
-    assert network.per_layer
-    steps = [branch[0] for branch in fork.branches]
-    assert [step.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
-    assert {(step.population, step.number_format) for step in steps} == {(SEARCHES[effort]["population"], "int8")}
-    without = planned(place, effort=effort, strategy="search", budget=Budget(size_mb=1.0))
-    assert [branch[0].speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
-    assert names(without.steps)[-2:] == ["best", "portability"]
-
-
-def test_more_effort_searches_longer(place):
-    made = [
-        plan(planned(place, strategy="search", effort=effort), place / "no-store") for effort in ("quick", "thorough")
-    ]
-    rows = [{row.path: row for row in one.rows} for one in made]
-    first = [one["steps[1].fork[3][1].fork[0][0]"].seconds for one in rows]
-    assert 0 < first[0] < first[1]
-    assert [one["steps[1].fork[3][2]"].candidates for one in rows] == [1, 2 * len(BOUNDS["thorough"])]
-    assert made[0].seconds < made[1].seconds
-
-
-def test_a_search_begins_with_layers_that_are_alike(place, make_model):
-    ragged = make_model(Shape(32, 8, (LayerShape(4, 64), LayerShape(2, 16))), labels=3, max_positions=128)
-    save_model(ragged, toy_tokenizer(TASK), place / "ragged")
-    for strategy in ("search", "both"):
-        with pytest.raises(InputError, match=r"layers are alike, but .*ragged' is 2x32 heads 4,2 .* use 'prune'"):
-            planned(place, "ragged", strategy=strategy)
-    assert planned(place, "ragged")
-    bare = make_model(Shape.uniform(2, 32, 4, 0), labels=3, max_positions=128)
-    save_model(bare, toy_tokenizer(TASK), place / "bare")
-    with pytest.raises(InputError, match="of which nothing can be searched"):
-        planned(place, "bare", strategy="search")
-    with pytest.raises(InputError, match=r"strategy: there is no 'serach'; did you mean 'search'\?"):
-        planned(place, strategy="serach")
-    with pytest.raises(InputError, match=r"effort: there is no 'fast'; choose from 'one-shot', 'quick', "):
-        planned(place, effort="fast")
-
-
 def latency(shape, number_format="int8"):
     """A machine on which every head and neuron takes its time."""
     value = 1e-5 + 1e-5 * sum(row.heads + row.ffn / 16 for row in shape.layers)
@@ -223,8 +37,8 @@ def latency(shape, number_format="int8"):
 
 def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monkeypatch):
     """One front, one choice, names that say which is which."""
-    monkeypatch.setattr("limbeck.techniques.cost_factory", lambda candidate, target, memo, whole: latency)
-    monkeypatch.setitem(SEARCHES, "quick", {"population": 3, "generations": 1, "samples": 8})
+    monkeypatch.setattr("limbeck.techniques.cost_factory", lambda candidate, target, memo, whole: FormatCost(latency))
+    monkeypatch.setitem(SEARCHES, "quick", Search(population=3, generations=1, samples=8))
     where = {"folder": tmp_path / "run", "store": tmp_path / "store"}
     task = str(place / "task")
     options = {"max_drop": 100.0, "strategy": "both", "effort": "quick", "runtime": "onnxruntime"}
@@ -243,57 +57,8 @@ def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monk
     assert "searched 2.0x · distilled · INT8" in page
 
 
-def test_a_model_that_answers_the_task_is_taken_as_it_is(place):
-    recipe = planned(place, "ready")
-    assert recipe.teacher == recipe.model
-    assert "finetune" not in names(recipe.steps)
-
-
-@pytest.mark.parametrize(
-    ("config", "fits"),
-    [
-        ({}, True),
-        ({"id2label": {0: "ANGRY", 1: "sad", 2: "happy"}}, True),
-        ({"id2label": {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}}, False),
-        ({"id2label": {0: "sad", 1: "happy"}}, False),
-        ({"id2label": {0: "b", 1: "c", 2: "d"}}, False),
-        ({"architectures": ["LimbeckForTokenClassification"]}, False),
-        ({"problem_type": "multi_label_classification"}, False),
-    ],
-)
-def test_the_configuration_says_whether_a_model_answers_the_task(place, tmp_path, config, fits):
-    shutil.copytree(place / "ready", tmp_path / "model")
-    written = json.loads((place / "ready" / "config.json").read_text()) | config
-    if "id2label" in config:
-        written.pop("label2id")
-    (tmp_path / "model" / "config.json").write_text(json.dumps(written))
-    recipe = planned(place, str(tmp_path / "model"))
-    assert (recipe.teacher is not None) is fits
-    assert (names(recipe.steps)[0] != "finetune") is fits
-
-
-def test_half_of_the_drop_is_left_to_int8(place):
-    recipe = planned(place, budget=Budget(latency_ms=1.0, max_drop=1.0))
-    tried = [step for (step,) in recipe.steps[1].branches[2][1].branches]
-    assert [(step.name, step.max_drop) for step in tried] == [("quantize", 0.5)] * 2
-
-
-def test_without_a_test_split_all_is_measured_on_validation(place):
-    *_, size, quality, latency, best, portability = planned(place, task="no-test").steps
-    assert {step.split for step in (size, portability, quality, latency)} == {"validation"}
-    assert best.name == "best"
-
-
-def test_an_exported_model_is_refused(place, tmp_path):
-    config = json.loads((place / "ready" / "config.json").read_text()) | {"limbeck_runtime": "onnxruntime"}
-    (tmp_path / "exported").mkdir()
-    (tmp_path / "exported" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="exported model, which cannot be trained"):
-        plan_recipe(str(tmp_path / "exported"), str(place / "task"), budget=Budget(), target=Target())
-
-
 class Stop(Exception):
-    """Instead of the run."""
+    """Raised where a run would begin."""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def go(toys, tmp_path, monkeypatch):
     """Run toy steps, of which pruning to less than a tenth is out of reach; ``go.asked`` counts the questions."""
     model = toys.model_folder(tmp_path / "model")
     monkeypatch.setenv(toys.CALLS, str(tmp_path / "calls"))
-    monkeypatch.setattr(toys.ToyTrain, "outlook", lambda self, shape: shape, raising=False)
+    monkeypatch.setattr(toys.ToyTrain, "shape_after", lambda self, shape: shape)
 
     def out_of_reach(self, candidate, context, earlier):
         run_steps.asked += 1

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-from limbeck.engine import run as running
 from limbeck.engine.result import read_result, retained_keys
 from limbeck.engine.run import run
 from limbeck.errors import StoreError
@@ -15,7 +14,6 @@ from limbeck.recipe.recipe import Recipe
 
 @pytest.fixture
 def result(toys, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "FINAL", frozenset({"toy-best"}))
     steps = (toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyBreak(below=4), toys.ToyQuality(), toys.ToyBest())
     recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", steps, name="toy")
     return run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())

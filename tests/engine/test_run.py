@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine import run as running
 from limbeck.engine.run import read_result, run
 from limbeck.engine.store import MACHINE
 from limbeck.errors import InputError, RecipeError, StoreError
@@ -25,7 +25,6 @@ from limbeck.recipe.recipe import Fork, Recipe, load_recipe, parse
 def go(toys, tmp_path, monkeypatch):
     """Run steps on the toy model; events are kept in ``go.events``."""
     model = toys.model_folder(tmp_path / "model")
-    monkeypatch.setattr(running, "FINAL", frozenset({"toy-best"}))
 
     def run_steps(*steps, folder="run", **more):
         options = {key: more.pop(key) for key in ("task", "cost") if key in more}
@@ -210,7 +209,7 @@ def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
     from limbeck.engine import builder as builder
 
     def cost(candidate, target, memo, whole):
-        return lambda shape: Measurement("latency", 1.0, "s")
+        return FormatCost(lambda shape, number_format: Measurement("latency", 1.0, "s"))
 
     steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
     here = go(*steps, cost=cost)
@@ -266,7 +265,7 @@ def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_pat
 
     def cost(candidate, target, memo, whole):
         table = memo("table", lambda: note("table") or {"seconds": np.ones(1)})
-        return lambda shape: Measurement("latency", table["seconds"][0], "s")
+        return FormatCost(lambda shape, number_format: Measurement("latency", table["seconds"][0], "s"))
 
     def opened(*source, **options):
         note("open")
@@ -281,7 +280,11 @@ def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_pat
 
 def test_the_cost_is_built_for_candidate_and_target(go, toys):
     def factory(candidate, target, memo, whole):
-        return lambda shape: Measurement("latency", target.threads * candidate.model.shape.layers[0].ffn, "s")
+        return FormatCost(
+            lambda shape, number_format: Measurement(
+                "latency", target.threads * candidate.model.shape.layers[0].ffn, "s"
+            )
+        )
 
     result = go(toys.ToyCost(), cost=factory)
     assert result.open(result.front[0]).model.weights == [8]
@@ -289,7 +292,7 @@ def test_the_cost_is_built_for_candidate_and_target(go, toys):
 
 def test_the_cost_knows_the_whole_that_a_candidate_was_cut_out_of(go, toys):
     def factory(candidate, target, memo, whole):
-        return lambda shape: Measurement("latency", whole.layers[0].ffn, "s")
+        return FormatCost(lambda shape, number_format: Measurement("latency", whole.layers[0].ffn, "s"))
 
     own, cut = (go(*steps, toys.ToyCost(), cost=factory) for steps in ([], [toys.ToyTrain(), toys.ToyPrune(keep=0.5)]))
     assert own.open(own.front[0]).model.weights == cut.open(cut.front[0]).model.weights == [8]

@@ -15,9 +15,10 @@ import yaml
 
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import FormatCost
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import REGISTRY, RestrictedContext, RunContext, Teacher, parameters
+from limbeck.core.step import REGISTRY, RestrictedContext, RunContext, Teacher, Technique, parameters
 from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.attention_conversion import convert
@@ -25,8 +26,9 @@ from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.onnx.onnx_model import OnnxModel
 from limbeck.model.pruning.slicing import Cut, slice_to
 from limbeck.recipe.recipe import Recipe, parse
+from limbeck.train import loop
 
-TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if hasattr(cls, "apply"))
+TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if issubclass(cls, Technique))
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 LINEAR = ("linformer:8", "window:3")
 TASK = toy_task("classification", train=48, validation=24, test=24)
@@ -35,7 +37,7 @@ TOKENIZER = toy_tokenizer(TASK)
 
 def step_of(name):
     cls = REGISTRY[name]
-    recipe = parse({"model": "m", "task": "t", "steps": [{name: cls.example}]})
+    recipe = parse({"model": "m", "task": "t", "steps": [{name: cls.info.example}]})
     return recipe.steps[0]
 
 
@@ -83,7 +85,7 @@ def test_every_technique_takes_a_model_with_linear_attention(name, linear_parent
 
 
 def parent_folder(name, parents):
-    return parents / next((trait for trait in ("onnx", "elastic") if trait in REGISTRY[name].needs), "torch")
+    return parents / next((trait for trait in ("onnx", "elastic") if trait in REGISTRY[name].info.needs), "torch")
 
 
 def opened(folder):
@@ -100,13 +102,13 @@ def fake_cost(shape, number_format="int8"):
 
 def context_for(parents, tmp_path, **services):
     teacher = Teacher("teacher", lambda: opened(parents / "teacher"))
-    return RunContext(teacher=teacher, cost=fake_cost, scratch=tmp_path / "scratch", **services)
+    return RunContext(teacher=teacher, cost=FormatCost(fake_cost), scratch=tmp_path / "scratch", **services)
 
 
 def apply(name, parents, tmp_path, seed=0):
     step = step_of(name)
     context = RestrictedContext(
-        context_for(parents, tmp_path, seed=seed), step.reads, name
+        context_for(parents, tmp_path, seed=seed), step.info
     )  # law 8: what is declared suffices
     return list(step.apply(opened(parent_folder(name, parents)), context))
 
@@ -134,9 +136,9 @@ def test_law_1_a_printed_step_reads_back(name):
     assert parse(yaml.safe_load(str(recipe))).steps == recipe.steps
 
 
-@pytest.mark.parametrize("name", sorted(name for name, cls in REGISTRY.items() if hasattr(cls, "presets")))
+@pytest.mark.parametrize("name", sorted(name for name, cls in REGISTRY.items() if cls.info.presets))
 def test_law_1_every_preset_reads(name):
-    for preset in REGISTRY[name].presets:
+    for preset in REGISTRY[name].info.presets:
         (step,) = parse({"model": "m", "task": "t", "steps": [{name: {"preset": preset}}]}).steps
         assert step != REGISTRY[name]()
 
@@ -164,7 +166,7 @@ def test_laws_5_6_padding_and_order_play_no_part(name, parents, tmp_path):
         assert alone.shape == (8, TASK.num_labels)
         assert np.isfinite(alone).all()
         # a dynamic INT8 model scales activations by their range over the whole batch: near, not equal
-        tolerance = 0.15 * float(np.abs(alone).max()) if "int8" in REGISTRY[name].gives else 1e-4
+        tolerance = 0.15 * float(np.abs(alone).max()) if "int8" in REGISTRY[name].info.gives else 1e-4
         np.testing.assert_allclose(together, alone, atol=tolerance)
         np.testing.assert_allclose(backwards[::-1], together, atol=1e-5 if tolerance < 0.01 else tolerance)
 
@@ -194,7 +196,7 @@ def test_law_4_rows_to_judge_on_stay_and_none_of_them_is_trained_on(name, parent
         assert (made.task.kind, made.task.label_names, made.task.metric) == (TASK.kind, TASK.label_names, TASK.metric)
 
 
-@pytest.mark.parametrize("name", [n for n in TECHNIQUES if getattr(REGISTRY[n], "keeps_model", False)])
+@pytest.mark.parametrize("name", [n for n in TECHNIQUES if REGISTRY[n].info.keeps_model])
 def test_law_4_a_technique_that_keeps_the_model_changes_the_task_alone(name, parents, tmp_path):
     parent = opened(parent_folder(name, parents))
     for made in apply(name, parents, tmp_path):
@@ -228,7 +230,7 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", [n for n in TECHNIQUES if not getattr(REGISTRY[n], "trains", False)])
+@pytest.mark.parametrize("name", [n for n in TECHNIQUES if not REGISTRY[n].info.trains])
 def test_law_9_killed_whenever_it_says_something_and_resumed(name, parents, tmp_path):
     """The same without training: wherever a technique is when it dies, applied again it ends as if it had not."""
 
@@ -258,20 +260,10 @@ def test_law_10_documented_with_reference_and_example(name):
     cls = REGISTRY[name]
     first = (cls.__doc__ or "").strip().splitlines()[0]
     assert first.endswith(".")
-    assert isinstance(cls.example, dict)
-    if name in {
-        "augment",
-        "finetune",
-        "distill",
-        "general_distill",
-        "general_supernet",
-        "meta_pseudo_labels",
-        "prune",
-        "student",
-        "vocabulary",
-    }:
+    assert isinstance(cls.info.example, dict)
+    if issubclass(cls, Technique) and not cls.info.gives & {"onnx"}:  # a file format has no paper
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", sys.modules[cls.__module__].__doc__ or "")
-    assert set(cls.example) <= set(parameters(step_of(name)))
+    assert set(cls.info.example) <= set(parameters(step_of(name)))
 
 
 def test_sliced_equals_masked_on_a_real_task(parents):
@@ -299,9 +291,14 @@ def test_onnx_equals_torch(parents):
 
 
 @pytest.mark.parametrize("name", TECHNIQUES)
-def test_a_technique_that_trains_runs_on_every_process(name):
-    """The training loop waits for all processes, so all of them must be told of the step."""
-    cls = REGISTRY[name]
-    source = Path(sys.modules[cls.__module__].__file__).read_text(encoding="utf-8")
-    trains = re.search(r"from limbeck\.train\.(loop|finetuning|pretraining) import", source) is not None
-    assert trains == getattr(cls, "every_process", False)
+def test_a_technique_that_trains_runs_on_every_process(name, parents, tmp_path, monkeypatch):
+    """The training loop waits for all processes, so all of them must run the step."""
+    calls, begin = [], loop._Loop.__init__
+
+    def counted(self, *args, **kwargs):
+        calls.append(name)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(loop._Loop, "__init__", counted)
+    apply(name, parents, tmp_path)
+    assert bool(calls) == REGISTRY[name].info.every_process

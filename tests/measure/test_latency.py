@@ -16,7 +16,7 @@ from limbeck.measure.latency import Latency, evaluate, facts, sample_rows, token
 
 
 def context(**target):
-    return RestrictedContext(RunContext(target=Target(**target)), Latency.reads, "latency")
+    return RestrictedContext(RunContext(target=Target(**target)), Latency.info)
 
 
 def test_candidates_are_timed_in_one_session(candidate, exported, make_model):

@@ -13,7 +13,7 @@ from limbeck.model.onnx.onnx_model import to_onnx
 
 
 def context(probe):
-    return RestrictedContext(RunContext(), probe.reads, probe.name)
+    return RestrictedContext(RunContext(), probe.info)
 
 
 def test_memory_is_what_serving_adds(exported):

@@ -30,9 +30,7 @@ def quantized(exported):
 
 def measure(candidates, target=None, **options):
     probe = Portability(**options)
-    return list(
-        probe.measure(candidates, RestrictedContext(RunContext(target=target or Target()), probe.reads, probe.name))
-    )
+    return list(probe.measure(candidates, RestrictedContext(RunContext(target=target or Target()), probe.info)))
 
 
 def test_only_int8_candidates_get_a_fact(candidate, exported, quantized):

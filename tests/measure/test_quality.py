@@ -14,7 +14,7 @@ from limbeck.measure.quality import Quality, assess
 
 def measure(candidates, **options):
     probe = Quality(**options)
-    return list(probe.measure(candidates, RestrictedContext(RunContext(), probe.reads, probe.name)))
+    return list(probe.measure(candidates, RestrictedContext(RunContext(), probe.info)))
 
 
 class Oracle:

@@ -166,7 +166,7 @@ def test_what_comes_before_training(toys, monkeypatch):
         )
     ]
     assert found == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
-    monkeypatch.setattr(type(prune), "headless", True, raising=False)
+    monkeypatch.setattr(type(prune), "info", replace(prune.info, headless=True))
     assert before_training(place((prune, train))) == []  # it looks at no answers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.core.step import step
+from limbeck.core.step import StepInfo, Technique, step
 from limbeck.recipe.parsing import Fork, place, read
 from limbeck.recipe.recipe import Recipe, parse, to_data
 
@@ -109,10 +109,12 @@ def test_a_printed_recipe_has_the_fields_of_the_preset(toys):
 
 
 def test_files_that_steps_name_are_relative_to_the_recipe(toys, tmp_path):
-    @step("toy-read")
-    class ToyRead:
+    @step(StepInfo("toy-read", files={"sizes"}))
+    class ToyRead(Technique):
         sizes: str = ""
-        files = frozenset({"sizes"})
+
+        def apply(self, candidate, context):
+            yield candidate
 
     (tmp_path / "sizes.txt").write_text("4")
     steps = ({"toy-read": {"sizes": "sizes.txt"}}, {"each": {"toy-read": {"sizes": ["sizes.txt", "gone.txt"]}}})

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import Field
 
+from limbeck.core.step import StepInfo, Technique
 from limbeck.errors import InputError
 from limbeck.recipe.validation import accepts, read
 
 
 @dataclass(frozen=True)
-class Knobs:
+class Knobs(Technique):
     share: Annotated[float, Gt(0), Le(1)] = 0.5
     count: Annotated[int, Ge(1)] | None = None
     below: Annotated[float, Lt(3)] = 1
@@ -25,8 +26,14 @@ class Knobs:
     mixed: int | tuple[str, ...] = 1
     level: Literal[1, 2] = 1
 
-    aliases: ClassVar[dict[str, str]] = {"n": "count"}
-    presets: ClassVar[dict[str, Any]] = {"wide": {"count": 7, "share": 1.0}, "odd": {"n": 3, "mixed": ["b"]}}
+    info: ClassVar[StepInfo] = StepInfo(
+        "knobs",
+        aliases={"n": "count"},
+        presets={"wide": {"count": 7, "share": 1.0}, "odd": {"n": 3, "mixed": ["b"]}},
+    )
+
+    def apply(self, candidate, context):
+        yield candidate
 
     def __post_init__(self):
         if self.below == -1:

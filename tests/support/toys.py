@@ -10,15 +10,16 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
-from limbeck.core.step import REGISTRY, step
+from limbeck.core.step import REGISTRY, Choice, Probe, StepInfo, Technique, step
 from limbeck.engine.store import Store
 
+PRESETS = {"long": {"epochs": 9, "terms": ["a", "b"]}, "fancy": {"kind": "fancy"}}
 CALLS = "TOY_CALLS"  # environment variable: a file that counts what was really done
 
 
@@ -94,7 +95,7 @@ class Rate:
     end: float = 0.0
 
 
-class ToyTrain:
+class ToyTrain(Technique):
     """Add to the weights, one epoch after the other, with a checkpoint after each."""
 
     epochs: Annotated[int, Gt(0)] = 2
@@ -102,9 +103,6 @@ class ToyTrain:
     rate: Rate = field(default_factory=Rate)
     kind: Literal["plain", "fancy"] = "plain"
     terms: tuple[str, ...] = ("logits",)
-
-    trains = True
-    presets: ClassVar[dict[str, Any]] = {"long": {"epochs": 9, "terms": ["a", "b"]}, "fancy": {"kind": "fancy"}}
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         state = context.scratch / "state.json"
@@ -123,12 +121,11 @@ class ToyTrain:
         candidate.model.weights = weights
         yield candidate
 
-    @classmethod
-    def estimate(cls, shape: Shape, rows: Any, tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Any, tokens: float) -> float:
         return 7.0 * rows["train"]
 
 
-class ToyPrune:
+class ToyPrune(Technique):
     """Narrow the model."""
 
     keep: Annotated[float, Gt(0), Le(1)] = 0.5
@@ -138,11 +135,11 @@ class ToyPrune:
         candidate.model.ffn = int(candidate.model.ffn * self.keep)
         yield candidate
 
-    def outlook(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Shape) -> Shape:
         return shape.with_layer(0, ffn=int(shape.layers[0].ffn * self.keep))
 
 
-class ToyLevels:
+class ToyLevels(Technique):
     """Several children of one candidate."""
 
     levels: tuple[int, ...] = (4, 2)
@@ -154,21 +151,21 @@ class ToyLevels:
             yield replace(candidate, model=ToyModel(list(candidate.model.weights), level), facts=(foretold,))
 
 
-class ToyExport:
+class ToyExport(Technique):
     """Another runtime; no training after it."""
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         yield replace(candidate, model=replace(candidate.model, runtime="onnxruntime"))
 
 
-class ToyAugment:
+class ToyAugment(Technique):
     """More rows."""
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         yield replace(candidate, task=ToyTask((*candidate.task.rows, "more")))
 
 
-class ToyImitate:
+class ToyImitate(Technique):
     """Take the teacher's weights, once they were written to a kept folder."""
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
@@ -183,7 +180,7 @@ class ToyImitate:
         yield candidate
 
 
-class ToyBreak:
+class ToyBreak(Technique):
     """Fail on some candidates."""
 
     below: int = 0
@@ -197,7 +194,7 @@ class ToyBreak:
         yield candidate
 
 
-class ToySneak:
+class ToySneak(Technique):
     """Use a service that it does not declare."""
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
@@ -205,19 +202,22 @@ class ToySneak:
         yield candidate
 
 
-class ToyCost:
+class ToyCost(Technique):
     """Ask what a shape costs."""
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
-        candidate.model.weights = [context.cost(candidate.model.shape).value]
+        candidate.model.weights = [context.cost.for_format("int8")(candidate.model.shape).value]
         yield candidate
 
 
-class ToyQuality:
+class ToyQuality(Probe):
     """Sum of the weights."""
 
     refuse: int = -1
     split: str = "train"
+
+    def required_splits(self) -> tuple[str, ...]:
+        return (self.split,)
 
     def measure(self, candidates: Sequence[Any], context: Any) -> Iterable[tuple[int, Measurement]]:
         for number, candidate in enumerate(candidates):
@@ -227,12 +227,8 @@ class ToyQuality:
             yield number, Measurement("quality", sum(candidate.model.weights), "1", split="validation")
 
 
-class ToyClock:
+class ToyClock(Probe):
     """Time of a group, beside the teacher."""
-
-    with_teacher = True
-    group = True
-    machine_bound = True
 
     def measure(self, candidates: Sequence[Any], context: Any) -> Iterable[tuple[int, Measurement]]:
         called(f"clock {len(candidates)}")
@@ -241,14 +237,14 @@ class ToyClock:
             yield number, Measurement("latency_p50", candidate.model.ffn / 1e3, "s", detail={"session": session})
 
 
-class ToyBest:
+class ToyBest(Choice):
     """The thinnest."""
 
     def choose(self, records: Sequence[Any], context: Any) -> Sequence[Any]:
         return sorted(records, key=lambda record: record.shape.layers[0].ffn)[:1]
 
 
-class ToyFront:
+class ToyFront(Choice):
     """The first ones."""
 
     count: int = 2
@@ -258,19 +254,23 @@ class ToyFront:
 
 
 def _made() -> dict[str, type]:
-    step("toy-train", needs={"torch"}, gives={"teacher"}, reads={"seed"})(ToyTrain)
-    step("toy-prune", needs={"torch"})(ToyPrune)
-    step("toy-levels", needs={"torch"})(ToyLevels)
-    step("toy-export", needs={"torch"}, gives={"onnx"}, drops={"torch"})(ToyExport)
-    step("toy-augment")(ToyAugment)
-    step("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"})(ToyImitate)
-    step("toy-break")(ToyBreak)
-    step("toy-sneak")(ToySneak)
-    step("toy-cost", reads={"cost"})(ToyCost)
-    step("toy-quality")(ToyQuality)
-    step("toy-clock", reads={"target", "teacher"})(ToyClock)
-    step("toy-best")(ToyBest)
-    step("toy-front")(ToyFront)
+    step(StepInfo("toy-train", needs={"torch"}, gives={"teacher"}, reads={"seed"}, trains=True, presets=PRESETS))(
+        ToyTrain
+    )
+    step(StepInfo("toy-prune", needs={"torch"}))(ToyPrune)
+    step(StepInfo("toy-levels", needs={"torch"}))(ToyLevels)
+    step(StepInfo("toy-export", needs={"torch"}, gives={"onnx"}, drops={"torch"}))(ToyExport)
+    step(StepInfo("toy-augment"))(ToyAugment)
+    step(StepInfo("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"}))(ToyImitate)
+    step(StepInfo("toy-break"))(ToyBreak)
+    step(StepInfo("toy-sneak"))(ToySneak)
+    step(StepInfo("toy-cost", reads={"cost"}))(ToyCost)
+    step(StepInfo("toy-quality"))(ToyQuality)
+    step(StepInfo("toy-clock", reads={"target", "teacher"}, with_teacher=True, group=True, machine_bound=True))(
+        ToyClock
+    )
+    step(StepInfo("toy-best", final=True))(ToyBest)
+    step(StepInfo("toy-front"))(ToyFront)
     return {name: REGISTRY.pop(name) for name in list(REGISTRY) if REGISTRY[name].__module__ == __name__}
 
 

@@ -235,12 +235,12 @@ def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
         ({"mlm": str(tmp_path / "empty")}, "mlm: .* is not a model folder: it has no config.json"),
         ({"tagger": "spacy:en"}, r"tagger: this needs the package 'spacy', .*pip install 'limbeck\[spacy\]'"),
     ):
-        (problem,) = Augment(**options).missing()
+        (problem,) = Augment(**options).file_problems()
         assert re.match(said, problem)
-    assert Augment("tinybert", mlm="owner/name").missing() == []
-    assert Augment(tagger="nltk", part_of_speech_probability=0).missing() == []
+    assert Augment("tinybert", mlm="owner/name").file_problems() == []
+    assert Augment(tagger="nltk", part_of_speech_probability=0).file_problems() == []
     monkeypatch.setattr(taggers, "find_spec", lambda name: True)
-    assert Augment(tagger="nltk").missing() == Augment().missing() == []
+    assert Augment(tagger="nltk").file_problems() == Augment().file_problems() == []
 
 
 @pytest.mark.parametrize(
@@ -270,12 +270,12 @@ def test_defaults_are_the_papers():
 def test_plans_know_how_much_it_grows_and_takes():
     shape, rows = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64), {"train": 100, "test": 5}
     step = Augment("tinybert", samples=10, mlm="m")
-    assert step.outlook(shape) == shape
+    assert step.shape_after(shape) == shape
     assert step.rows_after(rows) == {"train": 1100, "test": 5}
-    plain = step.estimate(shape, rows, 20)
+    plain = step.estimated_seconds(shape, rows, 20)
     assert (
         plain
-        > replace(step, positions_per_pass=2).estimate(shape, rows, 20)
-        > replace(step, mlm=None).estimate(shape, rows, 20)
+        > replace(step, positions_per_pass=2).estimated_seconds(shape, rows, 20)
+        > replace(step, mlm=None).estimated_seconds(shape, rows, 20)
     )
-    assert replace(step, guard="drop").estimate(shape, rows, 20) > plain
+    assert replace(step, guard="drop").estimated_seconds(shape, rows, 20) > plain

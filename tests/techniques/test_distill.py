@@ -137,11 +137,11 @@ def test_several_teachers_and_the_inside_of_one(make_model, tmp_path):
 
 
 def test_a_further_teacher_must_be_a_trained_model(tmp_path):
-    assert "teachers: " in Distill(teachers=(str(tmp_path / "none"),)).missing()[0]
+    assert "teachers: " in Distill(teachers=(str(tmp_path / "none"),)).file_problems()[0]
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "headless")
-    assert "no trained head" in Distill(teachers=(str(tmp_path / "headless"),)).missing()[0]
-    assert not Distill(teachers=("owner/name",)).missing()  # the hub may know it
+    assert "no trained head" in Distill(teachers=(str(tmp_path / "headless"),)).file_problems()[0]
+    assert not Distill(teachers=("owner/name",)).file_problems()  # the hub may know it
 
 
 def test_a_further_teacher_of_other_labels_is_named_with_both(make_model, tmp_path):

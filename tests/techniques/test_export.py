@@ -55,7 +55,7 @@ def candidate(make_model):
 
 def test_the_folder_opens_as_the_same_model(candidate, tmp_path):
     notes = []
-    (made,) = Export(**Export.example).apply(candidate, RunContext(scratch=tmp_path, log=notes.append))
+    (made,) = Export(**Export.info.example).apply(candidate, RunContext(scratch=tmp_path, log=notes.append))
     assert made.folder is None
     assert made.model.runtime == "onnxruntime"
     assert made.model.shape == candidate.model.shape

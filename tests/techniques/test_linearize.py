@@ -255,5 +255,5 @@ def test_what_cannot_be_guided_is_refused(make_model, taught):
 def test_the_shape_is_foretold():
     shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
     (step,) = parse({"model": "m", "task": "t", "steps": [{"linearize": {"attention": ["kernel", "linformer"]}}]}).steps
-    assert [row.attention for row in step.outlook(shape).layers] == ["kernel", "linformer:256"]
-    assert replace(step, attention=("kernel",) * 3).outlook(shape) is None
+    assert [row.attention for row in step.shape_after(shape).layers] == ["kernel", "linformer:256"]
+    assert replace(step, attention=("kernel",) * 3).shape_after(shape) is None

@@ -46,7 +46,7 @@ def score(one, split="validation"):
 
 
 @pytest.mark.parametrize(
-    "preset", [{}, MetaPseudoLabels.presets["paper"], MetaPseudoLabels.presets["teacher-finetune"]]
+    "preset", [{}, MetaPseudoLabels.info.presets["paper"], MetaPseudoLabels.info.presets["teacher-finetune"]]
 )
 def test_a_student_learns_from_its_teacher_alone(make_model, preset):
     """Before any labels are shown to it: the fine-tuning at the end is left out."""
@@ -80,7 +80,7 @@ def test_every_kind_of_task(make_model, kind):
 
     assert distance(after) < distance(before)
     if kind in ("multilabel", "tokens"):
-        step = MetaPseudoLabels(**QUICK, **MetaPseudoLabels.presets["paper"])
+        step = MetaPseudoLabels(**QUICK, **MetaPseudoLabels.info.presets["paper"])
         list(step.apply(candidate(make_model, kind, SMALL), lab_with(candidate(make_model, kind, seed=1))))
 
 
@@ -93,7 +93,7 @@ def taught_by(build, student_seed, **options):
     return weights(teacher)
 
 
-@pytest.mark.parametrize("options", [{}, MetaPseudoLabels.presets["paper"]])
+@pytest.mark.parametrize("options", [{}, MetaPseudoLabels.info.presets["paper"]])
 def test_the_student_is_heard_unless_feedback_is_off(make_model, options):
     """With feedback off the teacher becomes the same whoever its student is; with feedback it does not."""
     off = {**options, "feedback": "off"}
@@ -216,12 +216,14 @@ def test_a_preset_and_a_field_beside_it():
 
 def test_its_cost_grows_with_both_trainings():
     shape, rows = Shape.uniform(layers=2, hidden=64, heads=2, ffn=64), {"train": 1000, "validation": 100}
-    bare = MetaPseudoLabels(finetune_epochs=0).estimate(shape, rows, 20)
-    assert 0 < Finetune(num_train_epochs=3).estimate(shape, rows, 20) < bare
-    more = MetaPseudoLabels(finetune_epochs=3).estimate(shape, rows, 20)
+    bare = MetaPseudoLabels(finetune_epochs=0).estimated_seconds(shape, rows, 20)
+    assert 0 < Finetune(num_train_epochs=3).estimated_seconds(shape, rows, 20) < bare
+    more = MetaPseudoLabels(finetune_epochs=3).estimated_seconds(shape, rows, 20)
     assert bare < more < 2 * bare
 
 
 def test_several_processes_are_refused_before_any_work(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert MetaPseudoLabels().missing() == ["trains two models in turn, which one process alone can; 2 were started"]
+    assert MetaPseudoLabels().file_problems() == [
+        "trains two models in turn, which one process alone can; 2 were started"
+    ]

@@ -163,8 +163,8 @@ def test_another_pretrained_model_may_be_named(candidate, tmp_path):
     weights = [one.model.state_dict() for one in made.values()]
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
     assert identity(STEP) != identity(replace(STEP, pretrained=str(tmp_path / "pretrained")))
-    assert replace(STEP, pretrained="no/where/at/all").missing()
-    assert not replace(STEP, pretrained="owner/name").missing()  # the hub may know it
+    assert replace(STEP, pretrained="no/where/at/all").file_problems()
+    assert not replace(STEP, pretrained="owner/name").file_problems()  # the hub may know it
 
 
 def test_a_model_does_not_imitate_itself(candidate):

@@ -7,6 +7,7 @@ import torch
 
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate, Record
+from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
@@ -41,7 +42,7 @@ def table(shape, number_format="int8"):
 
 
 def pruned(candidate, **fields):
-    (made,) = Prune(**{**SMALL, **fields}).apply(candidate, RunContext(cost=table))
+    (made,) = Prune(**{**SMALL, **fields}).apply(candidate, RunContext(cost=FormatCost(table)))
     return made.model
 
 
@@ -55,7 +56,7 @@ def test_the_goal_of_speed_is_met_and_not_overshot(candidate, speedup):
 def test_stages_count_from_the_teacher(candidate):
     """Twice as fast as the teacher, from what is half as slow already, changes nothing; three times goes on from it."""
     teacher = Teacher("t", lambda: None, Record("t", None, "finetune", {}, FULL, frozenset()))
-    context = RunContext(cost=table, teacher=teacher)
+    context = RunContext(cost=FormatCost(table), teacher=teacher)
     (first,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(candidate, context)
     shape = first.model.shape
     (again,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(first, context)
@@ -64,7 +65,7 @@ def test_stages_count_from_the_teacher(candidate):
     assert second.model.shape <= shape
     assert 0.9 * table(FULL).value / 3 < table(second.model.shape).value <= table(FULL).value / 3
     with pytest.raises(InputError, match="there is no teacher"):
-        next(iter(Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(second, RunContext(cost=table))))
+        next(iter(Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(second, RunContext(cost=FormatCost(table)))))
 
 
 @pytest.mark.parametrize("criterion", ["fisher", "obs"])
@@ -211,7 +212,7 @@ def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_m
     (made,) = Prune(**SMALL, **goal).apply(twins[1], RunContext(cost=predictor))
     assert made.model.shape == expected
     step = Prune(**SMALL, **goal, profile=written(predictor, tmp_path / "machine.jsonl"))
-    assert not step.problems() + step.missing()
+    assert not step.problems() + step.file_problems()
     (made,) = step.apply(twins[2], RunContext(target=Target(threads=2)))
     assert made.model.shape == expected
 
@@ -242,8 +243,8 @@ def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
     for target in (Target(), Target(threads=2, runtime="torch"), Target(threads=2, seq_len=99)):
         with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format int8.* hold: onnxruntime"):
             list(step.apply(candidate, RunContext(target=target)))
-    assert "holds 0 shapes in float; at least 20" in replace(step, number_format="float").missing()[0]
-    assert "no-file" in replace(step, profile="no-file.jsonl").missing()[0]
+    assert "holds 0 shapes in float; at least 20" in replace(step, number_format="float").file_problems()[0]
+    assert "no-file" in replace(step, profile="no-file.jsonl").file_problems()[0]
     with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
         list(Prune(**SMALL, speedup=2.0, number_format="float").apply(candidate, RunContext(cost=learnt())))
     for goal in ({"size_mb": 1.0}, {"keep": 0.5, "cost": "macs"}, {"heads": 1}, {"layers": 1}):
@@ -254,7 +255,7 @@ def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
 def test_without_scikit_learn_a_profile_is_refused_before_anything_runs(tmp_path, monkeypatch):
     step = Prune(speedup=2.0, profile=written(learnt(), tmp_path / "machine.jsonl"))
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
-    assert "pip install 'limbeck[search]'" in step.missing()[0]
+    assert "pip install 'limbeck[search]'" in step.file_problems()[0]
 
 
 def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
@@ -272,7 +273,7 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
 
     def shape(begun, **goal):
         one = replace(begun, model=copy.deepcopy(begun.model))
-        (made,) = Prune(**SMALL, criterion="obs", **goal).apply(one, RunContext(cost=table, keep=keep))
+        (made,) = Prune(**SMALL, criterion="obs", **goal).apply(one, RunContext(cost=FormatCost(table), keep=keep))
         return made.model.shape
 
     assert (
@@ -299,7 +300,7 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
     ],
 )
 def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message):
-    step, context = Prune(**goal, **SMALL), RunContext(cost=table)
+    step, context = Prune(**goal, **SMALL), RunContext(cost=FormatCost(table))
     found = step.out_of_reach(candidate, context)
     assert message in found
     with pytest.raises(InputError) as failed:
@@ -309,7 +310,7 @@ def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message
 
 @pytest.mark.parametrize("goal", [{"keep": 0.5, "cost": "macs"}, {"layers": 1}, {"heads": 1}, {"speedup": 1.5}])
 def test_what_is_within_reach_is_left_to_the_step(candidate, goal):
-    assert Prune(**goal, **SMALL).out_of_reach(candidate, RunContext(cost=table)) is None
+    assert Prune(**goal, **SMALL).out_of_reach(candidate, RunContext(cost=FormatCost(table))) is None
 
 
 @pytest.mark.parametrize("criterion", ["obs", "ziplm", "fisher", "taylor"])

@@ -82,7 +82,7 @@ def int8_weights(candidate):
 def test_the_folder_opens_as_an_int8_model(parent, tmp_path, mode):
     notes = []
     context = RunContext(scratch=tmp_path / "scratch", log=notes.append)
-    (made,) = Quantize(mode=mode, **Quantize.example).apply(parent, context)
+    (made,) = Quantize(mode=mode, **Quantize.info.example).apply(parent, context)
     assert made.model.file == "onnx/model_quantized.onnx"
     assert len(int8_weights(made)) == 2 + 2 * 4 + 1  # two tables, four maps a layer, the pooler
     assert [file.name for file in (made.model.folder / "onnx").iterdir()] == ["model_quantized.onnx"]
@@ -123,7 +123,7 @@ def test_smoothing_that_does_not_help_is_left_out(parent, tmp_path, monkeypatch)
     monkeypatch.setattr("limbeck.model.onnx.smooth_quant.divisors", lambda *given, **options: {"layers.0.up": uneven})
     uneven = np.geomspace(1e-4, 1e4, 32).astype(np.float32)
     notes = []
-    (made,) = Quantize(smooth=True, **Quantize.example).apply(
+    (made,) = Quantize(smooth=True, **Quantize.info.example).apply(
         parent, RunContext(scratch=tmp_path / "s", log=notes.append)
     )
     assert notes[-1].startswith("INT8 (dynamic, 0 inputs smoothed)")
@@ -137,7 +137,7 @@ def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
     options = {"parity_texts": 4, "parity_tolerance": 1e-2}
     (plain,) = Export(fused=False, **options).apply(Candidate(model, parent.tokenizer, parent.task), context)
     for mode in ("dynamic", "static"):
-        step = Quantize(mode=mode, per_channel=False, max_drop=5.0, **Quantize.example)
+        step = Quantize(mode=mode, per_channel=False, max_drop=5.0, **Quantize.info.example)
         (made,) = step.apply(plain, RunContext(scratch=tmp_path / mode))
         assert {entry.domain for entry in onnx.load(made.model.path).opset_import} == {""}
         assert quality(parent) - quality(made) <= 0.05

@@ -7,6 +7,7 @@ import pytest
 
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import front
 from limbeck.core.search_space import Range, Space
@@ -51,7 +52,7 @@ def latency(shape, number_format="int8"):
 @pytest.mark.parametrize("number_format", ["float", "int8"])
 def test_winners_are_slices_that_fit(supernet, method, number_format):
     told = []
-    context = RunContext(cost=latency, log=lambda message, **numbers: told.append(message))
+    context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: told.append(message))
     step = Search(method=method, speedup=2.0, at_least=0.3, population=5, generations=3, winners=3)
     step = type(step)(**{**vars(step), "number_format": number_format})
     made = list(step.apply(supernet, context))
@@ -99,7 +100,7 @@ FRONT = {"method": "nsga2", "population": 6, "generations": 4, "samples": 30}
 
 def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
     told = []
-    context = RunContext(cost=latency, log=lambda message, **numbers: told.append((message, numbers)))
+    context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: told.append((message, numbers)))
     made = list(Search(**FRONT, winners=3).apply(supernet, context))
     assert 1 <= len(made) <= 3
     (line,) = [message for message, _ in told if message.startswith("front of")]
@@ -111,7 +112,7 @@ def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
     ways = [(scores[str(one.model.shape)], latency(one.model.shape).value) for one in made]
     assert front(ways, ("max", "min")).all()
     bound = latency(SPACE.largest).value / 2
-    for one in Search(**FRONT, speedup=2.0, winners=3).apply(supernet, RunContext(cost=latency)):
+    for one in Search(**FRONT, speedup=2.0, winners=3).apply(supernet, RunContext(cost=FormatCost(latency))):
         assert latency(one.model.shape).high <= bound
 
 
@@ -187,18 +188,18 @@ def test_searches_share_a_storage(supernet, tmp_path):
 
 def test_without_optuna_the_recipe_is_refused(monkeypatch):
     monkeypatch.setattr("limbeck.techniques.search.find_spec", lambda name: None)
-    assert "pip install 'limbeck[search]'" in Search(method="nsga2").missing()[0]
-    assert not Search().missing()
+    assert "pip install 'limbeck[search]'" in Search(method="nsga2").file_problems()[0]
+    assert not Search().file_problems()
 
 
 def test_a_storage_that_cannot_be_opened_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "text").write_text("no journal\nat all\n")
     nobody = "nothing://here"
     for place in (tmp_path, tmp_path / "text", tmp_path / "text" / "below", nobody):
-        (problem,) = Search(method="nsga2", storage=str(place)).missing()
+        (problem,) = Search(method="nsga2", storage=str(place)).file_problems()
         assert problem.startswith(f"storage: '{place}' cannot be opened as the storage of a search")
     for place in (tmp_path / "new" / "search.jsonl", f"sqlite:///{tmp_path / 'search.db'}"):
-        assert not Search(method="nsga2", storage=str(place)).missing()
+        assert not Search(method="nsga2", storage=str(place)).file_problems()
     assert [one.name for one in tmp_path.iterdir()] == ["text"]
 
 
@@ -215,7 +216,9 @@ def test_without_a_bound_the_recipe_is_refused():
 
 
 def test_a_winner_knows_the_latency_it_should_have(supernet):
-    (made,) = Search(speedup=2.0, at_least=0.3, population=3, generations=1).apply(supernet, RunContext(cost=latency))
+    (made,) = Search(speedup=2.0, at_least=0.3, population=3, generations=1).apply(
+        supernet, RunContext(cost=FormatCost(latency))
+    )
     (fact,) = made.facts
     expected = latency(made.model.shape)
     assert (fact.name, fact.value, fact.low, fact.high) == (
@@ -233,7 +236,7 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
 def test_of_a_bound_that_every_slice_keeps_the_largest_are_judged(supernet):
     largest = latency(SPACE.largest)
     step = Search(latency_ms=10 * largest.high * 1e3, at_least=0.7, population=3, generations=1, winners=3)
-    for winner in step.apply(supernet, RunContext(cost=latency)):
+    for winner in step.apply(supernet, RunContext(cost=FormatCost(latency))):
         assert 0.7 * largest.value <= latency(winner.model.shape).value <= largest.value
 
 
@@ -244,11 +247,11 @@ def test_what_cannot_be_searched(supernet):
     assert "population should be at least 2" in Search(method="nsga2", population=1).problems()[0]
     assert "needs cost: latency" in Search(latency_ms=1.0, cost="macs").problems()[0]
     with pytest.raises(InputError, match="give a bound"):
-        list(Search().apply(supernet, RunContext(cost=latency)))
+        list(Search().apply(supernet, RunContext(cost=FormatCost(latency))))
     for step, context in (
-        (Search(latency_ms=1e-6), RunContext(cost=latency)),
-        (Search(), RunContext(cost=latency, budget=Budget(latency_ms=1e-6))),
-        (Search(method="nsga2", latency_ms=1e-6, at_least=0.85), RunContext(cost=latency)),
+        (Search(latency_ms=1e-6), RunContext(cost=FormatCost(latency))),
+        (Search(), RunContext(cost=FormatCost(latency), budget=Budget(latency_ms=1e-6))),
+        (Search(method="nsga2", latency_ms=1e-6, at_least=0.85), RunContext(cost=FormatCost(latency))),
     ):
         with pytest.raises(InputError, match=r"no shape of the space costs between 8.5e-10 and 1e-09 s"):
             list(step.apply(supernet, context))
@@ -284,7 +287,7 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     assert made.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):
         list(step.apply(supernet, RunContext(target=Target(threads=1))))
-    assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").missing()[0]
+    assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").file_problems()[0]
     assert identity(step) != identity(replace(step, profile=None))
 
 
@@ -300,7 +303,7 @@ def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
     monkeypatch.setattr("limbeck.cost_models.collection.collect", partial(collect, timer=timed))
     cost = cost_factory(supernet, Target(), memo)
     for shape in (SPACE.smallest, SPACE.largest):
-        found = cost(shape)
+        found = cost.for_format("int8")(shape)
         assert found.detail["source"] == "predictor"
         assert found.value == pytest.approx(latency(shape).value, rel=0.15)
     assert len(built) == 1
@@ -325,7 +328,7 @@ def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
     [
         ({"latency_ms": 1e-4}, "the bound of 0.0001 ms is out of reach: 1x32 heads 1 of 8 ffn 16, the smallest slice"),
         ({"speedup": 1e4}, "is out of reach"),
-        ({"keep": 1e-4, "cost": "macs"}, "FLOP is out of reach"),
+        ({"keep": 1e-4, "cost": "macs"}, "MAC is out of reach"),
         ({"latency_ms": 0.7}, "surely below"),
     ],
 )
@@ -334,7 +337,9 @@ def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
     maker = Supernet(layers=(1, 3), heads=(1, 4), ffn=(16, 64), ffn_step=16)
-    context = RunContext(cost=lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
+    context = RunContext(
+        cost=FormatCost(lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
+    )
     assert message in Search(**bound).out_of_reach(candidate, context, [maker])
     assert Search(latency_ms=2.0).out_of_reach(candidate, context, [maker]) is None
     assert Search(**bound).out_of_reach(candidate, context, []) is None  # nobody says what its slices will be

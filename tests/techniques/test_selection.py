@@ -37,7 +37,7 @@ RECORDS = [
 
 def choose(step, records=RECORDS, teacher=TEACHER, **budget):
     known = Teacher("teacher", lambda: None, teacher)
-    context = RestrictedContext(RunContext(budget=Budget(**budget), teacher=known), step.reads, step.name)
+    context = RestrictedContext(RunContext(budget=Budget(**budget), teacher=known), step.info)
     return step.choose(records, context)
 
 
@@ -47,7 +47,7 @@ def keys(records):
 
 @pytest.mark.parametrize("name", ["front", "best", "cheapest", "top"])
 def test_choices_are_registered_and_say_what_they_do(name):
-    made = REGISTRY[name](**REGISTRY[name].example)
+    made = REGISTRY[name](**REGISTRY[name].info.example)
     assert isinstance(made, Choice)
     assert made.__doc__.splitlines()[0].endswith(".")
 
@@ -116,7 +116,7 @@ def test_top_ranks_by_one_fact():
     assert len(choose(Top(k=99))) == len(RECORDS)
 
 
-@pytest.mark.parametrize("step", [Best(), Cheapest(), Front()], ids=lambda step: step.name)
+@pytest.mark.parametrize("step", [Best(), Cheapest(), Front()], ids=lambda step: step.info.name)
 def test_the_order_of_the_records_does_not_matter(step):
     expected = sorted(keys(choose(step, latency_ms=3.5)))
     for shuffled in itertools.islice(itertools.permutations(RECORDS), 0, 120, 7):

@@ -96,7 +96,7 @@ def test_embeddings_are_kept_where_they_fit(make_model):
 )
 def test_shapes(make_model, fields, expected):
     step = Student(**fields)
-    assert step.outlook(FULL) == expected == made(step, candidate(make_model)).shape
+    assert step.shape_after(FULL) == expected == made(step, candidate(make_model)).shape
     assert expected <= FULL
 
 

@@ -173,12 +173,12 @@ def test_a_corpus_that_cannot_be_read_is_refused_before_any_work(make_model, tmp
         ("latin.txt", "line 1: byte 0xef at place 3 of the line is not UTF-8"),
     ):
         step = Vocabulary(corpus=str(tmp_path / name))
-        (told,) = step.missing()
+        (told,) = step.file_problems()
         assert told.startswith("corpus: ")
         assert fault in told
         with pytest.raises(InputError, match=r"^vocabulary\.corpus: "):
             list(step.apply(candidate_for(make_model), RunContext()))
-    assert not Vocabulary().missing()
+    assert not Vocabulary().file_problems()
 
 
 @pytest.mark.parametrize("embedding_size", [None, 16])

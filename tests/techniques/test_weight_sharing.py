@@ -100,5 +100,5 @@ def test_slices_that_no_student_could_be_are_refused_before_the_training(make_mo
 
 def test_the_outlook_is_what_comes_out():
     expected = Shape(32, 8, (LayerShape(4, 16), LayerShape(4, 8)))
-    assert Share(layers=(1, 2), ffn=(16, 8)).outlook(FULL) == expected
-    assert Share(layers=(9,)).outlook(FULL) is None
+    assert Share(layers=(1, 2), ffn=(16, 8)).shape_after(FULL) == expected
+    assert Share(layers=(9,)).shape_after(FULL) is None

@@ -15,7 +15,7 @@ ROWS = {"train": 100, "validation": 10}
 
 
 def test_short_names_are_fields_and_neutral_ones_too():
-    assert set(TrainingConfig.aliases.values()) | TrainingConfig.neutral <= set(TrainingConfig.__dataclass_fields__)
+    assert set(TrainingConfig.ALIASES.values()) | TrainingConfig.NEUTRAL <= set(TrainingConfig.__dataclass_fields__)
 
 
 def test_forward_is_two_operations_for_each_weight_and_token():
@@ -25,8 +25,8 @@ def test_forward_is_two_operations_for_each_weight_and_token():
 
 def test_the_forecast_counts_steps_and_evaluations():
     plan = TrainingConfig(num_train_epochs=2, evaluations_per_epoch=3)
-    seconds = plan.estimate(SHAPE, ROWS, 7)
+    seconds = plan.estimated_seconds(SHAPE, ROWS, 7)
     assert seconds == pytest.approx(forward_seconds(SHAPE, 2 * (3 * 100 + 3 * 10), 7))
-    assert replace(plan, mixed_precision="bf16").estimate(SHAPE, ROWS, 7) == pytest.approx(seconds / 2)
-    assert plan.estimate(SHAPE, {"train": 100}, 7) < seconds
-    assert plan.outlook(SHAPE) == SHAPE
+    assert replace(plan, mixed_precision="bf16").estimated_seconds(SHAPE, ROWS, 7) == pytest.approx(seconds / 2)
+    assert plan.estimated_seconds(SHAPE, {"train": 100}, 7) < seconds
+    assert plan.shape_after(SHAPE) == SHAPE

@@ -4,13 +4,14 @@ import pytest
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
 from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens
 from limbeck.train.objectives import AttentionLoss, HiddenLoss, RelationLoss
 
 
 class Pupil(LayerDistillationConfig):
-    name: ClassVar[str] = "pupil"
+    info: ClassVar[StepInfo] = StepInfo("pupil")
 
 
 TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)

@@ -3,7 +3,7 @@ import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step import RunContext, StepInfo, Teacher
 from limbeck.data.batching import Encoded
 from limbeck.data.corpus.documents import Source
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -15,7 +15,7 @@ FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 
 
 class Named(PretrainingConfig):
-    name = "named"
+    info = StepInfo("named")
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ def test_where_texts_come_from_and_what_is_not_there(tmp_path):
     step = Named(
         corpus=(str(tmp_path / "a.txt"), str(tmp_path / "b.txt")), exclude=("no.csv",), pretrained="no/where/x"
     )
-    assert [text.split(":")[0] for text in step.missing()] == ["pretrained", "corpus", "exclude"]
-    assert not Named(corpus=str(tmp_path / "a.txt")).missing()
-    assert Named().estimate(FULL, {"train": 10}, 5.0) > 0
-    assert Named(corpus="a.txt").estimate(FULL, {"train": 10}, 5.0) is None
+    assert [text.split(":")[0] for text in step.file_problems()] == ["pretrained", "corpus", "exclude"]
+    assert not Named(corpus=str(tmp_path / "a.txt")).file_problems()
+    assert Named().estimated_seconds(FULL, {"train": 10}, 5.0) > 0
+    assert Named(corpus="a.txt").estimated_seconds(FULL, {"train": 10}, 5.0) is None
 
 
 def test_training_says_what_it_did_to_the_held_out_part(candidate):

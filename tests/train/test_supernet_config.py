@@ -3,6 +3,7 @@ import torch
 
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
+from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
 from limbeck.model.pruning.importance import magnitude
 from limbeck.model.pruning.subnetwork import extract
@@ -15,7 +16,7 @@ FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 
 
 class Named(SupernetConfig):
-    name = "named"
+    info = StepInfo("named")
 
 
 def test_ranges_that_are_not_given_stay_unless_none_is():
@@ -38,9 +39,9 @@ def test_bad_ranges_are_told():
 
 def test_time_is_that_of_the_slices():
     rows = {"train": 1000, "validation": 10**9}  # which is not looked at
-    plain = TrainingConfig(evaluations_per_epoch=0).estimate(FULL, rows, 20.0)
-    assert Named().estimate(FULL, rows, 20.0) == pytest.approx(1.3 * 2.2 * plain)
-    assert Named(rule="single", samples=1).estimate(FULL, rows, 20.0) == pytest.approx(1.3 * 0.5 * plain)
+    plain = TrainingConfig(evaluations_per_epoch=0).estimated_seconds(FULL, rows, 20.0)
+    assert Named().estimated_seconds(FULL, rows, 20.0) == pytest.approx(1.3 * 2.2 * plain)
+    assert Named(rule="single", samples=1).estimated_seconds(FULL, rows, 20.0) == pytest.approx(1.3 * 0.5 * plain)
 
 
 def scores(model):

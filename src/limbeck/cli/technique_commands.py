@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, field, fields, make_dataclass
+from dataclasses import MISSING, field, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -12,9 +12,10 @@ from cyclopts import Parameter
 
 from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watching
 from limbeck.cli.task_options import TaskOptions, TaskSettings
+from limbeck.core.step import Step, fields_of
 
 
-def _technique(name: str, cls: Any) -> Callable[..., int]:
+def _technique(name: str, cls: type[Step]) -> Callable[..., int]:
     """A command that applies one technique to a model folder."""
     kind = options_of(cls)
     data_kind = TaskSettings if "max_length" in kind.__dataclass_fields__ else TaskOptions  # type: ignore[attr-defined]
@@ -112,7 +113,7 @@ def _preset_help(presets: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Several fields under one name; those given beside it win: {'; '.join(meanings)}."
 
 
-def options_of(cls: type) -> type:
+def options_of(cls: type[Step]) -> type:
     """The fields of a step for the command line: with their short names, and their types as the class wrote them.
 
     A dataclass of its own, since a step may inherit fields from a module whose names its own does not know. An
@@ -121,13 +122,13 @@ def options_of(cls: type) -> type:
     helps = field_helps(cls)
     hints = get_type_hints(cls)  # bounds are left to the check of the recipe, which words them better
     made: list[Any] = []
-    for one in fields(cls):
-        short = [alias for alias, full in getattr(cls, "aliases", {}).items() if full == one.name]
+    for one in fields_of(cls):
+        short = [alias for alias, full in cls.info.aliases.items() if full == one.name]
         names = [f"--{name.replace('_', '-')}" for name in (one.name, *short)]
         told = Parameter(name=names, help=helps.get(one.name), consume_multiple=True, negative_iterable=())
         default = field() if one.default is MISSING else field(default=one.default)
         made.append((one.name, Annotated[hints[one.name], told], default))
-    if presets := getattr(cls, "presets", {}):
+    if presets := cls.info.presets:
         told = Parameter(help=_preset_help(presets))
         made.append(("preset", Annotated[Literal[tuple(presets)] | None, told], field(default=None)))
     inside = {"__module__": __name__, "__new__": _remembering}
@@ -149,8 +150,8 @@ def field_helps(cls: type) -> dict[str, str]:
 def add_techniques() -> None:
     """Give every technique of the registry its command."""
     import limbeck.techniques  # noqa: F401 registers them
-    from limbeck.core.step import REGISTRY
+    from limbeck.core.step import REGISTRY, Technique
 
     for name, cls in REGISTRY.items():
-        if hasattr(cls, "apply"):
+        if issubclass(cls, Technique):
             app.command(_technique(name, cls), name=name, group=STEPS)

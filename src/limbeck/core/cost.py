@@ -7,12 +7,13 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Cost(Protocol):
@@ -30,6 +31,8 @@ class Cost(Protocol):
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Return value, low end and high end of many shapes [shapes, 3]; the value again where there is no interval."""
+        import numpy as np  # not at the top: core.step imports this module, and --help loads no numpy
+
         rows = []
         for fact in map(self, shapes):
             rows.append(
@@ -54,6 +57,9 @@ class FunctionCost(Cost):
     """A function from shapes to measurements, as a Cost.
 
     >>> from limbeck.core.shape import Shape
+
+    if TYPE_CHECKING:
+    import numpy as np
     >>> cost = FunctionCost(lambda shape: Measurement("size", shape.weights / 1e6, "MB"))
     >>> cost.many([Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)]).shape
     (1, 3)
@@ -65,3 +71,14 @@ class FunctionCost(Cost):
     def __call__(self, shape: Shape) -> Measurement:
         """Return what the function says."""
         return self.function(shape)
+
+
+class FormatCost(TargetCost):
+    """A function from a shape and a number format to a measurement, as a TargetCost."""
+
+    def __init__(self, function: Callable[[Shape, str], Measurement]) -> None:
+        self.function = function
+
+    def for_format(self, number_format: str) -> Cost:
+        """Return the cost in that number format."""
+        return FunctionCost(lambda shape: self.function(shape, number_format))

@@ -14,7 +14,9 @@ from typing import Any
 
 from limbeck.core.shape import canonical_json
 
-UNITS = frozenset({"s", "B", "1", "FLOP"})  # seconds, bytes, dimensionless (rates, ratios, counts), operations
+UNITS = frozenset({"s", "B", "1", "MAC", "FLOP"})
+"""Seconds, bytes, dimensionless (rates, ratios, counts), multiply-accumulates; FLOP is what older versions stored for
+MAC."""
 
 
 @dataclass(frozen=True)

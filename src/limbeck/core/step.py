@@ -1,24 +1,15 @@
-"""The three verbs (Technique, Probe, Choice), the services they may use (RunContext), and the registry of steps.
+"""The three verbs (Technique, Probe, Choice), what a step declares of itself, and the registry of steps.
 
-A step is a frozen dataclass whose fields are its hyper-parameters. ``@step("name", ...)`` adds four facts:
+A step is a frozen dataclass that inherits from one of the three verbs; its fields are its hyper-parameters::
 
-* ``needs`` / ``gives`` / ``drops``: traits, so that a recipe can be checked before anything runs;
-* ``reads``: the ``RunContext`` services that decide its result; they enter the cache key, and others are refused;
-* ``version``: bump it when the same parameters give other results.
+    @step(StepInfo("shorten", label="shortened", needs={"torch"}, reads={"seed"}))
+    class Shorten(Technique):
+        layers: int = 2
 
-A class may say more of itself: ``trains`` (a technique: what it gives has a trained head), ``headless`` (a technique:
-it looks at no answers, so it may come before the head is trained), ``keeps_model`` (a technique: only the task
-changes), ``every_process`` (a technique: it calls ``fit``, so where several processes train together all of them run
-it; other steps run on process 0 alone), ``imitates`` ("root": its ``context.teacher`` is the recipe's model as it was
-given), ``with_teacher`` (a probe: the teacher comes first among its candidates), ``group`` (facts hold only beside
-those of the same call), ``machine_bound`` (facts hold on this machine alone, and nothing else may be timed meanwhile),
-``aliases`` (shorter names of fields), ``added`` (fields that are newer than stored results, see ``identity``),
-``presets`` (name -> fields: in a recipe ``preset: name`` stands for those fields, and fields given beside it win) and
-``files`` (fields that name files or folders: in a recipe relative to it, and in the cache key the content counts, not
-the name; a method ``missing`` tells what is wrong with them before anything runs). A method ``requires`` names traits
-that the parameters need besides; ``unbounded`` tells, of a recipe's budget, that it does not give the bound that the
-step needs; ``out_of_reach`` says, of the model that comes in and before the steps ahead of it train, why nothing can
-meet the step's goal (see ``engine/reachability.py``).
+        def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]: ...
+
+What the engine has to know of it is in its ``StepInfo``, a record that refuses names it does not have. What depends on
+the values of the fields is a method of ``Step``; each has a default, so a step overrides those that apply to it.
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
 and ``plan`` answer at once.
@@ -29,14 +20,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 from limbeck.core.candidate import Candidate, Record
+from limbeck.core.cost import TargetCost
 from limbeck.core.measurement import Measurement
+from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.errors import UndeclaredService, nearest
 
@@ -49,17 +44,83 @@ SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
 
 
 @dataclass(frozen=True)
+class StepInfo:
+    """What a step declares of itself.
+
+    Attributes:
+        name: How recipes call it.
+        label: How it reads in the name of a candidate, such as 'pruned'; empty for the name itself.
+        version: Bump it when the same parameters give other results: stored results of other versions are not used.
+        needs: Traits that a candidate must have.
+        gives: Traits that the result has besides.
+        drops: Traits that the result has no more.
+        reads: Services of the ``RunContext`` that decide the result: they enter the cache key, others are refused.
+        aliases: Shorter names of fields: alias -> field.
+        presets: Named sets of field values: ``preset: name`` in a recipe; fields given beside it win.
+        files: Fields that name files or folders: in recipes relative to the recipe's file; in the cache key their
+            content counts, not the name.
+        neutral: Fields that do not change the result and stay out of the cache key.
+        added: Fields that are newer than stored results: out of the cache key while they have their default.
+        example: Field values with which the step runs in seconds on a tiny model: what the laws run.
+        trains: A technique whose result has a trained head.
+        headless: A technique that looks at no answers, so it may come before the head is trained.
+        keeps_model: A technique that changes the task alone.
+        every_process: A technique that calls ``fit``: where several processes train together, all of them run it;
+            other steps run on process 0 alone.
+        imitates: 'root' for a technique whose ``context.teacher`` is the recipe's model as it was given.
+        standardizes: A technique that trains on standardized labels of a regression.
+        with_teacher: A probe that measures the teacher first, beside the candidates.
+        group: A probe whose facts compare only within one call.
+        machine_bound: A probe whose facts hold on this machine alone; nothing else may run meanwhile.
+        judges: A probe of answers: refused before the head is trained.
+        final: A choice whose result is what the user came for; other choices only narrow the front.
+    """
+
+    name: str
+    _: dataclasses.KW_ONLY
+    label: str = ""
+    version: int = 1
+    needs: AbstractSet[str] = frozenset()
+    gives: AbstractSet[str] = frozenset()
+    drops: AbstractSet[str] = frozenset()
+    reads: AbstractSet[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    files: AbstractSet[str] = frozenset()
+    neutral: AbstractSet[str] = frozenset()
+    added: AbstractSet[str] = frozenset()
+    example: Mapping[str, Any] = field(default_factory=dict)
+    trains: bool = False
+    headless: bool = False
+    keeps_model: bool = False
+    every_process: bool = False
+    imitates: Literal["", "root"] = ""
+    standardizes: bool = False
+    with_teacher: bool = False
+    group: bool = False
+    machine_bound: bool = False
+    judges: bool = False
+    final: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := (self.needs | self.gives | self.drops) - TRAITS:
+            raise ValueError(f"step '{self.name}': no trait '{min(unknown)}'; {nearest(min(unknown), TRAITS)}")
+        if unknown := self.reads - SERVICES:
+            raise ValueError(f"step '{self.name}': no service '{min(unknown)}'; {nearest(min(unknown), SERVICES)}")
+
+
+@dataclass(frozen=True)
 class Teacher:
-    """The unpruned model that later steps imitate and choices compare with; opened only when asked for."""
+    """The model that later steps imitate and choices compare with; opened only on demand."""
 
     key: str
     open: Callable[[], Candidate]
     record: Record | None = None
-    """What is known of it, with the facts measured so far."""
+    """Its record, with the facts measured so far."""
 
 
-def _anew(name: str, build: Callable[[Path], None]) -> Path:
-    """Without a store: fill a folder that the operating system clears away."""
+def _temporary_folder(name: str, build: Callable[[Path], None]) -> Path:
+    """Fill a temporary folder: what ``keep`` does without a store."""
     folder = Path(tempfile.mkdtemp(prefix="limbeck-"))
     build(folder)
     return folder
@@ -73,143 +134,216 @@ class RunContext:
     target: Target = field(default_factory=Target)
     budget: Budget = field(default_factory=Budget)
     teacher: Teacher | None = None
-    cost: Callable[..., Measurement] | None = None
-    keep: Callable[[str, Callable[[Path], None]], Path] = _anew
-    """Fill a folder once and keep it under ``name`` (which must identify the content); returns it, to be read only."""
+    cost: TargetCost | None = None
+    keep: Callable[[str, Callable[[Path], None]], Path] = _temporary_folder
+    """Fill a folder once, keep it under ``name`` (which must identify the content), and return it; it is read-only."""
     scratch: Path | None = None
-    """A folder for this step's own checkpoints: kept if the step is interrupted, removed when it is done."""
+    """A folder for the step's own checkpoints: kept if the step is interrupted, removed when it is done."""
     log: Callable[..., None] = lambda message, **numbers: None
-    """Tell the person watching: a message worth a line, or numbers (step, total, loss) for progress and trackers."""
+    """Report to the user: a message, or numbers (step, total, loss) for progress and trackers."""
 
 
 class RestrictedContext:
     """A RunContext that shows only the declared services.
 
-    >>> RestrictedContext(RunContext(seed=3), {"seed"}, "prune").seed
+    >>> RestrictedContext(RunContext(seed=3), StepInfo("prune", reads={"seed"})).seed
     3
     """
 
-    def __init__(self, context: RunContext, reads: Iterable[str], step: str) -> None:
-        self._context, self._reads, self._step = context, frozenset(reads), step
+    def __init__(self, context: RunContext, info: StepInfo) -> None:
+        self._context, self._info = context, info
 
     def __getattr__(self, name: str) -> Any:
-        if name in SERVICES and name not in self._reads:
-            raise UndeclaredService(f"step '{self._step}' used context.{name}; add '{name}' to its reads")
+        if name in SERVICES and name not in self._info.reads:
+            raise UndeclaredService(f"step '{self._info.name}' used context.{name}; add '{name}' to its reads")
         return getattr(self._context, name)
 
 
-@runtime_checkable
-class Technique(Protocol):
+class Step(ABC):
+    """What every step has: its declaration, and answers about it that depend on the values of its fields."""
+
+    info: ClassVar[StepInfo]
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the fields together."""
+        return []
+
+    def required_traits(self) -> AbstractSet[str]:
+        """Return traits that these parameters need, besides those of ``info.needs``."""
+        return frozenset()
+
+    def file_problems(self) -> list[str]:
+        """Return what is wrong with the files that fields name."""
+        return []
+
+    def budget_problems(self, budget: Budget) -> list[str]:
+        """Return what the step needs of a recipe's budget and does not find there."""
+        return []
+
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Return the fields that do not suit the target beside the recipe's other steps, with the reason."""
+        return {}
+
+    def required_splits(self) -> tuple[str, ...]:
+        """Return the splits of the task that the step reads because a field names them."""
+        return ()
+
+    def max_tokens(self) -> int:
+        """Return how many tokens a text may have afterwards, where the step decides it; else 0."""
+        return 0
+
+    def rows_after(self, rows: Mapping[str, int]) -> Mapping[str, int]:
+        """Return the number of texts in each split afterwards."""
+        return rows
+
+    def shape_after(self, shape: Shape) -> Shape | None:
+        """Return the shape that comes out; None where it is not known before, or is impossible."""
+        return None
+
+    def result_count(self) -> int:
+        """Return how many candidates come out of one."""
+        return 1
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
+        """Estimate how long the step takes, roughly.
+
+        Args:
+            shape: The shape that comes in.
+            rows: Number of texts in each split.
+            tokens: Tokens of a text, on average.
+
+        Returns:
+            Seconds; None where nothing can be said before.
+        """
+        return None
+
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
+        """Say why nothing that the step could make of a model of this shape meets its goal (engine/reachability.py).
+
+        Args:
+            candidate: The model that training is about to start from.
+            context: The services that ``apply`` gets; the teacher may not be there yet.
+            earlier: The steps between that model and this step; they keep its shape.
+
+        Returns:
+            The reason, or None if the goal may be met.
+        """
+        return None
+
+
+class Technique(Step):
     """Turns one candidate into others (usually one). It owns the model it receives: in-place surgery is legal."""
 
-    name: ClassVar[str]
-
+    @abstractmethod
     def apply(self, candidate: Candidate, context: RunContext) -> Iterable[Candidate]:
         """Yield the candidates made of this one."""
-        ...
 
 
-@runtime_checkable
-class Probe(Protocol):
+class Probe(Step):
     """Measures candidates and changes none of them.
 
     All candidates that reached the probe come together, because times are comparable only when they alternate.
-    Yields (index of the candidate, fact).
     """
 
-    name: ClassVar[str]
-
+    @abstractmethod
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
-        """Yield facts, each with the index of the candidate that it is about."""
-        ...
+        """Yield facts, each with the index of its candidate."""
 
 
-@runtime_checkable
-class Choice(Protocol):
+class Choice(Step):
     """Selects records by their facts."""
 
-    name: ClassVar[str]
-
+    @abstractmethod
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
-        """The records to keep, best first where there is an order."""
-        ...
+        """Return the records to keep, best first where there is an order."""
 
 
-REGISTRY: dict[str, type] = {}
-S = TypeVar("S", bound=type)
+REGISTRY: dict[str, type[Step]] = {}
+S = TypeVar("S", bound=Step)
 
 
-def step(
-    name: str,
-    *,
-    needs: Iterable[str] = (),
-    gives: Iterable[str] = (),
-    drops: Iterable[str] = (),
-    reads: Iterable[str] = (),
-    version: int = 1,
-) -> Callable[[S], S]:
-    """Make a class a frozen dataclass, give it its four facts, and register it under ``name``."""
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def step(info: StepInfo) -> Callable[[type[S]], type[S]]:
+    """Make a class a frozen dataclass, give it its declaration, and register it.
 
-    def decorate(cls: S) -> S:
-        made: Any = dataclass(frozen=True)(cls)
-        facts: dict[str, Any] = {"name": name, "reads": frozenset(reads), "version": version}
-        facts |= {"needs": frozenset(needs), "gives": frozenset(gives), "drops": frozenset(drops)}
-        assert facts["needs"] | facts["gives"] | facts["drops"] <= TRAITS, f"{name}: unknown trait"
-        assert facts["reads"] <= SERVICES, f"{name}: unknown service"
-        assert name not in REGISTRY, f"two steps are called {name}"
-        for key, value in facts.items():
-            setattr(made, key, value)
-        REGISTRY[name] = made
-        return made
+    Args:
+        info: The declaration; fields that it names must be fields of the class.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        TypeError: the class is no technique, probe or choice.
+        ValueError: two steps have the same name, or ``info`` names a field that the class does not have.
+    """
+
+    def decorate(cls: type[S]) -> type[S]:
+        if not issubclass(cls, (Technique, Probe, Choice)):
+            raise TypeError(f"step '{info.name}': inherit from Technique, Probe or Choice")
+        if info.name in REGISTRY:
+            raise ValueError(f"two steps are called '{info.name}'")
+        decorated = dataclass(frozen=True)(cls)
+        names = {f.name for f in fields_of(decorated)}
+        named = {*info.aliases.values(), *info.files, *info.neutral, *info.added, *info.example}
+        if unknown := named - names:
+            raise ValueError(f"step '{info.name}': no field '{min(unknown)}'; {nearest(min(unknown), names)}")
+        decorated.info = info
+        REGISTRY[info.name] = decorated
+        return decorated
 
     return decorate
 
 
-def find(name: str) -> type:
-    """The step class of that name; the error names the nearest."""
+def fields_of(cls: type[Step]) -> tuple[dataclasses.Field[Any], ...]:
+    """Return the hyper-parameters of a step class."""
+    return dataclasses.fields(cls)  # type: ignore[arg-type]  # the decorator makes every step a dataclass
+
+
+def find(name: str) -> type[Step]:
+    """Return the step class of that name; the error names the nearest."""
     if name not in REGISTRY:
         raise KeyError(f"no step called '{name}'; {nearest(name, REGISTRY)}")
     return REGISTRY[name]
 
 
-def needs(step: Any) -> frozenset[str]:
-    """Traits that a step with these parameters needs: those of its class, and those that ``requires`` adds."""
-    return frozenset(step.needs | (step.requires() if hasattr(step, "requires") else set()))
+def needs(step: Step) -> frozenset[str]:
+    """Return the traits that a step with these parameters needs."""
+    return frozenset(step.info.needs | step.required_traits())
 
 
-def parameters(step: Any) -> dict[str, Any]:
-    """The fields of a step as plain JSON values."""
+def parameters(step: Any) -> dict[str, Any]:  # any dataclass: a step, a target, a budget
+    """Return the fields as plain JSON values."""
     return {f.name: _plain(getattr(step, f.name)) for f in dataclasses.fields(step)}
 
 
-def identity(step: Any) -> dict[str, Any]:
-    """The parameters that decide a result: all but those that the class lists as ``neutral``; of files the content.
+def identity(step: Step) -> dict[str, Any]:
+    """Return the parameters that decide a result, as they enter the cache key.
 
-    Fields that the class lists as ``added`` came after results were stored: at their default, which changes nothing,
-    they stay out, so that those results are still found.
+    Left out are fields that ``info.neutral`` lists, and those of ``info.added`` at their default; of files the content
+    counts.
     """
-    left_out = set(getattr(step, "neutral", frozenset()))
-    defaults = {f.name: f.default for f in dataclasses.fields(step)}
-    left_out |= {name for name in getattr(step, "added", frozenset()) if getattr(step, name) == defaults[name]}
-    decisive = {name: value for name, value in parameters(step).items() if name not in left_out}
-    return decisive | {name: content(decisive[name]) for name in getattr(step, "files", ())}
+    info, values = step.info, parameters(step)
+    defaults = {f.name: f.default for f in fields_of(type(step))}
+    unchanged = {name for name in info.added if getattr(step, name) == defaults[name]}
+    decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}
+    return decisive | {name: content(decisive[name]) for name in info.files}
 
 
 def content(value: Any) -> Any:
-    """Digests in place of the files and folders that ``value`` names; other names stand for themselves."""
+    """Replace the files and folders that ``value`` names by digests; other names stand for themselves."""
     if isinstance(value, list):
-        return [content(one) for one in value]
+        return [content(entry) for entry in value]
     path = Path(value).expanduser() if isinstance(value, str) else None
     if path is not None and path.is_dir():
-        files = sorted(one for one in path.rglob("*") if one.is_file())
-        return [[one.relative_to(path).as_posix(), file_digest(one)] for one in files]
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [[file.relative_to(path).as_posix(), file_digest(file)] for file in files]
     return file_digest(path) if path is not None and path.is_file() else value
 
 
 def file_digest(path: Path) -> str:
-    """Hash of a file's content, read again only when its size or time of change is another."""
-    about = path.stat()
-    return _read_digest(str(path), about.st_mtime_ns, about.st_size)
+    """Return the hash of a file's content, computed again only when its size or time of change differs."""
+    status = path.stat()
+    return _read_digest(str(path), status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=256)

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat, check_format
+from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement
 from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
@@ -153,7 +154,7 @@ def _trees(seed: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(Cost):
     """A Cost: predicted latency of a shape in seconds, with its interval; ``many`` answers thousands at once.
 
     Two predictors are the same if they learnt from the same data with the same seed.
@@ -244,11 +245,16 @@ class Predictor:
         where: dict[str, Any] = {"target": str(setting.target), "n": len(self.shapes), "detail": detail}
         return Measurement("latency_p50", float(value), "s", float(low), float(high), **where)
 
-    def many(self, shapes: Sequence[Shape]) -> np.ndarray:
+    def for_format(self, number_format: str) -> Predictor:
+        """Return this predictor, if it is of that number format."""
+        check_format(self.setting.number_format, number_format)
+        return self
+
+    def seconds_of(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds [shapes]."""
         return self._asked(shapes)[0] if len(shapes) else np.zeros(0)
 
-    def intervals(self, shapes: Sequence[Shape]) -> np.ndarray:
+    def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds, and the ends of their 95 % intervals [shapes, 3]: as of one shape, but at once."""
         return self._bounded(shapes)[0] if len(shapes) else np.zeros((0, 3))
 
@@ -289,7 +295,7 @@ class Predictor:
         return bool(with_trees < plain)
 
     @property
-    def key(self) -> str:
+    def key(self) -> str:  # type: ignore[override]  # computed here, a plain field elsewhere
         """Digest of what it learnt from: two with one key predict the same."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
@@ -401,7 +407,7 @@ def learning_curve(
             learnt, rest = order[:size], order[size:]
             known = tuple(shapes[place] for place in learnt)
             predictor = Predictor(setting, known, tuple(seconds[learnt].tolist()), seed=seed)
-            found.append(asdict(Errors.of(predictor.many([shapes[place] for place in rest]), seconds[rest])))
+            found.append(asdict(Errors.of(predictor.seconds_of([shapes[place] for place in rest]), seconds[rest])))
         means = {name: float(np.mean([one[name] for one in found])) for name in ("median", "p95", "within_10", "tau")}
         rows.append({"size": size, "left_out": len(shapes) - size, **means})
     return rows

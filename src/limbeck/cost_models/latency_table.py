@@ -25,6 +25,7 @@ import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat, as_shape, check_format, of_model
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement, environment
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
@@ -53,7 +54,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class LatencyTable:
+class LatencyTable(Cost):
     """A Cost: predicted p50 latency of a shape, in seconds.
 
     Two tables are comparable only if they were built together on an idle machine; within one, differences are good to
@@ -105,8 +106,13 @@ class LatencyTable:
             return self.last_attention[layer.attention](layer.heads) + self.last_feed_forward(layer.ffn)
         return self.layer + self.attention[layer.attention](layer.heads) + self.feed_forward(layer.ffn)
 
+    def for_format(self, number_format: str) -> LatencyTable:
+        """Return this table, if it is of that number format."""
+        check_format(self.number_format, number_format)
+        return self
+
     @property
-    def key(self) -> str:
+    def key(self) -> str:  # type: ignore[override]  # computed here, a plain field elsewhere
         """Digest of what was measured: two with one key predict the same."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 

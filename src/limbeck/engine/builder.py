@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
+from limbeck.core.cost import TargetCost
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import RestrictedContext, RunContext, Teacher, identity, needs, parameters
+from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, identity, needs, parameters
 from limbeck.distributed import context as processes
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.store import MACHINE, Store, fingerprint
@@ -25,7 +26,7 @@ from limbeck.model.checkpoints import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe, to_data
 
-CostFactory = Callable[[Candidate, Any, Any, Any], Any]
+CostFactory = Callable[[Candidate, Any, Any, Any], TargetCost]
 """Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
 ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
 FRESH_HEAD = "has no trained head for this task"
@@ -37,7 +38,7 @@ class Provenance:
     """How a record is made: by a step from a parent (its ``index``-th child), or from a model folder."""
 
     seed: int
-    step: Any = None
+    step: Technique | None = None
     index: int = 0
     source: str = ""
     role: str = "model"
@@ -90,7 +91,7 @@ class CandidateBuilder:
         """A model that is its own teacher is one record, not two."""
         return "model" if source == self.recipe.model else role
 
-    def children(self, parent: Record, step: Any, seed: int) -> tuple[list[Record], bool]:
+    def children(self, parent: Record, step: Technique, seed: int) -> tuple[list[Record], bool]:
         """What ``step`` makes of a record, and whether that was known already."""
         base = self.child_base(parent.key, step, seed)
         with self.store.lock(base):
@@ -101,7 +102,7 @@ class CandidateBuilder:
             made[index] = self.records.setdefault(record.key, record)
         return made, bool(known)
 
-    def finished(self, parent: Record, step: Any, seed: int) -> list[Record] | None:
+    def finished(self, parent: Record, step: Technique, seed: int) -> list[Record] | None:
         """What ``step`` made of a record in an earlier run; None where it is still to be done."""
         known = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
         return self.children(parent, step, seed)[0] if known else None
@@ -118,21 +119,22 @@ class CandidateBuilder:
         self._ensure(key)
         return self.store.open(key)
 
-    def teacher(self, key: str, step: Any = None) -> str | None:
+    def teacher(self, key: str, step: Step | None = None) -> str | None:
         """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage.
 
         A step that ``imitates`` the root has the model that the lineage began with for a teacher, whatever came after.
         """
-        if getattr(step, "imitates", None) == "root":
+        if step is not None and step.info.imitates == "root":
             return lineage(self.records, key)[0].key
         if self.recipe.teacher:
             return self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
         for record in lineage(self.records, key):
-            if "teacher" in getattr(self.origins[record.key].step, "gives", ()):
+            origin = self.origins[record.key].step
+            if origin is not None and "teacher" in origin.info.gives:
                 return record.key
         return None
 
-    def reads(self, key: str, step: Any, seed: int) -> dict[str, Any]:
+    def reads(self, key: str, step: Step, seed: int) -> dict[str, Any]:
         """The values of the services that a step declares, as they enter keys."""
         target = asdict(self.recipe.target)
         values: dict[str, Callable[[], Any]] = {
@@ -142,33 +144,33 @@ class CandidateBuilder:
             "teacher": lambda: self.teacher(key, step),
             "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
-        found = {name: value() for name, value in values.items() if name in step.reads}
-        if getattr(step, "standardizes", False) and getattr(self.task, "kind", None) == "regression":
+        found = {name: value() for name, value in values.items() if name in step.info.reads}
+        if step.info.standardizes and getattr(self.task, "kind", None) == "regression":
             found["targets"] = "standardized"  # results from before that are others
         return found | ({"processes": processes.count()} if _together(step) else {})  # batches are as many times larger
 
-    def child_base(self, parent: str, step: Any, seed: int) -> str:
+    def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """The key of the first child that a step makes; its siblings append their number."""
-        return lineage_key(parent, step.name, step.version, identity(step), self.reads(parent, step, seed))
+        return lineage_key(parent, step.info.name, step.info.version, identity(step), self.reads(parent, step, seed))
 
-    def fact_name(self, key: str, step: Any, seed: int, teacher: str | None) -> str:
+    def fact_name(self, key: str, step: Step, seed: int, teacher: str | None) -> str:
         """Where the facts of a record are remembered: as precise as what decides them."""
         reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
-        if getattr(step, "machine_bound", False):
+        if step.info.machine_bound:
             reads["machine"] = machine()
-        return "facts-" + lineage_key(key, f"probe {step.name}", step.version, identity(step), reads)
+        return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
-    def context(self, key: str, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
+    def context(self, key: str, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
         """The services that a step may use while it works on a record; others are refused."""
-        teacher = self.teacher(key, step) if "teacher" in step.reads else None
+        teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
         return self._context(teacher, step, seed, log, **services)
 
-    def context_for(self, candidate: Candidate, key: str, step: Any, seed: int, log: Callable[..., None]) -> Any:
+    def context_for(self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]) -> Any:
         """The services of a step that looks at a candidate, costs included, and makes nothing of it."""
-        costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.reads else {}
+        costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.info.reads else {}
         return self.context(key, step, seed, log, **costs)
 
-    def _context(self, teacher: str | None, step: Any, seed: int, log: Callable[..., None], **services: Any) -> Any:
+    def _context(self, teacher: str | None, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
         context = RunContext(
             seed=seed,
             target=self.recipe.target,
@@ -178,7 +180,7 @@ class CandidateBuilder:
             log=log,
             **services,
         )
-        return RestrictedContext(context, step.reads, step.name)
+        return RestrictedContext(context, step.info)
 
     # --- how it is made ----------------------------------------------------------------------------------------
 
@@ -192,6 +194,7 @@ class CandidateBuilder:
                 self._make_root(key)
         else:
             parent = self.records[record.parent]
+            assert origin.step is not None  # only a root has none
             base = self.child_base(parent.key, origin.step, origin.seed)
             with self.store.lock(base):
                 if not self.store.has(key):
@@ -219,25 +222,27 @@ class CandidateBuilder:
         self.store.remember(f"record-{key}", record_to_json(record))
         return record
 
-    def _apply(self, parent: Record, step: Any, seed: int, base: str) -> list[Record]:
+    def _apply(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
         """Let a technique work on a private copy and keep every candidate it yields."""
         always = {"teacher"} if self.recipe.teacher else set()
         if missing := needs(step) - parent.traits - always:
-            raise InputError(f"{step.name} needs a candidate with {', '.join(sorted(missing))}; {parent.key} has none")
+            raise InputError(
+                f"{step.info.name} needs a candidate with {', '.join(sorted(missing))}; {parent.key} has none"
+            )
         notes: list[str] = []
 
         def log(message: str, /, **numbers: Any) -> None:
             if message and not numbers:  # lines with numbers tell of progress, not of the result
                 notes.append(message)
-            self.log(step.name, parent.key, message, **numbers)
+            self.log(step.info.name, parent.key, message, **numbers)
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
         start = time.perf_counter()
-        if "cost" in step.reads:
+        if "cost" in step.info.reads:
             services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
         context = self.context(parent.key, step, seed, log, **services)
-        traits = next_traits(parent.traits, type(step))
+        traits = next_traits(parent.traits, step.info)
         made: list[Record] = []
         with self._helped(parent.key, step, seed, base):
             for index, child in enumerate(step.apply(candidate, context)):
@@ -245,7 +250,7 @@ class CandidateBuilder:
                 record = Record(
                     key=base if index == 0 else f"{base}-{index}",
                     parent=parent.key,
-                    step=step.name,
+                    step=step.info.name,
                     parameters=parameters(step),
                     shape=child.model.shape,
                     traits=traits,
@@ -258,7 +263,9 @@ class CandidateBuilder:
                 notes.clear()
                 start = time.perf_counter()
         if not made:
-            raise StepFailed(f"{step.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes))
+            raise StepFailed(
+                f"{step.info.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes)
+            )
         self.store.remember(f"children-{base}", [record_to_json(record) for record in made])
         self.store.done(base)
         return made
@@ -270,12 +277,12 @@ class CandidateBuilder:
     # --- several processes -------------------------------------------------------------------------------------
 
     @contextmanager
-    def _helped(self, parent: str, step: Any, seed: int, base: str) -> Iterator[None]:
+    def _helped(self, parent: str, step: Technique, seed: int, base: str) -> Iterator[None]:
         """Let the other processes, if there are any, carry out the same step for as long as the body does."""
         if not _together(step):
             yield
             return
-        teacher = self.teacher(parent, step) if "teacher" in step.reads else None
+        teacher = self.teacher(parent, step) if "teacher" in step.info.reads else None
         if teacher:
             self._ensure(teacher)  # it cannot be made again while the others wait in this step
         recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
@@ -289,7 +296,7 @@ class CandidateBuilder:
         (step,) = self.recipe.steps
         candidate = self.store.open(parent)
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
-        if "cost" in step.reads:
+        if "cost" in step.info.reads:
             services["cost"] = self._make_cost(candidate, teacher)
         context = self._context(teacher, step, seed, lambda message, /, **numbers: None, **services)
         for _ in step.apply(candidate, context):
@@ -319,6 +326,6 @@ class CandidateBuilder:
         return factory(candidate, self.recipe.target, memo, whole) if factory else None
 
 
-def _together(step: Any) -> bool:
+def _together(step: Step) -> bool:
     """Whether several processes run, and all of them this step."""
-    return processes.count() > 1 and getattr(step, "every_process", False)
+    return processes.count() > 1 and step.info.every_process

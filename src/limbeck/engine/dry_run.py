@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from limbeck.core.shape import Shape
-from limbeck.core.step import Choice, Technique, parameters
+from limbeck.core.step import Choice, Step, Technique, parameters
 from limbeck.data.summary import Summary
 from limbeck.data.task import Task
 from limbeck.engine.builder import CandidateBuilder, Provenance
@@ -154,19 +154,18 @@ class _Planner:
 
     def _make(self, placed: LocatedStep, one: _Planned, number: int, count: int) -> list[_Planned]:
         step = placed.step
-        traits = next_traits(one.traits, type(step))
-        rows = step.rows_after(one.rows) if hasattr(step, "rows_after") else one.rows
+        traits = next_traits(one.traits, step.info)
+        rows = step.rows_after(one.rows)
         known = self._children(step, one.key)
         if known is not None:
             self._row(placed, number + 1, count, known[0].shape, True, 0.0, 0)
             made = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in known]
             return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in made]
-        shape = step.outlook(one.shape) if one.shape and hasattr(step, "outlook") else None
+        shape = step.shape_after(one.shape) if one.shape else None
         size = _bytes_after(one, shape, traits)
         seconds, rough = self._seconds(step, one)
         self._row(placed, number + 1, count, shape, False, seconds, size, rough)
-        winners = getattr(step, "winners", 1)
-        return [_Planned(None, shape, shape or one.widest, traits, size, rows)] * winners
+        return [_Planned(None, shape, shape or one.widest, traits, size, rows)] * step.result_count()
 
     def _look(self, placed: LocatedStep, front: list[_Planned]) -> None:
         """One row for all candidates, since a probe takes them together."""
@@ -180,7 +179,7 @@ class _Planner:
         """Whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
-        teacher = self.builder.teacher(first) if getattr(step, "with_teacher", False) else None
+        teacher = self.builder.teacher(first) if step.info.with_teacher else None
         return self.store.recall(self.builder.fact_name(key, step, self.recipe.seed, teacher)) is not None
 
     def _row(
@@ -210,13 +209,13 @@ class _Planner:
             self.builder.origins[record.key] = Provenance(self.recipe.seed, step, index)
         return records
 
-    def _seconds(self, step: Any, planned: _Planned) -> tuple[float | None, bool]:
+    def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
         """Typical time (of the same step with the same parameters, of the same step, by its own estimate); if rough."""
-        same = [one for one in self.history if one[0] == step.name]
+        same = [one for one in self.history if one[0] == step.info.name]
         if times := [one[2] for one in same if one[1] == parameters(step)] or [one[2] for one in same]:
             return median(times), False
-        if hasattr(step, "estimate") and planned.widest is not None:
-            seconds = step.estimate(planned.widest, planned.rows, self.tokens)
+        if planned.widest is not None:
+            seconds = step.estimated_seconds(planned.widest, planned.rows, self.tokens)
             return (None if seconds is None else float(seconds)), True
         return None, False
 

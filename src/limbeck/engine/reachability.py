@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import Technique
+from limbeck.core.step import Step, Technique
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.recipe.parsing import LocatedStep
@@ -61,7 +61,7 @@ class Reach:
                 return obstacles[0] if obstacles and all(obstacles) else None
             if not isinstance(placed.step, Technique):
                 continue
-            if chain.earlier and hasattr(placed.step, "out_of_reach") and (reason := self._ask(placed.step, chain)):
+            if chain.earlier and _has_goal(placed.step) and (reason := self._ask(placed.step, chain)):
                 return Obstacle(placed, reason)
             following = self._after(placed.step, chain)
             if following is None:
@@ -69,27 +69,31 @@ class Reach:
             chain = following
         return None
 
-    def _after(self, step: Any, chain: _Chain) -> _Chain | None:
+    def _after(self, step: Technique, chain: _Chain) -> _Chain | None:
         """The chain behind a step; None where it is not known what shape comes out."""
         if not chain.earlier:
             finished = self._builder.finished(self._builder.records[chain.key], step, self._seed)
             if finished is not None:
                 return _Chain(finished[0].key) if len(finished) == 1 else None
         shape = self._builder.records[chain.key].shape
-        same = shape is not None and hasattr(step, "outlook") and step.outlook(shape) == shape
-        trains = getattr(step, "trains", False)
+        same = shape is not None and step.shape_after(shape) == shape
+        trains = step.info.trains
         return replace(chain, earlier=(*chain.earlier, step)) if same and trains else None
 
-    def _ask(self, step: Any, chain: _Chain) -> str | None:
+    def _ask(self, step: Step, chain: _Chain) -> str | None:
         try:
             if chain.key not in self._opened:
                 self._opened[chain.key] = self._builder.open(chain.key)
             candidate = self._opened[chain.key]
-            log = partial(self._builder.log, step.name, chain.key)
+            log = partial(self._builder.log, step.info.name, chain.key)
             context = self._builder.context_for(candidate, chain.key, step, self._seed, log)
-            answer: str | None = step.out_of_reach(candidate, context, chain.earlier)
-            return answer
+            return step.out_of_reach(candidate, context, chain.earlier)
         except StoreError:
             raise
         except LimbeckError:  # whatever is wrong with the step, it reports itself
             return None
+
+
+def _has_goal(step: Step) -> bool:
+    """Return whether the step can be out of reach at all; asking it opens the model."""
+    return type(step).out_of_reach is not Step.out_of_reach

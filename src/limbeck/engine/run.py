@@ -38,9 +38,6 @@ from limbeck.storage.destination import check_destination
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 
-FINAL = frozenset({"best", "cheapest"})
-"""Choices whose result is what the user came for; other choices only narrow the front."""
-
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -132,7 +129,7 @@ class _Run:
         self.probed: list[tuple[LocatedStep, set[str]]] = []
         self.written: set[str] = set()
         self.judged: set[str] = set()
-        self.chooses = any(one.name in FINAL for one in leaves(placed_steps(recipe)))
+        self.chooses = any(one.step.info.final for one in leaves(placed_steps(recipe)))
         self.position = self.total = 0
 
     def go(self, notes: Sequence[str] = ()) -> RunResult:
@@ -244,8 +241,8 @@ class _Run:
         about = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
         self.tell({"kind": "step_start", **about, "candidates": len(front), "parameters": parameters(placed.step)})
         match placed.step:
-            case Technique():
-                front = self._make(front, placed, about)
+            case Technique() as step:
+                front = self._make(front, placed, step, about)
             case Probe():
                 front = self._probe(front, placed)
             case Choice():
@@ -254,7 +251,7 @@ class _Run:
         self.tell({"kind": "step_end", **about, "candidates": len(front), "seconds": seconds})
         return front
 
-    def _make(self, front: Sequence[str], placed: LocatedStep, about: dict[str, Any]) -> list[str]:
+    def _make(self, front: Sequence[str], placed: LocatedStep, step: Technique, about: dict[str, Any]) -> list[str]:
         children: list[str] = []
         for number, key in enumerate(front):
             about = {**about, "key": key, "candidate": number + 1, "candidates": len(front)}
@@ -263,7 +260,7 @@ class _Run:
             self._check_teacher(key)
             start, known = time.perf_counter(), False
             with self._isolate_failure(placed.path, placed.name, key):
-                made, known = self.builder.children(self.records[key], placed.step, self.recipe.seed)
+                made, known = self.builder.children(self.records[key], step, self.recipe.seed)
             for record in made:
                 self._write(record)
             children += [record.key for record in made]
@@ -307,7 +304,7 @@ class _Run:
         if not front:
             return front
         step, seed = placed.step, self.recipe.seed if seed is None else seed
-        teacher = self.builder.teacher(front[0]) if getattr(step, "with_teacher", False) else None
+        teacher = self.builder.teacher(front[0]) if step.info.with_teacher else None
         first = [teacher] if teacher else []
         group = list(dict.fromkeys([*first, *front]))
         if teacher:
@@ -315,21 +312,21 @@ class _Run:
         names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
         before = len(self.failed)
         with self.store.lock(names[group[-1]]):
-            known = {key: self.store.recall(name) for key, name in names.items()}
-            if getattr(step, "group", False) and len({_session(one) for one in known.values()}) > 1:
+            known: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
+            if step.info.group and len({_session(one) for one in known.values()}) > 1:
                 known = dict.fromkeys(group)  # facts of different sessions cannot be compared
             missing = [key for key in group if known[key] is None]
             if missing:
                 todo = list(dict.fromkeys([*first, *missing]))
                 start = time.perf_counter()
                 found = self._measure(todo, first, placed, seed)
-                about = {"probe": step.name, "parameters": parameters(step)}
-                about["seconds"] = (time.perf_counter() - start) / len(todo)
+                seconds = (time.perf_counter() - start) / len(todo)
+                about = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
                 for key, facts in found.items():
                     known[key] = {**about, "facts": [fact.to_json() for fact in facts]}
                     self.store.remember(names[key], known[key])
         for key in group:
-            self._add_facts(key, step.name, known[key]["facts"] if known[key] else [])
+            self._add_facts(key, step.info.name, known[key]["facts"] if known[key] else [])
         self.probed.append((placed, set(group)))
         lost = {failure.key for failure in self.failed[before:]}
         return [key for key in front if key not in lost]
@@ -354,10 +351,11 @@ class _Run:
 
     def _measure_once(self, todo: list[str], placed: LocatedStep, seed: int) -> dict[str, list[Measurement]]:
         step = placed.step
-        context = self.builder.context(todo[-1], step, seed, partial(self._log, step.name, todo[-1]))
+        assert isinstance(step, Probe)
+        context = self.builder.context(todo[-1], step, seed, partial(self._log, step.info.name, todo[-1]))
         found: dict[str, list[Measurement]] = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]
-        with self.store.lock(MACHINE) if getattr(step, "machine_bound", False) else nullcontext():
+        with self.store.lock(MACHINE) if step.info.machine_bound else nullcontext():
             for number, fact in step.measure(candidates, context):  # times must not share the cores
                 found[todo[number]].append(fact)
         return found
@@ -376,18 +374,19 @@ class _Run:
         if not front:
             return front
         step = placed.step
+        assert isinstance(step, Choice)
         with self._isolate_failure(placed.path, placed.name):
-            context = self.builder.context(front[0], step, self.recipe.seed, partial(self._log, step.name, ""))
+            context = self.builder.context(front[0], step, self.recipe.seed, partial(self._log, step.info.name, ""))
             records = [self.records[key] for key in front]
-            taken = step.choose(self._learnt(records) if step.name in FINAL else records, context)
+            taken = step.choose(self._learnt(records) if step.info.final else records, context)
             kept = [record.key for record in taken]
             for record in taken:
                 self._add_notes(record)
             self.ledger.append(
-                "choice", step=step.name, parameters=parameters(step), path=placed.path, among=front, kept=kept
+                "choice", step=step.info.name, parameters=parameters(step), path=placed.path, among=front, kept=kept
             )
-            self.tell({"kind": "choice", "step": step.name, "path": placed.path, "among": front, "kept": kept})
-            if step.name in FINAL:
+            self.tell({"kind": "choice", "step": step.info.name, "path": placed.path, "among": front, "kept": kept})
+            if step.info.final:
                 self.chosen = kept
             return kept
         return front
@@ -421,7 +420,7 @@ class _Run:
                     self.replicas.setdefault(key, []).append(twin)
                     self.ledger.append("note", message="replica", replica_of=key, key=twin, seed=seed)
                     for placed in [one for one, keys in self.probed if key in keys]:
-                        if not getattr(placed.step, "machine_bound", False):
+                        if not placed.step.info.machine_bound:
                             self._probe([twin], placed, seed)
 
     def _replay(self, key: str, seed: int) -> str:
@@ -430,6 +429,7 @@ class _Run:
         self._write(current)
         for record in lineage(self.records, key)[1:]:
             origin = self.builder.origins[record.key]
+            assert origin.step is not None  # only the root has none
             children, _ = self.builder.children(current, origin.step, seed)
             current = children[origin.index]
             self._write(current)
@@ -476,7 +476,7 @@ class _Run:
 def _check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:
     """Refuse to work with answers that were never trained."""
     if (reason := untrained(root)) and (early := before_training(steps)):
-        trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if getattr(cls, "trains", False))
+        trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if cls.info.trains)
         raise InputError(
             f"'{model}' {reason}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
             f"put {trainers} before it"

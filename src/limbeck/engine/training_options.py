@@ -46,6 +46,6 @@ class Training:
     def finetune(self, task: Task, epochs: float) -> dict[str, Any]:
         """Fields of the fine-tuning."""
         epochs = self.epochs or epochs
-        fields = {"epochs": epochs, **self.shared(task, epochs)}
+        fields = {"num_train_epochs": float(epochs), **self.shared(task, epochs)}
         fields |= {"learning_rate": self.learning_rate} if self.learning_rate is not None else {}
         return fields | ({"class_weights": self.class_weights} if self.class_weights != "none" else {})

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, environment
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 
@@ -28,8 +28,17 @@ PIECES = re.compile(r"\w+|[^\w\s]")
 """Words and marks, which stand for tokens where there is no tokenizer."""
 
 
-@step("latency", reads={"target", "teacher"})
-class Latency:
+@step(
+    StepInfo(
+        "latency",
+        reads={"target", "teacher"},
+        with_teacher=True,
+        group=True,
+        machine_bound=True,
+        example={"samples": 4, "rounds": 2},
+    )
+)
+class Latency(Probe):
     """Time every candidate on the target: p50, p90, p99 of a call, and the speed-up over the first PyTorch candidate.
 
     A call answers one batch, from token ids to logits; tokenisation is not timed. The batches are those of real texts
@@ -47,11 +56,9 @@ class Latency:
     warmup: int = 1  #: rounds that are not timed
     split: str = "test"  #: where the texts come from
 
-    with_teacher: ClassVar[bool] = True  # the baseline of every speed-up
-    group: ClassVar[bool] = True  # times are comparable only when they alternate
-    machine_bound: ClassVar[bool] = True
-
-    example: ClassVar[dict[str, Any]] = {"samples": 4, "rounds": 2}
+    def required_splits(self) -> tuple[str, ...]:
+        """Return the split whose texts are read."""
+        return (self.split,)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of each candidate."""

@@ -5,15 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import Probe, RunContext, StepInfo, step
 
 
-@step("memory", reads={"target"})
-class Memory:
+@step(
+    StepInfo(
+        "memory",
+        reads={"target"},
+        machine_bound=True,
+        example={"samples": 2},
+    )
+)
+class Memory(Probe):
     """Measure the peak of resident memory of a fresh process that opens the model and answers batches.
 
     What the same process held just before, with the runtime imported, is subtracted: a server pays that once, however
@@ -25,9 +32,9 @@ class Memory:
     samples: int = 8  #: batches to answer
     split: str = "test"  #: where the texts come from
 
-    machine_bound: ClassVar[bool] = True
-
-    example: ClassVar[dict[str, Any]] = {"samples": 2}
+    def required_splits(self) -> tuple[str, ...]:
+        """Return the split whose texts are read."""
+        return (self.split,)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate, each from a process of its own."""
@@ -99,8 +106,14 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-@step("size")
-class Size:
+@step(
+    StepInfo(
+        "size",
+        with_teacher=True,
+        example={"samples": 4},
+    )
+)
+class Size(Probe):
     """Count bytes of the files needed to serve, parameters, and multiply-accumulates at the mean length of the task.
 
     Units: bytes; parameters are a count; one multiply-accumulate is one unit (two floating-point operations).
@@ -109,9 +122,9 @@ class Size:
     split: str = "test"  #: the split whose mean length counts
     samples: int = 200  #: texts that are tokenised for the mean length
 
-    with_teacher: ClassVar[bool] = True  # savings are stated against it
-
-    example: ClassVar[dict[str, Any]] = {"samples": 4}
+    def required_splits(self) -> tuple[str, ...]:
+        """Return the split whose texts are read."""
+        return (self.split,)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield three facts for each candidate."""
@@ -127,7 +140,7 @@ class Size:
             yield index, Measurement("size", float(stored_bytes(candidate)), "B")
             yield index, Measurement("parameters", float(counts.parameters(shape, style, labels, pooler)), "1")
             macs = counts.macs(shape, tokens, style, labels, pooler)
-            yield index, Measurement("macs", float(macs), "FLOP", detail={"mean_tokens": round(tokens, 2)})
+            yield index, Measurement("macs", float(macs), "MAC", detail={"mean_tokens": round(tokens, 2)})
 
 
 def stored_bytes(candidate: Candidate) -> int:

@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import Probe, RunContext, StepInfo, step
 
 if TYPE_CHECKING:
     import numpy as np
     from onnxruntime import InferenceSession
 
 
-@step("portability", reads={"target"})
-class Portability:
+@step(
+    StepInfo(
+        "portability",
+        reads={"target"},
+        example={"samples": 8},
+    )
+)
+class Portability(Probe):
     """Compare the answers of INT8 candidates with those in the arithmetic of older processors, which saturates.
 
     With AVX2 or AVX-512 but without VNNI, ONNX Runtime adds two products in 16 bits and clips the sum
@@ -34,7 +40,9 @@ class Portability:
     split: str = "validation"  #: where the texts come from
     samples: Annotated[int, Ge(1)] = 200  #: texts to answer
 
-    example: ClassVar[dict[str, Any]] = {"samples": 8}
+    def required_splits(self) -> tuple[str, ...]:
+        """Return the split whose texts are read."""
+        return (self.split,)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each INT8 candidate."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import Probe, RunContext, StepInfo, step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from limbeck.data.task import Task
 
 
-@step("quality", reads={"teacher", "target"}, version=2)
-class Quality:
+@step(
+    StepInfo(
+        "quality",
+        version=2,
+        reads={"teacher", "target"},
+        with_teacher=True,
+        judges=True,
+        example={"batch": 8},
+    )
+)
+class Quality(Probe):
     """Measure the task's metric on a split, with a 95 % bootstrap interval over its examples.
 
     For classification the fact also keeps which examples were right (``detail["correct"]``, read it with
@@ -33,10 +42,9 @@ class Quality:
     split: str = "validation"  #: choose on 'validation'; look at 'test' once, at the end
     batch: int = 32  #: texts answered together
 
-    with_teacher: ClassVar[bool] = True  # losses are stated against it
-    judges: ClassVar[bool] = True  # answers that nothing has trained are refused
-
-    example: ClassVar[dict[str, Any]] = {"batch": 8}
+    def required_splits(self) -> tuple[str, ...]:
+        """Return the split whose texts are read."""
+        return (self.split,)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from limbeck.core.step import REGISTRY, TRAITS, Technique, needs
+from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
 from limbeck.errors import InputError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
@@ -27,32 +27,25 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
                 start = {"torch", "elastic"}
     if "task" in values:
         problems += _task(values["task"])
-    problems += _unread(placed, getattr(values.get("target"), "runtime", ""))
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start))}, always, problems)
+    steps = [one.parsed for one in leaves(placed) if one.parsed is not None]
     for one in leaves(placed):
-        if hasattr(one.step, "missing"):
-            problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.missing()]
-        if hasattr(one.step, "unbounded") and "budget" in values:
-            problems += [Problem(f"{one.path}.{one.name}", text) for text in one.step.unbounded(values["budget"])]
+        if one.parsed is None:
+            continue
+        where = f"{one.path}.{one.name}"
+        problems += [Problem(where, text) for text in one.parsed.file_problems()]
+        if "budget" in values:
+            problems += [Problem(where, text) for text in one.parsed.budget_problems(values["budget"])]
+        if "target" in values:
+            unsuited = one.parsed.target_problems(values["target"], steps)
+            problems += [Problem(f"{where}.{name}", text) for name, text in unsuited.items()]
     return problems
 
 
-def _unread(placed: Sequence[LocatedStep], runtime: str) -> list[Problem]:
-    """Exports that would give INT8 models operators of ONNX Runtime alone, where OpenVINO is to run them."""
-    found = list(leaves(placed))
-    if runtime != "openvino" or not any(one.name == "quantize" for one in found):
-        return []
-    said = (
-        "holds operators of ONNX Runtime alone once it is quantized, and the target's runtime is openvino; give false"
-    )
-    fused = [one for one in found if one.name == "export" and getattr(one.step, "fused", False)]
-    return [Problem(f"{one.path}.export.fused", said) for one in fused]
-
-
-def next_traits(traits: frozenset[str], cls: Any) -> frozenset[str]:
-    """Traits of what a step gives, from the traits of what it took."""
-    return (traits - cls.drops) | cls.gives
+def next_traits(traits: frozenset[str], info: StepInfo) -> frozenset[str]:
+    """Return the traits of a step's result, from those of the candidate that it took."""
+    return (traits - info.drops) | info.gives
 
 
 def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
@@ -60,7 +53,9 @@ def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
     return [
         Problem(f"{one.path}.{one.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}")
         for one in leaves(placed)
-        if (split := getattr(one.step, "split", None)) is not None and split not in task.splits
+        if one.parsed is not None
+        for split in one.parsed.required_splits()
+        if split not in task.splits
     ]
 
 
@@ -108,7 +103,7 @@ def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
     first, rest = placed[0], placed[1:]
     if first.branches is not None:
         return all(_first_reads([*branch, *rest], tokens) for branch in first.branches)
-    return bool(getattr(first.step, "reads_up_to", 0) >= tokens)
+    return first.parsed is not None and first.parsed.max_tokens() >= tokens
 
 
 def before_training(placed: Sequence[LocatedStep]) -> list[LocatedStep]:
@@ -130,11 +125,11 @@ def _untrained(placed: Sequence[LocatedStep], found: list[LocatedStep]) -> bool:
         if one.branches is not None:
             if not any([_untrained(branch, found) for branch in one.branches]):  # a list: every branch is walked
                 return False
-        elif getattr(one.cls, "trains", False):
+        elif one.cls is None:
+            continue
+        elif one.cls.info.trains:
             return False
-        elif getattr(one.cls, "judges", False) or (
-            isinstance(one.step, Technique) and not getattr(one.cls, "headless", False)
-        ):
+        elif one.cls.info.judges or (isinstance(one.parsed, Technique) and not one.cls.info.headless):
             found.append(one)
     return True
 
@@ -161,19 +156,20 @@ def _walk(
 
 
 def _step(one: LocatedStep, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
-    cls: Any = one.cls
-    wanted = needs(one.step) if one.step is not None else cls.needs
+    assert one.cls is not None
+    info = one.cls.info
+    wanted = needs(one.parsed) if one.parsed is not None else frozenset(info.needs)
     for trait in sorted(wanted - state.traits - always):
-        problems.append(Problem(f"{one.path} {cls.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
-    gone = {trait: f"'{cls.name}' ({one.path})" for trait in cls.drops & state.traits}
-    traits = next_traits(state.traits | wanted, cls)  # told once; the steps after it are judged as if it were there
+        problems.append(Problem(f"{one.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    gone = {trait: f"'{info.name}' ({one.path})" for trait in info.drops & state.traits}
+    traits = next_traits(state.traits | wanted, info)  # told once; the steps after it are judged as if it were there
     return _State(traits, tuple((dict(state.taken) | gone).items()))
 
 
 def _cure(trait: str, taken: Mapping[str, str]) -> str:
     if trait in taken:
         return f"{taken[trait]} takes it away; put this step before that"
-    givers = sorted(name for name, cls in REGISTRY.items() if trait in vars(cls)["gives"])
+    givers = sorted(name for name, cls in REGISTRY.items() if trait in cls.info.gives)
     if not givers:
         return "no step gives it"
     return f"put {' or '.join(repr(name) for name in givers)} before it"

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import REGISTRY
+from limbeck.core.step import REGISTRY, Step, fields_of
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, nearest
 from limbeck.recipe import validation as fields
@@ -29,26 +29,37 @@ class Fork:
 
 @dataclass(frozen=True)
 class LocatedStep:
-    """A step and its place. ``step`` is None if it could not be read, ``cls`` too if no step has its name."""
+    """A step and where it stands in the recipe.
+
+    ``parsed`` is None if the step could not be read, ``cls`` too if no step has its name; a checked recipe has neither.
+    """
 
     path: str
-    step: Any = None
-    cls: type | None = None
+    parsed: Step | None = None
+    cls: type[Step] | None = None
     branches: tuple[tuple[LocatedStep, ...], ...] | None = None
 
     def bare(self) -> Any:
         """The step alone."""
         if self.branches is None:
-            return self.step
+            return self.parsed
         return Fork(tuple(tuple(one.bare() for one in branch) for branch in self.branches))
+
+    @property
+    def step(self) -> Step:
+        """The step of a checked recipe."""
+        assert self.parsed is not None, self.path
+        return self.parsed
 
     @property
     def name(self) -> str:
         """The step's name; 'fork' for a fork."""
-        return getattr(self.cls, "name", "?") if self.branches is None else "fork"
+        if self.branches is not None:
+            return "fork"
+        return self.cls.info.name if self.cls is not None else "?"
 
 
-def registry() -> dict[str, type]:
+def registry() -> dict[str, type[Step]]:
     """All steps; importing the techniques registers them."""
     import_module("limbeck.techniques")
     return REGISTRY
@@ -256,7 +267,7 @@ class _Reader:
             return None
         cls = self.known[name]
         given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
-        own = {f.name for f in dataclasses.fields(cls)}
+        own = {f.name for f in fields_of(cls)}
         lists = {
             key: values
             for key, values in given.items()
@@ -280,7 +291,7 @@ class _Swept:
     """A step as it is written, and those of its fields that list values to choose from."""
 
     name: str
-    cls: type
+    cls: type[Step]
     given: Mapping[str, Any]
     lists: Mapping[str, list[Any]]
 
@@ -293,7 +304,7 @@ def _beside(text: str, base: Path | None) -> str:
     return str(near.resolve()) if near.exists() else text
 
 
-def _files_beside(cls: Any, given: Any, base: Path | None) -> Any:
+def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
     """The fields of a step, those that name files relative to the recipe's file."""
     if not isinstance(given, Mapping):
         return given
@@ -303,7 +314,7 @@ def _files_beside(cls: Any, given: Any, base: Path | None) -> Any:
             return [placed(one) for one in value]
         return _beside(value, base) if isinstance(value, str) else value
 
-    return {key: placed(value) if key in getattr(cls, "files", ()) else value for key, value in given.items()}
+    return {key: placed(value) if key in cls.info.files else value for key, value in given.items()}
 
 
 def _positive(value: Any, path: str) -> list[Problem]:

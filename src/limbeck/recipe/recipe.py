@@ -151,7 +151,7 @@ def _find(source: str | Path) -> Path:
 def _step_data(step: Any, full: bool) -> dict[str, Any]:
     if isinstance(step, Fork):
         return {"fork": [[_step_data(inner, full) for inner in branch] for branch in step.branches]}
-    return {step.name: _fields(step, full)}
+    return {step.info.name: _fields(step, full)}
 
 
 def _fields(value: Any, full: bool) -> dict[str, Any]:
@@ -203,7 +203,8 @@ def _assign(data: dict[str, Any], setting: str) -> None:
 
 def _aliases(step: str) -> Mapping[str, str]:
     """Shorter names of a step's fields."""
-    return getattr(parsing.registry().get(step), "aliases", {})
+    cls = parsing.registry().get(step)
+    return cls.info.aliases if cls is not None else {}
 
 
 def _unique(problems: list[Problem]) -> list[Problem]:

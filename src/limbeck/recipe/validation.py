@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from limbeck.core.step import Step, StepInfo
 from limbeck.errors import LimbeckError, nearest
 
 T = TypeVar("T")
@@ -40,18 +41,18 @@ class Problem:
 def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     """An instance of ``cls`` (None when something is wrong) and every problem of ``data``.
 
-    ``preset: name`` stands for the fields that ``cls.presets`` lists under that name; fields beside it win.
+    ``preset: name`` stands for the fields that the step's ``info.presets`` lists under that name; fields beside it win.
     """
     data = {} if data is None else data
     if not isinstance(data, Mapping):
         return None, [Problem(path, f"should be a mapping of fields, got {data!r}")]
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
-    aliases: Mapping[str, str] = getattr(cls, "aliases", {})
+    info = cls.info if issubclass(cls, Step) else StepInfo("")
+    aliases, presets = info.aliases, info.presets
     twice = [f"'{key}' and '{aliases[key]}'" for key in data if key in aliases and aliases[key] in data]
     if twice:
         return None, [Problem(path, f"{' and '.join(twice)} are the same field; give one")]
     data = {aliases.get(key, key): value for key, value in data.items()}
-    presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
     if presets and "preset" in data:
         chosen = data.pop("preset")
         if not isinstance(chosen, str) or chosen not in presets:
@@ -67,7 +68,7 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
         return None, problems + list(_explain(cls, error, path))
     except LimbeckError as error:  # from a __post_init__
         return None, [*problems, Problem(path, str(error))]
-    if not problems and hasattr(made, "problems"):  # what only a combination of fields shows
+    if not problems and isinstance(made, Step):  # what only a combination of fields shows
         problems += [Problem(path, text) for text in made.problems()]
     return (None if problems else made), problems
 

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import REGISTRY
+from limbeck.core.step import REGISTRY, fields_of
 from limbeck.report.summary import RunSummary
-
-WORDS = {
-    "finetune": "fine-tuned",
-    "general_distill": "distilled on text",
-    "meta_pseudo_labels": "taught by pseudo labels",
-    "distill": "distilled",
-    "student": "shrunk",
-    "prune": "pruned",
-    "augment": "augmented",
-    "general_supernet": "made elastic on text",
-    "share": "weight-shared",
-    "supernet": "made elastic",
-    "search": "searched",
-    "linearize": "linearised",
-    "vocabulary": "fewer tokens",
-}
-"""How a step reads in the name of what it made; a step that is missing here goes by its own name."""
 
 
 def told(record: Record) -> dict[str, Any]:
     """The parameters of a step that somebody set: those that differ from the step's defaults."""
     if record.parent is None:
         return {}
-    known = {f.name: f.default for f in fields(REGISTRY[record.step])} if record.step in REGISTRY else {}
+    known = {f.name: f.default for f in fields_of(REGISTRY[record.step])} if record.step in REGISTRY else {}
     nothing: tuple[Any, ...] = (None, "", [], {})
     return {k: v for k, v in record.parameters.items() if v not in nothing and v != known.get(k)}
 
@@ -48,7 +30,8 @@ def words(record: Record, parent: Record | None) -> str:
         return "static INT8" if record.parameters.get("mode") == "static" else "INT8"
     if "onnx" in gained:
         return "ONNX"
-    verb = WORDS.get(record.step, record.step)
+    info = REGISTRY[record.step].info if record.step in REGISTRY else None
+    verb = (info.label if info else "") or record.step
     before, after = parent.shape if parent is not None else None, record.shape
     if before is None or after is None or before == after:
         return verb

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
 
 class Costs:
-    """The costs of shapes by a Cost (a table, a predictor, any function from shapes to facts).
+    """The costs of shapes by a Cost (a table, a predictor, a formula).
 
-    A Cost with a method ``intervals`` (value, low end, high end of many shapes [shapes, 3]) is asked for many at once;
-    of any other each shape is asked once.
+    Each shape is priced once.
     """
 
-    def __init__(self, cost: Callable[[Shape], Measurement]) -> None:
+    def __init__(self, cost: Cost) -> None:
         self.cost = cost
         self.known: dict[Shape, Measurement] = {}
 
@@ -30,9 +29,4 @@ class Costs:
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Value, and upper end of the interval where there is one (else the value again) [shapes, 2]."""
-        together: Any = getattr(self.cost, "intervals", None)
-        if together is not None:
-            return np.asarray(together(shapes))[:, [0, 2]]
-        facts = [self(shape) for shape in shapes]
-        rows = [(fact.value, fact.value if fact.high is None else fact.high) for fact in facts]
-        return np.array(rows, dtype=float).reshape(-1, 2)
+        return self.cost.many(shapes)[:, [0, 2]]

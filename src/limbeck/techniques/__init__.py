@@ -7,9 +7,10 @@ import pkgutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.cost import Cost, TargetCost
+
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
-    from limbeck.core.measurement import Measurement
     from limbeck.core.shape import Shape
     from limbeck.core.target import Target
 
@@ -24,32 +25,51 @@ def cost_factory(
     target: Target,
     memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
     whole: Shape | None = None,
-) -> Callable[..., Measurement]:
-    """The context's ``cost``: latency of a shape on the target, ``cost(shape, number_format="int8")``.
+) -> MeasuredCost:
+    """Build the context's ``cost``.
 
-    What is behind it is measured at the first call and kept in the store's memo: a table for everything that can be cut
-    out of ``whole``, or of the candidate as it is then; for a super-network whose hidden width or head width varies,
-    which no table knows, a predictor that learns from shapes of its space. ``cost.of("int8")`` is the table or the
-    predictor itself.
+    Args:
+        candidate: The model whose slices are priced.
+        target: Where latency is measured.
+        memo: Keeps what was measured: (name, function that measures) -> JSON.
+        whole: The shape whose slices a latency table covers; the candidate's own unless given.
+
+    Returns:
+        The latencies of shapes, by number format.
     """
-    from limbeck.core.search_space import Space
-    from limbeck.cost_models.latency_predictor import Predictor
-    from limbeck.cost_models.latency_table import LatencyTable
+    return MeasuredCost(candidate, target, memo, whole)
 
-    models: dict[str, LatencyTable | Predictor] = {}
-    about = getattr(candidate.model.config, "space", None)
-    space = Space.from_json(about) if about else None
 
-    def of(number_format: str) -> LatencyTable | Predictor:
-        if number_format not in models:
-            if space is not None and len(space.hidden) * len(space.head_dim) > 1:
-                models[number_format] = Predictor.memoised(candidate, space, target, number_format, memo)
-            else:
-                models[number_format] = LatencyTable.memoised(candidate, target, number_format, memo, whole)
-        return models[number_format]
+class MeasuredCost(TargetCost):
+    """Latency of shapes on the target, measured at the first call and kept in the store's memo.
 
-    def cost(shape: Shape, number_format: str = "int8") -> Measurement:
-        return of(number_format)(shape)
+    For everything that can be cut out of ``whole`` it is a table; for a super-network whose hidden width or head width
+    varies, which no table covers, a predictor that learns from shapes of its space.
+    """
 
-    cost.of = of  # type: ignore[attr-defined]
-    return cost
+    def __init__(
+        self,
+        candidate: Candidate,
+        target: Target,
+        memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
+        whole: Shape | None,
+    ) -> None:
+        self._candidate, self._target, self._memo, self._whole = candidate, target, memo, whole
+        self._costs: dict[str, Cost] = {}
+
+    def for_format(self, number_format: str) -> Cost:
+        """Return the latencies in that number format: a ``LatencyTable`` or a ``Predictor``."""
+        if number_format not in self._costs:
+            self._costs[number_format] = self._measure(number_format)
+        return self._costs[number_format]
+
+    def _measure(self, number_format: str) -> Cost:
+        from limbeck.core.search_space import Space
+        from limbeck.cost_models.latency_predictor import Predictor
+        from limbeck.cost_models.latency_table import LatencyTable
+
+        stored = getattr(self._candidate.model.config, "space", None)
+        space = Space.from_json(stored) if stored else None
+        if space is not None and len(space.hidden) * len(space.head_dim) > 1:
+            return Predictor.memoised(self._candidate, space, self._target, number_format, self._memo)
+        return LatencyTable.memoised(self._candidate, self._target, number_format, self._memo, self._whole)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -34,8 +34,21 @@ NGRAM_ONLY = (*SHARES, "max_ng", "n_iter", "ngram", "tagger")
 TINYBERT_ONLY = ("mlm", "vectors", "replace_probability", "top_k", "samples", "positions_per_pass", "mixed_precision")
 
 
-@step("augment", needs={"torch"}, reads={"seed", "teacher"}, version=2)
-class Augment:
+@step(
+    StepInfo(
+        "augment",
+        label="augmented",
+        version=2,
+        needs={"torch"},
+        reads={"seed", "teacher"},
+        headless=True,
+        keeps_model=True,
+        files=frozenset({"mlm", "vectors"}),
+        neutral=frozenset({"workers"}),
+        example={"n_iter": 3, "chunk_rows": 16},
+    )
+)
+class Augment(Technique):
     """Add changed copies of the training texts to the task; the model stays as it is.
 
     ``ngram`` masks words and n-grams and swaps words of the same part of speech. ``tinybert`` replaces words by what a
@@ -94,14 +107,6 @@ class Augment:
 
     # not chunk_rows: kept chunks are found by their numbers, and batches of a model that differ in padding may differ
     # in the last bits, which can change what is nearest
-    neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
-
-    keeps_model: ClassVar[bool] = True
-    headless: ClassVar[bool] = True
-    files: ClassVar[frozenset[str]] = frozenset({"mlm", "vectors"})
-
-    example: ClassVar[dict[str, Any]] = {"n_iter": 3, "chunk_rows": 16}
-
     def problems(self) -> list[str]:
         """What is wrong with the combination of fields."""
         from limbeck.augmentation.pos_taggers import check_tagger
@@ -124,7 +129,7 @@ class Augment:
             found.append(f"tagger: {error}")
         return found
 
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """What is wrong with the files and the library that the fields name; what only the hub knows is not asked."""
         from limbeck.augmentation.pos_taggers import EXTRAS, check_installed
         from limbeck.data.readers import missing_file
@@ -158,7 +163,7 @@ class Augment:
         """Whether the teacher reads every new text."""
         return self.labels == "teacher" or self.guard != "off"
 
-    def outlook(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Shape) -> Shape:
         """The model stays."""
         return shape
 
@@ -166,7 +171,7 @@ class Augment:
         """So many rows of single texts before duplicates go; of pairs both texts are changed, up to twice as many."""
         return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: drawing, a masked copy for every second word, and the teacher's reading."""
         from limbeck.train.config import forward_seconds
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
-from limbeck.core.step import RunContext, content, step
+from limbeck.core.step import RunContext, StepInfo, Technique, content, step
 from limbeck.errors import InputError
+from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, reading, vocabulary_key
 
 if TYPE_CHECKING:
@@ -35,8 +36,44 @@ LAYERS = get_args(Layers)
 Terms = dict[str, tuple[float, Any]]
 
 
-@step("distill", needs={"torch", "teacher"}, reads={"seed", "teacher"}, version=2)
-class Distill(LayerDistillationConfig):
+@step(
+    StepInfo(
+        "distill",
+        label="distilled",
+        version=2,
+        needs={"torch", "teacher"},
+        reads={"seed", "teacher"},
+        trains=True,
+        every_process=True,
+        standardizes=True,
+        aliases=TrainingConfig.ALIASES,
+        files=frozenset({"teachers"}),
+        neutral=TrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED | {"class_weights", "focal_gamma"},
+        presets={
+            "tinybert": {
+                "match": ["logits", "hidden", "attention"],
+                "intermediate_epochs": 20,
+                "num_train_epochs": 3,
+                "learning_rate": 3e-5,
+                "logits_loss": "soft_cross_entropy",
+                "temperature": 1.0,
+                "shared_projection": True,
+            },
+            "fastformers": {"logits_loss": "mse", "layer_map": "last", "per_device_train_batch_size": 64},
+            "minilm": {"match": ["logits", "relations"]},
+            "patient": {
+                "match": ["logits", "hidden"],
+                "hidden_loss": "cosine",
+                "temperature": 5.0,
+                "logits_weight": 0.5,
+                "task_weight": 0.5,
+            },
+        },
+        example={"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5},
+    )
+)
+class Distill(LayerDistillationConfig, Technique):
     """Train the candidate to imitate its fine-tuned, unpruned ancestor.
 
     Attributes:
@@ -68,34 +105,6 @@ class Distill(LayerDistillationConfig):
     cache_teacher: bool = False
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     focal_gamma: Annotated[float, Ge(0)] = 0.0
-
-    added: ClassVar[frozenset[str]] = LayerDistillationConfig.added | {"class_weights", "focal_gamma"}
-    standardizes: ClassVar[bool] = True  # the labels of a regression, while it trains
-
-    files: ClassVar[frozenset[str]] = frozenset({"teachers"})
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tinybert": {
-            "match": ["logits", "hidden", "attention"],
-            "intermediate_epochs": 20,
-            "num_train_epochs": 3,
-            "learning_rate": 3e-5,
-            "logits_loss": "soft_cross_entropy",
-            "temperature": 1.0,
-            "shared_projection": True,
-        },
-        "fastformers": {"logits_loss": "mse", "layer_map": "last", "per_device_train_batch_size": 64},
-        "minilm": {"match": ["logits", "relations"]},
-        "patient": {
-            "match": ["logits", "hidden"],
-            "hidden_loss": "cosine",
-            "temperature": 5.0,
-            "logits_weight": 0.5,
-            "task_weight": 0.5,
-        },
-    }
-
-    example: ClassVar[dict[str, Any]] = {"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5}
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
@@ -134,7 +143,7 @@ class Distill(LayerDistillationConfig):
             found.append(f"teachers: their logits are averaged, so match needs logits, got {list(self.match)}")
         return found
 
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """What is wrong with the further teachers."""
         from limbeck.model.checkpoints import peek_here
 
@@ -148,10 +157,10 @@ class Distill(LayerDistillationConfig):
                 found.append(f"teachers: {error}")
         return found
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds of both phases."""
         first = replace(self, num_train_epochs=self.intermediate_epochs + self.num_train_epochs)
-        return LayerDistillationConfig.estimate(first, shape, rows, tokens)
+        return LayerDistillationConfig.estimated_seconds(first, shape, rows, tokens)
 
     def phases(self, terms: Terms) -> Iterator[tuple[str, Distill, Terms]]:
         """Name, plan and terms of each training."""

@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import LimbeckError
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
 
 
-@step("export", needs={"torch"}, gives={"onnx"}, drops={"torch"})
-class Export:
+@step(
+    StepInfo(
+        "export",
+        needs={"torch"},
+        gives={"onnx"},
+        drops={"torch"},
+        example={"parity_texts": 8},
+    )
+)
+class Export(Technique):
     """Export to ONNX, and check on texts of the task that both models give the same logits.
 
     Attributes:
@@ -39,13 +48,18 @@ class Export:
     parity_tolerance: Annotated[float, Gt(0)] = 1e-3
     parity_texts: Annotated[int, Ge(1)] = 100
 
-    example: ClassVar[dict[str, Any]] = {"parity_texts": 8}
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Refuse fused operators where OpenVINO is to run the INT8 model: they are ONNX Runtime's alone."""
+        if not self.fused or target.runtime != "openvino" or not any("int8" in other.info.gives for other in others):
+            return {}
+        reason = "holds operators of ONNX Runtime alone once it is quantized, and the target's runtime is openvino"
+        return {"fused": f"{reason}; give false"}
 
-    def outlook(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Shape) -> Shape:
         """The shape stays."""
         return shape
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: writing and checking the graph, and answering the texts of the parity check twice."""
         return 2.0 + forward_seconds(shape, 2 * min(self.parity_texts, rows.get("validation", 0)), tokens)
 

@@ -8,17 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.train.config import TrainingConfig
 
 
-@step("finetune", needs={"torch"}, gives={"teacher"}, reads={"seed"})
-class Finetune(TrainingConfig):
+@step(
+    StepInfo(
+        "finetune",
+        label="fine-tuned",
+        needs={"torch"},
+        gives={"teacher"},
+        reads={"seed"},
+        trains=True,
+        every_process=True,
+        standardizes=True,
+        aliases=TrainingConfig.ALIASES,
+        neutral=TrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED | {"class_weights", "focal_gamma"},
+        example={"num_train_epochs": 2, "learning_rate": 1e-3},
+    )
+)
+class Finetune(TrainingConfig, Technique):
     """Fine-tune all weights on the task's labels; later steps take the result as their teacher.
 
     Attributes:
@@ -32,11 +47,6 @@ class Finetune(TrainingConfig):
     keep: Literal["best", "every_epoch"] = "best"
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     focal_gamma: Annotated[float, Ge(0)] = 0.0
-
-    added: ClassVar[frozenset[str]] = TrainingConfig.added | {"class_weights", "focal_gamma"}
-    standardizes: ClassVar[bool] = True  # the labels of a regression, while it trains
-
-    example: ClassVar[dict[str, Any]] = {"num_train_epochs": 2, "learning_rate": 1e-3}
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, attention_core, skipped_positions
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import reading
@@ -33,8 +33,29 @@ TAUGHT = ("target", "waypoint", "hybrid")
 """Guides that are a fine-tuned model."""
 
 
-@step("linearize", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"}, version=2)
-class Linearize(TrainingConfig):
+@step(
+    StepInfo(
+        "linearize",
+        label="linearised",
+        version=2,
+        needs={"torch"},
+        drops={"elastic"},
+        reads={"seed", "teacher"},
+        trains=True,
+        every_process=True,
+        aliases=TrainingConfig.ALIASES,
+        neutral=TrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED,
+        example={
+            "num_train_epochs": 1,
+            "learning_rate": 1e-3,
+            "attention": ("linformer:8",),
+            "guide": "trajectory",
+            "teacher_update_cycle": 2,
+        },
+    )
+)
+class Linearize(TrainingConfig, Technique):
     """Give the candidate other attention, keep all other weights, and train it on the task beside its guide.
 
     The loss is that of the task, ``alpha_output`` times that of the logits, and ``alpha_layer`` times the mean squared
@@ -76,15 +97,7 @@ class Linearize(TrainingConfig):
     teacher_update_cycle: Annotated[int, Ge(1)] = 1
     max_length: Annotated[int, Ge(1)] | None = None
 
-    example: ClassVar[dict[str, Any]] = {
-        "num_train_epochs": 1,
-        "learning_rate": 1e-3,
-        "attention": ("linformer:8",),
-        "guide": "trajectory",
-        "teacher_update_cycle": 2,
-    }
-
-    def requires(self) -> set[str]:
+    def required_traits(self) -> set[str]:
         """What these parameters need of a candidate besides: a guide that is fine-tuned already."""
         return {"teacher"} if self.taught else set()
 
@@ -103,8 +116,7 @@ class Linearize(TrainingConfig):
         """Whether the student begins with the weights from before the fine-tuning."""
         return self.start == "pretrained" or (self.start is None and self.guide == "waypoint")
 
-    @property
-    def reads_up_to(self) -> int:
+    def max_tokens(self) -> int:
         """Tokens that what comes out surely reads, whatever the candidate reads."""
         return self.max_length or 0
 
@@ -129,7 +141,7 @@ class Linearize(TrainingConfig):
             found.append("freeze_steps: only linformer has new weights to train meanwhile")
         return found
 
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """That a second model cannot be trained by several processes."""
         from limbeck.distributed import context as processes
 
@@ -137,7 +149,7 @@ class Linearize(TrainingConfig):
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot become what is wanted; None if it can."""
         try:
             self.cores(candidate.model.shape.depth)
@@ -145,17 +157,17 @@ class Linearize(TrainingConfig):
             return str(error)
         return None
 
-    def outlook(self, shape: Shape) -> Shape | None:
+    def shape_after(self, shape: Shape) -> Shape | None:
         """The shape that comes out; None where that is impossible."""
         try:
             return shape.with_attention(*self.cores(shape.depth))
         except InputError:
             return None
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: a guide's forward pass comes on top, and a trajectory's steps."""
         more = {"unguided": 0.0, "trajectory": 1 + 3 / self.teacher_update_cycle}.get(self.guide, 1.0)
-        return super().estimate(shape, rows, tokens) * (1 + more / self.passes)
+        return super().estimated_seconds(shape, rows, tokens) * (1 + more / self.passes)
 
     def cores(self, depth: int) -> tuple[str, ...]:
         """The core of every layer, by its full name."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 
@@ -26,8 +26,31 @@ if TYPE_CHECKING:
     from limbeck.data.task import Task
 
 
-@step("meta_pseudo_labels", needs={"torch", "teacher"}, reads={"seed", "teacher"})
-class MetaPseudoLabels(TrainingConfig):
+@step(
+    StepInfo(
+        "meta_pseudo_labels",
+        label="taught by pseudo labels",
+        needs={"torch", "teacher"},
+        reads={"seed", "teacher"},
+        trains=True,
+        every_process=True,
+        aliases=TrainingConfig.ALIASES,
+        files=frozenset({"unlabelled"}),
+        neutral=TrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED,
+        presets={
+            "paper": {"feedback": "reinforce", "pseudo_labels": "sampled"},
+            "teacher-finetune": {"feedback": "off", "teacher_learning_rate": 5e-5, "teacher_weight_decay": 0.01},
+        },
+        example={
+            "num_train_epochs": 2,
+            "learning_rate": 1e-3,
+            "labelled_batch_size": 8,
+            "teacher_learning_rate": 1e-4,
+        },
+    )
+)
+class MetaPseudoLabels(TrainingConfig, Technique):
     """Train the candidate on its teacher's labels while the teacher learns which labels help it; then on true labels.
 
     The teacher's copy is trained beside the student, on labelled texts and on the feedback, and is thrown away at the
@@ -65,20 +88,6 @@ class MetaPseudoLabels(TrainingConfig):
 
     passes: ClassVar[float] = 16.0  # both learn from both batches, and a teacher is some two or three times as large
 
-    files: ClassVar[frozenset[str]] = frozenset({"unlabelled"})
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"feedback": "reinforce", "pseudo_labels": "sampled"},
-        "teacher-finetune": {"feedback": "off", "teacher_learning_rate": 5e-5, "teacher_weight_decay": 0.01},
-    }
-
-    example: ClassVar[dict[str, Any]] = {
-        "num_train_epochs": 2,
-        "learning_rate": 1e-3,
-        "labelled_batch_size": 8,
-        "teacher_learning_rate": 1e-4,
-    }
-
     def problems(self) -> list[str]:
         """What fields contradict each other."""
         found = []
@@ -92,7 +101,7 @@ class MetaPseudoLabels(TrainingConfig):
             found.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
         return found
 
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """What is wrong with the file of texts, and with the processes."""
         from limbeck.data.unlabeled import check_texts
         from limbeck.distributed import context as processes
@@ -106,11 +115,13 @@ class MetaPseudoLabels(TrainingConfig):
                 return [f"unlabelled: {error}"]
         return []
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's."""
         last = replace(self, num_train_epochs=self.finetune_epochs)
         share = TrainingConfig.passes / self.passes
-        return super().estimate(shape, rows, tokens) + share * TrainingConfig.estimate(last, shape, rows, tokens)
+        return super().estimated_seconds(shape, rows, tokens) + share * TrainingConfig.estimated_seconds(
+            last, shape, rows, tokens
+        )
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

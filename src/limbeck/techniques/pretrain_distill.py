@@ -24,19 +24,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 from annotated_types import MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError
+from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import LayerDistillationConfig, Layers
 from limbeck.train.pretraining import PretrainingConfig
 
 
-@step("general_distill", needs={"torch"}, reads={"seed", "teacher"})
-class GeneralDistill(PretrainingConfig, LayerDistillationConfig):
+@step(
+    StepInfo(
+        "general_distill",
+        label="distilled on text",
+        needs={"torch"},
+        reads={"seed", "teacher"},
+        headless=True,
+        every_process=True,
+        imitates="root",
+        aliases=TrainingConfig.ALIASES,
+        files=PretrainingConfig.FILES,
+        neutral=PretrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED,
+        example={
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 8,
+            "gradient_accumulation_steps": 2,
+            "max_length": 32,
+            "held_out": 0.1,
+        },
+    )
+)
+class GeneralDistill(PretrainingConfig, LayerDistillationConfig, Technique):
     """Train the candidate on running text to imitate the model that the recipe began with, as it was pretrained.
 
     Defaults are TinyBERT's: 3 epochs, 256 sequences to a step (32 at a time), a learning rate of 1e-4 after a warm-up
@@ -49,14 +71,6 @@ class GeneralDistill(PretrainingConfig, LayerDistillationConfig):
     """
 
     match: Annotated[tuple[Layers, ...], MinLen(1)] = ("hidden", "attention")
-
-    example: ClassVar[dict[str, Any]] = {
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 2,
-        "max_length": 32,
-        "held_out": 0.1,
-    }
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

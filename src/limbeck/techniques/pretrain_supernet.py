@@ -23,13 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError
+from limbeck.train.config import TrainingConfig
 from limbeck.train.pretraining import PretrainingConfig
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
@@ -37,8 +38,42 @@ if TYPE_CHECKING:
     from limbeck.model.mlm_head import LanguageHead
 
 
-@step("general_supernet", needs={"torch"}, drops={"elastic"}, reads={"seed", "teacher"}, version=2)
-class GeneralSupernet(PretrainingConfig, SupernetConfig):  # type: ignore[misc]  # of a corpus the time is not known, so None
+@step(
+    StepInfo(
+        "general_supernet",
+        label="made elastic on text",
+        version=2,
+        needs={"torch"},
+        drops={"elastic"},
+        reads={"seed", "teacher"},
+        headless=True,
+        every_process=True,
+        imitates="root",
+        aliases=TrainingConfig.ALIASES,
+        files=PretrainingConfig.FILES,
+        neutral=PretrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED,
+        presets={
+            "autotinybert": {"rule": "single", "samples": 1, "match": ["hidden", "relations"], "num_train_epochs": 5},
+            "autotinybert-mlm": {"rule": "single", "samples": 1, "match": ["mlm"], "num_train_epochs": 5},
+        },
+        example={
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": 8,
+            "gradient_accumulation_steps": 2,
+            "learning_rate": 1e-3,
+            "max_length": 32,
+            "held_out": 0.1,
+            "layers": (1, 2),
+            "hidden": (16, 32),
+            "heads": (1, 4),
+            "ffn": (32, 64),
+            "samples": 1,
+            "match": ("mlm", "hidden", "relations"),
+        },
+    )
+)
+class GeneralSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: ignore[misc]  # of a corpus the time is not known, so None
     """Train the candidate on running text so that its slices of all shapes of a space are good pretrained models.
 
     They imitate the model that the recipe began with, are masked language models, or both. A range that is not given
@@ -56,26 +91,6 @@ class GeneralSupernet(PretrainingConfig, SupernetConfig):  # type: ignore[misc] 
     match: Annotated[tuple[Literal["mlm", "hidden", "relations"], ...], MinLen(1)] = ("hidden", "relations")
     mlm_weight: Annotated[float, Ge(0)] = 1.0
     mlm_probability: Annotated[float, Gt(0), Lt(1)] = 0.15
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "autotinybert": {"rule": "single", "samples": 1, "match": ["hidden", "relations"], "num_train_epochs": 5},
-        "autotinybert-mlm": {"rule": "single", "samples": 1, "match": ["mlm"], "num_train_epochs": 5},
-    }
-
-    example: ClassVar[dict[str, Any]] = {
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 2,
-        "learning_rate": 1e-3,
-        "max_length": 32,
-        "held_out": 0.1,
-        "layers": (1, 2),
-        "hidden": (16, 32),
-        "heads": (1, 4),
-        "ffn": (32, 64),
-        "samples": 1,
-        "match": ("mlm", "hidden", "relations"),
-    }
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the super-network, without the head of the language model; its configuration says of which space."""

@@ -20,16 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.allocation import TOLERANCE, Part, allocate, smallest
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import Cost, FunctionCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import forward_seconds
 
@@ -41,8 +42,18 @@ ShapeCost = Callable[[Shape], Measurement]
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
-@step("prune", needs={"torch"}, reads={"seed", "target", "cost", "teacher"}, version=5)
-class Prune:
+@step(
+    StepInfo(
+        "prune",
+        label="pruned",
+        version=5,
+        needs={"torch"},
+        reads={"seed", "target", "cost", "teacher"},
+        files=frozenset({"profile"}),
+        example={"keep": 0.5, "cost": "macs", "ffn_multiple": 8, "samples": 32},
+    )
+)
+class Prune(Technique):
     """Cut heads, neurons and layers down to a goal.
 
     Exactly one goal: ``speedup`` (latency divided by this), ``latency_ms``, ``keep`` (fraction of the cost),
@@ -88,12 +99,6 @@ class Prune:
     reconstruct: bool = True
     samples: Annotated[int, Ge(1)] = 1024
 
-    version: ClassVar[int]
-
-    files: ClassVar[frozenset[str]] = frozenset({"profile"})
-
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5, "cost": "macs", "ffn_multiple": 8, "samples": 32}
-
     def problems(self) -> list[str]:
         """What is wrong with the combination of fields."""
         goals = [n for n in ("speedup", "latency_ms", "keep", "size_mb") if getattr(self, n) is not None]
@@ -112,7 +117,7 @@ class Prune:
             return ["profile: holds latencies, so the goal should be speedup, latency_ms, or keep with cost: latency"]
         return []
 
-    def requires(self) -> frozenset[str]:
+    def required_traits(self) -> frozenset[str]:
         """Traits that a candidate needs besides."""
         return frozenset({"teacher"} if self.relative_to == "teacher" else ())
 
@@ -127,13 +132,13 @@ class Prune:
         goals = (self.speedup, self.latency_ms, self.keep, self.size_mb, self.heads, self.ffn)
         return any(goal is not None for goal in goals)
 
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """What is wrong with the file of latency data."""
         from limbeck.cost_models.latency_predictor import file_problems
 
         return file_problems(self.profile, self.number_format)
 
-    def outlook(self, shape: Shape) -> Shape | None:
+    def shape_after(self, shape: Shape) -> Shape | None:
         """The shape that comes out, where the goal alone decides it; scores and measured costs decide it otherwise."""
         if self.layers is not None:
             if len(set(shape.layers)) > 1 or self.layers > shape.depth:
@@ -143,7 +148,7 @@ class Prune:
             return None
         return self.uniform(shape)
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table."""
         looks = self.narrows or self.layer_choice == "importance"
         texts = min(self.samples, rows.get("train", 0)) * looks
@@ -176,7 +181,7 @@ class Prune:
         yield replace(candidate, model=model, folder=None)
 
     def narrow(
-        self, candidate: Candidate, batches: list[dict[str, Any]], cost: ShapeCost, budget: float, context: RunContext
+        self, candidate: Candidate, batches: list[dict[str, Any]], cost: Cost, budget: float, context: RunContext
     ) -> None:
         """Take heads and neurons out of the layers, and repair what stays."""
         from limbeck.model.pruning.reconstruction import collect, put, repaired
@@ -219,7 +224,10 @@ class Prune:
                 return layer_wise(model, grams()).to_arrays()
             return self.scores(model, batches).orders.to_arrays()
 
-        way, texts = f"{self.criterion}-{self.version}", f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
+        way, texts = (
+            f"{self.criterion}-{self.info.version}",
+            f"{candidate.task.fingerprint}-{self.samples}-{context.seed}",
+        )
         return RemovalOrders.from_arrays(kept_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
@@ -246,30 +254,34 @@ class Prune:
         full = Cut.everything(shape)
         return Cut(kept, tuple(full.heads[i] for i in kept), tuple(full.ffn[i] for i in kept))
 
-    def cost_of(self, candidate: Candidate, context: RunContext) -> ShapeCost:
+    def cost_of(self, candidate: Candidate, context: RunContext) -> Cost:
         """What a shape costs, in the unit of the goal."""
         from limbeck.core import analytic_cost as counts
 
         model, task = candidate.model, candidate.task
         style, labels, pooler = model.encoder.style, task.num_labels, model.pooler is not None
         if self.size_mb is not None:
-            return lambda shape: Measurement(
-                "size", counts.bytes(shape, style, self.number_format, labels, pooler), "B"
+            return FunctionCost(
+                lambda shape: Measurement("size", counts.bytes(shape, style, self.number_format, labels, pooler), "B")
             )
         if self.cost == "macs":
             from limbeck.cost_models.latency_table import typical_length
 
             length = typical_length(candidate)
-            return lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP")
+            return FunctionCost(
+                lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "MAC")
+            )
         if not self.by_latency:
-            return lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
+            return FunctionCost(
+                lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
+            )
         if self.profile is not None:
             from limbeck.cost_models.latency_predictor import Predictor
 
             return Predictor.elsewhere(self.profile, context.target, self.number_format, context.log)
         if context.cost is None:
             raise InputError("prune: no latency table for this target; use cost: macs")
-        return partial(context.cost, number_format=self.number_format)
+        return context.cost.for_format(self.number_format)
 
     def whole(self, before: Shape, context: RunContext) -> Shape:
         """The shape that speedup and keep are parts of."""
@@ -280,7 +292,7 @@ class Prune:
             raise InputError("prune.relative_to: there is no teacher; put 'finetune' first, or use relative_to: input")
         return record.shape
 
-    def budget(self, cost: ShapeCost, whole: Shape) -> float:
+    def budget(self, cost: Cost, whole: Shape) -> float:
         """The goal in the unit of the cost."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
@@ -300,15 +312,14 @@ class Prune:
         )
         return replace(shape, layers=tuple(kept))
 
-    def allocate(self, orders: RemovalOrders, shape: Shape, cost: ShapeCost, budget: float) -> Shape:
+    def allocate(self, orders: RemovalOrders, shape: Shape, cost: Cost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
         if self.heads is not None or self.ffn is not None:
             if wrong := self._too_wide(shape):
                 raise InputError(f"prune.{wrong}")
             return self.uniform(shape)
-        many = getattr(cost, "many", None) or (lambda shapes: [cost(one).value for one in shapes])
         parts = _parts(orders, shape, cache(cost), self.ffn_multiple)
-        made = allocate(shape, parts, many, budget)
+        made = allocate(shape, parts, lambda shapes: cost.many(shapes)[:, 0].tolist(), budget)
         if made is not None:
             return made
         raise InputError(f"prune: {self._too_tight(cost, budget, smallest(shape, parts))}")
@@ -321,7 +332,7 @@ class Prune:
                 return f"{name}: the model has {most} in a layer, got {goal}; use at most {most}"
         return None
 
-    def _too_tight(self, cost: ShapeCost, budget: float, least: Shape) -> str:
+    def _too_tight(self, cost: Cost, budget: float, least: Shape) -> str:
         """The message for a goal that even the smallest shape misses."""
         fact = cost(least)
         return (
@@ -329,7 +340,7 @@ class Prune:
             f"{'the latency data know' if self.profile else 'sees its text'}; keep fewer layers or ask for less"
         )
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why no cut of a model of this shape meets the goal; None if one may.
 
         Args:
@@ -346,9 +357,9 @@ class Prune:
             shape = replace(shape, layers=shape.layers[: self.layers])
         if all(goal is None for goal in (self.speedup, self.latency_ms, self.keep, self.size_mb)):
             return self._too_wide(shape)
-        cost = cache(self.cost_of(candidate, context))
+        cost = self.cost_of(candidate, context)
         budget = self.budget(cost, before if context.teacher is None else self.whole(before, context))
-        parts = [Part(*part, [0.0] * len(part[-1])) for part in _widths(shape, cost, self.ffn_multiple)]
+        parts = [Part(*part, [0.0] * len(part[-1])) for part in _widths(shape, cache(cost), self.ffn_multiple)]
         least = smallest(shape, parts)
         return self._too_tight(cost, budget, least) if cost(least).value > budget * (1 + TOLERANCE) else None
 

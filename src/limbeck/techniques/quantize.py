@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
@@ -33,9 +33,19 @@ if TYPE_CHECKING:
 RANKING_TEXTS = 32  # enough to order modules by their error
 SMOOTHING_TEXTS = 64
 
+Mode = Literal["dynamic", "static"]
 
-@step("quantize", needs={"onnx"}, gives={"int8"}, version=3)
-class Quantize:
+
+@step(
+    StepInfo(
+        "quantize",
+        version=3,
+        needs={"onnx"},
+        gives={"int8"},
+        example={"calibration_samples": 8},
+    )
+)
+class Quantize(Technique):
     """Make an INT8 model of an exported one: about a quarter of the size, and faster on most CPUs.
 
     Attributes:
@@ -49,7 +59,7 @@ class Quantize:
         calibration_samples: Texts of the train split to calibrate on.
     """
 
-    mode: Literal["dynamic", "static"] = "dynamic"
+    mode: Mode = "dynamic"
     per_channel: bool = True
     reduce_range: bool | None = None
     embeddings: bool = True
@@ -58,13 +68,11 @@ class Quantize:
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     calibration_samples: Annotated[int, Ge(1)] = 128
 
-    example: ClassVar[dict[str, Any]] = {"calibration_samples": 8}
-
-    def outlook(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Shape) -> Shape:
         """The shape stays; the numbers change."""
         return shape
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations."""
         texts = self.calibration_samples if self.mode == "static" else 0
         texts += 3 * (SMOOTHING_TEXTS + RANKING_TEXTS) if self.smooth else 0

@@ -22,21 +22,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import FunctionCost
 from limbeck.core.measurement import Measurement, machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
-from limbeck.core.step import RunContext, content, step
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, step
 from limbeck.errors import InputError, MissingExtra
 from limbeck.search.evolution import Fits, by_rule, draw, evolve
 from limbeck.train.config import forward_seconds
+from limbeck.train.supernet_config import SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.core.target import Budget
@@ -51,8 +52,32 @@ class Limits(NamedTuple):
     most: float
 
 
-@step("search", needs={"torch", "elastic"}, drops={"elastic"}, reads={"seed", "target", "budget", "cost"}, version=2)
-class Search:
+@step(
+    StepInfo(
+        "search",
+        label="searched",
+        version=2,
+        needs={"torch", "elastic"},
+        drops={"elastic"},
+        reads={"seed", "target", "budget", "cost"},
+        files=frozenset({"profile"}),
+        neutral=frozenset({"workers"}),
+        presets={
+            "autotinybert": {"number_format": "float", "at_least": 0.85, "at_most": 1.1, "sure": False},
+            "bigger-and-faster": {"number_format": "int8", "at_least": 0.85, "at_most": 1.1, "sure": False},
+        },
+        example={
+            "keep": 0.7,
+            "cost": "macs",
+            "at_least": 0.2,
+            "population": 4,
+            "generations": 2,
+            "winners": 2,
+            "samples": 16,
+        },
+    )
+)
+class Search(Technique):
     """Search the space of a super-network, and give the best slices as models of their own.
 
     At most one bound: ``latency_ms``, ``speedup`` (over the largest slice), or ``keep`` (fraction of its cost); without
@@ -105,24 +130,6 @@ class Search:
     storage: str | None = None
     study_name: str | None = None
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
-    files: ClassVar[frozenset[str]] = frozenset({"profile"})
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "autotinybert": {"number_format": "float", "at_least": 0.85, "at_most": 1.1, "sure": False},
-        "bigger-and-faster": {"number_format": "int8", "at_least": 0.85, "at_most": 1.1, "sure": False},
-    }
-
-    example: ClassVar[dict[str, Any]] = {
-        "keep": 0.7,
-        "cost": "macs",
-        "at_least": 0.2,
-        "population": 4,
-        "generations": 2,
-        "winners": 2,
-        "samples": 16,
-    }
-
     def problems(self) -> list[str]:
         """What fields contradict each other."""
         given = [name for name in ("latency_ms", "speedup", "keep") if getattr(self, name) is not None]
@@ -148,7 +155,7 @@ class Search:
         """``at_least``, or what stands for it."""
         return self.at_least if self.at_least is not None else 0.0 if self.method == "nsga2" else 0.85
 
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """What is wrong with the file of latency data, with the storage, or with what is installed."""
         from limbeck.cost_models.latency_predictor import file_problems
 
@@ -161,7 +168,15 @@ class Search:
             found += unusable(self.storage)
         return found
 
-    def unbounded(self, budget: Budget) -> list[str]:
+    def required_splits(self) -> tuple[str, ...]:
+        """Return the split whose texts are read."""
+        return (self.split,)
+
+    def result_count(self) -> int:
+        """Return the number of winners."""
+        return self.winners
+
+    def budget_problems(self, budget: Budget) -> list[str]:
         """That no bound is given, by the fields or by the recipe's budget, where one is needed."""
         given = any(bound is not None for bound in (self.latency_ms, self.speedup, self.keep))
         if given or self.method == "nsga2" or (self.cost == "latency" and budget.latency_ms is not None):
@@ -171,7 +186,7 @@ class Search:
         )
         return [f"give a bound: {ways}"]
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: slices of half the work, each judged on the split."""
         texts = min(self.samples or rows.get(self.split, 0), rows.get(self.split, 0))
         return 0.5 * forward_seconds(shape, self.population * self.generations * texts, tokens)
@@ -180,7 +195,7 @@ class Search:
         """Yield the winners."""
         from limbeck.model.pruning.subnetwork import extract
 
-        if problems := self.problems() + self.unbounded(context.budget):
+        if problems := self.problems() + self.budget_problems(context.budget):
             raise InputError(f"search: {problems[0]}")
         space = self.space(candidate)
         costs = self.costs(candidate, context)
@@ -256,16 +271,18 @@ class Search:
         if self.cost == "macs":
             model, length = candidate.model, typical_length(candidate)
             style, labels, pooler = model.encoder.style, candidate.task.num_labels, model.pooler is not None
-            return Costs(lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "FLOP"))
+            return Costs(
+                FunctionCost(
+                    lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "MAC")
+                )
+            )
         if self.profile is not None:
             from limbeck.cost_models.latency_predictor import Predictor
 
             return Costs(Predictor.elsewhere(self.profile, context.target, self.number_format, context.log))
         if context.cost is None:
             raise InputError("search: no model of latency for this target; use cost: macs")
-        if hasattr(context.cost, "of"):
-            return Costs(context.cost.of(self.number_format))
-        return Costs(partial(context.cost, number_format=self.number_format))
+        return Costs(context.cost.for_format(self.number_format))
 
     def limits(self, costs: Costs, space: Space, context: RunContext) -> Limits:
         """What a shape may cost. Of a bound that the largest slice keeps, the least is a share of what that costs."""
@@ -285,7 +302,7 @@ class Search:
             return context.budget.latency_ms / 1e3
         return math.inf
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why no slice meets the bound; None if one may.
 
         Args:
@@ -293,11 +310,11 @@ class Search:
             context: The services that ``apply`` gets.
             earlier: The steps in between, that which makes the super-network among them.
         """
-        makers = [step for step in earlier if "elastic" in step.gives and hasattr(step, "space")]
+        makers = [step for step in earlier if "elastic" in step.info.gives and isinstance(step, SupernetConfig)]
         shape = candidate.model.shape
         if len(makers) != 1 or getattr(candidate.model.config, "space", None) is not None:
             return None
-        space: Space = makers[0].space(shape)
+        space = makers[0].space(shape)
         if self.cost == "latency" and self.profile is None and not _fits_table(space, shape):
             return None  # a predictor would have to be measured, which takes minutes
         costs = self.costs(candidate, context)
@@ -393,7 +410,7 @@ class Search:
         """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
         cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which tells the length of texts
         if self.cost == "latency":
-            data = content(self.profile) if self.profile is not None else getattr(costs.cost, "key", machine())
+            data = content(self.profile) if self.profile is not None else costs.cost.key or machine()
             cost = f"latency by {data} on {context.target}"
         return {
             "space": canonical_json(space.to_json()),

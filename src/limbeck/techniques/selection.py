@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import RunContext, Teacher, step
+from limbeck.core.step import Choice, RunContext, StepInfo, Teacher, step
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError, nearest
 
@@ -15,16 +14,19 @@ MORE_IS_BETTER = frozenset({"quality", "speedup", "speedup_parent"})
 """Of every other fact less is better."""
 
 
-@step("front")
-class Front:
+@step(
+    StepInfo(
+        "front",
+        example={"by": ["quality", "size"]},
+    )
+)
+class Front(Choice):
     """Keep the candidates that no other one beats in everything.
 
     A candidate that lacks one of the facts is left out, because it cannot be compared.
     """
 
     by: tuple[str, ...] = ("quality", "latency_p50")  #: the facts that count
-
-    example: ClassVar[dict[str, Any]] = {"by": ["quality", "size"]}
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """The records on the front, in the order given."""
@@ -37,43 +39,56 @@ class Front:
         return [record for record, stays in zip(compared, kept, strict=True) if stays]
 
 
-@step("best", reads={"budget", "teacher"})
-class Best:
+@step(
+    StepInfo(
+        "best",
+        reads={"budget", "teacher"},
+        final=True,
+        example={},
+    )
+)
+class Best(Choice):
     """Keep the most accurate candidate that meets the budget; of equals the fastest.
 
     When none meets it, the nearest is kept, with a note that says what it breaks.
     """
-
-    example: ClassVar[dict[str, Any]] = {}
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
         return within(records, context, "best", lambda record: (-value(record, "quality"), _latency(record)))
 
 
-@step("cheapest", reads={"budget", "teacher"})
-class Cheapest:
+@step(
+    StepInfo(
+        "cheapest",
+        reads={"budget", "teacher"},
+        final=True,
+        example={},
+    )
+)
+class Cheapest(Choice):
     """Keep the fastest candidate that meets the budget; of equals the most accurate.
 
     Useful with a limit on the loss of quality. When none meets the budget, the nearest is kept, with a note that says
     what it breaks.
     """
 
-    example: ClassVar[dict[str, Any]] = {}
-
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
         return within(records, context, "cheapest", lambda record: (_latency(record), -value(record, "quality")))
 
 
-@step("top")
-class Top:
+@step(
+    StepInfo(
+        "top",
+        example={"k": 1},
+    )
+)
+class Top(Choice):
     """Keep the ``k`` candidates that are best by one fact, best first."""
 
     k: int = 3  #: how many stay
     by: str = "quality"  #: the fact that counts
-
-    example: ClassVar[dict[str, Any]] = {"k": 1}
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """At most ``k`` records."""

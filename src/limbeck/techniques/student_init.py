@@ -10,20 +10,30 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import InputError
 
 WIDTHS = ("hidden", "heads", "ffn", "head_dim")
 
 
-@step("student", needs={"torch"}, drops={"elastic"}, reads={"seed"})
-class Student:
+@step(
+    StepInfo(
+        "student",
+        label="shrunk",
+        needs={"torch"},
+        drops={"elastic"},
+        reads={"seed"},
+        headless=True,
+        example={"layers": 1, "hidden": 16, "ffn": 32},
+    )
+)
+class Student(Technique):
     """Give the candidate another, smaller shape; tokenizer, vocabulary and family stay.
 
     What is not given stays as it is. A fresh student knows nothing yet: let it imitate a teacher next
@@ -47,10 +57,6 @@ class Student:
     head_dim: Annotated[int, Ge(1)] | None = None
     init: Literal["fresh", "layers", "slice", "resplit"] = "fresh"
 
-    headless: ClassVar[bool] = True
-
-    example: ClassVar[dict[str, Any]] = {"layers": 1, "hidden": 16, "ffn": 32}
-
     def problems(self) -> list[str]:
         """What is wrong with the combination of fields."""
         given = [name for name in WIDTHS if getattr(self, name) is not None]
@@ -60,7 +66,7 @@ class Student:
             return [f"init: layers copies layers as they are, so it cannot change {', '.join(given)}; use init: fresh"]
         return []
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot become the student; None if it can."""
         try:
             self.shape(candidate.model.shape)
@@ -68,14 +74,14 @@ class Student:
             return str(error)
         return None
 
-    def outlook(self, shape: Shape) -> Shape | None:
+    def shape_after(self, shape: Shape) -> Shape | None:
         """The shape that comes out; None where that is impossible."""
         try:
             return self.shape(shape)
         except InputError:
             return None
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """No time worth speaking of."""
         return 0.0
 

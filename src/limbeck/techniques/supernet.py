@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError
+from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import reading
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
@@ -30,8 +31,45 @@ if TYPE_CHECKING:
     from limbeck.model.pruning.slicing import Scores
 
 
-@step("supernet", needs={"torch", "teacher"}, gives={"elastic"}, reads={"seed", "teacher"}, version=3)
-class Supernet(SupernetConfig):
+@step(
+    StepInfo(
+        "supernet",
+        label="made elastic",
+        version=3,
+        needs={"torch", "teacher"},
+        gives={"elastic"},
+        reads={"seed", "teacher"},
+        trains=True,
+        every_process=True,
+        aliases=TrainingConfig.ALIASES,
+        neutral=TrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED,
+        presets={
+            "autotinybert": {
+                "rule": "single",
+                "samples": 1,
+                "match": [
+                    "logits",
+                    "hidden",
+                    "relations",
+                ],  # the paper has no logits, and no task: see general_supernet
+                "num_train_epochs": 5,
+            },
+            "dynabert": {"rule": "sandwich", "in_place": True, "match": ["logits", "hidden"]},
+        },
+        example={
+            "num_train_epochs": 1,
+            "learning_rate": 1e-3,
+            "layers": (1, 2),
+            "hidden": (16, 32),
+            "heads": (1, 4),
+            "ffn": (32, 64),
+            "samples": 1,
+            "match": ("logits", "hidden", "relations"),
+        },
+    )
+)
+class Supernet(SupernetConfig, Technique):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
     A range that is not given stays at the candidate's own value. Without any, depth, hidden width and heads go down to
@@ -53,27 +91,6 @@ class Supernet(SupernetConfig):
     logits_weight: Annotated[float, Ge(0)] = 1.0
     task_weight: Annotated[float, Ge(0)] = 0.0
     sort_samples: Annotated[int, Ge(1)] = 1024
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "autotinybert": {
-            "rule": "single",
-            "samples": 1,
-            "match": ["logits", "hidden", "relations"],  # the paper has no logits, and no task: see general_supernet
-            "num_train_epochs": 5,
-        },
-        "dynabert": {"rule": "sandwich", "in_place": True, "match": ["logits", "hidden"]},
-    }
-
-    example: ClassVar[dict[str, Any]] = {
-        "num_train_epochs": 1,
-        "learning_rate": 1e-3,
-        "layers": (1, 2),
-        "hidden": (16, 32),
-        "heads": (1, 4),
-        "ffn": (32, 64),
-        "samples": 1,
-        "match": ("logits", "hidden", "relations"),
-    }
 
     def problems(self) -> list[str]:
         """What fields contradict each other."""

@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.core.tokenizer import spaced
 from limbeck.errors import InputError
 
@@ -36,8 +36,17 @@ TEXTS_PER_SECOND = 10_000.0  # that a tokenizer reads on one core; rough
 LINES = 1000  #: of a corpus that are read together
 
 
-@step("vocabulary", needs={"torch"})
-class Vocabulary:
+@step(
+    StepInfo(
+        "vocabulary",
+        label="fewer tokens",
+        needs={"torch"},
+        headless=True,
+        files=frozenset({"corpus"}),
+        example={"min_count": 2},
+    )
+)
+class Vocabulary(Technique):
     """Take out of the tokenizer and the word embeddings what the training texts do not use.
 
     Special tokens and single letters stay, so a word that was not seen is spelled in smaller pieces. Layers and speed
@@ -51,12 +60,7 @@ class Vocabulary:
     min_count: Annotated[int, Ge(1)] = 1
     corpus: str | None = None
 
-    headless: ClassVar[bool] = True
-    files: ClassVar[frozenset[str]] = frozenset({"corpus"})
-
-    example: ClassVar[dict[str, Any]] = {"min_count": 2}
-
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """What is wrong with the corpus."""
         from limbeck.data.corpus.documents import numbered_lines
         from limbeck.data.readers import missing_file
@@ -71,11 +75,11 @@ class Vocabulary:
         except InputError as error:
             return [f"corpus: {error}"]
 
-    def outlook(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Shape) -> Shape:
         """The layers stay."""
         return shape
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
         """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell."""
         texts = rows.get("train", 0) + 2 * rows.get("validation", 0)
         return 2.0 + texts / TEXTS_PER_SECOND if self.corpus is None else None
@@ -86,7 +90,7 @@ class Vocabulary:
 
         from limbeck.model.vocabulary import trim
 
-        if problems := self.missing():
+        if problems := self.file_problems():
             raise InputError(f"vocabulary.{problems[0]}")
         counts = self.counts(candidate)
         used = np.flatnonzero(counts >= self.min_count).tolist()

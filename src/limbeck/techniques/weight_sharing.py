@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, step
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 
@@ -29,8 +29,28 @@ LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
 Numbers = tuple[Annotated[int, Ge(1)], ...]
 
 
-@step("share", needs={"torch"}, drops={"elastic"}, reads={"seed"})
-class Share(TrainingConfig):
+@step(
+    StepInfo(
+        "share",
+        label="weight-shared",
+        needs={"torch"},
+        drops={"elastic"},
+        reads={"seed"},
+        trains=True,
+        every_process=True,
+        aliases=TrainingConfig.ALIASES,
+        neutral=TrainingConfig.NEUTRAL,
+        added=TrainingConfig.ADDED,
+        example={
+            "num_train_epochs": 1,
+            "learning_rate": 1e-3,
+            "layers": (1, 2),
+            "head_dim": (4, 8),
+            "resplit": True,
+        },
+    )
+)
+class Share(TrainingConfig, Technique):
     """Train the candidate so that its slices of the listed shapes answer the task; 'student: {init: slice}' takes one.
 
     Lists are read side by side: the first shape has the first of every list. One number stands for all shapes, and
@@ -57,14 +77,6 @@ class Share(TrainingConfig):
     samples: Annotated[int, Ge(1)] = 1
 
     evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
-
-    example: ClassVar[dict[str, Any]] = {
-        "num_train_epochs": 1,
-        "learning_rate": 1e-3,
-        "layers": (1, 2),
-        "head_dim": (4, 8),
-        "resplit": True,
-    }
 
     def problems(self) -> list[str]:
         """What is wrong with the lists."""
@@ -96,7 +108,7 @@ class Share(TrainingConfig):
                 raise InputError(f"share: {found[-1]} is larger than the model, {before}; a slice can only be smaller")
         return Listed(tuple(dict.fromkeys(found)))
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot become the shared model; None if it can."""
         try:
             self.shapes(candidate.model.shape)
@@ -104,17 +116,17 @@ class Share(TrainingConfig):
             return str(error)
         return None
 
-    def outlook(self, shape: Shape) -> Shape | None:
+    def shape_after(self, shape: Shape) -> Shape | None:
         """The shape that comes out; None where that is impossible."""
         try:
             return self.shapes(shape).whole
         except InputError:
             return None
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: a drawn slice has about half the work of the whole."""
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
-        return slices * TrainingConfig.estimate(self, shape, rows, tokens)
+        return slices * TrainingConfig.estimated_seconds(self, shape, rows, tokens)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the model of which all are slices."""

@@ -67,30 +67,26 @@ class TrainingConfig:
     save_seconds: Annotated[float, Ge(0)] = 120.0
     save_total_limit: Annotated[int, Ge(1)] = 1
 
-    aliases: ClassVar[dict[str, str]] = {
+    ALIASES: ClassVar[dict[str, str]] = {
         "epochs": "num_train_epochs",
         "batch_size": "per_device_train_batch_size",
     }
     """Shorter names that a recipe may use."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_seconds", "save_total_limit"})
+    NEUTRAL: ClassVar[frozenset[str]] = frozenset({"save_seconds", "save_total_limit"})
     """Fields that do not change the result and stay out of the cache key."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"min_steps", "early_stopping_patience"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"min_steps", "early_stopping_patience"})
     """Fields that stay out of the cache key at their default: results from before them are still found."""
-
-    trains: ClassVar[bool] = True  # what comes out has a trained head
-
-    every_process: ClassVar[bool] = True  # the loop shares each batch among the processes, so all must run it
 
     passes: ClassVar[float] = 3.0
     """Work of a training step in forward passes: backward costs two."""
 
-    def outlook(self, shape: Shape) -> Shape | None:
+    def shape_after(self, shape: Shape) -> Shape | None:
         """Training keeps the shape."""
         return shape
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: training texts at ``passes`` forward passes each, and the evaluations between."""
         evaluated = self.evaluations_per_epoch * rows.get("validation", 0)
         per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps

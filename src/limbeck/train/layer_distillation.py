@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from limbeck.core.shape import canonical_json
+from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 
@@ -49,7 +50,7 @@ class LayerDistillationConfig(TrainingConfig):
     relation_heads: Annotated[int, Ge(1)] | None = None
     shared_projection: bool = False
 
-    name: ClassVar[str]
+    info: ClassVar[StepInfo]
 
     passes: ClassVar[float] = 4.0  # the teacher's forward pass comes on top
 
@@ -83,14 +84,14 @@ class LayerDistillationConfig(TrainingConfig):
             for side, shape in (("student", student), ("teacher", teacher)):
                 if name in match and not any(layer.heads for layer in shape.layers):
                     raise InputError(
-                        f"{self.name}: match '{name}' needs attention heads, but the {side} has none ({shape}); "
+                        f"{self.info.name}: match '{name}' needs attention heads, but the {side} has none ({shape}); "
                         "use match 'hidden' or 'logits'"
                     )
 
     def _depths(self, mine: Any, theirs: Any) -> tuple[int, int]:
         if mine.depth > theirs.depth:
             raise InputError(
-                f"{self.name}: the student has {mine.depth} layers, more than its teacher's {theirs.depth}"
+                f"{self.info.name}: the student has {mine.depth} layers, more than its teacher's {theirs.depth}"
             )
         return mine.depth, theirs.depth
 
@@ -106,8 +107,8 @@ class LayerDistillationConfig(TrainingConfig):
         heads = [_heads(shape) for shape in (mine, theirs)]
         if heads[0] != heads[1] or len(heads[0]) > 1:
             raise InputError(
-                f"{self.name}: match 'attention' needs equally many heads, but the student has {sorted(heads[0])} and "
-                f"the teacher {sorted(heads[1])}; use match 'relations', which works for any widths"
+                f"{self.info.name}: match 'attention' needs equally many heads, but the student has {sorted(heads[0])} "
+                f"and the teacher {sorted(heads[1])}; use match 'relations', which works for any widths"
             )
         mapping = "uniform" if self.layer_map == "dynamic" else self.layer_map
         return AttentionLoss(self.attention_loss, mapping, self._depths(mine, theirs))
@@ -125,7 +126,7 @@ class LayerDistillationConfig(TrainingConfig):
                 valid = [n for n in range(1, min(widths) + 1) if not any(w % n for w in widths)]
                 near = min(valid, key=lambda n: abs(n - heads))
                 raise InputError(
-                    f"{self.name}.relation_heads: {heads} does not divide the {side}'s attention width {width}; "
+                    f"{self.info.name}.relation_heads: {heads} does not divide the {side}'s attention width {width}; "
                     f"use {near}"
                 )
         return RelationLoss(heads, last[0], last[1])

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, skipped_positions
+from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import same_tokens
@@ -58,13 +59,10 @@ class PretrainingConfig(TrainingConfig):
     gradient_accumulation_steps: Annotated[int, Ge(1)] = 8
     evaluations_per_epoch: Annotated[int, Ge(0)] = 0
 
-    name: ClassVar[str]
+    info: ClassVar[StepInfo]
 
-    trains: ClassVar[bool] = False  # the head learns nothing here
-    headless: ClassVar[bool] = True
-    imitates: ClassVar[str] = "root"
-    files: ClassVar[frozenset[str]] = frozenset({"corpus", "exclude", "pretrained"})
-    neutral: ClassVar[frozenset[str]] = TrainingConfig.neutral | {"num_proc"}
+    FILES: ClassVar[frozenset[str]] = frozenset({"corpus", "exclude", "pretrained"})
+    NEUTRAL: ClassVar[frozenset[str]] = TrainingConfig.NEUTRAL | {"num_proc"}
 
     def source(self) -> Source | None:
         """Where the corpus comes from; None for the texts of the task."""
@@ -75,7 +73,7 @@ class PretrainingConfig(TrainingConfig):
         places = (self.corpus,) if isinstance(self.corpus, str) else tuple(self.corpus)
         return Source(places, self.column, self.dataset_config, self.dataset_split)
 
-    def missing(self) -> list[str]:
+    def file_problems(self) -> list[str]:
         """What is wrong with the files that the fields name."""
         from limbeck.data.corpus.documents import files_of
         from limbeck.model.checkpoints import peek_here
@@ -94,9 +92,9 @@ class PretrainingConfig(TrainingConfig):
                 found.append(f"{name}: {error}")
         return found
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:  # type: ignore[override]
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:  # type: ignore[override]
         """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell."""
-        return super().estimate(shape, rows, tokens) if self.corpus is None else None
+        return super().estimated_seconds(shape, rows, tokens) if self.corpus is None else None
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
         """The pretrained model."""
@@ -105,18 +103,18 @@ class PretrainingConfig(TrainingConfig):
         if self.pretrained is not None:
             return Candidate(*open_model(self.pretrained, task=candidate.task), candidate.task)
         if context.teacher is None:
-            raise InputError(f"{self.name} has no teacher")
+            raise InputError(f"{self.info.name} has no teacher")
         return context.teacher.open()
 
     def check_sides(self, candidate: Candidate, teacher: Candidate | None) -> None:
         """Refuse sides that cannot read the same sequences."""
         if teacher is not None and not same_tokens(candidate, teacher):
-            raise InputError(f"{self.name}: the teacher has another vocabulary than the student")
+            raise InputError(f"{self.info.name}: the teacher has another vocabulary than the student")
         style = candidate.model.encoder.style
         most = style.max_positions - skipped_positions(style.position_offset)
         if self.max_length > most:
             raise InputError(
-                f"{self.name}.max_length: {self.max_length} is more than the model's {most} positions; use {most}"
+                f"{self.info.name}.max_length: {self.max_length} is more than the model's {most} positions; use {most}"
             )
 
     def sequences(self, candidate: Candidate, context: RunContext) -> Corpus:

@@ -13,12 +13,13 @@ from annotated_types import Ge
 
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
+from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
-    from limbeck.core.step import RunContext
+    from limbeck.core.step import RunContext, Step
     from limbeck.model.pruning.slicing import Scores
 
 RANGES = ("layers", "hidden", "heads", "ffn", "head_dim")
@@ -64,7 +65,7 @@ class SupernetConfig(TrainingConfig):
 
     evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
 
-    name: ClassVar[str]
+    info: ClassVar[StepInfo]
 
     def problems(self) -> list[str]:
         """What fields contradict each other."""
@@ -74,10 +75,10 @@ class SupernetConfig(TrainingConfig):
             if (bounds := getattr(self, name)) is not None and bounds[0] > bounds[1]
         ]
 
-    def estimate(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Rough seconds: a slice has about half the work of the whole, and the teacher answers once."""
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
-        return slices * super().estimate(shape, rows, tokens) * 1.3
+        return slices * super().estimated_seconds(shape, rows, tokens) * 1.3
 
     @property
     def free(self) -> bool:
@@ -87,7 +88,7 @@ class SupernetConfig(TrainingConfig):
     def space(self, shape: Shape) -> Space:
         """The space of slices of a model; an error if the model is too small for it."""
         if not all(row.heads and row.ffn for row in shape.layers) or not shape.depth:
-            raise InputError(f"{self.name}: slices need layers with heads and neurons, but the model is {shape}")
+            raise InputError(f"{self.info.name}: slices need layers with heads and neurons, but the model is {shape}")
         heads, ffn = max(row.heads for row in shape.layers), max(row.ffn for row in shape.layers)
         own = {"layers": shape.depth, "hidden": shape.hidden, "heads": heads, "ffn": ffn, "head_dim": shape.head_dim}
         steps = {"hidden": self.hidden_step, "ffn": self.ffn_step, "head_dim": self.head_dim_step}
@@ -97,13 +98,13 @@ class SupernetConfig(TrainingConfig):
             lowest = max(1, -(-most // LOWEST[name] // step) * step) if self.free and name in LOWEST else most
             low, high = getattr(self, name) or (min(lowest, most), most)
             if high > most:
-                raise InputError(f"{self.name}.{name}: the model has {most}, got {high}; use at most {most}")
+                raise InputError(f"{self.info.name}.{name}: the model has {most}, got {high}; use at most {most}")
             if low < 1:
-                raise InputError(f"{self.name}.{name}: should be at least 1, got {low}")
+                raise InputError(f"{self.info.name}.{name}: should be at least 1, got {low}")
             ranges[name] = Range(low, high, step)
         return Space(**ranges, per_layer=self.per_layer, attention=shape.attention)
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Any] = ()) -> str | None:
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot become the super-network; None if it can."""
         if self.free and getattr(candidate.model.config, "space", None):
             return None  # the space is that of the step before

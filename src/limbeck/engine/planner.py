@@ -1,0 +1,280 @@
+"""Plan the recipe that ``compress`` runs: from a model, a task, a target and a budget to steps.
+
+The one module of the engine that names techniques: a plan is made of their step objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from limbeck.core.shape import Shape
+from limbeck.core.step import Step
+from limbeck.core.target import Budget, Target
+from limbeck.data.task import Task
+from limbeck.engine.store import Store
+from limbeck.engine.task_adaptation import fit
+from limbeck.engine.training_options import Training
+from limbeck.errors import InputError, nearest
+from limbeck.measure.latency import Latency
+from limbeck.measure.memory import Size
+from limbeck.measure.portability import Portability
+from limbeck.measure.quality import Quality
+from limbeck.recipe.recipe import Fork, Recipe
+from limbeck.techniques.distill import Distill
+from limbeck.techniques.export import Export
+from limbeck.techniques.finetune import Finetune
+from limbeck.techniques.linearize import Linearize
+from limbeck.techniques.prune import Prune
+from limbeck.techniques.quantize import Mode, Quantize
+from limbeck.techniques.search import Search
+from limbeck.techniques.selection import Best, Cheapest
+from limbeck.techniques.supernet import Supernet
+from limbeck.techniques.vocabulary import Vocabulary
+
+Effort = Literal["one-shot", "quick", "standard", "thorough"]
+Strategy = Literal["prune", "search", "both"]
+
+EPOCHS: dict[str, tuple[float, float]] = {"one-shot": (3, 0), "quick": (2, 2), "standard": (3, 3), "thorough": (3, 6)}
+"""Epochs of fine-tuning and of distillation; a super-network is trained for as many as a distillation.
+
+In one shot nothing is trained after the fine-tuning: second-order pruning and its repair alone. A whole front takes
+minutes and shows where a longer search would start."""
+
+GOALS: dict[str, tuple[float, ...]] = {
+    "one-shot": (0.95, 0.8, 0.65, 0.5),
+    "quick": (0.9,),
+    "standard": (0.92, 0.7),
+    "thorough": (0.95, 0.8, 0.65, 0.5),
+}
+"""Latency of the pruned candidates as fractions of the budget; below 1, as the latency table errs by some per cent."""
+
+SPEEDUPS: dict[str, tuple[float, ...]] = {
+    "one-shot": (1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
+    "quick": (2.0, 3.0),
+    "standard": (2.0, 3.0, 4.0),
+    "thorough": (1.5, 2.0, 3.0, 4.0, 6.0),
+}
+"""Speed-ups of the smaller candidates over the whole model when the budget names no latency."""
+
+BOUNDS: dict[str, tuple[float, ...]] = {"quick": (1.0,), "standard": (1.0, 0.75), "thorough": (1.0, 0.85, 0.7, 0.55)}
+"""Latency of the searched candidates as fractions of the budget: a search allows for its cost model's error itself."""
+
+SEARCHES: dict[str, Search] = {
+    "quick": Search(population=15, generations=3, samples=500),
+    "standard": Search(population=25, generations=4, samples=1000),
+    "thorough": Search(population=40, generations=8, winners=2),
+}
+"""How long to search, on how many texts slices are scored, and how many winners of each bound are trained further."""
+
+PARTS = {"layers": 3, "heads": 6, "ffn": 12}
+"""A super-network's smallest slice has this fraction (1/3, 1/6, 1/12) of the whole. Hidden width stays, as in pruning:
+a latency table then suffices, which takes half a minute to measure, and narrow embeddings would need a corpus."""
+
+FFN_STEP = 32
+LEARNING_RATE = 5e-5
+"""Of every training after the fine-tuning."""
+
+QUANTIZATIONS: dict[str, tuple[tuple[Mode, bool], ...]] = {
+    "one-shot": (("dynamic", False),),
+    "quick": (("dynamic", False),),
+    "standard": (("dynamic", False), ("static", False)),
+    "thorough": (("dynamic", False), ("dynamic", True), ("static", False), ("static", True)),
+}
+"""Modes of INT8 that are tried, each without or with smoothing of the activations."""
+
+Steps = tuple[Step | Fork, ...]
+Uniform = dict[str, Any]
+"""Fields of a step whose names are only known when the plan is made."""
+
+
+def plan_recipe(
+    model: str,
+    task: Any,
+    *,
+    budget: Budget,
+    target: Target,
+    strategy: Strategy = "prune",
+    effort: Effort = "standard",
+    seed: int = 0,
+    replicas: int = 1,
+    name: str = "",
+    linear: str | None = None,
+    training: Training | None = None,
+    allow_weak_teacher: bool = False,
+    store: Store | None = None,
+    loaded: Task | None = None,
+) -> Recipe:
+    """Return the recipe that :func:`limbeck.compress` runs; it can be printed, edited and run again.
+
+    A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
+
+    Args:
+        model: A folder, a hub name or 'minilm-l6'.
+        task: What ``recipe.task`` says: a name, a path or a mapping.
+        budget: Bounds of latency, size and loss of quality.
+        target: What will serve.
+        strategy: 'prune' cuts the model down in stages, each pruned and distilled from the one before. 'search' trains
+            it as a super-network, finds the INT8 slices that are best within bounds of latency, and distils them.
+            'both' are branches of one recipe, measured and chosen from together. A bound of size is a goal of pruning
+            alone, with all tokens and with those of the texts; a search knows latency, and of its winners the final
+            choice takes those that are small enough.
+        effort: How many candidates, and how many epochs for each.
+        seed: Decides everything random.
+        replicas: Make the chosen model again with this many seeds in all.
+        name: Name of the recipe.
+        linear: An attention core that is faster than softmax for these texts here (see ``faster_core``): one branch
+            converts the model to it, and one prunes the result.
+        training: What the user wants of the trainings.
+        allow_weak_teacher: See :class:`Recipe`.
+        store: Where the check of an assumed order of labels is kept.
+        loaded: The task that ``task`` names, where it is in memory already.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: the model cannot be trained, or strategy and effort do not fit it.
+    """
+    from limbeck.data.loading import load_task
+    from limbeck.model.checkpoints import peek
+
+    for field, value, valid in (("strategy", strategy, get_args(Strategy)), ("effort", effort, get_args(Effort))):
+        if value not in valid:
+            raise InputError(f"{field}: there is no '{value}'; {nearest(value, valid)}")
+    loaded = load_task(task) if loaded is None else loaded
+    description = peek(model)
+    if description["runtime"] != "torch":
+        raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
+    if effort == "one-shot" and strategy != "prune":
+        raise InputError(f"strategy: a super-network must be trained, so one shot is for 'prune', got '{strategy}'")
+    fitted = fit(model, loaded, store)
+    ready = fitted is not None and fitted.answers
+    training = training or Training()
+    plan = _Plan(
+        model, description["shape"], budget, target, strategy, effort, training.shared(loaded, EPOCHS[effort][1])
+    )
+    first = () if ready else (Finetune(**training.finetune(loaded, EPOCHS[effort][0])),)
+    return Recipe(
+        model=model,
+        task=task,
+        steps=(*first, plan.candidates(linear), *plan.measurements(loaded)),
+        target=target,
+        budget=budget,
+        seed=seed,
+        teacher=model if ready else None,
+        replicas=replicas,
+        name=name,
+        allow_weak_teacher=allow_weak_teacher,
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The parts of a recipe; ``shared`` are fields of every training after the fine-tuning."""
+
+    model: str
+    shape: Shape
+    budget: Budget
+    target: Target
+    strategy: Strategy
+    effort: Effort
+    shared: Uniform
+
+    def candidates(self, linear: str | None) -> Fork:
+        """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
+        export, quantize = self._int8()
+        int8 = [(*steps, export, quantize) for steps in ((), *self._smaller(linear))]
+        return Fork(((), (export,), *int8))
+
+    def measurements(self, task: Task) -> Steps:
+        """Return the probes of all candidates, the choice, and the check of the chosen one."""
+        split = "test" if "test" in task.splits else "validation"
+        quality = (Quality(split="validation"), *([Quality(split="test")] if split == "test" else []))
+        choice = Best() if self.budget.latency_ms or self.budget.size_mb else Cheapest()
+        return (Size(split=split), *quality, Latency(split=split), choice, Portability())
+
+    @property
+    def _training(self) -> Uniform:
+        """Return the fields of every training after the fine-tuning."""
+        return {"num_train_epochs": float(EPOCHS[self.effort][1]), "learning_rate": LEARNING_RATE, **self.shared}
+
+    @property
+    def _distill(self) -> Distill:
+        return Distill(match=("logits", "hidden"), **self._training)
+
+    def _smaller(self, linear: str | None) -> list[Steps]:
+        """Return the ways to smaller models, each from the fine-tuned one."""
+        goals, others = self._goals()
+        if self.budget.size_mb:  # most bytes of a small model are its words
+            others.append((Vocabulary(), goals[0] if self.budget.latency_ms else others[0][0]))
+        if self.effort == "one-shot":  # one pass serves every goal
+            return [*((goal,) for goal in goals), *others]
+        branches: list[Steps] = []
+        if self.strategy != "search":
+            relative = [goal if self.budget.latency_ms else replace(goal, relative_to="teacher") for goal in goals]
+            branches = [stages([(goal, self._distill) for goal in relative])]
+            branches += [(*steps, self._distill) for steps in others]
+        if self.strategy != "prune":
+            branches.append((*self._search(), self._distill))
+        if linear is not None:
+            convert = Linearize(attention=(linear,), **self._training)
+            branches.append((convert, Fork(((), (goals[0], self._distill)))))
+        return branches
+
+    def _goals(self) -> tuple[list[Prune], list[Steps]]:
+        """Return the prunings of one family, the weakest first, and other ways to prune.
+
+        A tight latency may be out of reach of all layers, even empty ones, so half of them are tried too.
+        """
+        budget, depth = self.budget, self.shape.depth
+        if budget.latency_ms:
+            values = [round(fraction * budget.latency_ms, 4) for fraction in GOALS[self.effort]]
+            half: Steps = (Prune(latency_ms=values[0], layers=depth // 2),)
+            return [Prune(latency_ms=value) for value in values], [half] * (depth >= 4)
+        small: list[Steps] = [(Prune(size_mb=round(0.98 * budget.size_mb, 4)),)] if budget.size_mb else []
+        return [Prune(speedup=speedup) for speedup in SPEEDUPS[self.effort]], small
+
+    def _search(self) -> Steps:
+        """Return the super-network of the fine-tuned model, and one search for each bound."""
+        shape, budget = self.shape, self.budget
+        if len(set(shape.layers)) != 1:
+            raise InputError(
+                f"strategy: a search begins with a model whose layers are alike, but '{self.model}' is {shape}; "
+                "use 'prune'"
+            )
+        whole = {"layers": shape.depth, "heads": shape.layers[0].heads, "ffn": shape.layers[0].ffn}
+        least = {name: -(-most // PARTS[name]) for name, most in whole.items()}
+        least["ffn"] = min(-(-least["ffn"] // FFN_STEP) * FFN_STEP, whole["ffn"])
+        if not all(least.values()):
+            raise InputError(f"strategy: '{self.model}' is {shape}, of which nothing can be searched; use 'prune'")
+        ranges: Uniform = {name: (least[name], most) for name, most in whole.items()}
+        supernet = Supernet(**ranges, per_layer=True, ffn_step=FFN_STEP, **self._training)
+        search = replace(SEARCHES[self.effort], number_format="int8", at_least=0.7)
+        if budget.latency_ms:
+            values = [round(fraction * budget.latency_ms, 4) for fraction in BOUNDS[self.effort]]
+            searches = [replace(search, latency_ms=value) for value in values]
+        else:
+            searches = [replace(search, speedup=speedup) for speedup in SPEEDUPS[self.effort]]
+        return (supernet, Fork(tuple((each,) for each in searches)))
+
+    def _int8(self) -> tuple[Export, Quantize | Fork]:
+        """Return export and quantization. OpenVINO reads standard operators, and INT8 with static ranges alone."""
+        openvino = self.target.runtime == "openvino"
+        modes = QUANTIZATIONS[self.effort]
+        if openvino:
+            modes = tuple(dict.fromkeys(("static", smooth) for _, smooth in modes))
+        max_drop = None if self.budget.max_drop is None else round(self.budget.max_drop / 2, 4)
+        quantizations = [Quantize(mode=mode, smooth=smooth, max_drop=max_drop) for mode, smooth in modes]
+        if self.effort in ("one-shot", "quick") and not openvino:
+            return Export(), quantizations[0]
+        return Export(fused=not openvino), Fork(tuple((each,) for each in quantizations))
+
+
+def stages(steps: Sequence[Steps]) -> Steps:
+    """Return the steps one stage after the other; the result of every stage goes on, as with ``stages`` in a recipe."""
+    placed: Steps = ()
+    for stage in reversed(steps):
+        placed = (*stage, Fork(((), placed))) if placed else stage
+    return placed
