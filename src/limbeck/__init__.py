@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from limbeck.data.task import Task
     from limbeck.engine.compress import compress
     from limbeck.engine.run import run
+    from limbeck.functional import distill, evaluate, export, latency, linearize, prune, quantize
     from limbeck.model.checkpoints import open_model, save_model
     from limbeck.recipe.recipe import Recipe, load_recipe
 
@@ -32,9 +33,16 @@ __all__ = [
     "Task",
     "__version__",
     "compress",
+    "distill",
+    "evaluate",
+    "export",
+    "latency",
+    "linearize",
     "load_recipe",
     "load_task",
     "open_model",
+    "prune",
+    "quantize",
     "run",
     "save_model",
 ]
@@ -47,9 +55,16 @@ _HOME = {
     "Target": "limbeck.core.target",
     "Task": "limbeck.data.task",
     "compress": "limbeck.engine.compress",
+    "distill": "limbeck.functional",
+    "evaluate": "limbeck.functional",
+    "export": "limbeck.functional",
+    "latency": "limbeck.functional",
+    "linearize": "limbeck.functional",
     "load_recipe": "limbeck.recipe.recipe",
     "load_task": "limbeck.data.loading",
     "open_model": "limbeck.model.checkpoints",
+    "prune": "limbeck.functional",
+    "quantize": "limbeck.functional",
     "run": "limbeck.engine.run",
     "save_model": "limbeck.model.checkpoints",
 }

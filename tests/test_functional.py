@@ -1,0 +1,139 @@
+"""The techniques as functions, on plain models of transformers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+
+import limbeck
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
+
+TASK = toy_task("classification", train=32, validation=16, test=16)
+TOKENIZER = toy_tokenizer(TASK)
+TEXTS = list(TASK.split("train").texts)
+LABELED = (TEXTS, [TASK.label_names[label] for label in TASK.split("train").labels])
+
+
+def make_bert(seed):
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        id2label=dict(enumerate(TASK.label_names)),
+        label2id={name: index for index, name in enumerate(TASK.label_names)},
+    )
+    model = BertForSequenceClassification(config)
+    for parameter in model.parameters():
+        parameter.data.normal_(0.0, 0.3)
+    return model.eval()
+
+
+@pytest.fixture
+def bert():
+    """A model of transformers, not of limbeck."""
+    return make_bert(0)
+
+
+def logits(model, texts=TEXTS[:4]):
+    return np.asarray(model.predict(TOKENIZER(texts, padding=True, return_tensors="pt")))
+
+
+def test_prune_leaves_the_model_as_it_was(bert):
+    before = {name: value.clone() for name, value in bert.state_dict().items()}
+    small = limbeck.prune(bert, TOKENIZER, TEXTS, keep=0.5, cost="macs", samples=16, ffn_multiple=8)
+    assert sum(row.ffn for row in small.shape.layers) < 128
+    assert all(torch.equal(before[name], value) for name, value in bert.state_dict().items())
+
+
+def test_a_result_is_saved_opened_and_trained_by_transformers(bert, tmp_path):
+    small = limbeck.prune(bert, TOKENIZER, LABELED, heads=2, ffn=32, samples=16)
+    limbeck.save_model(small, TOKENIZER, tmp_path / "small")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small", trust_remote_code=True)
+    batch = TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")
+    np.testing.assert_allclose(again(**batch).logits.detach().numpy(), logits(small), atol=1e-5)
+    again(**batch, labels=torch.tensor([0, 1, 0, 1])).loss.backward()
+    assert again.classifier.weight.grad.abs().sum() > 0
+
+
+def test_distill_brings_the_student_nearer_to_its_teacher(bert):
+    student, messages = make_bert(1), []
+    taught = limbeck.distill(
+        student,
+        bert,
+        TOKENIZER,
+        TEXTS,
+        epochs=10,
+        learning_rate=1e-3,
+        log=lambda text, **numbers: messages.append(numbers),
+    )
+    teacher = bert(**TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")).logits.detach().numpy()
+    before = student(**TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")).logits.detach().numpy()
+    distance = [np.abs(softmax(side, axis=1) - softmax(teacher, axis=1)).mean() for side in (before, logits(taught))]
+    assert distance[1] < 0.2 * distance[0]
+    assert any("loss" in numbers for numbers in messages)
+
+
+def test_linearize_gives_other_attention(bert):
+    model = limbeck.linearize(bert, TOKENIZER, LABELED, attention="window:3", epochs=1)
+    assert {row.attention for row in model.shape.layers} == {"window:3"}
+
+
+def test_export_and_quantize_write_folders(bert, tmp_path):
+    exported = limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "float")
+    small = limbeck.quantize(exported, TOKENIZER, TEXTS, tmp_path / "int8")
+    expected = bert(**TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")).logits.detach().numpy()
+    np.testing.assert_allclose(logits(exported), expected, atol=1e-4)
+    np.testing.assert_allclose(logits(small), expected, atol=0.1 * np.abs(expected).max())
+    assert (tmp_path / "float" / "onnx" / "model.onnx").is_file()
+    assert (tmp_path / "int8" / "onnx" / "model_quantized.onnx").is_file()
+    found = limbeck.evaluate(tmp_path / "int8", None, LABELED)
+    assert (found.examples, found.threads) == (32, 1)
+    assert found.runtime.startswith("onnxruntime")
+
+
+def test_evaluate_scores_the_split_that_is_asked_for(bert):
+    found = limbeck.evaluate(bert, TOKENIZER, TASK, "validation")
+    assert (found.metric, found.examples) == ("accuracy", 16)
+    assert found.low <= found.quality <= found.high
+    with pytest.raises(InputError, match="evaluate needs labels"):
+        limbeck.evaluate(bert, TOKENIZER, TEXTS)
+
+
+def test_latency_times_models_beside_each_other(bert):
+    small = limbeck.prune(bert, TOKENIZER, TEXTS, layers=1, samples=16)
+    times = limbeck.latency({"whole": bert, "small": small}, TOKENIZER, TEXTS, rounds=2)
+    assert list(times) == ["whole", "small"]
+    assert {fact.unit for fact in times.values()} == {"s"}
+    assert times["whole"].detail["session"] == times["small"].detail["session"]
+    assert limbeck.latency(bert, TOKENIZER, TEXTS, rounds=2).low > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: limbeck.prune(model, TOKENIZER, TEXTS), "give a goal"),
+        (
+            lambda model: limbeck.prune(model, TOKENIZER, TEXTS, keep=1.5),
+            r"keep: should be in \(0, 1\], got 1\.5",
+        ),
+        (
+            lambda model: limbeck.prune(model, TOKENIZER, TEXTS, keeps=0.5),
+            "did you mean 'keep'",
+        ),
+        (lambda model: limbeck.prune(model, None, TEXTS, keep=0.5), "a model in memory needs its tokenizer"),
+        (lambda model: limbeck.prune(torch.nn.Linear(2, 2), TOKENIZER, TEXTS, keep=0.5), "got Linear"),
+        (lambda model: limbeck.prune(model, TOKENIZER, [], keep=0.5), "there is no text"),
+        (lambda model: limbeck.prune(model, TOKENIZER, (TEXTS, ["odd", "even"] * 16), keep=0.5), "does not answer"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(bert, call, message):
+    with pytest.raises(InputError, match=message):
+        call(bert)
