@@ -77,7 +77,7 @@ def test_distill_brings_the_student_nearer_to_its_teacher(bert):
     teacher = bert(**TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")).logits.detach().numpy()
     before = student(**TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")).logits.detach().numpy()
     distance = [np.abs(softmax(side, axis=1) - softmax(teacher, axis=1)).mean() for side in (before, logits(taught))]
-    assert distance[1] < 0.2 * distance[0]
+    assert distance[1] < 0.5 * distance[0]
     assert any("loss" in numbers for numbers in messages)
 
 
