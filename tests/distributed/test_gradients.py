@@ -18,7 +18,7 @@ from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded, predict
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients as together
-from limbeck.train.config import Plan
+from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import fit
 from limbeck.train.objectives import HiddenLoss, LiveTeacher, TaskLoss, Weighted
 
@@ -74,7 +74,7 @@ def train(objective=task_loss, *, batch, accumulation=1, scratch=None, fail_at=N
     """One training; the curve of each term, what was seen, the report, and the model."""
     model, told = build(), []
     watched = Watched(objective(model), fail_at)
-    plan = Plan(
+    plan = TrainingConfig(
         num_train_epochs=EPOCHS,
         learning_rate=1e-3,
         per_device_train_batch_size=batch,

@@ -23,7 +23,7 @@ def test_results_come_in_the_order_of_the_jobs(workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_crew_stays_for_several_rounds(workers):
+def test_a_pool_serves_several_rounds(workers):
     with worker_pool(workers) as each:
         seen = [set(each(operator.call, [os.getpid] * 8)) for _ in range(2)]
     assert len(seen[0] | seen[1]) <= workers
@@ -78,8 +78,8 @@ def test_the_main_module_is_as_before():
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = (
-        "import operator, os, signal\nfrom limbeck.storage.parallel import crew\n"
-        "with crew(2) as each:\n    print(*each(operator.call, [os.getpid] * 4), flush=True)\n"
+        "import operator, os, signal\nfrom limbeck.storage.parallel import worker_pool\n"
+        "with worker_pool(2) as each:\n    print(*each(operator.call, [os.getpid] * 4), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
