@@ -85,8 +85,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     workers = {int(number) for number in ended.stdout.split()}
     assert workers
-    _, alive = psutil.wait_procs([psutil.Process(one) for one in workers if psutil.pid_exists(one)], timeout=30)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=30)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_worker_that_dies_is_reported():

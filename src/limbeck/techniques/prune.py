@@ -208,7 +208,7 @@ class Prune:
         from limbeck.model.checkpoints import fingerprint
         from limbeck.model.pruning.optimal_brain_surgeon import layer_wise, second_order
         from limbeck.model.pruning.slicing import RemovalOrders
-        from limbeck.storage.memmap import kept_arrays
+        from limbeck.storage.memmap import cached_arrays
 
         model = candidate.model
 
@@ -220,7 +220,7 @@ class Prune:
             return self.scores(model, batches).orders.to_arrays()
 
         way, texts = f"{self.criterion}-{self.version}", f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
-        return RemovalOrders.from_arrays(kept_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
+        return RemovalOrders.from_arrays(cached_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
         """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from limbeck.data.batching import Encoded, collate, encode, length_batches, predict
 from limbeck.errors import InputError
-from limbeck.storage.memmap import Keep, Ragged, kept_arrays, mapped
+from limbeck.storage.memmap import Keep, Ragged, cached_arrays, mapped
 from limbeck.train.objectives import Batch, Outputs, Taps
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def kept_answers(teacher: Candidate, name: str, task: Task, keep: Keep, made: np
         found = predict(teacher.model, encoded, BATCH) if made is None else made
         return {"logits": np.concatenate(found) if isinstance(found, list) else found}
 
-    table = kept_arrays(keep, f"logits-{name}-{task.fingerprint}-train", answer)["logits"]
+    table = cached_arrays(keep, f"logits-{name}-{task.fingerprint}-train", answer)["logits"]
     read = Ragged(table, encoded.lengths).padded if encoded.kind == "tokens" else table.__getitem__
     return lambda rows: torch.from_numpy(read(rows.tolist())).to(rows.device)
 
