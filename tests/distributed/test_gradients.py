@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded, predict
 from limbeck.distributed import context as processes
-from limbeck.distributed import gradients as together
+from limbeck.distributed import gradients
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import fit
 from limbeck.train.objectives import HiddenLoss, LiveTeacher, TaskLoss, Weighted
@@ -239,19 +239,19 @@ def test_shares_of_a_batch(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     for rank, expected in enumerate([([4, 7], 0.4), ([5, 8], 0.4), ([6], 0.2)]):
         monkeypatch.setenv("RANK", str(rank))
-        assert together.share([4, 5, 6, 7, 8]) == expected
-    assert together.share([4, 5]) == ([4], 0.0)
+        assert gradients.shard([4, 5, 6, 7, 8]) == expected
+    assert gradients.shard([4, 5]) == ([4], 0.0)
 
 
 def test_alone_nothing_changes():
     model = build()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    together.same_weights(model)
-    together.sum_gradients(list(model.parameters()))
+    gradients.broadcast_weights(model)
+    gradients.sum_gradients(list(model.parameters()))
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in weights.items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert together.share([3, 1, 2]) == ([3, 1, 2], 1.0)
-    assert together.totals(2.5, {"loss": torch.tensor(1.0)}, 1.0) == (2.5, {"loss": torch.tensor(1.0)})
+    assert gradients.shard([3, 1, 2]) == ([3, 1, 2], 1.0)
+    assert gradients.reduce_terms(2.5, {"loss": torch.tensor(1.0)}, 1.0) == (2.5, {"loss": torch.tensor(1.0)})
 
 
 if __name__ == "__main__":

@@ -220,7 +220,9 @@ class Prune:
             return self.scores(model, batches).orders.to_arrays()
 
         way, texts = f"{self.criterion}-{self.version}", f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
-        return RemovalOrders.from_arrays(cached_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
+        return RemovalOrders.from_arrays(
+            cached_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build)
+        )
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
         """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""

@@ -53,7 +53,7 @@ def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any], keep: int
     """
     fresh = folder / "checkpoint.new"
     processes.broadcast_from_main(lambda: shutil.rmtree(fresh, ignore_errors=True))
-    with processes.agreeing():
+    with processes.synchronized():
         accelerator.save_state(str(fresh), safe_serialization=True)
     about = {"processes": accelerator.num_processes, "loop": loop}
     processes.broadcast_from_main(lambda: _complete(fresh, folder / f"checkpoint-{loop['steps']}", about, keep))

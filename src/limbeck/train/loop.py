@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from limbeck.data.batching import Encoded, collate, length_batches
 from limbeck.distributed import context as processes
-from limbeck.distributed import gradients as together
+from limbeck.distributed import gradients
 from limbeck.errors import InputError
 from limbeck.train import checkpoint as state
 from limbeck.train.config import TrainingConfig
@@ -101,7 +101,7 @@ def fit(
     """
     if processes.count() > 1:
         processes.join()
-    with processes.agreeing(), nullcontext(scratch) if scratch else tempfile.TemporaryDirectory() as place:
+    with processes.synchronized(), nullcontext(scratch) if scratch else tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.mkdir(parents=True, exist_ok=True)
         resumable = scratch is not None
@@ -141,7 +141,7 @@ class _Loop:
         self.sampler = _LengthSampler(encoded, plan.per_device_train_batch_size * processes.count(), seed)
 
         def collate_mine(indices: list[int]) -> tuple[dict[str, torch.Tensor], float, int]:
-            mine, weight = together.share(indices)
+            mine, weight = gradients.shard(indices)
             return collate(encoded, mine), weight, len(indices)
 
         loader: DataLoader[Any] = DataLoader(
@@ -159,7 +159,7 @@ class _Loop:
         self.model, self.extra = (self.accelerator.prepare_model(m, evaluation_mode=True) for m in (model, self.extra))
         self.optimizer, self.scheduler = self.accelerator.prepare(optimizer, scheduler)
         self.loader = prepare_data_loader(loader, self.accelerator.device, 1, 0, put_on_device=True, rng_types=[])
-        together.same_weights(trained)
+        gradients.broadcast_weights(trained)
         self.companions = [self._prepared(*companion) for companion in getattr(objective, "companions", ())]
         if self.companions and processes.count() > 1:
             raise InputError("what trains a second model beside the first runs on one process; start it without others")
@@ -202,7 +202,7 @@ class _Loop:
             if not self.accelerator.sync_gradients:
                 continue
             self.report.steps += 1
-            self.report.seconds, terms = together.totals(before + time.monotonic() - started, terms, weight)
+            self.report.seconds, terms = gradients.reduce_terms(before + time.monotonic() - started, terms, weight)
             progress = Progress(self.report.steps, self.total)
             self.after_step(progress)
             self._tell(progress, terms)
@@ -248,7 +248,7 @@ class _Loop:
                 terms["loss"] = loss.total.detach()
             if self.accelerator.sync_gradients:
                 trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-                together.sum_gradients(trained)
+                gradients.sum_gradients(trained)
                 norm = self.accelerator.clip_grad_norm_(trained, self.plan.max_grad_norm)
             self.optimizer.step()
             if self.accelerator.sync_gradients:
@@ -309,7 +309,7 @@ class _Loop:
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.report.best_step not in (None, self.report.steps):
             processes.broadcast_from_main(lambda: self._take_best(model))
-            together.same_weights(model)
+            gradients.broadcast_weights(model)
         model.eval()
         self.report.examples_per_second = self.examples / max(seconds, 1e-9)
         self.accelerator.free_memory()
