@@ -1,9 +1,9 @@
-"""What shapes cost: one with its whole fact, thousands as arrays."""
+"""Costs of shapes, remembered: one shape with its whole measurement, thousands as arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,28 +11,35 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
 
-class Costs:
-    """The costs of shapes by a Cost (a table, a predictor, any function from shapes to facts).
+@runtime_checkable
+class HasIntervals(Protocol):
+    """A cost that computes the intervals of many shapes at once, as a latency predictor does."""
 
-    A Cost with a method ``intervals`` (value, low end, high end of many shapes [shapes, 3]) is asked for many at once;
-    of any other each shape is asked once.
+    def intervals(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Return value, low end and high end of many shapes [shapes, 3]."""
+        ...
+
+
+class CachedCost:
+    """A cost (a table, a predictor, any function from shapes to measurements) that prices each shape once.
+
+    A cost with a method ``intervals`` prices many shapes in one call, any other one by one.
     """
 
     def __init__(self, cost: Callable[[Shape], Measurement]) -> None:
         self.cost = cost
-        self.known: dict[Shape, Measurement] = {}
+        self.measurements: dict[Shape, Measurement] = {}
 
     def __call__(self, shape: Shape) -> Measurement:
-        """The cost of a shape, with its interval."""
-        if shape not in self.known:
-            self.known[shape] = self.cost(shape)
-        return self.known[shape]
+        """Return the cost of a shape, with its interval."""
+        if shape not in self.measurements:
+            self.measurements[shape] = self.cost(shape)
+        return self.measurements[shape]
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
-        """Value, and upper end of the interval where there is one (else the value again) [shapes, 2]."""
-        together: Any = getattr(self.cost, "intervals", None)
-        if together is not None:
-            return np.asarray(together(shapes))[:, [0, 2]]
-        facts = [self(shape) for shape in shapes]
-        rows = [(fact.value, fact.value if fact.high is None else fact.high) for fact in facts]
+        """Return value and upper end of the interval [shapes, 2]; the value twice where there is no interval."""
+        if isinstance(self.cost, HasIntervals):
+            return self.cost.intervals(shapes)[:, [0, 2]]
+        costs = [self(shape) for shape in shapes]
+        rows = [(cost.value, cost.value if cost.high is None else cost.high) for cost in costs]
         return np.array(rows, dtype=float).reshape(-1, 2)
