@@ -31,7 +31,8 @@ def train(arguments):
     from limbeck.model.checkpoints import open_model
     from limbeck.train.config import TrainingConfig
     from limbeck.train.finetuning import train_on_task
-    from limbeck.train.objectives import TaskLoss, Weighted
+    from limbeck.train.objectives import Weighted
+    from limbeck.train.task_loss import TaskLoss
 
     task = load_task("movie-reviews").limit(train=arguments.examples)
     model, tokenizer = open_model("minilm-l6", task=task, seed=0)

@@ -19,8 +19,10 @@ from limbeck.data.batching import Encoded, predict
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
 from limbeck.train.config import TrainingConfig
+from limbeck.train.distillation_losses import HiddenLoss
 from limbeck.train.loop import fit
-from limbeck.train.objectives import HiddenLoss, LiveTeacher, TaskLoss, Weighted
+from limbeck.train.objectives import LiveTeacher, Weighted
+from limbeck.train.task_loss import TaskLoss
 
 ROWS = 97  # in batches of 16 a single row is left over, fewer than there are processes
 EPOCHS = 3

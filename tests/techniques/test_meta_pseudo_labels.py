@@ -114,7 +114,7 @@ def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_
     seen, learn = [], fit.fit
 
     def spy(model, objective, encoded, plan, **options):
-        labelled = len(objective.labelled.encoded) if hasattr(objective, "labelled") else None
+        labelled = len(objective.labeled.encoded) if hasattr(objective, "labeled") else None
         seen.append((len(encoded), labelled, plan.learning_rate, plan.num_train_epochs))
         return learn(model, objective, encoded, plan, **options)
 

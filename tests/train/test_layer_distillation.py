@@ -5,8 +5,8 @@ import pytest
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
+from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
 from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens
-from limbeck.train.objectives import AttentionLoss, HiddenLoss, RelationLoss
 
 
 class Pupil(LayerDistillationConfig):

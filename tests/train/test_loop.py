@@ -8,7 +8,8 @@ from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded, predict
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import fit, parameter_groups
-from limbeck.train.objectives import CoTrainedModule, Loss, TaskLoss, Weighted
+from limbeck.train.objectives import CoTrainedModule, Loss, Weighted
+from limbeck.train.task_loss import TaskLoss
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,8 @@ def test_scaled_losses_train_as_plain_ones(make_model, words, tmp_path, monkeypa
 
 @pytest.mark.gpu
 def test_distillation_on_a_gpu_moves_the_teacher(make_model, words):
-    from limbeck.train.objectives import HiddenLoss, LiveTeacher
+    from limbeck.train.distillation_losses import HiddenLoss
+    from limbeck.train.objectives import LiveTeacher
 
     student, teacher = make_model(), make_model(seed=1)
     terms = {"hidden": (1.0, HiddenLoss("mse", "uniform", (2, 2), (32, 32)))}
@@ -226,7 +228,7 @@ class Beside:
 
     def __init__(self, model, companion):
         self.loss, self.seen = task_loss(model), []
-        self.companions = [
+        self.co_trained = [
             CoTrainedModule(companion, TrainingConfig(learning_rate=1e-2, weight_decay=0.0, lr_scheduler_type="cosine"))
         ]
 
@@ -234,18 +236,18 @@ class Beside:
         self.batch, self.before = batch, model.classifier.weight.detach().clone()
         yield from self.loss(model, batch, progress)
 
-    def follow(self, model, taken):
+    def auxiliary_losses(self, model, taken):
         norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
         rate = taken.optimizer.param_groups[0]["lr"]
         moved = float((model.classifier.weight.detach() - self.before).abs().max())
         self.seen.append((taken.progress.step, taken.clipping, float(norm), rate, moved))
-        ((companion, _, _),) = self.companions
+        ((companion, _, _),) = self.co_trained
         answers = companion.run(self.batch)[0]
         noise = torch.rand(())  # random numbers that a resumed run must draw again
         yield Loss((answers - model.run(self.batch)[0].detach() * noise).square().mean(), {"beside": noise})
 
 
-def test_a_companion_follows_every_step_of_the_model(make_model, words):
+def test_a_co_trained_module_steps_after_every_step_of_the_model(make_model, words):
     model, other = make_model(), make_model(seed=5)
     before = weights(other)
     objective = Beside(model, other)
@@ -264,16 +266,16 @@ def test_a_companion_follows_every_step_of_the_model(make_model, words):
     assert "beside" in told[-1]
 
 
-def test_a_companion_may_follow_some_steps_alone(make_model, words):
+def test_a_co_trained_module_may_skip_steps(make_model, words):
     model, other = make_model(), make_model(seed=5)
     objective = Beside(model, other)
-    objective.companions = [objective.companions[0]._replace(every=3)]
+    objective.co_trained = [objective.co_trained[0]._replace(every=3)]
     fit(model, objective, words, TrainingConfig(num_train_epochs=2, per_device_train_batch_size=8))
     seen = [step for step, *_ in objective.seen]
     assert seen == list(range(2, seen[-1] + 1, 3))
 
 
-def test_companions_are_resumed_with_the_rest(make_model, words, tmp_path):
+def test_co_trained_modules_are_resumed_with_the_rest(make_model, words, tmp_path):
     plan = TrainingConfig(num_train_epochs=2, per_device_train_batch_size=8, save_seconds=0)
     whole = make_model(), make_model(seed=5)
     fit(whole[0], Beside(*whole), words, plan)

@@ -14,12 +14,12 @@ from limbeck.train.config import TrainingConfig
 from limbeck.train.meta_pseudo_labels import (
     MULTI,
     SINGLE,
-    Labelled,
+    LabeledBatches,
     MetaPseudoLabels,
     moved_logits,
     pseudo_labels,
     pseudo_loss,
-    slopes,
+    step_derivatives,
 )
 from limbeck.train.objectives import Progress, StepTaken
 
@@ -107,7 +107,7 @@ class Game:
             objective._step = kept
             loss = loss._replace(total=pseudo_loss(student.run(self.u)[0], labels, self.problem))
         clipping = self.step(student, optimizer, loss.total)
-        (loss,) = objective.follow(student, StepTaken(optimizer, clipping, Progress(step, 10)))
+        (loss,) = objective.auxiliary_losses(student, StepTaken(optimizer, clipping, Progress(step, 10)))
         parameters = list(self.teacher.parameters())
         own = self.teacher.loss(self.teacher.run(self.l)[0], self.l["labels"])
         whole = torch.autograd.grad(loss.total, parameters, retain_graph=True)
@@ -246,21 +246,21 @@ def test_the_moving_average_is_taken_off():
     for number in range(3):
         (loss,) = objective(game.student, game.u, Progress(number, 3))
         game.step(game.student, game.optimizer, loss.total)
-        (loss,) = objective.follow(game.student, StepTaken(game.optimizer, 1.0, Progress(number, 3)))
+        (loss,) = objective.auxiliary_losses(game.student, StepTaken(game.optimizer, 1.0, Progress(number, 3)))
         gains.append(float(loss.terms["feedback"]))
         own = float(loss.terms["teacher"])
         answers = game.teacher.run(game.u)[0].detach()
         entropy = F.cross_entropy(answers, answers.argmax(-1))
         assert float(loss.total.detach()) - own == pytest.approx((gains[-1] - usual) * float(entropy), rel=1e-5)
         usual = 0.9 * usual + 0.1 * gains[-1]
-    assert float(objective.tutor.usual) == pytest.approx(usual, rel=1e-5)
+    assert float(objective.state.usual) == pytest.approx(usual, rel=1e-5)
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
-def test_slopes_of_adamw_are_those_of_its_step(steps):
+def test_step_derivatives_of_adamw_are_those_of_its_step(steps):
     """Also where a gradient is the first of its kind: there the step has a fixed length, and the slope is almost 0."""
     torch.manual_seed(0)
     history = torch.randn(steps, 6).double()
@@ -276,7 +276,7 @@ def test_slopes_of_adamw_are_those_of_its_step(steps):
 
     last = torch.randn(6).double()
     p, optimizer = moved(last)
-    found = slopes(optimizer)[p]
+    found = step_derivatives(optimizer)[p]
     for place in range(6):
         change = torch.zeros(6).double()
         change[place] = 1e-6
@@ -320,11 +320,11 @@ def test_labels_of_each_kind():
 
 def test_labelled_batches_depend_on_seed_and_step_alone():
     encoded = Encoded([[1] * (3 + n % 4) for n in range(10)], None, list(range(10)), 0, "classification")
-    stream = Labelled(encoded, 4, seed=0)
+    stream = LabeledBatches(encoded, 4, seed=0)
     whole = [stream(step)["labels"].tolist() for step in range(9)]
     for step in (7, 0, 4):  # from anywhere, as after an interruption
-        assert Labelled(encoded, 4, seed=0)(step)["labels"].tolist() == whole[step]
+        assert LabeledBatches(encoded, 4, seed=0)(step)["labels"].tolist() == whole[step]
     for epoch in range(3):
         assert sorted(itertools.chain(*whole[3 * epoch : 3 * epoch + 3])) == list(range(10))
     assert whole[:3] != whole[3:6]
-    assert [Labelled(encoded, 4, seed=1)(step)["labels"].tolist() for step in range(9)] != whole
+    assert [LabeledBatches(encoded, 4, seed=1)(step)["labels"].tolist() for step in range(9)] != whole

@@ -4,7 +4,8 @@ import torch
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.model.pruning.subnetwork import extract
-from limbeck.train.objectives import LiveTeacher, LogitLoss, Outputs, Progress, RelationLoss
+from limbeck.train.distillation_losses import LogitLoss, RelationLoss
+from limbeck.train.objectives import LiveTeacher, Outputs, Progress
 from limbeck.train.supernet_loss import LastHidden, SandwichLoss
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)

@@ -170,8 +170,9 @@ class Distill(LayerDistillationConfig):
 
     def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
         """Weighted terms of the loss; of ``match``, where that is not the field's."""
+        from limbeck.train.distillation_losses import LogitLoss
         from limbeck.train.finetuning import target_scale
-        from limbeck.train.objectives import LogitLoss, task_loss
+        from limbeck.train.task_loss import task_loss
 
         found: Terms = {}
         if self.task_weight:

@@ -248,11 +248,11 @@ class Linearize(TrainingConfig):
         """The loss of this guide."""
         from limbeck.model.attention_conversion import convert
         from limbeck.train import linearization as guides
-        from limbeck.train.objectives import HiddenLoss, LogitLoss
+        from limbeck.train.distillation_losses import HiddenLoss, LogitLoss
 
         frozen: dict[str, Any] = {"freeze_steps": self.freeze_steps, "fresh": fresh}
         if self.guide == "unguided":
-            return guides.GuidedLoss(guides.alone(model), **frozen)
+            return guides.GuidedLoss(guides.unguided(model), **frozen)
         if self.guide == "trajectory":
             guide = convert(before, ("softmax",) * before.shape.depth, positions=self.positions(before))
         else:
@@ -261,14 +261,18 @@ class Linearize(TrainingConfig):
         mine, theirs = model.shape, guide.shape
         hidden = HiddenLoss("mse", "uniform", (mine.depth, theirs.depth), (mine.hidden, theirs.hidden))
         logits = LogitLoss("kl", self.temperature, candidate.task.problem_type)
-        terms = {"logits": (self.alpha_output, logits), "hidden": (self.alpha_layer * (mine.depth + 1), hidden)}
-        both = (guides.alone(model), guides.beside(model, guide, terms))
+        terms: dict[str, tuple[float, Any]] = {
+            "logits": (self.alpha_output, logits),
+            "hidden": (self.alpha_layer * (mine.depth + 1), hidden),
+        }
+        both = (guides.unguided(model), guides.guided(model, guide, terms))
         if self.guide == "trajectory":
             plan = replace(self, learning_rate=self.teacher_learning_rate)
-            return guides.Trajectory(*both, **frozen, teacher=guide, plan=plan, every=self.teacher_update_cycle)
+            return guides.Trajectory(*both, **frozen, teacher=guide, config=plan, every=self.teacher_update_cycle)
         if self.guide == "waypoint":
             assert teacher is not None
-            return guides.GuidedLoss(*both, prepare=guides.Waypoints(guide, teacher.epoch_checkpoints[1:]), **frozen)
+            epochs = guides.EpochCheckpoints(guide, teacher.epoch_checkpoints[1:])
+            return guides.GuidedLoss(*both, prepare=epochs, **frozen)
         return guides.GuidedLoss(*both, until=self.max_distill_steps, **frozen)
 
 

@@ -233,7 +233,7 @@ class Prune:
     def layer_cut(self, model: Any, batches: Callable[[], list[dict[str, Any]]]) -> Cut:
         """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
         from limbeck.model.pruning.slicing import Cut, RemovalOrder
-        from limbeck.train.objectives import layer_map
+        from limbeck.train.distillation_losses import layer_map
 
         shape, count = model.shape, self.layers
         assert count is not None

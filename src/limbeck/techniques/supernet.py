@@ -129,7 +129,8 @@ class Supernet(SupernetConfig):
 
     def terms(self, candidate: Candidate, teacher: Candidate, made: ChannelOrder) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice."""
-        from limbeck.train.objectives import LogitLoss, TaskLoss
+        from limbeck.train.distillation_losses import LogitLoss
+        from limbeck.train.task_loss import TaskLoss
 
         found: dict[str, tuple[float, Any]] = {}
         if self.task_weight:

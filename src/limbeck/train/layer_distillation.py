@@ -95,13 +95,13 @@ class LayerDistillationConfig(TrainingConfig):
         return mine.depth, theirs.depth
 
     def _hidden(self, mine: Any, theirs: Any) -> Any:
-        from limbeck.train.objectives import HiddenLoss
+        from limbeck.train.distillation_losses import HiddenLoss
 
         widths = (mine.hidden, theirs.hidden)
         return HiddenLoss(self.hidden_loss, self.layer_map, self._depths(mine, theirs), widths, self.shared_projection)
 
     def _attention(self, mine: Any, theirs: Any) -> Any:
-        from limbeck.train.objectives import AttentionLoss
+        from limbeck.train.distillation_losses import AttentionLoss
 
         heads = [_heads(shape) for shape in (mine, theirs)]
         if heads[0] != heads[1] or len(heads[0]) > 1:
@@ -113,7 +113,7 @@ class LayerDistillationConfig(TrainingConfig):
         return AttentionLoss(self.attention_loss, mapping, self._depths(mine, theirs))
 
     def _relations(self, mine: Any, theirs: Any) -> Any:
-        from limbeck.train.objectives import RelationLoss
+        from limbeck.train.distillation_losses import RelationLoss
 
         sides = (mine, theirs)
         last = [max(i for i, layer in enumerate(shape.layers) if layer.heads) for shape in sides]

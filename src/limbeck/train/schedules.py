@@ -1,4 +1,4 @@
-"""Schedules: functions of the fraction of training done, from 0 to 1."""
+"""Learning-rate schedules: factors of the highest rate, as functions of the fraction of training done (0 to 1)."""
 
 from __future__ import annotations
 

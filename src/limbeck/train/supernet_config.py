@@ -134,8 +134,8 @@ class SupernetConfig(TrainingConfig):
         """Weighted terms of the loss of a slice that look inside a teacher, whose parts are put in the same order."""
         import torch
 
+        from limbeck.train.distillation_losses import RelationLoss
         from limbeck.train.layer_distillation import most_heads
-        from limbeck.train.objectives import RelationLoss
         from limbeck.train.supernet_loss import LastHidden
 
         space, theirs, found = made.space, teacher.shape, dict[str, tuple[float, Any]]()
