@@ -110,11 +110,11 @@ def test_what_training_leaves_in_a_model_is_read_back(make_model, answers):
     made = ChannelOrder(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))), heads)
     made.mark(model, answers)
     assert ChannelOrder.of(model) == made
-    assert made.beside(teacher) == made
+    assert made.relative_to(teacher) == made
     made._replace(space=Named().space(FULL), channels=()).mark(teacher, answers)  # the heads were sorted before
-    assert made.beside(teacher) == made._replace(heads=())
+    assert made.relative_to(teacher) == made._replace(heads=())
     made.mark(teacher, answers)  # such as one that was fine-tuned from there
-    assert made.beside(teacher) == ChannelOrder(made.space)
+    assert made.relative_to(teacher) == ChannelOrder(made.space)
     assert ChannelOrder.of(extract(model, FULL)) is None  # a slice of it says nothing
     model.encoder.shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
     assert ChannelOrder.of(model) is None  # of another shape, so of another space

@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, MinLen
 from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.step import RunContext, content, step
 from limbeck.errors import InputError
-from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, reading, vocabulary_key
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, adapt_vocabulary, vocabulary_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,7 +193,7 @@ class Distill(LayerDistillationConfig):
         for _, term in terms.values():
             for tap, layers in term.taps.items():
                 wanted.setdefault(tap, set()).update(layers)
-        reader, name = reading(candidate, teacher) if wanted else teacher, context.teacher.key  # type: ignore[union-attr]
+        reader, name = adapt_vocabulary(candidate, teacher) if wanted else teacher, context.teacher.key  # type: ignore[union-attr]
         if reader is None:
             raise _other_words("teacher")
         if reader is not teacher:
@@ -214,7 +214,8 @@ class Distill(LayerDistillationConfig):
         task = candidate.task
         found = []
         for name, one in ((context.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
-            reader = reading(candidate, one) if task.kind == "tokens" else one  # a label for each of the same tokens
+            # tokens have labels of their own, so the teacher must read the same ones
+            reader = adapt_vocabulary(candidate, one) if task.kind == "tokens" else one
             if reader is None:
                 raise _other_words(f"teacher {name}")
             kept = name if reader is one else f"{name}-{vocabulary_key(candidate.tokenizer)}"

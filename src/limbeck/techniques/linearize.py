@@ -24,7 +24,7 @@ from limbeck.core.shape import Shape, attention_core, skipped_positions
 from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import reading
+from limbeck.train.layer_distillation import adapt_vocabulary
 
 if TYPE_CHECKING:
     from limbeck.train.linearization import GuidedLoss
@@ -199,7 +199,7 @@ class Linearize(TrainingConfig):
                 "'teacher: MODEL', or use guide: trajectory"
             )
         known = context.teacher.open()
-        teacher = reading(candidate, known)
+        teacher = adapt_vocabulary(candidate, known)
         if teacher is None:
             raise InputError("linearize: the teacher lacks tokens of the candidate's vocabulary")
         if teacher is not known and (self.guide == "waypoint" or self.pretrained):

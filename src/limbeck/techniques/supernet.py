@@ -23,7 +23,7 @@ from annotated_types import Ge, Gt, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, step
 from limbeck.errors import InputError
-from limbeck.train.layer_distillation import reading
+from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Supernet(SupernetConfig):
             raise InputError(f"supernet: {problems[0]}")
         if context.teacher is None:
             raise InputError("supernet has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
-        teacher = reading(candidate, context.teacher.open())
+        teacher = adapt_vocabulary(candidate, context.teacher.open())
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
         known = ChannelOrder.of(candidate.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,7 +195,7 @@ class _Loop:
         self.optimizer, self.scheduler = self.accelerator.prepare(optimizer, scheduler)
         self.loader = prepare_data_loader(loader, self.accelerator.device, 1, 0, put_on_device=True, rng_types=[])
         gradients.broadcast_weights(trained)
-        co_trained = objective.co_trained if isinstance(objective, CoTraining) else ()
+        co_trained: Sequence[CoTrainedModule] = objective.co_trained if isinstance(objective, CoTraining) else ()
         self.co_trainers = [self._prepare(module) for module in co_trained]
         if self.co_trainers and processes.count() > 1:
             raise InputError("what trains a second model beside the first runs on one process; start it without others")

@@ -354,7 +354,7 @@ class MetaPseudoLabels:
         """
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         gradients = torch.autograd.grad(self.labeled_loss(model, step.labeled), list(named.values()), allow_unused=True)
-        gradient = {p: g for p, g in zip(named.values(), gradients, strict=True) if g is not None}
+        gradient: dict[Tensor, Tensor] = {p: g for p, g in zip(named.values(), gradients, strict=True) if g is not None}
         moves = towards_labels(taken.optimizer, taken.clipping, gradient)
         named_moves = {name: moves[p] for name, p in named.items() if p in moves}
         with without_dropout(model):
