@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.data.task import Task
     from limbeck.train.objectives import TeacherCall
-    from limbeck.train.teacher_cache import Answers
+    from limbeck.train.teacher_cache import CachedLogits
 
 Match = Literal["logits", "hidden", "attention", "relations"]
 LAYERS = get_args(Layers)
@@ -187,7 +187,7 @@ class Distill(LayerDistillationConfig):
     def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, context: RunContext) -> TeacherCall:
         """Where a loss of these terms finds what the teacher puts out."""
         from limbeck.train.objectives import LiveTeacher
-        from limbeck.train.teacher_cache import KeptTeacher, kept_layers
+        from limbeck.train.teacher_cache import CachedTeacher, cached_layers
 
         wanted: dict[str, set[int]] = {}
         for _, term in terms.values():
@@ -200,16 +200,18 @@ class Distill(LayerDistillationConfig):
             name = f"{name}-{vocabulary_key(candidate.tokenizer)}"
         if wanted and self.cache_teacher:
             taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
-            layers, logits = kept_layers(reader, name, candidate.task, taps, context.keep, context.scratch)
-            return KeptTeacher(self.answers(candidate, teacher, context, logits if reader is teacher else None), layers)
+            layers, logits = cached_layers(reader, name, candidate.task, taps, context.keep, context.scratch)
+            return CachedTeacher(
+                self.answers(candidate, teacher, context, logits if reader is teacher else None), layers
+            )
         separate = not wanted or (self.teachers and "logits" in terms)
         return LiveTeacher(reader.model.eval(), self.answers(candidate, teacher, context) if separate else None)
 
     def answers(
         self, candidate: Candidate, teacher: Candidate, context: RunContext, made: np.ndarray | None = None
-    ) -> Answers:
+    ) -> CachedLogits:
         """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
-        from limbeck.train.teacher_cache import kept_answers, mean_answers
+        from limbeck.train.teacher_cache import cached_logits, mean_logits
 
         task = candidate.task
         found = []
@@ -219,8 +221,8 @@ class Distill(LayerDistillationConfig):
             if reader is None:
                 raise _other_words(f"teacher {name}")
             kept = name if reader is one else f"{name}-{vocabulary_key(candidate.tokenizer)}"
-            found.append(kept_answers(reader, kept, task, context.keep, made if reader is teacher else None))
-        return mean_answers(found)
+            found.append(cached_logits(reader, kept, task, context.keep, made if reader is teacher else None))
+        return mean_logits(found)
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
         """The further teachers, opened one by one, and what their content is called."""
