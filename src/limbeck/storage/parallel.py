@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from limbeck.errors import InputError
+from limbeck.storage.atomic import replacing
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -137,23 +138,21 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def write_lines(path: Path, values: Iterable[Any]) -> None:
+def write_lines(path: Path, values: Iterable[object]) -> None:
     """Write JSON values, one a line; the file appears whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(draft, "w", encoding="utf-8", newline="\n") as file:
+    with replacing(path) as draft, open(draft, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Read the values that :func:`write_lines` wrote."""
+    """Read the values that :func:`write_lines` wrote; ``Any``, because they come from JSON."""
     with open(path, encoding="utf-8", newline="\n") as file:
         return [json.loads(line) for line in file]
 
 
-def kept_lines(path: Path, build: Callable[[], Sequence[Any]]) -> list[Any]:
+def kept_lines(path: Path, build: Callable[[], Sequence[object]]) -> list[Any]:
     """Read the lines of a file; write it from ``build`` first if it does not exist."""
     if not path.is_file():
         write_lines(path, build())

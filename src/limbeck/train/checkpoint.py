@@ -32,22 +32,22 @@ def attach(accelerator: Accelerator) -> None:
     Its own writer treats empty tensors (of layers that were pruned away) as shared and cannot read them back.
     """
 
-    def write(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+    def _write(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
         for number, tensors in enumerate(weights):
             if tensors and accelerator.is_main_process:  # an objective without parameters has nothing to save
                 plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
                 save_file(plain, Path(folder) / f"weights-{number}.safetensors")
         weights.clear()
 
-    def read(models: list[nn.Module], folder: str) -> None:
+    def _read(models: list[nn.Module], folder: str) -> None:
         for number, model in enumerate(models):
             path = Path(folder) / f"weights-{number}.safetensors"
             if path.is_file():
                 accelerator.unwrap_model(model).load_state_dict(load_file(path))
         models.clear()
 
-    accelerator.register_save_state_pre_hook(write)
-    accelerator.register_load_state_pre_hook(read)
+    accelerator.register_save_state_pre_hook(_write)
+    accelerator.register_load_state_pre_hook(_read)
 
 
 def save(accelerator: Accelerator, folder: Path, loop: dict[str, Any], keep: int = 1) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from limbeck.core.candidate import Candidate
 from limbeck.data.batching import Encoded, encode, predict
 from limbeck.distributed import context as processes
+from limbeck.storage.atomic import replacing
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import FitReport, fit
 from limbeck.train.objectives import Objective, Progress
@@ -137,13 +138,12 @@ def save_epochs(
 
         def write(path: Path, scale: TargetScale | None = scale) -> None:
             if processes.rank() == 0:
-                fresh = path.with_suffix(".new")
                 weights = {name: t.detach().cpu().clone().contiguous() for name, t in model.state_dict().items()}
                 if scale is not None:
                     weights["classifier.weight"].mul_(scale.std)
                     weights["classifier.bias"].mul_(scale.std).add_(scale.mean)
-                save_file(weights, fresh)
-                fresh.replace(path)
+                with replacing(path) as draft:
+                    save_file(weights, draft)
 
         def after_step(progress: Progress) -> None:
             ends = {round(progress.total * epoch / epochs): epoch for epoch in range(1, len(files))}

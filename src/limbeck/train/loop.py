@@ -24,6 +24,7 @@ from limbeck.data.batching import Encoded, collate, length_batches
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
 from limbeck.errors import InputError
+from limbeck.storage.atomic import replacing
 from limbeck.train import checkpoint
 from limbeck.train.checkpoint import Log
 from limbeck.train.config import TrainingConfig
@@ -181,7 +182,7 @@ class _Loop:
 
         loader: DataLoader[Any] = DataLoader(
             range(len(encoded)),  # type: ignore[arg-type]
-            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            batch_sampler=self.sampler,
             collate_fn=collate_shard,
             generator=torch.Generator(),  # not the generator that dropout uses
         )
@@ -341,9 +342,8 @@ class _Loop:
             processes.broadcast_from_main(lambda: self._save_best(model))
 
     def _save_best(self, model: nn.Module) -> None:
-        fresh = self.folder / "best.new"
-        save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, fresh)
-        fresh.replace(self.folder / "best.safetensors")
+        with replacing(self.folder / "best.safetensors") as draft:
+            save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, draft)
 
     def _finish(self, seconds: float) -> None:
         """Restore the best weights and complete the report."""

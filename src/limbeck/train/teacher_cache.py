@@ -112,7 +112,7 @@ def cached_layers(
     logits: list[np.ndarray] = []
     with ExitStack() as stack:
 
-        def build(tap: str, layer: int, folder: Path) -> None:
+        def _build(tap: str, layer: int, folder: Path) -> None:
             if not written:
                 if scratch is not None:
                     scratch.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def cached_layers(
             shutil.move(written[tap, layer], folder / "values.npy")
 
         def cached(tap: str, layer: int) -> Ragged:
-            folder = keep(f"{tap}-{layer}-{name}-{task.fingerprint}-train", partial(build, tap, layer))
+            folder = keep(f"{tap}-{layer}-{name}-{task.fingerprint}-train", partial(_build, tap, layer))
             return Ragged(mapped(folder / "values.npy"), encoded.lengths, pairs=tap == "attention")
 
         activations = {tap: {layer: cached(tap, layer) for layer in layers} for tap, layers in wanted.items()}
