@@ -44,36 +44,38 @@ def test_what_is_drawn_fits_and_is_new():
 
 def test_few_questions_are_asked_for_many_shapes():
     """One shape in 200 fits: it is looked for in thousands at once, and nothing is asked twice in a batch."""
-    asked = []
+    scored = []
 
     def rare(shapes):
-        asked.append(len(shapes))
+        scored.append(len(shapes))
         assert len(set(shapes)) == len(shapes)
         return [sum(row.ffn for row in shape.layers) <= 64 for shape in shapes]
 
-    found = sample_shapes(RAGGED, rare, 3, Random(0))
-    assert len(found) == 3
-    assert all(sum(row.ffn for row in shape.layers) <= 64 for shape in found)
-    assert sum(asked) / len(asked) > 50
+    fitting = sample_shapes(RAGGED, rare, 3, Random(0))
+    assert len(fitting) == 3
+    assert all(sum(row.ffn for row in shape.layers) <= 64 for shape in fitting)
+    assert sum(scored) / len(scored) > 50
     again = []
-    assert (
-        sample_shapes(RAGGED, lambda shapes: [again.extend(shapes) or shape in found for shape in shapes], 3, Random(0))
-        == found
-    )
+
+    def fits(shapes):
+        again.extend(shapes)
+        return [shape in fitting for shape in shapes]
+
+    assert sample_shapes(RAGGED, fits, 3, Random(0)) == fitting
 
 
 def test_evolution_beats_chance():
     """With as many shapes asked about, over ten seeds."""
     won = []
     for seed in range(10):
-        asked = []
+        scored = []
 
-        def score(shapes, asked=asked):
-            asked.extend(shapes)
+        def score(shapes, scored=scored):
+            scored.extend(shapes)
             return [truth(shape) for shape in shapes]
 
         *_, scores = evolve(RAGGED, small, score, generations=6, rng=Random(seed))
-        assert len(asked) == len(set(asked)) == len(scores) == 150
+        assert len(scored) == len(set(scored)) == len(scores) == 150
         random = max(truth(shape) for shape in sample_shapes(RAGGED, small, 150, Random(100 + seed)))
         won.append(max(scores.values()) - random)
     assert sum(won) / len(won) > 0.2

@@ -31,7 +31,7 @@ def cost(shape):
     return float(sum(32 * row.heads + row.ffn for row in shape.layers))
 
 
-def worth(shapes):
+def score(shapes):
     """Depth and width help less and less; an odd number of heads in the first layer hurts."""
     sums = [sum(math.sqrt(row.heads) + math.sqrt(row.ffn) / 4 for row in shape.layers) for shape in shapes]
     odd = [0.1 * (shape.layers[0].heads % 2) for shape in shapes]
@@ -48,11 +48,11 @@ def search(path, seed=0, alone=True, **settings):
     return FrontSearch(study, SPACE, price, first, POPULATION, 0.25, seed, alone)
 
 
-def run(path, total, asked=None, **options):
+def run(path, total, scored=None, **options):
     def noting(shapes):
-        if asked is not None:
-            asked.extend(shapes)
-        return worth(shapes)
+        if scored is not None:
+            scored.extend(shapes)
+        return score(shapes)
 
     scores = {}
     for scores in search(path, **options)(noting, total):  # noqa: B007
@@ -61,12 +61,12 @@ def run(path, total, asked=None, **options):
 
 
 def points(shapes):
-    return list(zip(worth(shapes), map(cost, shapes), strict=True))
+    return list(zip(score(shapes), map(cost, shapes), strict=True))
 
 
 def members(shapes):
-    kept = front(points(shapes), ("max", "min"))
-    return {shape for shape, stays in zip(shapes, kept, strict=True) if stays}
+    on_front = front(points(shapes), ("max", "min"))
+    return {shape for shape, stays in zip(shapes, on_front, strict=True) if stays}
 
 
 FITTING = [shape for shape in everything(SPACE) if cost(shape) <= BOUND]
@@ -75,10 +75,10 @@ FITTING = [shape for shape in everything(SPACE) if cost(shape) <= BOUND]
 @pytest.mark.parametrize("seed", [0, 1])
 def test_half_of_the_judgements_find_the_front(seed):
     """Compared with all shapes judged, and with as many drawn at random."""
-    asked = []
-    scores = run(None, len(FITTING) // 2, asked, seed=seed)
-    assert len(asked) == len(set(asked)) == len(scores) == len(FITTING) // 2 > 100
-    assert all(cost(shape) <= BOUND for shape in asked)
+    scored = []
+    scores = run(None, len(FITTING) // 2, scored, seed=seed)
+    assert len(scored) == len(set(scored)) == len(scores) == len(FITTING) // 2 > 100
+    assert all(cost(shape) <= BOUND for shape in scored)
     true = members(FITTING)
     assert len(true) > 15
     assert len(true & set(scores)) >= 0.85 * len(true)
@@ -114,8 +114,8 @@ def test_resumed_it_ends_as_if_it_had_not_been_interrupted(tmp_path, stop):
         shares += 1
         if shares == stop:
             raise KeyboardInterrupt
-        remembered.update(zip(shapes, worth(shapes), strict=True))
-        return worth(shapes)
+        remembered.update(zip(shapes, score(shapes), strict=True))
+        return score(shapes)
 
     interrupted = search(tmp_path / "cut.jsonl")
     with pytest.MonkeyPatch.context() as patch:
@@ -123,21 +123,21 @@ def test_resumed_it_ends_as_if_it_had_not_been_interrupted(tmp_path, stop):
         with pytest.raises(KeyboardInterrupt):
             list(interrupted(killed, 40))
     assert any(trial.state.name == "RUNNING" for trial in interrupted.study.trials)
-    asked = []
-    again = run(tmp_path / "cut.jsonl", 40, asked)
+    scored = []
+    again = run(tmp_path / "cut.jsonl", 40, scored)
     assert list(again.items()) == list(whole.items())
-    assert not set(asked) & set(remembered)
+    assert not set(scored) & set(remembered)
 
 
 def test_a_share_that_was_told_in_part_is_completed(tmp_path):
     """Killed between two answers: the generation has as many shapes as it would have had."""
     whole = run(tmp_path / "whole.jsonl", 40)
-    told = 0
+    finished = 0
 
     def dies(self, number, values=None, state=None):
-        nonlocal told
-        told += values is not None
-        if told > 13:
+        nonlocal finished
+        finished += values is not None
+        if finished > 13:
             raise SystemExit
         FINISH(self, number, values, state)
 
@@ -152,16 +152,16 @@ JOINING = """
     import sys, time
     from pathlib import Path
     sys.path.insert(0, sys.argv[3])
-    from test_nsga2 import run, worth, search
+    from test_nsga2 import run, score, search
 
-    asked, path = [], Path(sys.argv[1])
+    scored, path = [], Path(sys.argv[1])
     def slowly(shapes):
-        asked.extend(shapes)
+        scored.extend(shapes)
         time.sleep(0.02 * len(shapes))
-        return worth(shapes)
+        return score(shapes)
 
     *_, scores = search(path, seed=int(sys.argv[2]), alone=False)(slowly, 40)
-    print(len(scores), len(asked), *(str(shape).replace(" ", "_") for shape in asked))
+    print(len(scores), len(scored), *(str(shape).replace(" ", "_") for shape in scored))
 """
 
 
@@ -208,22 +208,22 @@ def test_a_shape_that_two_took_is_asked_for_again_when_the_first_is_lost(tmp_pat
     claim = {"draw": 0, "generation": 0, "shape": shape.to_json()}
     number = first._start(claim, 0.0)
     assert second._start(claim, 0.0) is None
-    assert shape not in [one.shape for one in replace(second, first=[shape])._propose(3)]
+    assert shape not in [proposal.shape for proposal in replace(second, first=[shape])._propose(3)]
     first._finish(number)
-    assert shape in [one.shape for one in replace(third, first=[shape])._propose(3)]
+    assert shape in [proposal.shape for proposal in replace(third, first=[shape])._propose(3)]
 
 
 def test_who_waits_judges_what_a_lost_process_gives_back(tmp_path, monkeypatch):
     """Also when no other shape was left to ask for."""
     few = Space(Range(1, 1), Range(16, 16), Range(1, 2), Range(16, 16), Range(8, 8))
-    mine, other = (replace(search(tmp_path / "joined.jsonl", alone=False), space=few, first=[]) for _ in range(2))
+    own, other = (replace(search(tmp_path / "joined.jsonl", alone=False), space=few, first=[]) for _ in range(2))
     pid = os.getppid()
     monkeypatch.setattr(
         studies, "_owner", lambda: {"host": "elsewhere", "pid": pid, "born": None, "asked": time.time()}
     )
     number = other._start({"draw": 0, "generation": 0, "shape": few.largest.to_json()}, 0.0)
     monkeypatch.setattr(studies.time, "sleep", lambda seconds: FINISH(other, number))
-    *_, scores = mine(worth, 10)
+    *_, scores = own(score, 10)
     assert set(scores) == {few.smallest, few.largest}
 
 
@@ -232,7 +232,7 @@ def test_resumed_it_gives_up_when_it_would_have(tmp_path):
 
     def tries(path, shares=None):
         none_fits = replace(search(path), price=lambda shape: (cost(shape), 1.0))
-        for number, _ in enumerate(none_fits(worth, 40), start=1):
+        for number, _ in enumerate(none_fits(score, 40), start=1):
             if number == shares:
                 break
         return len(none_fits.study.trials)
@@ -263,9 +263,9 @@ def test_a_database_serves_too(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     scores = run(url, 12, alone=False)
     assert len(scores) >= 12
-    asked = []
-    assert run(url, 12, asked, alone=False) == scores
-    assert not asked
+    scored = []
+    assert run(url, 12, scored, alone=False) == scores
+    assert not scored
 
 
 def test_a_study_of_something_else_is_refused(tmp_path):

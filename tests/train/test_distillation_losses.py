@@ -34,11 +34,11 @@ def loops_hidden(student, teacher, batch, mapping):
     """Mean squared difference over real tokens, layer by layer, with loops."""
     total = 0.0
     pairs = [(0, 0), *((j + 1, m) for j, m in enumerate(mapping))]
-    for mine, theirs in pairs:
+    for own, target in pairs:
         squares = []
         for row in range(len(batch["input_ids"])):
             for token in range(int(batch["attention_mask"][row].sum())):
-                a, b = student.taps["hidden"][mine][row, token], teacher.taps["hidden"][theirs][row, token]
+                a, b = student.taps["hidden"][own][row, token], teacher.taps["hidden"][target][row, token]
                 squares += ((a - b) ** 2).tolist()
         total += sum(squares) / len(squares)
     return total / len(pairs)
@@ -53,12 +53,12 @@ def test_hidden_loss_is_the_mean_over_real_tokens(sides):
 def test_attention_loss_is_the_mean_over_real_pairs(sides):
     student, teacher, batch = sides
     total = 0.0
-    for mine, theirs in enumerate((2, 4)):
+    for own, target in enumerate((2, 4)):
         squares = []
         for row in range(len(batch["input_ids"])):
             n = int(batch["attention_mask"][row].sum())
-            a = student.taps["attention"][mine][row, :, :n, :n]
-            b = teacher.taps["attention"][theirs - 1][row, :, :n, :n]
+            a = student.taps["attention"][own][row, :, :n, :n]
+            b = teacher.taps["attention"][target - 1][row, :, :n, :n]
             squares += (a - b).square().flatten().tolist()
         total += sum(squares) / len(squares)
     loss = AttentionLoss("mse", "uniform", (2, 4))(student, teacher, batch)
@@ -67,14 +67,14 @@ def test_attention_loss_is_the_mean_over_real_pairs(sides):
 
 def test_relations_are_those_of_minilm(sides):
     student, _, batch = sides
-    found = relation(student.taps["value"][1], 8, batch["attention_mask"])
+    relations = relation(student.taps["value"][1], 8, batch["attention_mask"])
     x = student.taps["value"][1].transpose(1, 2).reshape(4, -1, 8, 4)
     for row in range(4):
         n = int(batch["attention_mask"][row].sum())
         for head in range(8):
             block = x[row, :n, head]
             expected = torch.log_softmax(block @ block.T / math.sqrt(4), -1)
-            torch.testing.assert_close(found[row, head, :n, :n], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(relations[row, head, :n, :n], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ def test_regression_and_several_labels_compare_values(make_model):
 def test_dynamic_map_finds_the_layers_that_moved(make_model, make_batch):
     """A student whose first layer does nothing: its layers stand one place later than a uniform map expects."""
     batch, teacher = make_batch(rows=4), make_model(TEACHER)
-    theirs = Outputs(*teacher.run(batch, taps=TAPS))
-    hidden = theirs.taps["hidden"]
+    target = Outputs(*teacher.run(batch, taps=TAPS))
+    hidden = target.taps["hidden"]
     # six student layers; teacher layers 1 and 3 appear after student layers 2 and 5, those of a uniform map elsewhere
     moved = [hidden[0], hidden[0], hidden[1], hidden[0], hidden[0], hidden[3], hidden[4]]
-    student = Outputs(theirs.logits, {"hidden": moved})
+    student = Outputs(target.logits, {"hidden": moved})
     losses = {
-        kind: HiddenLoss("mse", kind, (6, 4), (32, 32))(student, theirs, batch) for kind in ("uniform", "dynamic")
+        kind: HiddenLoss("mse", kind, (6, 4), (32, 32))(student, target, batch) for kind in ("uniform", "dynamic")
     }
     assert float(losses["dynamic"].detach()) == pytest.approx(0.0, abs=1e-6)
     assert float(losses["uniform"].detach()) > 0.01
@@ -170,13 +170,13 @@ def test_dynamic_map_finds_the_layers_that_moved(make_model, make_batch):
 def test_last_pairs_the_last_layers_alone(make_model, make_batch):
     """The embeddings and the last hidden states, as FastFormers compares them, and the last attention."""
     batch, student, teacher = make_batch(), make_model(STUDENT), make_model(TEACHER)
-    mine, theirs = (Outputs(*model.run(batch, taps=("hidden", "attention"))) for model in (student, teacher))
+    own, target = (Outputs(*model.run(batch, taps=("hidden", "attention"))) for model in (student, teacher))
     depths = STUDENT.depth, TEACHER.depth
     loss = HiddenLoss("mse", "last", depths, (STUDENT.hidden, TEACHER.hidden))
     expected = sum(
-        loss.distance(loss.projected(mine, layer), theirs.taps["hidden"][other], batch["attention_mask"])
+        loss.distance(loss.projected(own, layer), target.taps["hidden"][other], batch["attention_mask"])
         for layer, other in ((0, 0), depths)
     )
-    torch.testing.assert_close(loss(mine, theirs, batch), expected / 2)
+    torch.testing.assert_close(loss(own, target, batch), expected / 2)
     assert loss.taps == {"hidden": (0, TEACHER.depth)}
     assert AttentionLoss("mse", "last", depths).taps == {"attention": (TEACHER.depth - 1,)}

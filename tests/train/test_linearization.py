@@ -41,8 +41,8 @@ def test_the_guide_falls_silent_after_so_many_steps():
         return lambda model, batch, progress: iter([Loss(torch.tensor(0.0), {word: torch.tensor(1.0)})])
 
     objective = GuidedLoss(says("alone"), says("guided"), until=2)
-    told = [next(iter(objective(None, {}, Progress(step, 4)))).terms.popitem()[0] for step in range(4)]
-    assert told == ["guided", "guided", "alone", "alone"]
+    names = [next(iter(objective(None, {}, Progress(step, 4)))).terms.popitem()[0] for step in range(4)]
+    assert names == ["guided", "guided", "alone", "alone"]
     (loss,) = GuidedLoss(says("alone"))(None, {}, Progress(0, 4))
     assert list(loss.terms) == ["alone"]
 
@@ -66,8 +66,8 @@ def test_the_loss_is_the_tasks_and_the_weighted_distance_to_the_teacher(make_mod
     (both,) = guided(model, teacher, {"hidden": (0.3, hidden)})(model, batch, progress)
     (task,) = unguided(model)(model, batch, progress)
     with torch.no_grad():
-        (_, mine), (_, theirs) = (side.run(batch, taps=("hidden",)) for side in (model, teacher))
+        (_, own), (_, target) = (side.run(batch, taps=("hidden",)) for side in (model, teacher))
     real = batch["attention_mask"].bool()
-    pairs = zip(mine["hidden"], theirs["hidden"], strict=True)
+    pairs = zip(own["hidden"], target["hidden"], strict=True)
     distances = torch.stack([(a[real] - b[real]).square().mean() for a, b in pairs])
     torch.testing.assert_close(both.total.detach(), task.total.detach() + 0.3 * distances.mean())

@@ -79,14 +79,14 @@ def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation,
         with pytest.raises(Interrupted):
             fit(broken, task_loss(broken), words, plan, after_step=stop_at(step), **arguments)
     resumed = make_model(shape, seed=99)  # all weights must come from the checkpoint
-    found = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
-    assert found.steps == expected.steps
-    assert found.history == expected.history
+    continued = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
+    assert continued.steps == expected.steps
+    assert continued.history == expected.history
     assert same(weights(resumed), weights(whole))
 
 
 def test_same_seed_same_weights_other_seed_other_weights(make_model, words):
-    made = []
+    results = []
     for seed in (0, 0, 1):
         model = make_model()
         fit(
@@ -96,9 +96,9 @@ def test_same_seed_same_weights_other_seed_other_weights(make_model, words):
             TrainingConfig(num_train_epochs=1, per_device_train_batch_size=16),
             seed=seed,
         )
-        made.append(weights(model))
-    assert same(made[0], made[1])
-    assert not same(made[0], made[2])
+        results.append(weights(model))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
 
 
 def test_the_best_weights_are_kept(make_model, words):
@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(make_model, words):
 def test_several_losses_a_step_add_their_gradients(make_model, words):
     """Two halves of a loss, back-propagated one by one, train as the whole does."""
     plan = TrainingConfig(num_train_epochs=1, per_device_train_batch_size=16, learning_rate=1e-3)
-    made = []
+    results = []
     for parts in (1, 2):
         model = make_model(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
 
@@ -146,9 +146,9 @@ def test_several_losses_a_step_add_their_gradients(make_model, words):
                 yield Loss(trained.loss(trained.run(batch)[0], batch["labels"]) / parts, {})
 
         fit(model, objective, words, plan)
-        made.append(weights(model))
-    for name, tensor in made[0].items():
-        torch.testing.assert_close(tensor, made[1][name], rtol=1e-3, atol=1e-4)
+        results.append(weights(model))
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(tensor, results[1][name], rtol=1e-3, atol=1e-4)
 
 
 def test_weight_decay_spares_biases_and_norms(make_model):
@@ -254,8 +254,8 @@ def test_a_co_trained_module_steps_after_every_step_of_the_model(make_model, wor
     plan = TrainingConfig(
         num_train_epochs=1, per_device_train_batch_size=8, max_grad_norm=0.3, learning_rate=1e-3, warmup_ratio=0.5
     )
-    told = []
-    report = fit(model, objective, words, plan, log=lambda message, **numbers: told.append(numbers))
+    logged = []
+    report = fit(model, objective, words, plan, log=lambda message, **numbers: logged.append(numbers))
     assert [step for step, *_ in objective.seen] == list(range(report.steps))
     for _, clipping, norm, rate, moved in objective.seen:
         assert norm <= 0.3 * 1.001  # the gradients of the step just taken, clipped
@@ -263,7 +263,7 @@ def test_a_co_trained_module_steps_after_every_step_of_the_model(make_model, wor
         assert 0 <= moved <= 2 * rate  # and its learning rate
     assert any(clipping < 1 for _, clipping, *_ in objective.seen)
     assert all(not torch.equal(before[name], tensor) for name, tensor in weights(other).items() if "classifier" in name)
-    assert "beside" in told[-1]
+    assert "beside" in logged[-1]
 
 
 def test_a_co_trained_module_may_skip_steps(make_model, words):

@@ -2,10 +2,8 @@ import numpy as np
 import torch
 
 from limbeck.core.shape import Shape
-from limbeck.train.distillation_losses import (
-    LogitLoss,
-)
-from limbeck.train.objectives import LiveTeacher, Progress, Weighted
+from limbeck.train.distillation_losses import HiddenLoss, LogitLoss
+from limbeck.train.objectives import LiveTeacher, Progress, Weighted, extra_modules
 from limbeck.train.task_loss import TaskLoss
 
 TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=24)
@@ -26,3 +24,9 @@ def test_weighted_sum_and_cached_teacher(make_model, make_batch):
         expected = 0.25 * loss.terms["task"] + 2.0 * loss.terms["logits"]
         torch.testing.assert_close(loss.total.detach(), expected)
     torch.testing.assert_close(losses[0].total, losses[1].total)
+
+
+def test_only_terms_with_parameters_are_trained_with_the_student():
+    terms = {"logits": (1.0, LogitLoss()), "hidden": (1.0, HiddenLoss("mse", "uniform", (2, 4), (16, 32)))}
+    assert list(extra_modules(Weighted(terms))) == ["hidden"]
+    assert not extra_modules(lambda model, batch, progress: iter(()))

@@ -27,17 +27,19 @@ def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, o
     """Every tap of every batch, wherever the text is real; padding is 0."""
     teacher, keep = toy_teacher(make_model, kind), RunContext().keep
     layers, logits = cached_layers(teacher, "teacher", teacher.task, TAPS, keep, tmp_path / "scratch")
-    kept = CachedTeacher(cached_logits(teacher, "teacher", teacher.task, keep, logits if of_the_pass else None), layers)
+    cached = CachedTeacher(
+        cached_logits(teacher, "teacher", teacher.task, keep, logits if of_the_pass else None), layers
+    )
     encoded = encode(teacher.task, "train", teacher.tokenizer)
     for rows in ([3, 0, 17], [39], [5, 6, 7, 8]):
         batch = collate(encoded, rows)
         with torch.no_grad():
             logits, tapped = teacher.model.run(batch, taps=sorted(TAPS))
-        found = kept(batch, sorted(TAPS))
+        outputs = cached(batch, sorted(TAPS))
         real = batch["attention_mask"]
         if kind == "tokens":
             logits = logits * real[..., None]
-        torch.testing.assert_close(found.logits, logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(outputs.logits, logits, rtol=1e-4, atol=1e-5)
         for tap, wanted in TAPS.items():
             for layer in wanted:
                 expected = tapped[tap][layer]
@@ -46,7 +48,7 @@ def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, o
                 else:
                     mask = (real[..., None] if tap == "hidden" else real[:, None, :, None]).bool().expand_as(expected)
                 expected = expected.masked_fill(~mask, 0.0)
-                torch.testing.assert_close(found.taps[tap][layer], expected, rtol=2e-3, atol=2e-3)
+                torch.testing.assert_close(outputs.taps[tap][layer], expected, rtol=2e-3, atol=2e-3)
     assert not list((tmp_path / "scratch").iterdir())
 
 
@@ -69,12 +71,12 @@ def test_only_missing_layers_are_written(make_model, tmp_path):
     teacher, built = toy_teacher(make_model), []
 
     def keep(name, build):
-        place = tmp_path / name
-        if not place.exists():
+        path = tmp_path / name
+        if not path.exists():
             built.append(name)
-            place.mkdir()
-            build(place)
-        return place
+            path.mkdir()
+            build(path)
+        return path
 
     cached_layers(teacher, "teacher", teacher.task, {"hidden": (0, 1)}, keep)
     cached_layers(teacher, "teacher", teacher.task, {"hidden": (0, 2)}, keep)
