@@ -29,13 +29,14 @@ def train(arguments):
     from limbeck.core.step import RunContext
     from limbeck.data.loading import load_task
     from limbeck.model.checkpoints import open_model
-    from limbeck.train.config import Plan
+    from limbeck.train.config import TrainingConfig
     from limbeck.train.finetuning import train_on_task
-    from limbeck.train.objectives import TaskLoss, Weighted
+    from limbeck.train.objectives import Weighted
+    from limbeck.train.task_loss import TaskLoss
 
     task = load_task("movie-reviews").limit(train=arguments.examples)
     model, tokenizer = open_model("minilm-l6", task=task, seed=0)
-    plan = Plan(
+    plan = TrainingConfig(
         num_train_epochs=arguments.epochs,
         per_device_train_batch_size=arguments.batch // processes.count(),
         evaluations_per_epoch=0,

@@ -25,17 +25,17 @@ def company(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(processes, "join", lambda: processes._WorldInfo(peers, None))
-    monkeypatch.setattr(processes, "GRACE", 0.0)
+    monkeypatch.setattr(processes, "EXIT_TIMEOUT", 0.0)
     yield others
     for other in others:
         other.communicate(b"\n")
 
 
 def hear(monkeypatch, *messages):
-    """Every meeting gives our own message and these; what we said is kept."""
-    said = []
-    monkeypatch.setattr(processes, "_exchange", lambda mine, group: said.append(mine) or [mine, *messages])
-    return said
+    """Let every gathering return our own message and these; return the messages that we sent."""
+    messages_sent = []
+    monkeypatch.setattr(processes, "_exchange", lambda sent, group: messages_sent.append(sent) or [sent, *messages])
+    return messages_sent
 
 
 def test_without_a_launcher_there_is_one(monkeypatch):
@@ -43,7 +43,7 @@ def test_without_a_launcher_there_is_one(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert (processes.count(), processes.rank()) == (1, 0)
     assert processes.broadcast_from_main(lambda: 5) == 5
-    with pytest.raises(InputError), processes.agreeing():
+    with pytest.raises(InputError), processes.synchronized():
         raise InputError("no")
 
 
@@ -55,19 +55,19 @@ def test_launchers_say_who_we_are(monkeypatch, names):
 
 
 def test_messages_of_all(company, monkeypatch):
-    said = hear(monkeypatch, b'{"b": 2}', b"")
-    assert processes.agree(a=1) == [{"a": 1}, {"b": 2}, {}]
+    sent = hear(monkeypatch, b'{"b": 2}', b"")
+    assert processes.all_gather(a=1) == [{"a": 1}, {"b": 2}, {}]
     assert processes.broadcast_from_main(lambda: [1, "x"]) == [1, "x"]
-    with processes.agreeing():
+    with processes.synchronized():
         pass
-    assert said == [b'{"a": 1}', b'{"value": [1, "x"]}', b""]
+    assert sent == [b'{"a": 1}', b'{"value": [1, "x"]}', b""]
 
 
 def test_the_others_take_what_process_0_made(company, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(processes, "_exchange", lambda mine, group: [b'{"value": 0.5}', mine, b""])
+    monkeypatch.setattr(processes, "_exchange", lambda sent, group: [b'{"value": 0.5}', sent, b""])
     assert processes.broadcast_from_main(lambda: pytest.fail("that is for process 0")) == 0.5
-    monkeypatch.setattr(processes, "_exchange", lambda mine, group: [b"", mine, b""])
+    monkeypatch.setattr(processes, "_exchange", lambda sent, group: [b"", sent, b""])
     with pytest.raises(Exception, match="out of step"):
         processes.broadcast_from_main(lambda: 0)
 
@@ -75,17 +75,17 @@ def test_the_others_take_what_process_0_made(company, monkeypatch):
 def test_a_failure_elsewhere_is_raised_with_its_name(company, monkeypatch):
     hear(monkeypatch, b"", b'{"error": "MemoryError: too large"}')
     with pytest.raises(StepFailed, match=rf"^process 2 of 3 \(pid {company[1].pid}\): MemoryError: too large$"):
-        processes.agree()
+        processes.all_gather()
 
 
 def test_a_failure_here_is_told_once(company, monkeypatch):
-    said = hear(monkeypatch, b"", b"")
-    with pytest.raises(ValueError, match="mine"), processes.agreeing(), processes.agreeing():
+    sent = hear(monkeypatch, b"", b"")
+    with pytest.raises(ValueError, match="mine"), processes.synchronized(), processes.synchronized():
         raise ValueError("mine")
-    assert said == [b'{"error": "ValueError: mine"}']
+    assert sent == [b'{"error": "ValueError: mine"}']
     with pytest.raises(InputError, match="no"):
         processes.broadcast_from_main(lambda: (_ for _ in ()).throw(InputError("no")))
-    assert said[1:] == [b'{"error": "no"}']
+    assert sent[1:] == [b'{"error": "no"}']
 
 
 def test_who_is_gone_is_named(company):
@@ -100,12 +100,12 @@ def test_who_is_gone_is_named(company):
     with pytest.raises(ProcessLost, match=named), connected():
         broken()
     with pytest.raises(ProcessLost, match="process 2 of 3"):
-        processes._told_to_end(signal.SIGTERM, None)
+        processes._handle_sigterm(signal.SIGTERM, None)
 
 
-def test_being_told_to_end_while_all_are_there(company):
+def test_being_handle_sigterm_while_all_are_there(company):
     with pytest.raises(SystemExit) as ended:
-        processes._told_to_end(signal.SIGTERM, None)
+        processes._handle_sigterm(signal.SIGTERM, None)
     assert ended.value.code == 143
 
 

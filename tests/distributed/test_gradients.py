@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded, predict
 from limbeck.distributed import context as processes
-from limbeck.distributed import gradients as together
-from limbeck.train.config import Plan
+from limbeck.distributed import gradients
+from limbeck.train.config import TrainingConfig
+from limbeck.train.distillation_losses import HiddenLoss
 from limbeck.train.loop import fit
-from limbeck.train.objectives import HiddenLoss, LiveTeacher, TaskLoss, Weighted
+from limbeck.train.objectives import LiveTeacher, Weighted
+from limbeck.train.task_loss import TaskLoss
 
 ROWS = 97  # in batches of 16 a single row is left over, fewer than there are processes
 EPOCHS = 3
@@ -72,9 +74,9 @@ class Interrupted(Exception):
 
 def train(objective=task_loss, *, batch, accumulation=1, scratch=None, fail_at=None, stop_at=None, score=None):
     """One training; the curve of each term, what was seen, the report, and the model."""
-    model, told = build(), []
+    model, logged = build(), []
     watched = Watched(objective(model), fail_at)
-    plan = Plan(
+    plan = TrainingConfig(
         num_train_epochs=EPOCHS,
         learning_rate=1e-3,
         per_device_train_batch_size=batch,
@@ -85,7 +87,7 @@ def train(objective=task_loss, *, batch, accumulation=1, scratch=None, fail_at=N
 
     def log(message, **numbers):
         if not message:
-            told.append({name: value for name, value in numbers.items() if name != "seconds"})
+            logged.append({name: value for name, value in numbers.items() if name != "seconds"})
 
     def stop(progress):
         if progress.step == stop_at:
@@ -96,8 +98,8 @@ def train(objective=task_loss, *, batch, accumulation=1, scratch=None, fail_at=N
 
     report = fit(model, watched, words(), plan, evaluate=score or accuracy, scratch=scratch, log=log, after_step=stop)
     extra = {f"extra.{name}": tensor for name, tensor in watched.modules.state_dict().items()}
-    found = {"curve": told, "seen": watched.seen, "history": report.history, "best": report.best_step}
-    return found, dict(model.state_dict()) | extra
+    results = {"curve": logged, "seen": watched.seen, "history": report.history, "best": report.best_step}
+    return results, dict(model.state_dict()) | extra
 
 
 def failure(**options):
@@ -123,7 +125,7 @@ def falling():
 def main(folder: Path) -> None:
     """One of the two processes: everything that the tests below look at."""
     torch.set_num_threads(1)
-    made = {
+    trainings = {
         "plain": train(batch=8),
         "accumulated": train(batch=4, accumulation=2),
         "distilled": train(distillation, batch=8),
@@ -137,13 +139,16 @@ def main(folder: Path) -> None:
     }
     stopped = failure(scratch=folder / "work", stop_at=9)
     other = failure(scratch=folder / "elsewhere", stop_at=2)
-    made["resumed"] = train(batch=8, scratch=folder / "work")
-    for name, (_, weights) in made.items():
+    trainings["resumed"] = train(batch=8, scratch=folder / "work")
+    for name, (_, weights) in trainings.items():
         save_file(
             {key: t.contiguous() for key, t in weights.items()}, folder / f"{name}-{processes.rank()}.safetensors"
         )
-    found = {name: about for name, (about, _) in made.items()} | {"failures": failures, "stopped": [stopped, other]}
-    (folder / f"found-{processes.rank()}.json").write_text(json.dumps(found))
+    results = {name: summary for name, (summary, _) in trainings.items()} | {
+        "failures": failures,
+        "stopped": [stopped, other],
+    }
+    (folder / f"found-{processes.rank()}.json").write_text(json.dumps(results))
     processes.leave()
 
 
@@ -156,15 +161,15 @@ def two(tmp_path_factory):
     program = [sys.executable, __file__, str(folder)]
     done = subprocess.run([*launch, *program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
-    return found, folder
+    results = [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    return results, folder
 
 
-def close(found, expected, tolerance=1e-4):
+def close(results, expected, tolerance=1e-4):
     """Equal but for rounding. Softmax ignores the biases of keys: their gradients are noise that Adam magnifies."""
-    assert found.keys() == expected.keys()
+    assert results.keys() == expected.keys()
     for name in expected.keys() - {name for name in expected if name.endswith("key.bias")}:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=tolerance)
+        torch.testing.assert_close(results[name], expected[name], rtol=1e-3, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -176,21 +181,21 @@ def close(found, expected, tolerance=1e-4):
     ],
 )
 def test_two_processes_train_as_one_with_the_whole_batch(two, name, objective, batch, accumulation, tolerance):
-    found, folder = two
+    results, folder = two
     expected, weights = train(objective, batch=batch, accumulation=accumulation)
-    curve = found[0][name]["curve"]
+    curve = results[0][name]["curve"]
     assert [row["step"] for row in curve] == [10, 20, STEPS]
     for row, reference in zip(curve, expected["curve"], strict=True):
         assert row == pytest.approx(reference, rel=1e-4, abs=1e-6)
-    assert found[0][name]["history"] == found[1][name]["history"] == expected["history"]
+    assert results[0][name]["history"] == results[1][name]["history"] == expected["history"]
     both = [load_file(folder / f"{name}-{rank}.safetensors") for rank in (0, 1)]
     assert all(torch.equal(both[0][key], both[1][key]) for key in weights)
     close(both[0], weights, tolerance)
 
 
 def test_each_example_is_seen_once_an_epoch(two):
-    found, _ = two
-    shares = [found[rank]["plain"]["seen"] for rank in (0, 1)]
+    results, _ = two
+    shares = [results[rank]["plain"]["seen"] for rank in (0, 1)]
     for epoch in range(EPOCHS):
         seen = []
         for (step, first), (other, second) in zip(*shares, strict=True):
@@ -201,27 +206,27 @@ def test_each_example_is_seen_once_an_epoch(two):
 
 
 def test_the_best_weights_of_process_0_are_left_in_all(two):
-    found, folder = two
+    results, folder = two
     _, weights = train(batch=16, score=falling())
-    assert [one["falling"]["best"] for one in found] == [7, 7]
+    assert [one["falling"]["best"] for one in results] == [7, 7]
     for rank in (0, 1):
         close(load_file(folder / f"falling-{rank}.safetensors"), weights)
 
 
 def test_resumed_equals_uninterrupted(two):
-    found, folder = two
-    assert found[0]["stopped"] == found[1]["stopped"] == ["Interrupted: ", "Interrupted: "]
+    results, folder = two
+    assert results[0]["stopped"] == results[1]["stopped"] == ["Interrupted: ", "Interrupted: "]
     for rank in (0, 1):
-        assert len(found[rank]["resumed"]["seen"]) == STEPS - 8  # the checkpoint is of the step before the last
-        assert found[rank]["resumed"]["history"] == found[rank]["plain"]["history"]
+        assert len(results[rank]["resumed"]["seen"]) == STEPS - 8  # the checkpoint is of the step before the last
+        assert results[rank]["resumed"]["history"] == results[rank]["plain"]["history"]
         again, whole = (load_file(folder / f"{name}-{rank}.safetensors") for name in ("resumed", "plain"))
         assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
 def test_a_checkpoint_of_more_processes_is_not_gone_on_from(two):
     _, folder = two
-    found, _ = train(batch=16, scratch=folder / "elsewhere")
-    assert len(found["seen"]) == STEPS
+    results, _ = train(batch=16, scratch=folder / "elsewhere")
+    assert len(results["seen"]) == STEPS
 
 
 def test_a_failure_of_one_process_is_one_of_all(two):
@@ -239,19 +244,19 @@ def test_shares_of_a_batch(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     for rank, expected in enumerate([([4, 7], 0.4), ([5, 8], 0.4), ([6], 0.2)]):
         monkeypatch.setenv("RANK", str(rank))
-        assert together.share([4, 5, 6, 7, 8]) == expected
-    assert together.share([4, 5]) == ([4], 0.0)
+        assert gradients.shard([4, 5, 6, 7, 8]) == expected
+    assert gradients.shard([4, 5]) == ([4], 0.0)
 
 
 def test_alone_nothing_changes():
     model = build()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    together.same_weights(model)
-    together.sum_gradients(list(model.parameters()))
+    gradients.broadcast_weights(model)
+    gradients.sum_gradients(list(model.parameters()))
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in weights.items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert together.share([3, 1, 2]) == ([3, 1, 2], 1.0)
-    assert together.totals(2.5, {"loss": torch.tensor(1.0)}, 1.0) == (2.5, {"loss": torch.tensor(1.0)})
+    assert gradients.shard([3, 1, 2]) == ([3, 1, 2], 1.0)
+    assert gradients.reduce_terms(2.5, {"loss": torch.tensor(1.0)}, 1.0) == (2.5, {"loss": torch.tensor(1.0)})
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_the_others_get_the_same_teacher(builder, toys, monkeypatch):
     root = shop.root(shop.recipe.model, 0)
     (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
     said = []
-    monkeypatch.setattr("limbeck.distributed.context.agree", lambda *error, **order: said.append(order))
+    monkeypatch.setattr("limbeck.distributed.context.all_gather", lambda *error, **order: said.append(order))
     monkeypatch.setattr(toys.ToyImitate, "info", replace(toys.ToyImitate.info, every_process=True))
     monkeypatch.setenv("WORLD_SIZE", "2")
     for imitates, teacher in (("", trained.key), ("root", root.key)):

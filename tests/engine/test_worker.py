@@ -221,7 +221,7 @@ def test_one_that_is_lost_does_not_delay_the_end(monkeypatch):
     told = []
     monkeypatch.setattr(processes, "join", lambda: None)
     monkeypatch.setattr(processes, "leave", lambda: None)
-    monkeypatch.setattr(processes, "agree", lambda **said: told.append(said) or [said])
+    monkeypatch.setattr(processes, "all_gather", lambda **said: told.append(said) or [said])
     assert follow.lead(lambda: 3) == 3
     with pytest.raises(InputError):
         follow.lead(fail(InputError("no")))
@@ -237,7 +237,12 @@ def test_a_follower_does_what_it_hears(monkeypatch):
     monkeypatch.setattr(processes, "join", lambda: None)
     monkeypatch.setattr(processes, "leave", lambda: None)
     failed = []
-    monkeypatch.setattr(processes, "agree", lambda *error: failed.append(error) or next(orders) if not error else None)
+
+    def gather(*error):
+        failed.append(error)
+        return None if error else next(orders)
+
+    monkeypatch.setattr(processes, "all_gather", gather)
     assert follow.lead(fail(AssertionError("followers do no work of their own"))) == 4
     with pytest.raises(LimbeckError, match="process 0 trains alone"):
         follow.lead(fail(AssertionError))
@@ -255,8 +260,8 @@ def main(ending: str, told: Path) -> None:
 
     def work():
         if ending == "alone":
-            processes.agree()  # as ``fit`` does
-            processes.agree()
+            processes.all_gather()  # as ``fit`` does
+            processes.all_gather()
         other = psutil.Process(processes.join().peers[1].pid)
         before = sum(other.cpu_times()[:2])
         time.sleep(3)

@@ -212,7 +212,7 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
 
     step = replace(step_of(name), save_seconds=0)
     (whole,) = step.apply(opened(parent_folder(name, parents)), context_for(parents, tmp_path / "whole"))
-    seen, tell = [], fit._Loop._tell
+    seen, tell = [], fit._Loop._log
 
     def dies(loop, progress, terms):
         seen.append(progress.step)
@@ -220,7 +220,7 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
             raise Killed
         tell(loop, progress, terms)
 
-    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    monkeypatch.setattr(fit._Loop, "_log", dies)
     context = context_for(parents, tmp_path / "killed")
     with pytest.raises(Killed):
         list(step.apply(opened(parent_folder(name, parents)), context))

@@ -4,23 +4,23 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.cost_models.latency_predictor import Predictor
 from limbeck.cost_models.shape_sampling import draw
-from limbeck.search.cached_cost import Costs
+from limbeck.search.cached_cost import CachedCost
 
 SHAPES = [Shape.uniform(depth, 32, 4, 64) for depth in (1, 2, 2, 3)]
 
 
 @pytest.mark.parametrize("ends", [{}, {"low": 0.5, "high": 9.0}])
 def test_any_cost_is_asked_once_a_shape(ends):
-    asked = []
+    priced = []
 
     def cost(shape):
-        asked.append(shape)
+        priced.append(shape)
         return Measurement("latency_p50", float(shape.depth), "s", **ends)
 
-    costs = Costs(cost)
+    costs = CachedCost(cost)
     assert costs.many(SHAPES).tolist() == [[value, ends.get("high", value)] for value in (1.0, 2.0, 2.0, 3.0)]
     assert costs(SHAPES[0]).value == 1.0
-    assert len(asked) == 3
+    assert len(priced) == 3
     assert costs.many([]).shape == (0, 2)
 
 
@@ -28,6 +28,6 @@ def test_a_predictor_answers_many_as_it_answers_one(setting, space, pretended):
     """Bit by bit, so that what fits does not depend on how it was asked."""
     shapes = draw(space, 40)
     predictor = Predictor(setting, tuple(shapes), tuple(float(pretended(shape)) for shape in shapes))
-    costs, asked = Costs(predictor), draw(space, 100, seed=1)
-    assert costs.many(asked).tolist() == [[fact.value, fact.high] for fact in map(costs, asked)]
+    costs, priced = CachedCost(predictor), draw(space, 100, seed=1)
+    assert costs.many(priced).tolist() == [[fact.value, fact.high] for fact in map(costs, priced)]
     assert costs.many([]).shape == (0, 2)

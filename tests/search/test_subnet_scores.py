@@ -33,8 +33,8 @@ def test_the_score_is_that_of_the_extracted_model(candidate):
 
 
 def test_nothing_is_judged_twice_even_after_an_interruption(candidate, tmp_path, monkeypatch):
-    judged, judge = [], SliceScores.judge
-    monkeypatch.setattr(SliceScores, "judge", lambda self, shape: (judged.append(shape), judge(self, shape))[1])
+    judged, score = [], SliceScores.score
+    monkeypatch.setattr(SliceScores, "score", lambda self, shape: (judged.append(shape), score(self, shape))[1])
     file = tmp_path / "work" / "scores.jsonl"
     first = SliceScores(candidate, file=file)([FULL, SMALL, FULL])
     file.write_text(file.read_text() + '{"shape": {"hid')
@@ -42,7 +42,7 @@ def test_nothing_is_judged_twice_even_after_an_interruption(candidate, tmp_path,
     other = Shape.uniform(layers=1, hidden=32, heads=4, ffn=64)
     assert again([SMALL, FULL, other])[:2] == [first[1], first[0]]
     assert judged == [FULL, SMALL, other]
-    assert SliceScores(candidate, file=file).known == again.known
+    assert SliceScores(candidate, file=file).scores == again.scores
 
 
 def test_some_rows_alone(candidate):
@@ -55,13 +55,15 @@ def test_some_rows_alone(candidate):
 @pytest.mark.parametrize("number_format", ["float", "int8"])
 def test_workers_judge_as_one_process_does(candidate, tmp_path, number_format):
     shapes = [FULL, SMALL, FULL, Shape.uniform(layers=1, hidden=32, heads=4, ffn=64)]
-    file, told = tmp_path / "scores.jsonl", []
+    file, reported = tmp_path / "scores.jsonl", []
     alone = SliceScores(candidate, number_format, rows=range(20))
-    together = SliceScores(candidate, number_format, rows=range(20), file=file, tell=lambda *one: told.append(one))
+    together = SliceScores(
+        candidate, number_format, rows=range(20), file=file, on_score=lambda *pair: reported.append(pair)
+    )
     with together.shared(2) as scores:
         assert scores(shapes[:2]) + scores(shapes[2:]) == alone(shapes)
-    assert len(file.read_text().splitlines()) == len(told) == 3
-    assert together.known == alone.known
+    assert len(file.read_text().splitlines()) == len(reported) == 3
+    assert together.scores == alone.scores
 
 
 def test_a_worker_that_dies_is_told_and_what_was_judged_stays(candidate, tmp_path):
@@ -71,7 +73,7 @@ def test_a_worker_that_dies_is_told_and_what_was_judged_stays(candidate, tmp_pat
         scores([FULL, SMALL])
         with pytest.raises(InputError, match="one of 2 worker processes ended"):
             scores([_Deadly(1, 1, ())])
-    assert len(SliceScores(candidate, file=file).known) == 2
+    assert len(SliceScores(candidate, file=file).scores) == 2
 
 
 class _Deadly(Shape):

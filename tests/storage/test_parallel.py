@@ -23,7 +23,7 @@ def test_results_come_in_the_order_of_the_jobs(workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_crew_stays_for_several_rounds(workers):
+def test_a_pool_serves_several_rounds(workers):
     with worker_pool(workers) as each:
         seen = [set(each(operator.call, [os.getpid] * 8)) for _ in range(2)]
     assert len(seen[0] | seen[1]) <= workers
@@ -78,15 +78,15 @@ def test_the_main_module_is_as_before():
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = (
-        "import operator, os, signal\nfrom limbeck.storage.parallel import crew\n"
-        "with crew(2) as each:\n    print(*each(operator.call, [os.getpid] * 4), flush=True)\n"
+        "import operator, os, signal\nfrom limbeck.storage.parallel import worker_pool\n"
+        "with worker_pool(2) as each:\n    print(*each(operator.call, [os.getpid] * 4), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     workers = {int(number) for number in ended.stdout.split()}
     assert workers
-    _, alive = psutil.wait_procs([psutil.Process(one) for one in workers if psutil.pid_exists(one)], timeout=30)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=30)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_worker_that_dies_is_reported():

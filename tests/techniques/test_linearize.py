@@ -119,7 +119,7 @@ def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
     _, copy, _ = taught
     step = Linearize(**QUICK, guide=guide, save_seconds=0, per_device_train_batch_size=32, **GUIDES[guide])
     (whole,) = step.apply(copy(), lab_with(copy))
-    seen, tell = [], fit._Loop._tell
+    seen, tell = [], fit._Loop._log
 
     def dies(loop, progress, terms):
         seen.append(progress.step)
@@ -127,7 +127,7 @@ def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
             raise KeyboardInterrupt
         tell(loop, progress, terms)
 
-    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    monkeypatch.setattr(fit._Loop, "_log", dies)
     context = lab_with(copy, scratch=tmp_path / "work")
     with pytest.raises(KeyboardInterrupt):
         list(step.apply(copy(), context))

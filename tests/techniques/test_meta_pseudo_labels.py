@@ -114,7 +114,7 @@ def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_
     seen, learn = [], fit.fit
 
     def spy(model, objective, encoded, plan, **options):
-        labelled = len(objective.labelled.encoded) if hasattr(objective, "labelled") else None
+        labelled = len(objective.labeled.encoded) if hasattr(objective, "labeled") else None
         seen.append((len(encoded), labelled, plan.learning_rate, plan.num_train_epochs))
         return learn(model, objective, encoded, plan, **options)
 
@@ -159,7 +159,7 @@ def test_killed_while_it_is_fine_tuned_and_resumed(make_model, tmp_path, monkeyp
         (made,) = step.apply(student, lab_with(candidate(make_model, seed=1), scratch=folder))
         return weights(made)
 
-    whole, seen, tell = run(tmp_path / "whole"), [], fit._Loop._tell
+    whole, seen, tell = run(tmp_path / "whole"), [], fit._Loop._log
 
     def dies(loop, progress, terms):
         seen.append((loop.folder.name, progress.step))
@@ -167,10 +167,10 @@ def test_killed_while_it_is_fine_tuned_and_resumed(make_model, tmp_path, monkeyp
             raise Killed
         tell(loop, progress, terms)
 
-    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    monkeypatch.setattr(fit._Loop, "_log", dies)
     with pytest.raises(Killed):
         run(tmp_path / "killed")
-    monkeypatch.setattr(fit._Loop, "_tell", tell)
+    monkeypatch.setattr(fit._Loop, "_log", tell)
     assert same(run(tmp_path / "killed"), whole)
 
 

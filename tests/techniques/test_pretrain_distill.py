@@ -99,7 +99,7 @@ def test_resumed_in_the_middle_of_an_epoch_it_equals_the_uninterrupted(candidate
 
     step = replace(STEP, save_seconds=0, save_total_limit=2)
     (whole,) = step.apply(candidate(), context_for(candidate(FULL, 1), scratch=tmp_path / "whole"))
-    tell, left = fit._Loop._tell, [4, 9, 13]
+    tell, left = fit._Loop._log, [4, 9, 13]
 
     def dies(loop, progress, terms):
         if left and progress.step == left[0]:
@@ -107,7 +107,7 @@ def test_resumed_in_the_middle_of_an_epoch_it_equals_the_uninterrupted(candidate
             raise Killed
         tell(loop, progress, terms)
 
-    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    monkeypatch.setattr(fit._Loop, "_log", dies)
     context = context_for(candidate(FULL, 1), scratch=tmp_path / "killed")
     for _ in range(3):
         with pytest.raises(Killed):

@@ -134,7 +134,7 @@ def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
     step = replace(STEP, match=("mlm", "hidden", "relations"), save_seconds=0, num_train_epochs=2)
     teacher = candidate(seed=1)
     (whole,) = step.apply(candidate(), context_for(teacher, scratch=tmp_path / "whole"))
-    tell, left = fit._Loop._tell, [4, 15]
+    tell, left = fit._Loop._log, [4, 15]
 
     def dies(loop, progress, terms):
         if left and progress.step == left[0]:
@@ -142,7 +142,7 @@ def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
             raise Killed
         tell(loop, progress, terms)
 
-    monkeypatch.setattr(fit._Loop, "_tell", dies)
+    monkeypatch.setattr(fit._Loop, "_log", dies)
     context = context_for(teacher, scratch=tmp_path / "killed")
     for _ in range(2):
         with pytest.raises(Killed):

@@ -41,14 +41,14 @@ def test_only_the_newest_stay(prepared, tmp_path, limit):
 def test_an_older_one_serves_where_the_newest_is_damaged(prepared, tmp_path, lost):
     accelerator, model = prepared
     state.save(accelerator, tmp_path, {"steps": 1}, 2)
-    expected, told = model.weight.detach().clone(), []
+    expected, messages = model.weight.detach().clone(), []
     with torch.no_grad():
         model.weight.zero_()
     state.save(accelerator, tmp_path, {"steps": 2}, 2)
     (tmp_path / "checkpoint-2" / lost).write_bytes(b"torn")
-    assert state.load(accelerator, tmp_path, told.append) == {"steps": 1}
+    assert state.load(accelerator, tmp_path, messages.append) == {"steps": 1}
     assert torch.equal(model.weight, expected)
-    assert "checkpoint-2 cannot be read" in told[0]
+    assert "checkpoint-2 cannot be read" in messages[0]
     state.save(accelerator, tmp_path, {"steps": 2}, 2)  # the damaged one gives way
     assert state.load(accelerator, tmp_path) == {"steps": 2}
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.shape import Shape
-from limbeck.train.config import RATE, TrainingConfig, forward_seconds
+from limbeck.train.config import FLOPS_PER_CORE, TrainingConfig, forward_seconds
 
 SHAPE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 ROWS = {"train": 100, "validation": 10}
@@ -20,7 +20,7 @@ def test_short_names_are_fields_and_neutral_ones_too():
 
 def test_forward_is_two_operations_for_each_weight_and_token():
     weights = 2 * (4 * 32 * 32 + 2 * 32 * 64)
-    assert forward_seconds(SHAPE, 5, 7) * RATE * os.cpu_count() == pytest.approx(2 * weights * 5 * 7)
+    assert forward_seconds(SHAPE, 5, 7) * FLOPS_PER_CORE * os.cpu_count() == pytest.approx(2 * weights * 5 * 7)
 
 
 def test_the_forecast_counts_steps_and_evaluations():

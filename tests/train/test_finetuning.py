@@ -10,8 +10,9 @@ from limbeck.data.batching import Encoded, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.task import Task
 from limbeck.train.config import TrainingConfig
-from limbeck.train.finetuning import _enter, train_on_task
-from limbeck.train.objectives import TargetScale, TaskLoss, Weighted
+from limbeck.train.finetuning import _standardize_output, train_on_task
+from limbeck.train.objectives import Weighted
+from limbeck.train.task_loss import TargetScale, TaskLoss
 
 TASK = toy_task(train=96, validation=48, test=8)
 PLAN = TrainingConfig(num_train_epochs=8, learning_rate=3e-3, per_device_train_batch_size=16, evaluations_per_epoch=1)
@@ -59,6 +60,6 @@ def test_texts_all_over_the_split_show_whether_a_regression_head_is_trained(make
         return torch.zeros(len(some), 1).numpy() + 10.0
 
     monkeypatch.setattr("limbeck.train.finetuning.predict", predicted)
-    _enter(scale, model, texts)
+    _standardize_output(scale, model, texts)
     assert (len(seen), seen[0], seen[-1]) == (64, texts.labels[0], texts.labels[-1])
     assert abs(model.classifier.bias.item()) < 1e-5  # rescaled to standard deviations from the mean

@@ -6,8 +6,8 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
+from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
 from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens
-from limbeck.train.objectives import AttentionLoss, HiddenLoss, RelationLoss
 
 
 class Pupil(LayerDistillationConfig):
@@ -18,15 +18,15 @@ TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
 
 
 def sides(make_model, shape):
-    return [Candidate(make_model(one), None, None) for one in (shape, TEACHER)]
+    return [Candidate(make_model(side), None, None) for side in (shape, TEACHER)]
 
 
 def test_terms_are_those_asked_for_with_their_weights(make_model):
     both = sides(make_model, Shape.uniform(layers=2, hidden=16, heads=4, ffn=8))
     step = Pupil(hidden_weight=2.0, relations_weight=0.5, layer_map="top", hidden_loss="cosine")
-    found = step.layer_terms(("relations", "hidden", "logits"), *both)
-    assert {name: weight for name, (weight, _) in found.items()} == {"hidden": 2.0, "relations": 0.5}
-    hidden, relations = found["hidden"][1], found["relations"][1]
+    terms = step.layer_terms(("relations", "hidden", "logits"), *both)
+    assert {name: weight for name, (weight, _) in terms.items()} == {"hidden": 2.0, "relations": 0.5}
+    hidden, relations = terms["hidden"][1], terms["relations"][1]
     assert isinstance(hidden, HiddenLoss)
     assert (hidden.kind, hidden.mapping, hidden.depths) == ("cosine", "top", (2, 4))
     assert len(hidden.project) == 3
@@ -70,7 +70,7 @@ def test_tokens_are_the_same_if_the_vocabularies_are():
             self.words = words
 
         def get_vocab(self):
-            return {word: place for place, word in enumerate(self.words)}
+            return {word: index for index, word in enumerate(self.words)}
 
     first, same, other = (Candidate(None, Words(*words), None) for words in ("ab", "ab", "ba"))
     assert same_tokens(first, same)

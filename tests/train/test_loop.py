@@ -8,7 +8,8 @@ from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded, predict
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import fit, parameter_groups
-from limbeck.train.objectives import CoTrainedModule, Loss, TaskLoss, Weighted
+from limbeck.train.objectives import CoTrainedModule, Loss, Weighted
+from limbeck.train.task_loss import TaskLoss
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +79,14 @@ def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation,
         with pytest.raises(Interrupted):
             fit(broken, task_loss(broken), words, plan, after_step=stop_at(step), **arguments)
     resumed = make_model(shape, seed=99)  # all weights must come from the checkpoint
-    found = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
-    assert found.steps == expected.steps
-    assert found.history == expected.history
+    continued = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
+    assert continued.steps == expected.steps
+    assert continued.history == expected.history
     assert same(weights(resumed), weights(whole))
 
 
 def test_same_seed_same_weights_other_seed_other_weights(make_model, words):
-    made = []
+    results = []
     for seed in (0, 0, 1):
         model = make_model()
         fit(
@@ -95,9 +96,9 @@ def test_same_seed_same_weights_other_seed_other_weights(make_model, words):
             TrainingConfig(num_train_epochs=1, per_device_train_batch_size=16),
             seed=seed,
         )
-        made.append(weights(model))
-    assert same(made[0], made[1])
-    assert not same(made[0], made[2])
+        results.append(weights(model))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
 
 
 def test_the_best_weights_are_kept(make_model, words):
@@ -136,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(make_model, words):
 def test_several_losses_a_step_add_their_gradients(make_model, words):
     """Two halves of a loss, back-propagated one by one, train as the whole does."""
     plan = TrainingConfig(num_train_epochs=1, per_device_train_batch_size=16, learning_rate=1e-3)
-    made = []
+    results = []
     for parts in (1, 2):
         model = make_model(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
 
@@ -145,9 +146,9 @@ def test_several_losses_a_step_add_their_gradients(make_model, words):
                 yield Loss(trained.loss(trained.run(batch)[0], batch["labels"]) / parts, {})
 
         fit(model, objective, words, plan)
-        made.append(weights(model))
-    for name, tensor in made[0].items():
-        torch.testing.assert_close(tensor, made[1][name], rtol=1e-3, atol=1e-4)
+        results.append(weights(model))
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(tensor, results[1][name], rtol=1e-3, atol=1e-4)
 
 
 def test_weight_decay_spares_biases_and_norms(make_model):
@@ -213,7 +214,8 @@ def test_scaled_losses_train_as_plain_ones(make_model, words, tmp_path, monkeypa
 
 @pytest.mark.gpu
 def test_distillation_on_a_gpu_moves_the_teacher(make_model, words):
-    from limbeck.train.objectives import HiddenLoss, LiveTeacher
+    from limbeck.train.distillation_losses import HiddenLoss
+    from limbeck.train.objectives import LiveTeacher
 
     student, teacher = make_model(), make_model(seed=1)
     terms = {"hidden": (1.0, HiddenLoss("mse", "uniform", (2, 2), (32, 32)))}
@@ -226,7 +228,7 @@ class Beside:
 
     def __init__(self, model, companion):
         self.loss, self.seen = task_loss(model), []
-        self.companions = [
+        self.co_trained = [
             CoTrainedModule(companion, TrainingConfig(learning_rate=1e-2, weight_decay=0.0, lr_scheduler_type="cosine"))
         ]
 
@@ -234,26 +236,26 @@ class Beside:
         self.batch, self.before = batch, model.classifier.weight.detach().clone()
         yield from self.loss(model, batch, progress)
 
-    def follow(self, model, taken):
+    def auxiliary_losses(self, model, taken):
         norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
         rate = taken.optimizer.param_groups[0]["lr"]
         moved = float((model.classifier.weight.detach() - self.before).abs().max())
         self.seen.append((taken.progress.step, taken.clipping, float(norm), rate, moved))
-        ((companion, _, _),) = self.companions
+        ((companion, _, _),) = self.co_trained
         answers = companion.run(self.batch)[0]
         noise = torch.rand(())  # random numbers that a resumed run must draw again
         yield Loss((answers - model.run(self.batch)[0].detach() * noise).square().mean(), {"beside": noise})
 
 
-def test_a_companion_follows_every_step_of_the_model(make_model, words):
+def test_a_co_trained_module_steps_after_every_step_of_the_model(make_model, words):
     model, other = make_model(), make_model(seed=5)
     before = weights(other)
     objective = Beside(model, other)
     plan = TrainingConfig(
         num_train_epochs=1, per_device_train_batch_size=8, max_grad_norm=0.3, learning_rate=1e-3, warmup_ratio=0.5
     )
-    told = []
-    report = fit(model, objective, words, plan, log=lambda message, **numbers: told.append(numbers))
+    logged = []
+    report = fit(model, objective, words, plan, log=lambda message, **numbers: logged.append(numbers))
     assert [step for step, *_ in objective.seen] == list(range(report.steps))
     for _, clipping, norm, rate, moved in objective.seen:
         assert norm <= 0.3 * 1.001  # the gradients of the step just taken, clipped
@@ -261,19 +263,19 @@ def test_a_companion_follows_every_step_of_the_model(make_model, words):
         assert 0 <= moved <= 2 * rate  # and its learning rate
     assert any(clipping < 1 for _, clipping, *_ in objective.seen)
     assert all(not torch.equal(before[name], tensor) for name, tensor in weights(other).items() if "classifier" in name)
-    assert "beside" in told[-1]
+    assert "beside" in logged[-1]
 
 
-def test_a_companion_may_follow_some_steps_alone(make_model, words):
+def test_a_co_trained_module_may_skip_steps(make_model, words):
     model, other = make_model(), make_model(seed=5)
     objective = Beside(model, other)
-    objective.companions = [objective.companions[0]._replace(every=3)]
+    objective.co_trained = [objective.co_trained[0]._replace(every=3)]
     fit(model, objective, words, TrainingConfig(num_train_epochs=2, per_device_train_batch_size=8))
     seen = [step for step, *_ in objective.seen]
     assert seen == list(range(2, seen[-1] + 1, 3))
 
 
-def test_companions_are_resumed_with_the_rest(make_model, words, tmp_path):
+def test_co_trained_modules_are_resumed_with_the_rest(make_model, words, tmp_path):
     plan = TrainingConfig(num_train_epochs=2, per_device_train_batch_size=8, save_seconds=0)
     whole = make_model(), make_model(seed=5)
     fit(whole[0], Beside(*whole), words, plan)

@@ -14,12 +14,12 @@ from limbeck.train.config import TrainingConfig
 from limbeck.train.meta_pseudo_labels import (
     MULTI,
     SINGLE,
-    Labelled,
+    LabeledBatches,
     MetaPseudoLabels,
     moved_logits,
     pseudo_labels,
     pseudo_loss,
-    slopes,
+    step_derivatives,
 )
 from limbeck.train.objectives import Progress, StepTaken
 
@@ -49,7 +49,7 @@ class Tiny(nn.Module):
 def batches(kind):
     """An unlabelled and a labelled batch (the labels of the first say only which tokens count)."""
     torch.manual_seed(9)
-    made = []
+    both = []
     for _ in range(2):
         shape = (TEXTS, 2, 5) if kind == "tokens" else (TEXTS, 5)
         labels = torch.randint(0, CLASSES, shape[:-1])
@@ -59,8 +59,8 @@ def batches(kind):
             labels = torch.randint(0, 2, (TEXTS, CLASSES)).double()
         if kind == "regression":
             labels = torch.randn(TEXTS).double()
-        made.append({"input_ids": torch.randn(shape).double(), "labels": labels})
-    return made
+        both.append({"input_ids": torch.randn(shape).double(), "labels": labels})
+    return both
 
 
 PROBLEMS = {"single": SINGLE, "tokens": SINGLE, "multi": MULTI, "regression": "regression"}
@@ -94,7 +94,7 @@ class Game:
         optimizer.step()
         return min(1.0, self.limit / (float(norm) + 1e-6))
 
-    def told(self, labels=None, step=0):
+    def feedback_gradient(self, labels=None, step=0):
         """The gradient of the teacher by the objective, less that of its own labelled loss, parameter by parameter."""
         student, optimizer = self.copied()
         objective = MetaPseudoLabels(
@@ -103,11 +103,11 @@ class Game:
         given = objective(student, self.u, Progress(step, 10))
         loss = next(given)
         if labels is not None:  # hard labels of our choice instead of a draw
-            kept = objective._step._replace(labels=labels)
-            objective._step = kept
+            relabeled = objective._step._replace(labels=labels)
+            objective._step = relabeled
             loss = loss._replace(total=pseudo_loss(student.run(self.u)[0], labels, self.problem))
         clipping = self.step(student, optimizer, loss.total)
-        (loss,) = objective.follow(student, StepTaken(optimizer, clipping, Progress(step, 10)))
+        (loss,) = objective.auxiliary_losses(student, StepTaken(optimizer, clipping, Progress(step, 10)))
         parameters = list(self.teacher.parameters())
         own = self.teacher.loss(self.teacher.run(self.l)[0], self.l["labels"])
         whole = torch.autograd.grad(loss.total, parameters, retain_graph=True)
@@ -126,19 +126,19 @@ class Game:
 
     def differences(self, value, width=1e-5):
         """Central differences of ``value()`` by every weight of the teacher."""
-        found = []
+        actual = []
         for p in self.teacher.parameters():
             slope = torch.zeros_like(p)
-            for place in itertools.product(*map(range, p.shape)):
+            for index in itertools.product(*map(range, p.shape)):
                 with torch.no_grad():
-                    start, sides = p[place].item(), []
+                    start, sides = p[index].item(), []
                     for move in (width, -width):
-                        p[place] = start + move
+                        p[index] = start + move
                         sides.append(value())
-                    p[place] = start
-                slope[place] = (sides[0] - sides[1]) / (2 * width)
-            found.append(slope)
-        return found
+                    p[index] = start
+                slope[index] = (sides[0] - sides[1]) / (2 * width)
+            actual.append(slope)
+        return actual
 
     def soft(self):
         return pseudo_labels(self.teacher.run(self.u)[0].detach(), "soft", self.problem)
@@ -148,10 +148,10 @@ class Game:
             return self.after(self.soft())
 
 
-def close(found, expected, rtol):
+def close(actual, expected, rtol):
     scale = max(float(e.abs().max()) for e in expected)
     assert scale > 0
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * scale)
 
 
@@ -165,17 +165,17 @@ def test_exact_feedback_is_the_gradient_of_the_labelled_loss_after_the_step(kind
     """Of the step as it is taken, with AdamW's division and with clipping, for every kind of task."""
     game = Game(kind, optimiser, limit)
     # clip_grad_norm_ divides by |g| + 1e-6, the formula by |g|
-    close(game.told()[0], game.differences(game.reaches), rtol=1e-5 if limit > 1 else 1e-4)
+    close(game.feedback_gradient()[0], game.differences(game.reaches), rtol=1e-5 if limit > 1 else 1e-4)
 
 
 def test_exact_feedback_is_weighted_and_comes_after_the_warm_up():
-    once, twice = Game().told()[0], Game(weight=2.0).told()[0]
+    once, twice = Game().feedback_gradient()[0], Game(weight=2.0).feedback_gradient()[0]
     close(twice, [2 * gradient for gradient in once], rtol=1e-9)
     for step, silent in ((4, True), (5, False)):
-        gradient, terms = Game(warmup_steps=5).told(step=step)
+        gradient, terms = Game(warmup_steps=5).feedback_gradient(step=step)
         assert all(float(g.abs().max()) < 1e-12 for g in gradient) == silent
         assert ("feedback" in terms) == (not silent)
-    assert "feedback" not in Game(feedback="off").told()[1]
+    assert "feedback" not in Game(feedback="off").feedback_gradient()[1]
 
 
 def test_what_exact_says_of_the_gain_is_its_first_order():
@@ -183,7 +183,7 @@ def test_what_exact_says_of_the_gain_is_its_first_order():
     game.optimizer.param_groups[0]["lr"] = 1e-4
     before = game.student.loss(game.student.run(game.l)[0], game.l["labels"]).detach()
     gained = float(before - game.after(game.soft()))
-    assert float(game.told()[1]["feedback"]) == pytest.approx(gained, rel=1e-2)
+    assert float(game.feedback_gradient()[1]["feedback"]) == pytest.approx(gained, rel=1e-2)
 
 
 # --- the paper's ----------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
     game = Game(feedback="reinforce", labels="sampled")
     mean = None
     for labels in draws():
-        weighted = [TEXTS * rng(game, labels) * g for g in game.told(labels)[0]]
+        weighted = [TEXTS * rng(game, labels) * g for g in game.feedback_gradient(labels)[0]]
         mean = weighted if mean is None else [a + b for a, b in zip(mean, weighted, strict=True)]
     results = [(labels, game.after(labels)) for labels in draws()]
     expected = game.differences(lambda: sum(rng(game, labels) * loss for labels, loss in results))
@@ -213,16 +213,16 @@ def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
     small.optimizer.param_groups[0]["lr"] = 1e-5
     mean = [torch.zeros_like(p) for p in small.teacher.parameters()]
     for labels in draws():
-        for total, g in zip(mean, small.told(labels)[0], strict=True):
+        for total, g in zip(mean, small.feedback_gradient(labels)[0], strict=True):
             total += TEXTS * rng(small, labels) * g
     small.options = {}
-    close(mean, small.told()[0], rtol=1e-3)
+    close(mean, small.feedback_gradient()[0], rtol=1e-3)
 
 
 def test_h_is_what_the_step_gained():
     game = Game(feedback="reinforce", labels="argmax")
     labels = pseudo_labels(game.teacher.run(game.u)[0], "argmax", SINGLE)
-    gradient, terms = game.told()
+    gradient, terms = game.feedback_gradient()
     before = game.student.loss(game.student.run(game.l)[0], game.l["labels"])
     gained = before.detach() - game.after(labels)
     assert float(terms["feedback"]) == pytest.approx(float(gained))
@@ -234,7 +234,7 @@ def test_h_is_what_the_step_gained():
 
 def test_reinforce_on_soft_labels_teaches_nothing():
     """Why the technique refuses it: the teacher's cross-entropy to its own answer is at its least already."""
-    gradient, terms = Game(feedback="reinforce", labels="soft").told()
+    gradient, terms = Game(feedback="reinforce", labels="soft").feedback_gradient()
     assert abs(float(terms["feedback"])) > 1e-4
     assert all(float(g.abs().max()) < 1e-12 for g in gradient)
 
@@ -246,21 +246,21 @@ def test_the_moving_average_is_taken_off():
     for number in range(3):
         (loss,) = objective(game.student, game.u, Progress(number, 3))
         game.step(game.student, game.optimizer, loss.total)
-        (loss,) = objective.follow(game.student, StepTaken(game.optimizer, 1.0, Progress(number, 3)))
+        (loss,) = objective.auxiliary_losses(game.student, StepTaken(game.optimizer, 1.0, Progress(number, 3)))
         gains.append(float(loss.terms["feedback"]))
         own = float(loss.terms["teacher"])
         answers = game.teacher.run(game.u)[0].detach()
         entropy = F.cross_entropy(answers, answers.argmax(-1))
         assert float(loss.total.detach()) - own == pytest.approx((gains[-1] - usual) * float(entropy), rel=1e-5)
         usual = 0.9 * usual + 0.1 * gains[-1]
-    assert float(objective.tutor.usual) == pytest.approx(usual, rel=1e-5)
+    assert float(objective.state.usual) == pytest.approx(usual, rel=1e-5)
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
-def test_slopes_of_adamw_are_those_of_its_step(steps):
+def test_step_derivatives_of_adamw_are_those_of_its_step(steps):
     """Also where a gradient is the first of its kind: there the step has a fixed length, and the slope is almost 0."""
     torch.manual_seed(0)
     history = torch.randn(steps, 6).double()
@@ -276,14 +276,14 @@ def test_slopes_of_adamw_are_those_of_its_step(steps):
 
     last = torch.randn(6).double()
     p, optimizer = moved(last)
-    found = slopes(optimizer)[p]
-    for place in range(6):
+    actual = step_derivatives(optimizer)[p]
+    for index in range(6):
         change = torch.zeros(6).double()
-        change[place] = 1e-6
+        change[index] = 1e-6
         difference = (moved(last + change)[0] - moved(last - change)[0]) / 2e-6
-        assert float(found[place]) == pytest.approx(-float(difference[place].detach()), rel=1e-4, abs=1e-7)
+        assert float(actual[index]) == pytest.approx(-float(difference[index].detach()), rel=1e-4, abs=1e-7)
     if steps:
-        assert abs(float(found[0])) < 1e-3 * float(found[1:].abs().max())
+        assert abs(float(actual[0])) < 1e-3 * float(actual[1:].abs().max())
 
 
 @pytest.mark.parametrize(
@@ -320,11 +320,11 @@ def test_labels_of_each_kind():
 
 def test_labelled_batches_depend_on_seed_and_step_alone():
     encoded = Encoded([[1] * (3 + n % 4) for n in range(10)], None, list(range(10)), 0, "classification")
-    stream = Labelled(encoded, 4, seed=0)
+    stream = LabeledBatches(encoded, 4, seed=0)
     whole = [stream(step)["labels"].tolist() for step in range(9)]
     for step in (7, 0, 4):  # from anywhere, as after an interruption
-        assert Labelled(encoded, 4, seed=0)(step)["labels"].tolist() == whole[step]
+        assert LabeledBatches(encoded, 4, seed=0)(step)["labels"].tolist() == whole[step]
     for epoch in range(3):
         assert sorted(itertools.chain(*whole[3 * epoch : 3 * epoch + 3])) == list(range(10))
     assert whole[:3] != whole[3:6]
-    assert [Labelled(encoded, 4, seed=1)(step)["labels"].tolist() for step in range(9)] != whole
+    assert [LabeledBatches(encoded, 4, seed=1)(step)["labels"].tolist() for step in range(9)] != whole

@@ -70,16 +70,16 @@ def test_where_texts_come_from_and_what_is_not_there(tmp_path):
 
 
 def test_training_says_what_it_did_to_the_held_out_part(candidate):
-    told = []
+    messages = []
     before = candidate.model.encoder.layers[0].down.bias.detach().square().sum()
-    context = RunContext(log=lambda message, **numbers: told.append(message) if message and not numbers else None)
+    context = RunContext(log=lambda message, **numbers: messages.append(message) if message and not numbers else None)
     short(learning_rate=1e-2).train_on_text(candidate, Shrink(), context)
     after = candidate.model.encoder.layers[0].down.bias.detach().square().sum()
     assert after < before
-    assert told[0].startswith("corpus: 60 sentences in ")
-    assert told[1].startswith("loss on 12 held-out sequences ")
-    assert told[1].endswith(f"{before:.4f} -> {after:.4f}")
-    assert told[2].endswith(" sequences/s")
+    assert messages[0].startswith("corpus: 60 sentences in ")
+    assert messages[1].startswith("loss on 12 held-out sequences ")
+    assert messages[1].endswith(f"{before:.4f} -> {after:.4f}")
+    assert messages[2].endswith(" sequences/s")
 
 
 def test_texts_of_validation_and_test_are_left_out(candidate, tmp_path):
@@ -89,8 +89,8 @@ def test_texts_of_validation_and_test_are_left_out(candidate, tmp_path):
     step = short(corpus=str(tmp_path / "corpus.txt"))
     sequences = step.sequences(candidate, RunContext())
     tokenizer = candidate.tokenizer
-    found = {tokenizer.decode(sequences.input_ids[row], skip_special_tokens=True) for row in range(len(sequences))}
-    assert found == {text for text in texts if text not in held_out}
+    decoded = {tokenizer.decode(sequences.input_ids[row], skip_special_tokens=True) for row in range(len(sequences))}
+    assert decoded == {text for text in texts if text not in held_out}
     every = short(corpus=str(tmp_path / "corpus.txt"), exclude_splits=()).sequences(candidate, RunContext())
     assert len(every) > len(sequences)
 

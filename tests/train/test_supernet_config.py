@@ -32,8 +32,8 @@ def test_bad_ranges_are_told():
         "layers: the first should be the lower, got [3, 2]",
         "heads: the first should be the lower, got [2, 1]",
     ]
-    for fields, said in (({"hidden": (16, 64)}, "has 32, got 64; use at most 32"), ({"ffn": (0, 8)}, "at least 1")):
-        with pytest.raises(InputError, match=rf"named\.{next(iter(fields))}: .*{said}"):
+    for fields, message in (({"hidden": (16, 64)}, "has 32, got 64; use at most 32"), ({"ffn": (0, 8)}, "at least 1")):
+        with pytest.raises(InputError, match=rf"named\.{next(iter(fields))}: .*{message}"):
             Named(**fields).space(FULL)
 
 
@@ -52,14 +52,16 @@ def scores(model):
 def test_a_sorted_copy_of_the_teacher_has_nothing_to_learn(make_model, make_batch, match):
     teacher, model, batch = make_model(FULL), make_model(FULL), make_batch()
     step = Named(hidden=(16, 32))
-    made = step.arrange(model, None, step.space(FULL), scores)
-    assert sorted(made.channels) == list(range(32)) != list(made.channels)
-    assert made.heads[-1] != (0, 1, 2, 3)
+    arranged = step.arrange(model, None, step.space(FULL), scores)
+    assert sorted(arranged.channels) == list(range(32)) != list(arranged.channels)
+    assert arranged.heads[-1] != (0, 1, 2, 3)
     losses = []
-    for known in (made, ChannelOrder(made.space)):
-        terms = step.slice_terms((match,), teacher, known)
+    for compared in (arranged, ChannelOrder(arranged.space)):
+        terms = step.slice_terms((match,), teacher, compared)
         with torch.no_grad():
-            largest = next(iter(SandwichLoss(terms, LiveTeacher(teacher), made.space)(model, batch, Progress(0, 1))))
+            largest = next(
+                iter(SandwichLoss(terms, LiveTeacher(teacher), arranged.space)(model, batch, Progress(0, 1)))
+            )
         losses.append(float(largest.terms[f"largest_{match}"]))
     assert losses[0] == pytest.approx(0.0, abs=1e-6)
     assert losses[1] > 1e-3
@@ -67,17 +69,17 @@ def test_a_sorted_copy_of_the_teacher_has_nothing_to_learn(make_model, make_batc
 
 def test_of_a_teacher_with_other_heads_no_order_is_known(make_model):
     step, model = Named(), make_model(FULL)
-    made = step.arrange(model, None, step.space(FULL), scores)
+    arranged = step.arrange(model, None, step.space(FULL), scores)
     for shape in (Shape.uniform(3, 32, 8, 64), Shape.uniform(4, 32, 4, 64)):
-        assert step.slice_terms(("relations",), make_model(shape), made)["relations"][1].order == ()
+        assert step.slice_terms(("relations",), make_model(shape), arranged)["relations"][1].order == ()
 
 
 def test_of_a_narrower_model_the_projection_knows_the_channels_it_has(make_model):
     step = Named(hidden=(16, 24), hidden_step=8)
-    made = step.arrange(make_model(FULL), None, step.space(FULL), scores)
-    project = step.slice_terms(("hidden",), make_model(FULL), made)["hidden"][1].project.weight
+    arranged = step.arrange(make_model(FULL), None, step.space(FULL), scores)
+    project = step.slice_terms(("hidden",), make_model(FULL), arranged)["hidden"][1].project.weight
     expected = torch.zeros(32, 24)
-    expected[list(made.channels[:24]), range(24)] = 1.0
+    expected[list(arranged.channels[:24]), range(24)] = 1.0
     assert torch.equal(project, expected)
 
 
@@ -108,14 +110,14 @@ def test_what_training_leaves_in_a_model_is_read_back(make_model, answers):
     model, teacher = make_model(FULL), make_model(FULL, seed=1)
     assert ChannelOrder.of(model) is None
     heads = ((3, 1, 2, 0), (0, 1, 2, 3), (1, 0, 3, 2))
-    made = ChannelOrder(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))), heads)
-    made.mark(model, answers)
-    assert ChannelOrder.of(model) == made
-    assert made.beside(teacher) == made
-    made._replace(space=Named().space(FULL), channels=()).mark(teacher, answers)  # the heads were sorted before
-    assert made.beside(teacher) == made._replace(heads=())
-    made.mark(teacher, answers)  # such as one that was fine-tuned from there
-    assert made.beside(teacher) == ChannelOrder(made.space)
+    arranged = ChannelOrder(Named(hidden=(16, 32)).space(FULL), tuple(reversed(range(32))), heads)
+    arranged.mark(model, answers)
+    assert ChannelOrder.of(model) == arranged
+    assert arranged.relative_to(teacher) == arranged
+    arranged._replace(space=Named().space(FULL), channels=()).mark(teacher, answers)  # the heads were sorted before
+    assert arranged.relative_to(teacher) == arranged._replace(heads=())
+    arranged.mark(teacher, answers)  # such as one that was fine-tuned from there
+    assert arranged.relative_to(teacher) == ChannelOrder(arranged.space)
     assert ChannelOrder.of(extract(model, FULL)) is None  # a slice of it says nothing
     model.encoder.shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
     assert ChannelOrder.of(model) is None  # of another shape, so of another space

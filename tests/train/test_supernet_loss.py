@@ -4,7 +4,8 @@ import torch
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.model.pruning.subnetwork import extract
-from limbeck.train.objectives import LiveTeacher, LogitLoss, Outputs, Progress, RelationLoss
+from limbeck.train.distillation_losses import LogitLoss, RelationLoss
+from limbeck.train.objectives import LiveTeacher, Outputs, Progress
 from limbeck.train.supernet_loss import LastHidden, SandwichLoss
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -22,11 +23,11 @@ def elastic(teacher, **options):
 
 def test_slices_depend_on_seed_and_step_alone(make_model):
     teacher = make_model(FULL)
-    one, other = elastic(teacher, seed=3), elastic(teacher, seed=3)
-    assert [one.shapes(step) for step in range(5)] == [other.shapes(step) for step in range(5)]
-    assert one.shapes(1) != one.shapes(2)
-    assert one.shapes(0)[0] == SPACE.largest
-    assert one.shapes(0)[-1] == SPACE.smallest
+    first, other = elastic(teacher, seed=3), elastic(teacher, seed=3)
+    assert [first.shapes(step) for step in range(5)] == [other.shapes(step) for step in range(5)]
+    assert first.shapes(1) != first.shapes(2)
+    assert first.shapes(0)[0] == SPACE.largest
+    assert first.shapes(0)[-1] == SPACE.smallest
     assert len(elastic(teacher, rule="single", samples=1).shapes(0)) == 1
 
 
@@ -47,14 +48,14 @@ def test_the_loss_is_the_mean_of_those_of_the_slices(make_model, make_batch):
 def test_in_place_the_others_learn_from_the_largest(make_model, make_batch):
     """A teacher that says something else changes the first loss alone."""
     model, batch = make_model(FULL, seed=1), make_batch()
-    found = []
+    totals = []
     for seed in (2, 3):
         terms = {"logits": (1.0, LogitLoss())}
         objective = SandwichLoss(terms, LiveTeacher(make_model(FULL, seed=seed)), SPACE, in_place=True)
         with torch.no_grad():
-            found.append([float(loss.total) for loss in objective(model, batch, Progress(0, 1))])
-    assert found[0][0] != pytest.approx(found[1][0])
-    assert found[0][1:] == pytest.approx(found[1][1:])
+            totals.append([float(loss.total) for loss in objective(model, batch, Progress(0, 1))])
+    assert totals[0][0] != pytest.approx(totals[1][0])
+    assert totals[0][1:] == pytest.approx(totals[1][1:])
 
 
 def test_a_copy_of_the_teacher_has_nothing_to_learn(make_model, make_batch):

@@ -9,7 +9,7 @@ from limbeck.core.step import RunContext
 from limbeck.data.batching import collate, encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.train.teacher_cache import KeptTeacher, kept_answers, kept_layers
+from limbeck.train.teacher_cache import CachedTeacher, cached_layers, cached_logits
 
 TAPS = {"hidden": (0, 2), "attention": (1,), "query": (0,), "key": (0,), "value": (1,)}
 
@@ -26,18 +26,20 @@ def toy_teacher(build, kind="classification"):
 def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, of_the_pass):
     """Every tap of every batch, wherever the text is real; padding is 0."""
     teacher, keep = toy_teacher(make_model, kind), RunContext().keep
-    layers, logits = kept_layers(teacher, "teacher", teacher.task, TAPS, keep, tmp_path / "scratch")
-    kept = KeptTeacher(kept_answers(teacher, "teacher", teacher.task, keep, logits if of_the_pass else None), layers)
+    layers, logits = cached_layers(teacher, "teacher", teacher.task, TAPS, keep, tmp_path / "scratch")
+    cached = CachedTeacher(
+        cached_logits(teacher, "teacher", teacher.task, keep, logits if of_the_pass else None), layers
+    )
     encoded = encode(teacher.task, "train", teacher.tokenizer)
     for rows in ([3, 0, 17], [39], [5, 6, 7, 8]):
         batch = collate(encoded, rows)
         with torch.no_grad():
             logits, tapped = teacher.model.run(batch, taps=sorted(TAPS))
-        found = kept(batch, sorted(TAPS))
+        outputs = cached(batch, sorted(TAPS))
         real = batch["attention_mask"]
         if kind == "tokens":
             logits = logits * real[..., None]
-        torch.testing.assert_close(found.logits, logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(outputs.logits, logits, rtol=1e-4, atol=1e-5)
         for tap, wanted in TAPS.items():
             for layer in wanted:
                 expected = tapped[tap][layer]
@@ -46,7 +48,7 @@ def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, o
                 else:
                     mask = (real[..., None] if tap == "hidden" else real[:, None, :, None]).bool().expand_as(expected)
                 expected = expected.masked_fill(~mask, 0.0)
-                torch.testing.assert_close(found.taps[tap][layer], expected, rtol=2e-3, atol=2e-3)
+                torch.testing.assert_close(outputs.taps[tap][layer], expected, rtol=2e-3, atol=2e-3)
     assert not list((tmp_path / "scratch").iterdir())
 
 
@@ -60,7 +62,7 @@ def test_a_teacher_of_another_vocabulary_reads_its_own_mask(make_model):
     for mask, history in (("<mask>", ()), ("[MASK]", ({"mask_token": "[MASK]"},)), ("[MASK]", ())):
         train = replace(task.split("train"), texts=(f"{mask} film", *task.split("train").texts[1:]))
         masked = replace(task, splits={"train": train}, history=history)
-        answers.append(kept_answers(teacher, "teacher", masked, RunContext().keep)(torch.arange(8)))
+        answers.append(cached_logits(teacher, "teacher", masked, RunContext().keep)(torch.arange(8)))
     assert torch.equal(answers[0], answers[1])
     assert not torch.equal(answers[0], answers[2])
 
@@ -69,15 +71,15 @@ def test_only_missing_layers_are_written(make_model, tmp_path):
     teacher, built = toy_teacher(make_model), []
 
     def keep(name, build):
-        place = tmp_path / name
-        if not place.exists():
+        path = tmp_path / name
+        if not path.exists():
             built.append(name)
-            place.mkdir()
-            build(place)
-        return place
+            path.mkdir()
+            build(path)
+        return path
 
-    kept_layers(teacher, "teacher", teacher.task, {"hidden": (0, 1)}, keep)
-    kept_layers(teacher, "teacher", teacher.task, {"hidden": (0, 2)}, keep)
+    cached_layers(teacher, "teacher", teacher.task, {"hidden": (0, 1)}, keep)
+    cached_layers(teacher, "teacher", teacher.task, {"hidden": (0, 2)}, keep)
     assert [name.split("-teacher")[0] for name in built] == ["hidden-0", "hidden-1", "hidden-2"]
 
 
@@ -85,4 +87,4 @@ def test_a_full_disk_is_told_before_the_pass(make_model, monkeypatch):
     teacher = toy_teacher(make_model)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
     with pytest.raises(InputError, match=r"cache_teacher: the teacher's outputs take .* GB, but .* turn it off"):
-        kept_layers(teacher, "teacher", teacher.task, TAPS, RunContext().keep)
+        cached_layers(teacher, "teacher", teacher.task, TAPS, RunContext().keep)

@@ -1,1 +1,1 @@
-"""Several processes of one training: who they are, and gradients summed over them."""
+"""Data-parallel training: the processes, their messages, and gradients summed over them."""

@@ -1,9 +1,9 @@
-"""What several processes do in one training step so that it is the step of one process with the whole batch.
+"""Data-parallel training steps that equal the step of one process on the whole batch.
 
-Each takes its share of the rows; gradients are summed. A loss that is a mean over rows enters with the share's part of
-the rows as its weight, so unequal shares give exactly the gradient of the whole batch. Means over tokens (hidden
-states, relations, word labels) are weighted in the same way: there the mean of a share counts by its rows, not by its
-tokens, which differs a little, as rows of a batch are about equally long.
+Each process takes a shard of the rows, and gradients are summed. A loss that is a mean over rows is weighted by the
+shard's fraction of the rows, so unequal shards give exactly the gradient of the whole batch. Means over tokens (hidden
+states, relations, word labels) are weighted by rows too, not by tokens. That differs slightly, since rows of a batch
+have about the same length.
 """
 
 from __future__ import annotations
@@ -16,52 +16,62 @@ from torch import Tensor, distributed, nn
 from limbeck.distributed import context as processes
 
 
-def share(indices: Sequence[int]) -> tuple[list[int], float]:
-    """The rows of a batch that this process takes, and their part of all.
+def shard(indices: Sequence[int]) -> tuple[list[int], float]:
+    """Return this process's rows of a batch, and their fraction of the batch.
 
-    A batch may have fewer rows than there are processes; those without one take the first row with weight 0, because
-    all of them must meet.
+    A batch may have fewer rows than there are processes; a process without rows takes the first row with weight 0,
+    because all processes must take part in the step.
     """
-    mine = list(indices[processes.rank() :: processes.count()])
-    return mine or list(indices[:1]), len(mine) / len(indices)
+    rows = list(indices[processes.rank() :: processes.count()])
+    return rows or list(indices[:1]), len(rows) / len(indices)
 
 
 def sum_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replace gradients by their sums over the processes; what got none anywhere (an unused part) still has none."""
+    """Replace gradients by their sums over the processes; a parameter without a gradient on any process keeps none."""
     if processes.count() == 1:
         return
-    missing = [place for place, parameter in enumerate(parameters) if parameter.grad is None]
-    heard = processes.agree(**({"missing": missing} if missing else {}))
-    unused = set.intersection(*(set(one.get("missing", ())) for one in heard))
-    chosen = [parameter for place, parameter in enumerate(parameters) if place not in unused]
-    for parameter in chosen:
+    missing = [index for index, parameter in enumerate(parameters) if parameter.grad is None]
+    messages = processes.all_gather(**({"missing": missing} if missing else {}))
+    unused = set.intersection(*(set(message.get("missing", ())) for message in messages))
+    used = [parameter for index, parameter in enumerate(parameters) if index not in unused]
+    for parameter in used:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in chosen if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in used if parameter.grad is not None]
     for dtype in sorted({gradient.dtype for gradient in gradients}, key=str):
         group = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = torch.cat([gradient.flatten() for gradient in group])
         with processes.connected():
             distributed.all_reduce(flat)
-        parts = flat.split([gradient.numel() for gradient in group])
+        parts = flat.split_with_sizes([gradient.numel() for gradient in group])
         for gradient, part in zip(group, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
 
-def totals(seconds: float, terms: Mapping[str, Tensor], weight: float) -> tuple[float, dict[str, Tensor]]:
-    """Process 0's seconds, and the terms of the whole batch from those of the shares."""
+def reduce_terms(seconds: float, terms: Mapping[str, Tensor], weight: float) -> tuple[float, dict[str, Tensor]]:
+    """Combine what the processes log of a step.
+
+    Args:
+        seconds: Training time so far on this process.
+        terms: Loss terms of this process's shard, scalars.
+        weight: The shard's fraction of the batch.
+
+    Returns:
+        The seconds of process 0, and the terms of the whole batch.
+    """
     if processes.count() == 1:
         return seconds, dict(terms)
-    heard = processes.agree(seconds=seconds, terms={name: float(term) * weight for name, term in terms.items()})
-    return heard[0]["seconds"], {name: torch.tensor(sum(one["terms"][name] for one in heard)) for name in terms}
+    messages = processes.all_gather(seconds=seconds, terms={name: float(term) * weight for name, term in terms.items()})
+    sums = {name: sum(message["terms"][name] for message in messages) for name in terms}
+    return messages[0]["seconds"], {name: torch.tensor(total) for name, total in sums.items()}
 
 
-def same_weights(module: nn.Module) -> None:
-    """Give every process the weights of process 0."""
+def broadcast_weights(module: nn.Module) -> None:
+    """Copy the weights of process 0 to all processes."""
     if processes.count() == 1:
         return
-    processes.agree()  # nobody gave up before
+    processes.all_gather()  # fails if a process gave up before
     with processes.connected(), torch.no_grad():
         for tensor in module.state_dict().values():
-            if tensor.numel():  # layers may be cut away
+            if tensor.numel():  # pruning may leave empty layers
                 distributed.broadcast(tensor, 0)

@@ -287,8 +287,8 @@ class CandidateBuilder:
             self._ensure(teacher)  # it cannot be made again while the others wait in this step
         recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
         about = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
-        processes.agree(do="help", store=str(self.store.root), recipe=recipe, about=about)
-        with processes.agreeing():
+        processes.all_gather(do="help", store=str(self.store.root), recipe=recipe, about=about)
+        with processes.synchronized():
             yield
 
     def help(self, parent: str, seed: int, base: str, teacher: str | None) -> None:

@@ -43,13 +43,13 @@ def _lead(work: Callable[[], int]) -> int:
 
 def _end(status: int) -> None:
     with suppress(ProcessLost):  # who is gone now was not needed any more
-        processes.agree(do="end", status=status)
+        processes.all_gather(do="end", status=status)
         processes.leave()
 
 
 def _follow() -> int:
     while True:
-        order = processes.agree()[0]
+        order = processes.all_gather()[0]
         match order.get("do"):
             case "help":
                 _help(order)
@@ -62,7 +62,7 @@ def _follow() -> int:
 
 def _help(order: Mapping[str, Any]) -> None:
     try:
-        with processes.agreeing():
+        with processes.synchronized():
             CandidateBuilder(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["about"])
     except ProcessLost:
         raise

@@ -1,1 +1,1 @@
-"""Find good shapes: evolution, NSGA-II, and scores of sub-networks."""
+"""Search for good shapes: evolution, NSGA-II, and scores of sub-networks."""

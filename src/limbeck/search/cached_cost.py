@@ -1,4 +1,4 @@
-"""What shapes cost: one with its whole fact, thousands as arrays."""
+"""Costs of shapes, remembered: one shape with its whole measurement, thousands as arrays."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
 
-class Costs:
-    """The costs of shapes by a Cost (a table, a predictor, a formula).
-
-    Each shape is priced once.
-    """
+class CachedCost:
+    """A cost (a table, a predictor, a formula) that prices each shape once."""
 
     def __init__(self, cost: Cost) -> None:
         self.cost = cost
-        self.known: dict[Shape, Measurement] = {}
+        self.measurements: dict[Shape, Measurement] = {}
 
     def __call__(self, shape: Shape) -> Measurement:
-        """The cost of a shape, with its interval."""
-        if shape not in self.known:
-            self.known[shape] = self.cost(shape)
-        return self.known[shape]
+        """Return the cost of a shape, with its interval."""
+        if shape not in self.measurements:
+            self.measurements[shape] = self.cost(shape)
+        return self.measurements[shape]
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
-        """Value, and upper end of the interval where there is one (else the value again) [shapes, 2]."""
+        """Return value and upper end of the interval [shapes, 2]; the value twice where there is no interval."""
         return self.cost.many(shapes)[:, [0, 2]]

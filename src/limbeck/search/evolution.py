@@ -1,9 +1,9 @@
-"""Searches of a space of shapes: random, by a rule of thumb, and evolutionary. Pure: they ask what a shape is worth.
+"""Search a space of shapes: at random, by a rule of thumb, or by evolution. Pure functions; the caller scores shapes.
 
-Reference: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686), whose searches Bigger&Faster (arXiv:2209.12127) took over:
-shapes near a latency bound; an evolution whose generations are half new shapes and half mutations of parents that are
-drawn in proportion to their worth; a rule for shapes of one width in all layers. Differs: parents are also crossed, and
-a shape is never asked about twice.
+Reference: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686), whose searches Bigger&Faster (arXiv:2209.12127) reused:
+shapes near a latency bound; an evolution whose generations are half new shapes and half mutations of parents, sampled
+in proportion to their score; a rule for shapes with the same width in all layers. Differs: parents are also crossed
+over, sampled in proportion to their rank, and no shape is scored twice.
 """
 
 from __future__ import annotations
@@ -15,38 +15,50 @@ from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 
 Fits = Callable[[Sequence[Shape]], Sequence[bool]]
-"""Whether each of many shapes may be asked about at all; cheap, and asked for thousands at once."""
-Worth = Callable[[Sequence[Shape]], Sequence[float]]
-"""What shapes are worth, more is better; asked for many at once, so that they can be judged side by side."""
-TRIES = 2000  #: shapes that are proposed for one that fits, at most
-BATCH = 4096  #: shapes that are proposed at once, at most
+"""Decides for each of many shapes whether it is allowed; cheap, called with thousands at once."""
+Score = Callable[[Sequence[Shape]], Sequence[float]]
+"""Scores shapes, higher is better; called with many at once, so that they can be evaluated in parallel."""
+TRIES = 2000  #: most shapes proposed for each one that fits
+BATCH = 4096  #: most shapes proposed at once
 
 
-def draw(space: Space, fits: Fits, count: int, rng: Random, but: Container[Shape] = ()) -> list[Shape]:
-    """At most ``count`` different shapes that fit and are not in ``but``; fewer where the space has no more."""
-    return _first(lambda: space.sample(rng), fits, count, but)
+def sample_shapes(space: Space, fits: Fits, count: int, rng: Random, exclude: Container[Shape] = ()) -> list[Shape]:
+    """Sample different shapes that fit.
 
+    Args:
+        space: Where to sample from.
+        fits: Which shapes are allowed.
+        count: How many shapes to return; fewer come back where the space has no more.
+        rng: Source of randomness.
+        exclude: Shapes that must not be returned.
 
-def _first(propose: Callable[[], Shape], fits: Fits, count: int, but: Container[Shape]) -> list[Shape]:
-    """The first ``count`` different shapes proposed that fit and are not in ``but``.
-
-    They are proposed in batches, twice as large each time: few questions where few shapes fit, no waste where most do.
+    Returns:
+        At most ``count`` different shapes.
     """
-    found: dict[Shape, None] = {}
+    return _first_fitting(lambda: space.sample(rng), fits, count, exclude)
+
+
+def _first_fitting(propose: Callable[[], Shape], fits: Fits, count: int, exclude: Container[Shape]) -> list[Shape]:
+    """Return the first ``count`` different proposals that fit and are not excluded.
+
+    Shapes are proposed in batches that double in size: few calls of ``fits`` where few shapes fit, little waste where
+    most do.
+    """
+    fitting: dict[Shape, None] = {}
     left, batch = TRIES * count, count
-    while left > 0 and len(found) < count:
+    while left > 0 and len(fitting) < count:
         batch = min(2 * batch, left, BATCH)
         left -= batch
         proposed = dict.fromkeys(propose() for _ in range(batch))
-        fresh = [shape for shape in proposed if shape not in found and shape not in but]
-        found |= dict.fromkeys(shape for shape, good in zip(fresh, fits(fresh), strict=True) if good)
-    return list(found)[:count]
+        fresh = [shape for shape in proposed if shape not in fitting and shape not in exclude]
+        fitting |= dict.fromkeys(shape for shape, good in zip(fresh, fits(fresh), strict=True) if good)
+    return list(fitting)[:count]
 
 
-def by_rule(shape: Shape) -> bool:
-    """AutoTinyBERT's rule: all layers alike, 1.6 d <= FFN <= 1.9 d, 0.7 d <= attention width <= d.
+def satisfies_rule(shape: Shape) -> bool:
+    """Check AutoTinyBERT's rule: all layers alike, 1.6 d <= FFN <= 1.9 d, 0.7 d <= attention width <= d.
 
-    >>> by_rule(Shape.uniform(4, 384, 12, 640)), by_rule(Shape.uniform(4, 384, 12, 1536))
+    >>> satisfies_rule(Shape.uniform(4, 384, 12, 640)), satisfies_rule(Shape.uniform(4, 384, 12, 1536))
     (True, False)
     """
     row = shape.layers[0]
@@ -58,7 +70,7 @@ def by_rule(shape: Shape) -> bool:
 def evolve(
     space: Space,
     fits: Fits,
-    worth: Worth,
+    score: Score,
     *,
     population: int = 25,
     generations: int = 4,
@@ -66,31 +78,42 @@ def evolve(
     mutation: float = 0.25,
     rng: Random,
 ) -> Iterator[dict[Shape, float]]:
-    """All shapes asked about so far, with their worth, after every generation.
+    """Evolve shapes; yield all scores so far after every generation.
 
-    A generation is ``population`` new shapes: a share ``explore`` drawn from the space, the rest mutated children of
-    two parents among the best ``population``, each drawn with a chance in proportion to its rank.
+    Args:
+        space: The shapes to search.
+        fits: Which shapes are allowed.
+        score: What to maximize.
+        population: New shapes in a generation, and the number of best shapes that become parents.
+        generations: How many generations to run.
+        explore: Fraction of a generation that is sampled from the space; the rest are mutated children of two parents,
+            each sampled in proportion to its rank.
+        mutation: Probability that a value of a child changes.
+        rng: Source of randomness.
+
+    Yields:
+        The score of every shape scored so far.
     """
-    known: dict[Shape, float] = {}
-    fresh = draw(space, fits, population, rng)
+    scores: dict[Shape, float] = {}
+    fresh = sample_shapes(space, fits, population, rng)
     for generation in range(generations):
         if generation:
-            parents = sorted(known, key=lambda shape: -known[shape])[:population]
+            parents = sorted(scores, key=lambda shape: -scores[shape])[:population]
             wanted = round(population * (1 - explore))
-            fresh = _first(_bred(space, parents, mutation, rng), fits, wanted, known)
-            fresh += draw(space, fits, population - len(fresh), rng, {*known, *fresh})
+            fresh = _first_fitting(_breeder(space, parents, mutation, rng), fits, wanted, scores)
+            fresh += sample_shapes(space, fits, population - len(fresh), rng, {*scores, *fresh})
         if not fresh:
             return
-        known = known | dict(zip(fresh, worth(fresh), strict=True))
-        yield known
+        scores = scores | dict(zip(fresh, score(fresh), strict=True))
+        yield scores
 
 
-def _bred(space: Space, parents: Sequence[Shape], mutation: float, rng: Random) -> Callable[[], Shape]:
-    """Proposes mutations of crossed parents, of which the better have more."""
+def _breeder(space: Space, parents: Sequence[Shape], mutation: float, rng: Random) -> Callable[[], Shape]:
+    """Return a function that proposes mutated crossovers of parents; better parents are chosen more often."""
     weights = range(len(parents), 0, -1)
 
     def child() -> Shape:
-        one, other = rng.choices(parents, weights, k=2)
-        return space.mutate(space.cross(one, other, rng), rng, mutation)
+        mother, father = rng.choices(parents, weights, k=2)
+        return space.mutate(space.cross(mother, father, rng), rng, mutation)
 
     return child

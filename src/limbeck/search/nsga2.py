@@ -1,24 +1,24 @@
-"""A front of shapes, searched by NSGA-II in an Optuna study that processes and machines may join and resume.
+"""Search a front of shapes by NSGA-II, in an Optuna study that processes and machines may join and resume.
 
-References: NSGA-II (Deb et al., 2002, doi:10.1109/4235.996017), with its constrained domination: a shape that fits
-beats one that does not, and of two that do not the one nearer to the bound. Optuna crosses and selects
+References: NSGA-II (Deb et al., 2002, doi:10.1109/4235.996017) with its constrained domination: a shape within the
+bound beats one beyond it, and of two beyond it the nearer one wins. Optuna crosses, selects
 (``samplers.NSGAIISampler``) and stores. Differs: children are mutated by the small steps of ``search/evolution.py``; a
-shape beyond the bound is never judged, its cost is enough; no shape is judged twice, whoever asks for it; the first
-generation has the ends of the space that fit, and shapes that are drawn among those that fit.
+shape beyond the bound is never scored, its cost is enough; no shape is scored twice, whoever proposes it; the first
+generation holds the extremes of the space that fit, and shapes sampled among those that fit.
 
-What Optuna does, and what is done about it:
+Limitations of Optuna, and how this module works around them:
 
-* A seeded sampler starts anew when a study is resumed, and would repeat itself. Here every draw has a number and a
-  sampler seeded by it: what is proposed follows from the seed, the number and the generations before. A search that
-  is alone in its storage judges a generation at a time, so resumed it ends as if it had not been interrupted, whatever
+* A seeded sampler restarts when a study is resumed, and would repeat its proposals. Here every draw has a number and a
+  sampler seeded by it, so a proposal follows from the seed, the number and the earlier generations. A search that is
+  alone in its storage scores a generation at a time. When resumed, it ends as if it had not been interrupted, whatever
   the number of worker processes.
-* A generation of several processes is complete when so many shapes are, whoever judged them; what comes late has no
-  children. So a search that others may join is not repeatable, and judges a quarter of a generation at a time.
-* Nobody is told of a process that died: heartbeats are those of ``Study.optimize`` with a database. Here a trial says
-  whose it is. It is lost if that process of this machine is gone, or after ``PATIENCE`` if it is another machine's;
-  then its shape may be asked for again.
+* With several processes, a generation is complete when enough shapes are, whoever scored them; later results have no
+  children. So a search that others may join is not repeatable, and it scores a quarter of a generation at a time.
+* Optuna does not notice dead processes: heartbeats exist only for ``Study.optimize`` with a database. Here a trial
+  records its owner. It is lost if the owner was a process of this machine that has exited, or after ``CLAIM_TIMEOUT``
+  if the owner is on another machine. Then its shape may be proposed again.
 
-Stored are numbers and texts: JSON lines in a file, columns of a database; nothing is pickled.
+Only numbers and texts are stored, as JSON lines in a file or columns of a database; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.errors import InputError, MissingExtra
-from limbeck.search.evolution import Worth
+from limbeck.search.evolution import Score
 
 try:
     import optuna
@@ -49,48 +49,63 @@ try:
 except ImportError:
     raise MissingExtra("optuna", "search") from None
 
-PATIENCE = 3600.0  #: seconds after which a shape that another machine judges is given up
-TRIES = 40  #: draws for a shape of a generation, at most
-BARREN = 5  #: shares of a generation without a shape that fits, after which no more are asked for
-ABOUT = "limbeck"  #: the attribute in which a study says what is judged, and a trial of which shape
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+CLAIM_TIMEOUT = 3600.0  #: seconds after which a shape claimed by another machine is given up
+TRIES = 40  #: most draws for each shape of a generation
+MAX_EMPTY_GENERATIONS = 5  #: batches in a row without a shape that fits, after which no more are proposed
+ATTRIBUTE = "limbeck"  #: user attribute with the settings of a study, and with the claim of a trial
 Price = Callable[[Shape], tuple[float, float]]
-"""What a shape costs, and how far it is beyond the bound (as a share of it; at most 0 if it fits)."""
+"""Returns the cost of a shape, and its excess over the bound as a fraction of the bound (at most 0 if it fits)."""
 
 
-class Asked(NamedTuple):
-    """A trial that is not told yet."""
+class OpenTrial(NamedTuple):
+    """A trial that this search has claimed but not finished; ``excess`` over the bound as in ``Price``."""
 
     number: int
     shape: Shape
     cost: float
-    beyond: float
+    excess: float
 
 
-def open_study(storage: str | Path | None, name: str, about: Mapping[str, str]) -> Any:
-    """The study of that name; made if there is none, refused if it judges something else.
+def open_study(storage: str | Path | None, name: str, settings: Mapping[str, str]) -> optuna.Study:
+    """Open the study of that name; create it if there is none, refuse it if it has other settings.
 
     Args:
         storage: A file (JSON lines), the URL of a database (sqlite:///…), or None for this process's memory.
-        name: The study's name; one made from ``about`` if empty.
-        about: What decides what a shape is worth and costs.
+        name: The study's name; if empty, one derived from ``settings``.
+        settings: Everything that the score and the cost of a shape depend on.
+
+    Returns:
+        The study, which maximizes the score and minimizes the cost.
+
+    Raises:
+        InputError: The storage cannot be opened, or the study was made with other settings or by another program.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    digest = hashlib.sha256(canonical_json(dict(about)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(canonical_json(dict(settings)).encode()).hexdigest()[:12]
     name = name or f"search-{digest}"
     try:
         study = optuna.create_study(
-            storage=_opened(storage), study_name=name, directions=["maximize", "minimize"], load_if_exists=True
+            storage=_open_storage(storage), study_name=name, directions=["maximize", "minimize"], load_if_exists=True
         )
-        known = study.user_attrs.get(ABOUT, {})
-        foreign = not known and (len(study.directions) != 2 or bool(study.get_trials(deepcopy=False)))
-        if not known and not foreign:
-            study.set_user_attr(ABOUT, dict(about))
-            known = dict(about)
-    except Exception as error:  # every database has errors of its own
-        raise InputError(_refused(storage, error)) from error
+        stored = study.user_attrs.get(ATTRIBUTE, {})
+        foreign = not stored and (len(study.directions) != 2 or bool(study.get_trials(deepcopy=False)))
+        if not stored and not foreign:
+            study.set_user_attr(ATTRIBUTE, dict(settings))
+            stored = dict(settings)
+    except Exception as error:  # every database raises its own errors
+        raise InputError(_refusal(storage, error)) from error
     if foreign:
         raise InputError(f"study_name: '{name}' in '{storage}' is no search of limbeck; give another name")
-    other = [f"{key} ({known.get(key, 'none')}, here {about[key]})" for key in about if known.get(key) != about[key]]
+    other = [
+        f"{key} ({stored.get(key, 'none')}, here {value})"
+        for key, value in settings.items()
+        if stored.get(key) != value
+    ]
     if other:
         raise InputError(
             f"study_name: '{name}' in '{storage}' is a search with another {', '.join(other)}; give another name"
@@ -99,38 +114,38 @@ def open_study(storage: str | Path | None, name: str, about: Mapping[str, str]) 
 
 
 def unusable(storage: str) -> list[str]:
-    """Why a storage cannot be opened, as far as that is known without making one."""
-    place = Path(storage).expanduser()
+    """Explain why a storage cannot be opened, as far as can be checked without creating it; empty if it can."""
+    path = Path(storage).expanduser()
     try:
         if "://" in storage:
             from sqlalchemy import make_url
 
             make_url(storage).get_dialect().import_dbapi()
-        elif place.exists():
-            _opened(storage)
-        elif not (folder := next(one for one in place.absolute().parents if one.exists())).is_dir():
+        elif path.exists():
+            _open_storage(storage)
+        elif not (folder := next(parent for parent in path.absolute().parents if parent.exists())).is_dir():
             raise NotADirectoryError(f"{folder} is no folder")
-    except Exception as error:  # as above
-        return [_refused(storage, error)]
+    except Exception as error:  # every database raises its own errors
+        return [_refusal(storage, error)]
     return []
 
 
-def _refused(storage: str | Path | None, error: Exception) -> str:
+def _refusal(storage: str | Path | None, error: Exception) -> str:
     return f"storage: '{storage}' cannot be opened as the storage of a search: {error}"
 
 
-def _opened(storage: str | Path | None) -> Any:
+def _open_storage(storage: str | Path | None) -> BaseStorage:
     if storage is None:
         return optuna.storages.InMemoryStorage()
     if "://" in str(storage):
         return optuna.storages.RDBStorage(str(storage))
-    place = Path(storage).expanduser()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(place)))
+    path = Path(storage).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
 class _Sampler(optuna.samplers.NSGAIISampler):
-    """NSGA-II for one draw: what it proposes is stored at once with who asked, not value by value."""
+    """NSGA-II for a single draw: the proposal is stored at once together with its owner, not value by value."""
 
     def __init__(self, search: FrontSearch, draw: int, generation: int) -> None:
         seed = int(hashlib.sha256(f"{search.seed} {generation} {draw}".encode()).hexdigest()[:8], 16)
@@ -138,42 +153,44 @@ class _Sampler(optuna.samplers.NSGAIISampler):
         self.search, self.draw, self.generation, self.rng = search, draw, generation, Random(seed)
 
     def __call__(self, breed: bool) -> Shape:
-        """The shape of this draw: bred of the generations before, or drawn from the space."""
+        """Propose the shape of this draw: bred from the earlier generations, or sampled from the space."""
         search = self.search
         if self.generation == 0 and self.draw < len(search.first):
             return search.first[self.draw]
         if self.generation == 0 or not breed:
             return search.space.sample(self.rng)
-        self.get_parent_population(search.study, self.generation)  # which come in another order when they are chosen
-        child: dict[str, int] = self.sample_relative(search.study, None, search.ranges)  # type: ignore[arg-type]
+        # selecting the parents first fixes their order, which is another one in the call that selects them
+        self.get_parent_population(search.study, self.generation)
+        child: dict[str, int] = self.sample_relative(search.study, None, search.distributions)  # type: ignore[arg-type]
         return search.space.mutate(search.shape(child), self.rng, search.mutation)
 
-    def get_trial_generation(self, study: Any, trial: Any) -> int:
-        """The generation of this draw."""
+    def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """Return the generation of this draw."""
         return self.generation
 
-    def get_population(self, study: Any, generation: int) -> list[Any]:
-        """The shapes of a generation that are told."""
-        told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [trial for trial in told if _claim(trial).get("generation") == generation]
+    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        """Return the finished trials of a generation."""
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial for trial in finished if _claim_of(trial).get("generation") == generation]
 
 
 @dataclass(frozen=True)
 class FrontSearch:
-    """A search that goes on from what its study knows.
+    """A search that continues from the trials in its study.
 
     Attributes:
-        study: Where it stands, see :func:`open_study`.
-        space: The shapes there are.
-        price: Cost of a shape, and how far it is beyond the bound.
+        study: The study, see :func:`open_study`.
+        space: The shapes to search.
+        price: Cost of a shape, and its excess over the bound.
         first: Shapes to begin with.
         population: Shapes in a generation.
-        mutation: Chance of every value of a child to change.
-        seed: Decides what is proposed.
-        alone: Nobody else has the study open: what is unfinished in it was left by this search, interrupted.
+        mutation: Probability that a value of a child changes.
+        seed: Determines the proposals.
+        alone: No other process uses the study: unfinished trials were left by an interrupted run of this search.
+        open_trials: Numbers of the trials that this search has claimed but not finished.
     """
 
-    study: Any
+    study: optuna.Study
     space: Space
     price: Price
     first: Sequence[Shape]
@@ -181,152 +198,154 @@ class FrontSearch:
     mutation: float = 0.25
     seed: int = 0
     alone: bool = True
-    mine: set[int] = field(default_factory=set)  #: numbers of the trials that this search has asked for, not told yet
+    open_trials: set[int] = field(default_factory=set)
 
-    def __call__(self, worth: Worth, total: int) -> Iterator[dict[Shape, float]]:
-        """All shapes judged so far and their worth, after every share, until ``total`` are judged or none is left."""
-        empty_generations, told, lost = self._barren(), 0, len(self._trials(TrialState.FAIL))
+    def __call__(self, score: Score, total: int) -> Iterator[dict[Shape, float]]:
+        """Score shapes until ``total`` are scored or none is left; yield all scores after every batch."""
+        empty_generations, yielded, lost = self._count_empty_generations(), 0, len(self._trials(TrialState.FAIL))
         try:
             while True:
                 running = self._running()
                 before, lost = lost, len(self._trials(TrialState.FAIL))
-                empty_generations = (
-                    0 if lost > before and not self.alone else empty_generations
-                )  # its shapes may be asked for again
-                room = total - len(self.judged()) - len(running) if empty_generations < BARREN else 0
-                if asked := self._ask(room) if room > 0 else []:
-                    scores = iter(worth([one.shape for one in asked if one.beyond <= 0]))
-                    for one in asked:
-                        self._tell(one.number, [next(scores) if one.beyond <= 0 else -math.inf, one.cost])
-                    empty_generations = 0 if any(one.beyond <= 0 for one in asked) else empty_generations + 1
-                    known = self.judged()
-                    told = len(known)
-                    yield known
+                if lost > before and not self.alone:
+                    empty_generations = 0  # the shapes of a lost process may be proposed again
+                exhausted = empty_generations >= MAX_EMPTY_GENERATIONS
+                room = 0 if exhausted else total - len(self.scores()) - len(running)
+                if trials := self._propose(room) if room > 0 else []:
+                    results = iter(score([trial.shape for trial in trials if trial.excess <= 0]))
+                    for trial in trials:
+                        self._finish(trial.number, [next(results) if trial.excess <= 0 else -math.inf, trial.cost])
+                    empty_generations = 0 if any(trial.excess <= 0 for trial in trials) else empty_generations + 1
+                    scores = self.scores()
+                    yielded = len(scores)
+                    yield scores
                 elif running:
-                    time.sleep(1.0)  # what others judge now is still to come, or is lost with them
-                    empty_generations = BARREN if room > 0 else empty_generations  # no shape is left to ask for
+                    time.sleep(1.0)  # until the others have finished their trials, or are lost
+                    if room > 0:
+                        empty_generations = MAX_EMPTY_GENERATIONS  # no shape is left to propose
                 else:
                     break
-            if len(known := self.judged()) > told:  # what others judged last, or before
-                yield known
+            if len(scores := self.scores()) > yielded:  # others finished trials last, or before this search began
+                yield scores
         finally:
-            for number in tuple(self.mine):
-                self._tell(number)
+            for number in tuple(self.open_trials):
+                self._finish(number)
 
-    def judged(self) -> dict[Shape, float]:
-        """Every shape that was judged, by anyone, and its worth."""
-        told = [trial for trial in self._trials(TrialState.COMPLETE) if math.isfinite(trial.values[0])]
-        return {Shape.from_json(_claim(trial)["shape"]): trial.values[0] for trial in told}
+    def scores(self) -> dict[Shape, float]:
+        """Return the score of every shape scored so far, by any process."""
+        finished = [trial for trial in self._trials(TrialState.COMPLETE) if math.isfinite(trial.values[0])]
+        return {Shape.from_json(_claim_of(trial)["shape"]): trial.values[0] for trial in finished}
 
     @cached_property
-    def ranges(self) -> dict[str, Any]:
-        """What Optuna varies: places in the ranges of the dimensions that have more than one value."""
-        dimensions = {name: len(each) for name, each in self.space.dimensions.items() if len(each) > 1}
-        return {name: optuna.distributions.IntDistribution(0, count - 1) for name, count in dimensions.items()}
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's search space: an index into the values of every dimension that has more than one value."""
+        sizes = {name: len(values) for name, values in self.space.dimensions.items() if len(values) > 1}
+        return {name: optuna.distributions.IntDistribution(0, size - 1) for name, size in sizes.items()}
 
-    def places(self, shape: Shape) -> dict[str, int]:
-        """A shape as Optuna's parameters."""
+    def parameters(self, shape: Shape) -> dict[str, int]:
+        """Convert a shape to Optuna's parameters."""
         values, dimensions = self.space.values(shape), self.space.dimensions
-        return {name: dimensions[name].values.index(values[name]) for name in self.ranges}
+        return {name: dimensions[name].values.index(values[name]) for name in self.distributions}
 
-    def shape(self, places: Mapping[str, int]) -> Shape:
-        """Inverse of :meth:`places`."""
+    def shape(self, parameters: Mapping[str, int]) -> Shape:
+        """Convert Optuna's parameters to a shape; inverse of :meth:`parameters`."""
         return self.space.build(
-            {name: each.values[places.get(name, 0)] for name, each in self.space.dimensions.items()}
+            {name: dimension.values[parameters.get(name, 0)] for name, dimension in self.space.dimensions.items()}
         )
 
-    def _trials(self, *states: Any) -> list[Any]:
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return list(self.study.get_trials(deepcopy=False, states=states))
 
-    def _barren(self) -> int:
-        """Generations since the last of which a shape fits, as far as they were told."""
-        _, generation = self._born()
-        fitting = [one for one in self._trials(TrialState.COMPLETE) if math.isfinite(one.values[0])]
-        return max(0, generation - 1 - max((int(_claim(one)["generation"]) for one in fitting), default=-1))
+    def _count_empty_generations(self) -> int:
+        """Count the complete generations since the last one that has a shape within the bound."""
+        _, generation = self._generation_sizes()
+        fitting = [trial for trial in self._trials(TrialState.COMPLETE) if math.isfinite(trial.values[0])]
+        return max(0, generation - 1 - max((int(_claim_of(trial)["generation"]) for trial in fitting), default=-1))
 
-    def _born(self) -> tuple[Counter[int], int]:
-        """How many shapes of each generation are told, and the generation that is not complete."""
-        born = Counter(int(_claim(trial)["generation"]) for trial in self._trials(TrialState.COMPLETE))
-        last = max(born, default=0)
-        return born, last + (born[last] >= self.population)
+    def _generation_sizes(self) -> tuple[Counter[int], int]:
+        """Return the number of finished trials of each generation, and the generation that is not complete."""
+        sizes = Counter(int(_claim_of(trial)["generation"]) for trial in self._trials(TrialState.COMPLETE))
+        last = max(sizes, default=0)
+        return sizes, last + (sizes[last] >= self.population)
 
-    def _running(self) -> list[Any]:
-        """Trials of others that go on; those that are lost are told to have failed."""
-        found = []
+    def _running(self) -> list[FrozenTrial]:
+        """Return the running trials of other processes; mark those that are lost as failed."""
+        running = []
         for trial in self._trials(TrialState.RUNNING):
-            if self.alone or _lost(_claim(trial)):
-                self._tell(trial.number)
+            if self.alone or _lost(_claim_of(trial)):
+                self._finish(trial.number)
             else:
-                found.append(trial)
-        return found
+                running.append(trial)
+        return running
 
-    def _ask(self, most: int) -> list[Asked]:
-        """Trials of shapes that nobody has: a share of a generation, of which at most so many fit."""
-        born, generation = self._born()
-        share = self.population - born[generation] if self.alone else -(-self.population // 4)
-        claims = [_claim(trial) for trial in self._trials(TrialState.COMPLETE, TrialState.RUNNING)]
-        known = {Shape.from_json(claim["shape"]) for claim in claims if claim}
+    def _propose(self, most: int) -> list[OpenTrial]:
+        """Claim shapes that no one has claimed: part of a generation, at most ``most`` of them within the bound."""
+        sizes, generation = self._generation_sizes()
+        count = self.population - sizes[generation] if self.alone else -(-self.population // 4)
+        claims = [_claim_of(trial) for trial in self._trials(TrialState.COMPLETE, TrialState.RUNNING)]
+        claimed = {Shape.from_json(claim["shape"]) for claim in claims if claim}
         limit = TRIES * self.population
         free = sorted(set(range(len(claims) + limit)) - {claim.get("draw") for claim in claims})
-        found: list[Asked] = []
-        for tries, draw in enumerate(free[:limit]):
-            if len(found) == share or sum(one.beyond <= 0 for one in found) == most:
+        trials: list[OpenTrial] = []
+        for attempt, draw in enumerate(free[:limit]):
+            if len(trials) == count or sum(trial.excess <= 0 for trial in trials) == most:
                 break
-            bred = tries < limit / 2  # after that, what can be bred of the parents seems to be known
-            shape = _Sampler(self, draw, generation)(bred)
-            if shape in known:
+            breed = attempt < limit / 2  # after that, the children of the parents seem to be exhausted
+            shape = _Sampler(self, draw, generation)(breed)
+            if shape in claimed:
                 continue
-            known.add(shape)
-            cost, beyond = self.price(shape)
-            if bred or beyond <= 0:
-                number = self._take({"draw": draw, "generation": generation, "shape": shape.to_json()}, beyond)
-                found += [Asked(number, shape, cost, beyond)] if number is not None else []
-        return found
+            claimed.add(shape)
+            cost, excess = self.price(shape)
+            if breed or excess <= 0:
+                number = self._start({"draw": draw, "generation": generation, "shape": shape.to_json()}, excess)
+                trials += [OpenTrial(number, shape, cost, excess)] if number is not None else []
+        return trials
 
-    def _take(self, claim: Mapping[str, Any], beyond: float) -> int | None:
-        """The number of a new trial of a shape; None if somebody else was faster.
+    def _start(self, claim: Mapping[str, Any], excess: float) -> int | None:
+        """Start a trial of a shape and return its number; None if another process was faster.
 
-        A trial is stored together with its shape, and numbered in this order. So of two that take one shape at the
-        same time at least the later sees the other, and the lower number keeps it.
+        A trial is stored together with its shape, and trials are numbered in the order in which they are stored. If two
+        processes claim a shape at the same time, at least the later one sees both, and the lower number keeps it.
         """
-        about = {**claim, **_me(), "token": uuid.uuid4().hex}
+        owned = {**claim, **_owner(), "token": uuid.uuid4().hex}
         trial = optuna.trial.create_trial(
             state=TrialState.RUNNING,
-            params=self.places(Shape.from_json(claim["shape"])),
-            distributions=self.ranges,
-            user_attrs={ABOUT: about},
-            constraints={"bound": beyond},
+            params=self.parameters(Shape.from_json(claim["shape"])),
+            distributions=self.distributions,
+            user_attrs={ATTRIBUTE: owned},
+            constraints={"bound": excess},
         )
         self.study.add_trial(trial)
-        there = self._trials(TrialState.RUNNING, TrialState.COMPLETE)
-        same = [one for one in there if _claim(one).get("shape") == claim["shape"]]
-        number = next(int(one.number) for one in same if _claim(one)["token"] == about["token"])
-        self.mine.add(number)
-        if all(one.number >= number for one in same):
+        claims = {trial.number: _claim_of(trial) for trial in self._trials(TrialState.RUNNING, TrialState.COMPLETE)}
+        same = {number: other for number, other in claims.items() if other.get("shape") == claim["shape"]}
+        number = next(number for number, other in same.items() if other["token"] == owned["token"])
+        self.open_trials.add(number)
+        if all(other >= number for other in same):
             return number
-        self._tell(number, state=TrialState.PRUNED)
+        self._finish(number, state=TrialState.PRUNED)
         return None
 
-    def _tell(self, number: int, values: Sequence[float] | None = None, state: Any = None) -> None:
-        """Finish a trial: with values, as given, or as failed; who was taken for lost comes too late."""
-        given = state or (TrialState.COMPLETE if values is not None else TrialState.FAIL)
-        self.study.tell(number, values, state=given, skip_if_finished=True)
-        self.mine.discard(number)
+    def _finish(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
+        """Finish a trial, by default as complete with values and as failed without; others may have failed it."""
+        final = state or (TrialState.COMPLETE if values is not None else TrialState.FAIL)
+        self.study.tell(number, values, state=final, skip_if_finished=True)
+        self.open_trials.discard(number)
 
 
-def _claim(trial: Any) -> dict[str, Any]:
-    """What a trial says of itself: its draw, its generation, its shape, whose it is; nothing if it is not of ours."""
-    said: dict[str, Any] = trial.user_attrs.get(ABOUT, {})
-    return said
+def _claim_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return what a trial records: draw, generation, shape and owner, as JSON; empty if limbeck did not write it."""
+    claim: dict[str, Any] = trial.user_attrs.get(ATTRIBUTE, {})
+    return claim
 
 
-def _me() -> dict[str, Any]:
+def _owner() -> dict[str, Any]:
+    """Describe this process, as the owner of a trial."""
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "born": _born(pid), "asked": time.time()}
+    return {"host": socket.gethostname(), "pid": pid, "born": _start_time(pid), "asked": time.time()}
 
 
-def _born(pid: int) -> float | None:
-    """When a process of this machine began, which tells it from a later one with its number; None if it is gone."""
+def _start_time(pid: int) -> float | None:
+    """Return when a process of this machine started, as pids are reused; None if it has exited."""
     import psutil
 
     try:
@@ -336,9 +355,10 @@ def _born(pid: int) -> float | None:
 
 
 def _lost(claim: Mapping[str, Any]) -> bool:
-    """Whether whoever took a shape will never tell what it is worth."""
+    """Decide whether the owner of a claim will never finish its trial."""
     if not claim:
         return False
     if claim["host"] != socket.gethostname():
-        return bool(time.time() - claim["asked"] > PATIENCE)
-    return claim["pid"] == os.getpid() or claim["born"] != _born(claim["pid"])  # ours: of an earlier search
+        return bool(time.time() - claim["asked"] > CLAIM_TIMEOUT)
+    # a claim of this very process is one of an earlier search
+    return bool(claim["pid"] == os.getpid() or claim["born"] != _start_time(claim["pid"]))

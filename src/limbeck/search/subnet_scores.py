@@ -1,4 +1,4 @@
-"""What slices of a super-network are worth: the task's metric on some texts, float or INT8; nothing is judged twice."""
+"""Score slices of a super-network by the task's metric on some texts, in float or INT8; none is scored twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,20 +19,32 @@ from limbeck.core.shape import Shape
 from limbeck.storage.jsonl import append_lines, whole_lines
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from limbeck.data.batching import Encoded
     from limbeck.data.task import Task
-
-Tell = Callable[[Shape, float], None]
+    from limbeck.model.encoder import LimbeckForSequenceClassification
 
 
 @dataclass(frozen=True)
 class SliceScores:
-    """Scores of shapes by ``candidate``, a super-network; those in ``file`` (JSON lines) are known already.
+    """Scores of the slices of a super-network.
 
-    An INT8 slice is extracted, quantized (without ``smooth``, which would look at texts for each) and run as it would
-    be served, in batches of ``batch`` (the ranges of its activations span a batch); a float one answers inside the
-    super-network. One thread judges a slice, whatever the machine has: sums in another order could turn an answer, and
-    several processes (``shared``) are faster than threads.
+    An INT8 slice is extracted, quantized (without ``smooth``, which would need calibration texts for each) and run as
+    it would be served; a float slice runs inside the super-network. Each slice is scored with one thread, whatever the
+    machine has: another order of summation could flip a prediction, and several processes (``shared``) are faster than
+    several threads.
+
+    Attributes:
+        candidate: The super-network, its tokenizer and its task.
+        number_format: Arithmetic of the slices.
+        split: Split to score on.
+        rows: Rows of that split to use; None for all.
+        batch: Texts in a batch of an INT8 slice, whose activation ranges span a batch.
+        file: JSON lines with the scores of earlier calls, to which new ones are appended.
+        on_score: Called with every new score.
+        scores: All scores so far.
+        remote: Scores shapes in other processes; None scores them in this one.
     """
 
     candidate: Candidate
@@ -41,52 +53,53 @@ class SliceScores:
     rows: Sequence[int] | None = None
     batch: int = 1
     file: Path | None = None
-    tell: Tell = lambda shape, score: None
-    known: dict[Shape, float] = field(default_factory=dict)
-    elsewhere: Callable[[Iterable[Shape]], Iterator[float]] | None = None
+    on_score: Callable[[Shape, float], None] = lambda shape, score: None
+    scores: dict[Shape, float] = field(default_factory=dict)
+    remote: Callable[[Iterable[Shape]], Iterator[float]] | None = None
 
     def __post_init__(self) -> None:
         for line in whole_lines(self.file) if self.file is not None else ():
-            about = json.loads(line)
-            self.known[Shape.from_json(about["shape"])] = about["score"]
+            entry = json.loads(line)
+            self.scores[Shape.from_json(entry["shape"])] = entry["score"]
 
     def __call__(self, shapes: Sequence[Shape]) -> list[float]:
-        """The metric of each shape."""
-        fresh = [shape for shape in dict.fromkeys(shapes) if shape not in self.known]
-        judged = self.elsewhere(fresh) if self.elsewhere is not None else map(self.judge, fresh)
-        for shape, score in zip(fresh, judged, strict=True):
-            self.known[shape] = score
+        """Return the metric of each shape."""
+        fresh = [shape for shape in dict.fromkeys(shapes) if shape not in self.scores]
+        results = self.remote(fresh) if self.remote is not None else map(self.score, fresh)
+        for shape, score in zip(fresh, results, strict=True):
+            self.scores[shape] = score
             if self.file is not None:
                 append_lines(self.file, [json.dumps({"shape": shape.to_json(), "score": score})])
-            self.tell(shape, score)
-        return [self.known[shape] for shape in shapes]
+            self.on_score(shape, score)
+        return [self.scores[shape] for shape in shapes]
 
     @contextmanager
     def shared(self, workers: int) -> Iterator[SliceScores]:
-        """The same scores, judged by so many processes of this machine, each of which opens the super-network once."""
+        """Yield the same scores, computed by worker processes that open the super-network once each."""
         from limbeck.measure.latency import stored
         from limbeck.storage.parallel import worker_pool
 
         if workers == 1:
             yield self
             return
-        with tempfile.TemporaryDirectory(prefix="limbeck-") as place, stored(self.candidate) as model:
-            self.task.to_folder(Path(place, "task"))
-            about = {"model": str(model), "number_format": self.number_format, "split": self.split, "batch": self.batch}
-            Path(place, "about.json").write_text(json.dumps(about), encoding="utf-8")
+        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder, stored(self.candidate) as model:
+            self.task.to_folder(Path(folder, "task"))
+            options = {"number_format": self.number_format, "split": self.split, "batch": self.batch}
+            settings = json.dumps({"model": str(model), **options})
+            Path(folder, "settings.json").write_text(settings, encoding="utf-8")
             with worker_pool(workers) as each:
-                yield replace(self, elsewhere=partial(each, partial(_judged, place)))
+                yield replace(self, remote=partial(each, partial(_score_in_worker, folder)))
 
     @property
     def task(self) -> Task:
-        """The task with the texts that slices are judged on, and no others."""
+        """The task, reduced to the texts that slices are scored on."""
         split = self.candidate.task.split(self.split)
         chosen = split if self.rows is None else split.take(list(self.rows))
         return replace(self.candidate.task, splits={self.split: chosen})
 
     @property
-    def about(self) -> dict[str, str]:
-        """What decides a score, in words: where it is the same, slices are worth the same."""
+    def settings(self) -> dict[str, str]:
+        """Everything that a score depends on besides the shape, in words."""
         from limbeck.model.checkpoints import fingerprint
 
         return {
@@ -98,13 +111,13 @@ class SliceScores:
 
     @cached_property
     def encoded(self) -> Encoded:
-        """The texts that slices are judged on."""
+        """The tokenized texts that slices are scored on."""
         from limbeck.data.batching import encode
 
         return encode(self.task, self.split, self.candidate.tokenizer)
 
-    def judge(self, shape: Shape) -> float:
-        """The metric of one shape."""
+    def score(self, shape: Shape) -> float:
+        """Compute the metric of one shape."""
         from limbeck.data.batching import predict
 
         with _one_thread():
@@ -127,49 +140,49 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _judged(place: str, shape: Shape) -> float:
-    """A worker's side of :meth:`SliceScores.shared`."""
-    return _opened(place).judge(shape)
+def _score_in_worker(folder: str, shape: Shape) -> float:
+    """Score a shape in a worker process of :meth:`SliceScores.shared`."""
+    return _open_scores(folder).score(shape)
 
 
 @lru_cache(maxsize=1)
-def _opened(place: str) -> SliceScores:
+def _open_scores(folder: str) -> SliceScores:
     from limbeck.data.task import Task
     from limbeck.model.checkpoints import open_model
 
-    about = json.loads(Path(place, "about.json").read_text(encoding="utf-8"))
-    task = Task.from_folder(Path(place, "task"))
-    model, tokenizer = open_model(about.pop("model"), task=task)
-    return SliceScores(Candidate(model, tokenizer, task), **about)
+    settings = json.loads(Path(folder, "settings.json").read_text(encoding="utf-8"))
+    task = Task.from_folder(Path(folder, "task"))
+    model, tokenizer = open_model(settings.pop("model"), task=task)
+    return SliceScores(Candidate(model, tokenizer, task), **settings)
 
 
 class _Slice:
-    """A slice of a torch model that answers batches."""
+    """A slice of a torch model that predicts batches."""
 
-    def __init__(self, model: Any, shape: Shape) -> None:
+    def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         self.model, self.shape = model.eval(), shape
 
-    def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
+    def predict(self, batch: Mapping[str, Tensor]) -> np.ndarray:
         import torch
 
         with torch.inference_mode():
-            placed = {name: value.to(self.model.device) for name, value in batch.items()}
-            logits: np.ndarray = self.model.run(placed, shape=self.shape)[0].float().cpu().numpy()
+            inputs = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+            logits: np.ndarray = self.model.run(inputs, shape=self.shape)[0].float().cpu().numpy()
         return logits
 
 
 class _Quantized:
     """A slice as an INT8 graph in ONNX Runtime."""
 
-    def __init__(self, model: Any, shape: Shape) -> None:
+    def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         from limbeck.model.onnx.onnx_model import open_session, parts
         from limbeck.model.onnx.quantization import Int8, modules, quantize
         from limbeck.model.pruning.subnetwork import extract
 
-        found = parts(extract(model, shape).cpu())
-        self.session = open_session(quantize(*found, Int8(frozenset(modules(*found)))))
+        graph_parts = parts(extract(model, shape).cpu())
+        self.session = open_session(quantize(*graph_parts, Int8(frozenset(modules(*graph_parts)))))
 
-    def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
+    def predict(self, batch: Mapping[str, Tensor]) -> np.ndarray:
         from limbeck.model.onnx.onnx_model import answer
 
         return answer(self.session, batch)

@@ -1,1 +1,1 @@
-"""Files that survive a crash: JSON lines, memory-mapped arrays, work spread over processes."""
+"""Storage that survives a crash: output folders, JSON lines, memory-mapped arrays, work spread over processes."""

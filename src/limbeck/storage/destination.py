@@ -1,4 +1,4 @@
-"""Folders that the user names for results: checked before work starts, and written whole or not at all."""
+"""Output folders that the user names: checked before work starts, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,38 +13,36 @@ from pathlib import Path
 from limbeck.errors import InputError, LimbeckError
 
 PROBE_BYTES = 1 << 20
-"""What is written to see whether a disk takes anything: about the configuration and the tokenizer of a model."""
-
+"""Size of the file that tests whether a disk accepts data: about a model's configuration and tokenizer."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether a disk ran full; safetensors says it in words, without an error number."""
-    return getattr(error, "errno", None) in _FULL or "os error 28" in str(error)
+    """Check whether an error means that a disk is full; safetensors reports that in its message, without an errno."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or "os error 28" in str(error)
 
 
 def check_destination(path: Path, option: str = "--out", *, within: bool = False) -> None:
-    """Refuse a folder that cannot be written, before hours of work and not after.
+    """Refuse a folder that cannot be written before hours of work start, not after them.
 
-    Something is written and removed again where the folder will appear: permissions alone do not tell of read-only
-    and full disks.
+    Writes a temporary file where the folder will appear, because permissions do not reveal read-only and full disks.
 
     Args:
-        path: The folder; it and those above it need not exist.
-        option: What the user knows it by.
-        within: Files are added to the folder. Otherwise it is replaced as a whole, so that the folder above it must be
-            writable, and a mount point cannot be it.
+        path: The folder; neither it nor its parents need to exist.
+        option: The command-line option that names the folder, for the error message.
+        within: Files are added to the folder. Otherwise the whole folder is replaced, so its parent must be writable
+            and it cannot be a mount point.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: The folder cannot be written.
     """
     path = path.expanduser().absolute()
     if _exists(path) and not path.is_dir():
         raise InputError(f"{option} {path} is a file; name a folder that is new or empty")
     if not within and os.path.ismount(path):
         raise InputError(f"{option} {path} is a mount point, which cannot be replaced; name a folder inside it")
-    existing = next(one for one in ([path] if within else []) + [*path.parents] if _exists(one))
+    existing = next(folder for folder in ([path] if within else []) + [*path.parents] if _exists(folder))
     if not existing.is_dir():
         raise InputError(f"{option} {path} cannot be written: {existing} is a file; name another folder")
     try:
@@ -56,12 +54,12 @@ def check_destination(path: Path, option: str = "--out", *, within: bool = False
 
 @contextmanager
 def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
-    """Give an empty folder to fill, which becomes ``path`` in one step once the body is done.
+    """Yield an empty folder to fill; when the body succeeds it replaces ``path`` in one step.
 
-    What was at ``path`` is gone then. If the body fails, nothing new is there, and what was there still is.
+    If the body fails, ``path`` is left as it was.
 
     Raises:
-        LimbeckError: the disk is full or cannot be written.
+        LimbeckError: The disk is full or cannot be written.
     """
     path = path.expanduser().resolve()
     draft: Path | None = None
@@ -69,7 +67,7 @@ def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            draft.chmod(0o777 & ~_umask())  # mkdtemp makes private folders; a result is for others too
+            draft.chmod(0o777 & ~_umask())  # mkdtemp creates private folders; others should be able to read results
             yield draft
             replace_folder(draft, path)
         finally:
@@ -79,19 +77,19 @@ def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path, option: str = "--out") -> Iterator[None]:
-    """Turn the errors of a disk that is full or refuses, in the body, into one that says which and what to do."""
+    """Turn write errors of the body into a LimbeckError that names the folder and the cause."""
     try:
         yield
     except LimbeckError:
         raise
-    except Exception as error:  # safetensors and others have errors of their own for a full disk
+    except Exception as error:  # safetensors and others raise their own errors when the disk is full
         if isinstance(error, OSError) or disk_full(error):
             raise LimbeckError(f"{option} {path} could not be written: {_reason(error, path.parent)}") from error
         raise
 
 
 def replace_folder(draft: Path, path: Path) -> None:
-    """Put a folder where another is; if that fails, the earlier one comes back."""
+    """Replace a folder by another; if that fails, restore the earlier one."""
     if not path.exists():
         os.replace(draft, path)
         return
@@ -106,16 +104,16 @@ def replace_folder(draft: Path, path: Path) -> None:
 
 
 def _exists(path: Path) -> bool:
-    with suppress(OSError):  # a folder that may not be looked into
+    with suppress(OSError):  # a folder without search permission
         return path.exists()
     return False
 
 
-def _reason(error: BaseException, place: Path) -> str:
+def _reason(error: BaseException, folder: Path) -> str:
     if not disk_full(error):
-        return getattr(error, "strerror", None) or str(error)
+        return (isinstance(error, OSError) and error.strerror) or str(error)
     with suppress(OSError):
-        return f"the disk is full ({shutil.disk_usage(place).free / 1e6:.1f} MB are free)"
+        return f"the disk is full ({shutil.disk_usage(folder).free / 1e6:.1f} MB are free)"
     return "the disk is full"
 
 

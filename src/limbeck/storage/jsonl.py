@@ -1,4 +1,4 @@
-"""Files that grow line by line: what was written stays when the writer is interrupted, half a line does not count."""
+"""Files that grow line by line. Complete lines survive an interrupted writer; an incomplete last line is ignored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines that end; none where there is no file. Raises UnicodeDecodeError for what is not text."""
+    """Return the complete lines of a file; an empty list if the file does not exist.
+
+    Raises:
+        UnicodeDecodeError: The file is not UTF-8 text.
+    """
     return path.read_bytes().decode("utf-8").split("\n")[:-1] if path.is_file() else []
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Add lines to a file, which is made if there is none; half a line at its end goes. On the disk when it returns."""
+    """Append lines to a file and flush them to disk; create the file if needed, drop an incomplete last line first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as stream:
         stream.seek(0)

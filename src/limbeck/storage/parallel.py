@@ -1,4 +1,4 @@
-"""Long work in chunks: done in other processes, kept on disk as it is done, found again after an interruption."""
+"""Long work in chunks: spread over processes, saved to disk as it progresses, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from limbeck.errors import InputError
+from limbeck.storage.atomic import replacing
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 def chunked(count: int, size: int) -> list[range]:
-    """The numbers below ``count`` in chunks.
+    """Split ``range(count)`` into consecutive ranges of at most ``size``.
 
     >>> chunked(5, 2)
     [range(0, 2), range(2, 4), range(4, 5)]
@@ -31,22 +32,39 @@ def chunked(count: int, size: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+class OrderedMap(Protocol):
+    """``map`` with results in the order of the jobs, whichever process works on them."""
+
+    def __call__(self, work: Callable[[Job], Result], jobs: Iterable[Job], /) -> Iterator[Result]:
+        """Yield the result of every job."""
+        ...
+
+
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 1) -> Iterator[Result]:
-    """The results of all jobs, in their order; with several workers in fresh processes, a few jobs ahead."""
+    """Yield the results of all jobs, in order.
+
+    Args:
+        work: Function of one job; importable by name, as it may run in another process.
+        jobs: Read as needed, a few ahead of the results.
+        workers: Fresh processes to spread the jobs over; 1 works in this process.
+
+    Raises:
+        InputError: A worker process died.
+    """
     with worker_pool(workers) as each:
         yield from each(work, jobs)
 
 
 @contextmanager
-def worker_pool(workers: int = 1) -> Iterator[Callable[[Callable[[Job], Result], Iterable[Job]], Iterator[Result]]]:
-    """What does jobs as :func:`in_order` does, again and again, with processes that stay for the whole body."""
+def worker_pool(workers: int = 1) -> Iterator[OrderedMap]:
+    """Yield a function like :func:`in_order` whose processes stay alive for the whole body."""
     if workers == 1:
         yield map
         return
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    # spawn: a forked torch may hang
+    # spawn, because torch may hang in a forked process
     pool = ProcessPoolExecutor(workers, mp_context=WorkerContext(), initializer=_initialize_worker)
 
     def each(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
@@ -70,15 +88,15 @@ def worker_pool(workers: int = 1) -> Iterator[Callable[[Callable[[Job], Result],
 
 
 class WorkerProcess(SpawnProcess):
-    """A fresh process that does not import the program that starts it.
+    """A fresh process that does not import the script that starts it.
 
-    A process of :mod:`multiprocessing` runs the caller's script again, without a main guard all of it. Workers do jobs
-    of this package alone, so they need nothing of the script; and a script from standard input, which a process cannot
-    read again, starts workers as any other.
+    A process of :mod:`multiprocessing` imports the caller's script again, all of it if there is no main guard. Our
+    workers run functions of this package only and need nothing from the script. So a script without a main guard, or
+    one read from standard input, which cannot be read twice, can start workers too.
     """
 
     def start(self) -> None:
-        """Start the process while ``__main__`` does not say which file it came from."""
+        """Start the process while ``__main__`` hides which file it came from."""
         with without_main():
             super().start()
 
@@ -86,7 +104,7 @@ class WorkerProcess(SpawnProcess):
 class WorkerContext(SpawnContext):
     """A multiprocessing context whose processes are :class:`WorkerProcess`."""
 
-    Process: ClassVar[type[WorkerProcess]] = WorkerProcess  # type: ignore[assignment]
+    Process: ClassVar[type[WorkerProcess]] = WorkerProcess
 
 
 _MAIN_LOCK = threading.Lock()
@@ -94,7 +112,7 @@ _MAIN_LOCK = threading.Lock()
 
 @contextmanager
 def without_main() -> Iterator[None]:
-    """Take ``__spec__`` and ``__file__``, by which a new process finds the main module, away from it for a moment."""
+    """Hide ``__spec__`` and ``__file__`` of ``__main__`` for the body: new processes find the script by them."""
     main = sys.modules["__main__"].__dict__
     with _MAIN_LOCK:
         hidden: dict[str, object] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
@@ -107,37 +125,35 @@ def without_main() -> Iterator[None]:
 
 
 def _initialize_worker() -> None:
-    """Leave interruptions to the parent, and end with it."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent exits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent is gone: one that is killed cannot end its workers, which would wait for jobs for ever."""
+    """Exit when the parent does: a killed parent cannot stop its workers, which would wait for jobs forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
 
 
-def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """One JSON value a line; the file appears whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(draft, "w", encoding="utf-8", newline="\n") as file:
+def write_lines(path: Path, values: Iterable[object]) -> None:
+    """Write JSON values, one a line; the file appears whole or not at all."""
+    with replacing(path) as draft, open(draft, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def read_lines(path: Path) -> list[Any]:
-    """What :func:`write_lines` wrote."""
+    """Read the values that :func:`write_lines` wrote; ``Any``, because they come from JSON."""
     with open(path, encoding="utf-8", newline="\n") as file:
         return [json.loads(line) for line in file]
 
 
-def kept_lines(path: Path, build: Callable[[], Sequence[Any]]) -> list[Any]:
-    """The lines of a file, which ``build`` makes unless it is there."""
+def kept_lines(path: Path, build: Callable[[], Sequence[object]]) -> list[Any]:
+    """Read the lines of a file; write it from ``build`` first if it does not exist."""
     if not path.is_file():
         write_lines(path, build())
     return read_lines(path)

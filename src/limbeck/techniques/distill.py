@@ -21,7 +21,7 @@ from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.step import RunContext, StepInfo, Technique, content, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, reading, vocabulary_key
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, adapt_vocabulary, vocabulary_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.data.task import Task
     from limbeck.train.objectives import TeacherCall
-    from limbeck.train.teacher_cache import Answers
+    from limbeck.train.teacher_cache import CachedLogits
 
 Match = Literal["logits", "hidden", "attention", "relations"]
 LAYERS = get_args(Layers)
@@ -179,8 +179,9 @@ class Distill(LayerDistillationConfig, Technique):
 
     def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
         """Weighted terms of the loss; of ``match``, where that is not the field's."""
+        from limbeck.train.distillation_losses import LogitLoss
         from limbeck.train.finetuning import target_scale
-        from limbeck.train.objectives import LogitLoss, task_loss
+        from limbeck.train.task_loss import task_loss
 
         found: Terms = {}
         if self.task_weight:
@@ -195,39 +196,42 @@ class Distill(LayerDistillationConfig, Technique):
     def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, context: RunContext) -> TeacherCall:
         """Where a loss of these terms finds what the teacher puts out."""
         from limbeck.train.objectives import LiveTeacher
-        from limbeck.train.teacher_cache import KeptTeacher, kept_layers
+        from limbeck.train.teacher_cache import CachedTeacher, cached_layers
 
         wanted: dict[str, set[int]] = {}
         for _, term in terms.values():
             for tap, layers in term.taps.items():
                 wanted.setdefault(tap, set()).update(layers)
-        reader, name = reading(candidate, teacher) if wanted else teacher, context.teacher.key  # type: ignore[union-attr]
+        reader, name = adapt_vocabulary(candidate, teacher) if wanted else teacher, context.teacher.key  # type: ignore[union-attr]
         if reader is None:
             raise _other_words("teacher")
         if reader is not teacher:
             name = f"{name}-{vocabulary_key(candidate.tokenizer)}"
         if wanted and self.cache_teacher:
             taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
-            layers, logits = kept_layers(reader, name, candidate.task, taps, context.keep, context.scratch)
-            return KeptTeacher(self.answers(candidate, teacher, context, logits if reader is teacher else None), layers)
+            layers, logits = cached_layers(reader, name, candidate.task, taps, context.keep, context.scratch)
+            return CachedTeacher(
+                self.answers(candidate, teacher, context, logits if reader is teacher else None), layers
+            )
         separate = not wanted or (self.teachers and "logits" in terms)
         return LiveTeacher(reader.model.eval(), self.answers(candidate, teacher, context) if separate else None)
 
     def answers(
         self, candidate: Candidate, teacher: Candidate, context: RunContext, made: np.ndarray | None = None
-    ) -> Answers:
+    ) -> CachedLogits:
         """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
-        from limbeck.train.teacher_cache import kept_answers, mean_answers
+        from limbeck.train.teacher_cache import cached_logits, mean_logits
 
         task = candidate.task
         found = []
         for name, one in ((context.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
-            reader = reading(candidate, one) if task.kind == "tokens" else one  # a label for each of the same tokens
+            # tokens have labels of their own, so the teacher must read the same ones
+            reader = adapt_vocabulary(candidate, one) if task.kind == "tokens" else one
             if reader is None:
                 raise _other_words(f"teacher {name}")
             kept = name if reader is one else f"{name}-{vocabulary_key(candidate.tokenizer)}"
-            found.append(kept_answers(reader, kept, task, context.keep, made if reader is teacher else None))
-        return mean_answers(found)
+            found.append(cached_logits(reader, kept, task, context.keep, made if reader is teacher else None))
+        return mean_logits(found)
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
         """The further teachers, opened one by one, and what their content is called."""

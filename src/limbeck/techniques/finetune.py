@@ -50,8 +50,9 @@ class Finetune(TrainingConfig, Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
-        from limbeck.train.finetuning import epochs_kept, target_scale, train_on_task
-        from limbeck.train.objectives import Weighted, task_loss
+        from limbeck.train.finetuning import save_epochs, target_scale, train_on_task
+        from limbeck.train.objectives import Weighted
+        from limbeck.train.task_loss import task_loss
 
         loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
         objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)
@@ -59,12 +60,12 @@ class Finetune(TrainingConfig, Technique):
             train_on_task(candidate, objective, self, context, scale=scale)
             yield replace(candidate, folder=None)
             return
-        with epochs_kept(candidate.model, self.num_train_epochs, context.scratch, scale) as (
+        with save_epochs(candidate.model, self.num_train_epochs, context.scratch, scale) as (
             after_step,
             epoch_checkpoints,
         ):
             train_on_task(candidate, objective, self, context, scale=scale, after_step=after_step)
-            # a training that stopped early has no waypoints of its last epochs
+            # a training that stopped early has no checkpoints of its last epochs
             yield replace(
                 candidate, folder=None, epoch_checkpoints=tuple(path for path in epoch_checkpoints if path.exists())
             )

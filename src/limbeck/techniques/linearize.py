@@ -24,7 +24,7 @@ from limbeck.core.shape import Shape, attention_core, skipped_positions
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import reading
+from limbeck.train.layer_distillation import adapt_vocabulary
 
 if TYPE_CHECKING:
     from limbeck.train.linearization import GuidedLoss
@@ -211,7 +211,7 @@ class Linearize(TrainingConfig, Technique):
                 "'teacher: MODEL', or use guide: trajectory"
             )
         known = context.teacher.open()
-        teacher = reading(candidate, known)
+        teacher = adapt_vocabulary(candidate, known)
         if teacher is None:
             raise InputError("linearize: the teacher lacks tokens of the candidate's vocabulary")
         if teacher is not known and (self.guide == "waypoint" or self.pretrained):
@@ -260,11 +260,11 @@ class Linearize(TrainingConfig, Technique):
         """The loss of this guide."""
         from limbeck.model.attention_conversion import convert
         from limbeck.train import linearization as guides
-        from limbeck.train.objectives import HiddenLoss, LogitLoss
+        from limbeck.train.distillation_losses import HiddenLoss, LogitLoss
 
         frozen: dict[str, Any] = {"freeze_steps": self.freeze_steps, "fresh": fresh}
         if self.guide == "unguided":
-            return guides.GuidedLoss(guides.alone(model), **frozen)
+            return guides.GuidedLoss(guides.unguided(model), **frozen)
         if self.guide == "trajectory":
             guide = convert(before, ("softmax",) * before.shape.depth, positions=self.positions(before))
         else:
@@ -273,14 +273,18 @@ class Linearize(TrainingConfig, Technique):
         mine, theirs = model.shape, guide.shape
         hidden = HiddenLoss("mse", "uniform", (mine.depth, theirs.depth), (mine.hidden, theirs.hidden))
         logits = LogitLoss("kl", self.temperature, candidate.task.problem_type)
-        terms = {"logits": (self.alpha_output, logits), "hidden": (self.alpha_layer * (mine.depth + 1), hidden)}
-        both = (guides.alone(model), guides.beside(model, guide, terms))
+        terms: dict[str, tuple[float, Any]] = {
+            "logits": (self.alpha_output, logits),
+            "hidden": (self.alpha_layer * (mine.depth + 1), hidden),
+        }
+        both = (guides.unguided(model), guides.guided(model, guide, terms))
         if self.guide == "trajectory":
             plan = replace(self, learning_rate=self.teacher_learning_rate)
-            return guides.Trajectory(*both, **frozen, teacher=guide, plan=plan, every=self.teacher_update_cycle)
+            return guides.Trajectory(*both, **frozen, teacher=guide, config=plan, every=self.teacher_update_cycle)
         if self.guide == "waypoint":
             assert teacher is not None
-            return guides.GuidedLoss(*both, prepare=guides.Waypoints(guide, teacher.epoch_checkpoints[1:]), **frozen)
+            epochs = guides.EpochCheckpoints(guide, teacher.epoch_checkpoints[1:])
+            return guides.GuidedLoss(*both, prepare=epochs, **frozen)
         return guides.GuidedLoss(*both, until=self.max_distill_steps, **frozen)
 
 

@@ -126,7 +126,8 @@ class MetaPseudoLabels(TrainingConfig, Technique):
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
         from limbeck.train.finetuning import train_on_task
-        from limbeck.train.objectives import TaskLoss, Weighted
+        from limbeck.train.objectives import Weighted
+        from limbeck.train.task_loss import TaskLoss
 
         teacher = self.teacher(candidate, context)
         labelled, unlabelled = self.texts(candidate.task)
@@ -184,7 +185,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return pseudo.MetaPseudoLabels(
             teacher.model,
             replace(self, learning_rate=self.teacher_learning_rate, weight_decay=self.teacher_weight_decay),
-            pseudo.Labelled(encode(labelled, "train", candidate.tokenizer), self.labelled_batch_size, seed),
+            pseudo.LabeledBatches(encode(labelled, "train", candidate.tokenizer), self.labelled_batch_size, seed),
             candidate.task.problem_type,
             feedback=self.feedback,
             labels=self.pseudo_labels,

@@ -213,7 +213,7 @@ class Prune(Technique):
         from limbeck.model.checkpoints import fingerprint
         from limbeck.model.pruning.optimal_brain_surgeon import layer_wise, second_order
         from limbeck.model.pruning.slicing import RemovalOrders
-        from limbeck.storage.memmap import kept_arrays
+        from limbeck.storage.memmap import cached_arrays
 
         model = candidate.model
 
@@ -224,11 +224,10 @@ class Prune(Technique):
                 return layer_wise(model, grams()).to_arrays()
             return self.scores(model, batches).orders.to_arrays()
 
-        way, texts = (
-            f"{self.criterion}-{self.info.version}",
-            f"{candidate.task.fingerprint}-{self.samples}-{context.seed}",
-        )
-        return RemovalOrders.from_arrays(kept_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
+        method = f"{self.criterion}-{self.info.version}"
+        texts = f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
+        name = f"order-{method}-{fingerprint(model)}-{texts}"
+        return RemovalOrders.from_arrays(cached_arrays(context.keep, name, build))
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
         """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""
@@ -239,7 +238,7 @@ class Prune(Technique):
     def layer_cut(self, model: Any, batches: Callable[[], list[dict[str, Any]]]) -> Cut:
         """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
         from limbeck.model.pruning.slicing import Cut, RemovalOrder
-        from limbeck.train.objectives import layer_map
+        from limbeck.train.distillation_losses import layer_map
 
         shape, count = model.shape, self.layers
         assert count is not None

@@ -35,13 +35,13 @@ from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, step
 from limbeck.errors import InputError, MissingExtra
-from limbeck.search.evolution import Fits, by_rule, draw, evolve
+from limbeck.search.evolution import Fits, evolve, sample_shapes, satisfies_rule
 from limbeck.train.config import forward_seconds
 from limbeck.train.supernet_config import SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.core.target import Budget
-    from limbeck.search.cached_cost import Costs
+    from limbeck.search.cached_cost import CachedCost
     from limbeck.search.subnet_scores import SliceScores
 
 
@@ -215,7 +215,9 @@ class Search(Technique):
             told = (self.foretold(cost, costs, candidate, context),) if self.cost == "latency" else ()
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=told)
 
-    def foretold(self, latency: Measurement, costs: Costs, candidate: Candidate, context: RunContext) -> Measurement:
+    def foretold(
+        self, latency: Measurement, costs: CachedCost, candidate: Candidate, context: RunContext
+    ) -> Measurement:
         """The latency that a winner should have once it is in the number format, to be held against the measured.
 
         Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
@@ -229,7 +231,7 @@ class Search(Technique):
             detail |= {"elsewhere": True} if (learnt.machine, learnt.setting.seq_len) != here else {}
         return replace(latency, name="latency_predicted", detail=detail)
 
-    def best(self, known: Mapping[Shape, float], costs: Costs, metric: str, context: RunContext) -> list[Shape]:
+    def best(self, known: Mapping[Shape, float], costs: CachedCost, metric: str, context: RunContext) -> list[Shape]:
         """The winners: by score and then by cost; of a front those that span the most of it."""
         if self.method != "nsga2":
             return sorted(known, key=lambda one: (-known[one], costs(one).value))[: self.winners]
@@ -262,16 +264,16 @@ class Search(Technique):
             )
         return space
 
-    def costs(self, candidate: Candidate, context: RunContext) -> Costs:
+    def costs(self, candidate: Candidate, context: RunContext) -> CachedCost:
         """What shapes cost."""
         from limbeck.core import analytic_cost as counts
         from limbeck.cost_models.latency_table import typical_length
-        from limbeck.search.cached_cost import Costs
+        from limbeck.search.cached_cost import CachedCost
 
         if self.cost == "macs":
             model, length = candidate.model, typical_length(candidate)
             style, labels, pooler = model.encoder.style, candidate.task.num_labels, model.pooler is not None
-            return Costs(
+            return CachedCost(
                 FunctionCost(
                     lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "MAC")
                 )
@@ -279,17 +281,17 @@ class Search(Technique):
         if self.profile is not None:
             from limbeck.cost_models.latency_predictor import Predictor
 
-            return Costs(Predictor.elsewhere(self.profile, context.target, self.number_format, context.log))
+            return CachedCost(Predictor.elsewhere(self.profile, context.target, self.number_format, context.log))
         if context.cost is None:
             raise InputError("search: no model of latency for this target; use cost: macs")
-        return Costs(context.cost.for_format(self.number_format))
+        return CachedCost(context.cost.for_format(self.number_format))
 
-    def limits(self, costs: Costs, space: Space, context: RunContext) -> Limits:
+    def limits(self, costs: CachedCost, space: Space, context: RunContext) -> Limits:
         """What a shape may cost. Of a bound that the largest slice keeps, the least is a share of what that costs."""
         bound, whole = self.bound(costs, space, context), costs(space.largest).value
         return Limits(self.least * min(bound, whole), self.at_most * bound)
 
-    def bound(self, costs: Costs, space: Space, context: RunContext) -> float:
+    def bound(self, costs: CachedCost, space: Space, context: RunContext) -> float:
         """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
@@ -338,16 +340,16 @@ class Search(Technique):
             rows = choose(split.labels, self.samples, context.seed, stratified=candidate.task.kind == "classification")
         seen = {"best": float("-inf"), "count": 0}
 
-        def tell(shape: Shape, score: float) -> None:
+        def report(shape: Shape, score: float) -> None:
             seen["count"] += 1
             seen["best"] = max(seen["best"], score)
             total = self.population * self.generations
             context.log("", step=seen["count"], total=total, score=score, best=seen["best"])
 
         file = context.scratch / "scores.jsonl" if context.scratch else None
-        return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, tell)
+        return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, report)
 
-    def beyond(self, costs: Costs, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
+    def beyond(self, costs: CachedCost, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
         """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits."""
         values, highs = costs.many(shapes).T
         most = (highs if self.sure else values) / limits.most - 1
@@ -357,7 +359,7 @@ class Search(Technique):
         return [max(float(over), float(under)) for over, under in zip(most, least, strict=True)]
 
     def searched(
-        self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
+        self, space: Space, costs: CachedCost, limits: Limits, scores: SliceScores, context: RunContext
     ) -> Mapping[Shape, float]:
         """Every shape that was judged, with its score."""
 
@@ -372,7 +374,7 @@ class Search(Technique):
             options |= {"explore": self.explore, "mutation": self.mutation, "rng": rng}
             found = evolve(space, fits, scores, **options)
         else:
-            drawn = draw(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
+            drawn = sample_shapes(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
             return dict(zip(drawn, scores(drawn), strict=True))
         known: Mapping[Shape, float] = {}
         for number, known in enumerate(found, start=1):
@@ -380,7 +382,7 @@ class Search(Technique):
         return known
 
     def front(
-        self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
+        self, space: Space, costs: CachedCost, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
     ) -> Iterator[Mapping[Shape, float]]:
         """Every shape judged so far, by this search and those that it joined."""
         from limbeck.search.nsga2 import FrontSearch, open_study
@@ -389,7 +391,7 @@ class Search(Technique):
             return costs(shape).value, self.beyond(costs, limits, [shape])[0]
 
         ends = [shape for shape in (space.smallest, space.largest) if fits([shape])[0]]
-        first = [*ends, *draw(space, fits, self.population - len(ends), Random(context.seed), ends)]
+        first = [*ends, *sample_shapes(space, fits, self.population - len(ends), Random(context.seed), ends)]
         if not first:
             return
         place = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
@@ -405,7 +407,7 @@ class Search(Technique):
         )
 
     def about(
-        self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
+        self, space: Space, costs: CachedCost, limits: Limits, scores: SliceScores, context: RunContext
     ) -> dict[str, str]:
         """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
         cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which tells the length of texts
@@ -414,7 +416,7 @@ class Search(Technique):
             cost = f"latency by {data} on {context.target}"
         return {
             "space": canonical_json(space.to_json()),
-            **scores.about,
+            **scores.settings,
             "cost": cost,
             "bound": f"{limits.least:.6g} to {limits.most:.6g}" + (", surely" if self.sure else ""),
             "population": str(self.population),
@@ -435,7 +437,7 @@ def _ruled(fits: Fits) -> Fits:
     """Whether shapes fit and keep the rule of thumb."""
 
     def both(shapes: Sequence[Shape]) -> list[bool]:
-        kept = [shape for shape in shapes if by_rule(shape)]
+        kept = [shape for shape in shapes if satisfies_rule(shape)]
         fitting = {shape for shape, good in zip(kept, fits(kept), strict=True) if good}
         return [shape in fitting for shape in shapes]
 

@@ -24,7 +24,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import reading
+from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Supernet(SupernetConfig, Technique):
             raise InputError(f"supernet: {problems[0]}")
         if context.teacher is None:
             raise InputError("supernet has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
-        teacher = reading(candidate, context.teacher.open())
+        teacher = adapt_vocabulary(candidate, context.teacher.open())
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
         known = ChannelOrder.of(candidate.model)
@@ -146,7 +146,8 @@ class Supernet(SupernetConfig, Technique):
 
     def terms(self, candidate: Candidate, teacher: Candidate, made: ChannelOrder) -> dict[str, tuple[float, Any]]:
         """Weighted terms of the loss of a slice."""
-        from limbeck.train.objectives import LogitLoss, TaskLoss
+        from limbeck.train.distillation_losses import LogitLoss
+        from limbeck.train.task_loss import TaskLoss
 
         found: dict[str, tuple[float, Any]] = {}
         if self.task_weight:

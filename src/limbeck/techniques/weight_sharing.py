@@ -132,8 +132,8 @@ class Share(TrainingConfig, Technique):
         """Yield the model of which all are slices."""
         from limbeck.model.pruning.subnetwork import check_slice, extract
         from limbeck.train.finetuning import train_on_task
-        from limbeck.train.objectives import TaskLoss
         from limbeck.train.supernet_loss import SandwichLoss
+        from limbeck.train.task_loss import TaskLoss
 
         if problems := self.problems():
             raise InputError(f"share: {problems[0]}")

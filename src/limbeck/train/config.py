@@ -1,4 +1,4 @@
-"""How to train: the hyper-parameters that every training technique shares. Light to import."""
+"""The hyper-parameters that all training techniques share. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from annotated_types import Ge, Gt, Le
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
 
-RATE = 30e9
-"""Floating-point operations per second that training reaches on one core; half precision about doubles it. Rough."""
+FLOPS_PER_CORE = 30e9
+"""Rough floating-point operations per second in training on one core; half precision about doubles it."""
 
 
 def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
-    """Rough time to answer texts in torch on all cores: two operations for each weight of the layers and token.
+    """Estimate the time of a forward pass in torch on all cores: two operations per token and weight of the layers.
+
+    Args:
+        shape: The model's shape.
+        texts: Number of texts.
+        tokens: Mean tokens per text.
+
+    Returns:
+        Seconds.
 
     >>> from limbeck.core.shape import Shape
     >>> forward_seconds(Shape.uniform(layers=6, hidden=384, heads=12, ffn=1536), 0, 30)
     0.0
     """
-    width = shape.hidden
-    weights = sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
-    return 2.0 * weights * texts * tokens / (RATE * (os.cpu_count() or 1))
+    return 2.0 * shape.weights * texts * tokens / (FLOPS_PER_CORE * (os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,17 @@ class TrainingConfig:
         num_train_epochs: Passes over the training texts; may be a fraction.
         learning_rate: The highest learning rate.
         per_device_train_batch_size: Texts in a batch, on each process.
-        gradient_accumulation_steps: Batches to an optimiser step.
-        weight_decay: AdamW's, on matrices alone.
-        warmup_ratio: Share of the steps in which the learning rate rises.
+        gradient_accumulation_steps: Batches per optimizer step.
+        weight_decay: AdamW's weight decay, on matrices only.
+        warmup_ratio: Fraction of the steps in which the learning rate rises.
         lr_scheduler_type: How the learning rate falls after that.
         max_grad_norm: Gradients are clipped to this norm.
-        mixed_precision: Arithmetic of the forward pass; bf16 pays on some processors that have it, not on all.
+        mixed_precision: Arithmetic of the forward pass; bf16 is faster on some processors that have it, not on all.
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
-        min_steps: Fewest optimiser steps, whatever ``num_train_epochs`` comes to: few texts are passed more often.
-        early_stopping_patience: Stop after so many evaluations without a better score; 0 goes on to the end.
-        save_seconds: Time between checkpoints for resuming; does not change the result.
-        save_total_limit: How many of these checkpoints stay, the newest.
+        min_steps: Fewest optimizer steps; small data sets are passed more often than ``num_train_epochs`` to reach it.
+        early_stopping_patience: Stop after this many evaluations without a better score; 0 never stops early.
+        save_seconds: Seconds between checkpoints for resuming; does not change the result.
+        save_total_limit: How many of these checkpoints to keep, the newest.
     """
 
     num_train_epochs: Annotated[float, Gt(0)] = 3.0
@@ -74,20 +80,29 @@ class TrainingConfig:
     """Shorter names that a recipe may use."""
 
     NEUTRAL: ClassVar[frozenset[str]] = frozenset({"save_seconds", "save_total_limit"})
-    """Fields that do not change the result and stay out of the cache key."""
+    """Fields that do not change the result and are left out of the cache key."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"min_steps", "early_stopping_patience"})
-    """Fields that stay out of the cache key at their default: results from before them are still found."""
+    """Fields added later: left out of the cache key at their default, so that older results stay valid."""
 
     passes: ClassVar[float] = 3.0
-    """Work of a training step in forward passes: backward costs two."""
+    """Cost of a training step in forward passes; backward costs two."""
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """Training keeps the shape."""
+        """Return the shape after the step; training keeps it."""
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: training texts at ``passes`` forward passes each, and the evaluations between."""
+        """Estimate the time of training and of its evaluations.
+
+        Args:
+            shape: The model's shape.
+            rows: Number of texts by split.
+            tokens: Mean tokens per text.
+
+        Returns:
+            Seconds, rough.
+        """
         evaluated = self.evaluations_per_epoch * rows.get("validation", 0)
         per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
         epochs = max(self.num_train_epochs, self.min_steps * per_step / max(1, rows.get("train", 0)))

@@ -1,4 +1,4 @@
-"""Train a candidate on its task: encode, fit, evaluate on the validation split, say what came out."""
+"""Train a candidate on its task: encode, fit, evaluate on the validation split, log the result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.torch import save_file
@@ -16,22 +16,25 @@ from safetensors.torch import save_file
 from limbeck.core.candidate import Candidate
 from limbeck.data.batching import Encoded, encode, predict
 from limbeck.distributed import context as processes
+from limbeck.storage.atomic import replacing
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import FitReport, fit
-from limbeck.train.objectives import Objective, Progress, TargetScale
+from limbeck.train.objectives import Objective, Progress
+from limbeck.train.task_loss import TargetScale
 
 if TYPE_CHECKING:
     from limbeck.core.step import RunContext
     from limbeck.data.task import Task
+    from limbeck.model.encoder import LimbeckForSequenceClassification
 
 
-PROBED = 64  #: training texts whose answers show the unit in which a regression model answers
+PROBED = 64  #: training texts whose predictions reveal the unit of a regression model
 
 
 def train_on_task(
     candidate: Candidate,
     objective: Objective,
-    plan: TrainingConfig,
+    config: TrainingConfig,
     context: RunContext,
     phase: str = "",
     scale: TargetScale | None = None,
@@ -41,33 +44,33 @@ def train_on_task(
 
     Args:
         candidate: The model and its task.
-        objective: What to minimise.
-        plan: Hyper-parameters.
+        objective: What to minimize.
+        config: Hyper-parameters.
         context: Seed, scratch folder and log.
-        phase: Name of the training where a step has several: each has checkpoints of its own.
-        scale: Of a regression's labels: training sees them standardized, and the output layer is rescaled before and
-            after, so that the model answers in the task's unit again.
-        after_step: Called after every optimiser step.
+        phase: Name of the training where a step has several; each has its own checkpoints.
+        scale: Scale of a regression's labels. Training uses standardized labels, and the output layer is rescaled
+            before and after it, so that the model predicts in the task's unit again.
+        after_step: Called after every optimizer step.
 
     Returns:
-        What happened in training.
+        A summary of the training.
     """
     task, model = candidate.task, candidate.model
     texts = _standardized(encode(task, "train", candidate.tokenizer), scale)
     if scale is not None:
-        _enter(scale, model, texts)
+        _standardize_output(scale, model, texts)
     evaluate = None
-    if plan.evaluations_per_epoch and "validation" in task.splits:
+    if config.evaluations_per_epoch and "validation" in task.splits:
         validation = _standardized(encode(task, "validation", candidate.tokenizer), scale)
 
-        def evaluate(trained: Any) -> float:
-            return task.score(predict(trained, validation, 2 * plan.per_device_train_batch_size), validation.labels)
+        def evaluate(trained: LimbeckForSequenceClassification) -> float:
+            return task.score(predict(trained, validation, 2 * config.per_device_train_batch_size), validation.labels)
 
     report = fit(
         model,
         objective,
         texts,
-        plan,
+        config,
         seed=context.seed,
         evaluate=evaluate,
         scratch=context.scratch / phase if context.scratch else None,
@@ -83,7 +86,7 @@ def train_on_task(
 
 
 def target_scale(task: Task) -> TargetScale | None:
-    """Measure the training labels of a regression; None for other tasks."""
+    """Compute the scale of a regression's training labels; None for other tasks."""
     return TargetScale.of(task.split("train").labels) if task.kind == "regression" else None
 
 
@@ -93,11 +96,11 @@ def _standardized(encoded: Encoded, scale: TargetScale | None) -> Encoded:
     return replace(encoded, labels=[(label - scale.mean) / scale.std for label in encoded.labels])
 
 
-def _enter(scale: TargetScale, model: Any, texts: Encoded) -> None:
-    """Let a model answer in standard deviations from the mean.
+def _standardize_output(scale: TargetScale, model: LimbeckForSequenceClassification, texts: Encoded) -> None:
+    """Make a model predict in standard deviations from the mean.
 
-    A trained output layer answers in the task's unit and is rescaled; a fresh one answers near 0, which is the mean
-    already. Which of the two it is, its answers to training texts show: evenly spaced ones, as files may be sorted.
+    A trained output layer predicts in the task's unit and is rescaled; a fresh one predicts values near 0, which
+    already is the mean. Predictions on a few training texts, evenly spaced as files may be sorted, show which it is.
     """
     chosen = np.linspace(0, len(texts) - 1, min(len(texts), PROBED)).round().astype(int).tolist()
     some = replace(
@@ -113,34 +116,40 @@ def _enter(scale: TargetScale, model: Any, texts: Encoded) -> None:
 
 
 @contextmanager
-def epochs_kept(
-    model: Any, epochs: float, scratch: Path | None, scale: TargetScale | None = None
+def save_epochs(
+    model: LimbeckForSequenceClassification, epochs: float, scratch: Path | None, scale: TargetScale | None = None
 ) -> Iterator[tuple[Callable[[Progress], None], list[Path]]]:
-    """What to call after every step, and the files of weights that come of it: before the first epoch, after each.
+    """Save a model's weights before training and after every epoch.
 
-    They are there for as long as the context lasts, or as ``scratch`` does. With a ``scale`` they answer in the task's
-    unit, as the model does before and after training.
+    Args:
+        model: The model that is trained in the body.
+        epochs: Number of epochs, may be a fraction.
+        scratch: Where the files stay; None deletes them after the body.
+        scale: Scale of a regression's labels; the saved weights predict in the task's unit, as the model does before
+            and after training.
+
+    Yields:
+        A function to call after every optimizer step, and the paths of the files that it writes.
     """
-    with tempfile.TemporaryDirectory() as place:
-        folder = (scratch or Path(place)) / "waypoints"
+    with tempfile.TemporaryDirectory() as work:
+        folder = (scratch or Path(work)) / "waypoints"
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"epoch_{epoch:03}.safetensors" for epoch in range(math.floor(epochs) + 1)]
 
-        def keep(path: Path, scale: TargetScale | None = scale) -> None:
+        def write(path: Path, scale: TargetScale | None = scale) -> None:
             if processes.rank() == 0:
-                fresh = path.with_suffix(".new")
                 weights = {name: t.detach().cpu().clone().contiguous() for name, t in model.state_dict().items()}
                 if scale is not None:
                     weights["classifier.weight"].mul_(scale.std)
                     weights["classifier.bias"].mul_(scale.std).add_(scale.mean)
-                save_file(weights, fresh)
-                fresh.replace(path)
+                with replacing(path) as draft:
+                    save_file(weights, draft)
 
         def after_step(progress: Progress) -> None:
             ends = {round(progress.total * epoch / epochs): epoch for epoch in range(1, len(files))}
             if progress.step in ends:
-                keep(files[ends[progress.step]])
+                write(files[ends[progress.step]])
 
-        if not files[0].exists():  # it does where this goes on after an interruption
-            keep(files[0], None)
+        if not files[0].exists():  # it does after an interruption
+            write(files[0], None)
         yield after_step, files

@@ -1,6 +1,6 @@
-"""What techniques that imitate a teacher layer by layer have in common: their fields, and the terms made of them.
+"""Shared by techniques that distill layer by layer: their hyper-parameters, and the loss terms built from them.
 
-Light to import.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -19,15 +19,19 @@ from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from limbeck.core.candidate import Candidate
     from limbeck.core.shape import Shape
+    from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
+    from limbeck.train.objectives import Term
 
 Layers = Literal["hidden", "attention", "relations"]
 
 
 @dataclass(frozen=True)
 class LayerDistillationConfig(TrainingConfig):
-    """Hyper-parameters of learning from the inside of a teacher.
+    """Hyper-parameters of learning from the hidden layers of a teacher.
 
     Attributes:
         hidden_weight: Weight of the hidden states.
@@ -35,10 +39,10 @@ class LayerDistillationConfig(TrainingConfig):
         relations_weight: Weight of the relations.
         hidden_loss: How hidden states are compared.
         attention_loss: How attention scores are compared.
-        layer_map: Which teacher layer each student layer imitates; 'last': the last its last, the others none.
-        relation_heads: Into how many heads relations are split; unless given, the student's number of heads, or if that
-            does not divide both attention widths, the most up to 12 that do.
-        shared_projection: One projection for all layers when widths differ, as TinyBERT has it.
+        layer_map: Which teacher layer each student layer imitates; 'last' compares only the two last layers.
+        relation_heads: Number of relation heads; unless given, the student's number of heads, or if that does not
+            divide both attention widths, the largest number up to 12 that does.
+        shared_projection: One projection for all layers when widths differ, as in TinyBERT.
     """
 
     hidden_weight: Annotated[float, Ge(0)] = 1.0
@@ -52,34 +56,59 @@ class LayerDistillationConfig(TrainingConfig):
 
     info: ClassVar[StepInfo]
 
-    passes: ClassVar[float] = 4.0  # the teacher's forward pass comes on top
+    passes: ClassVar[float] = 4.0  # one more, for the teacher's forward pass
 
     def comparable(
-        self, match: tuple[str, ...], candidate: Candidate, teacher: Candidate
-    ) -> tuple[tuple[Any, ...], str]:
-        """``match`` with relations for attention where heads differ in number, and a line that says so."""
-        mine, theirs = (_heads(side.model.shape) for side in (candidate, teacher))
-        if "attention" not in match or (mine == theirs and len(mine) == 1):
+        self, match: tuple[Layers | Literal["logits"], ...], candidate: Candidate, teacher: Candidate
+    ) -> tuple[tuple[Layers | Literal["logits"], ...], str]:
+        """Replace attention by relations where student and teacher differ in their numbers of heads.
+
+        Args:
+            match: What to imitate.
+            candidate: The student.
+            teacher: The teacher.
+
+        Returns:
+            ``match`` with the replacement, and a note that explains it; "" where nothing is replaced.
+        """
+        student_heads, teacher_heads = (_head_counts(side.model.shape) for side in (candidate, teacher))
+        if "attention" not in match or (student_heads == teacher_heads and len(student_heads) == 1):
             return match, ""
         changed = dict.fromkeys("relations" if name == "attention" else name for name in match)
         return tuple(changed), (
-            f"attention is compared as relations: the student has {_listed(mine)} heads, the teacher {_listed(theirs)}"
+            f"attention is compared as relations: the student has {_listed(student_heads)} heads, "
+            f"the teacher {_listed(teacher_heads)}"
         )
 
     def layer_terms(
         self, match: Iterable[str], candidate: Candidate, teacher: Candidate
-    ) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of a loss for those of ``match`` that look inside the models."""
-        self._check_heads(match, candidate.model.shape, teacher.model.shape)
-        makers = {"hidden": self._hidden, "attention": self._attention, "relations": self._relations}
-        return {
-            name: (getattr(self, f"{name}_weight"), make(candidate.model.shape, teacher.model.shape))
-            for name, make in makers.items()
-            if name in match
-        }
+    ) -> dict[str, tuple[float, Term]]:
+        """Build the loss terms that compare hidden layers.
+
+        Args:
+            match: What to imitate; entries other than hidden layers are ignored.
+            candidate: The student.
+            teacher: The teacher.
+
+        Returns:
+            The terms by name, with their weights.
+
+        Raises:
+            InputError: The shapes of student and teacher cannot be compared in this way.
+        """
+        student, target = candidate.model.shape, teacher.model.shape
+        self._check_heads(match, student, target)
+        terms: dict[str, tuple[float, Term]] = {}
+        if "hidden" in match:
+            terms["hidden"] = (self.hidden_weight, self._hidden(student, target))
+        if "attention" in match:
+            terms["attention"] = (self.attention_weight, self._attention(student, target))
+        if "relations" in match:
+            terms["relations"] = (self.relations_weight, self._relations(student, target))
+        return terms
 
     def _check_heads(self, match: Iterable[str], student: Shape, teacher: Shape) -> None:
-        """Refuse to imitate attention where no layer has any."""
+        """Refuse to imitate attention if no layer has any."""
         for name in ("attention", "relations"):
             for side, shape in (("student", student), ("teacher", teacher)):
                 if name in match and not any(layer.heads for layer in shape.layers):
@@ -88,38 +117,38 @@ class LayerDistillationConfig(TrainingConfig):
                         "use match 'hidden' or 'logits'"
                     )
 
-    def _depths(self, mine: Any, theirs: Any) -> tuple[int, int]:
-        if mine.depth > theirs.depth:
+    def _depths(self, student: Shape, teacher: Shape) -> tuple[int, int]:
+        if student.depth > teacher.depth:
             raise InputError(
-                f"{self.info.name}: the student has {mine.depth} layers, more than its teacher's {theirs.depth}"
+                f"{self.info.name}: the student has {student.depth} layers, more than its teacher's {teacher.depth}"
             )
-        return mine.depth, theirs.depth
+        return student.depth, teacher.depth
 
-    def _hidden(self, mine: Any, theirs: Any) -> Any:
-        from limbeck.train.objectives import HiddenLoss
+    def _hidden(self, student: Shape, teacher: Shape) -> HiddenLoss:
+        from limbeck.train.distillation_losses import HiddenLoss
 
-        widths = (mine.hidden, theirs.hidden)
-        return HiddenLoss(self.hidden_loss, self.layer_map, self._depths(mine, theirs), widths, self.shared_projection)
+        widths, depths = (student.hidden, teacher.hidden), self._depths(student, teacher)
+        return HiddenLoss(self.hidden_loss, self.layer_map, depths, widths, self.shared_projection)
 
-    def _attention(self, mine: Any, theirs: Any) -> Any:
-        from limbeck.train.objectives import AttentionLoss
+    def _attention(self, student: Shape, teacher: Shape) -> AttentionLoss:
+        from limbeck.train.distillation_losses import AttentionLoss
 
-        heads = [_heads(shape) for shape in (mine, theirs)]
+        heads = [_head_counts(shape) for shape in (student, teacher)]
         if heads[0] != heads[1] or len(heads[0]) > 1:
             raise InputError(
                 f"{self.info.name}: match 'attention' needs equally many heads, but the student has {sorted(heads[0])} "
                 f"and the teacher {sorted(heads[1])}; use match 'relations', which works for any widths"
             )
         mapping = "uniform" if self.layer_map == "dynamic" else self.layer_map
-        return AttentionLoss(self.attention_loss, mapping, self._depths(mine, theirs))
+        return AttentionLoss(self.attention_loss, mapping, self._depths(student, teacher))
 
-    def _relations(self, mine: Any, theirs: Any) -> Any:
-        from limbeck.train.objectives import RelationLoss
+    def _relations(self, student: Shape, teacher: Shape) -> RelationLoss:
+        from limbeck.train.distillation_losses import RelationLoss
 
-        sides = (mine, theirs)
+        sides = (student, teacher)
         last = [max(i for i, layer in enumerate(shape.layers) if layer.heads) for shape in sides]
         widths = [shape.layers[i].heads * shape.head_dim for shape, i in zip(sides, last, strict=True)]
-        own = mine.layers[last[0]].heads
+        own = student.layers[last[0]].heads
         heads = self.relation_heads or (own if not any(width % own for width in widths) else most_heads(*widths))
         for side, width in zip(("student", "teacher"), widths, strict=True):
             if width % heads:
@@ -132,8 +161,8 @@ class LayerDistillationConfig(TrainingConfig):
         return RelationLoss(heads, last[0], last[1])
 
 
-def _heads(shape: Shape) -> set[int]:
-    """The numbers of heads that layers have."""
+def _head_counts(shape: Shape) -> set[int]:
+    """Return the different numbers of heads of the layers."""
     return {layer.heads for layer in shape.layers}
 
 
@@ -142,7 +171,7 @@ def _listed(numbers: set[int]) -> str:
 
 
 def most_heads(*widths: int, most: int = 12) -> int:
-    """The greatest number up to ``most`` that divides all widths, and with them all their multiples.
+    """Return the largest number up to ``most`` that divides all widths, and so all their multiples.
 
     >>> most_heads(384, 32), most_heads(768, 20), most_heads(384, 160)
     (8, 4, 8)
@@ -151,19 +180,18 @@ def most_heads(*widths: int, most: int = 12) -> int:
     return max(number for number in range(1, most + 1) if common % number == 0)
 
 
-def vocabulary_key(tokenizer: Any) -> str:
-    """Digest of a tokenizer's tokens and their ids."""
+def vocabulary_key(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash a tokenizer's tokens and their ids."""
     return hashlib.sha256(canonical_json(tokenizer.get_vocab()).encode()).hexdigest()[:16]
 
 
 def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:
-    """Whether a teacher and its student have the same tokens."""
-    mine, theirs = candidate.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
-    return bool(mine == theirs)
+    """Check whether a student and its teacher have the same vocabulary."""
+    return bool(candidate.tokenizer.get_vocab() == teacher.tokenizer.get_vocab())
 
 
-def reading(candidate: Candidate, teacher: Candidate) -> Candidate | None:
-    """The teacher, reading the student's tokens; None where these are not all among its own."""
+def adapt_vocabulary(candidate: Candidate, teacher: Candidate) -> Candidate | None:
+    """Return the teacher with the student's vocabulary; None if it lacks some of the student's tokens."""
     from limbeck.model.vocabulary import speaking
 
     if same_tokens(candidate, teacher):

@@ -1,8 +1,8 @@
-"""Objectives of a converted student that a softmax teacher guides (He and Garner, 2025, arXiv:2410.06846).
+"""Objectives for a student with converted attention and a softmax teacher (He and Garner, 2025, arXiv:2410.06846).
 
-The loss is that of the task, and beside it distances to a teacher: one that stands still, one that is fine-tuned beside
-the student (trajectory), or one that goes through the checkpoints of its own fine-tuning (waypoint). What a step does
-follows from its number alone, apart from weights and optimisers, which the loop keeps: every guide resumes exactly.
+The loss is the task's, plus distances to a teacher: one that stays fixed, one that is fine-tuned beside the student
+(trajectory), or one that passes through the epoch checkpoints of its own fine-tuning (waypoint). Apart from weights and
+optimizer states, which the loop saves, a step depends only on its number, so every guide resumes exactly.
 """
 
 from __future__ import annotations
@@ -10,23 +10,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from limbeck.train.config import TrainingConfig
-from limbeck.train.objectives import Batch, CoTrainedModule, LiveTeacher, Loss, Progress, StepTaken, TaskLoss, Weighted
+from limbeck.train.objectives import (
+    Batch,
+    CoTrainedModule,
+    LiveTeacher,
+    Loss,
+    Progress,
+    StepTaken,
+    Weighted,
+    WeightedTerms,
+)
+from limbeck.train.task_loss import TaskLoss
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification
 
 
 @dataclass
 class GuidedLoss:
-    """A task loss with the guide's terms beside it, in the first ``until`` steps; then, or without a guide, alone.
+    """A task loss, with the terms of a guide in the first steps.
 
-    ``prepare``: what a guide does before it answers in a step. ``freeze_steps``: steps in which only the parameters
-    that ``fresh`` names are trained.
+    Attributes:
+        unguided: The task loss.
+        guided: The task loss with the guide's terms; None for no guide.
+        until: Step from which on the guide is ignored; None never ignores it.
+        prepare: Called before the guide is used in a step.
+        freeze_steps: Steps in which only the parameters named in ``fresh`` are trained.
+        fresh: Names of the new parameters.
     """
 
-    alone: Weighted
+    unguided: Weighted
     guided: Weighted | None = None
     until: int | None = None
     prepare: Callable[[Progress], None] = lambda progress: None
@@ -38,71 +56,96 @@ class GuidedLoss:
         """Projections of the guide's terms, trained with the student."""
         return nn.ModuleDict() if self.guided is None else self.guided.modules
 
-    def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
-        """The loss of a batch."""
+    def __call__(self, model: LimbeckForSequenceClassification, batch: Batch, progress: Progress) -> Iterator[Loss]:
+        """Yield the loss of a batch.
+
+        Args:
+            model: The student.
+            batch: The inputs and labels.
+            progress: Decides whether the guide is used and what is frozen.
+        """
         if self.freeze_steps:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(progress.step >= self.freeze_steps or name in self.fresh)
         if self.guided is None or (self.until is not None and progress.step >= self.until):
-            yield from self.alone(model, batch, progress)
+            yield from self.unguided(model, batch, progress)
             return
         self.prepare(progress)
         yield from self.guided(model, batch, progress)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Trajectory(GuidedLoss):
-    """A guide that is fine-tuned beside its student: ``plan`` is its own, and it steps once in ``every`` steps.
+    """A guide that is fine-tuned beside its student.
 
-    It learns from the batch that the student has just learnt from, with dropout; what it tells the student is without.
-    Where gradients are accumulated, that is the last of the step's batches.
+    It learns with dropout from the batch that the student has just learned from (the last one of a step where gradients
+    are accumulated), and guides the student without dropout.
+
+    Attributes:
+        teacher: The guide.
+        config: Its hyper-parameters.
+        every: Steps of the student for one of the guide.
     """
 
-    teacher: Any = None
-    plan: TrainingConfig = field(default_factory=TrainingConfig)
+    teacher: LimbeckForSequenceClassification
+    config: TrainingConfig = field(default_factory=TrainingConfig)
     every: int = 1
 
     def __post_init__(self) -> None:
-        self.companions = [CoTrainedModule(self.teacher, self.plan, self.every)]
+        self.co_trained = [CoTrainedModule(self.teacher, self.config, self.every)]
         self._batch: Batch = {}
 
-    def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
-        """The student's loss."""
+    def __call__(self, model: LimbeckForSequenceClassification, batch: Batch, progress: Progress) -> Iterator[Loss]:
+        """Yield the student's loss.
+
+        Args:
+            model: The student.
+            batch: The inputs and labels.
+            progress: Decides whether the guide is used and what is frozen.
+        """
         self._batch = batch
         self.teacher.eval()
         yield from super().__call__(model, batch, progress)
 
-    def follow(self, model: Any, taken: StepTaken) -> Iterator[Loss]:
-        """The teacher's loss on the labels."""
+    def auxiliary_losses(self, model: LimbeckForSequenceClassification, taken: StepTaken) -> Iterator[Loss]:
+        """Yield the teacher's loss on the labels of the student's last batch."""
         self.teacher.train()
         loss = self.teacher.loss(self.teacher.run(self._batch)[0], self._batch["labels"])
         yield Loss(loss, {"teacher": loss.detach()})
 
 
 @dataclass
-class Waypoints:
-    """A teacher whose weights are read from file after file, each for an equal share of the student's steps."""
+class EpochCheckpoints:
+    """Loads one checkpoint after the other into a teacher, each for an equal share of the student's steps."""
 
-    teacher: Any
+    teacher: nn.Module
     files: Sequence[Path]
-    _at: int = -1
+    _loaded: int = -1
 
     def __call__(self, progress: Progress) -> None:
-        """Load the weights of this moment, unless they are there."""
+        """Load the checkpoint of this step, unless it is already loaded."""
         from safetensors.torch import load_file
 
-        place = progress.step * len(self.files) // progress.total
-        if place != self._at:
-            self.teacher.load_state_dict(load_file(self.files[place]))
-            self._at = place
+        index = progress.step * len(self.files) // progress.total
+        if index != self._loaded:
+            self.teacher.load_state_dict(load_file(self.files[index]))
+            self._loaded = index
 
 
-def alone(model: Any) -> Weighted:
-    """The task's loss and nothing else."""
+def unguided(model: LimbeckForSequenceClassification) -> Weighted:
+    """Return the task's loss alone."""
     return Weighted({"task": (1.0, TaskLoss(model.loss))})
 
 
-def beside(model: Any, teacher: Any, terms: dict[str, tuple[float, Any]]) -> Weighted | None:
-    """The task's loss with terms that look at a teacher; None where they have no weight."""
-    kept = {name: term for name, term in terms.items() if term[0]}
-    return Weighted({"task": (1.0, TaskLoss(model.loss)), **kept}, LiveTeacher(teacher)) if kept else None
+def guided(
+    model: LimbeckForSequenceClassification, teacher: LimbeckForSequenceClassification, terms: WeightedTerms
+) -> Weighted | None:
+    """Return the task's loss with terms that compare the student with a teacher; None if all weights are 0.
+
+    Args:
+        model: The student.
+        teacher: The guide.
+        terms: The terms, with their weights.
+    """
+    used = {name: term for name, term in terms.items() if term[0]}
+    return Weighted({"task": (1.0, TaskLoss(model.loss)), **used}, LiveTeacher(teacher)) if used else None

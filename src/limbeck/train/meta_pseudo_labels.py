@@ -1,34 +1,34 @@
-"""Arithmetic of Meta Pseudo Labels (Pham et al., 2021, arXiv:2003.10580): a teacher taught by what its labels do.
+"""Arithmetic of Meta Pseudo Labels (Pham et al., 2021, arXiv:2003.10580): a teacher learns from its labels' effect.
 
-The teacher ``T`` gives unlabelled texts u labels ``y = y(T(u))``. The student takes a step on them, ``S' = S - U(g)``,
-with ``g = grad_S L_u(y, S(u))`` and ``U`` its optimiser (in the paper ``U(g) = eta g``). The teacher wants the loss of
-the new student on labelled texts, ``L_l(S')``, to be small. Ways to tell it so:
+The teacher ``T`` labels unlabeled texts u: ``y = y(T(u))``. The student takes a step on them, ``S' = S - U(g)``, with
+``g = grad_S L_u(y, S(u))`` and ``U`` its optimizer (in the paper ``U(g) = eta g``). The teacher minimizes the loss of
+the updated student on labeled texts, ``L_l(S')``. There are three kinds of feedback:
 
 * ``reinforce``, the paper's Algorithm 1, for hard labels: ``h grad_T CE(y, T(u))``, where ``h = L_l(S) - L_l(S')``, to
-  first order ``eta <grad L_l(S'), g>``, says how much the step helped. For labels drawn from the teacher, its mean over
-  draws is the gradient of the mean of ``L_l(S')`` (score function; ``L_l(S)`` is a baseline and takes no part in the
-  mean). Cross-entropy is a mean over the n texts of a batch, so what comes is 1/n of that gradient. For soft labels it
-  is nothing: with y held fixed, ``CE(y, T(u))`` is least where T is, so its gradient is exactly 0.
-* ``exact``, ours: the chain rule instead of sampling. ``L_u`` knows the student by its logits s = S(u) alone, hence
-  ``dL_l(S') = -<U'(g)^T grad L_l(S'), dg>`` gives ``grad_T L_l(S') = grad_T <dL_u/ds (y(T), s), s_dot>`` with
-  ``s_dot = ds/dS . (-U'(g)^T grad L_l(S'))``. One forward-mode pass tells how the student's logits on u move when it
-  goes where the labelled texts want it, and the teacher's labels follow: for cross-entropy the loss is
+  first order ``eta <grad L_l(S'), g>``, measures how much the step helped. For labels sampled from the teacher, its
+  expectation is the gradient of the expected ``L_l(S')`` (score function; ``L_l(S)`` is a baseline and does not affect
+  the expectation). Cross-entropy is a mean over the n texts of a batch, so the result is 1/n of that gradient. For soft
+  labels it vanishes: with y held fixed, ``CE(y, T(u))`` is minimal at T, so its gradient is exactly 0.
+* ``exact``, ours: the chain rule instead of sampling. ``L_u`` depends on the student only through its logits s = S(u),
+  hence ``dL_l(S') = -<U'(g)^T grad L_l(S'), dg>`` gives ``grad_T L_l(S') = grad_T <dL_u/ds (y(T), s), s_dot>`` with
+  ``s_dot = ds/dS . (-U'(g)^T grad L_l(S'))``. One forward-mode pass computes how the student's logits on u change when
+  it moves where the labeled texts want it, and the teacher's labels follow: for cross-entropy the loss is
   ``-<y(T), s_dot> / n``. ``U'`` is the derivative of the loop's own step: clipping, and AdamW with its division. With
   hard labels it is the gradient of ``L_l`` after the expected step, around the step taken.
-* ``off``: the teacher learns from labels alone.
+* ``off``: the teacher learns only from labels.
 
-Losses on labelled texts, ``s_dot`` and the teacher's labels are computed without dropout: what one step changes is far
-less than what dropout does. So ``exact`` is exact for a student without dropout; with it, ``g`` and ``U'`` are those of
-the step that was really taken, and ``s_dot`` is that of the whole network.
+Losses on labeled texts, ``s_dot`` and the teacher's labels are computed without dropout: a single step changes far less
+than dropout does. So ``exact`` is exact for a student without dropout; with dropout, ``g`` and ``U'`` are those of the
+step that was really taken, and ``s_dot`` is that of the whole network.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +36,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from limbeck.data.batching import IGNORED, Encoded, collate, length_batches
+from limbeck.data.batching import Encoded, collate, length_batches
+from limbeck.data.metrics import IGNORED
 from limbeck.train.config import TrainingConfig
-from limbeck.train.objectives import Batch, CoTrainedModule, Loss, Progress, StepTaken, masked_mean
+from limbeck.train.distillation_losses import masked_mean
+from limbeck.train.objectives import Batch, CoTrainedModule, Loss, Progress, StepTaken
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
@@ -47,33 +52,46 @@ SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
 def pseudo_labels(logits: Tensor, kind: str, problem_type: str) -> Tensor:
-    """Labels that a teacher gives: its answer ('soft'), a draw from it ('sampled'), or its best guess ('argmax').
+    """Turn a teacher's logits into labels.
 
-    Shapes: logits and result [..., classes]. A regression has soft labels only: the numbers themselves.
+    Args:
+        logits: [..., classes].
+        kind: 'soft' for its probabilities, 'sampled' for a sample from them, 'argmax' for the most probable class.
+        problem_type: Problem type of transformers; a regression has only soft labels, its predictions.
+
+    Returns:
+        [..., classes].
 
     >>> pseudo_labels(torch.tensor([[2.0, 1.0]]), "argmax", SINGLE)
     tensor([[1., 0.]])
     """
     if problem_type == SINGLE:
-        shares = logits.softmax(-1)
+        probabilities = logits.softmax(-1)
         if kind == "soft":
-            return shares
-        flat = shares.detach().flatten(0, -2)
+            return probabilities
+        flat = probabilities.detach().flatten(0, -2)
         chosen = flat.argmax(-1) if kind == "argmax" else flat.multinomial(1).squeeze(-1)
         return F.one_hot(chosen, logits.shape[-1]).to(logits.dtype).view_as(logits)
     if problem_type == MULTI:
-        shares = logits.sigmoid()
+        probabilities = logits.sigmoid()
         if kind == "soft":
-            return shares
-        return (shares.detach() > 0.5).to(logits.dtype) if kind == "argmax" else shares.detach().bernoulli()
+            return probabilities
+        fixed = probabilities.detach()
+        return (fixed > 0.5).to(logits.dtype) if kind == "argmax" else fixed.bernoulli()
     return logits
 
 
 def pseudo_loss(logits: Tensor, labels: Tensor, problem_type: str, mask: Tensor | None = None) -> Tensor:
-    """Mean loss of ``logits`` [..., classes] to labels of the same shape; ``mask`` [batch, seq]: which tokens count.
+    """Compute the mean loss of logits against pseudo labels.
 
-    Cross-entropy, binary cross-entropy or squared error: all linear in the labels once differentiated, which is what
-    makes the exact feedback a single pass.
+    Cross-entropy, binary cross-entropy or squared error. Their derivatives are all linear in the labels, so the exact
+    feedback takes a single pass.
+
+    Args:
+        logits: [..., classes].
+        labels: [..., classes].
+        problem_type: Problem type of transformers.
+        mask: Which tokens count [batch, seq]; None for all.
     """
     if problem_type == SINGLE:
         rows = -(labels * logits.log_softmax(-1)).sum(-1)
@@ -86,102 +104,130 @@ def pseudo_loss(logits: Tensor, labels: Tensor, problem_type: str, mask: Tensor 
 # --- the exact feedback ---------------------------------------------------------------------------------------------
 
 
-def slopes(optimizer: Any) -> dict[Tensor, Tensor]:
-    """``dU/dg`` of the step just taken, for every parameter: how far it moves per unit of (clipped) gradient.
+def step_derivatives(optimizer: torch.optim.Optimizer) -> dict[Tensor, Tensor]:
+    """Compute ``dU/dg`` of the step just taken: how far each parameter moves per unit of (clipped) gradient.
 
     AdamW, from its state after the step: with ``m`` and ``v`` corrected for bias by ``c1``, ``c2`` and ``r = sqrt(v)``,
     ``U = lr m / (r + eps)`` and ``dU/dg = lr [(1 - b1) / c1 / (r + eps) - m (1 - b2) g / (c2 r (r + eps)^2)]``. The
-    second term matters: where a gradient is the first of its kind, AdamW's step has a fixed length and the slope is 0.
+    second term matters: for the first nonzero gradient, AdamW's step has a fixed length and the derivative is 0.
     Without such state: plain gradient descent, ``dU/dg = lr``. Parameters without gradient have no entry.
     """
-    found: dict[Tensor, Tensor] = {}
+    derivatives: dict[Tensor, Tensor] = {}
     for group in optimizer.param_groups:
         for p in group["params"]:
             if p.grad is None:
                 continue
             state = optimizer.state.get(p) or {}
             if "exp_avg_sq" not in state:
-                found[p] = torch.full_like(p, group["lr"])
+                derivatives[p] = torch.full_like(p, group["lr"])
                 continue
             (first, second), eps, step = group["betas"], group["eps"], float(state["step"])
             c1, c2 = 1 - first**step, 1 - second**step
             root = (state["exp_avg_sq"] / c2).sqrt()
             change = (1 - second) * p.grad / (c2 * root.clamp_min(torch.finfo(root.dtype).tiny))
             slope = (1 - first) / c1 / (root + eps) - state["exp_avg"] / c1 * change / (root + eps) ** 2
-            found[p] = group["lr"] * slope
-    return found
+            derivatives[p] = group["lr"] * slope
+    return derivatives
 
 
-def towards_labels(optimizer: Any, clipping: float, gradient: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-    """``-U'(g)^T a`` for a gradient ``a`` of the labelled loss: where the student would go if u said what labels say.
+def towards_labels(
+    optimizer: torch.optim.Optimizer, clipping: float, gradient: Mapping[Tensor, Tensor]
+) -> dict[Tensor, Tensor]:
+    """Compute ``-U'(g)^T a``: where the student would move if u had the gradient of the labeled texts.
 
     Clipping multiplies by ``s = limit / |g|`` and has the derivative ``s (1 - g g^T / |g|^2)``, which is symmetric.
+
+    Args:
+        optimizer: The student's, after its step; parameters have their clipped gradients.
+        clipping: Factor by which gradients were clipped.
+        gradient: ``a``, the gradient of the labeled loss by parameter.
+
+    Returns:
+        The direction by parameter.
     """
-    slope = slopes(optimizer)
-    clipped = {p: p.grad for p in slope if p.grad is not None}
-    made = {p: -slope[p] * gradient.get(p, torch.zeros_like(p)) for p in clipped}
+    derivatives = step_derivatives(optimizer)
+    clipped = {p: p.grad for p in derivatives if p.grad is not None}
+    moves = {p: -derivatives[p] * gradient.get(p, torch.zeros_like(p)) for p in clipped}
     if clipping < 1:
-        along = torch.stack([(g * made[p]).sum() for p, g in clipped.items()]).sum()
+        along = torch.stack([(g * moves[p]).sum() for p, g in clipped.items()]).sum()
         length = torch.stack([g.square().sum() for g in clipped.values()]).sum()
-        made = {p: clipping * (made[p] - g * (along / length)) for p, g in clipped.items()}
-    return made
+        moves = {p: clipping * (moves[p] - g * (along / length)) for p, g in clipped.items()}
+    return moves
 
 
 class _Logits(nn.Module):
-    """A model as a module whose call gives logits, so that its weights can be replaced for the time of a call."""
+    """A model whose call returns logits, so that ``functional_call`` can replace its weights."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: LimbeckForSequenceClassification) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.model.run(batch)[0]
+        logits: Tensor = self.model.run(batch)[0]
+        return logits
 
 
 def moved_logits(
-    model: Any, weights: Mapping[str, Tensor], moves: Mapping[str, Tensor], batch: Batch
+    model: LimbeckForSequenceClassification,
+    weights: Mapping[str, Tensor],
+    moves: Mapping[str, Tensor],
+    batch: Batch,
 ) -> tuple[Tensor, Tensor]:
-    """Logits of ``batch`` at ``weights``, and their derivative when the weights move: ``s`` and ``s_dot``.
+    """Compute logits and their derivative along a direction, in 32 bits whatever the training's precision.
 
-    In 32 bits whatever the training's precision, and with the attention that can be differentiated forwards.
+    Args:
+        model: The student; its own weights are not used.
+        weights: Its weights by name.
+        moves: Direction in which the weights move, by name; a missing one does not move.
+        batch: The inputs.
+
+    Returns:
+        ``s`` and ``s_dot`` [..., classes].
     """
-    at = {f"model.{name}": value for name, value in weights.items()}
-    to = {name: moves.get(name.removeprefix("model."), torch.zeros_like(value)) for name, value in at.items()}
-    device = next(iter(at.values())).device.type
+    primals = {f"model.{name}": weight for name, weight in weights.items()}
+    tangents = {f"model.{name}": moves.get(name, torch.zeros_like(weight)) for name, weight in weights.items()}
+    device = next(iter(primals.values())).device.type
+    # only the plain attention kernel supports forward-mode differentiation
     with torch.autocast(device, enabled=False), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        logits, moved, *_ = jvp(lambda w: functional_call(_Logits(model), w, (batch,)), (at,), (to,))
-        return logits, moved
+        logits, change, *_ = jvp(lambda w: functional_call(_Logits(model), w, (batch,)), (primals,), (tangents,))
+        return logits, change
 
 
 def exact_feedback(
     logits: Tensor, change: Tensor, labels: Tensor, problem_type: str, mask: Tensor | None = None
 ) -> Tensor:
-    """``<dL_u/ds (labels, s), s_dot>``, a loss of the teacher behind ``labels`` whose gradient is that of ``L_l(S')``.
+    """Compute ``<dL_u/ds (labels, s), s_dot>``, a loss of the teacher whose gradient is that of ``L_l(S')``.
 
-    Shapes: logits (s), change (s_dot), labels [..., classes].
+    Args:
+        logits: ``s`` [..., classes].
+        change: ``s_dot`` [..., classes].
+        labels: Soft labels [..., classes], through which the teacher gets its gradient.
+        problem_type: Problem type of transformers.
+        mask: Which tokens count [batch, seq]; None for all.
     """
     with torch.enable_grad():
-        at = logits.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(pseudo_loss(at, labels, problem_type, mask), at, create_graph=True)
-    return (slope * change).sum()
+        logits = logits.detach().requires_grad_()
+        (derivative,) = torch.autograd.grad(pseudo_loss(logits, labels, problem_type, mask), logits, create_graph=True)
+    return (derivative * change).sum()
 
 
 # --- the objective --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def without_dropout(model: Any) -> Iterator[Any]:
-    """The model in evaluation mode, for a while."""
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode for the body."""
     training = model.training
     try:
-        yield model.eval()
+        model.eval()
+        yield
     finally:
         model.train(training)
 
 
 @dataclass
-class Labelled:
-    """Batches of labelled rows without end; which rows a step gets depends on (seed, step) alone."""
+class LabeledBatches:
+    """An endless sequence of labeled batches; the rows of a step depend only on seed and step."""
 
     encoded: Encoded
     batch_size: int
@@ -189,30 +235,30 @@ class Labelled:
     _epoch: tuple[int, list[list[int]]] = field(default=(-1, []), init=False, repr=False)
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step."""
-        epoch, place = divmod(step, math.ceil(len(self.encoded) / self.batch_size))
+        """Return the batch of a step."""
+        epoch, index = divmod(step, math.ceil(len(self.encoded) / self.batch_size))
         if epoch != self._epoch[0]:
-            # -1 - seed: another order than that of the unlabelled texts, which may be the same rows
+            # -1 - seed: another order than that of the unlabeled texts, which may be the same rows
             self._epoch = (epoch, length_batches(self.encoded.lengths, self.batch_size, -1 - self.seed, epoch))
-        return collate(self.encoded, self._epoch[1][place])
+        return collate(self.encoded, self._epoch[1][index])
 
 
 class _Teacher(nn.Module):
-    """The teacher, and the moving average of its feedback."""
+    """The teacher, and the moving average of its feedback, which checkpoints save under the name ``usual``."""
 
     usual: Tensor
 
-    def __init__(self, teacher: Any) -> None:
+    def __init__(self, teacher: nn.Module) -> None:
         super().__init__()
         self.teacher = teacher
         self.register_buffer("usual", torch.zeros(()))
 
 
 class _Step(NamedTuple):
-    """What ``follow`` needs of the step that the student has just taken."""
+    """What ``auxiliary_losses`` needs from the step that the student has just taken."""
 
     batch: Batch
-    labelled: Batch
+    labeled: Batch
     answers: Tensor
     labels: Tensor
     before: Tensor | None
@@ -221,15 +267,24 @@ class _Step(NamedTuple):
 
 @dataclass
 class MetaPseudoLabels:
-    """Train a student on a teacher's labels and the teacher, beside it, on labels and on the student's progress.
+    """Train a student on a teacher's labels and, beside it, the teacher on labels and on the student's progress.
 
-    ``plan`` is the teacher's. In the first ``warmup_steps`` there is no feedback. ``average`` (only ``reinforce``):
-    decay of the moving average that is taken off the feedback; 0, as in the paper's algorithm, takes nothing off.
+    Attributes:
+        teacher: The teacher.
+        config: The teacher's hyper-parameters.
+        labeled: Returns the labeled batch of a step.
+        problem_type: Problem type of transformers.
+        feedback: 'exact', 'reinforce' or 'off'.
+        labels: Kind of pseudo labels: 'soft', 'sampled' or 'argmax'.
+        weight: Weight of the feedback.
+        warmup_steps: First steps, without feedback.
+        average: Decay of the moving average that is subtracted from the feedback of 'reinforce'; 0, as in the paper's
+            algorithm, subtracts nothing.
     """
 
-    teacher: Any
-    plan: TrainingConfig
-    labelled: Labelled
+    teacher: LimbeckForSequenceClassification
+    config: TrainingConfig
+    labeled: Callable[[int], Batch]
     problem_type: str = SINGLE
     feedback: str = "exact"
     labels: str = "soft"
@@ -238,66 +293,82 @@ class MetaPseudoLabels:
     average: float = 0.0
 
     def __post_init__(self) -> None:
-        self.tutor = _Teacher(self.teacher.train())
-        self.companions = [CoTrainedModule(self.tutor, self.plan)]
+        self.state = _Teacher(self.teacher.train())
+        self.co_trained = [CoTrainedModule(self.state, self.config)]
         self._step: _Step | None = None
 
-    def __call__(self, model: Any, batch: Batch, progress: Progress) -> Iterator[Loss]:
-        """The student's loss to the teacher's labels."""
-        labelled = {name: value.to(batch["input_ids"].device) for name, value in self.labelled(progress.step).items()}
+    def __call__(self, model: LimbeckForSequenceClassification, batch: Batch, progress: Progress) -> Iterator[Loss]:
+        """Yield the student's loss on the teacher's labels.
+
+        Args:
+            model: The student.
+            batch: Unlabeled inputs.
+            progress: Determines the labeled batch, and whether there is feedback yet.
+        """
+        labeled = {name: tensor.to(batch["input_ids"].device) for name, tensor in self.labeled(progress.step).items()}
         feedback = self.feedback if progress.step >= self.warmup_steps else "off"
-        with without_dropout(self.teacher) as teacher, torch.set_grad_enabled(feedback != "off"):
-            answers = teacher.run(batch)[0]
+        with without_dropout(self.teacher), torch.set_grad_enabled(feedback != "off"):
+            answers = self.teacher.run(batch)[0]
         labels = pseudo_labels(answers.detach(), self.labels, self.problem_type)
-        before = self.labelled_loss(model, labelled).detach() if feedback == "reinforce" else None
+        before = self.labeled_loss(model, labeled).detach() if feedback == "reinforce" else None
         weights = {n: p.detach().clone() for n, p in model.named_parameters()} if feedback == "exact" else {}
-        self._step = _Step(batch, labelled, answers, labels, before, weights)
+        self._step = _Step(batch, labeled, answers, labels, before, weights)
         loss = pseudo_loss(model.run(batch)[0], labels, self.problem_type, self.mask(batch))
         yield Loss(loss, {"pseudo": loss.detach()})
 
-    def follow(self, model: Any, taken: StepTaken) -> Iterator[Loss]:
-        """The teacher's loss: on labels, and what the student's step says of its pseudo labels."""
+    def auxiliary_losses(self, model: LimbeckForSequenceClassification, taken: StepTaken) -> Iterator[Loss]:
+        """Yield the teacher's loss: on labels, and what the student's step says about its pseudo labels."""
         step, self._step = self._step, None
-        assert step is not None, "follow comes after a step"
-        logits = self.teacher.run(step.labelled)[0]
-        loss = self.teacher.loss(logits, step.labelled["labels"])
+        assert step is not None, "auxiliary_losses comes after a step"
+        logits = self.teacher.run(step.labeled)[0]
+        loss = self.teacher.loss(logits, step.labeled["labels"])
         terms = {"teacher": loss.detach()}
         if step.before is not None:
-            gain, told = self.sampled(model, step)
+            gain, feedback = self.reinforce(model, step)
         elif step.weights:
-            gain, told = self.exact(model, step, taken)
+            gain, feedback = self.exact(model, step, taken)
         else:
             yield Loss(loss, terms)
             return
-        yield Loss(loss + self.weight * told, terms | {"feedback": gain})
+        yield Loss(loss + self.weight * feedback, terms | {"feedback": gain})
 
-    def sampled(self, model: Any, step: _Step) -> tuple[Tensor, Tensor]:
-        """``h`` and the loss ``h CE(y, T(u))`` of the paper's algorithm."""
+    def reinforce(self, model: LimbeckForSequenceClassification, step: _Step) -> tuple[Tensor, Tensor]:
+        """Compute ``h`` and the loss ``h CE(y, T(u))`` of the paper's algorithm."""
         assert step.before is not None
-        gain = step.before - self.labelled_loss(model, step.labelled).detach()
-        above = gain - self.tutor.usual
+        gain = step.before - self.labeled_loss(model, step.labeled).detach()
+        advantage = gain - self.state.usual
         if self.average:
-            self.tutor.usual.lerp_(gain.to(self.tutor.usual.dtype), 1 - self.average)
-        return gain, above * pseudo_loss(step.answers, step.labels, self.problem_type, self.mask(step.batch))
+            self.state.usual.lerp_(gain.to(self.state.usual.dtype), 1 - self.average)
+        return gain, advantage * pseudo_loss(step.answers, step.labels, self.problem_type, self.mask(step.batch))
 
-    def exact(self, model: Any, step: _Step, taken: StepTaken) -> tuple[Tensor, Tensor]:
-        """What the step gained on labels, to first order, and a loss whose gradient is that of ``L_l(S')``."""
+    def exact(self, model: LimbeckForSequenceClassification, step: _Step, taken: StepTaken) -> tuple[Tensor, Tensor]:
+        """Compute the exact feedback.
+
+        Args:
+            model: The student after its step.
+            step: What was recorded before the step.
+            taken: The step.
+
+        Returns:
+            The gain of the step on labels, to first order, and a loss whose gradient is that of ``L_l(S')``.
+        """
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        found = torch.autograd.grad(self.labelled_loss(model, step.labelled), list(named.values()), allow_unused=True)
-        gradient = {p: g for p, g in zip(named.values(), found, strict=True) if g is not None}
+        gradients = torch.autograd.grad(self.labeled_loss(model, step.labeled), list(named.values()), allow_unused=True)
+        gradient: dict[Tensor, Tensor] = {p: g for p, g in zip(named.values(), gradients, strict=True) if g is not None}
         moves = towards_labels(taken.optimizer, taken.clipping, gradient)
-        told = {name: moves[p] for name, p in named.items() if p in moves}
+        named_moves = {name: moves[p] for name, p in named.items() if p in moves}
         with without_dropout(model):
-            logits, change = moved_logits(model, step.weights, told, step.batch)
+            logits, change = moved_logits(model, step.weights, named_moves, step.batch)
         soft = pseudo_labels(step.answers, "soft", self.problem_type)
         loss = exact_feedback(logits, change, soft, self.problem_type, self.mask(step.batch))
         return -loss.detach(), loss
 
-    def labelled_loss(self, model: Any, labelled: Batch) -> Tensor:
-        """The student's loss on labelled texts, without dropout."""
+    def labeled_loss(self, model: LimbeckForSequenceClassification, labeled: Batch) -> Tensor:
+        """Compute the student's loss on labeled texts, without dropout."""
         with without_dropout(model):
-            return model.loss(model.run(labelled)[0], labelled["labels"])
+            loss: Tensor = model.loss(model.run(labeled)[0], labeled["labels"])
+        return loss
 
     def mask(self, batch: Batch) -> Tensor | None:
-        """Which tokens have an answer; None where whole texts do."""
+        """Return which tokens have a label [batch, seq]; None where whole texts have one."""
         return batch["labels"] != IGNORED if batch["labels"].dim() == 2 and self.problem_type == SINGLE else None

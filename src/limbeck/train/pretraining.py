@@ -1,7 +1,7 @@
-"""What techniques that train on plain text have in common: where it comes from, what is left out, how it is judged.
+"""Shared by techniques that train on plain text: the corpus, what is excluded from it, and how training is evaluated.
 
-The texts of the task's validation and test splits never train, a held-out part of the corpus says how far the training
-came, and the pretrained model is the one that the recipe began with. Light to import.
+Texts of the task's validation and test splits are never trained on. The loss on a held-out part of the corpus shows the
+progress. The pretrained model is the one that the recipe started from. Imports no torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
@@ -22,26 +22,28 @@ from limbeck.train.layer_distillation import same_tokens
 
 if TYPE_CHECKING:
     from limbeck.core.step import RunContext
+    from limbeck.data.batching import Encoded
     from limbeck.data.corpus.documents import Source
     from limbeck.data.corpus.packing import Corpus
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.train.objectives import Objective
 
 
 @dataclass(frozen=True)
 class PretrainingConfig(TrainingConfig):
-    """Hyper-parameters of learning from running text, before any task.
+    """Hyper-parameters of training on running text, before any task.
 
     Attributes:
-        pretrained: The pretrained model, as a folder or hub name; unless given, the recipe's model as it was given.
-        corpus: Files, folders, or the name of a data set of the hub; the task's own training texts unless given.
-        column: Column with the text, by name or number from 0; by its customary name, or the only one, unless given.
+        pretrained: The pretrained model, a folder or hub name; the recipe's initial model unless given.
+        corpus: Files, folders, or the name of a data set on the hub; the task's own training texts unless given.
+        column: Column with the text, by name or number from 0; a customary name or the only column unless given.
         dataset_config: Configuration of the data set.
         dataset_split: Split of the data set.
-        exclude_splits: Splits of the task whose texts are left out of the corpus.
-        exclude: Files whose texts are left out too, such as the test split of another task; no names of data sets.
-        max_length: Tokens in a sequence; sentences are joined up to this, within their document.
-        held_out: Share of the sequences that is not trained on and tells how far the training came.
-        num_proc: Processes that tokenise; one for each core unless given.
+        exclude_splits: Splits of the task whose texts are excluded from the corpus.
+        exclude: Files whose texts are excluded too, such as the test split of another task; no names of data sets.
+        max_length: Tokens in a sequence; sentences of a document are joined up to this length.
+        held_out: Fraction of the sequences that is not trained on, to measure progress.
+        num_proc: Processes that tokenize; one per core unless given.
     """
 
     pretrained: str | None = None
@@ -65,39 +67,48 @@ class PretrainingConfig(TrainingConfig):
     NEUTRAL: ClassVar[frozenset[str]] = TrainingConfig.NEUTRAL | {"num_proc"}
 
     def source(self) -> Source | None:
-        """Where the corpus comes from; None for the texts of the task."""
+        """Return the source of the corpus; None for the texts of the task."""
         from limbeck.data.corpus.documents import Source
 
         if self.corpus is None:
             return None
-        places = (self.corpus,) if isinstance(self.corpus, str) else tuple(self.corpus)
-        return Source(places, self.column, self.dataset_config, self.dataset_split)
+        paths = (self.corpus,) if isinstance(self.corpus, str) else tuple(self.corpus)
+        return Source(paths, self.column, self.dataset_config, self.dataset_split)
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the files that the fields name."""
+        """Return a message for every field that names something that is not there."""
         from limbeck.data.corpus.documents import files_of
         from limbeck.model.checkpoints import peek_here
 
-        found = []
+        messages = []
         try:
             if self.pretrained is not None:
                 peek_here(self.pretrained)
         except InputError as error:
-            found.append(f"pretrained: {error}")
+            messages.append(f"pretrained: {error}")
         source = self.source()
         for name, look in (("corpus", source.files if source else list), ("exclude", lambda: files_of(self.exclude))):
             try:
                 look()
             except InputError as error:
-                found.append(f"{name}: {error}")
-        return found
+                messages.append(f"{name}: {error}")
+        return messages
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:  # type: ignore[override]
-        """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell."""
+        """Estimate the time of training on the task's own texts.
+
+        Args:
+            shape: The model's shape.
+            rows: Number of texts by split.
+            tokens: Mean tokens per text.
+
+        Returns:
+            Seconds, rough; None for a corpus, which would have to be read.
+        """
         return super().estimated_seconds(shape, rows, tokens) if self.corpus is None else None
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
-        """The pretrained model."""
+        """Open the pretrained model."""
         from limbeck.model.checkpoints import open_model
 
         if self.pretrained is not None:
@@ -107,7 +118,7 @@ class PretrainingConfig(TrainingConfig):
         return context.teacher.open()
 
     def check_sides(self, candidate: Candidate, teacher: Candidate | None) -> None:
-        """Refuse sides that cannot read the same sequences."""
+        """Refuse a student and a teacher that cannot process the same sequences."""
         if teacher is not None and not same_tokens(candidate, teacher):
             raise InputError(f"{self.info.name}: the teacher has another vocabulary than the student")
         style = candidate.model.encoder.style
@@ -118,7 +129,7 @@ class PretrainingConfig(TrainingConfig):
             )
 
     def sequences(self, candidate: Candidate, context: RunContext) -> Corpus:
-        """The corpus as packed sequences of tokens."""
+        """Return the corpus as packed token sequences."""
         from limbeck.data.corpus.packing import kept_corpus
 
         corpus, counts = kept_corpus(
@@ -137,18 +148,25 @@ class PretrainingConfig(TrainingConfig):
         return corpus
 
     def train_on_text(self, candidate: Candidate, objective: Objective, context: RunContext) -> None:
-        """Train the candidate's model in place, and say what that did to the loss on the held-out part.
+        """Train the candidate's model in place, and log the loss on the held-out part before and after.
 
-        The last weights stay, or those with the least such loss if there are evaluations.
+        Keeps the last weights, or those with the lowest held-out loss if there are evaluations.
+
+        Args:
+            candidate: The model and its tokenizer.
+            objective: What to minimize.
+            context: Seed, scratch folder and log.
         """
         from limbeck.train.loop import fit
 
         train, held = self.sequences(candidate, context).hold_out(self.held_out, context.seed)
         if self.held_out and not len(held):
             context.log(f"nothing is held out: the corpus has too few sequences ({len(train):,})")
-        judged = partial(mean_loss, objective=objective, encoded=held, batch_size=2 * self.per_device_train_batch_size)
-        before = judged(candidate.model)
-        evaluate = (lambda model: -judged(model)) if self.evaluations_per_epoch and len(held) else None
+        held_out_loss = partial(
+            mean_loss, objective=objective, encoded=held, batch_size=2 * self.per_device_train_batch_size
+        )
+        before = held_out_loss(candidate.model)
+        evaluate = (lambda model: -held_out_loss(model)) if self.evaluations_per_epoch and len(held) else None
         report = fit(
             candidate.model,
             objective,
@@ -160,13 +178,25 @@ class PretrainingConfig(TrainingConfig):
             log=context.log,
         )
         if len(held):
-            after = judged(candidate.model)
+            after = held_out_loss(candidate.model)
             context.log(f"loss on {len(held):,} held-out sequences {before:.4f} -> {after:.4f}")
         context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} sequences/s")
 
 
-def mean_loss(model: Any, objective: Any, encoded: Any, batch_size: int) -> float:
-    """The objective on sequences that are not trained on, without dropout: the mean over them."""
+def mean_loss(
+    model: LimbeckForSequenceClassification, objective: Objective, encoded: Encoded, batch_size: int
+) -> float:
+    """Compute the mean loss over sequences, without dropout.
+
+    Args:
+        model: The model, which keeps its training mode.
+        objective: Yields the losses of a batch.
+        encoded: The sequences.
+        batch_size: Sequences in a batch.
+
+    Returns:
+        The mean loss; 0 for no sequences.
+    """
     import torch
 
     from limbeck.data.batching import collate, length_batches

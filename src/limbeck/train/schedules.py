@@ -1,4 +1,4 @@
-"""Schedules: functions of the fraction of training done, from 0 to 1."""
+"""Learning-rate schedules: factors of the highest rate, as functions of the fraction of training done (0 to 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Schedule = Callable[[float], float]
 
 
 def linear(warmup_ratio: float) -> Schedule:
-    """Rise linearly from 0 to 1 during warm-up, then fall linearly to 0.
+    """Return a schedule that rises linearly from 0 to 1 during warm-up, then falls linearly to 0.
 
     >>> rate = linear(0.1)
     >>> [round(rate(f), 2) for f in (0, 0.05, 0.1, 0.55, 1)]
@@ -19,12 +19,12 @@ def linear(warmup_ratio: float) -> Schedule:
 
 
 def cosine(warmup_ratio: float) -> Schedule:
-    """Rise linearly, then fall along half a cosine to 0."""
+    """Return a schedule that rises linearly, then falls along half a cosine to 0."""
     return lambda fraction: _warm(fraction, warmup_ratio, lambda rest: 0.5 * (1.0 + math.cos(math.pi * rest)))
 
 
 def constant(warmup_ratio: float) -> Schedule:
-    """Rise linearly, then stay at 1."""
+    """Return a schedule that rises linearly, then stays at 1."""
     return lambda fraction: _warm(fraction, warmup_ratio, lambda rest: 1.0)
 
 

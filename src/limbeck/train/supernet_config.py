@@ -1,13 +1,13 @@
-"""What techniques that train a super-network have in common: the space of its slices, their order, what they imitate.
+"""Shared by techniques that train a super-network: the space of its slices, their order, what they learn from.
 
-Light to import.
+Imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge
 
@@ -20,10 +20,11 @@ from limbeck.train.config import TrainingConfig
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
     from limbeck.core.step import RunContext, Step
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.pruning.slicing import Scores
+    from limbeck.train.objectives import Term
 
-RANGES = ("layers", "hidden", "heads", "ffn", "head_dim")
-LOWEST = {"layers": 3, "hidden": 3, "heads": 3, "ffn": 6}  #: parts of the whole that slices go down to by default
+DIVISORS = {"layers": 3, "hidden": 3, "heads": 3, "ffn": 6}  #: the smallest slice has the whole divided by these
 Bounds = tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]]
 
 
@@ -37,15 +38,15 @@ class SupernetConfig(TrainingConfig):
         heads: Fewest and most heads in a layer.
         ffn: Fewest and most feed-forward neurons in a layer.
         head_dim: Least and greatest width of a head.
-        hidden_step: Widths of the hidden states are this far apart.
-        ffn_step: Numbers of neurons are this far apart.
-        head_dim_step: Widths of a head are this far apart.
-        per_layer: Every layer has its own numbers of heads and neurons; else all layers have the same.
-        rule: Slices of a step (the largest, the smallest and some between; or some drawn, nothing else).
-        samples: Slices that are drawn in each step.
+        hidden_step: Step between widths of the hidden states.
+        ffn_step: Step between numbers of neurons.
+        head_dim_step: Step between widths of a head.
+        per_layer: Every layer has its own number of heads and neurons; otherwise all layers are alike.
+        rule: Slices of a step: the largest, the smallest and random ones (sandwich), or random ones only (single).
+        samples: Random slices in each step.
         hidden_weight: Weight of the hidden states.
         relations_weight: Weight of the relations.
-        sort: Heads, neurons and channels are put in order of importance first.
+        sort: Sort heads, neurons and channels by importance before training.
     """
 
     layers: Bounds | None = None
@@ -63,30 +64,54 @@ class SupernetConfig(TrainingConfig):
     relations_weight: Annotated[float, Ge(0)] = 1.0
     sort: bool = True
 
-    evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
+    evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # slices are at their best at different times
 
     info: ClassVar[StepInfo]
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
+        """Return a message for every contradiction between fields."""
         return [
             f"{name}: the first should be the lower, got {list(bounds)}"
-            for name in RANGES
-            if (bounds := getattr(self, name)) is not None and bounds[0] > bounds[1]
+            for name, bounds in self.bounds.items()
+            if bounds is not None and bounds[0] > bounds[1]
         ]
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: a slice has about half the work of the whole, and the teacher answers once."""
+        """Estimate the time of training; a random slice costs about half as much as the whole.
+
+        Args:
+            shape: The model's shape.
+            rows: Number of texts by split.
+            tokens: Mean tokens per text.
+
+        Returns:
+            Seconds, rough.
+        """
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
         return slices * super().estimated_seconds(shape, rows, tokens) * 1.3
 
     @property
+    def bounds(self) -> dict[str, tuple[int, int] | None]:
+        """The given ranges by dimension."""
+        return {
+            "layers": self.layers,
+            "hidden": self.hidden,
+            "heads": self.heads,
+            "ffn": self.ffn,
+            "head_dim": self.head_dim,
+        }
+
+    @property
     def free(self) -> bool:
         """Whether no range is given."""
-        return all(getattr(self, name) is None for name in RANGES)
+        return all(bounds is None for bounds in self.bounds.values())
 
     def space(self, shape: Shape) -> Space:
-        """The space of slices of a model; an error if the model is too small for it."""
+        """Return the space of slices of a model.
+
+        Raises:
+            InputError: The model is too small for the given ranges.
+        """
         if not all(row.heads and row.ffn for row in shape.layers) or not shape.depth:
             raise InputError(f"{self.info.name}: slices need layers with heads and neurons, but the model is {shape}")
         heads, ffn = max(row.heads for row in shape.layers), max(row.ffn for row in shape.layers)
@@ -95,8 +120,8 @@ class SupernetConfig(TrainingConfig):
         ranges = {}
         for name, most in own.items():
             step = steps.get(name, 1)
-            lowest = max(1, -(-most // LOWEST[name] // step) * step) if self.free and name in LOWEST else most
-            low, high = getattr(self, name) or (min(lowest, most), most)
+            lowest = max(1, -(-most // DIVISORS[name] // step) * step) if self.free and name in DIVISORS else most
+            low, high = self.bounds[name] or (min(lowest, most), most)
             if high > most:
                 raise InputError(f"{self.info.name}.{name}: the model has {most}, got {high}; use at most {most}")
             if low < 1:
@@ -105,9 +130,15 @@ class SupernetConfig(TrainingConfig):
         return Space(**ranges, per_layer=self.per_layer, attention=shape.attention)
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why a model of this shape cannot become the super-network; None if it can."""
+        """Explain why the model cannot become a super-network; None if it can.
+
+        Args:
+            candidate: The model.
+            context: Ignored.
+            earlier: Ignored.
+        """
         if self.free and getattr(candidate.model.config, "space", None):
-            return None  # the space is that of the step before
+            return None  # it has the space of an earlier step
         try:
             self.space(candidate.model.shape)
         except InputError as error:
@@ -115,52 +146,76 @@ class SupernetConfig(TrainingConfig):
         return None
 
     def arrange(
-        self, model: Any, known: ChannelOrder | None, space: Space, scores: Callable[[Any], Scores]
+        self,
+        model: LimbeckForSequenceClassification,
+        earlier: ChannelOrder | None,
+        space: Space,
+        scores: Callable[[LimbeckForSequenceClassification], Scores],
     ) -> ChannelOrder:
-        """Put parts in order, the most important first, but what slices were trained in stays as it is.
+        """Sort the parts of a model in place, the most important first; keep the order that slices were trained in.
 
-        Heads and neurons, by ``scores`` of the model; then the channels, where their number varies.
+        Args:
+            model: The model that becomes a super-network.
+            earlier: Its order, if it already is a super-network.
+            space: The space of slices.
+            scores: Importance of heads and neurons. Channels are sorted too, if their number varies.
+
+        Returns:
+            The space, and the order of the parts.
         """
         from limbeck.model.pruning.subnetwork import channel_scores, sort_channels, sort_parts
 
-        heads, channels = (known.heads, known.channels) if known is not None else ((), ())
-        if self.sort and known is None:
+        heads, channels = (earlier.heads, earlier.channels) if earlier is not None else ((), ())
+        if self.sort and earlier is None:
             heads = sort_parts(model, scores(model))
-        whole = known is None or known.space.hidden.low == known.space.hidden.high  # no slice has fewer channels yet
-        if self.sort and whole and not channels and space.hidden.low < space.hidden.high:
+        # no slice has fewer channels yet
+        full_width = earlier is None or earlier.space.hidden.low == earlier.space.hidden.high
+        if self.sort and full_width and not channels and space.hidden.low < space.hidden.high:
             channels = tuple(sort_channels(model, channel_scores(model)).tolist())
         return ChannelOrder(space, channels, heads)
 
-    def slice_terms(self, match: tuple[str, ...], teacher: Any, made: ChannelOrder) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of the loss of a slice that look inside a teacher, whose parts are put in the same order."""
+    def slice_terms(
+        self, match: tuple[str, ...], teacher: LimbeckForSequenceClassification, order: ChannelOrder
+    ) -> dict[str, tuple[float, Term]]:
+        """Build the loss terms of a slice that compare hidden layers with the teacher's.
+
+        Args:
+            match: What to imitate.
+            teacher: The teacher; its parts are sorted like the student's for the comparison.
+            order: Space and order of the super-network.
+
+        Returns:
+            The terms by name, with their weights.
+        """
         import torch
 
+        from limbeck.train.distillation_losses import RelationLoss
         from limbeck.train.layer_distillation import most_heads
-        from limbeck.train.objectives import RelationLoss
         from limbeck.train.supernet_loss import LastHidden
 
-        space, theirs, found = made.space, teacher.shape, dict[str, tuple[float, Any]]()
-        order = made.beside(teacher)
+        space, shape = order.space, teacher.shape
+        relative = order.relative_to(teacher)
+        terms: dict[str, tuple[float, Term]] = {}
         if "hidden" in match:
-            channels = torch.tensor(order.channels) if order.channels else None
-            found["hidden"] = (
+            channels = torch.tensor(relative.channels) if relative.channels else None
+            terms["hidden"] = (
                 self.hidden_weight,
-                LastHidden(space.hidden.high, theirs.hidden, theirs.depth, channels),
+                LastHidden(space.hidden.high, shape.hidden, shape.depth, channels),
             )
         if "relations" in match:
-            last = max(index for index, layer in enumerate(theirs.layers) if layer.heads)
-            heads = most_heads(theirs.layers[last].heads * theirs.head_dim, *space.head_dim)
-            like = [len(row) for row in order.heads] == [layer.heads for layer in theirs.layers]
-            told = order.heads[last] if like else ()
-            found["relations"] = (self.relations_weight, RelationLoss(heads, -1, last, told))
-        return found
+            last = max(index for index, layer in enumerate(shape.layers) if layer.heads)
+            heads = most_heads(shape.layers[last].heads * shape.head_dim, *space.head_dim)
+            same_heads = [len(row) for row in relative.heads] == [layer.heads for layer in shape.layers]
+            head_order = relative.heads[last] if same_heads else ()
+            terms["relations"] = (self.relations_weight, RelationLoss(heads, -1, last, head_order))
+        return terms
 
 
 class ChannelOrder(NamedTuple):
-    """What the configuration of a super-network says: the space of its slices, and where its parts were before.
+    """The space of a super-network's slices, and the order of its parts; stored in the model's configuration.
 
-    ``channels`` of the hidden states, and ``heads`` by layer: their places in the model that was sorted; empty where
-    nothing was.
+    ``channels`` of the hidden states and ``heads`` by layer are the indices that the parts had before they were sorted;
+    empty if they were not sorted.
     """
 
     space: Space
@@ -168,24 +223,24 @@ class ChannelOrder(NamedTuple):
     heads: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, model: Any) -> ChannelOrder | None:
-        """What the model's configuration says, if its shape is still the same."""
+    def of(cls, model: LimbeckForSequenceClassification) -> ChannelOrder | None:
+        """Read the order from a model's configuration; None if there is none, or the model's shape has changed."""
         config = model.config
         if not (space := getattr(config, "space", None) or getattr(config, "general_space", None)):
             return None
-        order = getattr(config, "order", None) or {"channels": (), "heads": ()}
-        made = cls(Space.from_json(space), tuple(order["channels"]), tuple(map(tuple, order["heads"])))
-        return made if made.space.largest == model.shape else None
+        stored = getattr(config, "order", None) or {"channels": (), "heads": ()}
+        order = cls(Space.from_json(space), tuple(stored["channels"]), tuple(map(tuple, stored["heads"])))
+        return order if order.space.largest == model.shape else None
 
-    def mark(self, model: Any, answers: bool) -> None:
-        """Write it into the configuration of a model; ``answers``: its slices were trained to answer the task."""
+    def mark(self, model: LimbeckForSequenceClassification, answers: bool) -> None:
+        """Write the order to a model's configuration; ``answers``: its slices were trained on the task."""
         setattr(model.config, "space" if answers else "general_space", self.space.to_json())
         model.config.order = {"channels": list(self.channels), "heads": [list(row) for row in self.heads]}
 
-    def beside(self, teacher: Any) -> ChannelOrder:
-        """The order with regard to a teacher: without what stands in the same order there, by the same training."""
-        theirs = ChannelOrder.of(teacher)
-        if theirs is None:
+    def relative_to(self, teacher: LimbeckForSequenceClassification) -> ChannelOrder:
+        """Return the order relative to a teacher: without the parts that have the same order there."""
+        other = ChannelOrder.of(teacher)
+        if other is None:
             return self
-        channels = () if theirs.channels == self.channels else self.channels
-        return ChannelOrder(self.space, channels, () if theirs.heads == self.heads else self.heads)
+        channels = () if other.channels == self.channels else self.channels
+        return ChannelOrder(self.space, channels, () if other.heads == self.heads else self.heads)
