@@ -85,3 +85,7 @@ def nearest(seen: object, valid: Iterable[object]) -> str:
     shown = sorted(difflib.get_close_matches(str(seen), names, n=LISTED, cutoff=0.0))
     more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
     return "choose from " + ", ".join(f"'{name}'" for name in shown) + more
+
+
+class RenamedWarning(FutureWarning):
+    """Something has another name now; the old one still works."""

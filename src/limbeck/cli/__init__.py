@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import TextIO
 
 from cyclopts import CycloptsError
 
@@ -12,7 +13,7 @@ from limbeck.cli import benchmark_commands, machine, model_commands, run_command
 from limbeck.cli._app import app
 from limbeck.cli.technique_commands import add_techniques
 from limbeck.distributed import context as processes
-from limbeck.errors import LimbeckError, ProcessLost
+from limbeck.errors import LimbeckError, ProcessLost, RenamedWarning
 
 __all__ = ["app", "main"]
 
@@ -21,6 +22,8 @@ def main() -> None:
     """Entry point: errors that limbeck raises on purpose are one clear message, not a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("default", category=RenamedWarning)
+    warnings.showwarning = _show_warning
     if not {"--version"} & {*sys.argv[1:2]}:
         add_techniques()
     if processes.count() == 1:
@@ -36,6 +39,21 @@ def main() -> None:
     except KeyboardInterrupt:  # in one that follows; process 0 tells of it
         os._exit(130)
     sys.exit(status)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of our own as one line, any other as Python does."""
+    if issubclass(category, RenamedWarning):
+        print(f"note: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _command() -> int:

@@ -155,3 +155,5 @@ def add_techniques() -> None:
     for name, cls in REGISTRY.items():
         if issubclass(cls, Technique):
             app.command(_technique(name, cls), name=name, group=STEPS)
+            if cls.info.formerly:
+                app.command(_technique(name, cls), name=cls.info.formerly, show=False)

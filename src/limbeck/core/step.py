@@ -50,6 +50,8 @@ class StepInfo:
     Attributes:
         name: How recipes call it.
         label: How it reads in the name of a candidate, such as 'pruned'; empty for the name itself.
+        formerly: An earlier name: recipes may still use it, with a notice. Cache keys keep it, so that results stored
+            under it are found.
         version: Bump it when the same parameters give other results: stored results of other versions are not used.
         needs: Traits that a candidate must have.
         gives: Traits that the result has besides.
@@ -79,6 +81,7 @@ class StepInfo:
     name: str
     _: dataclasses.KW_ONLY
     label: str = ""
+    formerly: str = ""
     version: int = 1
     needs: AbstractSet[str] = frozenset()
     gives: AbstractSet[str] = frozenset()
@@ -107,6 +110,11 @@ class StepInfo:
             raise ValueError(f"step '{self.name}': no trait '{min(unknown)}'; {nearest(min(unknown), TRAITS)}")
         if unknown := self.reads - SERVICES:
             raise ValueError(f"step '{self.name}': no service '{min(unknown)}'; {nearest(min(unknown), SERVICES)}")
+
+    @property
+    def key_name(self) -> str:
+        """The name in cache keys."""
+        return self.formerly or self.name
 
 
 @dataclass(frozen=True)
@@ -299,11 +307,22 @@ def fields_of(cls: type[Step]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(cls)  # type: ignore[arg-type]  # the decorator makes every step a dataclass
 
 
+def registered(name: str) -> type[Step] | None:
+    """Return the step class of that name, which may be an earlier one; None where there is none."""
+    return REGISTRY.get(current_name(name))
+
+
+def current_name(name: str) -> str:
+    """Return today's name of a step for its earlier one; any other name as it is."""
+    return next((today for today, cls in REGISTRY.items() if cls.info.formerly == name), name)
+
+
 def find(name: str) -> type[Step]:
     """Return the step class of that name; the error names the nearest."""
-    if name not in REGISTRY:
+    cls = registered(name)
+    if cls is None:
         raise KeyError(f"no step called '{name}'; {nearest(name, REGISTRY)}")
-    return REGISTRY[name]
+    return cls
 
 
 def needs(step: Step) -> frozenset[str]:

@@ -151,7 +151,9 @@ class CandidateBuilder:
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """The key of the first child that a step makes; its siblings append their number."""
-        return lineage_key(parent, step.info.name, step.info.version, identity(step), self.reads(parent, step, seed))
+        return lineage_key(
+            parent, step.info.key_name, step.info.version, identity(step), self.reads(parent, step, seed)
+        )
 
     def fact_name(self, key: str, step: Step, seed: int, teacher: str | None) -> str:
         """Where the facts of a record are remembered: as precise as what decides them."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import REGISTRY, Step, fields_of
+from limbeck.core.step import REGISTRY, Step, current_name, fields_of
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, nearest
 from limbeck.recipe import validation as fields
@@ -185,6 +186,7 @@ class _Reader:
             return [self._each(value, path, base)]
         if name == "stages":
             return self._stages(value, f"{path}.stages", base)
+        name = _today(name)
         if name not in self.known:
             hint = nearest(name, [*self.known, *COMBINATORS])
             self.wrong(path, f"no step called '{name}'; {hint}")
@@ -262,6 +264,7 @@ class _Reader:
             self.wrong(where, f"should be one step with lists of values, got {value!r}")
             return None
         ((name, given),) = value.items()
+        name = _today(name)
         if name not in self.known:
             self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
             return None
@@ -284,6 +287,15 @@ class _Reader:
             suffix = f"[{position[problem.path]}]" if problem.path in position else ""
             self.wrong(problem.path + suffix, problem.message)
         return LocatedStep(where, step, swept.cls)
+
+
+def _today(name: Any) -> Any:
+    """Return today's name of a step, and say so where a recipe has an earlier one."""
+    today = current_name(name)
+    if today != name:
+        message = f"the step '{name}' is called '{today}' now; the old name still works"
+        warnings.warn(message, RenamedWarning, stacklevel=2)
+    return today
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import parameters
+from limbeck.core.step import current_name, parameters, registered
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, nearest
 from limbeck.recipe import parsing
@@ -192,7 +192,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         elif not isinstance(inside, dict):
             raise RecipeError(f"--set {path}: {where} is {inside!r}, which has no field '{part}'")
         elif part not in inside and parts[0] != "task":
-            key = part = _aliases(parts[depth - 1]).get(part, part)
+            key = part = _aliases(parts[depth - 1]).get(part, current_name(part))
         if isinstance(inside, dict) and part not in inside and parts[0] != "task":
             raise RecipeError(f"--set {path}: {where} has no '{part}'; {nearest(part, inside)}")
         if depth == len(parts) - 1:
@@ -203,7 +203,8 @@ def _assign(data: dict[str, Any], setting: str) -> None:
 
 def _aliases(step: str) -> Mapping[str, str]:
     """Shorter names of a step's fields."""
-    cls = parsing.registry().get(step)
+    parsing.registry()
+    cls = registered(step)
     return cls.info.aliases if cls is not None else {}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import REGISTRY, fields_of
+from limbeck.core.step import fields_of, registered
 from limbeck.report.summary import RunSummary
 
 
@@ -14,7 +14,8 @@ def told(record: Record) -> dict[str, Any]:
     """The parameters of a step that somebody set: those that differ from the step's defaults."""
     if record.parent is None:
         return {}
-    known = {f.name: f.default for f in fields_of(REGISTRY[record.step])} if record.step in REGISTRY else {}
+    cls = registered(record.step)
+    known = {f.name: f.default for f in fields_of(cls)} if cls is not None else {}
     nothing: tuple[Any, ...] = (None, "", [], {})
     return {k: v for k, v in record.parameters.items() if v not in nothing and v != known.get(k)}
 
@@ -30,8 +31,8 @@ def words(record: Record, parent: Record | None) -> str:
         return "static INT8" if record.parameters.get("mode") == "static" else "INT8"
     if "onnx" in gained:
         return "ONNX"
-    info = REGISTRY[record.step].info if record.step in REGISTRY else None
-    verb = (info.label if info else "") or record.step
+    cls = registered(record.step)
+    verb = (cls.info.label if cls is not None else "") or record.step
     before, after = parent.shape if parent is not None else None, record.shape
     if before is None or after is None or before == after:
         return verb
