@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck.core.step import REGISTRY, Step, current_name, fields_of
 from limbeck.core.target import Budget, Target
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, RenamedWarning, nearest
 from limbeck.recipe import validation as fields
 from limbeck.recipe import yaml as strict_yaml
 from limbeck.recipe.validation import Problem
