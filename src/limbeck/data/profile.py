@@ -1,4 +1,4 @@
-"""What one column of a table looks like: texts, labels, numbers, lists, or ids."""
+"""Profile one column of a table: texts, labels, numbers, lists, or ids."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from functools import cached_property
 from typing import Any
 
 from limbeck.data.cells import is_number, is_unlabelled, number_format, truth
+from limbeck.data.column_names import ID_WORDS, LABEL_WORDS
 from limbeck.data.conll import numbers_words
-from limbeck.data.readers import ID_WORDS, LABEL_WORDS
 
 SCORES = re.compile(r"(^|_)(score|rating|points?|price|age|value|similarity|relevance|percent|percentage)s?$")
 _ID = re.compile(r"(.*[_\W])?(id|idx|index|guid|uuid)|.*[a-z](Id|ID|Idx|Index)|unnamed: \d+|__index_level_\d+__")
-ROWS = 5  #: fewer rows say nothing about the content of a column
+ROWS = 5  #: fewer rows are too few to profile a column by its content
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What the cells of one column look like."""
+    """The properties of one column, computed from its cells."""
 
     name: str
     cells: Sequence[Any] = field(repr=False)
 
     @cached_property
     def filled(self) -> list[Any]:
-        """Cells that hold something."""
+        """The cells that are not empty."""
         return [cell for cell in self.cells if not is_unlabelled(cell)]
 
     @cached_property
     def texts(self) -> list[str]:
-        """The filled cells as text."""
+        """The filled cells as stripped text."""
         return [str(cell).strip() for cell in self.filled]
 
     @cached_property
     def distinct(self) -> int:
-        """How many different cells there are."""
+        """Number of distinct filled cells."""
         return len(set(self.texts))
 
     @cached_property
     def lists(self) -> bool:
-        """Whether there are lists."""
+        """Whether any cell is a list."""
         return any(isinstance(cell, (list, tuple)) for cell in self.filled)
 
     @cached_property
@@ -53,7 +53,7 @@ class Profile:
 
     @cached_property
     def numeric(self) -> bool:
-        """Whether every cell is a number, however it is written."""
+        """Whether every cell is a number, in any format."""
         return bool(self.texts) and not self.lists and number_format(self.texts) is not None
 
     @cached_property
@@ -63,7 +63,7 @@ class Profile:
 
     @cached_property
     def binary(self) -> bool:
-        """Whether every cell is 0 or 1 (or false or true)."""
+        """Whether every filled cell is 0 or 1 (or false or true), and most are filled."""
         return 2 * len(self.filled) > len(self.cells) and None not in map(truth, self.filled)
 
     @property
@@ -74,7 +74,7 @@ class Profile:
 
     @property
     def is_label(self) -> bool:
-        """Whether these are clearly labels: numbers, lists, or few names that come back."""
+        """Whether these are clearly labels: numbers, lists, or a few short names that repeat."""
         if self.numeric or self.binary or self.lists:
             return True
         return len(self.texts) >= ROWS and self.distinct <= len(self.texts) / 2 and self.words <= 4
@@ -94,4 +94,4 @@ class Profile:
         if lower in LABEL_WORDS or SCORES.search(lower) or not unique or not self.whole or len(self.cells) < ROWS:
             return False
         first = float(self.texts[0])
-        return all(float(text) == first + place for place, text in enumerate(self.texts))
+        return all(float(text) == first + index for index, text in enumerate(self.texts))

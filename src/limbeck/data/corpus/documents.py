@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.step import file_digest
+from limbeck.data.column_names import PAIR_WORDS, TEXT_WORDS
 from limbeck.data.conll import SUFFIXES as CONLL
 from limbeck.data.hub import stream
 from limbeck.data.readers import (
-    PAIR_WORDS,
     READERS,
-    TEXT_WORDS,
     Reading,
     check_file,
     missing_file,
