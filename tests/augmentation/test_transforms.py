@@ -55,7 +55,7 @@ def reference_ngram(rule, words, tags, rng, aligned):
         if u < rule.mask_probability:
             new.append("[MASK]")
         elif u < rule.mask_probability + rule.part_of_speech_probability and tags:
-            new.append(rule.bags[tag].draw(rng))
+            new.append(rule.bags[tag].sample(rng))
         else:
             new.append(word)
     if len(words) >= 2 and rng.random() < rule.ngram_probability:
@@ -71,7 +71,7 @@ def test_ngram_equals_the_reference(tagged, aligned):
     tags = ["even", "odd"] * 3 if tagged else None
     rule = NGram(bags=words_by_tag([WORDS], [["even", "odd"] * 3]), ngram_probability=0.5)
     for seed in range(500):
-        drawn = rule.draw(WORDS, tags, random.Random(seed), aligned)
+        drawn = rule.sample(WORDS, tags, random.Random(seed), aligned)
         expected = reference_ngram(rule, WORDS, tags, random.Random(seed), aligned)
         assert [word for word in drawn if word is not None] == expected
         assert len(drawn) == len(WORDS)
@@ -82,7 +82,7 @@ def test_shares_are_those_that_were_asked_for():
     rule = NGram(ngram_probability=0.0, bags=words_by_tag([["x"]], [["t"]]))
     rng, seen = random.Random(0), Counter()
     for _ in range(20_000):
-        seen.update(rule.draw(WORDS, ["t"] * 6, rng, False))
+        seen.update(rule.sample(WORDS, ["t"] * 6, rng, False))
     total = sum(seen.values())
     assert seen["[MASK]"] / total == pytest.approx(0.1, abs=0.005)
     assert seen["x"] / total == pytest.approx(0.1, abs=0.005)
@@ -91,28 +91,28 @@ def test_shares_are_those_that_were_asked_for():
 
 def test_without_tags_words_stay_and_masks_are_as_frequent():
     rule, rng = NGram(ngram_probability=0.0), random.Random(0)
-    seen = Counter(word for _ in range(20_000) for word in rule.draw(WORDS, None, rng, False))
+    seen = Counter(word for _ in range(20_000) for word in rule.sample(WORDS, None, rng, False))
     assert seen["[MASK]"] / sum(seen.values()) == pytest.approx(0.1, abs=0.005)
     assert set(seen) == {*WORDS, "[MASK]"}
 
 
 def test_ngrams_are_as_frequent_and_as_long_as_asked_for():
     rule, rng = NGram(0.0, 0.0, ngram_probability=0.25, max_ng=3), random.Random(0)
-    gone = Counter(rule.draw(WORDS, None, rng, False).count(None) for _ in range(20_000))
+    gone = Counter(rule.sample(WORDS, None, rng, False).count(None) for _ in range(20_000))
     assert gone[0] / 20_000 == pytest.approx(0.75 + 0.25 / 3, abs=0.01)  # an n-gram of one word leaves no hole
     assert gone[1] / 20_000 == pytest.approx(0.25 / 3, abs=0.01)
     assert gone[2] / 20_000 == pytest.approx(0.25 / 3, abs=0.01)
     assert set(gone) == {0, 1, 2}
-    one = NGram(0.0, 0.0, 1.0).draw(["alone"], None, rng, False)
+    one = NGram(0.0, 0.0, 1.0).sample(["alone"], None, rng, False)
     assert one == ["alone"]
-    two = [NGram(0.0, 0.0, 1.0, 5).draw(["a", "b"], None, rng, True) for _ in range(50)]
+    two = [NGram(0.0, 0.0, 1.0, 5).sample(["a", "b"], None, rng, True) for _ in range(50)]
     assert all(words.count("[MASK]") == 1 for words in two)  # never all words
 
 
 def test_keep_leaves_the_ngram_alone():
     rule, rng = NGram(0.0, 0.0, 1.0, 2, "keep"), random.Random(0)
     for _ in range(100):
-        kept = [word for word in rule.draw(WORDS, None, rng, False) if word is not None]
+        kept = [word for word in rule.sample(WORDS, None, rng, False) if word is not None]
         start = WORDS.index(kept[0])
         assert 1 <= len(kept) <= 2
         assert kept == WORDS[start : start + len(kept)]
@@ -121,7 +121,7 @@ def test_keep_leaves_the_ngram_alone():
 def test_words_of_a_part_of_speech_come_as_often_as_in_the_corpus():
     bags = words_by_tag([["dog", "runs"], ["dog", "cat"]], [["N", "V"], ["N", "N"]])
     rng = random.Random(0)
-    seen = Counter(bags["N"].draw(rng) for _ in range(9000))
+    seen = Counter(bags["N"].sample(rng) for _ in range(9000))
     assert set(seen) == {"dog", "cat"}
     assert seen["dog"] / 9000 == pytest.approx(2 / 3, abs=0.02)
     assert bags["V"].words == ("runs",)
@@ -130,7 +130,7 @@ def test_words_of_a_part_of_speech_come_as_often_as_in_the_corpus():
 def test_substitutes_are_drawn_with_the_probability_and_evenly():
     rule, rng = Substitute(0.4), random.Random(0)
     notes = [("a", "b"), (), ["c"]]
-    drawn = [rule.draw(["x", "the", "y"], notes, rng, False) for _ in range(10_000)]
+    drawn = [rule.sample(["x", "the", "y"], notes, rng, False) for _ in range(10_000)]
     first = Counter(words[0] for words in drawn)
     assert first["x"] / 10_000 == pytest.approx(0.6, abs=0.02)
     assert first["a"] / 10_000 == pytest.approx(0.2, abs=0.02)
@@ -180,11 +180,11 @@ def test_stop_words_negations_and_numbers_are_not_replaceable():
     assert all(word == word.casefold() for word in STOP_WORDS)
 
 
-def test_the_sieve_lets_each_new_text_pass_once():
-    sieve = Deduplicator([text_key("old")], [text_key("Secret  text"), text_key("a", "b")])
+def test_the_deduplicator_lets_each_new_text_pass_once():
+    deduplicator = Deduplicator([text_key("old")], [text_key("Secret  text"), text_key("a", "b")])
     made = [["new"], ["OLD"], ["secret text"], ["New "], ["a", "b"], ["b", "a"], ["a b"]]
-    assert list(sieve.pass_on(made)) == [["new"], ["b", "a"], ["a b"]]
-    assert sieve.counts == {"drawn": 7, "duplicates": 2, "leaks": 2}
+    assert list(deduplicator.filter(made)) == [["new"], ["b", "a"], ["a b"]]
+    assert deduplicator.counts == {"drawn": 7, "duplicates": 2, "leaks": 2}
 
 
 def test_keys_of_words_are_those_of_their_text():

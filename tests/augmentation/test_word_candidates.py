@@ -101,10 +101,10 @@ def test_embeddings_are_the_mean_of_the_pieces(masked):
     ids = [len(SPECIAL) + PIECES.index(piece) for piece in ("play", "##ing")]
     expected = table[ids].mean(0)
     np.testing.assert_allclose(
-        found.vectors[found.place["playing"]], expected / np.linalg.norm(expected), rtol=1e-5, atol=1e-6
+        found.vectors[found.index["playing"]], expected / np.linalg.norm(expected), rtol=1e-5, atol=1e-6
     )
     assert {"playing", "plays", "film"} <= set(found.words)
-    assert "zzz" not in found.place  # only the unknown piece
+    assert "zzz" not in found.index  # only the unknown piece
     near = found.nearest(["Playing"], 3)["Playing"]
     assert len(near) == 3
     assert "playing" not in near
@@ -206,7 +206,7 @@ def test_several_words_may_share_a_pass(masked):
     texts = [split_words("good bad film plot great")]
     lookup = MaskedModel(model, tokenizer, positions_per_pass=2, count=3)
     copies = list(lookup._copies(texts, [[True] * 5]))
-    assert [copy.places for copy in copies] == [[1, 4], [2, 5], [3]]  # as far apart as they can be
+    assert [copy.positions for copy in copies] == [[1, 4], [2, 5], [3]]  # as far apart as they can be
     (found,) = lookup.candidates(texts, [[True] * 5])
     assert all(len(others) == 3 for others in found)
     ids = tokenizer("good bad film plot great", return_tensors="pt")["input_ids"]

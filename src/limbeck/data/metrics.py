@@ -262,7 +262,7 @@ def decode(kind: Kind, logits: npt.ArrayLike) -> np.ndarray:
         return values.reshape(len(values)).astype(float)
     if kind == "multilabel":
         return np.asarray(values > 0, dtype=np.int64)
-    return values.argmax(axis=-1)
+    return np.asarray(values.argmax(axis=-1))
 
 
 def readings(kind: Kind, metric: str, logits: npt.ArrayLike) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.corpus.documents import asking_for, normal, numbered_lines, text_columns
+from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, text_columns
 from limbeck.data.readers import check_file, missing_file, plural, read_table
 from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
@@ -98,7 +98,7 @@ def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
 
 
 def _cells(path: Path, width: int, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    table = read_table(path, asking_for(columns))
+    table = read_table(path, reading_for(columns))
     names = text_columns(table.where, table.columns, "unlabelled_columns", columns, width)
     indices = [table.columns.index(name) for name in names]
     return [tuple(_text(row[index]) for index in indices) for row in table.rows]
