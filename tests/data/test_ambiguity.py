@@ -1,6 +1,6 @@
 import pytest
 
-from limbeck.data.ambiguity import Choice, ambiguous, quoted, shown
+from limbeck.data.ambiguity import Choice, ambiguous, format_cell, quoted
 
 
 def test_the_error_shows_every_reading_and_how_to_choose_it():
@@ -25,6 +25,6 @@ def test_readings_are_counted(count):
 
 
 def test_long_cells_are_shortened():
-    assert len(shown("a" * 100)) == 60
-    assert shown("a" * 100).endswith("...")
+    assert len(format_cell("a" * 100)) == 60
+    assert format_cell("a" * 100).endswith("...")
     assert quoted(["text", "label"]) == "'text', 'label'"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.data.conll import UNIVERSAL, BadLine, has_header, is_conll, read_sentences
+from limbeck.data.conll import UNIVERSAL, MalformedLine, has_header, is_conll, read_sentences
 
 WORDS = "Anna\tB-PER\nsleeps\tO\n\nOslo\tB-LOC\nwakes\tO\n"
 
@@ -56,6 +56,6 @@ def test_a_header_names_the_columns():
 
 
 def test_a_line_that_does_not_fit():
-    with pytest.raises(BadLine, match="1 field, expected 2") as caught:
+    with pytest.raises(MalformedLine, match="1 field, expected 2") as caught:
         read_sentences("Anna\tB-PER\nsleeps\n")
     assert caught.value.number == 2

@@ -15,7 +15,7 @@ from limbeck.storage.parallel import chunked, in_order, kept_lines, read_lines, 
 
 Prepare = Callable[[], tuple[Transform, Callable[[Sequence[Row]], Sequence[Row]]]]
 """Returns the transform, and a function that adds notes to rows; called only if samples are missing."""
-SHOWN, LETTERS = 8, 240  # new texts in the history, and characters of each
+MAX_EXAMPLES, MAX_CHARACTERS = 8, 240  # new texts in the history, and characters of each
 
 
 def rows_of(split: Split, count: int | None = None) -> list[Row]:
@@ -164,7 +164,7 @@ class AugmentationPipeline:
             counts["relabelled by the guard"] = self.label_filter.counts["relabelled"]
         after = before + len(samples)
         counts |= {"new texts kept": len(samples), "training texts now": after}
-        examples = [self.describe(sample) for sample in samples[:: max(1, len(samples) // SHOWN)][:SHOWN]]
+        examples = [self.describe(sample) for sample in samples[:: max(1, len(samples) // MAX_EXAMPLES)][:MAX_EXAMPLES]]
         totals = {"before": before, "after": after, "mask_token": self.mask_token}
         return {**totals, "counts": counts, "samples": examples}
 
@@ -173,7 +173,7 @@ class AugmentationPipeline:
         return {
             "original": _cut(self.rows[sample.number].sides),
             "new": _cut(sample.sides),
-            "label": format_label(self.task, sample.label)[:LETTERS],
+            "label": format_label(self.task, sample.label)[:MAX_CHARACTERS],
         }
 
 
@@ -199,4 +199,4 @@ def _as_tuples(sides: Sides) -> Sides:
 
 def _cut(sides: Sequence[str | Sequence[str]]) -> str:
     text = " / ".join(side if isinstance(side, str) else " ".join(side) for side in sides)
-    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

@@ -87,8 +87,8 @@ class WordVectors:
         neighbours = {}
         for start in range(0, len(queries), block):
             similarity = self.vectors[rows[start : start + block]] @ self.vectors.T
-            many = min(count + 4, len(self.words))  # some may be the word itself in another case
-            top = np.argpartition(-similarity, many - 1, axis=1)[:, :many]
+            top_count = min(count + 4, len(self.words))  # some may be the word itself in another case
+            top = np.argpartition(-similarity, top_count - 1, axis=1)[:, :top_count]
             for word, order, scores in zip(queries[start : start + block], top, similarity, strict=True):
                 ranked = sorted(order.tolist(), key=lambda row: (-scores[row], row))
                 neighbours[word] = _others(word, ranked, self.words, folded, count)
@@ -402,8 +402,8 @@ class Lexicon:
             predicted = self.masked.candidates(texts, wanted)
         return [
             [
-                (self.nearest.get(word, ()) if others is None else others) if wish else ()
-                for word, wish, others in zip(words, wishes, predictions, strict=True)
+                (self.nearest.get(word, ()) if others is None else others) if is_wanted else ()
+                for word, is_wanted, others in zip(words, wanted_words, predictions, strict=True)
             ]
-            for (words, _), wishes, predictions in zip(texts, wanted, predicted, strict=True)
+            for (words, _), wanted_words, predictions in zip(texts, wanted, predicted, strict=True)
         ]

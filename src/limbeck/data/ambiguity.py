@@ -41,10 +41,10 @@ def ambiguous(where: str, choices: Sequence[Choice], because: str = "") -> Input
     return InputError("\n".join(lines))
 
 
-def shown(cell: object, most: int = 60) -> str:
+def format_cell(cell: object, most: int = 60) -> str:
     """Format a cell for a message, in at most ``most`` characters.
 
-    >>> shown("a film"), shown("a film", 6)
+    >>> format_cell("a film"), format_cell("a film", 6)
     ("'a film'", "'a ...")
     """
     text = repr(cell)

@@ -63,11 +63,11 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
     """
     rows = task.split(split)
     words = task.kind == "tokens"
-    localize = _mask_replacer(task, tokenizer) if split == "train" else str
+    replace_mask = _mask_replacer(task, tokenizer) if split == "train" else str
     texts: list[str] | list[list[str]] = (
-        [list(map(localize, text)) for text in rows.texts] if words else list(map(localize, rows.texts))
+        [list(map(replace_mask, text)) for text in rows.texts] if words else list(map(replace_mask, rows.texts))
     )
-    pairs = list(map(localize, rows.pairs)) if rows.pairs is not None else None
+    pairs = list(map(replace_mask, rows.pairs)) if rows.pairs is not None else None
     encodings = TextEncoding.of(tokenizer, task.max_length, words=words).encode(tokenizer, texts, pairs)
     ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
     if not words:

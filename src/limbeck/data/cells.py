@@ -19,8 +19,8 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*(,\d+)?")
 _THOUSANDS = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
 _POINTS_AND_COMMA = re.compile(r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?")
-_EITHER = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
-_TRUTH = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
+_AMBIGUOUS_COMMA = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_BOOLEANS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
 _ITEM = (
     r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     r"|True|False|true|false)"
@@ -74,19 +74,19 @@ def _parse_scalar(text: str) -> Scalar:
     return float(text) if re.search(r"[.eE]", text) else int(text)
 
 
-def truth(cell: object) -> bool | None:
+def parse_bool(cell: object) -> bool | None:
     """Return the truth value of a cell, None if it has none.
 
-    >>> [truth(cell) for cell in (1, "0", "TRUE", 1.0, 2, "x", None)]
+    >>> [parse_bool(cell) for cell in (1, "0", "TRUE", 1.0, 2, "x", None)]
     [True, False, True, True, None, None, None]
     """
-    return None if isinstance(cell, (list, tuple, dict)) else _TRUTH.get(str(cell).strip().casefold())
+    return None if isinstance(cell, (list, tuple, dict)) else _BOOLEANS.get(str(cell).strip().casefold())
 
 
-def fold(label: str) -> str:
+def normalize_spelling(label: str) -> str:
     """Normalize the spelling of a label: case-folded, with single spaces.
 
-    >>> fold(" Very  GOOD ") == fold("very good")
+    >>> normalize_spelling(" Very  GOOD ") == normalize_spelling("very good")
     True
     """
     return unicodedata.normalize("NFC", " ".join(label.split())).casefold()
@@ -148,4 +148,4 @@ def number_format(texts: Iterable[str]) -> NumberFormat | None:
 def comma_is_ambiguous(texts: Sequence[str]) -> bool:
     """Return whether every comma in these numbers may separate thousands as well as decimals, as in 1,234."""
     marked = [text.strip().removesuffix("%").rstrip() for text in texts if "," in text]
-    return bool(marked) and all(map(_EITHER.fullmatch, marked))
+    return bool(marked) and all(map(_AMBIGUOUS_COMMA.fullmatch, marked))

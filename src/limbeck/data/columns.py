@@ -11,27 +11,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limbeck.data.ambiguity import Choice, ambiguous, quoted, shown
+from limbeck.data.ambiguity import Choice, ambiguous, format_cell, quoted
 from limbeck.data.cells import (
     NumberFormat,
     comma_is_ambiguous,
     is_missing,
     is_unlabelled,
     number_format,
+    parse_bool,
     parse_list,
-    truth,
 )
 from limbeck.data.column_names import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS
 from limbeck.data.config import Options
 from limbeck.data.conll import UNIVERSAL
 from limbeck.data.metrics import Kind
-from limbeck.data.profile import ROWS, SCORES, Profile
+from limbeck.data.profile import MIN_ROWS, SCORES, Profile
 from limbeck.data.readers import Table, delimiter_hint
 from limbeck.errors import InputError, nearest
 
 _TEXTS = (*TEXT_WORDS, *MORE_TEXT_WORDS)
-STRONG = frozenset({"label", "labels", "class", "target", "tags", "ner_tags"})
-FEW = 10  #: up to this many different whole numbers are taken as classes
+STRONG_LABEL_WORDS = frozenset({"label", "labels", "class", "target", "tags", "ner_tags"})
+FEW_VALUES = 10  #: up to this many different whole numbers are taken as classes
 
 
 PLAIN = NumberFormat()
@@ -99,7 +99,7 @@ def parse_lists(table: Table, columns: frozenset[str] | None = None) -> tuple[Ta
     return replace(table, rows=rows), frozenset(table.columns[index] for index in parsed)
 
 
-def column_of(table: Table, name: str) -> str:
+def resolve_column(table: Table, name: str) -> str:
     """Resolve a column given by name or by number from 0 to its name."""
     if name in table.columns:
         return name
@@ -130,14 +130,14 @@ class _Chooser:
         self.table, self.options = table, options
         self.notes: list[str] = []
         requested = (("text", options.text), ("pair", options.pair))
-        self.requested = {role: column_of(table, str(name)) for role, name in requested if name is not None}
+        self.requested = {role: resolve_column(table, str(name)) for role, name in requested if name is not None}
         labels = options.label if isinstance(options.label, tuple) else (options.label,)
-        self.labels = tuple(column_of(table, str(name)) for name in labels if name is not None)
+        self.labels = tuple(resolve_column(table, str(name)) for name in labels if name is not None)
         self.profiles = {
             name: Profile(name, [row[index] for row in table.rows]) for index, name in enumerate(table.columns)
         }
-        taken = {*self.requested.values(), *self.labels}
-        self.free = [profile for name, profile in self.profiles.items() if name not in taken and not profile.is_index]
+        used = {*self.requested.values(), *self.labels}
+        self.free = [profile for name, profile in self.profiles.items() if name not in used and not profile.is_index]
 
     def choose(self) -> Columns:
         pair = self._named_pair() if "text" not in self.requested and "pair" not in self.requested else None
@@ -163,28 +163,28 @@ class _Chooser:
         named = [lower[word] for word in LABEL_WORDS if word in lower and not lower[word].is_text]
         if self.table.words:
             return (self._tag_column(free),)
-        if named and (named[0].name.lower() in STRONG or len(named) == 1):
+        if named and (named[0].name.lower() in STRONG_LABEL_WORDS or len(named) == 1):
             return (named[0].name,)
-        if strong := [profile for profile in named if profile.name.lower() in STRONG]:
+        if strong := [profile for profile in named if profile.name.lower() in STRONG_LABEL_WORDS]:
             return (strong[0].name,)
         if len(named) > 1:
-            raise self._which_label([(profile.name,) for profile in named])
+            raise self._ambiguous_label([(profile.name,) for profile in named])
         by_name = {profile.name for profile in free if profile.name.lower() in _TEXTS}
         if len(by_name) < len(free):
             texts = texts | by_name
         likely = [profile for profile in free if profile.name not in texts and profile.is_label]
         varied = [profile for profile in likely if profile.distinct > 1 or profile.binary]
         binary = [profile for profile in varied if profile.binary]
-        if self.table.headed and len(binary) > 1 and len(self.table.rows) >= ROWS:
+        if self.table.headed and len(binary) > 1 and len(self.table.rows) >= MIN_ROWS:
             columns = tuple(profile.name for profile in binary)
             if len(binary) < len(varied):
                 others = [(profile.name,) for profile in varied if not profile.binary]
-                raise self._which_label([columns, *others])
+                raise self._ambiguous_label([columns, *others])
             self.notes.append(f"the {len(columns)} columns of 0 and 1 are taken as one label each")
             return columns
-        if len(varied) > 1 and len(self.table.rows) >= ROWS:
-            raise self._which_label([(profile.name,) for profile in varied])
-        if len(varied) == 1 and len(self.table.rows) >= ROWS:
+        if len(varied) > 1 and len(self.table.rows) >= MIN_ROWS:
+            raise self._ambiguous_label([(profile.name,) for profile in varied])
+        if len(varied) == 1 and len(self.table.rows) >= MIN_ROWS:
             return (varied[0].name,)
         last = [name for name in self.table.columns if name not in texts and name not in self.requested.values()]
         return ((last or list(self.table.columns))[-1],)
@@ -196,18 +196,18 @@ class _Chooser:
         varied = [profile for profile in free if len({tag for tags in profile.filled for tag in tags}) > 1]
         return (varied or free or list(self.profiles.values()))[-1].name
 
-    def _which_label(self, candidates: Sequence[tuple[str, ...]]) -> InputError:
+    def _ambiguous_label(self, candidates: Sequence[tuple[str, ...]]) -> InputError:
         choices = []
         for names in candidates[:4]:
             single = len(names) == 1
             title = f"the label is in column '{names[0]}'" if single else f"the labels are the columns {quoted(names)}"
-            first = ", ".join(self._first(name) for name in names)
+            first = ", ".join(self._first_cell(name) for name in names)
             choices.append(Choice(title, {"label": names[0] if single else names}, first))
         return ambiguous(self.table.where, choices)
 
-    def _first(self, name: str) -> str:
+    def _first_cell(self, name: str) -> str:
         profile = self.profiles[name]
-        return f"{name} {shown(profile.cells[0], 40)}" if profile.cells else f"{name} –"
+        return f"{name} {format_cell(profile.cells[0], 40)}" if profile.cells else f"{name} –"
 
     # ---- texts ----
 
@@ -217,7 +217,7 @@ class _Chooser:
         both = [(lower[first], lower[second]) for first, second in PAIR_WORDS if first in lower and second in lower]
         both = [pair for pair in both if not any(self._is_label_name(name, pair) for name in pair)]
         if len(both) > 1:
-            raise self._which_text([list(pair) for pair in both])
+            raise self._ambiguous_text([list(pair) for pair in both])
         return both[0] if both else None
 
     def _is_label_name(self, name: str, pair: tuple[str, str]) -> bool:
@@ -237,14 +237,14 @@ class _Chooser:
         free = [profile for profile in self.free if profile.name not in used]
         lower = {profile.name.lower(): profile for profile in free}
         named = next((lower[word] for word in _TEXTS if word in lower), None)
-        clear = [profile for profile in free if profile.is_text]
-        main = named or next(iter(clear or free), None)
+        obvious = [profile for profile in free if profile.is_text]
+        main = named or next(iter(obvious or free), None)
         if main is None:
             rest = [name for name in self.table.columns if name not in used]
             main = self.profiles[rest[0] if rest else self.table.columns[0]]
         if "pair" in self.requested:
             return [main.name, self.requested["pair"]]
-        others = [profile for profile in clear if profile is not main and profile.words >= 3]
+        others = [profile for profile in obvious if profile is not main and profile.words >= 3]
         if not others:
             return [main.name]
         if not self.table.headed and len(others) == 1:
@@ -252,12 +252,12 @@ class _Chooser:
             return [main.name, others[0].name]
         order = list(self.table.columns)
         pairs = [sorted((main.name, profile.name), key=order.index) for profile in others]
-        raise self._which_text([[main.name], *([profile.name] for profile in others), *pairs])
+        raise self._ambiguous_text([[main.name], *([profile.name] for profile in others), *pairs])
 
-    def _which_text(self, candidates: Sequence[list[str]]) -> InputError:
+    def _ambiguous_text(self, candidates: Sequence[list[str]]) -> InputError:
         choices = []
         for names in candidates[:5]:
-            first = ", ".join(self._first(name) for name in names)
+            first = ", ".join(self._first_cell(name) for name in names)
             title = f"the text is in column '{names[0]}'"
             if len(names) == 2:
                 title = f"pairs of texts from the columns '{names[0]}' and '{names[1]}'"
@@ -269,12 +269,11 @@ class _Chooser:
         profile = self.profiles[text]
         if self.requested or self.table.typed or not profile.numeric or text.lower() in _TEXTS:
             return
-        if len(profile.cells) >= ROWS:
+        if len(profile.cells) >= MIN_ROWS:
             raise InputError(
                 f"{self.table.where}: no column looks like texts; the first in question, '{text}', holds numbers such "
-                f"as {shown(profile.filled[0])}; name the column with text: (--task-set text=NAME); the columns are "
-                + quoted(self.table.columns)
-                + delimiter_hint(self.table)
+                f"as {format_cell(profile.filled[0])}; name the column with text: (--task-set text=NAME); "
+                f"the columns are {quoted(self.table.columns)}{delimiter_hint(self.table)}"
             )
 
     # ---- the kind ----
@@ -324,9 +323,9 @@ class _Chooser:
         """Take vectors as several labels, or as one class if every row has exactly one and the user says so."""
         if self.options.kind is not None:
             return self.options.kind
-        single = [sum(bool(truth(cell)) for cell in row) == 1 for row in rows]
-        if all(single) and len(rows) >= ROWS:
-            first = shown(list(rows[0]))
+        single = [sum(bool(parse_bool(cell)) for cell in row) == 1 for row in rows]
+        if all(single) and len(rows) >= MIN_ROWS:
+            first = format_cell(list(rows[0]))
             raise ambiguous(
                 self.table.where,
                 [
@@ -343,7 +342,7 @@ class _Chooser:
             self.notes.append("the labels are numbers with fractions, so this is taken as a regression task")
             return True
         counts, rows = Counter(values), len(values)
-        if len(counts) <= FEW or self.options.label_names is not None:
+        if len(counts) <= FEW_VALUES or self.options.label_names is not None:
             return False
         gapless = min(counts) in (0, 1) and max(counts) - min(counts) + 1 == len(counts)
         named = SCORES.search(profile.name.lower()) is not None
@@ -353,7 +352,7 @@ class _Chooser:
         if (single and not gapless) or (named and not gapless) or numbers.percent:
             self.notes.append(f"the labels are {len(counts)} different whole numbers, so this is taken as regression")
             return True
-        first = f"{profile.name} {shown(profile.filled[0])}"
+        first = f"{profile.name} {format_cell(profile.filled[0])}"
         raise ambiguous(
             self.table.where,
             [
@@ -369,8 +368,8 @@ class _Chooser:
         for sign in "|;,":
             joined = [name for name in names if sign in name]
             parts = {part.strip() for name in joined for part in name.split(sign) if part.strip()}
-            if joined and len(profile.texts) >= ROWS and len(parts & names) * 2 > len(parts):
-                example = shown(next(text for text in profile.texts if sign in text))
+            if joined and len(profile.texts) >= MIN_ROWS and len(parts & names) * 2 > len(parts):
+                example = format_cell(next(text for text in profile.texts if sign in text))
                 raise ambiguous(
                     self.table.where,
                     [
@@ -388,4 +387,4 @@ def _are_vectors(cells: Sequence[Any]) -> bool:
     widths = {len(cell) for cell in cells}
     values = [value for cell in cells for value in cell]
     numeric = all(isinstance(value, (bool, int, float)) and not is_missing(value) for value in values)
-    return len(widths) == 1 and min(widths) > 1 and numeric and None not in map(truth, values)
+    return len(widths) == 1 and min(widths) > 1 and numeric and None not in map(parse_bool, values)

@@ -33,7 +33,7 @@ class Sentences:
     notes: list[str] = field(default_factory=list)
 
 
-class BadLine(ValueError):
+class MalformedLine(ValueError):
     """A malformed line; ``number`` counts the lines of the file from 1."""
 
     def __init__(self, number: int, message: str) -> None:
@@ -100,7 +100,7 @@ def read_sentences(text: str, *, header: bool = False) -> Sentences:
         header: Whether the first line names the columns.
 
     Raises:
-        BadLine: The number of fields differs from that of the first line.
+        MalformedLine: The number of fields differs from that of the first line.
     """
     sentences = Sentences()
     sentence: list[list[str]] = []
@@ -122,7 +122,7 @@ def read_sentences(text: str, *, header: bool = False) -> Sentences:
             sentences.columns = sentences.columns or _names(names, fields)
             if len(fields) != len(sentences.columns) or len(fields) < 2:
                 expected = max(2, len(sentences.columns))
-                raise BadLine(number, _unequal(len(fields), expected, line))
+                raise MalformedLine(number, _unequal(len(fields), expected, line))
             if sentences.columns == UNIVERSAL and (_RANGE.fullmatch(fields[0]) or _EMPTY_NODE.fullmatch(fields[0])):
                 skip("multiword token line" if "-" in fields[0] else "empty node line")
                 continue
@@ -153,7 +153,7 @@ def _unequal(count: int, expected: int, line: str) -> str:
     return f"{fields}, expected {expected} (word and tag); the line is {line[:60]!r}"
 
 
-def numbers_words(cells: Sequence[object]) -> bool:
+def is_word_numbering(cells: Sequence[object]) -> bool:
     """Return whether the cells of a sentence number its words from 1 (or from 0)."""
     start = cells[0] if cells else ""
     if start not in ("0", "1"):

@@ -17,7 +17,7 @@ from limbeck.errors import InputError
 if TYPE_CHECKING:
     import datasets
 
-NAME = "task"
+DEFAULT_NAME = "task"
 """Name of a task whose rows came without one."""
 
 Given = Task | str | Path | Mapping[str, Any] | Sequence[Any] | Any
@@ -85,12 +85,12 @@ def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
             raise InputError(f"task: there is no split '{min(unknown)}'; the splits are {', '.join(SPLITS)}")
         lists = {name: tuple(map(_plain_list, rows)) for name, rows in splits.items()}
         others = {key: value for key, value in options.items() if key != "name"}
-        return task_from_columns(str(options.get("name") or NAME), lists, **others)
-    settings = Options.parse({"name": NAME, **options, "dataset": "in memory"})
+        return task_from_columns(str(options.get("name") or DEFAULT_NAME), lists, **others)
+    settings = Options.parse({"name": DEFAULT_NAME, **options, "dataset": "in memory"})
     tables, names, notes = tables_of({name: _as_dataset(rows) for name, rows in splits.items()}, settings)
     if settings.label_names is None and settings.kind != "regression":
         settings = replace(settings, label_names=names)
-    return build_task(settings.name or NAME, tables, settings, notes)
+    return build_task(settings.name or DEFAULT_NAME, tables, settings, notes)
 
 
 def _as_dataset(rows: Any) -> datasets.Dataset:

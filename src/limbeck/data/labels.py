@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.data.ambiguity import quoted, shown
-from limbeck.data.cells import NumberFormat, fold, is_missing, is_number, is_unlabelled, truth
+from limbeck.data.ambiguity import format_cell, quoted
+from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabelled, normalize_spelling, parse_bool
 from limbeck.data.columns import Columns
 from limbeck.data.config import Options
 from limbeck.data.metrics import OUTSIDE, Kind
@@ -86,20 +86,20 @@ def sort_labels(names: set[str]) -> tuple[str, ...]:
 
 def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str]) -> list[str]:
     """Return the label names in a cell: one, or any number (multilabel), or one per word (tokens)."""
-    many: Any = [cell]
+    parts: Any = [cell]
     if kind == "tokens" and not is_missing(cell):
-        many = cell.split() if isinstance(cell, str) else cell
+        parts = cell.split() if isinstance(cell, str) else cell
     if kind == "multilabel" and not is_missing(cell):
         if isinstance(cell, str) and separator is None:
-            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {shown(cell)}")
-        many = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
-    if kind != "classification" and not isinstance(many, (list, tuple)):
-        raise InputError(f"{at()}: the labels should be a list, got {shown(cell)}")
-    if any(isinstance(part, (list, tuple, dict)) for part in many):
-        raise InputError(f"{at()}: a label should be a word or a number, got {shown(cell)}")
-    names = [label_text(part) for part in many]
+            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {format_cell(cell)}")
+        parts = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
+    if kind != "classification" and not isinstance(parts, (list, tuple)):
+        raise InputError(f"{at()}: the labels should be a list, got {format_cell(cell)}")
+    if any(isinstance(part, (list, tuple, dict)) for part in parts):
+        raise InputError(f"{at()}: a label should be a word or a number, got {format_cell(cell)}")
+    names = [label_text(part) for part in parts]
     if None in names:
-        raise InputError(f"{at()}: a label is empty, got {shown(cell)}")
+        raise InputError(f"{at()}: a label is empty, got {format_cell(cell)}")
     return [name for name in names if name is not None]
 
 
@@ -108,7 +108,7 @@ def _number_of(cell: object, numbers: NumberFormat, at: Callable[[], str]) -> fl
         return value
     if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not math.isfinite(cell):
         raise InputError(
-            f"{at()}: the label should be a finite number, got {shown(cell)}; for names set kind: classification"
+            f"{at()}: the label should be a finite number, got {format_cell(cell)}; for names set kind: classification"
         )
     return float(cell)
 
@@ -129,37 +129,37 @@ def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: 
         return  # no label at all is an answer
     hidden = not any(_is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
-        minus = all(map(_is_hidden, part.labels)) or (hidden and split != main)
-        bare = [
+        minus_is_hidden = all(map(_is_hidden, part.labels)) or (hidden and split != main)
+        unlabelled = [
             row
             for row, label in enumerate(part.labels)
-            if _has_none(label, columns.vectors) or (minus and _is_hidden(label))
+            if _lacks_label(label, columns.vectors) or (minus_is_hidden and _is_hidden(label))
         ]
-        if not bare:
+        if not unlabelled:
             continue
         if options.on_unlabelled == "error":
-            _refuse_unlabelled(part, bare, columns, only=split == main)
-        if len(bare) == len(part.texts):
+            _refuse_unlabelled(part, unlabelled, columns, only=split == main)
+        if len(unlabelled) == len(part.texts):
             if split == main:
                 raise InputError(f"{part.table.where}: no row has a label")
             del rows[split]
         else:
-            rows[split] = part.without(set(bare))
-        notes.append(f"{split}: {plural(len(bare), 'row')} without a label dropped")
+            rows[split] = part.without(set(unlabelled))
+        notes.append(f"{split}: {plural(len(unlabelled), 'row')} without a label dropped")
 
 
 def _is_hidden(label: Any) -> bool:
     return not isinstance(label, (bool, list, tuple, dict)) and str(label).strip() in ("-1", "-1.0")
 
 
-def _has_none(label: Any, vector: bool) -> bool:
+def _lacks_label(label: Any, vector: bool) -> bool:
     if vector and isinstance(label, (list, tuple)):
         return any(is_unlabelled(cell) or _is_hidden(cell) for cell in label)
     return is_unlabelled(label)
 
 
-def _refuse_unlabelled(part: Rows, bare: Sequence[int], columns: Columns, *, only: bool) -> None:
-    label, count, names = part.labels[bare[0]], len(part.texts), quoted(columns.label)
+def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, *, only: bool) -> None:
+    label, count, names = part.labels[unlabelled[0]], len(part.texts), quoted(columns.label)
     if isinstance(label, (list, tuple)):
         what = "has no value of 0 or 1 somewhere"
     elif not _is_hidden(label) and (is_missing(label) or not str(label).strip()):
@@ -167,15 +167,15 @@ def _refuse_unlabelled(part: Rows, bare: Sequence[int], columns: Columns, *, onl
     else:
         what = f"says {str(label).strip()!r}, which stands for none"
     drop = "set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
-    if len(bare) < count:
+    if len(unlabelled) < count:
         ways = f"label them, or {drop}"
     elif only:
         ways = "if the labels are in another column, name it: label: NAME (--task-set label=NAME)"
     else:
         ways = f"leave this file out by naming the others (train: FILE, validation: FILE) in a task file, or {drop}"
     raise InputError(
-        f"{part.at(bare[0])}: the label is empty or missing: column {names} {what}, got {shown(label)}; "
-        f"{len(bare):,} of {plural(count, 'row')} {'has' if len(bare) == 1 else 'have'} no label; {ways}"
+        f"{part.at(unlabelled[0])}: the label is empty or missing: column {names} {what}, got {format_cell(label)}; "
+        f"{len(unlabelled):,} of {plural(count, 'row')} {'has' if len(unlabelled) == 1 else 'have'} no label; {ways}"
     )
 
 
@@ -204,26 +204,26 @@ def unify_spelling(
             counts.update({name: 1_000_000 * (split == main) + 1 for name in names})
     groups: dict[str, list[str]] = {}
     for name in sorted(counts):
-        groups.setdefault(fold(name), []).append(name)
+        groups.setdefault(normalize_spelling(name), []).append(name)
     same: dict[str, str] = {}
     for folded, names in groups.items():
         fixed = [name for name in names if name in given]
         if len(names) == 1 and (fixed or not given):
             continue
-        wanted = [name for name in given if fold(name) == folded]
+        wanted = [name for name in given if normalize_spelling(name) == folded]
         if len(fixed) > 1 or (given and len(wanted) != 1):
             continue  # they were named as different labels, or none of them was
-        best = wanted[0] if wanted else max(names, key=lambda name: _plainness(name, counts[name]))
+        best = wanted[0] if wanted else max(names, key=lambda name: _rank_spelling(name, counts[name]))
         same |= {name: best for name in names if name != best}
         if others := [name for name in names if name != best]:
             notes.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
     return same
 
 
-def _plainness(name: str, count: int) -> tuple[bool, int, bool, bool]:
+def _rank_spelling(name: str, count: int) -> tuple[bool, int, bool, bool]:
     """Rank a spelling, larger is better: lower-case true and false; otherwise the most frequent."""
     small = name == name.lower()
-    return small and truth(name) is not None, count, name == " ".join(name.split()), small
+    return small and parse_bool(name) is not None, count, name == " ".join(name.split()), small
 
 
 Encode = Callable[[Rows, int], Any]
@@ -233,7 +233,7 @@ Encode = Callable[[Rows, int], Any]
 def number_labels(
     columns: Columns, rows: Mapping[str, Rows], main: str, options: Options, spelling: Mapping[str, str]
 ) -> tuple[tuple[str, ...], Encode]:
-    """Number the labels.
+    """Assign numbers to the labels.
 
     Args:
         columns: How the tables are read.
@@ -285,7 +285,7 @@ def number_labels(
 
 
 def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tuple[str, ...], Encode]:
-    """Number labels that are vectors of 0 and 1, one element per label."""
+    """Encode labels that are vectors of 0 and 1, one element per label."""
     several = len(columns.label) > 1
     width = len(train.labels[0])
     own = columns.label if several else tuple(map(str, range(width)))
@@ -293,20 +293,20 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
     if len(names) != width:
         raise InputError(
             f"{train.at(0)}: a vector of {width} places for {plural(len(names), 'label')}, got "
-            f"{shown(list(train.labels[0]))} and label_names: {list(names)}"
+            f"{format_cell(list(train.labels[0]))} and label_names: {list(names)}"
         )
     order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
 
     def encode(part: Rows, row: int) -> Any:
         cells = part.labels[row]
-        values = [truth(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
+        values = [parse_bool(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
         if len(values) != width or None in values:
-            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {shown(cells)}")
+            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {format_cell(cells)}")
         vector = tuple(int(bool(values[position])) for position in order)
         if columns.kind == "multilabel":
             return vector
         if sum(vector) != 1:
-            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {shown(cells)}")
+            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {format_cell(cells)}")
         return vector.index(1)
 
     if columns.kind not in ("multilabel", "classification"):

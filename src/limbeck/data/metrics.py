@@ -37,19 +37,19 @@ def _f1_from_counts(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray
 
 def f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the F1 of class 1 of two classes."""
-    guess, truth = np.asarray(predictions) == 1, np.asarray(labels) == 1
-    return float(_f1_from_counts((guess & truth).sum(), guess.sum(), truth.sum()))
+    predicted, truth = np.asarray(predictions) == 1, np.asarray(labels) == 1
+    return float(_f1_from_counts((predicted & truth).sum(), predicted.sum(), truth.sum()))
 
 
 def _class_counts(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count hits, predictions and labels of every class that occurs, or of every indicator column."""
-    guess, truth = np.asarray(predictions), np.asarray(labels)
+    predicted, truth = np.asarray(predictions), np.asarray(labels)
     if truth.ndim == 1:
-        size = int(max(guess.max(initial=0), truth.max(initial=0))) + 1
-        counts = [np.bincount(part, minlength=size) for part in (truth[guess == truth], guess, truth)]
+        size = int(max(predicted.max(initial=0), truth.max(initial=0))) + 1
+        counts = [np.bincount(part, minlength=size) for part in (truth[predicted == truth], predicted, truth)]
         occurs = counts[1] + counts[2] > 0
         return counts[0][occurs], counts[1][occurs], counts[2][occurs]
-    return (guess & truth).sum(axis=0), guess.sum(axis=0), truth.sum(axis=0)
+    return (predicted & truth).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0)
 
 
 def macro_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -102,8 +102,8 @@ def token_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Words are counted one by one, not as whole entities, so tags need no B- and I- prefixes.
     """
-    guess, truth = np.asarray(predictions), np.asarray(labels)
-    return float(_f1_from_counts(((guess == truth) & (truth > 0)).sum(), (guess > 0).sum(), (truth > 0).sum()))
+    predicted, truth = np.asarray(predictions), np.asarray(labels)
+    return float(_f1_from_counts(((predicted == truth) & (truth > 0)).sum(), (predicted > 0).sum(), (truth > 0).sum()))
 
 
 def balanced_accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -114,7 +114,11 @@ def balanced_accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> floa
     truth = np.asarray(labels)
     if truth.ndim == 2:
         columns = zip(np.asarray(predictions).T, truth.T, strict=True)
-        return float(np.mean([balanced_accuracy(guess, column) for guess, column in columns])) if truth.size else 0.0
+        return (
+            float(np.mean([balanced_accuracy(predicted, column) for predicted, column in columns]))
+            if truth.size
+            else 0.0
+        )
     hits, _, present = _class_counts(predictions, labels)
     occurs = present > 0
     return float((hits[occurs] / present[occurs]).mean()) if occurs.any() else 0.0

@@ -9,8 +9,8 @@ import numpy as np
 from limbeck.core.statistics import RESAMPLES, Interval, bootstrap, score
 from limbeck.data.metrics import METRICS, READS_SCORES, class_columns
 
-WORK = 400_000_000  #: upper bound of rows x classes x resamples, as long as it allows FEWEST resamples
-FEWEST = 200  #: minimum resamples of a bootstrap
+MAX_VALUES = 400_000_000  #: upper bound of rows x classes x resamples, as long as it allows MIN_RESAMPLES resamples
+MIN_RESAMPLES = 200  #: minimum resamples of a bootstrap
 
 
 def metric_interval(metric: str, readings: np.ndarray, labels: np.ndarray) -> Interval:
@@ -23,12 +23,12 @@ def metric_interval(metric: str, readings: np.ndarray, labels: np.ndarray) -> In
 
     Returns:
         The value with its 95 % interval over 1,000 resamples. For ranking metrics there are fewer where rows times
-        classes exceed 400,000: ``WORK`` / (rows * classes), at least 200.
+        classes exceed 400,000: ``MAX_VALUES`` / (rows * classes), at least 200.
     """
     if metric not in READS_SCORES:
         return score(METRICS[metric], readings, labels)
     values, _ = class_columns(readings, labels)
-    resamples = max(FEWEST, min(RESAMPLES, WORK // max(1, values.size)))
+    resamples = max(MIN_RESAMPLES, min(RESAMPLES, MAX_VALUES // max(1, values.size)))
     resampled = resampled_metric(metric, readings, labels)
     interval = bootstrap(resampled, len(values), resamples=resamples)
     return interval._replace(value=METRICS[metric](readings, labels))

@@ -249,7 +249,7 @@ def _read_conll(path: Path, reading: Reading, text: str | None = None) -> Table:
     header = conll.has_header(text) if reading.header is None else reading.header
     try:
         sentences = conll.read_sentences(text, header=header)
-    except conll.BadLine as error:
+    except conll.MalformedLine as error:
         raise InputError(f"{path}, line {error.number}: {error}") from None
     if not sentences.rows:
         raise InputError(f"{path}: there are no rows in it")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.data.task import Split, Task
-from limbeck.data.tokenizer_training import SPECIAL_TOKENS, framed, texts_of
+from limbeck.data.tokenizer_training import SPECIAL_TOKENS, texts_of, with_special_tokens
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -123,4 +123,4 @@ def toy_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     ids = {word: index for index, word in enumerate((*SPECIAL_TOKENS, *words))}
     tokenizer = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    return framed(tokenizer, task.max_length)
+    return with_special_tokens(tokenizer, task.max_length)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from limbeck.data.ambiguity import shown
+from limbeck.data.ambiguity import format_cell
 from limbeck.data.cells import is_missing
-from limbeck.data.columns import Columns, choose_columns, column_of, parse_lists
+from limbeck.data.columns import Columns, choose_columns, parse_lists, resolve_column
 from limbeck.data.config import Options
 from limbeck.data.labels import Encode, Rows, check_labelled, number_labels, to_python, unify_spelling
 from limbeck.data.metrics import METRICS_OF, OUTSIDE, Kind
@@ -18,7 +18,7 @@ from limbeck.data.task import SPLITS, Split, Task, choose
 from limbeck.errors import InputError
 
 _JOINED = "\0labels"  #: the column that replaces several label columns
-CARVED = 0.1  #: fraction of train set aside for validation where there is none
+VALIDATION_SHARE = 0.1  #: fraction of train set aside for validation where there is none
 #: how other programs write "no value" into text files
 _MISSING_WORDS = frozenset({"nan", "NaN", "<NA>", "None", "NULL"})
 
@@ -46,31 +46,31 @@ def build_task(
     columns = choose_columns(tables[main], options)
     collected += columns.notes
     kind = columns.kind
-    tables = {split: _prepared(table, columns) for split, table in tables.items()}
+    tables = {split: _prepare(table, columns) for split, table in tables.items()}
     rows = {split: _read_rows(split, tables[split], columns, options, collected) for split in SPLITS if split in tables}
     check_labelled(rows, main, columns, options, collected)
     spelling = unify_spelling(rows, main, columns, options, collected)
     label_names, encode = number_labels(columns, rows, main, options, spelling)
-    splits = {split: _encoded(part, encode) for split, part in rows.items()}
+    splits = {split: _encode_split(part, encode) for split, part in rows.items()}
     if not evaluation:
         _check_variety(kind, rows["train"], splits["train"])
         if "validation" not in splits:
-            splits = _carve(splits, options.seed, stratified=kind == "classification", notes=collected)
+            splits = _hold_out_validation(splits, options.seed, stratified=kind == "classification", notes=collected)
         if "test" not in splits:
             collected.append("there is no test split; what is reported is measured on validation")
     collected.extend(_unused_labels(kind, label_names, main, splits[main]))
-    collected.extend(oddities(splits))
+    collected.extend(find_oddities(splits))
     metric = options.metric or _default_metric(kind, label_names)
     task = Task(name, kind, splits, label_names, metric, options.max_length, tuple(collected), columns=columns)
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-def _prepared(table: Table, columns: Columns) -> Table:
+def _prepare(table: Table, columns: Columns) -> Table:
     """Parse lists written as text, and join several label columns into one column of vectors."""
     table, _ = parse_lists(table, columns.lists)
     if len(columns.label) == 1:
         return table
-    indices = [table.columns.index(column_of(table, name)) for name in columns.label]
+    indices = [table.columns.index(resolve_column(table, name)) for name in columns.label]
     rows: list[Sequence[Any]] = [[*row, tuple(row[index] for index in indices)] for row in table.rows]
     return replace(table, columns=(*table.columns, _JOINED), rows=rows)
 
@@ -81,7 +81,7 @@ def _prepared(table: Table, columns: Columns) -> Table:
 def _read_rows(split: str, table: Table, reading: Columns, options: Options, notes: list[str]) -> Rows:
     """Check the texts of one split; empty ones are refused, dropped or kept as ``on_empty`` says."""
     columns, kind = {**reading.roles, "label": _label_column(reading)}, reading.kind
-    index = {role: table.columns.index(column_of(table, name)) for role, name in columns.items()}
+    index = {role: table.columns.index(resolve_column(table, name)) for role, name in columns.items()}
     roles = list(reading.roles)
     rows = Rows(table, [], [] if "pair" in index else None, [], [])
     stripped, empty = 0, []
@@ -119,14 +119,14 @@ def _text(cell: object, table: Table, row: int, column: str, kind: Kind, options
     if kind == "tokens":
         words = cell.split() if isinstance(cell, str) else cell
         if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
-            raise InputError(f"{table.at(row)}: column '{column}' should be a list of words, got {shown(cell)}")
+            raise InputError(f"{table.at(row)}: column '{column}' should be a list of words, got {format_cell(cell)}")
         if not all(word.strip() for word in words):
             raise InputError(f"{table.at(row)}: word {_first_empty(words) + 1} of column '{column}' is empty")
         parts = tuple(word.strip() for word in words)
         return (parts or None), parts != tuple(words)
     if not isinstance(cell, str):
         raise InputError(
-            f"{table.at(row)}: column '{column}' should be text, got {shown(cell)} of type {type(cell).__name__}"
+            f"{table.at(row)}: column '{column}' should be text, got {format_cell(cell)} of type {type(cell).__name__}"
         )
     text = cell.strip()
     if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
@@ -150,7 +150,7 @@ def _refuse_empty(table: Table, empty: list[int], roles: Sequence[tuple[str, str
     what = "is empty" if blank or not cell else f"says {cell!r}, as if a value were missing"
     ways = "drop" if is_missing(cell) else "drop' or 'keep"
     raise InputError(
-        f"{table.at(empty[0])}: the text in column '{column}' {what}, got {shown(cell)}{more}; "
+        f"{table.at(empty[0])}: the text in column '{column}' {what}, got {format_cell(cell)}{more}; "
         f"fill it in, or set on_empty: '{ways}'"
     )
 
@@ -161,7 +161,7 @@ def _is_blank(cell: object, table: Table) -> bool:
     return isinstance(cell, (list, tuple)) and not cell
 
 
-def _encoded(part: Rows, encode: Encode) -> Split:
+def _encode_split(part: Rows, encode: Encode) -> Split:
     labels = tuple(encode(part, row) for row in range(len(part.texts)))
     return Split(tuple(part.texts), labels, None if part.pairs is None else tuple(part.pairs))
 
@@ -176,7 +176,7 @@ def _check_variety(kind: Kind, rows: Rows, split: Split) -> None:
         if not any(map(any, flat)):
             raise InputError(f"{where}: no row has any label")
     elif len(set(flat)) < 2:
-        label = shown(rows.labels[0])
+        label = format_cell(rows.labels[0])
         raise InputError(f"{where}: all {len(split):,} rows have the same label {label}; two different ones are needed")
 
 
@@ -199,10 +199,12 @@ def _default_metric(kind: Kind, label_names: tuple[str, ...]) -> str:
 # ---- splits ----
 
 
-def _carve(splits: Mapping[str, Split], seed: int, *, stratified: bool, notes: list[str]) -> dict[str, Split]:
+def _hold_out_validation(
+    splits: Mapping[str, Split], seed: int, *, stratified: bool, notes: list[str]
+) -> dict[str, Split]:
     """Set a part of train aside for validation; train keeps a row of every class."""
     train = splits["train"]
-    most = max(1, round(len(train) * CARVED))
+    most = max(1, round(len(train) * VALIDATION_SHARE))
     remaining = choose(train.labels, len(train) - most, seed, stratified=stratified)
     held_out = sorted(set(range(len(train))) - set(remaining))
     notes.append(
@@ -212,7 +214,7 @@ def _carve(splits: Mapping[str, Split], seed: int, *, stratified: bool, notes: l
     return {**splits, "train": train.take(remaining), "validation": train.take(held_out)}
 
 
-def oddities(splits: Mapping[str, Split]) -> list[str]:
+def find_oddities(splits: Mapping[str, Split]) -> list[str]:
     """Note what is allowed but worth knowing: duplicates, contradictory labels, texts in two splits."""
     notes = []
     texts = {name: list(zip(split.texts, split.pairs or split.texts, strict=True)) for name, split in splits.items()}

@@ -33,7 +33,7 @@ def word_pieces(task: Task, size: int = 30522) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normal, parts
     tokenizer.decoder = decoders.WordPiece()
-    return framed(tokenizer, task.max_length)
+    return with_special_tokens(tokenizer, task.max_length)
 
 
 def texts_of(split: Split) -> Iterator[str]:
@@ -42,7 +42,7 @@ def texts_of(split: Split) -> Iterator[str]:
         yield text if isinstance(text, str) else " ".join(text)
 
 
-def framed(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
+def with_special_tokens(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
     """Wrap a tokenizer for models, with BERT's special tokens: [CLS] text [SEP] or [CLS] a [SEP] b [SEP]."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast

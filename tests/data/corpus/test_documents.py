@@ -3,7 +3,15 @@ import json
 import pytest
 
 from limbeck.data.corpus import documents
-from limbeck.data.corpus.documents import Excluded, Seen, Source, file_texts, normal, task_documents, task_texts
+from limbeck.data.corpus.documents import (
+    ExclusionFilter,
+    ReadCounts,
+    Source,
+    file_texts,
+    normal,
+    task_documents,
+    task_texts,
+)
 from limbeck.data.synthetic import toy_task
 from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
@@ -66,7 +74,7 @@ def test_a_column_is_not_guessed(tmp_path):
         path = written(tmp_path, name, content)
         with pytest.raises(InputError, match=r"line 1: which 1 column to read is not clear; set column; there are '"):
             read(path)
-    seen = Seen()
+    seen = ReadCounts()
     only, other = written(tmp_path, "b.jsonl", '{"body": "good"}'), written(tmp_path, "c.csv", "id,Text\n1,fine\n")
     assert list(Source((only, other)).documents(seen)) == [["good"], ["fine"]]
     assert seen.columns == {"body", "Text"}
@@ -74,13 +82,13 @@ def test_a_column_is_not_guessed(tmp_path):
 
 def test_rows_without_text_are_counted(tmp_path):
     rows = [{"id": 1, "text": "one"}, {"id": 2}, {"id": 3, "text": None}, {"id": 4, "text": ""}]
-    path, seen = written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), Seen()
+    path, seen = written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), ReadCounts()
     assert list(Source((path,)).documents(seen)) == [["one"]]
     assert seen.textless == 2
 
 
 def test_text_without_blank_lines_comes_in_pieces_as_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "LONGEST", 3)
+    monkeypatch.setattr(documents, "MAX_SENTENCES", 3)
     path = written(tmp_path, "a.txt", "1\n2\n3\n4\n5\n\n6\n7\n8\n\n9\n")
     assert read(path) == [["1", "2", "3"], ["4", "5"], ["6", "7", "8"], ["9"]]
     endless = written(tmp_path, "b.txt", b"1\n2\n3\n\xff\n")  # the first piece comes before the fault is met
@@ -168,7 +176,7 @@ def test_excluded_texts_go_wherever_they_stand(tmp_path):
     table = written(tmp_path, "test.tsv", "Bad , bad film .\t0\nIt 's fine\t1\n")
     plain = written(tmp_path, "test.txt", "first line\nsecond line\n")
     banned = frozenset(map(normal, file_texts((table, plain))))
-    excluded = Excluded(banned)
+    excluded = ExclusionFilter(banned)
     given = [
         ["Bad, bad film.", "good"],
         ["It's\tfine"],
@@ -183,7 +191,7 @@ def test_excluded_texts_go_wherever_they_stand(tmp_path):
 
 
 def test_excluded_sentences_go_within_and_across_lines():
-    excluded = Excluded(frozenset(map(normal, ["A bad film .", "It was fine", ":-)"])))
+    excluded = ExclusionFilter(frozenset(map(normal, ["A bad film .", "It was fine", ":-)"])))
     given = [
         ["He came. A bad  film. He left.", "All was well."],
         ["He came. It", "was fine! He left."],
@@ -196,7 +204,7 @@ def test_excluded_sentences_go_within_and_across_lines():
 
 
 def test_documents_as_a_whole_are_compared_up_to_the_longest_excluded_text():
-    excluded = Excluded(frozenset({"ab"}))
+    excluded = ExclusionFilter(frozenset({"ab"}))
     assert excluded.longest == 2
     assert list(excluded.filter([["a", "b"], ["a", "b", "c"]])) == [["a", "b", "c"]]
 

@@ -133,7 +133,7 @@ class Interrupted(Exception):
 def test_interrupted_and_resumed_it_is_the_same(text, tmp_path, monkeypatch):
     source, _ = text
     monkeypatch.setattr(module, "BLOCK", 20)
-    monkeypatch.setattr(module, "LONGEST", 4)
+    monkeypatch.setattr(module, "MAX_SENTENCES", 4)
     whole, expected = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "whole"))
     written, write = [], module._write_block
 
@@ -164,7 +164,7 @@ def test_several_processes_make_the_same(text, tmp_path, monkeypatch):
 
     source, _ = text
     serial, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "one"), num_proc=1)
-    monkeypatch.setattr(module, "FEW", 60)  # sentences: the 40 documents have some 200
+    monkeypatch.setattr(module, "MIN_SENTENCES", 60)  # sentences: the 40 documents have some 200
     asked, map_ = [], datasets.Dataset.map
     monkeypatch.setattr(datasets.Dataset, "map", lambda *a, **o: (asked.append(o["num_proc"]), map_(*a, **o))[1])
     parallel, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "two"), num_proc=3)
@@ -197,7 +197,7 @@ def test_no_text(tmp_path):
 
 def test_blocks_hold_everything_in_order(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 5)
-    monkeypatch.setattr(module, "LONGEST", 3)
+    monkeypatch.setattr(module, "MAX_SENTENCES", 3)
     documents = [list("abcdefg"), list("h"), list("ijk"), list("l")]
     blocks = list(in_blocks(documents))
     assert "".join(sentence for block in blocks for document in block for sentence in document) == "abcdefghijkl"

@@ -2,9 +2,9 @@
 
 In plain text a line is a sentence and a blank line ends a document. In CSV, TSV, JSON, JSONL and Parquet, and in data
 sets, a row is a document whose lines are its sentences; one column holds the text. A plain-text document with more than
-``LONGEST`` sentences is yielded in pieces, so that a file without blank lines does not fill the memory. TFRecord files
-are not supported: they would need TensorFlow or a parser of our own, and they only wrap plain text; convert them to
-text or Parquet first.
+``MAX_SENTENCES`` sentences is yielded in pieces, so that a file without blank lines does not fill the memory. TFRecord
+files are not supported: they would need TensorFlow or a parser of our own, and they only wrap plain text; convert them
+to text or Parquet first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Document = list[str]
 """The sentences of a document, none of them empty."""
-LONGEST = 1_000
+MAX_SENTENCES = 1_000
 """Maximum sentences of a plain-text document; a longer one is split."""
 
 PLAIN = frozenset({".txt", ".text", ".raw", ".tokens", ""})
@@ -48,7 +48,7 @@ SUFFIXES = PLAIN | LINES | TABLES
 
 
 @dataclass
-class Seen:
+class ReadCounts:
     """Counts while documents are read.
 
     Attributes:
@@ -91,9 +91,9 @@ class Source:
         content: list[Any] = [*files] or ["name", *self.paths, self.config, self.split]
         return hashlib.sha256(json.dumps([content, self.column]).encode()).hexdigest()[:16]
 
-    def documents(self, seen: Seen | None = None) -> Iterator[Document]:
+    def documents(self, seen: ReadCounts | None = None) -> Iterator[Document]:
         """Yield all documents; ``seen`` counts columns and rows without text."""
-        seen = Seen() if seen is None else seen
+        seen = ReadCounts() if seen is None else seen
         for path in self.files():
             if path.suffix.lower() in PLAIN:
                 yield from _paragraphs(path)
@@ -175,7 +175,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 @dataclass
-class Excluded:
+class ExclusionFilter:
     """A filter that removes banned texts, compared by :func:`normal`, and counts them.
 
     A banned text is removed where it is a document, a line, or a sentence within or across lines; a sentence ends with
@@ -293,12 +293,12 @@ def _check(path: Path) -> None:
 
 
 def _paragraphs(path: Path) -> Iterator[Document]:
-    """Yield the documents of a plain-text file, separated by blank lines; long ones in pieces of ``LONGEST``."""
+    """Yield the documents of a plain-text file, separated by blank lines; long ones in pieces of ``MAX_SENTENCES``."""
     document: Document = []
     for _, line in numbered_lines(path):
         if stripped := line.strip():
             document.append(stripped)
-        if document and (not stripped or len(document) == LONGEST):
+        if document and (not stripped or len(document) == MAX_SENTENCES):
             yield document
             document = []
     if document:
@@ -344,7 +344,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def _documents(rows: Iterable[Row], column: str | None, seen: Seen) -> Iterator[Document]:
+def _documents(rows: Iterable[Row], column: str | None, seen: ReadCounts) -> Iterator[Document]:
     """Yield a document for every row that has a text."""
     name: str | None = None
     for where, row in rows:

@@ -86,10 +86,10 @@ class Masking:
         rng = np.random.default_rng((self.seed, step, index))
         candidates = np.flatnonzero(self._plain[tokens])
         hidden = rng.permutation(candidates)[: max(1, round(self.share * len(candidates)))]
-        fate, others = rng.random(len(hidden)), rng.choice(self._others, len(hidden))
+        uniform, others = rng.random(len(hidden)), rng.choice(self._others, len(hidden))
         masked, labels = tokens.copy(), np.full_like(tokens, IGNORED)
         labels[hidden] = tokens[hidden]
-        masked[hidden] = np.select([fate < MASKED, fate < MASKED + OTHER], [self.mask, others], tokens[hidden])
+        masked[hidden] = np.select([uniform < MASKED, uniform < MASKED + OTHER], [self.mask, others], tokens[hidden])
         return masked, labels
 
     def __call__(self, batch: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:

@@ -23,10 +23,10 @@ import numpy as np
 
 from limbeck.data.batching import Encoded
 from limbeck.data.corpus.documents import (
-    LONGEST,
+    MAX_SENTENCES,
     Document,
-    Excluded,
-    Seen,
+    ExclusionFilter,
+    ReadCounts,
     Source,
     file_texts,
     normal,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 BLOCK = 50_000
 """Sentences that are tokenized and written together; an interruption loses at most this many."""
-FEW = 2_000
+MIN_SENTENCES = 2_000
 """Sentences for which starting another process pays off."""
 
 Log = Callable[..., None]
@@ -179,7 +179,7 @@ def kept_corpus(
     banned = frozenset(map(normal, chain(task_texts(task, splits), file_texts(exclude))))
     identity = [
         FORMAT,
-        LONGEST,
+        MAX_SENTENCES,
         max_length,
         _tokenizer_hash(tokenizer),
         f"task-{task.fingerprint}" if source is None else source.fingerprint(),
@@ -188,7 +188,7 @@ def kept_corpus(
     name = "corpus-" + hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     def build(folder: Path) -> None:
-        seen, excluded = Seen(), Excluded(banned)
+        seen, excluded = ReadCounts(), ExclusionFilter(banned)
         documents = task_documents(task) if source is None else source.documents(seen)
         with _blocks_folder(scratch, name) as blocks:
             counts = build_corpus(excluded.filter(documents), tokenizer, max_length, folder, blocks, num_proc, log)
@@ -240,30 +240,30 @@ def build_corpus(
     if (room := max_length - len(frame[0]) - len(frame[1])) < 1:
         raise InputError(f"max_length: {max_length} leaves no room for text between the tokenizer's special tokens")
     work = partial(sequences_of, tokenizer=tokenizer, frame=frame, room=room)
-    seen, done = 0, []
+    seen, block_paths = 0, []
     with _quiet():
         for number, block in enumerate(in_blocks(documents)):
             seen += sum(map(len, block))
-            done.append(blocks / f"{number:06}")
-            if not done[-1].is_dir():
-                _write_block(block, work, done[-1], num_proc)
+            block_paths.append(blocks / f"{number:06}")
+            if not block_paths[-1].is_dir():
+                _write_block(block, work, block_paths[-1], num_proc)
                 log(f"corpus: {seen:,} sentences tokenised", sentences=seen)
-        if not done:
+        if not block_paths:
             return Counts(0, 0, 0, 0, 0)
-        sequences = datasets.concatenate_datasets([datasets.load_from_disk(str(path)) for path in done])
+        sequences = datasets.concatenate_datasets([datasets.load_from_disk(str(path)) for path in block_paths])
         sequences.select_columns("input_ids").save_to_disk(str(folder / "sequences"))
-    tokens = sum(len(chunk.values) for path in done for chunk in _chunks(path, "input_ids"))
-    cut = sum(int(chunk.to_numpy().sum()) for path in done for chunk in _chunks(path, "cut"))
+    tokens = sum(len(chunk.values) for path in block_paths for chunk in _chunks(path, "input_ids"))
+    cut = sum(int(chunk.to_numpy().sum()) for path in block_paths for chunk in _chunks(path, "cut"))
     return Counts(seen, len(sequences), tokens, cut, 0)
 
 
 def in_blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Group documents into blocks of about ``BLOCK`` sentences; a document of more than ``LONGEST`` is split."""
+    """Group documents into blocks of about ``BLOCK`` sentences; a document of more than ``MAX_SENTENCES`` is split."""
     block: list[Document] = []
     count = 0
     for document in documents:
-        for start in range(0, len(document), LONGEST):
-            block.append(document[start : start + LONGEST])
+        for start in range(0, len(document), MAX_SENTENCES):
+            block.append(document[start : start + MAX_SENTENCES])
             count += len(block[-1])
             if count >= BLOCK:
                 yield block
@@ -335,7 +335,7 @@ def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, 
     import datasets
 
     features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32")), "cut": datasets.Value("int32")})
-    processes = min(num_proc or os.cpu_count() or 1, sum(map(len, block)) // FEW, len(block))
+    processes = min(num_proc or os.cpu_count() or 1, sum(map(len, block)) // MIN_SENTENCES, len(block))
     with without_main():
         sequences = datasets.Dataset.from_dict({"sentences": block}).map(
             work,
@@ -346,10 +346,10 @@ def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, 
             new_fingerprint=folder.name,  # or it would hash the tokenizer for every block
             load_from_cache_file=False,
         )
-    fresh = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    sequences.save_to_disk(str(fresh))
-    fresh.rename(folder)
+    temporary = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    sequences.save_to_disk(str(temporary))
+    temporary.rename(folder)
 
 
 def _chunks(folder: Path, column: str) -> list[Any]:
