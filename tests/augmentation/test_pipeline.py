@@ -48,9 +48,9 @@ def test_originals_stay_and_new_rows_have_their_labels(kind, tmp_path):
 def test_chunks_and_processes_change_nothing(changes, tmp_path):
     task = toy_task(train=12)
     expected = growth(task, tmp_path / "a").run()
-    made = growth(task, tmp_path / "b", **changes).run()
-    assert made == expected
-    assert made.history == expected.history
+    augmented = growth(task, tmp_path / "b", **changes).run()
+    assert augmented == expected
+    assert augmented.history == expected.history
     assert growth(task, tmp_path / "c", seed=1).run() != expected
 
 
@@ -60,23 +60,23 @@ class Killed(Exception):
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     task, expected = toy_task(train=23), growth(toy_task(train=23), tmp_path / "whole").run()
-    told = []
+    progress = []
 
     def dies(message, **numbers):
-        told.append(numbers)
+        progress.append(numbers)
         if numbers.get("step") == 3:
             raise Killed
 
     with pytest.raises(Killed):
         growth(task, tmp_path / "part", log=dies).run()
     assert len(list((tmp_path / "part").iterdir())) == 3
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
     lines = []
     resumed = growth(task, tmp_path / "part", log=lambda message, **numbers: lines.append(message)).run()
     assert resumed == expected
     assert resumed.history == expected.history
     assert lines[0] == "resumed: 3 of 5 chunks were drawn already"
-    assert all((tmp_path / "part" / name).stat().st_mtime_ns == time for name, time in kept.items())
+    assert all((tmp_path / "part" / name).stat().st_mtime_ns == time for name, time in times.items())
     nothing_left = replace(growth(task, tmp_path / "part"), prepare=lambda: pytest.fail("prepared for nothing"))
     assert nothing_left.run() == expected
 
@@ -91,9 +91,9 @@ def test_texts_of_validation_and_test_never_come_out(tmp_path):
     def noted(rows):
         return [row._replace(notes=([candidates.get(word, ()) for word in row.text.split()],)) for row in rows]
 
-    made = replace(growth(task, tmp_path, count=30), prepare=lambda: (Substitute(0.5), noted)).run()
-    assert set(made.split("train").texts) == {*train.texts, "a poor film"}  # "an old film" is not multiplied
-    (entry,) = made.history
+    augmented = replace(growth(task, tmp_path, count=30), prepare=lambda: (Substitute(0.5), noted)).run()
+    assert set(augmented.split("train").texts) == {*train.texts, "a poor film"}  # "an old film" is not multiplied
+    (entry,) = augmented.history
     counts = entry["counts"]
     assert counts["left out, for they stand in validation or test"] >= 2
     assert counts["originals kept but not rewritten, for they stand in validation or test"] == 1
@@ -107,7 +107,7 @@ class Objects(LabelFilter):
 
     def review(self, task, rows):
         self.counts["read"] += len(rows)
-        return [((label + 1) % 3, (label + place % 2) % 3) for place, label in enumerate(rows.labels)]
+        return [((label + 1) % 3, (label + index % 2) % 3) for index, label in enumerate(rows.labels)]
 
 
 @pytest.mark.parametrize("guard", ["off", "drop", "relabel"])
@@ -116,13 +116,13 @@ def test_the_guard(guard, tmp_path):
     free = growth(task, tmp_path / "free").run().split("train")
     label_filter = Objects(lambda: None, guard=guard)
     grown = growth(task, tmp_path / guard, label_filter=label_filter).run()
-    made, counts = grown.split("train"), grown.history[0]["counts"]
+    augmented, counts = grown.split("train"), grown.history[0]["counts"]
     if guard == "drop":
-        assert set(rows_with_labels(made)) < set(rows_with_labels(free))
-        assert counts["dropped by the guard"] == len(free) - len(made) == counts["labels the teacher objected to"]
+        assert set(rows_with_labels(augmented)) < set(rows_with_labels(free))
+        assert counts["dropped by the guard"] == len(free) - len(augmented) == counts["labels the teacher objected to"]
     else:
-        assert made.texts == free.texts
-        changed = sum(a != b for a, b in zip(made.labels, free.labels, strict=True))
+        assert augmented.texts == free.texts
+        changed = sum(a != b for a, b in zip(augmented.labels, free.labels, strict=True))
         assert changed == counts["relabelled by the guard"] == (guard == "relabel") * label_filter.counts["flipped"]
     again = Objects(lambda: None, guard=guard)
     assert growth(task, tmp_path / guard, label_filter=again).run() == grown

@@ -23,8 +23,8 @@ def written(folder, name, content):
     return str(path)
 
 
-def read(*places, **options):
-    return list(Source(places, **options).documents())
+def read(*paths, **options):
+    return list(Source(paths, **options).documents())
 
 
 def test_blank_lines_stand_between_documents(tmp_path):
@@ -131,15 +131,15 @@ def test_an_empty_folder(tmp_path):
 def test_a_data_set_is_streamed(monkeypatch):
     import datasets
 
-    asked = []
+    calls = []
 
     def load(name, config, **options):
-        asked.append((name, config, options))
+        calls.append((name, config, options))
         return iter([{"text": "one\ntwo"}, {"text": "three"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read("owner/name", config="c", split="train[:1%]") == [["one", "two"], ["three"]]
-    assert asked == [("owner/name", "c", {"split": "train[:1%]", "streaming": True})]
+    assert calls == [("owner/name", "c", {"split": "train[:1%]", "streaming": True})]
     assert Source(("owner/name",)).fingerprint() != Source(("owner/name",), split="test").fingerprint()
 
 
@@ -211,9 +211,9 @@ def test_documents_as_a_whole_are_compared_up_to_the_longest_excluded_text():
 
 def test_only_files_have_texts_to_exclude(tmp_path):
     """A name, or a path that is written wrong, is no reason to exclude nothing."""
-    for place in ("sst2", "owner/test"):
-        with pytest.raises(InputError, match=f"{place}: there is no such file"):
-            list(file_texts((place,)))
+    for name in ("sst2", "owner/test"):
+        with pytest.raises(InputError, match=f"{name}: there is no such file"):
+            list(file_texts((name,)))
 
 
 def test_texts_without_letters_are_compared_as_they_stand():
