@@ -49,6 +49,11 @@ class Options:
     #: chooses the rows for ``limit`` and for a validation split carved out of train
     seed: int = 0
 
+    @property
+    def splits(self) -> dict[str, str | None]:
+        """The file, or the split of the data set, for each split of the task."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Options:
         """Check the names and types of options that a user wrote.

@@ -114,8 +114,8 @@ def tables_of(
     tables: dict[str, Table] = {}
     names: tuple[str, ...] | None = None
     notes: list[str] = []
-    for split in SPLIT_NAMES:
-        source = _choose_split(split, getattr(options, split), loaded, options)
+    for split, requested in options.splits.items():
+        source = _choose_split(split, requested, loaded, options)
         if source is None:
             continue
         rows = loaded[source]

@@ -126,7 +126,7 @@ def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: 
         notes: Receives a note about dropped rows.
     """
     if columns.kind == "multilabel" and not columns.vectors:
-        return  # no label at all is an answer
+        return  # an empty set of labels is valid
     hidden = not any(_is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
         minus_is_hidden = all(map(_is_hidden, part.labels)) or (hidden and split != main)
@@ -148,11 +148,11 @@ def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: 
         notes.append(f"{split}: {plural(len(unlabelled), 'row')} without a label dropped")
 
 
-def _is_hidden(label: Any) -> bool:
+def _is_hidden(label: object) -> bool:
     return not isinstance(label, (bool, list, tuple, dict)) and str(label).strip() in ("-1", "-1.0")
 
 
-def _lacks_label(label: Any, vector: bool) -> bool:
+def _lacks_label(label: object, vector: bool) -> bool:
     if vector and isinstance(label, (list, tuple)):
         return any(is_unlabelled(cell) or _is_hidden(cell) for cell in label)
     return is_unlabelled(label)

@@ -132,7 +132,7 @@ def _find(spec: str | Path | Mapping[str, Any], base: Path, *, evaluation: bool 
         options = Options.parse({"name": name, **NAMED[name], **given})
     if options.dataset is not None:
         return _Location(options, options.name or options.config or options.dataset.rstrip("/").rsplit("/", 1)[-1])
-    files = {split: base / Path(file).expanduser() for split in SPLITS if (file := getattr(options, split))}
+    files = {split: base / Path(file).expanduser() for split, file in options.splits.items() if file}
     if "train" not in files and not (evaluation and files):
         present = f"only {', '.join(files)}" if files else "no path, no files and no data set"
         raise InputError(f"data: there is no train split, {present}; give path: or train: a file")

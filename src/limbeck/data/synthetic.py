@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from limbeck.data.task import Split, Task
-from limbeck.data.tokenizer_training import SPECIAL_TOKENS, texts_of, with_special_tokens
+from limbeck.data.task import Split, Task, texts_of
+from limbeck.data.tokenizer_training import SPECIAL_TOKENS, with_special_tokens
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from limbeck.data.columns import Columns
 
-__all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode"]
+__all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode", "texts_of"]
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: version of the folders that ``to_folder`` writes
@@ -291,6 +291,12 @@ def _read_split(path: Path) -> Split:
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def texts_of(split: Split) -> Iterator[str]:
+    """Yield every text of a split, second texts included; words are joined by spaces."""
+    for text in (*split.texts, *(split.pairs or ())):
+        yield text if isinstance(text, str) else " ".join(text)
 
 
 def choose(labels: Sequence[Any], count: int, seed: int, *, stratified: bool) -> list[int]:

@@ -7,14 +7,13 @@ words and single letters, with nothing between, so every run has the same (train
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from limbeck.data.task import Task, texts_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
-
-    from limbeck.data.task import Split, Task
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -34,12 +33,6 @@ def word_pieces(task: Task, size: int = 30522) -> PreTrainedTokenizerFast:
     tokenizer.normalizer, tokenizer.pre_tokenizer = normal, parts
     tokenizer.decoder = decoders.WordPiece()
     return with_special_tokens(tokenizer, task.max_length)
-
-
-def texts_of(split: Split) -> Iterator[str]:
-    """Yield every text of a split, second texts included; words are joined by spaces."""
-    for text in (*split.texts, *(split.pairs or ())):
-        yield text if isinstance(text, str) else " ".join(text)
 
 
 def with_special_tokens(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limbeck.core.step import file_digest
 from limbeck.data.column_names import PAIR_WORDS, TEXT_WORDS
@@ -31,10 +31,8 @@ from limbeck.data.readers import (
     plural,
     read_table,
 )
+from limbeck.data.task import Task, texts_of
 from limbeck.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from limbeck.data.task import Task
 
 Document = list[str]
 """The sentences of a document, none of them empty."""
@@ -141,8 +139,7 @@ def task_texts(task: Task, splits: Iterable[str]) -> Iterator[str]:
     """Yield every text of the named splits that the task has; the texts of a pair one by one."""
     for name in splits:
         if name in task.splits:
-            for text in (*task.splits[name].texts, *(task.splits[name].pairs or ())):
-                yield text if isinstance(text, str) else " ".join(text)
+            yield from texts_of(task.splits[name])
 
 
 def sentences(text: str | Sequence[str]) -> Document:
