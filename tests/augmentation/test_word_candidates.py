@@ -1,145 +1,20 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaForMaskedLM,
-)
+from small_masked_models import PIECES, SPECIAL, byte_level, masked_model, wordpiece
+from transformers import BertModel, RobertaConfig, RobertaForMaskedLM
 
 from limbeck.augmentation.transforms import split_words
-from limbeck.augmentation.word_candidates import (
-    Lexicon,
-    MaskedModel,
-    WordVectors,
-    embedding_vectors,
-    folds_case,
-    load_masked_model,
-    read_vectors,
-    single_tokens,
-    whole_words,
-)
+from limbeck.augmentation.word_candidates import Lexicon, MaskedModel, load_masked_model, single_tokens
 from limbeck.errors import InputError
 
-PIECES = ["film", "movie", "good", "bad", "play", "##ing", "##s", "the", "a", ".", ",", "3", "great", "plot", "dull"]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = ["The film plays a good plot.", "a bad movie, the plot", "good", "dull dull playing", ""]
-
-
-def wordpiece():
-    vocabulary = {piece: number for number, piece in enumerate([*SPECIAL, *PIECES])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{f"{name}_token": token for name, token in names.items()}
-    )
-
-
-def byte_level():
-    """Ġ marks the pieces that begin a word."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    entries = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters, "Ġf", "Ġfi", "Ġfil", "Ġfilm", "Ġg", "Ġgo"]
-    merges = [("Ġ", "f"), ("Ġf", "i"), ("Ġfi", "l"), ("Ġfil", "m"), ("Ġ", "g"), ("Ġg", "o")]
-    tokenizer = Tokenizer(models.BPE({piece: number for number, piece in enumerate(entries)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=True)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        cls_token="<s>",
-        sep_token="</s>",
-    )
 
 
 @pytest.fixture(scope="module")
 def masked():
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    model = BertForMaskedLM(BertConfig(vocab_size=len(SPECIAL + PIECES), max_position_embeddings=32, **size)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    return model, wordpiece()
-
-
-def test_whole_words_of_wordpiece_and_bytes():
-    assert set(whole_words(wordpiece()).values()) == {piece for piece in PIECES if piece.isalpha()}
-    tokenizer = byte_level()
-    assert set(whole_words(tokenizer).values()) == {"f", "fi", "fil", "film", "g", "go"}
-    assert folds_case(wordpiece())
-
-
-def test_neighbours_are_those_of_brute_force():
-    rng = np.random.default_rng(0)
-    words = (*(f"w{number}" for number in range(40)), "W1")
-    vectors = rng.normal(size=(41, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    neighbours = WordVectors(words, vectors).nearest(["w1", "w5", "unknown"], 6, block=1)
-    assert set(neighbours) == {"w1", "w5"}
-    for word in neighbours:
-        own = vectors[words.index(word)]
-        ranked = sorted((w for w in words if w.lower() != word), key=lambda w: -float(vectors[words.index(w)] @ own))
-        assert neighbours[word] == tuple(ranked[:6])
-
-
-def test_embeddings_are_the_mean_of_the_pieces(masked):
-    model, tokenizer = masked
-    word_vectors = embedding_vectors(model, tokenizer, ["Playing", "plays", "zzz"])
-    table = model.get_input_embeddings().weight.detach().numpy()
-    ids = [len(SPECIAL) + PIECES.index(piece) for piece in ("play", "##ing")]
-    expected = table[ids].mean(0)
-    np.testing.assert_allclose(
-        word_vectors.vectors[word_vectors.index["playing"]], expected / np.linalg.norm(expected), rtol=1e-5, atol=1e-6
-    )
-    assert {"playing", "plays", "film"} <= set(word_vectors.words)
-    assert "zzz" not in word_vectors.index  # only the unknown piece
-    near = word_vectors.nearest(["Playing"], 3)["Playing"]
-    assert len(near) == 3
-    assert "playing" not in near
-
-
-def test_vector_files_with_and_without_heading(tmp_path):
-    lines = ["film 1 0", "movie 0.9 0.1", "bad 0 1", "rare -1 0.1", "unread 1 1"]
-    for heading in ([], ["5 2"]):
-        path = tmp_path / "vectors.txt"
-        path.write_text("\n".join(heading + lines), encoding="utf-8")
-        word_vectors = read_vectors(path, ["Rare"], most=3 + len(heading))
-        assert set(word_vectors.words) == {"film", "movie", "bad", "rare"}
-        assert word_vectors.nearest(["Film"], 1) == {"Film": ("movie",)}
-    np.testing.assert_allclose(np.linalg.norm(word_vectors.vectors, axis=1), 1, rtol=1e-6)
-
-
-def test_words_with_spaces_are_read(tmp_path):
-    path = tmp_path / "vectors.txt"
-    path.write_text("film 1 0\n. . . 0.3 0.1\nat name@domain.com -1 0.5\n")
-    assert read_vectors(path, []).words == ("film", ". . .", "at name@domain.com")
-
-
-def test_vector_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match="no vector file"):
-        read_vectors(tmp_path / "none.txt", [])
-    path = tmp_path / "bad.txt"
-    for line in ("bad one two", "bad 1", "bad 1 2 3", "bad"):
-        path.write_text(f"film 1 0\n{line}\n")
-        with pytest.raises(InputError, match="line 2: should be a word and 2 numbers"):
-            read_vectors(path, [])
-    path.write_text("")
-    with pytest.raises(InputError, match="no vectors"):
-        read_vectors(path, [])
+    return masked_model()
 
 
 @pytest.mark.parametrize("make", [wordpiece, byte_level])

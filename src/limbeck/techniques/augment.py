@@ -250,13 +250,8 @@ class Augment:
     def substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
         """How words are replaced, and what notes the candidates of each word."""
         from limbeck.augmentation.transforms import Substitute, replaceable, split_words
-        from limbeck.augmentation.word_candidates import (
-            Lexicon,
-            MaskedModel,
-            embedding_vectors,
-            load_masked_model,
-            read_vectors,
-        )
+        from limbeck.augmentation.word_candidates import Lexicon, MaskedModel, load_masked_model
+        from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
 
         masked = None
         if self.mlm:
