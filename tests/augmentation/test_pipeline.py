@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.augmentation.label_filter import LabelFilter
-from limbeck.augmentation.pipeline import AugmentationPipeline, label_in_words, rows_of
+from limbeck.augmentation.pipeline import AugmentationPipeline, format_label, rows_of
 from limbeck.augmentation.transforms import NGram, Substitute, text_key
 from limbeck.data.synthetic import toy_task
 from limbeck.data.task import Split, Task
@@ -26,7 +26,7 @@ def rows_with_labels(split):
 @pytest.mark.parametrize("kind", KINDS)
 def test_originals_stay_and_new_rows_have_their_labels(kind, tmp_path):
     task = toy_task(kind, train=12, validation=8, test=8)
-    grown = growth(task, tmp_path / "a").grown(title="More")
+    grown = growth(task, tmp_path / "a").run(title="More")
     train, old = grown.split("train"), task.split("train")
     assert rows_with_labels(train)[:12] == rows_with_labels(old)
     assert len(train) > 24
@@ -47,11 +47,11 @@ def test_originals_stay_and_new_rows_have_their_labels(kind, tmp_path):
 @pytest.mark.parametrize("changes", [{"chunk_rows": 1}, {"chunk_rows": 50}, {"workers": 2}])
 def test_chunks_and_processes_change_nothing(changes, tmp_path):
     task = toy_task(train=12)
-    expected = growth(task, tmp_path / "a").grown()
-    made = growth(task, tmp_path / "b", **changes).grown()
-    assert made == expected
-    assert made.history == expected.history
-    assert growth(task, tmp_path / "c", seed=1).grown() != expected
+    expected = growth(task, tmp_path / "a").run()
+    augmented = growth(task, tmp_path / "b", **changes).run()
+    assert augmented == expected
+    assert augmented.history == expected.history
+    assert growth(task, tmp_path / "c", seed=1).run() != expected
 
 
 class Killed(Exception):
@@ -59,26 +59,26 @@ class Killed(Exception):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
-    task, expected = toy_task(train=23), growth(toy_task(train=23), tmp_path / "whole").grown()
-    told = []
+    task, expected = toy_task(train=23), growth(toy_task(train=23), tmp_path / "whole").run()
+    progress = []
 
     def dies(message, **numbers):
-        told.append(numbers)
+        progress.append(numbers)
         if numbers.get("step") == 3:
             raise Killed
 
     with pytest.raises(Killed):
-        growth(task, tmp_path / "part", log=dies).grown()
+        growth(task, tmp_path / "part", log=dies).run()
     assert len(list((tmp_path / "part").iterdir())) == 3
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
     lines = []
-    resumed = growth(task, tmp_path / "part", log=lambda message, **numbers: lines.append(message)).grown()
+    resumed = growth(task, tmp_path / "part", log=lambda message, **numbers: lines.append(message)).run()
     assert resumed == expected
     assert resumed.history == expected.history
     assert lines[0] == "resumed: 3 of 5 chunks were drawn already"
-    assert all((tmp_path / "part" / name).stat().st_mtime_ns == time for name, time in kept.items())
+    assert all((tmp_path / "part" / name).stat().st_mtime_ns == time for name, time in times.items())
     nothing_left = replace(growth(task, tmp_path / "part"), prepare=lambda: pytest.fail("prepared for nothing"))
-    assert nothing_left.grown() == expected
+    assert nothing_left.run() == expected
 
 
 def test_texts_of_validation_and_test_never_come_out(tmp_path):
@@ -91,9 +91,9 @@ def test_texts_of_validation_and_test_never_come_out(tmp_path):
     def noted(rows):
         return [row._replace(notes=([candidates.get(word, ()) for word in row.text.split()],)) for row in rows]
 
-    made = replace(growth(task, tmp_path, count=30), prepare=lambda: (Substitute(0.5), noted)).grown()
-    assert set(made.split("train").texts) == {*train.texts, "a poor film"}  # "an old film" is not multiplied
-    (entry,) = made.history
+    augmented = replace(growth(task, tmp_path, count=30), prepare=lambda: (Substitute(0.5), noted)).run()
+    assert set(augmented.split("train").texts) == {*train.texts, "a poor film"}  # "an old film" is not multiplied
+    (entry,) = augmented.history
     counts = entry["counts"]
     assert counts["left out, for they stand in validation or test"] >= 2
     assert counts["originals kept but not rewritten, for they stand in validation or test"] == 1
@@ -105,38 +105,38 @@ def test_texts_of_validation_and_test_never_come_out(tmp_path):
 class Objects(LabelFilter):
     """Objects to every second row."""
 
-    def opinions(self, task, rows):
+    def review(self, task, rows):
         self.counts["read"] += len(rows)
-        return [((label + 1) % 3, (label + place % 2) % 3) for place, label in enumerate(rows.labels)]
+        return [((label + 1) % 3, (label + index % 2) % 3) for index, label in enumerate(rows.labels)]
 
 
 @pytest.mark.parametrize("guard", ["off", "drop", "relabel"])
 def test_the_guard(guard, tmp_path):
     task = toy_task(train=10)
-    free = growth(task, tmp_path / "free").grown().split("train")
-    judge = Objects(lambda: None, guard=guard)
-    grown = growth(task, tmp_path / guard, judge=judge).grown()
-    made, counts = grown.split("train"), grown.history[0]["counts"]
+    free = growth(task, tmp_path / "free").run().split("train")
+    label_filter = Objects(lambda: None, guard=guard)
+    grown = growth(task, tmp_path / guard, label_filter=label_filter).run()
+    augmented, counts = grown.split("train"), grown.history[0]["counts"]
     if guard == "drop":
-        assert set(rows_with_labels(made)) < set(rows_with_labels(free))
-        assert counts["dropped by the guard"] == len(free) - len(made) == counts["labels the teacher objected to"]
+        assert set(rows_with_labels(augmented)) < set(rows_with_labels(free))
+        assert counts["dropped by the guard"] == len(free) - len(augmented) == counts["labels the teacher objected to"]
     else:
-        assert made.texts == free.texts
-        changed = sum(a != b for a, b in zip(made.labels, free.labels, strict=True))
-        assert changed == counts["relabelled by the guard"] == (guard == "relabel") * judge.counts["flipped"]
+        assert augmented.texts == free.texts
+        changed = sum(a != b for a, b in zip(augmented.labels, free.labels, strict=True))
+        assert changed == counts["relabelled by the guard"] == (guard == "relabel") * label_filter.counts["flipped"]
     again = Objects(lambda: None, guard=guard)
-    assert growth(task, tmp_path / guard, judge=again).grown() == grown
-    assert again.counts["read"] == 0  # its opinions were kept
+    assert growth(task, tmp_path / guard, label_filter=again).run() == grown
+    assert again.counts["read"] == 0  # its reviews were kept
 
 
 def test_a_second_augmentation_works_on_the_originals(tmp_path):
     task = toy_task(train=10)
-    once = growth(task, tmp_path / "a").grown()
-    twice = growth(once, tmp_path / "b", seed=5).grown()
+    once = growth(task, tmp_path / "a").run()
+    twice = growth(once, tmp_path / "b", seed=5).run()
     assert task.labelled_rows == once.labelled_rows == twice.labelled_rows == 10
     assert twice.split("train").texts[: len(once.split("train"))] == once.split("train").texts
     assert [entry["counts"]["original texts"] for entry in twice.history] == [10, 10]
-    same = growth(once, tmp_path / "c").grown()
+    same = growth(once, tmp_path / "c").run()
     assert same == once  # the same samples again: nothing is new, and the history says why
     assert same.labelled_rows == 10
     assert [entry["counts"]["new texts kept"] for entry in same.history] == [len(once.split("train")) - 10, 0]
@@ -147,12 +147,12 @@ def test_a_second_augmentation_works_on_the_originals(tmp_path):
 
 def test_what_is_shown(tmp_path):
     task = toy_task("pairs", train=30)
-    (entry,) = growth(task, tmp_path).grown(title="More texts", summary="so").history
+    (entry,) = growth(task, tmp_path).run(title="More texts", summary="so").history
     assert list(entry)[:2] == ["title", "summary"]
     assert (entry["before"], entry["after"]) == (30, entry["counts"]["training texts now"])
     assert len(entry["samples"]) == 8
     sample = entry["samples"][0]
     assert sample["original"] == " / ".join((task.split("train").texts[0], task.split("train").pairs[0]))
     assert sample["label"] in ("sad", "happy")
-    assert label_in_words(toy_task("regression", train=2), -0.5) == "-0.5"
-    assert label_in_words(toy_task("multilabel", train=2), (1, 1)) == "sad, happy"
+    assert format_label(toy_task("regression", train=2), -0.5) == "-0.5"
+    assert format_label(toy_task("multilabel", train=2), (1, 1)) == "sad, happy"

@@ -61,8 +61,8 @@ def test_nltk(tmp_path, monkeypatch):
     state = random.getstate()
     trained = PerceptronTagger(load=False)
     trained.train(TRAINED)
-    place = tmp_path / "taggers" / "averaged_perceptron_tagger_eng"
-    trained.save_to_json(lang="eng", loc=str(place))
+    folder = tmp_path / "taggers" / "averaged_perceptron_tagger_eng"
+    trained.save_to_json(lang="eng", loc=str(folder))
     random.setstate(state)
     assert list(open_tagger("nltk")(WORDS)) == ["DT", "NN", "VB"]
     assert tag_texts(("nltk", [WORDS, []])) == [["DT", "NN", "VB"], []]

@@ -19,17 +19,17 @@ def task(kind, labels, names, metric, texts=None):
 
 
 def test_the_majority_class():
-    found = baseline(task("classification", [0] * 3 + [1] * 7, ("no", "yes"), "accuracy"))
-    assert found.answer == "always 'yes'"
-    assert found.quality["validation"].value == 0.7
-    assert found.quality["validation"].n == 10
+    constant = baseline(task("classification", [0] * 3 + [1] * 7, ("no", "yes"), "accuracy"))
+    assert constant.answer == "always 'yes'"
+    assert constant.quality["validation"].value == 0.7
+    assert constant.quality["validation"].n == 10
 
 
 def test_f1_of_a_rare_class_is_best_where_it_is_always_given():
     """The majority would score 0, which anything beats."""
-    found = baseline(task("classification", [0] * 9 + [1], ("no", "yes"), "f1"))
-    assert found.answer == "always 'yes'"
-    assert found.quality["validation"].value == pytest.approx(2 / 11)
+    constant = baseline(task("classification", [0] * 9 + [1], ("no", "yes"), "f1"))
+    assert constant.answer == "always 'yes'"
+    assert constant.quality["validation"].value == pytest.approx(2 / 11)
 
 
 def test_several_labels_may_be_none_or_the_frequent_ones():
@@ -50,8 +50,8 @@ def test_the_mean_of_the_numbers_and_the_outside_tag():
 
 
 def test_a_metric_that_ranks_gets_equal_scores():
-    found = baseline(task("classification", [0] * 97 + [1] * 3, ("no", "yes"), "average_precision"))
-    assert found.quality["validation"].value == pytest.approx(0.03)
+    constant = baseline(task("classification", [0] * 97 + [1] * 3, ("no", "yes"), "average_precision"))
+    assert constant.quality["validation"].value == pytest.approx(0.03)
     assert baseline(task("classification", [0, 1] * 5, ("a", "b"), "roc_auc")).quality["validation"].value == 0.5
 
 
@@ -84,6 +84,8 @@ def test_one_answer_is_tried_where_scores_are_ranked(monkeypatch):
     """Equal scores are the same whatever the class; with many classes each try would cost seconds."""
     calls = []
     plain = METRICS["roc_auc"]
-    monkeypatch.setattr("limbeck.data.baseline.METRICS", {"roc_auc": lambda *given: calls.append(1) or plain(*given)})
-    found = baseline(task("classification", list(range(5)) * 4, tuple("abcde"), "roc_auc"))
-    assert (len(calls), found.quality["validation"].value) == (1, 0.5)
+    monkeypatch.setattr(
+        "limbeck.data.baseline.METRICS", {"roc_auc": lambda *arguments: calls.append(1) or plain(*arguments)}
+    )
+    constant = baseline(task("classification", list(range(5)) * 4, tuple("abcde"), "roc_auc"))
+    assert (len(calls), constant.quality["validation"].value) == (1, 0.5)

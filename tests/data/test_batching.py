@@ -79,11 +79,11 @@ def test_word_labels_go_to_the_first_piece():
             self.words = [[None, *(w for w in range(len(text)) for _ in range(2)), None] for text in texts]
             words = self.words
 
-            class Made(dict):
+            class Encodings(dict):
                 def word_ids(self, index):
                     return words[index]
 
-            return Made(input_ids=rows)
+            return Encodings(input_ids=rows)
 
     encoded = encode(task, "train", Pieces())
     first = task.split("train").labels[0]

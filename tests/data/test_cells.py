@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.data.cells import comma_is_ambiguous, fold, number_format, parse_list, truth
+from limbeck.data.cells import comma_is_ambiguous, normalize_spelling, number_format, parse_bool, parse_list
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,13 @@ def test_what_is_no_column_of_numbers():
 
 
 def test_truth_and_spelling():
-    assert [truth(cell) for cell in (True, "False", " 1 ", 0.0, "yes", [1])] == [True, False, True, False, None, None]
-    assert fold("Cafe\u0301 ") == fold("CAF\u00c9")
-    assert fold("very  good") != fold("verygood")
+    assert [parse_bool(cell) for cell in (True, "False", " 1 ", 0.0, "yes", [1])] == [
+        True,
+        False,
+        True,
+        False,
+        None,
+        None,
+    ]
+    assert normalize_spelling("Cafe\u0301 ") == normalize_spelling("CAF\u00c9")
+    assert normalize_spelling("very  good") != normalize_spelling("verygood")

@@ -45,8 +45,8 @@ def load(folder, header, row, rows=24, **options):
 
 
 def roles(task):
-    found = task.columns
-    return found.text, found.pair, found.label, found.unread, task.kind
+    columns = task.columns
+    return columns.text, columns.pair, columns.label, columns.unread, task.kind
 
 
 READ = {  # header, row, (text, pair, label, unread, kind)
@@ -100,8 +100,8 @@ def test_one_column_for_each_label(tmp_path):
     assert task.split("train").labels[:2] == ((0, 1, 0), (1, 0, 0))
     two = load(tmp_path, "id,text,rude,false_claim,spam", row, label=["spam", "rude"])
     assert (two.label_names, two.split("train").labels[1]) == (("spam", "rude"), (0, 1))
-    one = load(tmp_path, "id,text,rude,false_claim,spam", row, label="rude")
-    assert (one.kind, one.columns.unread) == ("classification", ("id", "false_claim", "spam"))
+    task = load(tmp_path, "id,text,rude,false_claim,spam", row, label="rude")
+    assert (task.kind, task.columns.unread) == ("classification", ("id", "false_claim", "spam"))
 
 
 @pytest.mark.parametrize("names", [None, ["x", "y", "z"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.data.conll import UNIVERSAL, BadLine, has_header, is_conll, read_sentences
+from limbeck.data.conll import UNIVERSAL, MalformedLine, has_header, is_conll, read_sentences
 
 WORDS = "Anna\tB-PER\nsleeps\tO\n\nOslo\tB-LOC\nwakes\tO\n"
 
@@ -31,22 +31,22 @@ def test_what_is_taken_as_sentences(text, expected):
 
 
 def test_comments_are_no_words_and_a_number_sign_is_one():
-    found = read_sentences("# text = # one\n#\tO\none\tB-X\n\n# newdoc\nx\tO\n")
-    assert [row[0] for row in found.rows] == [("#", "one"), ("x",)]
-    assert found.notes == ["2 comment lines skipped"]
-    assert found.numbers == [2, 6]
-    found = read_sentences("# text = a\n# O\na B-X\n")
-    assert found.rows[0][0] == ("#", "a")
+    sentences = read_sentences("# text = # one\n#\tO\none\tB-X\n\n# newdoc\nx\tO\n")
+    assert [row[0] for row in sentences.rows] == [("#", "one"), ("x",)]
+    assert sentences.notes == ["2 comment lines skipped"]
+    assert sentences.numbers == [2, 6]
+    sentences = read_sentences("# text = a\n# O\na B-X\n")
+    assert sentences.rows[0][0] == ("#", "a")
 
 
 def test_universal_dependencies():
     line = "{}\t{}\t_\t{}\t_\t_\t0\troot\t_\t_\n"
     lines = (("1-2", "du", "_"), ("1", "de", "ADP"), ("2", "le", "DET"), ("2.1", "x", "X"), ("3", "bois", "NOUN"))
-    found = read_sentences("# sent_id = a\n" + "".join(line.format(*each) for each in lines))
-    assert found.columns == UNIVERSAL
-    assert found.rows[0][1] == ("de", "le", "bois")
-    assert found.rows[0][3] == ("ADP", "DET", "NOUN")
-    assert found.notes == ["1 comment line skipped", "1 multiword token line skipped", "1 empty node line skipped"]
+    sentences = read_sentences("# sent_id = a\n" + "".join(line.format(*each) for each in lines))
+    assert sentences.columns == UNIVERSAL
+    assert sentences.rows[0][1] == ("de", "le", "bois")
+    assert sentences.rows[0][3] == ("ADP", "DET", "NOUN")
+    assert sentences.notes == ["1 comment line skipped", "1 multiword token line skipped", "1 empty node line skipped"]
 
 
 def test_a_header_names_the_columns():
@@ -56,6 +56,6 @@ def test_a_header_names_the_columns():
 
 
 def test_a_line_that_does_not_fit():
-    with pytest.raises(BadLine, match="1 field, expected 2") as caught:
+    with pytest.raises(MalformedLine, match="1 field, expected 2") as caught:
         read_sentences("Anna\tB-PER\nsleeps\n")
     assert caught.value.number == 2

@@ -47,19 +47,19 @@ def test_tokenizers_alone_give_the_ids_that_were_measured(family, settings, open
         alone.encode_special_tokens = encoding.split_special_tokens
         rows = zip(texts, pairs, strict=True) if pairs else ((text,) for text in texts)
         served = [alone.encode(*row, is_pretokenized=words) for row in rows]
-        assert [one.ids for one in served] == measured["input_ids"]
+        assert [encoding.ids for encoding in served] == measured["input_ids"]
         types = measured.get("token_type_ids") or [[0] * len(ids) for ids in measured["input_ids"]]
-        assert [one.type_ids for one in served] == types
-        assert [one.word_ids for one in served] == [measured.word_ids(row) for row in range(len(texts))]
+        assert [encoding.type_ids for encoding in served] == types
+        assert [encoding.word_ids for encoding in served] == [measured.word_ids(row) for row in range(len(texts))]
         assert max(map(len, measured["input_ids"])) == 32
     if not settings:
         after, state = json.loads(tokenizer.backend_tokenizer.to_str()), json.loads(before)
         assert {**after, "truncation": None} == {**state, "truncation": None}  # nothing else is left behind
 
 
-@pytest.mark.parametrize(("own", "asked", "limit"), [(16, 32, 16), (64, 32, 32), (None, 32, 32)])
-def test_cut_at_the_smaller_length(own, asked, limit, opened):
-    assert TextEncoding.of(opened("bert", {"model_max_length": own}), asked).max_length == limit
+@pytest.mark.parametrize(("own", "requested", "limit"), [(16, 32, 16), (64, 32, 32), (None, 32, 32)])
+def test_cut_at_the_smaller_length(own, requested, limit, opened):
+    assert TextEncoding.of(opened("bert", {"model_max_length": own}), requested).max_length == limit
 
 
 def test_words_begin_as_in_running_text(opened):

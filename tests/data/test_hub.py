@@ -23,18 +23,18 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def test_a_local_data_set_is_loaded(tmp_path):
-    place = tmp_path / "reviews"
-    place.mkdir()
-    (place / "train.csv").write_text("text,label\ngood,up\nbad,down\nfine,up\n")
-    (place / "test.csv").write_text("text,label\nfair,up\n")
-    task = load_task({"dataset": str(place)})
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    (folder / "train.csv").write_text("text,label\ngood,up\nbad,down\nfine,up\n")
+    (folder / "test.csv").write_text("text,label\nfair,up\n")
+    task = load_task({"dataset": str(folder)})
     assert task.name == "reviews"
     assert {name: len(split) for name, split in task.splits.items()} == {"train": 2, "validation": 1, "test": 1}
     assert task.label_names == ("down", "up")
     with pytest.raises(InputError, match=r"no split 'trian'; did you mean 'train'\?"):
-        load_task({"dataset": str(place), "train": "trian"})
+        load_task({"dataset": str(folder), "train": "trian"})
     with pytest.raises(InputError, match="split 'train': there is no column 'txt'; did you mean 'text'"):
-        load_task({"dataset": str(place), "text": "txt"})
+        load_task({"dataset": str(folder), "text": "txt"})
 
 
 def test_a_data_set_that_cannot_be_had():
@@ -77,15 +77,15 @@ def _glue_like(name):
 
 @pytest.mark.parametrize("name", hub.PRESETS)
 def test_presets(name, monkeypatch):
-    asked = []
+    calls = []
 
     def load_dataset(dataset, config):
-        asked.append((dataset, config))
+        calls.append((dataset, config))
         return datasets.DatasetDict(_glue_like(name))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     task, preset = load_task(name), hub.PRESETS[name]
-    assert asked == [(preset["dataset"], preset.get("config"))]
+    assert calls == [(preset["dataset"], preset.get("config"))]
     assert {split: len(rows) for split, rows in task.splits.items()} == {"train": 36, "validation": 4, "test": 9}
     assert (task.name, task.metric, task.metric in METRICS) == (name, preset["metric"], True)
     assert (task.split("train").pairs is not None) == ("pair" in preset)

@@ -164,9 +164,9 @@ def test_a_folder_is_judged_by_its_test_split(tmp_path, reviews):
     task, split = load_judged(tmp_path)
     assert (split, len(task.split(split))) == ("test", 3)
     assert len(load_judged({"test": "test.csv"}, base=tmp_path)[0].split("test")) == 3
-    for spec, asked in ((tmp_path, "validation"), (tmp_path, "train")):
-        with pytest.raises(InputError, match=f"no split '{asked}'"):
-            load_judged(spec, asked)
+    for spec, split in ((tmp_path, "validation"), (tmp_path, "train")):
+        with pytest.raises(InputError, match=f"no split '{split}'"):
+            load_judged(spec, split)
     with pytest.raises(InputError, match="no train split"):
         load_task(tmp_path)
     assert load_judged("movie-reviews") == (reviews, "test")

@@ -79,8 +79,8 @@ def average_precision_by_hand(scores, truth):
 def test_average_precision_of_two_classes_several_classes_and_several_labels():
     rng = np.random.default_rng(0)
     logits, truth = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
-    found = score("classification", "average_precision", logits, truth)
-    assert found == pytest.approx(average_precision_by_hand(logits[:, 1] - logits[:, 0], truth))
+    value = score("classification", "average_precision", logits, truth)
+    assert value == pytest.approx(average_precision_by_hand(logits[:, 1] - logits[:, 0], truth))
     logits, truth = rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     by_hand = np.mean([average_precision_by_hand(shares[:, i], (truth == i).astype(int)) for i in range(3)])

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.core.statistics import score
 from limbeck.data.metrics import METRICS, READS_SCORES
-from limbeck.data.ranking import FEWEST, metric_interval, resampled_metric
+from limbeck.data.ranking import MIN_RESAMPLES, metric_interval, resampled_metric
 
 RNG = np.random.default_rng(0)
 LABELS = {
@@ -39,13 +39,13 @@ def test_the_interval_is_that_of_the_plain_bootstrap():
 
 
 def test_many_cells_take_fewer_resamples(monkeypatch):
-    drawn = []
-    monkeypatch.setattr("limbeck.data.ranking.WORK", 50 * 4 * 300)
+    resample_counts = []
+    monkeypatch.setattr("limbeck.data.ranking.MAX_VALUES", 50 * 4 * 300)
     monkeypatch.setattr(
         "limbeck.data.ranking.bootstrap",
-        lambda statistic, count, resamples: drawn.append(resamples) or score(METRICS["accuracy"], [1], [1]),
+        lambda statistic, count, resamples: resample_counts.append(resamples) or score(METRICS["accuracy"], [1], [1]),
     )
     metric_interval("roc_auc", RNG.random((50, 4)), LABELS["several labels"])
-    monkeypatch.setattr("limbeck.data.ranking.WORK", 1)
+    monkeypatch.setattr("limbeck.data.ranking.MAX_VALUES", 1)
     metric_interval("roc_auc", RNG.random((50, 4)), LABELS["several labels"])
-    assert drawn == [300, FEWEST]
+    assert resample_counts == [300, MIN_RESAMPLES]

@@ -37,9 +37,9 @@ def test_texts_that_are_cut():
     text = "\n".join(summarize(task, count, ["validation"]).lines())
     assert "longer than 5 tokens and cut: validation: 2 of 3 texts (66.7 %), 27.8 % of their tokens" in text
     many = Task.from_lists("x", train=(["a b"] * 5000, [0, 1] * 2500), validation=(texts, [0, 1, 0]))
-    found = summarize(many, count).truncation[0]
-    assert found.counted <= SAMPLE
-    assert f"none of a sample of {found.counted:,} texts" in str(found)
+    summary = summarize(many, count).truncation[0]
+    assert summary.counted <= SAMPLE
+    assert f"none of a sample of {summary.counted:,} texts" in str(summary)
 
 
 def test_every_kind_of_task():
@@ -51,7 +51,7 @@ def test_every_kind_of_task():
         ("tokens", "words in train"),
     ):
         task = toy_task(kind)
-        found = summarize(task, count)
-        json.dumps(found.to_json())
-        columns = found if task.columns else None
-        assert (part in "\n".join(found.lines())) or columns is None or kind == "pairs"
+        summary = summarize(task, count)
+        json.dumps(summary.to_json())
+        columns = summary if task.columns else None
+        assert (part in "\n".join(summary.lines())) or columns is None or kind == "pairs"

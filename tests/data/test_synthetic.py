@@ -30,8 +30,8 @@ def test_tokenizer_frames_texts_as_bert_does(tmp_path):
     from transformers import AutoTokenizer
 
     tokenizer = toy_tokenizer(toy_task("pairs"))
-    made = tokenizer("very sunny", "unheard-of film")
-    assert tokenizer.convert_ids_to_tokens(made["input_ids"]) == [
+    encoded = tokenizer("very sunny", "unheard-of film")
+    assert tokenizer.convert_ids_to_tokens(encoded["input_ids"]) == [
         "[CLS]",
         "very",
         "sunny",
@@ -40,18 +40,18 @@ def test_tokenizer_frames_texts_as_bert_does(tmp_path):
         "film",
         "[SEP]",
     ]
-    assert made["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
+    assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
     assert tokenizer.pad_token_id == 0
     tokenizer.save_pretrained(tmp_path)
-    assert AutoTokenizer.from_pretrained(tmp_path)("very sunny", "unheard-of film") == made
+    assert AutoTokenizer.from_pretrained(tmp_path)("very sunny", "unheard-of film") == encoded
 
 
 def test_tokenizer_knows_every_word_of_a_token_task():
     task = toy_task("tokens", train=10)
     tokenizer = toy_tokenizer(task)
-    made = tokenizer([list(words) for words in task.split("test").texts], is_split_into_words=True)
-    assert all(tokenizer.unk_token_id not in ids for ids in made["input_ids"])
-    assert made.word_ids(0)[1:-1] == list(range(len(task.split("test").texts[0])))
+    encoded = tokenizer([list(words) for words in task.split("test").texts], is_split_into_words=True)
+    assert all(tokenizer.unk_token_id not in ids for ids in encoded["input_ids"])
+    assert encoded.word_ids(0)[1:-1] == list(range(len(task.split("test").texts[0])))
 
 
 @pytest.mark.parametrize("kind", KINDS)

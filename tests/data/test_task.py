@@ -134,10 +134,10 @@ def test_limit_keeps_order_and_is_deterministic(kind):
     small = task.limit(seed=1, train=12)
     assert small == task.limit(seed=1, train=12)
     assert small != task.limit(seed=2, train=12)
-    rows, kept = task.split("train").to_rows(), small.split("train").to_rows()
-    assert len(kept) == 12
-    places = iter(rows)
-    assert all(any(row == other for other in places) for row in kept)
+    rows, limited = task.split("train").to_rows(), small.split("train").to_rows()
+    assert len(limited) == 12
+    remaining = iter(rows)
+    assert all(any(row == other for other in remaining) for row in limited)
     assert small.split("test") == task.split("test")
     assert small.notes == ("train: limited to 12 of 50 rows (seed 1)",)
 

@@ -68,11 +68,11 @@ def test_missing_and_unreadable_files(file):
 
 
 def test_settings():
-    given = settings(
+    options = settings(
         ["label=[a, b]", "label_separator=|", 'delimiter="\t"', "limit.train=5", "limit.test=6", "pair=null"]
     )
     limits = {"train": "5", "test": "6"}
-    assert given == {"label": ["a", "b"], "label_separator": "|", "delimiter": "\t", "limit": limits, "pair": None}
+    assert options == {"label": ["a", "b"], "label_separator": "|", "delimiter": "\t", "limit": limits, "pair": None}
     for wrong, message in (
         ("label", "key=value"),
         ("lable=x", "did you mean 'label'"),

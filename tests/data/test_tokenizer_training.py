@@ -2,7 +2,8 @@ from dataclasses import replace
 
 from limbeck.data.batching import encode
 from limbeck.data.synthetic import toy_task
-from limbeck.data.tokenizer_training import SPECIAL_TOKENS, texts_of, word_pieces
+from limbeck.data.task import texts_of
+from limbeck.data.tokenizer_training import SPECIAL_TOKENS, word_pieces
 
 
 def test_training_texts_are_made_of_known_pieces():

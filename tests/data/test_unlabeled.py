@@ -19,10 +19,10 @@ def test_lines_are_texts_and_what_is_held_out_stays_out(tmp_path):
     task = toy_task(train=8, validation=4, test=4)
     shown = task.split("test").texts[0]
     path = write(tmp_path, "more.txt", f"so sunny\n\n  {shown.upper()} \nso  Sunny\nquite, grey\n")
-    made = with_texts_of(task, path)
-    assert made.split("train").texts == ("so sunny", "quite, grey")
-    assert made.split("test") == task.split("test")
-    assert made.notes[-1] == "more.txt: 2 texts without labels; 1 text of the validation or test split left out"
+    unlabeled = with_texts_of(task, path)
+    assert unlabeled.split("train").texts == ("so sunny", "quite, grey")
+    assert unlabeled.split("test") == task.split("test")
+    assert unlabeled.notes[-1] == "more.txt: 2 texts without labels; 1 text of the validation or test split left out"
 
 
 @pytest.mark.parametrize("columns", [(), ("text",), ("1",)])
@@ -39,19 +39,19 @@ def test_a_column_of_a_table(tmp_path, columns):
 def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
     task = toy_task(kind, train=8)
     path = write(tmp_path, "more.txt", "so sunny\tquite grey\n" if kind == "pairs" else "so sunny\n")
-    before, made = task.split("train"), with_texts_of(task, path).split("train")
-    assert type(made.texts[0]) is type(before.texts[0])
-    assert type(made.labels[0]) is type(before.labels[0])
-    assert (made.pairs is None) == (before.pairs is None)
+    before, unlabeled = task.split("train"), with_texts_of(task, path).split("train")
+    assert type(unlabeled.texts[0]) is type(before.texts[0])
+    assert type(unlabeled.labels[0]) is type(before.labels[0])
+    assert (unlabeled.pairs is None) == (before.pairs is None)
     if kind == "tokens":
-        assert made.texts == (("so", "sunny"),)
-        assert made.labels == ((0, 0),)
+        assert unlabeled.texts == (("so", "sunny"),)
+        assert unlabeled.labels == ((0, 0),)
     if kind == "pairs":
-        assert (made.texts, made.pairs) == (("so sunny",), ("quite grey",))
+        assert (unlabeled.texts, unlabeled.pairs) == (("so sunny",), ("quite grey",))
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "text", "columns", "said"),
+    ("kind", "name", "text", "columns", "message"),
     [
         ("classification", "more.csv", "a,b\n1,so sunny\n", (), "which 1 column to read is not clear"),
         (
@@ -73,9 +73,9 @@ def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
         ("classification", "more.doc", "x", (), "no reader for '.doc' files"),
     ],
 )
-def test_what_cannot_be_read_is_told(tmp_path, kind, name, text, columns, said):
+def test_what_cannot_be_read_is_told(tmp_path, kind, name, text, columns, message):
     path = write(tmp_path, name, text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         with_texts_of(toy_task(kind, train=8), path, columns)
 
 

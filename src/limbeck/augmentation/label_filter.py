@@ -1,4 +1,4 @@
-"""A second opinion on labels: what a teacher says of rows whose labels were only assumed, and what follows from it."""
+"""Check assumed labels with a teacher: compare its predictions, and keep, change or drop the rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from limbeck.core.outputs import activate
 from limbeck.data.batching import encode, predict
 from limbeck.data.metrics import IGNORED, Kind
 
@@ -17,52 +19,63 @@ if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
     from limbeck.data.task import Split, Task
 
-
-def probabilities(kind: Kind, logits: Any) -> Any:
-    """Softmax over the labels (classification, tokens) or a sigmoid for each (multilabel); same shape as logits."""
-    values = np.asarray(logits, dtype=np.float64)
-    if kind == "multilabel":
-        return 0.5 * (1 + np.tanh(values / 2))
-    shares = np.exp(values - values.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)
+Label: TypeAlias = Any
+"""A label as ``Split.labels`` has it: its form depends on the kind of task."""
 
 
-def opinion(kind: Kind, logits: Any, label: Any, confidence: float, aligned: Sequence[int] = ()) -> tuple[Any, Any]:
-    """What a model says of one row, and the label after the model objected where it is confident enough.
+def review_label(
+    kind: Kind, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
+) -> tuple[Label, Label]:
+    """Compare a model's prediction for one row with its label.
 
-    An objection is a prediction other than the label, with a probability of at least ``confidence``; of several
-    labels, or of the labels of words, each is judged by itself. Numbers have no confidence and are never objected to.
+    The prediction overrules the label where it differs with a probability of at least ``confidence``; of several
+    labels, or of the labels of words, each is compared by itself. Numbers have no confidence and are never overruled.
 
-    Shapes: logits [labels] (tokens: [seq, labels]). ``aligned`` has, for each of the ``seq`` positions, a label where
-    a word begins and IGNORED elsewhere; words that were cut off keep their labels.
+    Args:
+        kind: Kind of task.
+        logits: [labels], or [seq, labels] for tokens.
+        label: The label of the row.
+        confidence: Probability from which the model overrules the label.
+        aligned: For tokens, a label at the first position of each word and IGNORED elsewhere [seq]; words that were cut
+            off keep their labels.
 
-    >>> opinion("classification", [0.0, 3.0], 0, 0.9), opinion("classification", [0.0, 1.0], 0, 0.9)
+    Returns:
+        The prediction, and the label after it was overruled or not.
+
+    >>> review_label("classification", [0.0, 3.0], 0, 0.9), review_label("classification", [0.0, 1.0], 0, 0.9)
     ((1, 1), (1, 0))
     """
     if kind == "regression":
         return float(np.asarray(logits).reshape(-1)[0]), label
-    label_probabilities = probabilities(kind, logits)
+    probabilities = activate(logits, "sigmoid" if kind == "multilabel" else "softmax")
     if kind == "multilabel":
-        said = tuple(int(rng > 0.5) for rng in label_probabilities)
-        sure = [max(rng, 1 - rng) >= confidence for rng in label_probabilities]
-        return said, tuple(new if ok else old for new, old, ok in zip(said, label, sure, strict=True))
+        predicted = tuple(int(probability > 0.5) for probability in probabilities)
+        confident = [max(probability, 1 - probability) >= confidence for probability in probabilities]
+        return predicted, tuple(
+            new if sure else old for new, old, sure in zip(predicted, label, confident, strict=True)
+        )
     if kind == "classification":
-        best = int(label_probabilities.argmax())
-        return best, best if label_probabilities[best] >= confidence else label
-    starts = [place for place, mark in enumerate(aligned) if mark != IGNORED]
-    told = [int(label_probabilities[place].argmax()) for place in starts]
-    sure = [bool(label_probabilities[place].max() >= confidence) for place in starts]
+        best = int(probabilities.argmax())
+        return best, best if probabilities[best] >= confidence else label
+    starts = [position for position, tag in enumerate(aligned) if tag != IGNORED]
+    tags = [int(probabilities[position].argmax()) for position in starts]
+    confident = [bool(probabilities[position].max() >= confidence) for position in starts]
     rest = tuple(label[len(starts) :])
-    changed = tuple(new if ok else old for new, old, ok in zip(told, label, sure, strict=False))
-    return (*told, *rest), changed + rest
+    changed = tuple(new if sure else old for new, old, sure in zip(tags, label, confident, strict=False))
+    return (*tags, *rest), changed + rest
 
 
 @dataclass
 class LabelFilter:
-    """Lets a teacher read rows, and decides with what label a row stays, or that it goes.
+    """A teacher that reads rows and decides which label each keeps or gets, or that it is dropped.
 
-    ``labels``: the row's own, or the teacher's answer. ``guard``: what happens where the teacher objects to the row's
-    own label with at least ``confidence``: nothing, it is dropped, or it gets the teacher's label.
+    Attributes:
+        open_teacher: Opens the teacher.
+        labels: Whether rows keep their own labels or get the teacher's predictions.
+        guard: What happens to a row whose label the teacher overrules: nothing, it is dropped, or it is relabelled.
+        confidence: Probability from which the teacher overrules a label.
+        batch_size: Rows per batch.
+        counts: Rows ``flipped`` (overruled), ``dropped`` and ``relabelled`` so far.
     """
 
     open_teacher: Callable[[], Candidate]
@@ -74,36 +87,36 @@ class LabelFilter:
 
     @cached_property
     def teacher(self) -> Candidate:
-        """Opened when the first row is read."""
+        """The teacher, opened when the first row is read."""
         import torch
 
         teacher = self.open_teacher()
-        if torch.cuda.is_available() and hasattr(teacher.model, "to"):
+        if torch.cuda.is_available() and isinstance(teacher.model, torch.nn.Module):
             teacher.model.to("cuda")
         return teacher
 
-    def opinions(self, task: Task, rows: Split) -> list[tuple[Any, Any]]:
-        """For each row what the teacher says, and the label after its objections."""
+    def review(self, task: Task, rows: Split) -> list[tuple[Label, Label]]:
+        """Return, for each row, the teacher's prediction and the label after it was overruled or not."""
         if not len(rows):
             return []
         encoded = encode(replace(task, splits={"train": rows}), "train", self.teacher.tokenizer)
         logits = predict(self.teacher.model, encoded, self.batch_size)
         aligned = encoded.labels if task.kind == "tokens" else [()] * len(rows)
         return [
-            opinion(task.kind, values, label, self.confidence, marks)
-            for values, label, marks in zip(logits, rows.labels, aligned, strict=True)
+            review_label(task.kind, values, label, self.confidence, tags)
+            for values, label, tags in zip(logits, rows.labels, aligned, strict=True)
         ]
 
-    def settle(self, own: Any, said: Sequence[Any]) -> Any:
-        """The label that a row keeps or gets, given an opinion (from JSON or not); None if the row goes."""
-        told, guarded = (tuple(label) if isinstance(label, list) else label for label in said)
+    def resolve(self, own: Label, review: Sequence[Label]) -> Label | None:
+        """Return the label that a row keeps or gets, given its review (perhaps from JSON); None drops the row."""
+        predicted, guarded = (tuple(label) if isinstance(label, list) else label for label in review)
         flipped = guarded != own
         self.counts["flipped"] += flipped
         if flipped and self.guard == "drop":
             self.counts["dropped"] += 1
             return None
         if self.labels == "teacher":
-            return told
+            return predicted
         if flipped and self.guard == "relabel":
             self.counts["relabelled"] += 1
             return guarded

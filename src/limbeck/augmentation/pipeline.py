@@ -1,4 +1,4 @@
-"""A task with more training rows: drawn in chunks that are kept on disk, sifted, judged, counted and told."""
+"""Augment a task: sample new rows in chunks stored on disk, remove duplicates, filter their labels, and record it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,53 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.augmentation.label_filter import LabelFilter
-from limbeck.augmentation.transforms import Deduplicator, Made, Row, Transform, rewrite_rows, text_key
+from limbeck.augmentation.label_filter import Label, LabelFilter
+from limbeck.augmentation.transforms import Deduplicator, Row, Sides, Transform, rewrite_rows, text_key
 from limbeck.data.task import Split, Task
 from limbeck.storage.parallel import chunked, in_order, kept_lines, read_lines, write_lines
 
 Prepare = Callable[[], tuple[Transform, Callable[[Sequence[Row]], Sequence[Row]]]]
-"""Gives the rule that draws, and what adds notes to rows; called only when something is left to draw."""
-SHOWN, LETTERS = 8, 240  # new texts in the history, and letters of each
+"""Returns the transform, and a function that adds notes to rows; called only if samples are missing."""
+MAX_EXAMPLES, MAX_CHARACTERS = 8, 240  # new texts in the history, and characters of each
 
 
 def rows_of(split: Split, count: int | None = None) -> list[Row]:
-    """The first ``count`` rows, to be rewritten."""
+    """Return the first ``count`` rows (all if None), to be rewritten."""
     pairs = split.pairs or (None,) * len(split)
-    return [Row(place, *sides) for place, sides in enumerate(zip(split.texts, pairs, strict=True))][:count]
+    return [Row(index, *sides) for index, sides in enumerate(zip(split.texts, pairs, strict=True))][:count]
 
 
-def keys_of(split: Split) -> list[int]:
-    """What texts are compared by: letters and digits."""
+def text_keys(split: Split) -> list[int]:
+    """Return the keys by which the texts of a split are compared."""
     return [text_key(row.text, row.pair) for row in rows_of(split)]
 
 
-class New(NamedTuple):
-    """A new row: which row it was made of, its texts, its label."""
+class Sample(NamedTuple):
+    """A new row: the number of its original, its texts, its label."""
 
     number: int
-    sides: Made
-    label: Any
+    sides: Sides
+    label: Label
 
 
 @dataclass(frozen=True)
 class AugmentationPipeline:
     """One augmentation of a task.
 
-    Samples of a row depend on ``seed`` and the row alone; each chunk of ``chunk_rows`` rows is written to ``scratch``
-    when it is drawn and when the judge has read it, and found there again.
+    The samples of a row depend on ``seed`` and the row alone. Each chunk is written to ``scratch`` when it is sampled
+    and again when it is reviewed, so an interrupted run resumes.
+
+    Attributes:
+        task: The task to augment.
+        prepare: Returns the transform and what it needs.
+        count: Samples per row (per text, of pairs).
+        seed: Seed of the samples.
+        scratch: Folder for finished chunks.
+        label_filter: Reviews the labels of new rows; they are kept unless given.
+        chunk_rows: Rows per chunk.
+        workers: Processes that transform rows.
+        log: Reports progress.
+        mask_token: What the transform writes in place of a word.
     """
 
     task: Task
@@ -50,23 +62,23 @@ class AugmentationPipeline:
     count: int
     seed: int
     scratch: Path
-    judge: LabelFilter | None = None
+    label_filter: LabelFilter | None = None
     chunk_rows: int = 256
     workers: int = 1
     log: Callable[..., None] = lambda message, **numbers: None
-    mask_token: str | None = None  #: what the rule writes in place of a word
+    mask_token: str | None = None
 
-    def grown(self, **about: str) -> Task:
-        """The larger task, with an entry in its history that begins with ``about``, also if no row is new."""
-        self.draw()
-        made = [new for number in range(len(self.chunks)) for new in self.sift(number)]
-        entry = {**about, **self.entry(made)}
-        self.log(f"{about.get('summary', '')}: " + ", ".join(f"{name} {n:,}" for name, n in entry["counts"].items()))
+    def run(self, **heading: str) -> Task:
+        """Return the augmented task; its history gets an entry that begins with ``heading``, even if no row is new."""
+        self.write_samples()
+        samples = [sample for number in range(len(self.chunks)) for sample in self.filter_chunk(number)]
+        entry = {**heading, **self.history_entry(samples)}
+        self.log(f"{heading.get('summary', '')}: " + ", ".join(f"{name} {n:,}" for name, n in entry["counts"].items()))
         train = self.task.split("train")
         larger = Split(
-            (*train.texts, *(new.sides[0] for new in made)),
-            (*train.labels, *(new.label for new in made)),
-            None if train.pairs is None else (*train.pairs, *(new.sides[1] for new in made)),
+            (*train.texts, *(sample.sides[0] for sample in samples)),
+            (*train.labels, *(sample.label for sample in samples)),
+            None if train.pairs is None else (*train.pairs, *(sample.sides[1] for sample in samples)),
         )
         return replace(self.task, splits={**self.task.splits, "train": larger}, history=(*self.task.history, entry))
 
@@ -76,95 +88,100 @@ class AugmentationPipeline:
         return rows_of(self.task.split("train"), self.task.labelled_rows)
 
     @cached_property
-    def leaked(self) -> frozenset[int]:
-        """The numbers of those that stand in another split too: they stay, and nothing is made of them."""
-        return frozenset(row.number for row in self.rows if text_key(row.text, row.pair) in self.sieve.forbidden)
+    def overlapping(self) -> frozenset[int]:
+        """Numbers of the original rows that another split also has: they stay, but are not rewritten."""
+        forbidden = self.deduplicator.forbidden
+        return frozenset(row.number for row in self.rows if text_key(row.text, row.pair) in forbidden)
 
     @cached_property
     def chunks(self) -> list[list[int]]:
-        """The numbers of the others, chunk by chunk."""
-        places = [row.number for row in self.rows if row.number not in self.leaked]
-        return [places[part.start : part.stop] for part in chunked(len(places), self.chunk_rows)]
+        """Numbers of the other rows, by chunk."""
+        numbers = [row.number for row in self.rows if row.number not in self.overlapping]
+        return [numbers[part.start : part.stop] for part in chunked(len(numbers), self.chunk_rows)]
 
     @cached_property
-    def sieve(self) -> Deduplicator:
-        """Lets no text through that stands in another split, in train, or was made before."""
+    def deduplicator(self) -> Deduplicator:
+        """Rejects texts of another split, texts of the training split, and repeats."""
         others = (split for name, split in self.task.splits.items() if name != "train")
-        return Deduplicator(keys_of(self.task.split("train")), (key for split in others for key in keys_of(split)))
+        return Deduplicator(text_keys(self.task.split("train")), (key for split in others for key in text_keys(split)))
 
     def _path(self, kind: str, number: int) -> Path:
         return self.scratch / f"{kind}-{number:06d}.jsonl"
 
-    def draw(self) -> None:
-        """See that the samples of every chunk lie in the scratch folder."""
+    def write_samples(self) -> None:
+        """Write the samples of every chunk that is not in the scratch folder yet."""
         missing = [number for number in range(len(self.chunks)) if not self._path("drawn", number).is_file()]
         done = len(self.chunks) - len(missing)
         if done:
             self.log(f"resumed: {done:,} of {len(self.chunks):,} chunks were drawn already")
         if not missing:
             return
-        rule, noted = self.prepare()
-        texts = ([self.rows[place] for place in self.chunks[number]] for number in missing)
-        jobs = ((noted(rows), rule, self.count, self.seed) for rows in texts)
-        for number, made in zip(missing, in_order(rewrite_rows, jobs, self.workers), strict=True):
-            write_lines(self._path("drawn", number), made)
+        transform, add_notes = self.prepare()
+        chunks = ([self.rows[row] for row in self.chunks[number]] for number in missing)
+        jobs = ((add_notes(rows), transform, self.count, self.seed) for rows in chunks)
+        for number, samples in zip(missing, in_order(rewrite_rows, jobs, self.workers), strict=True):
+            write_lines(self._path("drawn", number), samples)
             done += 1
             self.log("", step=done, total=len(self.chunks))
 
-    def sift(self, number: int) -> Iterator[New]:
-        """The new rows of a chunk that stay. Chunks come in their order, since an earlier row wins over its repeat."""
+    def filter_chunk(self, number: int) -> Iterator[Sample]:
+        """Yield the new rows of a chunk that stay; chunks come in order, since an earlier row wins over its repeat."""
         labels = self.task.split("train").labels
-        drawn = zip(self.chunks[number], read_lines(self._path("drawn", number)), strict=True)
-        fresh = [New(row, _frozen(one), labels[row]) for row, made in drawn for one in self.sieve.pass_on(made)]
-        if self.judge is None:
-            yield from fresh
+        sampled = zip(self.chunks[number], read_lines(self._path("drawn", number)), strict=True)
+        unique = [
+            Sample(row, _as_tuples(sides), labels[row])
+            for row, texts in sampled
+            for sides in self.deduplicator.filter(texts)
+        ]
+        if self.label_filter is None:
+            yield from unique
             return
-        judge, task = self.judge, replace(self.task, history=({"mask_token": self.mask_token},))
-        opinions = kept_lines(self._path("judged", number), lambda: judge.opinions(task, self._split(fresh)))
+        label_filter, task = self.label_filter, replace(self.task, history=({"mask_token": self.mask_token},))
+        reviews = kept_lines(self._path("judged", number), lambda: label_filter.review(task, self._split(unique)))
         self.log("", step=number + 1, total=len(self.chunks))
-        for new, said in zip(fresh, opinions, strict=True):
-            label = judge.settle(new.label, said)
+        for sample, review in zip(unique, reviews, strict=True):
+            label = label_filter.resolve(sample.label, review)
             if label is not None:
-                yield new._replace(label=label)
+                yield sample._replace(label=label)
 
-    def _split(self, rows: Sequence[New]) -> Split:
-        pairs = None if self.task.split("train").pairs is None else tuple(new.sides[1] for new in rows)
-        return Split(tuple(new.sides[0] for new in rows), tuple(new.label for new in rows), pairs)
+    def _split(self, samples: Sequence[Sample]) -> Split:
+        pairs = None if self.task.split("train").pairs is None else tuple(sample.sides[1] for sample in samples)
+        return Split(tuple(sample.sides[0] for sample in samples), tuple(sample.label for sample in samples), pairs)
 
-    def entry(self, made: Sequence[New]) -> dict[str, Any]:
-        """What was made, in numbers and in examples, as plain JSON values."""
-        before, sifted = len(self.task.split("train")), self.sieve.counts
+    def history_entry(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """Return the numbers of the augmentation, with examples, as plain JSON values."""
+        before, deduplicated = len(self.task.split("train")), self.deduplicator.counts
         counts = {
             "original texts": len(self.rows),
-            "originals kept but not rewritten, for they stand in validation or test": len(self.leaked),
-            "samples drawn": sifted["drawn"],
-            "duplicates left out": sifted["duplicates"],
-            "left out, for they stand in validation or test": sifted["leaks"],
+            "originals kept but not rewritten, for they stand in validation or test": len(self.overlapping),
+            "samples drawn": deduplicated["drawn"],
+            "duplicates left out": deduplicated["duplicates"],
+            "left out, for they stand in validation or test": deduplicated["leaks"],
         }
-        if self.judge is not None:
-            counts["labels the teacher objected to"] = self.judge.counts["flipped"]
-            counts["dropped by the guard"] = self.judge.counts["dropped"]
-            counts["relabelled by the guard"] = self.judge.counts["relabelled"]
-        counts |= {"new texts kept": len(made), "training texts now": before + len(made)}
-        every = max(1, len(made) // SHOWN)
-        samples = [self.shown(new) for new in made[::every][:SHOWN]]
-        about = {"before": before, "after": before + len(made), "mask_token": self.mask_token}
-        return {**about, "counts": counts, "samples": samples}
+        if self.label_filter is not None:
+            counts["labels the teacher objected to"] = self.label_filter.counts["flipped"]
+            counts["dropped by the guard"] = self.label_filter.counts["dropped"]
+            counts["relabelled by the guard"] = self.label_filter.counts["relabelled"]
+        after = before + len(samples)
+        counts |= {"new texts kept": len(samples), "training texts now": after}
+        examples = [self.describe(sample) for sample in samples[:: max(1, len(samples) // MAX_EXAMPLES)][:MAX_EXAMPLES]]
+        totals = {"before": before, "after": after, "mask_token": self.mask_token}
+        return {**totals, "counts": counts, "samples": examples}
 
-    def shown(self, new: New) -> dict[str, str]:
-        """A new row beside its original, in words."""
+    def describe(self, sample: Sample) -> dict[str, str]:
+        """Return the text of a new row, of its original, and of its label."""
         return {
-            "original": _cut(self.rows[new.number].sides),
-            "new": _cut(new.sides),
-            "label": label_in_words(self.task, new.label)[:LETTERS],
+            "original": _cut(self.rows[sample.number].sides),
+            "new": _cut(sample.sides),
+            "label": format_label(self.task, sample.label)[:MAX_CHARACTERS],
         }
 
 
-def label_in_words(task: Task, label: Any) -> str:
-    """A label by its names.
+def format_label(task: Task, label: Label) -> str:
+    """Format a label by the names of the task.
 
     >>> from limbeck.data.synthetic import toy_task
-    >>> label_in_words(toy_task("tokens", train=2), (0, 2)), label_in_words(toy_task("multilabel", train=2), (0, 0))
+    >>> format_label(toy_task("tokens", train=2), (0, 2)), format_label(toy_task("multilabel", train=2), (0, 0))
     ('O place', 'none')
     """
     names = task.label_names
@@ -172,14 +189,14 @@ def label_in_words(task: Task, label: Any) -> str:
         return f"{label:g}"
     if task.kind == "multilabel":
         return ", ".join(name for name, present in zip(names, label, strict=True) if present) or "none"
-    return " ".join(names[one] for one in (label if task.kind == "tokens" else (label,)))
+    return " ".join(names[index] for index in (label if task.kind == "tokens" else (label,)))
 
 
-def _frozen(made: Made) -> Made:
-    """Words that came from JSON as a tuple again."""
-    return [tuple(side) if isinstance(side, list) else side for side in made]
+def _as_tuples(sides: Sides) -> Sides:
+    """Turn words that were read from JSON into tuples again."""
+    return [tuple(side) if isinstance(side, list) else side for side in sides]
 
 
-def _cut(sides: Sequence[Any]) -> str:
+def _cut(sides: Sequence[str | Sequence[str]]) -> str:
     text = " / ".join(side if isinstance(side, str) else " ".join(side) for side in sides)
-    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

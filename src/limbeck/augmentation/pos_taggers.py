@@ -1,4 +1,4 @@
-"""Parts of speech from optional libraries: a tagger is a function from words to as many tags."""
+"""Part-of-speech taggers of optional libraries: a tagger is a function from words to a tag per word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXTRAS = {"nltk": "augment", "spacy": "spacy"}
 
 
 def check_tagger(spec: str) -> None:
-    """Refuse what names no tagger: 'nltk', 'spacy', or 'spacy:' and the name or folder of a pipeline."""
+    """Refuse anything but 'nltk', 'spacy', or 'spacy:' with the name or folder of a pipeline."""
     name, colon, rest = spec.partition(":")
     if name not in TAGGERS or (colon and (name != "spacy" or not rest)):
         raise InputError(
@@ -25,7 +25,7 @@ def check_tagger(spec: str) -> None:
 
 
 def check_installed(spec: str) -> None:
-    """Refuse a tagger whose library is not installed; nothing is imported."""
+    """Refuse a tagger whose library is not installed, without importing it."""
     name = spec.partition(":")[0]
     if find_spec(name) is None:
         raise MissingExtra(name, EXTRAS[name])
@@ -33,14 +33,14 @@ def check_installed(spec: str) -> None:
 
 @cache
 def open_tagger(spec: str) -> Tagger:
-    """The tagger of that name; opened once in a process."""
+    """Open a tagger, once per process."""
     check_tagger(spec)
     name, _, rest = spec.partition(":")
     return TAGGERS[name](rest)
 
 
 def _nltk(_: str) -> Tagger:
-    """NLTK's averaged perceptron for English; only the releases that keep it as JSON, not as a pickle."""
+    """Open NLTK's averaged perceptron for English, of releases that store it as JSON, not as a pickle."""
     try:
         from nltk.tag.perceptron import PerceptronTagger
     except ImportError:
@@ -58,7 +58,7 @@ def _nltk(_: str) -> Tagger:
 
 
 def _spacy(pipeline: str) -> Tagger:
-    """A pipeline of spaCy that is given our words; all but what finds tags is left out."""
+    """Open a spaCy pipeline without its tokenizer and without components that tagging does not need."""
     try:
         import spacy
         from spacy.tokens import Doc
@@ -81,17 +81,27 @@ def _spacy(pipeline: str) -> Tagger:
 
 
 TAGGERS: dict[str, Callable[[str], Tagger]] = {"nltk": _nltk, "spacy": _spacy}
-"""How each library is opened, given what follows the colon."""
+"""Opens each library's tagger, given what follows the colon."""
 
 
 def tag_texts(job: tuple[str, Sequence[Sequence[str]]]) -> list[list[str]]:
-    """Tags of many texts by the tagger of that name; one argument, so that it can be sent to another process."""
+    """Tag many texts; a single argument (tagger and texts), so that a process pool can map it."""
     spec, texts = job
     tagger = open_tagger(spec)
     return [list(tagger(words)) if words else [] for words in texts]
 
 
 def tag_rows(spec: str, texts: Sequence[Sequence[str]], chunk: int = 256, workers: int = 1) -> list[list[str]]:
-    """The tags of all texts, found by several processes."""
-    jobs = ((spec, [texts[place] for place in part]) for part in chunked(len(texts), chunk))
+    """Tag all texts, in several processes.
+
+    Args:
+        spec: Name of the tagger.
+        texts: Words of each text.
+        chunk: Texts per job.
+        workers: Number of processes.
+
+    Returns:
+        A tag per word of each text.
+    """
+    jobs = ((spec, [texts[index] for index in part]) for part in chunked(len(texts), chunk))
     return [tags for part in in_order(tag_texts, jobs, workers) for tags in part]

@@ -1,10 +1,10 @@
-"""Augmentation as functions of words and chance: texts with words masked, swapped or replaced by candidates.
+"""Transform texts at random: mask their words, swap them, or replace them by candidates.
 
 References: Tang et al., 2019, arXiv:1903.12136 (masks, parts of speech, n-grams); Jiao et al., 2020, arXiv:1909.10351,
-Algorithm 1 (TinyBERT: candidates for every word). Differs: white space and punctuation around words stay as they are; a
-row's samples depend on (seed, row) alone, so any process may draw them in any order; texts whose words carry labels
-change word for word. Words are what stands between spaces and common punctuation marks, so languages that write without
-spaces need texts split into words. Nothing here needs torch.
+Algorithm 1 (TinyBERT: candidates for every word). Differs: white space and punctuation around words are kept; a row's
+samples depend on (seed, row) alone, so any process may generate them in any order; texts whose words carry labels
+change word for word. Words are separated by spaces and common punctuation marks, so languages written without spaces
+need texts that are split into words. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _FUNCTION_WORDS = """
     s t d ll m o re ve y ca wo
 """
 STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
-"""English words that carry grammar rather than meaning (negations among them): a replacement would break the text."""
+"""English function words, negations included: replacing one would break the text."""
 
 
 def split_words(text: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words, and what stands around them: a gap before each and one at the end. Given words stay as they are.
+    """Split a text into words and the gaps around them: one before each and one at the end; a word list stays as it is.
 
     >>> split_words("It isn't  bad.")
     (['It', "isn't", 'bad', '.'], ['', ' ', '  ', '', ''])
@@ -56,15 +56,15 @@ def split_words(text: str | Sequence[str]) -> tuple[list[str], list[str]]:
     if not isinstance(text, str):
         return list(text), ["", *[" "] * (len(text) - 1), ""]
     words, gaps, at = [], [], 0
-    for found in _WORD.finditer(text):
-        words.append(found[0])
-        gaps.append(text[at : found.start()])
-        at = found.end()
+    for match in _WORD.finditer(text):
+        words.append(match[0])
+        gaps.append(text[at : match.start()])
+        at = match.end()
     return words, [*gaps, text[at:]]
 
 
 def join_words(words: Sequence[str | None], gaps: Sequence[str]) -> str:
-    """Undo :func:`split_words`; a word that is None goes, and the gap before it.
+    """Invert :func:`split_words`; a word that is None is left out, with the gap before it.
 
     >>> join_words(["It", None, "good", "."], ["", " ", "  ", "", ""])
     'It  good.'
@@ -74,7 +74,7 @@ def join_words(words: Sequence[str | None], gaps: Sequence[str]) -> str:
 
 
 def text_key(text: str | Sequence[str], pair: str | None = None) -> int:
-    """A number that is the same for texts of the same letters and digits (``normal``); of pairs both texts count.
+    """Hash a text, or a pair, by letters and digits alone (see ``normal``).
 
     >>> text_key("A  film") == text_key("a film "), text_key("a", "b") == text_key("b", "a")
     (True, False)
@@ -85,7 +85,7 @@ def text_key(text: str | Sequence[str], pair: str | None = None) -> int:
 
 
 def replaceable(word: str) -> bool:
-    """Whether a word carries meaning: it has a letter and is no stop word.
+    """Return whether a word may be replaced: it has a letter and is no stop word.
 
     >>> [replaceable(word) for word in ("film", "The", "1984", "!")]
     [True, False, False, False]
@@ -94,44 +94,54 @@ def replaceable(word: str) -> bool:
 
 
 class WordDistribution(NamedTuple):
-    """Words to draw from, as often as they occur."""
+    """Words with their cumulative counts."""
 
     words: tuple[str, ...]
     cumulative: tuple[int, ...]
 
-    def draw(self, rng: random.Random) -> str:
-        """One word."""
+    def sample(self, rng: random.Random) -> str:
+        """Return a word at random, in proportion to its count."""
         return rng.choices(self.words, cum_weights=self.cumulative)[0]
 
 
 def words_by_tag(words: Iterable[Sequence[str]], tags: Iterable[Sequence[str]]) -> dict[str, WordDistribution]:
-    """For each part of speech the words of a corpus that have it."""
-    found: dict[str, Counter[str]] = {}
-    for text, its_tags in zip(words, tags, strict=True):
-        for word, tag in zip(text, its_tags, strict=True):
-            found.setdefault(tag, Counter())[word] += 1
-    return {tag: WordDistribution(tuple(bag), tuple(accumulate(bag.values()))) for tag, bag in sorted(found.items())}
+    """Count the words of a corpus by part of speech."""
+    counts: dict[str, Counter[str]] = {}
+    for text, text_tags in zip(words, tags, strict=True):
+        for word, tag in zip(text, text_tags, strict=True):
+            counts.setdefault(tag, Counter())[word] += 1
+    return {tag: WordDistribution(tuple(bag), tuple(accumulate(bag.values()))) for tag, bag in sorted(counts.items())}
 
 
 class Transform(Protocol):
-    """Draws one new text: a word, another word, or None (the word goes) for every place."""
+    """A random change of a text."""
 
-    def draw(
+    def sample(
         self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
-        """``notes`` say something of every word; ``aligned`` forbids that words go."""
+        """Generate one new text.
+
+        Args:
+            words: The words of the text.
+            notes: What the transform needs to know of each word, such as its part of speech.
+            rng: The random generator.
+            aligned: Whether words carry labels, so that none may be removed.
+
+        Returns:
+            The word at each position: the same, another, or None where it is removed.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class NGram:
-    """Masks, words of the same part of speech, and n-grams (Tang et al., 2019); notes are parts of speech.
+    """Masking, replacement by part of speech, and n-grams (Tang et al., 2019); notes are parts of speech.
 
-    For every word u ~ U(0, 1): below ``mask_probability`` it is masked; below that plus
-    ``part_of_speech_probability`` it becomes a word of the same part of speech, drawn as often as it occurs in
-    ``bags`` (without notes it stays, and no other word's chance changes). Then, with ``ngram_probability``, an n-gram,
-    n ~ U{1..max_ng} and at most all words but one, becomes one mask (``ngram`` 'mask'; a mask for each word where
-    words carry labels, as iclassifier has it everywhere), or is all that stays ('keep', the paper's).
+    For every word, u ~ U(0, 1): below ``mask_probability`` it is masked; below that plus
+    ``part_of_speech_probability`` it becomes a word of the same part of speech, in proportion to its count in ``bags``
+    (without notes it stays, and the probabilities of other words do not change). Then, with ``ngram_probability``, an
+    n-gram, n ~ U{1..max_ng} but at most all words but one, becomes one mask (``ngram`` 'mask'; a mask for each word
+    where words carry labels, as iclassifier does everywhere), or is all that remains ('keep', as in the paper).
     """
 
     mask_probability: float = 0.1
@@ -142,39 +152,40 @@ class NGram:
     mask_token: str = "[MASK]"
     bags: Mapping[str, WordDistribution] = field(default_factory=dict)
 
-    def draw(
+    def sample(
         self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
-        """One new text."""
-        made: list[str | None] = []
-        for place, word in enumerate(words):
+        """Generate one new text; see :meth:`Transform.sample`."""
+        changed: list[str | None] = []
+        for position, word in enumerate(words):
             u = rng.random()
             if u < self.mask_probability:
-                made.append(self.mask_token)
+                changed.append(self.mask_token)
             elif notes is not None and u < self.mask_probability + self.part_of_speech_probability:
-                made.append(self.bags[notes[place]].draw(rng))
+                changed.append(self.bags[notes[position]].sample(rng))
             else:
-                made.append(word)
+                changed.append(word)
         if len(words) > 1 and rng.random() < self.ngram_probability:
             count = min(rng.randint(1, self.max_ng), len(words) - 1)
             start = rng.randrange(len(words) - count + 1)
             if self.ngram == "keep":
-                return [word if start <= place < start + count else None for place, word in enumerate(made)]
+                stop = start + count
+                return [word if start <= position < stop else None for position, word in enumerate(changed)]
             rest = self.mask_token if aligned else None
-            made[start : start + count] = [self.mask_token, *[rest] * (count - 1)]
-        return made
+            changed[start : start + count] = [self.mask_token, *[rest] * (count - 1)]
+        return changed
 
 
 @dataclass(frozen=True)
 class Substitute:
-    """Each word becomes one of its candidates with ``probability`` (TinyBERT, Algorithm 1); notes are candidates."""
+    """Replacement of each word by one of its candidates (TinyBERT, Algorithm 1); notes are candidates."""
 
     probability: float = 0.4
 
-    def draw(
+    def sample(
         self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
-        """One new text."""
+        """Generate one new text; see :meth:`Transform.sample`."""
         assert notes is not None
         return [
             rng.choice(others) if others and rng.random() < self.probability else word
@@ -183,7 +194,7 @@ class Substitute:
 
 
 class Row(NamedTuple):
-    """A row to rewrite: its place in the split, its texts, and the notes on the words of each text."""
+    """A row to rewrite: its index in the split, its texts, and the notes on the words of each text."""
 
     number: int
     text: Any
@@ -192,49 +203,59 @@ class Row(NamedTuple):
 
     @property
     def sides(self) -> tuple[Any, ...]:
-        """The text, and the second one of a pair."""
+        """The text, and the second text of a pair."""
         return (self.text,) if self.pair is None else (self.text, self.pair)
 
 
-Made = list[Any]  #: a new row: [text] or [text, pair]
+Sides = list[Any]  #: the texts of a new row: [text] or [text, pair]; a text is a string, or a list of words
 
 
-def rewrite_row(row: Row, rule: Transform, count: int, seed: int) -> list[Made]:
-    """Draw ``count`` new rows; of a pair, ``count`` for each text, the other one kept (as TinyBERT does)."""
-    rng, made = random.Random(f"{seed}/{row.number}"), []
-    for place, side in enumerate(row.sides):
+def rewrite_row(row: Row, transform: Transform, count: int, seed: int) -> list[Sides]:
+    """Generate new rows from a row; of a pair, each text is changed in turn and the other kept (as TinyBERT does).
+
+    Args:
+        row: The original.
+        transform: The random change.
+        count: New rows per text.
+        seed: Seed; the result depends on it and the number of the row.
+    """
+    rng, samples = random.Random(f"{seed}/{row.number}"), []
+    for index, side in enumerate(row.sides):
         aligned = not isinstance(side, str)
         words, gaps = split_words(side)
         for _ in range(count if words else 0):
-            drawn = rule.draw(words, row.notes[place], rng, aligned)
-            fresh = list(row.sides)
-            fresh[place] = drawn if aligned else join_words(drawn, gaps)
-            made.append(fresh)
-    return made
+            changed = transform.sample(words, row.notes[index], rng, aligned)
+            sides = list(row.sides)
+            sides[index] = changed if aligned else join_words(changed, gaps)
+            samples.append(sides)
+    return samples
 
 
-def rewrite_rows(job: tuple[Sequence[Row], Transform, int, int]) -> list[list[Made]]:
-    """:func:`rewrite_row` for many rows; one argument, so that it can be sent to another process."""
-    rows, rule, count, seed = job
-    return [rewrite_row(row, rule, count, seed) for row in rows]
+def rewrite_rows(job: tuple[Sequence[Row], Transform, int, int]) -> list[list[Sides]]:
+    """Apply :func:`rewrite_row` to many rows; a single argument, so that a process pool can map it."""
+    rows, transform, count, seed = job
+    return [rewrite_row(row, transform, count, seed) for row in rows]
 
 
 class Deduplicator:
-    """Lets every new text pass once, none that stands in ``forbidden`` and none of ``known``; counts the others."""
+    """A filter for new texts that passes each once, unless it is ``forbidden`` or ``seen`` before; counts the others.
 
-    def __init__(self, known: Iterable[int], forbidden: Iterable[int]) -> None:
-        self.known, self.forbidden = set(known), set(forbidden)
+    Both are keys of texts, as :func:`text_key` returns them.
+    """
+
+    def __init__(self, seen: Iterable[int], forbidden: Iterable[int]) -> None:
+        self.seen, self.forbidden = set(seen), set(forbidden)
         self.counts: Counter[str] = Counter(drawn=0, duplicates=0, leaks=0)
 
-    def pass_on(self, made: Iterable[Made]) -> Iterator[Made]:
-        """The new rows among ``made``."""
-        for fresh in made:
-            key = text_key(*fresh)
+    def filter(self, samples: Iterable[Sides]) -> Iterator[Sides]:
+        """Yield the rows that pass."""
+        for sides in samples:
+            key = text_key(*sides)
             self.counts["drawn"] += 1
             if key in self.forbidden:
                 self.counts["leaks"] += 1
-            elif key in self.known:
+            elif key in self.seen:
                 self.counts["duplicates"] += 1
             else:
-                self.known.add(key)
-                yield fresh
+                self.seen.add(key)
+                yield sides

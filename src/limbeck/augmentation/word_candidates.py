@@ -1,160 +1,39 @@
-"""Words that could stand in a word's place: its neighbours among word vectors, and what a masked language model says.
+"""Candidates to replace a word: predictions of a masked language model, or its nearest neighbours among word vectors.
 
-Reference: Jiao et al., 2020, arXiv:1909.10351, Algorithm 1 (TinyBERT). Differs: word vectors may be the input
-embeddings of any model, averaged over a word's pieces; the masked language model sees many masked copies at once, of
-like length, and computes logits at the masked places alone; the word itself, special tokens and parts of words are no
-candidates.
+Reference: Jiao et al., 2020, arXiv:1909.10351, Algorithm 1 (TinyBERT). Differs: the masked language model runs on
+batches of masked copies of similar length and computes logits at the masked positions alone; the word itself, special
+tokens and parts of words are no candidates.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from limbeck.augmentation.word_vectors import Candidates, input_embeddings, whole_words
 from limbeck.errors import InputError
 from limbeck.model._transformers import explained, quiet
 
-Candidates = tuple[str, ...]
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 BATCH_TOKENS: Mapping[str, int] = {"cpu": 1024, "cuda": 32_768}
-"""Tokens in a batch of the masked language model, by device: on a processor what its caches hold is fastest."""
-MOST_VECTORS = 200_000
-"""Lines of a vector file that are read in any case (such files are sorted by frequency); later ones when asked for."""
+"""Tokens per batch of the masked language model, by device: on a CPU, what its caches hold is fastest."""
 
 
-def folds_case(tokenizer: Any) -> bool:
-    """Whether the tokenizer takes 'A' for 'a'."""
-    return bool(tokenizer.tokenize("ABLE") == tokenizer.tokenize("able"))
+def load_masked_model(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a masked language model and its tokenizer from a folder or the hub.
 
-
-def whole_words(tokenizer: Any) -> dict[int, str]:
-    """The entries of a vocabulary that are words by themselves, made of letters: id -> word.
-
-    WordPiece marks the other pieces with '##'; byte-level BPE and SentencePiece mark those that begin a word.
+    Raises:
+        InputError: It is not in safetensors, its head is untrained, or its tokenizer has no mask token or is not fast.
     """
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    special = set(tokenizer.all_special_ids)
-    mark = next((mark for mark in "Ġ▁" if any(str(piece).startswith(mark) for piece in pieces)), "")
-    found = {}
-    for number, piece in enumerate(pieces):
-        if piece is None or number in special or not piece.startswith(mark) or piece.startswith("##"):
-            continue
-        word = tokenizer.convert_tokens_to_string([piece]).strip() if mark else piece
-        if _WORD.fullmatch(word):
-            found[number] = word
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class WordVectors:
-    """Words and their vectors, of length one [words, width]."""
-
-    words: tuple[str, ...]
-    vectors: np.ndarray
-    lower: bool = False  #: words are kept in lower case
-
-    @cached_property
-    def place(self) -> Mapping[str, int]:
-        """Where each word stands."""
-        return {word: number for number, word in enumerate(self.words)}
-
-    def nearest(self, words: Iterable[str], count: int, block: int = 256) -> dict[str, Candidates]:
-        """The ``count`` nearest other words by cosine, nearest first, for every word that has a vector."""
-        asked = sorted({word for word in words if self.named(word) in self.place})
-        rows = [self.place[self.named(word)] for word in asked]
-        folded = [word.casefold() for word in self.words]
-        found = {}
-        for start in range(0, len(asked), block):
-            likeness = self.vectors[rows[start : start + block]] @ self.vectors.T
-            many = min(count + 4, len(self.words))  # some may be the word itself in other case
-            top = np.argpartition(-likeness, many - 1, axis=1)[:, :many]
-            for word, order, scores in zip(asked[start : start + block], top, likeness, strict=True):
-                ranked = sorted(order.tolist(), key=lambda place: (-scores[place], place))
-                found[word] = _others(word, ranked, self.words, folded, count)
-        return found
-
-    def named(self, word: str) -> str:
-        """The word as it is kept."""
-        return word.lower() if self.lower else word
-
-
-def _others(word: str, ranked: Sequence[int], words: Sequence[str], folded: Sequence[str], count: int) -> Candidates:
-    return tuple(words[place] for place in ranked if folded[place] != word.casefold())[:count]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def embedding_vectors(model: Any, tokenizer: Any, words: Iterable[str]) -> WordVectors:
-    """Vectors of ``words`` and of all whole-word entries: the mean of the input embeddings of a word's pieces."""
-    table = model.get_input_embeddings().weight.detach().float().cpu().numpy()
-    lower = folds_case(tokenizer)
-    known = {word.lower() if lower else word for word in words} | set(whole_words(tokenizer).values())
-    ordered = sorted(known)
-    # the space makes byte-level pieces those of a word inside a text
-    pieces = tokenizer([f" {word}" for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
-    kept = [place for place, ids in enumerate(pieces) if ids and tokenizer.unk_token_id not in ids]
-    vectors = np.zeros((len(kept), table.shape[1]), dtype=np.float32)
-    for row, place in enumerate(kept):
-        vectors[row] = table[pieces[place]].mean(axis=0)
-    return WordVectors(tuple(ordered[place] for place in kept), _unit(vectors), lower)
-
-
-def read_vectors(path: str | Path, words: Iterable[str], most: int = MOST_VECTORS) -> WordVectors:
-    """A text file of vectors (GloVe's; word2vec's has one line more): a word and its numbers on every line.
-
-    The first ``most`` lines are read, and of the others those of ``words``. A word may have spaces in it (``. . .``),
-    but not on the first line.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise InputError(f"there is no vector file {path}; give a text file with a word and its numbers on every line")
-    asked = set(words) | {word.lower() for word in words}
-    found: dict[str, np.ndarray] = {}
-    width = 0
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines):
-            word, _, rest = line.rstrip().partition(" ")
-            if number >= most and word not in asked:
-                continue
-            values = _numbers(rest)
-            if number == 0 and len(values) == 1 and word.isdecimal():
-                continue  # word2vec's heading: how many words, how wide
-            if width and not len(values):  # not numbers alone, so the word goes on
-                word, *last = line.rstrip().rsplit(" ", width)
-                values = _numbers(" ".join(last))
-            width = width or len(values)
-            if len(values) != width or not width:
-                raise InputError(
-                    f"{path}, line {number + 1}: should be a word and {width or 'some'} numbers, got {line[:60]!r}"
-                )
-            found.setdefault(word, values)
-    if not found:
-        raise InputError(f"{path} has no vectors in it")
-    lower = not any(word != word.lower() for word in found)
-    return WordVectors(tuple(found), _unit(np.stack(list(found.values()))), lower)
-
-
-def _numbers(text: str) -> np.ndarray:
-    try:
-        return np.array(text.split(), dtype=np.float32)
-    except ValueError:
-        return np.zeros(0, dtype=np.float32)
-
-
-# --- the masked language model --------------------------------------------------------------------------------------
-
-
-def load_masked_model(source: str) -> tuple[Any, Any]:
-    """A masked language model and its tokenizer from a folder or the hub; safetensors only, with a trained head."""
     import torch
     from transformers import AutoTokenizer
 
@@ -175,55 +54,77 @@ def load_masked_model(source: str) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class _Copy:
-    """A text in which the tokens at ``places`` are masked; ``owners`` say which words of which text they are."""
+    """A text with masked tokens.
+
+    Attributes:
+        ids: Token ids of the text [seq].
+        positions: Positions of the masked tokens.
+        owners: The word that each of them is, as (text, word).
+    """
 
     ids: Sequence[int]
-    places: Sequence[int]
+    positions: Sequence[int]
     owners: Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedModel:
-    """Candidates for words by a masked language model: its likeliest other words at the masked place.
+    """Candidates from a masked language model: its most probable other words at the masked position.
 
-    Every wanted word that is one token gets a masked copy of its text (``positions_per_pass`` words share one, as far
-    apart as they can be: faster, and each sees the others masked too). Copies are sorted by length and batched up to
-    ``batch_tokens`` (by default as suits the device); all samples of a text draw from what one pass finds.
+    Every wanted word that is a single token gets a masked copy of its text. Copies are batched by length.
+
+    Attributes:
+        model: The masked language model.
+        tokenizer: Its tokenizer.
+        count: Candidates per word.
+        positions_per_pass: Words that share a copy, as far apart as possible: faster, but each also sees the others
+            masked.
+        batch_tokens: Tokens per batch; chosen by device if None.
+        half: Whether to compute in bfloat16.
+        max_length: Maximum tokens of a text.
     """
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     count: int = 15
     positions_per_pass: int = 1
     batch_tokens: int | None = None
-    half: bool = False  #: bfloat16 arithmetic
+    half: bool = False
     max_length: int = 512
 
     def candidates(
         self, texts: Sequence[tuple[Sequence[str], Sequence[str]]], wanted: Sequence[Sequence[bool]]
     ) -> list[list[Candidates | None]]:
-        """For each text (words and gaps) the candidates of every wanted word that is one token; None for others."""
-        found: list[list[Candidates | None]] = [[None] * len(words) for words, _ in texts]
+        """Find candidates for words.
+
+        Args:
+            texts: Words and gaps of each text.
+            wanted: For each text, whether each word needs candidates.
+
+        Returns:
+            For each text, the candidates of every wanted word that is a single token; None for the others.
+        """
+        candidates: list[list[Candidates | None]] = [[None] * len(words) for words, _ in texts]
         copies = sorted(self._copies(texts, wanted), key=lambda copy: -len(copy.ids))
         for batch in _batches(copies, self.batch_tokens or BATCH_TOKENS.get(self.model.device.type, 1024)):
             owners = [owner for copy in batch for owner in copy.owners]
             for (text, word), others in zip(owners, self._predict(batch), strict=True):
                 own = texts[text][0][word].casefold()
-                found[text][word] = tuple(other for other in others if other.casefold() != own)[: self.count]
-        return found
+                candidates[text][word] = tuple(other for other in others if other.casefold() != own)[: self.count]
+        return candidates
 
     @cached_property
     def _words(self) -> dict[int, str]:
         return whole_words(self.tokenizer)
 
     @cached_property
-    def _closed(self) -> Any:
-        """Which entries are no candidates [vocabulary]."""
+    def _excluded(self) -> torch.Tensor:
+        """Whether each entry is no candidate [vocabulary]."""
         import torch
 
-        closed = torch.ones(self.model.get_input_embeddings().num_embeddings, dtype=torch.bool)
-        closed[list(self._words)] = False
-        return closed.to(self.model.device)
+        excluded = torch.ones(input_embeddings(self.model).num_embeddings, dtype=torch.bool)
+        excluded[list(self._words)] = False
+        return excluded.to(self.model.device)
 
     def _copies(
         self, texts: Sequence[tuple[Sequence[str], Sequence[str]]], wanted: Sequence[Sequence[bool]]
@@ -233,51 +134,51 @@ class MaskedModel:
         plain = [
             "".join(part for pair in zip(gaps, [*words, ""], strict=True) for part in pair) for words, gaps in texts
         ]
-        most = min(self.max_length, self.model.config.max_position_embeddings - 2)  # RoBERTa keeps two for itself
-        made = self.tokenizer(plain, truncation=True, max_length=most, return_offsets_mapping=True)
+        most = min(self.max_length, self.model.config.max_position_embeddings - 2)  # RoBERTa reserves two
+        encoded = self.tokenizer(plain, truncation=True, max_length=most, return_offsets_mapping=True)
         for number, ((words, gaps), ids, offsets) in enumerate(
-            zip(texts, made["input_ids"], made["offset_mapping"], strict=True)
+            zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ):
-            places = single_tokens(words, gaps, offsets)
-            known = [word for word, place in enumerate(places) if wanted[number][word] and place is not None]
-            passes = -(-len(known) // self.positions_per_pass)
+            tokens = single_tokens(words, gaps, offsets)
+            eligible = [word for word, token in enumerate(tokens) if wanted[number][word] and token is not None]
+            passes = -(-len(eligible) // self.positions_per_pass)
             for start in range(passes):
-                together = known[start::passes]
-                yield _Copy(ids, [places[word] or 0 for word in together], [(number, word) for word in together])
+                together = eligible[start::passes]
+                yield _Copy(ids, [tokens[word] or 0 for word in together], [(number, word) for word in together])
 
     def _predict(self, batch: Sequence[_Copy]) -> list[list[str]]:
-        """The likeliest words at all masked places of a batch, likeliest first."""
+        """Return the most probable words at every masked position of a batch, best first."""
         import torch
 
         longest, device = max(len(copy.ids) for copy in batch), self.model.device
         ids = np.full((len(batch), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
         lengths = np.array([len(copy.ids) for copy in batch])
-        rows = np.repeat(np.arange(len(batch)), [len(copy.places) for copy in batch])
-        places = np.array([place for copy in batch for place in copy.places])
+        rows = np.repeat(np.arange(len(batch)), [len(copy.positions) for copy in batch])
+        positions = np.array([position for copy in batch for position in copy.positions])
         for row, copy in enumerate(batch):
             ids[row, : len(copy.ids)] = copy.ids
-        own = torch.from_numpy(ids[rows, places]).to(device)
-        ids[rows, places] = self.tokenizer.mask_token_id
+        own = torch.from_numpy(ids[rows, positions]).to(device)
+        ids[rows, positions] = self.tokenizer.mask_token_id
         mask = torch.from_numpy((np.arange(longest)[None] < lengths[:, None]).astype(np.int64)).to(device)
-        where = (torch.from_numpy(rows).to(device), torch.from_numpy(places).to(device))
+        where = (torch.from_numpy(rows).to(device), torch.from_numpy(positions).to(device))
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             with _only_at(self.model, where):
                 logits = self.model(input_ids=torch.from_numpy(ids).to(device), attention_mask=mask).logits
             if logits.dim() == 3:  # a model whose output layer cannot be found
                 logits = logits[where]
-        logits = logits.float().masked_fill(self._closed, -torch.inf)
+        logits = logits.float().masked_fill(self._excluded, -torch.inf)
         logits[torch.arange(len(own), device=device), own] = -torch.inf
-        values, best = logits.topk(min(self.count + 4, logits.shape[1]))  # some may be the word in other case
+        values, best = logits.topk(min(self.count + 4, logits.shape[1]))  # some may be the word in another case
         return [
-            [self._words[number] for number, value in zip(*row, strict=True) if value > -torch.inf]
+            [self._words[index] for index, value in zip(*row, strict=True) if value > -torch.inf]
             for row in zip(best.tolist(), values.tolist(), strict=True)
         ]
 
 
 @contextlib.contextmanager
-def _only_at(model: Any, where: tuple[Any, Any]) -> Iterator[None]:
-    """Let the output layer, as wide as the vocabulary, see the hidden states at ``where`` (rows, places) alone."""
-    layer = model.get_output_embeddings()
+def _only_at(model: PreTrainedModel, where: tuple[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+    """Run the output layer, which is as wide as the vocabulary, only at ``where`` (rows, positions)."""
+    layer: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call, unused-ignore]
     hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][where],)) if layer is not None else None
     try:
         yield
@@ -287,11 +188,17 @@ def _only_at(model: Any, where: tuple[Any, Any]) -> Iterator[None]:
 
 
 def single_tokens(words: Sequence[str], gaps: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int | None]:
-    """The token that each word is, if it is one token (None if it is several, or was cut off).
+    """Find the words that are single tokens.
 
-    ``offsets`` say from where to where each token stands in the text; special tokens stand nowhere: (0, 0).
+    Args:
+        words: Words of a text.
+        gaps: The gaps around them, as from ``split_words``.
+        offsets: Start and end of each token in the text; (0, 0) for special tokens.
+
+    Returns:
+        The position of the token that each word is; None for a word that is several tokens or was cut off.
     """
-    found: list[int | None] = []
+    positions: list[int | None] = []
     at = token = 0
     for word, gap in zip(words, gaps, strict=False):
         start, end = at + len(gap), at + len(gap) + len(word)
@@ -301,13 +208,13 @@ def single_tokens(words: Sequence[str], gaps: Sequence[str], offsets: Sequence[t
         while inside < len(offsets) and offsets[inside][0] < end and offsets[inside][1] > start:
             inside += 1
         whole = inside == token + 1 and offsets[token][1] == end and offsets[token][0] >= at
-        found.append(token if whole else None)
+        positions.append(token if whole else None)
         at = end
-    return found
+    return positions
 
 
 def _batches(copies: Sequence[_Copy], tokens: int) -> Iterator[Sequence[_Copy]]:
-    """Copies sorted by falling length, in batches of at most so many tokens with their padding."""
+    """Batch copies, sorted by falling length, to at most so many tokens with padding."""
     start = 0
     while start < len(copies):
         size = max(1, tokens // len(copies[start].ids))
@@ -317,7 +224,7 @@ def _batches(copies: Sequence[_Copy], tokens: int) -> Iterator[Sequence[_Copy]]:
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """Candidates for words: of a masked language model for words of one piece, of word vectors for all others."""
+    """Candidates from a masked language model for words that are single tokens, and from word vectors for others."""
 
     nearest: Mapping[str, Candidates]
     masked: MaskedModel | None = None
@@ -325,14 +232,22 @@ class Lexicon:
     def candidates(
         self, texts: Sequence[tuple[Sequence[str], Sequence[str]]], wanted: Sequence[Sequence[bool]]
     ) -> list[list[Candidates]]:
-        """For each text (words and gaps) the candidates of every word; none for a word that is not wanted."""
-        said: list[list[Candidates | None]] = [[None] * len(words) for words, _ in texts]
+        """Find candidates for words.
+
+        Args:
+            texts: Words and gaps of each text.
+            wanted: For each text, whether each word needs candidates.
+
+        Returns:
+            For each text, the candidates of every word; empty for a word that is not wanted.
+        """
+        predicted: list[list[Candidates | None]] = [[None] * len(words) for words, _ in texts]
         if self.masked is not None:
-            said = self.masked.candidates(texts, wanted)
+            predicted = self.masked.candidates(texts, wanted)
         return [
             [
-                (self.nearest.get(word, ()) if others is None else others) if wish else ()
-                for word, wish, others in zip(words, wishes, found, strict=True)
+                (self.nearest.get(word, ()) if others is None else others) if is_wanted else ()
+                for word, is_wanted, others in zip(words, wanted_words, predictions, strict=True)
             ]
-            for (words, _), wishes, found in zip(texts, wanted, said, strict=True)
+            for (words, _), wanted_words, predictions in zip(texts, wanted, predicted, strict=True)
         ]

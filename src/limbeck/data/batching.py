@@ -1,4 +1,4 @@
-"""From texts to padded batches: encode once, batch texts of like length together, pad to the longest of each batch."""
+"""Turn texts into padded batches: encode once, group texts of similar length, pad to the longest of each batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,13 +15,22 @@ from limbeck.data.metrics import IGNORED
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     from limbeck.data.task import Task
 
 
+class Predictor(Protocol):
+    """The part of a model that prediction needs."""
+
+    def predict(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
+        """Return the logits of a batch [batch, classes], or [batch, seq, classes] for token labels."""
+        ...
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """A split as token ids; lists are ragged, one entry an example. Texts without labels have none at all."""
+    """A tokenized split: ragged lists with one entry per example; ``labels`` is empty where the texts have none."""
 
     input_ids: Sequence[Sequence[int]]
     token_type_ids: Sequence[Sequence[int]] | None
@@ -29,7 +38,7 @@ class Encoded:
     pad_id: int
     kind: str
     unseen: Sequence[Sequence[int]] = ()
-    """Of a task on words, the labels of those words of every example that have no token: they were cut off, or the
+    """For token tasks, the labels of each example's words that got no token: the text was truncated before them, or the
     tokenizer drops their characters."""
 
     def __len__(self) -> int:
@@ -37,21 +46,28 @@ class Encoded:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of every example [examples]."""
+        """Number of tokens of each example [examples]."""
         return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
 
 
-def encode(task: Task, split: str, tokenizer: Any) -> Encoded:
-    """Tokenise a split, cut at ``task.max_length`` tokens; word labels go to the first piece of each word.
+def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Tokenize a split, truncated at ``task.max_length`` tokens; a word's label goes to its first piece.
 
-    A mask that augmentation wrote into training texts becomes that of the tokenizer, so a teacher of another vocabulary
-    reads it as one.
+    The mask token that augmentation wrote into training texts is replaced by the tokenizer's own, so that a teacher
+    with another vocabulary also reads it as a mask.
+
+    Args:
+        task: The task that has the split.
+        split: Name of the split.
+        tokenizer: A fast tokenizer.
     """
     rows = task.split(split)
     words = task.kind == "tokens"
-    own = _own_mask(task, tokenizer) if split == "train" else str
-    texts: list[Any] = [list(map(own, text)) for text in rows.texts] if words else list(map(own, rows.texts))
-    pairs = list(map(own, rows.pairs)) if rows.pairs is not None else None
+    replace_mask = _mask_replacer(task, tokenizer) if split == "train" else str
+    texts: list[str] | list[list[str]] = (
+        [list(map(replace_mask, text)) for text in rows.texts] if words else list(map(replace_mask, rows.texts))
+    )
+    pairs = list(map(replace_mask, rows.pairs)) if rows.pairs is not None else None
     encodings = TextEncoding.of(tokenizer, task.max_length, words=words).encode(tokenizer, texts, pairs)
     ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
     if not words:
@@ -60,15 +76,16 @@ def encode(task: Task, split: str, tokenizer: Any) -> Encoded:
     return Encoded(ids, types, [labels for labels, _ in aligned], pad, task.kind, [unseen for _, unseen in aligned])
 
 
-def _own_mask(task: Task, tokenizer: Any) -> Callable[[str], str]:
+def _mask_replacer(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
+    """Return a function that replaces the task's mask token by the tokenizer's."""
     written = task.mask_token
-    if not written or not tokenizer.mask_token:
+    if not written or not (own := tokenizer.mask_token):
         return str
-    return lambda text: text.replace(written, tokenizer.mask_token)
+    return lambda text: text.replace(written, own)
 
 
 def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The label of every token (of a word's first one; IGNORED elsewhere), and the labels of words without a token."""
+    """Return a label per token (IGNORED but for the first of each word), and the labels of words without a token."""
     aligned, unseen = [IGNORED] * len(word_ids), []
     for label, position in zip(labels, first_pieces(word_ids, len(labels)), strict=True):
         if position is None:
@@ -81,8 +98,14 @@ def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> tuple[list[
 def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]:
     """Pad the chosen examples to the longest of them.
 
-    Shapes: input_ids, attention_mask, token_type_ids [batch, seq]; labels, where there are any, [batch] (multi-label:
-    [batch, labels], tokens: [batch, seq]); index [batch], the place of each example in its split.
+    Args:
+        encoded: The split.
+        indices: Indices of the examples in the split [batch].
+
+    Returns:
+        ``input_ids``, ``attention_mask`` and, if the model has segments, ``token_type_ids`` [batch, seq]; ``labels``,
+        where there are any, [batch] (multilabel: [batch, labels], tokens: [batch, seq]); ``index`` [batch], the
+        indices.
     """
     import torch
 
@@ -91,8 +114,8 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
 
     def pad(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
         block = np.full((len(indices), longest), filler, dtype=np.int64)
-        for place, row in enumerate(rows):
-            block[place, : len(row)] = row
+        for index, row in enumerate(rows):
+            block[index, : len(row)] = row
         return torch.from_numpy(block)
 
     batch = {"input_ids": pad(input_ids, encoded.pad_id)}
@@ -102,9 +125,8 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
         batch["token_type_ids"] = pad([encoded.token_type_ids[i] for i in indices], 0)
     if len(encoded.labels):
         labels = [encoded.labels[i] for i in indices]
-        floats = encoded.kind in ("regression", "multilabel")
-        kind = torch.float32 if floats else torch.int64
-        batch["labels"] = pad(labels, IGNORED) if encoded.kind == "tokens" else torch.tensor(labels, dtype=kind)
+        dtype = torch.float32 if encoded.kind in ("regression", "multilabel") else torch.int64
+        batch["labels"] = pad(labels, IGNORED) if encoded.kind == "tokens" else torch.tensor(labels, dtype=dtype)
     batch["index"] = torch.tensor(list(indices))
     return batch
 
@@ -112,11 +134,21 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
 def length_batches(
     lengths: np.ndarray, batch_size: int, seed: int | None = None, epoch: int = 0, pool: int = 50
 ) -> list[list[int]]:
-    """Group examples of like length into batches; every example appears exactly once.
+    """Group examples of similar length into batches; every example appears exactly once.
 
-    Without a seed: sorted by length, longest first (for evaluation; the largest batch comes first, so memory runs out
-    at once or never). With one: shuffled, sorted within pools of ``pool`` batches, and the batches shuffled, so that
-    an epoch stays random and wastes little padding. Batches depend on (seed, epoch) alone.
+    Without a seed, for evaluation, examples are sorted by length, longest first: the largest batch comes first, so
+    memory runs out at once or never. With a seed, for training, they are shuffled, sorted within pools of ``pool``
+    batches, and the batches shuffled, so that epochs are random but waste little padding.
+
+    Args:
+        lengths: Tokens of each example [examples].
+        batch_size: Examples per batch; the last one may be smaller.
+        seed: Seed of the order; None sorts by length.
+        epoch: Epoch number; batches depend on (seed, epoch) alone.
+        pool: Batches whose examples are sorted by length together.
+
+    Returns:
+        The example indices of each batch.
 
     >>> length_batches(np.array([3, 9, 4, 8]), 2)
     [[1, 3], [2, 0]]
@@ -136,20 +168,20 @@ def length_batches(
     return batches
 
 
-def predict(model: Any, encoded: Encoded, batch_size: int | None = None) -> np.ndarray | list[np.ndarray]:
-    """Answer a split.
+def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -> np.ndarray | list[np.ndarray]:
+    """Run a model on a split.
 
     Args:
-        model: Anything with ``predict(batch)``.
+        model: A torch model, an ONNX file, or anything else that predicts.
         encoded: The split.
-        batch_size: Texts answered together. Unless given, 32; INT8 models answer one by one, because the ranges of
-            dynamic ones span a batch with its padding, so that an answer would depend on its neighbours.
+        batch_size: Texts per batch; 32 by default, but 1 for INT8 models: dynamic quantization ranges span the whole
+            batch with its padding, so a prediction would depend on its neighbours.
 
     Returns:
         Logits in the order of the split: [examples, classes]; for tokens a list of [seq, classes].
     """
     batch_size = batch_size or (1 if getattr(model, "int8", False) else 32)
-    rows: list[Any] = [None] * len(encoded)
+    rows: list[np.ndarray] = [np.empty(0)] * len(encoded)
     for indices in length_batches(encoded.lengths, batch_size):
         logits = model.predict(collate(encoded, indices))
         for row, index in zip(logits, indices, strict=True):

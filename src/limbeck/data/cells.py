@@ -1,4 +1,4 @@
-"""What single cells of a table say: lists and numbers that were written as text, missing labels, truth values."""
+"""Interpret single cells of a table: lists and numbers written as text, missing labels, truth values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-#: what other programs write for "no label" into files of text; 'None' is left out, since it may be a class
+Scalar = str | bool | int | float
+
+#: how other programs write "no label" into text files; 'None' is not among them, since it may be a class
 MISSING_LABELS = frozenset({"nan", "<na>", "null", "#n/a"})
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*(,\d+)?")
 _THOUSANDS = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
 _POINTS_AND_COMMA = re.compile(r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?")
-_EITHER = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
-_TRUTH = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
+_AMBIGUOUS_COMMA = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_BOOLEANS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
 _ITEM = (
     r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     r"|True|False|true|false)"
@@ -27,17 +29,17 @@ _LIST = re.compile(rf"[\[(]\s*(?:{_ITEM}(?:\s*,\s*|\s+))*(?:{_ITEM}\s*)?[\])]", 
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a finite decimal number."""
+    """Return whether a text is a finite decimal number."""
     return _NUMBER.fullmatch(text.strip()) is not None
 
 
-def is_missing(cell: Any) -> bool:
-    """Whether a cell holds nothing: None or not a number."""
+def is_missing(cell: object) -> bool:
+    """Return whether a cell holds nothing: None or NaN."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def is_unlabelled(cell: Any) -> bool:
-    """Whether a label cell is empty or says that there is no label.
+def is_unlabelled(cell: object) -> bool:
+    """Return whether a label cell is empty or stands for "no label".
 
     >>> [is_unlabelled(cell) for cell in (None, " ", "NaN", "none", 0)]
     [True, True, True, False, False]
@@ -47,8 +49,8 @@ def is_unlabelled(cell: Any) -> bool:
     return is_missing(cell)
 
 
-def parse_list(text: str) -> list[Any] | None:
-    """Read a list as Python, JSON or NumPy print it; None if the text is no list of words and numbers.
+def parse_list(text: str) -> list[Scalar] | None:
+    """Parse a list as Python, JSON or NumPy print it; return None if the text is no list of words and numbers.
 
     >>> parse_list("['a', 'b']"), parse_list('["a"]'), parse_list("['a' 'b']"), parse_list("[1 0]"), parse_list("[a]")
     (['a', 'b'], ['a'], ['a', 'b'], [1, 0], None)
@@ -56,35 +58,35 @@ def parse_list(text: str) -> list[Any] | None:
     text = text.strip()
     if text[:1] not in ("[", "(") or not _LIST.fullmatch(text):
         return None
-    return [_item(item) for item in re.findall(_ITEM, text, re.DOTALL)]
+    return [_parse_scalar(part) for part in re.findall(_ITEM, text, re.DOTALL)]
 
 
-def _item(text: str) -> Any:
+def _parse_scalar(text: str) -> Scalar:
     if text in ("True", "False", "true", "false"):
         return text in ("True", "true")
     if text[0] == '"':
         try:
-            return json.loads(text)
+            return str(json.loads(text))
         except json.JSONDecodeError:
             pass
     if text[0] in "'\"":
-        return ast.literal_eval(text)
+        return str(ast.literal_eval(text))
     return float(text) if re.search(r"[.eE]", text) else int(text)
 
 
-def truth(cell: Any) -> bool | None:
-    """The truth value that a cell says, None if it says none.
+def parse_bool(cell: object) -> bool | None:
+    """Return the truth value of a cell, None if it has none.
 
-    >>> [truth(cell) for cell in (1, "0", "TRUE", 1.0, 2, "x", None)]
+    >>> [parse_bool(cell) for cell in (1, "0", "TRUE", 1.0, 2, "x", None)]
     [True, False, True, True, None, None, None]
     """
-    return None if isinstance(cell, (list, tuple, dict)) else _TRUTH.get(str(cell).strip().casefold())
+    return None if isinstance(cell, (list, tuple, dict)) else _BOOLEANS.get(str(cell).strip().casefold())
 
 
-def fold(label: str) -> str:
-    """What spellings of one label have in common: letters whatever their case, and single spaces.
+def normalize_spelling(label: str) -> str:
+    """Normalize the spelling of a label: case-folded, with single spaces.
 
-    >>> fold(" Very  GOOD ") == fold("very good")
+    >>> normalize_spelling(" Very  GOOD ") == normalize_spelling("very good")
     True
     """
     return unicodedata.normalize("NFC", " ".join(label.split())).casefold()
@@ -96,8 +98,8 @@ class NumberFormat:
 
     Attributes:
         percent: Whether a per cent sign follows; 12.5% is read as 12.5.
-        comma: What a comma stands for, if there is any.
-        points: Whether points part the thousands, as in 1.234,5.
+        comma: The meaning of a comma, if there is any.
+        points: Whether points separate thousands, as in 1.234,5.
     """
 
     percent: bool = False
@@ -105,7 +107,7 @@ class NumberFormat:
     points: bool = False
 
     def read(self, text: str) -> float | None:
-        """The number that a text stands for, None if it is none."""
+        """Parse a number; return None if the text is not one."""
         text = text.strip()
         if self.percent:
             text = text.removesuffix("%").rstrip()
@@ -121,7 +123,7 @@ class NumberFormat:
 
 
 def number_format(texts: Iterable[str]) -> NumberFormat | None:
-    """The one format in which all of these texts are numbers; None if there is no such format.
+    """Find the one format in which all of these texts are numbers; return None if there is none.
 
     >>> number_format(["0,5", "2"]), number_format(["12.5%", "3%"]).percent, number_format(["good", "1"])
     (NumberFormat(percent=False, comma='decimal', points=False), True, None)
@@ -144,6 +146,6 @@ def number_format(texts: Iterable[str]) -> NumberFormat | None:
 
 
 def comma_is_ambiguous(texts: Sequence[str]) -> bool:
-    """Whether every comma in these numbers may part thousands as well as decimals: 1,234."""
+    """Return whether every comma in these numbers may separate thousands as well as decimals, as in 1,234."""
     marked = [text.strip().removesuffix("%").rstrip() for text in texts if "," in text]
-    return bool(marked) and all(map(_EITHER.fullmatch, marked))
+    return bool(marked) and all(map(_AMBIGUOUS_COMMA.fullmatch, marked))

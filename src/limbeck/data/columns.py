@@ -1,36 +1,37 @@
-"""Which columns of a table hold texts and labels, and what kind of task they make: judged by names and by content.
+"""Detect which columns of a table hold texts and labels, and what kind of task they make, from names and content.
 
-A name that people customarily give decides; then what is in the columns; then their order, where the content does not
-contradict it. Where two readings are plausible, one error shows both, and the options that choose either.
+A customary name decides first, then the content of the columns, then their order unless the content contradicts it.
+Where two readings are plausible, one error shows both with the options that choose either.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from limbeck.data.ambiguity import Choice, ambiguous, format_cell, quoted
 from limbeck.data.cells import (
     NumberFormat,
     comma_is_ambiguous,
     is_missing,
     is_unlabelled,
     number_format,
+    parse_bool,
     parse_list,
-    truth,
 )
+from limbeck.data.column_names import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS
 from limbeck.data.config import Options
 from limbeck.data.conll import UNIVERSAL
 from limbeck.data.metrics import Kind
-from limbeck.data.profile import ROWS, SCORES, Profile
-from limbeck.data.readers import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS, Table, delimiter_hint
+from limbeck.data.profile import MIN_ROWS, SCORES, Profile
+from limbeck.data.readers import Table, delimiter_hint
 from limbeck.errors import InputError, nearest
 
 _TEXTS = (*TEXT_WORDS, *MORE_TEXT_WORDS)
-STRONG = frozenset({"label", "labels", "class", "target", "tags", "ner_tags"})
-FEW = 10  #: as many different whole numbers are classes as they are
+STRONG_LABEL_WORDS = frozenset({"label", "labels", "class", "target", "tags", "ner_tags"})
+FEW_VALUES = 10  #: up to this many different whole numbers are taken as classes
 
 
 PLAIN = NumberFormat()
@@ -38,18 +39,18 @@ PLAIN = NumberFormat()
 
 @dataclass(frozen=True)
 class Columns:
-    """How a table is read.
+    """How to read a table.
 
     Attributes:
         text: Column of the texts.
         label: Column of the labels; several where each label has a column of 0 and 1.
         kind: Kind of task.
         pair: Column of the second texts.
-        vectors: Whether labels are vectors of 0 and 1, one place for every label.
+        vectors: Whether labels are vectors of 0 and 1, one element per label.
         numbers: How the numbers of a regression are written.
-        lists: Columns whose lists are written as text.
-        unread: Columns that are not read.
-        notes: What was decided by content, in words.
+        lists: Columns whose cells are lists written as text.
+        unread: Columns that are ignored.
+        notes: Decisions that were made by content, in words.
     """
 
     text: str
@@ -64,54 +65,23 @@ class Columns:
 
     @property
     def roles(self) -> dict[str, str]:
-        """Columns of texts by their role."""
+        """The text columns by role."""
         return {"text": self.text, **({"pair": self.pair} if self.pair is not None else {})}
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One way to read a table: in words, the options that choose it, and what its first row becomes."""
-
-    title: str
-    options: Mapping[str, Any]
-    first: str
-
-
-def ambiguous(where: str, choices: Sequence[Choice], because: str = "") -> InputError:
-    """One error that shows all plausible readings and how each is chosen; ``because`` says why there are several."""
-    count = {2: "two", 3: "three", 4: "four"}.get(len(choices), str(len(choices)))
-    lines = [f"{where}: {because + '; ' if because else ''}{count} readings are plausible; choose one:"]
-    for choice in choices:
-        yaml = ", ".join(f"{name}: {_yaml(value)}" for name, value in choice.options.items())
-        flags = " ".join(f"--task-set {_shell(f'{name}={_yaml(value)}')}" for name, value in choice.options.items())
-        lines += [f"  {choice.title}; the first row: {choice.first}", f"    {yaml}   ({flags})"]
-    return InputError("\n".join(lines))
-
-
-def _yaml(value: Any) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
-
-
-def _shell(word: str) -> str:
-    return word if re.fullmatch(r"[\w=.,:/-]+", word) else f"'{word}'"
-
-
-def shown(cell: Any, most: int = 60) -> str:
-    """A cell as messages show it."""
-    text = repr(cell)
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
 def parse_lists(table: Table, columns: frozenset[str] | None = None) -> tuple[Table, frozenset[str]]:
-    """A table whose lists that were written as text are lists, and the names of these columns.
+    """Parse lists written as text.
 
     Args:
         table: Any table.
-        columns: Columns that hold lists; those all of whose filled cells do, if None.
+        columns: Columns that hold lists; if None, those whose filled cells are all lists.
+
+    Returns:
+        The table with parsed lists, and the names of these columns.
     """
-    places = [index for index, name in enumerate(table.columns) if columns is None or name in columns]
+    indices = [index for index, name in enumerate(table.columns) if columns is None or name in columns]
     parsed: dict[int, list[Any]] = {}
-    for index in places:
+    for index in indices:
         cells = [row[index] for row in table.rows]
         filled = [cell for cell in cells if not is_unlabelled(cell)]
         if columns is None and not (filled and isinstance(filled[0], str) and filled[0].lstrip()[:1] in ("[", "(")):
@@ -129,22 +99,22 @@ def parse_lists(table: Table, columns: frozenset[str] | None = None) -> tuple[Ta
     return replace(table, rows=rows), frozenset(table.columns[index] for index in parsed)
 
 
-def column_of(table: Table, asked: str) -> str:
-    """The name of a column that is asked for by name or by number from 0."""
-    if asked in table.columns:
-        return asked
-    if asked.isdecimal() and int(asked) < len(table.columns):
-        return table.columns[int(asked)]
+def resolve_column(table: Table, name: str) -> str:
+    """Resolve a column given by name or by number from 0 to its name."""
+    if name in table.columns:
+        return name
+    if name.isdecimal() and int(name) < len(table.columns):
+        return table.columns[int(name)]
     hint = "" if table.headed else "; it was read without header: set header: true if its first row is one"
-    raise InputError(f"{table.where}: there is no column '{asked}'; {nearest(asked, table.columns)}{hint}")
+    raise InputError(f"{table.where}: there is no column '{name}'; {nearest(name, table.columns)}{hint}")
 
 
 def choose_columns(table: Table, options: Options) -> Columns:
-    """Find the roles of a table's columns and the kind of its task.
+    """Choose the roles of a table's columns and the kind of its task.
 
     Args:
-        table: The rows that the reading is judged by, those of the training split where there is one.
-        options: What the user said; it always wins.
+        table: The rows to decide by: those of the training split where there is one.
+        options: The user's options; they always win.
 
     Raises:
         InputError: Two readings are plausible (both are shown), or none is.
@@ -154,141 +124,140 @@ def choose_columns(table: Table, options: Options) -> Columns:
 
 
 class _Chooser:
-    """Decides on one table: labels first, then texts, then the kind."""
+    """The decisions on one table: labels first, then texts, then the kind."""
 
     def __init__(self, table: Table, options: Options) -> None:
         self.table, self.options = table, options
         self.notes: list[str] = []
-        asked = {role: getattr(options, role) for role in ("text", "pair") if getattr(options, role) is not None}
-        self.asked = {role: column_of(table, str(name)) for role, name in asked.items()}
+        requested = (("text", options.text), ("pair", options.pair))
+        self.requested = {role: resolve_column(table, str(name)) for role, name in requested if name is not None}
         labels = options.label if isinstance(options.label, tuple) else (options.label,)
-        self.labels = tuple(column_of(table, str(name)) for name in labels if name is not None)
+        self.labels = tuple(resolve_column(table, str(name)) for name in labels if name is not None)
         self.profiles = {
             name: Profile(name, [row[index] for row in table.rows]) for index, name in enumerate(table.columns)
         }
-        taken = {*self.asked.values(), *self.labels}
-        self.free = [one for name, one in self.profiles.items() if name not in taken and not one.is_index]
+        used = {*self.requested.values(), *self.labels}
+        self.free = [profile for name, profile in self.profiles.items() if name not in used and not profile.is_index]
 
     def choose(self) -> Columns:
-        pair = self._named_pair() if "text" not in self.asked and "pair" not in self.asked else None
+        pair = self._named_pair() if "text" not in self.requested and "pair" not in self.requested else None
         label = self.labels or self._label(set(pair or ()))
-        used = {*label, *self.asked.values()}
+        used = {*label, *self.requested.values()}
         texts = self._texts(pair, used)
-        found = {*texts, *label}
-        if len(found) < len(texts) + len(label):
-            listed = ", ".join(f"'{name}'" for name in self.table.columns)
-            hint = delimiter_hint(self.table)
-            raise InputError(f"{self.table.where}: text and label need a column each; the columns are {listed}{hint}")
+        roles = {*texts, *label}
+        if len(roles) < len(texts) + len(label):
+            listed = quoted(self.table.columns) + delimiter_hint(self.table)
+            raise InputError(f"{self.table.where}: text and label need a column each; the columns are {listed}")
         text, second = texts[0], texts[1] if len(texts) == 2 else None
         self._refuse_numbers(text)
         kind, vectors, numbers = self._kind(text, label)
-        unread = tuple(name for name in self.table.columns if name not in found)
+        unread = tuple(name for name in self.table.columns if name not in roles)
         return Columns(text, label, kind, second, vectors, numbers, unread=unread, notes=tuple(self.notes))
 
     # ---- labels ----
 
     def _label(self, texts: set[str]) -> tuple[str, ...]:
-        """The label column, or columns, that nobody asked for."""
-        free = [one for one in self.free if one.name not in texts]
-        lower = {one.name.lower(): one for one in free}
+        """Find the label column, or columns, that the user did not name."""
+        free = [profile for profile in self.free if profile.name not in texts]
+        lower = {profile.name.lower(): profile for profile in free}
         named = [lower[word] for word in LABEL_WORDS if word in lower and not lower[word].is_text]
         if self.table.words:
             return (self._tag_column(free),)
-        if named and (named[0].name.lower() in STRONG or len(named) == 1):
+        if named and (named[0].name.lower() in STRONG_LABEL_WORDS or len(named) == 1):
             return (named[0].name,)
-        if strong := [one for one in named if one.name.lower() in STRONG]:
+        if strong := [profile for profile in named if profile.name.lower() in STRONG_LABEL_WORDS]:
             return (strong[0].name,)
         if len(named) > 1:
-            raise self._which_label([(one.name,) for one in named])
-        by_name = {one.name for one in free if one.name.lower() in _TEXTS}
+            raise self._ambiguous_label([(profile.name,) for profile in named])
+        by_name = {profile.name for profile in free if profile.name.lower() in _TEXTS}
         if len(by_name) < len(free):
             texts = texts | by_name
-        likely = [one for one in free if one.name not in texts and one.is_label]
-        varied = [one for one in likely if one.distinct > 1 or one.binary]
-        binary = [one for one in varied if one.binary]
-        if self.table.headed and len(binary) > 1 and len(self.table.rows) >= ROWS:
-            columns = tuple(one.name for one in binary)
+        likely = [profile for profile in free if profile.name not in texts and profile.is_label]
+        varied = [profile for profile in likely if profile.distinct > 1 or profile.binary]
+        binary = [profile for profile in varied if profile.binary]
+        if self.table.headed and len(binary) > 1 and len(self.table.rows) >= MIN_ROWS:
+            columns = tuple(profile.name for profile in binary)
             if len(binary) < len(varied):
-                others = [(one.name,) for one in varied if not one.binary]
-                raise self._which_label([columns, *others])
+                others = [(profile.name,) for profile in varied if not profile.binary]
+                raise self._ambiguous_label([columns, *others])
             self.notes.append(f"the {len(columns)} columns of 0 and 1 are taken as one label each")
             return columns
-        if len(varied) > 1 and len(self.table.rows) >= ROWS:
-            raise self._which_label([(one.name,) for one in varied])
-        if len(varied) == 1 and len(self.table.rows) >= ROWS:
+        if len(varied) > 1 and len(self.table.rows) >= MIN_ROWS:
+            raise self._ambiguous_label([(profile.name,) for profile in varied])
+        if len(varied) == 1 and len(self.table.rows) >= MIN_ROWS:
             return (varied[0].name,)
-        last = [name for name in self.table.columns if name not in texts and name not in self.asked.values()]
+        last = [name for name in self.table.columns if name not in texts and name not in self.requested.values()]
         return ((last or list(self.table.columns))[-1],)
 
     def _tag_column(self, free: Sequence[Profile]) -> str:
         if self.table.columns == UNIVERSAL:
             self.notes.append("the labels are those of column 'upos'; another column is chosen by label")
             return "upos"
-        varied = [one for one in free if len({tag for tags in one.filled for tag in tags}) > 1]
+        varied = [profile for profile in free if len({tag for tags in profile.filled for tag in tags}) > 1]
         return (varied or free or list(self.profiles.values()))[-1].name
 
-    def _which_label(self, candidates: Sequence[tuple[str, ...]]) -> InputError:
+    def _ambiguous_label(self, candidates: Sequence[tuple[str, ...]]) -> InputError:
         choices = []
         for names in candidates[:4]:
             single = len(names) == 1
-            title = f"the label is in column '{names[0]}'" if single else f"the labels are the columns {_quoted(names)}"
-            first = ", ".join(self._first(name) for name in names)
+            title = f"the label is in column '{names[0]}'" if single else f"the labels are the columns {quoted(names)}"
+            first = ", ".join(self._first_cell(name) for name in names)
             choices.append(Choice(title, {"label": names[0] if single else names}, first))
         return ambiguous(self.table.where, choices)
 
-    def _first(self, name: str) -> str:
+    def _first_cell(self, name: str) -> str:
         profile = self.profiles[name]
-        return f"{name} {shown(profile.cells[0], 40)}" if profile.cells else f"{name} –"
+        return f"{name} {format_cell(profile.cells[0], 40)}" if profile.cells else f"{name} –"
 
     # ---- texts ----
 
     def _named_pair(self) -> tuple[str, str] | None:
-        """Two columns with the names that texts of pairs customarily have."""
-        lower = {one.name.lower(): one.name for one in self.free}
-        both = [(lower[one], lower[two]) for one, two in PAIR_WORDS if one in lower and two in lower]
+        """Find two columns with the customary names of text pairs."""
+        lower = {profile.name.lower(): profile.name for profile in self.free}
+        both = [(lower[first], lower[second]) for first, second in PAIR_WORDS if first in lower and second in lower]
         both = [pair for pair in both if not any(self._is_label_name(name, pair) for name in pair)]
         if len(both) > 1:
-            raise self._which_text([list(pair) for pair in both])
+            raise self._ambiguous_text([list(pair) for pair in both])
         return both[0] if both else None
 
     def _is_label_name(self, name: str, pair: tuple[str, str]) -> bool:
-        """Whether a column with the name of a text must be the label, since it looks like one and no other does."""
+        """Return whether a column with a text's name must be the label: it looks like one, and no other does."""
         if not self.profiles[name].is_label or self.labels:
             return False
-        others = [one for one in self.free if one.name not in pair]
-        return not any(one.is_label or one.name.lower() in LABEL_WORDS for one in others)
+        others = [profile for profile in self.free if profile.name not in pair]
+        return not any(profile.is_label or profile.name.lower() in LABEL_WORDS for profile in others)
 
     def _texts(self, pair: tuple[str, str] | None, used: set[str]) -> list[str]:
-        """The columns of the texts: one, or two for pairs."""
-        if "text" in self.asked:
-            return [self.asked["text"], *([self.asked["pair"]] if "pair" in self.asked else [])]
+        """Find the text columns: one, or two for pairs."""
+        if "text" in self.requested:
+            return [self.requested["text"], *([self.requested["pair"]] if "pair" in self.requested else [])]
         if pair is not None:
             self.notes.append(f"'{pair[0]}' and '{pair[1]}' are taken as pairs of texts")
             return list(pair)
-        free = [one for one in self.free if one.name not in used]
-        lower = {one.name.lower(): one for one in free}
+        free = [profile for profile in self.free if profile.name not in used]
+        lower = {profile.name.lower(): profile for profile in free}
         named = next((lower[word] for word in _TEXTS if word in lower), None)
-        clear = [one for one in free if one.is_text]
-        main = named or next(iter(clear or free), None)
+        obvious = [profile for profile in free if profile.is_text]
+        main = named or next(iter(obvious or free), None)
         if main is None:
             rest = [name for name in self.table.columns if name not in used]
             main = self.profiles[rest[0] if rest else self.table.columns[0]]
-        if "pair" in self.asked:
-            return [main.name, self.asked["pair"]]
-        others = [one for one in clear if one is not main and one.words >= 3]
+        if "pair" in self.requested:
+            return [main.name, self.requested["pair"]]
+        others = [profile for profile in obvious if profile is not main and profile.words >= 3]
         if not others:
             return [main.name]
         if not self.table.headed and len(others) == 1:
             self.notes.append(f"columns {main.name} and {others[0].name} are taken as pairs of texts")
             return [main.name, others[0].name]
         order = list(self.table.columns)
-        pairs = [sorted((main.name, one.name), key=order.index) for one in others]
-        raise self._which_text([[main.name], *([one.name] for one in others), *pairs])
+        pairs = [sorted((main.name, profile.name), key=order.index) for profile in others]
+        raise self._ambiguous_text([[main.name], *([profile.name] for profile in others), *pairs])
 
-    def _which_text(self, candidates: Sequence[list[str]]) -> InputError:
+    def _ambiguous_text(self, candidates: Sequence[list[str]]) -> InputError:
         choices = []
         for names in candidates[:5]:
-            first = ", ".join(self._first(name) for name in names)
+            first = ", ".join(self._first_cell(name) for name in names)
             title = f"the text is in column '{names[0]}'"
             if len(names) == 2:
                 title = f"pairs of texts from the columns '{names[0]}' and '{names[1]}'"
@@ -296,35 +265,40 @@ class _Chooser:
         return ambiguous(self.table.where, choices)
 
     def _refuse_numbers(self, text: str) -> None:
-        """A column of numbers that nobody asked for is no text."""
+        """Refuse a column of numbers as text, unless the user named it."""
         profile = self.profiles[text]
-        if self.asked or self.table.typed or not profile.numeric or text.lower() in _TEXTS:
+        if self.requested or self.table.typed or not profile.numeric or text.lower() in _TEXTS:
             return
-        if len(profile.cells) >= ROWS:
+        if len(profile.cells) >= MIN_ROWS:
             raise InputError(
                 f"{self.table.where}: no column looks like texts; the first in question, '{text}', holds numbers such "
-                f"as {shown(profile.filled[0])}; name the column with text: (--task-set text=NAME); the columns are "
-                + _quoted(self.table.columns)
-                + delimiter_hint(self.table)
+                f"as {format_cell(profile.filled[0])}; name the column with text: (--task-set text=NAME); "
+                f"the columns are {quoted(self.table.columns)}{delimiter_hint(self.table)}"
             )
 
     # ---- the kind ----
 
     def _kind(self, text: str, label: tuple[str, ...]) -> tuple[Kind, bool, NumberFormat]:
-        """The kind of task, whether labels are vectors of 0 and 1, and how numbers are written."""
-        asked, profile = self.options.kind, self.profiles[label[0]]
+        """Find the kind of task, whether labels are vectors of 0 and 1, and how numbers are written."""
+        requested, profile = self.options.kind, self.profiles[label[0]]
         if len(label) > 1:
-            return self._vectors([[row[self._place(name)] for name in label] for row in self.table.rows]), True, PLAIN
-        if asked == "tokens" or (asked is None and self.profiles[text].lists):
+            return (
+                self._vectors([[row[self.table.columns.index(name)] for name in label] for row in self.table.rows]),
+                True,
+                PLAIN,
+            )
+        if requested == "tokens" or (requested is None and self.profiles[text].lists):
             return "tokens", False, PLAIN
         vectors = profile.lists and _are_vectors(profile.filled)
         if profile.lists or self.options.label_separator is not None:
-            return (self._vectors(profile.filled), True, PLAIN) if vectors else (asked or "multilabel", False, PLAIN)
+            return (
+                (self._vectors(profile.filled), True, PLAIN) if vectors else (requested or "multilabel", False, PLAIN)
+            )
         numbers = number_format(profile.texts)
-        if asked is not None:
-            if asked == "regression" and numbers is not None:
+        if requested is not None:
+            if requested == "regression" and numbers is not None:
                 self._check_commas(profile, numbers)
-            return asked, False, numbers if asked == "regression" and numbers else PLAIN
+            return requested, False, numbers if requested == "regression" and numbers else PLAIN
         if numbers is None:
             self._refuse_joined(profile)
             return "classification", False, PLAIN
@@ -337,9 +311,6 @@ class _Chooser:
             self.notes.append(f"the numbers are read with {numbers}")
         return "regression", False, numbers
 
-    def _place(self, name: str) -> int:
-        return self.table.columns.index(name)
-
     def _check_commas(self, profile: Profile, numbers: NumberFormat) -> None:
         if numbers.comma and comma_is_ambiguous(profile.texts):
             example = next(text for text in profile.texts if "," in text)
@@ -349,13 +320,12 @@ class _Chooser:
             )
 
     def _vectors(self, rows: Sequence[Sequence[Any]]) -> Kind:
-        """Several labels; one class if every row has exactly one and the user says so."""
-        asked = self.options.kind
-        if asked is not None:
-            return asked
-        single = [sum(bool(truth(cell)) for cell in row) == 1 for row in rows]
-        if all(single) and len(rows) >= ROWS:
-            first = shown(list(rows[0]))
+        """Take vectors as several labels, or as one class if every row has exactly one and the user says so."""
+        if self.options.kind is not None:
+            return self.options.kind
+        single = [sum(bool(parse_bool(cell)) for cell in row) == 1 for row in rows]
+        if all(single) and len(rows) >= MIN_ROWS:
+            first = format_cell(list(rows[0]))
             raise ambiguous(
                 self.table.where,
                 [
@@ -367,12 +337,12 @@ class _Chooser:
         return "multilabel"
 
     def _are_scores(self, profile: Profile, values: Sequence[float], numbers: NumberFormat) -> bool:
-        """Whether numbers are scores rather than classes; an error where both are plausible."""
+        """Return whether numbers are scores rather than classes; raise where both are plausible."""
         if any(not value.is_integer() for value in values):
             self.notes.append("the labels are numbers with fractions, so this is taken as a regression task")
             return True
         counts, rows = Counter(values), len(values)
-        if len(counts) <= FEW or self.options.label_names is not None:
+        if len(counts) <= FEW_VALUES or self.options.label_names is not None:
             return False
         gapless = min(counts) in (0, 1) and max(counts) - min(counts) + 1 == len(counts)
         named = SCORES.search(profile.name.lower()) is not None
@@ -382,7 +352,7 @@ class _Chooser:
         if (single and not gapless) or (named and not gapless) or numbers.percent:
             self.notes.append(f"the labels are {len(counts)} different whole numbers, so this is taken as regression")
             return True
-        first = f"{profile.name} {shown(profile.filled[0])}"
+        first = f"{profile.name} {format_cell(profile.filled[0])}"
         raise ambiguous(
             self.table.where,
             [
@@ -393,13 +363,13 @@ class _Chooser:
         )
 
     def _refuse_joined(self, profile: Profile) -> None:
-        """Labels such as 'a|b', whose parts are labels of other rows: several labels, or one with that name."""
+        """Refuse labels such as 'a|b' whose parts label other rows: they may be several labels, or one of that name."""
         names = set(profile.texts)
         for sign in "|;,":
             joined = [name for name in names if sign in name]
             parts = {part.strip() for name in joined for part in name.split(sign) if part.strip()}
-            if joined and len(profile.texts) >= ROWS and len(parts & names) * 2 > len(parts):
-                example = shown(next(text for text in profile.texts if sign in text))
+            if joined and len(profile.texts) >= MIN_ROWS and len(parts & names) * 2 > len(parts):
+                example = format_cell(next(text for text in profile.texts if sign in text))
                 raise ambiguous(
                     self.table.where,
                     [
@@ -411,14 +381,10 @@ class _Chooser:
 
 
 def _are_vectors(cells: Sequence[Any]) -> bool:
-    """Whether lists are vectors of 0 and 1: alike in length, two places or more."""
+    """Return whether lists are vectors of 0 and 1: of equal length, with two elements or more."""
     if not all(isinstance(cell, (list, tuple)) and cell for cell in cells) or not cells:
         return False
     widths = {len(cell) for cell in cells}
-    places = [place for cell in cells for place in cell]
-    typed = all(isinstance(place, (bool, int, float)) and not is_missing(place) for place in places)
-    return len(widths) == 1 and min(widths) > 1 and typed and None not in map(truth, places)
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    values = [value for cell in cells for value in cell]
+    numeric = all(isinstance(value, (bool, int, float)) and not is_missing(value) for value in values)
+    return len(widths) == 1 and min(widths) > 1 and numeric and None not in map(parse_bool, values)

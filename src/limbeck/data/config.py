@@ -1,4 +1,4 @@
-"""What a user can say about data: the options of a source, checked by name and by type."""
+"""The options of a data source, checked by name and by type."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Columns = str | int | tuple[str | int, ...] | None
 
 @dataclass(frozen=True)
 class Options:
-    """Where rows are and how to read them; everything but the place has a default or is found out.
+    """Where rows are and how to read them; everything but the location has a default or is detected.
 
-    Give one of: ``path`` (a named task, a folder or a file), files for ``train``, ``validation`` and ``test``, or
-    ``dataset`` with an optional ``config`` (then train, validation and test name its splits).
+    The location is one of: ``path`` (a named task, a folder or a file), files for ``train``, ``validation`` and
+    ``test``, or ``dataset`` with an optional ``config`` (then train, validation and test name its splits).
     """
 
     path: str | None = None
@@ -35,7 +35,7 @@ class Options:
     label: Columns = None  #: or several columns of 0 and 1, one for each label
     #: the order of the labels; labels that are numbers from 0 in the data index into it
     label_names: tuple[str | int | float, ...] | None = None
-    #: parts the labels of one row (multilabel) where they are one string
+    #: separates the labels of one row (multilabel) where they are one string
     label_separator: str | None = None
     metric: str | None = None
     header: bool | None = None
@@ -46,15 +46,24 @@ class Options:
     on_unlabelled: Literal["error", "drop"] = "error"
     max_length: int = 128
     limit: Mapping[str, int] = field(default_factory=dict)
-    #: chooses rows for ``limit`` and for a validation part carved out of train
+    #: chooses the rows for ``limit`` and for a validation split carved out of train
     seed: int = 0
+
+    @property
+    def splits(self) -> dict[str, str | None]:
+        """The file, or the split of the data set, for each split of the task."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Options:
-        """Check names and types of options that a person wrote."""
+        """Check the names and types of options that a user wrote.
+
+        Raises:
+            InputError: A name is unknown, or a value has the wrong type or is out of range.
+        """
         from pydantic import TypeAdapter, ValidationError
 
-        names = [each.name for each in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for name in given:
             if name not in names:
                 raise InputError(f"data: there is no option '{name}'; {nearest(name, names)}")
@@ -63,8 +72,8 @@ class Options:
             options = TypeAdapter(cls).validate_python(plain)
         except ValidationError as error:
             first = error.errors()[0]
-            place = str(first["loc"][0])
-            raise InputError(f"data option '{place}': {first['msg']}, got {first['input']!r}") from None
+            name = str(first["loc"][0])
+            raise InputError(f"data option '{name}': {first['msg']}, got {first['input']!r}") from None
         if options.delimiter == "\\t":  # as a shell passes it on
             options = replace(options, delimiter="\t")
         if options.delimiter is not None and len(options.delimiter) != 1:

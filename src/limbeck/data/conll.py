@@ -1,10 +1,10 @@
-"""Sentences in columns: a word and its tags on a line, a blank line between sentences (CoNLL, CoNLL-U)."""
+"""Read CoNLL and CoNLL-U: a word and its tags on each line, a blank line between sentences."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 SUFFIXES = (".conll", ".conllu", ".conll03", ".bio", ".iob", ".iob2", ".bioes", ".ner")
 UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -18,12 +18,12 @@ _COMMENT = re.compile(r"#\s*([\w:.-]+\s*=|newdoc\b|newpar\b)")
 
 @dataclass
 class Sentences:
-    """Rows of words and tags: each row has a tuple of equally many cells for every column.
+    """Sentences by column: a row has one tuple per column, with one cell per word.
 
     Attributes:
-        columns: Names of the columns; numbers from 0 where nothing names them.
-        rows: One row for each sentence.
-        numbers: Line where each sentence begins, from 1.
+        columns: Names of the columns; numbers from 0 where the file does not name them.
+        rows: One row per sentence.
+        numbers: Line on which each sentence begins, from 1.
         notes: What was skipped.
     """
 
@@ -33,8 +33,8 @@ class Sentences:
     notes: list[str] = field(default_factory=list)
 
 
-class BadLine(ValueError):
-    """A line that does not fit; ``number`` is its place in the file, from 1."""
+class MalformedLine(ValueError):
+    """A malformed line; ``number`` counts the lines of the file from 1."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -42,10 +42,11 @@ class BadLine(ValueError):
 
 
 def is_conll(text: str) -> bool:
-    r"""Whether a text is sentences in columns, judged by its content.
+    r"""Return whether a text looks like CoNLL.
 
-    Every line must have the same number of fields and begin with one word; and there are blank lines between groups
-    of lines whose cells are single words, or the last field of every line is a tag such as O or B-PER.
+    Every line must have the same number of fields and begin with a single word. In addition, either blank lines
+    separate groups of lines whose cells are all single words, or the last field of every line is a tag such as O or
+    B-PER.
 
     >>> is_conll("EU\tB-ORG\nrejects\tO\n"), is_conll("a film\tgood\n\nmore\tbad\n")
     (True, False)
@@ -77,7 +78,7 @@ def is_conll(text: str) -> bool:
 
 
 def has_header(text: str) -> bool:
-    """Whether the first line names the columns: the last field of every other line is a tag, its own is none."""
+    """Return whether the first line names the columns: its last field is no tag, and that of every other line is."""
     lines = text.split("\n")
     tabs = any("\t" in line for line in lines[:100])
     last = [_fields(line, tabs)[-1] for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
@@ -85,23 +86,23 @@ def has_header(text: str) -> bool:
 
 
 def _is_comment(line: str, tabs: bool, inside: bool) -> bool:
-    """Whether a line is a comment: before a sentence, with a sign that no line of a word has."""
+    """Return whether a line is a comment: outside a sentence, and of a form that no word line has."""
     if inside or not line.startswith("#"):
         return False
     return "\t" not in line if tabs else _COMMENT.match(line) is not None
 
 
 def read_sentences(text: str, *, header: bool = False) -> Sentences:
-    """Read sentences in columns.
+    """Parse the text of a CoNLL file.
 
     Args:
         text: The whole file.
         header: Whether the first line names the columns.
 
     Raises:
-        BadLine: A line has another number of fields than the first one.
+        MalformedLine: The number of fields differs from that of the first line.
     """
-    found = Sentences()
+    sentences = Sentences()
     sentence: list[list[str]] = []
     counts: dict[str, int] = {}
 
@@ -118,21 +119,21 @@ def read_sentences(text: str, *, header: bool = False) -> Sentences:
             skip("comment line")
         elif line.strip():
             fields = _fields(line, tabs)
-            found.columns = found.columns or _names(names, fields)
-            if len(fields) != len(found.columns) or len(fields) < 2:
-                expected = max(2, len(found.columns))
-                raise BadLine(number, _unequal(len(fields), expected, line))
-            if found.columns == UNIVERSAL and (_RANGE.fullmatch(fields[0]) or _EMPTY_NODE.fullmatch(fields[0])):
+            sentences.columns = sentences.columns or _names(names, fields)
+            if len(fields) != len(sentences.columns) or len(fields) < 2:
+                expected = max(2, len(sentences.columns))
+                raise MalformedLine(number, _unequal(len(fields), expected, line))
+            if sentences.columns == UNIVERSAL and (_RANGE.fullmatch(fields[0]) or _EMPTY_NODE.fullmatch(fields[0])):
                 skip("multiword token line" if "-" in fields[0] else "empty node line")
                 continue
             if not sentence:
-                found.numbers.append(number)
+                sentences.numbers.append(number)
             sentence.append(fields)
         elif sentence:
-            found.rows.append([tuple(column) for column in zip(*sentence, strict=True)])
+            sentences.rows.append([tuple(column) for column in zip(*sentence, strict=True)])
             sentence = []
-    found.notes += [f"{count:,} {what}{'s' * (count != 1)} skipped" for what, count in counts.items()]
-    return found
+    sentences.notes += [f"{count:,} {what}{'s' * (count != 1)} skipped" for what, count in counts.items()]
+    return sentences
 
 
 def _fields(line: str, tabs: bool) -> list[str]:
@@ -152,7 +153,9 @@ def _unequal(count: int, expected: int, line: str) -> str:
     return f"{fields}, expected {expected} (word and tag); the line is {line[:60]!r}"
 
 
-def numbers_words(cells: Any) -> bool:
-    """Whether the cells of a sentence number its words from 1 (or from 0)."""
+def is_word_numbering(cells: Sequence[object]) -> bool:
+    """Return whether the cells of a sentence number its words from 1 (or from 0)."""
     start = cells[0] if cells else ""
-    return start in ("0", "1") and all(cell == str(index) for index, cell in enumerate(cells, start=int(start)))
+    if start not in ("0", "1"):
+        return False
+    return all(cell == str(index) for index, cell in enumerate(cells, start=int(str(start))))

@@ -1,8 +1,8 @@
-"""How text becomes token ids: decided once, followed by everything that measures, trains or serves a model.
+"""How text becomes token ids: defined once, used by everything that measures, trains or serves a model.
 
-An artefact carries the description in ``limbeck.json`` and, as far as the format can say it, inside ``tokenizer.json``
-itself: :meth:`TextEncoding.bake` writes truncation, segment ids and the space before words into it, so that
-``tokenizers.Tokenizer.from_file`` gives the ids that were measured.
+An artefact carries the definition in ``limbeck.json`` and, as far as the format allows, in ``tokenizer.json`` itself:
+:meth:`TextEncoding.bake` writes truncation, segment ids and the space before words into it, so that
+``tokenizers.Tokenizer.from_file`` yields the same ids that were measured.
 """
 
 from __future__ import annotations
@@ -10,29 +10,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from limbeck.core.tokenizer import largest_length, spaced, with_spaces, without_segments
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 
 class Encodings(Protocol):
-    """What a tokenizer of transformers returns for several texts."""
+    """The result of a transformers tokenizer for several texts."""
 
-    def __getitem__(self, name: str) -> Any:
-        """Return the rows of an input."""
+    def __getitem__(self, name: str) -> list[list[int]]:
+        """Return the rows of an input, such as ``input_ids``."""
         ...
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> list[list[int]] | None:
         """Return the rows of an input, or None."""
         ...
 
     def word_ids(self, index: int) -> list[int | None]:
-        """Return the word of every token of a row; None for special tokens."""
+        """Return the word index of every token of a row; None for special tokens."""
         ...
 
 
 class TaskTokenizer(Protocol):
-    """The part of transformers' fast tokenizers that encoding needs."""
+    """The part of a fast transformers tokenizer that encoding needs."""
 
     model_input_names: list[str]
     model_max_length: int
@@ -40,25 +43,25 @@ class TaskTokenizer(Protocol):
     pad_token_id: int | None
 
     @property
-    def backend_tokenizer(self) -> Any:
-        """Return the ``tokenizers.Tokenizer`` behind it."""
+    def backend_tokenizer(self) -> Tokenizer:
+        """The underlying ``tokenizers.Tokenizer``."""
         ...
 
-    def __call__(self, texts: Any, pairs: Any = None, **options: Any) -> Encodings:
-        """Encode texts."""
+    def __call__(self, texts: Sequence[Any], pairs: Sequence[str] | None = None, **options: Any) -> Encodings:
+        """Encode texts, with options as in transformers."""
         ...
 
 
 @dataclass(frozen=True)
 class TextEncoding:
-    """How the texts of a task become token ids.
+    """How to turn the texts of a task into token ids.
 
     Attributes:
-        max_length: Tokens after which a text, or a pair of texts, is cut; special tokens count.
-        truncation_side: The side that is cut off; of a pair, the longer text is cut first.
-        token_type_ids: Whether the second text of a pair has segment id 1; without, all segment ids are 0.
-        words: Whether a text is given as a list of words, each with a label, or as running text.
-        split_special_tokens: Whether special tokens that stand in a text are read as letters.
+        max_length: Maximum tokens of a text, or of a pair of texts, special tokens included; longer ones are truncated.
+        truncation_side: The side that is cut; of a pair, the longer text is cut first.
+        token_type_ids: Whether the second text of a pair has segment id 1; if not, all segment ids are 0.
+        words: Whether a text is a list of words, each with a label, rather than running text.
+        split_special_tokens: Whether special tokens that occur in a text are read as ordinary characters.
     """
 
     max_length: int
@@ -73,7 +76,7 @@ class TextEncoding:
 
         Args:
             tokenizer: A fast tokenizer of transformers.
-            max_length: Where to cut, in tokens; a smaller largest length of the tokenizer goes before it.
+            max_length: Maximum tokens of a text; a smaller limit of the tokenizer takes precedence.
             words: Whether texts are lists of words.
         """
         return cls(
@@ -85,24 +88,24 @@ class TextEncoding:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, as ``limbeck.json`` has them."""
+        """Return plain values, as in ``limbeck.json``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TextEncoding:
-        """Inverse of :meth:`to_json`."""
+        """Invert :meth:`to_json`."""
         return cls(**data)
 
     def encode(self, tokenizer: TaskTokenizer, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> Encodings:
         """Encode texts without padding.
 
         Args:
-            tokenizer: The tokenizer that this describes.
+            tokenizer: The tokenizer whose encoding this is.
             texts: Strings, or lists of words.
             pairs: Second texts.
 
         Returns:
-            ``input_ids`` and, where there are any, ``token_type_ids``; ragged rows.
+            ``input_ids`` and, where there are any, ``token_type_ids``, as ragged rows.
         """
         reader = spaced(tokenizer) if self.words else tokenizer
         encodings: Encodings = reader(
@@ -118,10 +121,10 @@ class TextEncoding:
         return encodings
 
     def bake(self, tokenizer_json: str) -> str:
-        """Write this description into the text of a ``tokenizer.json``.
+        """Write this encoding into the text of a ``tokenizer.json``.
 
-        Truncation with its side and length, no padding, a space before each word of a list, and segment ids of 0 where
-        none were measured. ``split_special_tokens`` has no place there: ``tokenizers`` takes it as an attribute.
+        That is truncation with its side and length, no padding, a space before each word of a list, and segment ids of
+        0 where they are not used. ``split_special_tokens`` cannot be written: ``tokenizers`` takes it as an attribute.
         """
         state = json.loads(tokenizer_json)
         state["truncation"] = {
@@ -142,12 +145,12 @@ def first_pieces(word_ids: Sequence[int | None], words: int) -> list[int | None]
     """Find the first token of every word of a text.
 
     Args:
-        word_ids: The word of every token; None for special tokens.
-        words: Words in the text.
+        word_ids: The word index of every token; None for special tokens.
+        words: Number of words in the text.
 
     Returns:
-        The position of each word's first token; None for a word that has none, because the text was cut before it or
-        because it consists of characters that the tokenizer drops.
+        The position of each word's first token; None for a word without one, because the text was truncated before it
+        or because the tokenizer drops all its characters.
 
     >>> first_pieces([None, 0, 0, 2, None], 4)
     [1, None, 3, None]
@@ -160,7 +163,7 @@ def first_pieces(word_ids: Sequence[int | None], words: int) -> list[int | None]
 
 
 def default_label(labels: Sequence[str]) -> int:
-    """Choose the label of a word that a model did not see: 'O' where there is one, else the first.
+    """Choose the label for a word that the model did not see: 'O' where there is one, else the first.
 
     >>> default_label(["B-PER", "O"]), default_label(["noun", "verb"])
     (1, 0)

@@ -1,4 +1,4 @@
-"""Turn whatever a caller in Python gives as a task into a checked :class:`Task`."""
+"""Turn whatever a Python caller passes as a task into a checked :class:`Task`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from limbeck.errors import InputError
 if TYPE_CHECKING:
     import datasets
 
-NAME = "task"
+DEFAULT_NAME = "task"
 """Name of a task whose rows came without one."""
 
 Given = Task | str | Path | Mapping[str, Any] | Sequence[Any] | Any
-"""What :func:`as_task` accepts; the last are data sets and data frames, whose libraries are not imported for this."""
+"""What :func:`as_task` accepts; Any stands for data sets and data frames, whose libraries are not imported here."""
 
 
 def as_task(given: Given) -> Task:
@@ -33,7 +33,7 @@ def as_task(given: Given) -> Task:
             ``train``, ``validation`` and ``test`` to any of those, with options of a task beside them.
 
     Raises:
-        InputError: it is nothing of that, or its rows are no task.
+        InputError: It is none of these, or its rows make no task.
     """
     if isinstance(given, Task):
         return given
@@ -50,32 +50,33 @@ def as_task(given: Given) -> Task:
 
 
 def names_task(given: Given) -> TypeGuard[str | Path | Mapping[str, Any]]:
-    """Tell whether ``given`` says where the rows are, as a recipe does, rather than hold them."""
+    """Return whether ``given`` says where the rows are, as a recipe does, rather than holding them."""
     if isinstance(given, Mapping):
         return not any(_is_rows(value) for value in given.values())
     return isinstance(given, (str, Path))
 
 
-def _is_rows(value: Any) -> bool:
+def _is_rows(value: object) -> bool:
     return _is_dataset(value) or _is_frame(value) or _is_columns(value)
 
 
-def _is_columns(value: Any) -> bool:
-    """Tell whether this is (texts, labels) or (texts, pairs, labels)."""
-    columns = isinstance(value, (tuple, list)) and len(value) in (2, 3)
-    return columns and not any(isinstance(column, (str, bytes)) or not hasattr(column, "__len__") for column in value)
+def _is_columns(value: object) -> bool:
+    """Return whether this is (texts, labels) or (texts, pairs, labels)."""
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        return False
+    return not any(isinstance(column, (str, bytes)) or not hasattr(column, "__len__") for column in value)
 
 
-def _is_dataset(value: Any) -> bool:
+def _is_dataset(value: object) -> bool:
     return hasattr(value, "column_names") and hasattr(value, "features")
 
 
-def _is_frame(value: Any) -> bool:
+def _is_frame(value: object) -> bool:
     return hasattr(value, "columns") and hasattr(value, "to_dict")
 
 
 def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
-    """Build a task of splits that are all columns, or all data sets and frames."""
+    """Build a task from splits that are all columns, or all data sets and frames."""
     columns = [name for name, rows in splits.items() if _is_columns(rows)]
     if columns and len(columns) < len(splits):
         raise InputError(f"task: {', '.join(columns)} are lists and the others are not; give all splits alike")
@@ -84,12 +85,12 @@ def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
             raise InputError(f"task: there is no split '{min(unknown)}'; the splits are {', '.join(SPLITS)}")
         lists = {name: tuple(map(_plain_list, rows)) for name, rows in splits.items()}
         others = {key: value for key, value in options.items() if key != "name"}
-        return task_from_columns(str(options.get("name") or NAME), lists, **others)
-    settings = Options.parse({"name": NAME, **options, "dataset": "in memory"})
+        return task_from_columns(str(options.get("name") or DEFAULT_NAME), lists, **others)
+    settings = Options.parse({"name": DEFAULT_NAME, **options, "dataset": "in memory"})
     tables, names, notes = tables_of({name: _as_dataset(rows) for name, rows in splits.items()}, settings)
     if settings.label_names is None and settings.kind != "regression":
         settings = replace(settings, label_names=names)
-    return build_task(settings.name or NAME, tables, settings, notes)
+    return build_task(settings.name or DEFAULT_NAME, tables, settings, notes)
 
 
 def _as_dataset(rows: Any) -> datasets.Dataset:
@@ -103,5 +104,5 @@ def _as_dataset(rows: Any) -> datasets.Dataset:
 
 
 def _plain_list(column: Any) -> list[Any]:
-    """Return a column as a list of plain values; arrays and series have numbers of their own."""
+    """Return a column as a list of plain Python values, also of an array or a series."""
     return list(column.tolist() if hasattr(column, "tolist") else column)

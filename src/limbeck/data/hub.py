@@ -1,4 +1,4 @@
-"""Data sets that the library ``datasets`` loads: presets for the customary ones, and any other by name."""
+"""Load data sets through the library ``datasets``: presets for common ones, and any other by name."""
 
 from __future__ import annotations
 
@@ -90,11 +90,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-_USUAL = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+"""Customary names of each split, of a data set or of files."""
 
 
 def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
-    """Tables of a data set, its label names when it declares them, and notes."""
+    """Load a data set.
+
+    Returns:
+        Its tables by split, its label names if it declares them, and notes.
+
+    Raises:
+        InputError: It cannot be loaded, lacks a split, or hides the labels of the training split.
+    """
     assert options.dataset is not None
     return tables_of(_load(options.dataset, options.config), options)
 
@@ -102,17 +110,17 @@ def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | N
 def tables_of(
     loaded: Mapping[str, Any], options: Options
 ) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
-    """Return what :func:`load_tables` does, of a data set that is loaded already (its splits by name)."""
+    """Do the same as :func:`load_tables` for a data set that is loaded already (its splits by name)."""
     tables: dict[str, Table] = {}
     names: tuple[str, ...] | None = None
     notes: list[str] = []
-    for split in _USUAL:
-        place = _choose_split(split, getattr(options, split), loaded, options)
-        if place is None:
+    for split, requested in options.splits.items():
+        source = _choose_split(split, requested, loaded, options)
+        if source is None:
             continue
-        rows = loaded[place]
+        rows = loaded[source]
         columns = {name: rows[name][:] for name in rows.column_names}
-        table = table_of_columns(f"data set '{options.dataset}', split '{place}'", columns)
+        table = table_of_columns(f"data set '{options.dataset}', split '{source}'", columns)
         if _labels_hidden(table, options):
             if split == "train":
                 raise InputError(f"{table.where}: every label is -1, which means hidden; choose another split")
@@ -124,7 +132,13 @@ def tables_of(
 
 
 def stream(dataset: str, config: str | None, split: str) -> Iterator[Mapping[str, Any]]:
-    """Rows of one split, fetched as they are read; nothing is stored."""
+    """Yield the rows of a split, fetched as they are read; nothing is stored.
+
+    Args:
+        dataset: Name of the data set.
+        config: Its configuration, if it has several.
+        split: Name of the split.
+    """
     import datasets
 
     with _explained(dataset, config):
@@ -142,7 +156,7 @@ def _load(dataset: str, config: str | None) -> Mapping[str, Any]:
 def _explained(dataset: str, config: str | None) -> Iterator[None]:
     try:
         yield
-    # what comes here depends on the network, the hub's answer and the builder; all of it is about the name given
+    # the type depends on the network, the hub's response and the builder; whatever it is, it concerns this data set
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         shown = f"'{dataset}'" + (f" (config '{config}')" if config else "")
@@ -152,35 +166,35 @@ def _explained(dataset: str, config: str | None) -> Iterator[None]:
         ) from error
 
 
-def _choose_split(split: str, asked: str | None, loaded: Mapping[str, Any], options: Options) -> str | None:
-    """The split of the data set that serves as this split of the task."""
-    if asked is not None:
-        if asked not in loaded:
-            raise InputError(f"data set '{options.dataset}' has no split '{asked}'; {nearest(asked, loaded)}")
-        return asked
+def _choose_split(split: str, requested: str | None, loaded: Mapping[str, Any], options: Options) -> str | None:
+    """Choose the split of the data set that serves as this split of the task."""
+    if requested is not None:
+        if requested not in loaded:
+            raise InputError(f"data set '{options.dataset}' has no split '{requested}'; {nearest(requested, loaded)}")
+        return requested
     if options.train or options.validation or options.test:
         return None  # the splits were named one by one, and this one was not
-    found = next((name for name in _USUAL[split] if name in loaded), None)
-    if found is None and split == "train":
+    name = next((name for name in SPLIT_NAMES[split] if name in loaded), None)
+    if name is None and split == "train":
         raise InputError(f"data set '{options.dataset}' has no split 'train'; {nearest('train', loaded)}")
-    return found
+    return name
 
 
 def _label_column(table: Table, options: Options) -> str | None:
-    asked = str(options.label) if options.label is not None else "label"
-    return asked if asked in table.columns else None
+    name = str(options.label) if options.label is not None else "label"
+    return name if name in table.columns else None
 
 
 def _labels_hidden(table: Table, options: Options) -> bool:
     column = _label_column(table, options)
     if column is None or not table.rows:
         return False
-    place = table.columns.index(column)
-    return all(row[place] in (-1, -1.0) for row in table.rows)
+    index = table.columns.index(column)
+    return all(row[index] in (-1, -1.0) for row in table.rows)
 
 
 def _declared_names(features: Mapping[str, Any], table: Table, options: Options) -> tuple[str, ...] | None:
-    """The names of a ClassLabel column (also inside a list), in their order."""
+    """Return the names of a ClassLabel column (also inside a list), in order."""
     column = _label_column(table, options)
     feature = features[column] if column is not None else None
     names = getattr(getattr(feature, "feature", feature), "names", None)

@@ -1,4 +1,4 @@
-"""Labels as they stand in the data become numbers: names in one spelling, vectors of 0 and 1, decimal numbers."""
+"""Turn labels as written in the data into numbers: names in one spelling, vectors of 0 and 1, decimal numbers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.data.cells import NumberFormat, fold, is_missing, is_number, is_unlabelled, truth
+from limbeck.data.ambiguity import format_cell, quoted
+from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabelled, normalize_spelling, parse_bool
 from limbeck.data.columns import Columns
-from limbeck.data.columns import shown as _shown
 from limbeck.data.config import Options
 from limbeck.data.metrics import OUTSIDE, Kind
 from limbeck.data.readers import Table, plural
@@ -22,40 +22,48 @@ from limbeck.errors import InputError, nearest
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
 
-def plain(cell: Any) -> Any:
-    """Numpy scalars as what Python calls them."""
+def to_python(cell: Any) -> Any:
+    """Convert a NumPy scalar to a plain Python value; leave other cells as they are."""
     return cell.item() if isinstance(cell, np.generic) else cell
 
 
 @dataclass
 class Rows:
-    """Checked texts of a split with the labels as they stand in the data; ``places`` are row numbers of the table."""
+    """Checked texts of a split, with the labels as written in the data.
+
+    Attributes:
+        table: The table they come from.
+        texts: Texts, or tuples of words.
+        pairs: Second texts, if there are any.
+        labels: Cells of the label column.
+        indices: Row of the table that each of them comes from.
+    """
 
     table: Table
     texts: list[Any]
     pairs: list[str] | None
     labels: list[Any]
-    places: list[int]
+    indices: list[int]
 
     def at(self, row: int) -> str:
-        """Where a row stands, for messages."""
-        return self.table.at(self.places[row])
+        """Describe where a row is, for messages."""
+        return self.table.at(self.indices[row])
 
     def without(self, rows: set[int]) -> Rows:
-        """These rows but some."""
+        """Return all rows but the given ones."""
         keep = [row for row in range(len(self.texts)) if row not in rows]
         pairs = None if self.pairs is None else [self.pairs[row] for row in keep]
-        places, labels = [self.places[row] for row in keep], [self.labels[row] for row in keep]
-        return Rows(self.table, [self.texts[row] for row in keep], pairs, labels, places)
+        indices, labels = [self.indices[row] for row in keep], [self.labels[row] for row in keep]
+        return Rows(self.table, [self.texts[row] for row in keep], pairs, labels, indices)
 
 
-def label_text(cell: Any) -> str | None:
-    """A label as a name: 1, 1.0, "1" and " 1.0" are the same one; None where there is none.
+def label_text(cell: object) -> str | None:
+    """Return the name of a label: 1, 1.0, "1" and " 1.0" have the same; None for an empty cell.
 
     >>> [label_text(cell) for cell in (1, 1.0, "1.0 ", True, "up", None)]
     ['1', '1', '1', 'true', 'up', None]
     """
-    cell = plain(cell)
+    cell = to_python(cell)
     if is_missing(cell):
         return None
     if isinstance(cell, bool):
@@ -68,7 +76,7 @@ def label_text(cell: Any) -> str | None:
 
 
 def sort_labels(names: set[str]) -> tuple[str, ...]:
-    """Numbers in their order, words in that of the alphabet.
+    """Sort label names: numerically if all are numbers, else alphabetically.
 
     >>> sort_labels({"10", "9"}), sort_labels({"b", "a", "1"})
     (('9', '10'), ('1', 'a', 'b'))
@@ -77,74 +85,81 @@ def sort_labels(names: set[str]) -> tuple[str, ...]:
 
 
 def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str]) -> list[str]:
-    """The label names in one cell: one, or any number (multilabel), or one for every word (tokens)."""
-    many: Any = [cell]
+    """Return the label names in a cell: one, or any number (multilabel), or one per word (tokens)."""
+    parts: Any = [cell]
     if kind == "tokens" and not is_missing(cell):
-        many = cell.split() if isinstance(cell, str) else cell
+        parts = cell.split() if isinstance(cell, str) else cell
     if kind == "multilabel" and not is_missing(cell):
         if isinstance(cell, str) and separator is None:
-            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {_shown(cell)}")
-        many = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
-    if kind != "classification" and not isinstance(many, (list, tuple)):
-        raise InputError(f"{at()}: the labels should be a list, got {_shown(cell)}")
-    if any(isinstance(part, (list, tuple, dict)) for part in many):
-        raise InputError(f"{at()}: a label should be a word or a number, got {_shown(cell)}")
-    names = [label_text(part) for part in many]
+            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {format_cell(cell)}")
+        parts = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
+    if kind != "classification" and not isinstance(parts, (list, tuple)):
+        raise InputError(f"{at()}: the labels should be a list, got {format_cell(cell)}")
+    if any(isinstance(part, (list, tuple, dict)) for part in parts):
+        raise InputError(f"{at()}: a label should be a word or a number, got {format_cell(cell)}")
+    names = [label_text(part) for part in parts]
     if None in names:
-        raise InputError(f"{at()}: a label is empty, got {_shown(cell)}")
+        raise InputError(f"{at()}: a label is empty, got {format_cell(cell)}")
     return [name for name in names if name is not None]
 
 
-def _number_of(cell: Any, numbers: NumberFormat, at: Callable[[], str]) -> float:
+def _number_of(cell: object, numbers: NumberFormat, at: Callable[[], str]) -> float:
     if isinstance(cell, str) and (value := numbers.read(cell)) is not None:
         return value
     if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not math.isfinite(cell):
         raise InputError(
-            f"{at()}: the label should be a finite number, got {_shown(cell)}; for names set kind: classification"
+            f"{at()}: the label should be a finite number, got {format_cell(cell)}; for names set kind: classification"
         )
     return float(cell)
 
 
-def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: Options, told: list[str]) -> None:
-    """Refuse rows without a label, or leave them out, as ``on_unlabelled`` says.
+def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: Options, notes: list[str]) -> None:
+    """Refuse rows without a label, or drop them, as ``on_unlabelled`` says.
 
-    -1 stands for a hidden label where all rows of a split have it, or where rows of the training split never do.
+    -1 stands for a hidden label where all rows of a split have it, or where no row of the training split has it.
+
+    Args:
+        rows: Rows by split; splits that lose rows are replaced, and those that lose all are removed.
+        main: The split that the label names come from.
+        columns: How the tables are read.
+        options: The user's options.
+        notes: Receives a note about dropped rows.
     """
     if columns.kind == "multilabel" and not columns.vectors:
-        return  # no label at all is an answer
+        return  # an empty set of labels is valid
     hidden = not any(_is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
-        minus = all(map(_is_hidden, part.labels)) or (hidden and split != main)
-        bare = [
+        minus_is_hidden = all(map(_is_hidden, part.labels)) or (hidden and split != main)
+        unlabelled = [
             row
             for row, label in enumerate(part.labels)
-            if _has_none(label, columns.vectors) or (minus and _is_hidden(label))
+            if _lacks_label(label, columns.vectors) or (minus_is_hidden and _is_hidden(label))
         ]
-        if not bare:
+        if not unlabelled:
             continue
         if options.on_unlabelled == "error":
-            _refuse_unlabelled(part, bare, columns, only=split == main)
-        if len(bare) == len(part.texts):
+            _refuse_unlabelled(part, unlabelled, columns, only=split == main)
+        if len(unlabelled) == len(part.texts):
             if split == main:
                 raise InputError(f"{part.table.where}: no row has a label")
             del rows[split]
         else:
-            rows[split] = part.without(set(bare))
-        told.append(f"{split}: {plural(len(bare), 'row')} without a label dropped")
+            rows[split] = part.without(set(unlabelled))
+        notes.append(f"{split}: {plural(len(unlabelled), 'row')} without a label dropped")
 
 
-def _is_hidden(label: Any) -> bool:
+def _is_hidden(label: object) -> bool:
     return not isinstance(label, (bool, list, tuple, dict)) and str(label).strip() in ("-1", "-1.0")
 
 
-def _has_none(label: Any, vector: bool) -> bool:
+def _lacks_label(label: object, vector: bool) -> bool:
     if vector and isinstance(label, (list, tuple)):
         return any(is_unlabelled(cell) or _is_hidden(cell) for cell in label)
     return is_unlabelled(label)
 
 
-def _refuse_unlabelled(part: Rows, bare: Sequence[int], columns: Columns, *, only: bool) -> None:
-    label, count, names = part.labels[bare[0]], len(part.texts), ", ".join(f"'{name}'" for name in columns.label)
+def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, *, only: bool) -> None:
+    label, count, names = part.labels[unlabelled[0]], len(part.texts), quoted(columns.label)
     if isinstance(label, (list, tuple)):
         what = "has no value of 0 or 1 somewhere"
     elif not _is_hidden(label) and (is_missing(label) or not str(label).strip()):
@@ -152,22 +167,33 @@ def _refuse_unlabelled(part: Rows, bare: Sequence[int], columns: Columns, *, onl
     else:
         what = f"says {str(label).strip()!r}, which stands for none"
     drop = "set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
-    if len(bare) < count:
+    if len(unlabelled) < count:
         ways = f"label them, or {drop}"
     elif only:
         ways = "if the labels are in another column, name it: label: NAME (--task-set label=NAME)"
     else:
         ways = f"leave this file out by naming the others (train: FILE, validation: FILE) in a task file, or {drop}"
     raise InputError(
-        f"{part.at(bare[0])}: the label is empty or missing: column {names} {what}, got {_shown(label)}; "
-        f"{len(bare):,} of {plural(count, 'row')} {'has' if len(bare) == 1 else 'have'} no label; {ways}"
+        f"{part.at(unlabelled[0])}: the label is empty or missing: column {names} {what}, got {format_cell(label)}; "
+        f"{len(unlabelled):,} of {plural(count, 'row')} {'has' if len(unlabelled) == 1 else 'have'} no label; {ways}"
     )
 
 
-def one_spelling(
-    rows: Mapping[str, Rows], main: str, columns: Columns, options: Options, told: list[str]
+def unify_spelling(
+    rows: Mapping[str, Rows], main: str, columns: Columns, options: Options, notes: list[str]
 ) -> Mapping[str, str]:
-    """One spelling for labels that differ in case and spaces alone: that of most rows; names that were given stay."""
+    """Choose one spelling for labels that differ only in case and spaces: the most frequent; given names stay.
+
+    Args:
+        rows: Rows by split.
+        main: The split that the label names come from; its spellings take precedence.
+        columns: How the tables are read.
+        options: The user's options.
+        notes: Receives a note about labels that were read as the same.
+
+    Returns:
+        The chosen spelling for each name that is written differently.
+    """
     if columns.kind not in ("classification", "multilabel") or columns.vectors:
         return {}
     given = {label_text(name) or "" for name in options.label_names or ()}
@@ -178,35 +204,50 @@ def one_spelling(
             counts.update({name: 1_000_000 * (split == main) + 1 for name in names})
     groups: dict[str, list[str]] = {}
     for name in sorted(counts):
-        groups.setdefault(fold(name), []).append(name)
+        groups.setdefault(normalize_spelling(name), []).append(name)
     same: dict[str, str] = {}
     for folded, names in groups.items():
-        kept = [name for name in names if name in given]
-        if len(names) == 1 and (kept or not given):
+        fixed = [name for name in names if name in given]
+        if len(names) == 1 and (fixed or not given):
             continue
-        wanted = [name for name in given if fold(name) == folded]
-        if len(kept) > 1 or (given and len(wanted) != 1):
+        wanted = [name for name in given if normalize_spelling(name) == folded]
+        if len(fixed) > 1 or (given and len(wanted) != 1):
             continue  # they were named as different labels, or none of them was
-        best = wanted[0] if wanted else max(names, key=lambda name: _plainness(name, counts[name]))
+        best = wanted[0] if wanted else max(names, key=lambda name: _rank_spelling(name, counts[name]))
         same |= {name: best for name in names if name != best}
         if others := [name for name in names if name != best]:
-            told.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
+            notes.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
     return same
 
 
-def _plainness(name: str, count: int) -> tuple[bool, int, bool, bool]:
-    """The larger, the better a spelling: true and false in small letters; else the most frequent one."""
+def _rank_spelling(name: str, count: int) -> tuple[bool, int, bool, bool]:
+    """Rank a spelling, larger is better: lower-case true and false; otherwise the most frequent."""
     small = name == name.lower()
-    return small and truth(name) is not None, count, name == " ".join(name.split()), small
+    return small and parse_bool(name) is not None, count, name == " ".join(name.split()), small
 
 
 Encode = Callable[[Rows, int], Any]
+"""Encodes the label of a row (by index) as ``Split.labels`` has it."""
 
 
 def number_labels(
     columns: Columns, rows: Mapping[str, Rows], main: str, options: Options, spelling: Mapping[str, str]
 ) -> tuple[tuple[str, ...], Encode]:
-    """The label names, and how the label of a row becomes a number."""
+    """Assign numbers to the labels.
+
+    Args:
+        columns: How the tables are read.
+        rows: Rows by split.
+        main: The split that the label names come from.
+        options: The user's options.
+        spelling: The chosen spelling of names, from :func:`unify_spelling`.
+
+    Returns:
+        The label names, and a function that encodes the label of a row.
+
+    Raises:
+        InputError: The label names are unusable. The function raises it for a label that cannot be encoded.
+    """
     kind = columns.kind
     if columns.vectors:
         return _vector_labels(columns, rows[main], options)
@@ -221,30 +262,30 @@ def number_labels(
     train = rows[main]
     seen = {name for row in range(len(train.texts)) for name in names_of(train, row)}
     names = _name_order(kind, seen, options)
-    index = {name: place for place, name in enumerate(names)}
+    index = {name: position for position, name in enumerate(names)}
     if not seen <= index.keys() and all(name.isdecimal() and int(name) < len(names) for name in seen):
-        index = {str(place): place for place in range(len(names))}
+        index = {str(position): position for position in range(len(names))}
 
     def encode(part: Rows, row: int) -> Any:
-        found = names_of(part, row)
-        for name in found:
+        present = names_of(part, row)
+        for name in present:
             if name not in index:
-                known = "the labels given" if options.label_names else f"those of {main}"
-                raise InputError(f"{part.at(row)}: unknown label '{name}', not among {known}; {nearest(name, index)}")
+                allowed = "the labels given" if options.label_names else f"those of {main}"
+                raise InputError(f"{part.at(row)}: unknown label '{name}', not among {allowed}; {nearest(name, index)}")
         if kind == "classification":
-            return index[found[0]]
+            return index[present[0]]
         if kind == "multilabel":
-            present = {index[name] for name in found}
-            return tuple(int(place in present) for place in range(len(names)))
-        if len(found) != len(part.texts[row]):
-            raise InputError(f"{part.at(row)}: {len(part.texts[row])} words but {len(found)} tags")
-        return tuple(index[name] for name in found)
+            positions = {index[name] for name in present}
+            return tuple(int(position in positions) for position in range(len(names)))
+        if len(present) != len(part.texts[row]):
+            raise InputError(f"{part.at(row)}: {len(part.texts[row])} words but {len(present)} tags")
+        return tuple(index[name] for name in present)
 
     return names, encode
 
 
 def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tuple[str, ...], Encode]:
-    """Names and encoding of vectors of 0 and 1, one place for every label."""
+    """Encode labels that are vectors of 0 and 1, one element per label."""
     several = len(columns.label) > 1
     width = len(train.labels[0])
     own = columns.label if several else tuple(map(str, range(width)))
@@ -252,20 +293,20 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
     if len(names) != width:
         raise InputError(
             f"{train.at(0)}: a vector of {width} places for {plural(len(names), 'label')}, got "
-            f"{_shown(list(train.labels[0]))} and label_names: {list(names)}"
+            f"{format_cell(list(train.labels[0]))} and label_names: {list(names)}"
         )
     order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
 
     def encode(part: Rows, row: int) -> Any:
         cells = part.labels[row]
-        values = [truth(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
+        values = [parse_bool(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
         if len(values) != width or None in values:
-            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {_shown(cells)}")
-        vector = tuple(int(bool(values[place])) for place in order)
+            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {format_cell(cells)}")
+        vector = tuple(int(bool(values[position])) for position in order)
         if columns.kind == "multilabel":
             return vector
         if sum(vector) != 1:
-            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {_shown(cells)}")
+            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {format_cell(cells)}")
         return vector.index(1)
 
     if columns.kind not in ("multilabel", "classification"):

@@ -1,4 +1,4 @@
-"""Metrics on numpy arrays: fast enough to be called a thousand times by a bootstrap.
+"""Metrics on NumPy arrays, fast enough for a bootstrap to call them a thousand times.
 
 Where a metric is undefined (no positive at all, a constant prediction) its value is 0.
 """
@@ -10,127 +10,135 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from limbeck.core.outputs import activate
 from limbeck.errors import InputError, nearest
 
 Kind = Literal["classification", "multilabel", "regression", "tokens"]
-Metric: TypeAlias = Callable[[Any, Any], float]
+Metric: TypeAlias = Callable[[npt.ArrayLike, npt.ArrayLike], float]
+"""Scores predictions against labels; ranking metrics take class scores instead of predictions."""
 
-IGNORED = -100  #: label of a position that does not count (padding, special tokens, word pieces after the first)
-OUTSIDE = "O"  #: the tag of words that belong to nothing
+IGNORED = -100  #: label of positions that do not count (padding, special tokens, word pieces after the first)
+OUTSIDE = "O"  #: the tag of words outside any entity
 
 
-def accuracy(predictions: Any, labels: Any) -> float:
-    """Share of rows that are right; with several labels in a row, all of them must be."""
+def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the share of correct rows; where a row has several labels, all must be correct."""
     right = np.asarray(predictions) == np.asarray(labels)
     return float(right.reshape(len(right), -1).all(axis=1).mean()) if len(right) else 0.0
 
 
-def _f1_from_counts(hits: Any, predicted: Any, present: Any) -> Any:
+def _f1_from_counts(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> np.ndarray:
     total = np.asarray(predicted + present, dtype=float)
-    return np.divide(2.0 * hits, total, out=np.zeros_like(total), where=total > 0)
+    scores: np.ndarray = np.divide(2.0 * hits, total, out=np.zeros_like(total), where=total > 0)
+    return scores
 
 
-def f1(predictions: Any, labels: Any) -> float:
-    """F1 of class 1 in a task of two classes."""
-    guess, truth = np.asarray(predictions) == 1, np.asarray(labels) == 1
-    return float(_f1_from_counts((guess & truth).sum(), guess.sum(), truth.sum()))
+def f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the F1 of class 1 of two classes."""
+    predicted, truth = np.asarray(predictions) == 1, np.asarray(labels) == 1
+    return float(_f1_from_counts((predicted & truth).sum(), predicted.sum(), truth.sum()))
 
 
-def _class_counts(predictions: Any, labels: Any) -> tuple[Any, Any, Any]:
-    """Hits, predictions and true occurrences of every class that occurs, or of every indicator column."""
-    guess, truth = np.asarray(predictions), np.asarray(labels)
+def _class_counts(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count hits, predictions and labels of every class that occurs, or of every indicator column."""
+    predicted, truth = np.asarray(predictions), np.asarray(labels)
     if truth.ndim == 1:
-        size = int(max(guess.max(initial=0), truth.max(initial=0))) + 1
-        counts = [np.bincount(part, minlength=size) for part in (truth[guess == truth], guess, truth)]
+        size = int(max(predicted.max(initial=0), truth.max(initial=0))) + 1
+        counts = [np.bincount(part, minlength=size) for part in (truth[predicted == truth], predicted, truth)]
         occurs = counts[1] + counts[2] > 0
         return counts[0][occurs], counts[1][occurs], counts[2][occurs]
-    return (guess & truth).sum(axis=0), guess.sum(axis=0), truth.sum(axis=0)
+    return (predicted & truth).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0)
 
 
-def macro_f1(predictions: Any, labels: Any) -> float:
-    """Unweighted mean of the F1 of every class that occurs in the labels or the predictions."""
+def macro_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the unweighted mean F1 of the classes that occur in the labels or the predictions."""
     scores = _f1_from_counts(*_class_counts(predictions, labels))
     return float(scores.mean()) if scores.size else 0.0
 
 
-def micro_f1(predictions: Any, labels: Any) -> float:
-    """F1 over all decisions of all classes together."""
+def micro_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the F1 over all decisions of all classes together."""
     hits, predicted, present = _class_counts(predictions, labels)
     return float(_f1_from_counts(hits.sum(), predicted.sum(), present.sum()))
 
 
-def matthews(predictions: Any, labels: Any) -> float:
-    """Matthews correlation for any number of classes (Gorodkin, 2004)."""
+def matthews(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the Matthews correlation for any number of classes (Gorodkin, 2004)."""
     hits, predicted, present = (np.asarray(count, dtype=float) for count in _class_counts(predictions, labels))
     rows = present.sum()
     scale = (rows**2 - (predicted**2).sum()) * (rows**2 - (present**2).sum())
     return float((hits.sum() * rows - (predicted * present).sum()) / np.sqrt(scale)) if scale > 0 else 0.0
 
 
-def pearson(predictions: Any, labels: Any) -> float:
-    """Linear correlation."""
+def pearson(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the Pearson correlation."""
     x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x**2).sum() * (y**2).sum())
     return float((x * y).sum() / scale) if scale > 0 else 0.0
 
 
-def _ranks(values: Any) -> Any:
-    """Rank of every value; ties share the mean of their ranks."""
+def _ranks(values: npt.ArrayLike) -> np.ndarray:
+    """Rank the values; ties share the mean of their ranks."""
     _, inverse, counts = np.unique(np.asarray(values, dtype=float), return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ranks: np.ndarray = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[inverse]
 
 
-def spearman(predictions: Any, labels: Any) -> float:
-    """Correlation of the ranks."""
+def spearman(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the Spearman correlation."""
     return pearson(_ranks(predictions), _ranks(labels))
 
 
-def pearson_spearman(predictions: Any, labels: Any) -> float:
-    """Mean of the two correlations, as GLUE reports STS-B."""
+def pearson_spearman(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the mean of the Pearson and Spearman correlations, as GLUE does for STS-B."""
     return (pearson(predictions, labels) + spearman(predictions, labels)) / 2
 
 
-def token_f1(predictions: Any, labels: Any) -> float:
-    """Micro F1 over words whose tag is not class 0, the place that a task gives to the tag 'O'.
+def token_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the micro F1 over words whose tag is not class 0, which in a task is the tag 'O'.
 
-    Words are counted one by one, not as whole entities, so that tags need no B- and I- prefixes.
+    Words are counted one by one, not as whole entities, so tags need no B- and I- prefixes.
     """
-    guess, truth = np.asarray(predictions), np.asarray(labels)
-    return float(_f1_from_counts(((guess == truth) & (truth > 0)).sum(), (guess > 0).sum(), (truth > 0).sum()))
+    predicted, truth = np.asarray(predictions), np.asarray(labels)
+    return float(_f1_from_counts(((predicted == truth) & (truth > 0)).sum(), (predicted > 0).sum(), (truth > 0).sum()))
 
 
-def balanced_accuracy(predictions: Any, labels: Any) -> float:
+def balanced_accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the mean recall of the classes that occur in the labels; 1 / classes for a constant answer.
 
-    Where a row has several labels: the mean over labels, each as a task of two classes.
+    Where a row has several labels, it is the mean over labels, each a task of two classes.
     """
     truth = np.asarray(labels)
     if truth.ndim == 2:
         columns = zip(np.asarray(predictions).T, truth.T, strict=True)
-        return float(np.mean([balanced_accuracy(guess, column) for guess, column in columns])) if truth.size else 0.0
+        return (
+            float(np.mean([balanced_accuracy(predicted, column) for predicted, column in columns]))
+            if truth.size
+            else 0.0
+        )
     hits, _, present = _class_counts(predictions, labels)
     occurs = present > 0
     return float((hits[occurs] / present[occurs]).mean()) if occurs.any() else 0.0
 
 
-def rmse(predictions: Any, labels: Any) -> float:
-    """Compute the root of the mean squared error, in the unit of the labels; reported, never chosen by."""
+def rmse(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the root mean squared error, in the unit of the labels; it is reported but never used for selection."""
     x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
     return float(np.sqrt(((x - y) ** 2).mean())) if len(y) else 0.0
 
 
-def r2(predictions: Any, labels: Any) -> float:
+def r2(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the coefficient of determination: 0 for the mean of the labels, negative for worse."""
     x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
     total = float(((y - y.mean()) ** 2).sum()) if len(y) else 0.0
     return 1.0 - float(((x - y) ** 2).sum()) / total if total > 0 else 0.0
 
 
-def class_columns(scores: Any, labels: Any) -> tuple[Any, Any]:
-    """Lay scores and 0/1 labels side by side, [rows, classes]; of two classes the second alone, as is customary."""
+def class_columns(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and 0/1 labels, each [rows, classes]; of two classes, only the second."""
     values, truth = np.asarray(scores, dtype=float), np.asarray(labels)
     if truth.ndim == 1:
         truth = truth[:, None] == np.arange(values.shape[-1])
@@ -139,8 +147,8 @@ def class_columns(scores: Any, labels: Any) -> tuple[Any, Any]:
     return values, truth.astype(np.int64)
 
 
-def average_precision(scores: Any, labels: Any) -> float:
-    """Compute the area under the precision-recall curve, averaged over the classes that occur (scikit-learn's)."""
+def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the area under the precision-recall curve, averaged over the classes that occur (by scikit-learn)."""
     from sklearn.metrics import average_precision_score
 
     values, truth = class_columns(scores, labels)
@@ -148,16 +156,16 @@ def average_precision(scores: Any, labels: Any) -> float:
     return float(np.mean([average_precision_score(truth[:, i], values[:, i]) for i in some])) if some.size else 0.0
 
 
-def micro_average_precision(scores: Any, labels: Any) -> float:
-    """Compute the area under the precision-recall curve of all decisions together (scikit-learn's)."""
+def micro_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the area under the precision-recall curve of all decisions together (by scikit-learn)."""
     from sklearn.metrics import average_precision_score
 
     values, truth = class_columns(scores, labels)
     return float(average_precision_score(truth.ravel(), values.ravel())) if truth.any() else 0.0
 
 
-def roc_auc(scores: Any, labels: Any) -> float:
-    """Compute the area under the ROC curve, averaged over classes with both answers (scikit-learn's); 0.5 is chance."""
+def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the area under the ROC curve, averaged over classes with positives and negatives (by scikit-learn)."""
     from sklearn.metrics import roc_auc_score
 
     values, truth = class_columns(scores, labels)
@@ -166,7 +174,7 @@ def roc_auc(scores: Any, labels: Any) -> float:
 
 
 READS_SCORES = frozenset({"average_precision", "micro_average_precision", "roc_auc"})
-"""Metrics that rank by scores [rows, classes]; all others compare answers."""
+"""Ranking metrics, which take scores [rows, classes]; all others take predictions."""
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
@@ -219,7 +227,16 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(  # the first one i
 
 
 def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
-    """Refuse a metric that this kind of task has no use for."""
+    """Refuse a metric that does not fit the task.
+
+    Args:
+        kind: Kind of task.
+        metric: Name of the metric.
+        label_names: Names of the labels, in order.
+
+    Raises:
+        InputError: The metric is not for this kind of task, or not for these labels.
+    """
     allowed = METRICS_OF[kind]
     if metric not in allowed:
         raise InputError(f"metric '{metric}' does not fit a {kind} task; {nearest(metric, allowed)}")
@@ -234,22 +251,26 @@ def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
         )
 
 
-def decode(kind: Kind, logits: Any) -> Any:
+def decode(kind: Kind, logits: npt.ArrayLike) -> np.ndarray:
     """Turn logits into predictions that metrics compare with labels.
 
-    Shapes: classification [row, label] -> [row]; multilabel [row, label] -> 0/1 [row, label];
-    regression [row, 1] -> [row]; tokens [row, position, label] -> [row, position].
+    Args:
+        kind: Kind of task.
+        logits: [rows, labels]; regression [rows, 1]; tokens [..., labels].
+
+    Returns:
+        Classes [rows]; multilabel 0/1 [rows, labels]; regression numbers [rows]; tokens tags [...].
     """
-    values = np.asarray(logits)
+    values: np.ndarray = np.asarray(logits)
     if kind == "regression":
         return values.reshape(len(values)).astype(float)
     if kind == "multilabel":
-        return (values > 0).astype(np.int64)
-    return values.argmax(axis=-1)
+        return np.asarray(values > 0, dtype=np.int64)
+    return np.asarray(values.argmax(axis=-1))
 
 
-def readings(kind: Kind, metric: str, logits: Any) -> Any:
-    """Turn logits into what a metric compares with the labels: answers, or scores for a metric that ranks.
+def readings(kind: Kind, metric: str, logits: npt.ArrayLike) -> np.ndarray:
+    """Turn logits into what a metric takes: predictions, or scores for a ranking metric.
 
     Args:
         kind: The kind of task.
@@ -257,15 +278,25 @@ def readings(kind: Kind, metric: str, logits: Any) -> Any:
         logits: [rows, labels], or [row, position, label] for tokens.
 
     Returns:
-        Answers as :func:`decode` gives them, or probabilities [rows, labels].
+        Predictions as from :func:`decode`, or probabilities [rows, labels].
     """
     if metric not in READS_SCORES:
         return decode(kind, logits)
-    return activate(logits, "sigmoid" if kind == "multilabel" else "softmax")
+    probabilities: np.ndarray = activate(logits, "sigmoid" if kind == "multilabel" else "softmax")
+    return probabilities
 
 
-def score(kind: Kind, metric: str, logits: Any, labels: Any) -> float:
-    """The metric of logits; positions labelled ``IGNORED`` in a token task do not count."""
+def score(
+    kind: Kind, metric: str, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]
+) -> float:
+    """Compute a metric of logits.
+
+    Args:
+        kind: Kind of task.
+        metric: Name of the metric.
+        logits: [rows, labels]; for tokens, ragged rows of [seq, labels].
+        labels: [rows] or [rows, labels]; for tokens, ragged rows of [seq], where ``IGNORED`` positions do not count.
+    """
     if kind == "tokens":
         predictions = np.concatenate([decode(kind, row).reshape(-1) for row in logits])
         truth = np.concatenate([np.asarray(row).reshape(-1) for row in labels])

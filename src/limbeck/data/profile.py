@@ -1,4 +1,4 @@
-"""What one column of a table looks like: texts, labels, numbers, lists, or ids."""
+"""Profile one column of a table: texts, labels, numbers, lists, or ids."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from limbeck.data.cells import is_number, is_unlabelled, number_format, truth
-from limbeck.data.conll import numbers_words
-from limbeck.data.readers import ID_WORDS, LABEL_WORDS
+from limbeck.data.cells import is_number, is_unlabelled, number_format, parse_bool
+from limbeck.data.column_names import ID_WORDS, LABEL_WORDS
+from limbeck.data.conll import is_word_numbering
 
 SCORES = re.compile(r"(^|_)(score|rating|points?|price|age|value|similarity|relevance|percent|percentage)s?$")
 _ID = re.compile(r"(.*[_\W])?(id|idx|index|guid|uuid)|.*[a-z](Id|ID|Idx|Index)|unnamed: \d+|__index_level_\d+__")
-ROWS = 5  #: fewer rows say nothing about the content of a column
+MIN_ROWS = 5  #: fewer rows are too few to profile a column by its content
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What the cells of one column look like."""
+    """The properties of one column, computed from its cells."""
 
     name: str
     cells: Sequence[Any] = field(repr=False)
 
     @cached_property
     def filled(self) -> list[Any]:
-        """Cells that hold something."""
+        """The cells that are not empty."""
         return [cell for cell in self.cells if not is_unlabelled(cell)]
 
     @cached_property
     def texts(self) -> list[str]:
-        """The filled cells as text."""
+        """The filled cells as stripped text."""
         return [str(cell).strip() for cell in self.filled]
 
     @cached_property
     def distinct(self) -> int:
-        """How many different cells there are."""
+        """Number of distinct filled cells."""
         return len(set(self.texts))
 
     @cached_property
     def lists(self) -> bool:
-        """Whether there are lists."""
+        """Whether any cell is a list."""
         return any(isinstance(cell, (list, tuple)) for cell in self.filled)
 
     @cached_property
@@ -53,7 +53,7 @@ class Profile:
 
     @cached_property
     def numeric(self) -> bool:
-        """Whether every cell is a number, however it is written."""
+        """Whether every cell is a number, in any format."""
         return bool(self.texts) and not self.lists and number_format(self.texts) is not None
 
     @cached_property
@@ -63,27 +63,27 @@ class Profile:
 
     @cached_property
     def binary(self) -> bool:
-        """Whether every cell is 0 or 1 (or false or true)."""
-        return 2 * len(self.filled) > len(self.cells) and None not in map(truth, self.filled)
+        """Whether every filled cell is 0 or 1 (or false or true), and most are filled."""
+        return 2 * len(self.filled) > len(self.cells) and None not in map(parse_bool, self.filled)
 
     @property
     def is_text(self) -> bool:
         """Whether these are clearly texts: words, most of them different."""
-        enough = len(self.texts) >= ROWS and self.distinct > len(self.texts) / 2
+        enough = len(self.texts) >= MIN_ROWS and self.distinct > len(self.texts) / 2
         return enough and self.words >= 1.5
 
     @property
     def is_label(self) -> bool:
-        """Whether these are clearly labels: numbers, lists, or few names that come back."""
+        """Whether these are clearly labels: numbers, lists, or a few short names that repeat."""
         if self.numeric or self.binary or self.lists:
             return True
-        return len(self.texts) >= ROWS and self.distinct <= len(self.texts) / 2 and self.words <= 4
+        return len(self.texts) >= MIN_ROWS and self.distinct <= len(self.texts) / 2 and self.words <= 4
 
     @property
     def is_index(self) -> bool:
         """Whether these are ids or row numbers."""
         if self.lists:
-            return len(self.filled) > 0 and all(map(numbers_words, self.filled))
+            return len(self.filled) > 0 and all(map(is_word_numbering, self.filled))
         lower = self.name.lower()
         one_word = self.words < 1.5
         if lower in ID_WORDS or self.name in ("Unnamed: 0", ""):
@@ -91,7 +91,7 @@ class Profile:
         unique = self.distinct == len(self.cells) > 1
         if _ID.fullmatch(self.name) or _ID.fullmatch(lower):
             return one_word and unique
-        if lower in LABEL_WORDS or SCORES.search(lower) or not unique or not self.whole or len(self.cells) < ROWS:
+        if lower in LABEL_WORDS or SCORES.search(lower) or not unique or not self.whole or len(self.cells) < MIN_ROWS:
             return False
         first = float(self.texts[0])
-        return all(float(text) == first + place for place, text in enumerate(self.texts))
+        return all(float(text) == first + index for index, text in enumerate(self.texts))

@@ -1,42 +1,41 @@
-"""Intervals of metrics that rank: every class is sorted once, not once a resample."""
+"""Bootstrap intervals of ranking metrics: every class is sorted once, not once per resample."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from limbeck.core.statistics import RESAMPLES, Interval, bootstrap, score
 from limbeck.data.metrics import METRICS, READS_SCORES, class_columns
 
-WORK = 400_000_000  #: rows x classes x resamples, at most, as long as FEWEST resamples are left
-FEWEST = 200  #: resamples of a bootstrap
+MAX_VALUES = 400_000_000  #: upper bound of rows x classes x resamples, as long as it allows MIN_RESAMPLES resamples
+MIN_RESAMPLES = 200  #: minimum resamples of a bootstrap
 
 
-def metric_interval(metric: str, readings: Any, labels: Any) -> Interval:
+def metric_interval(metric: str, readings: np.ndarray, labels: np.ndarray) -> Interval:
     """Compute a metric with its bootstrap interval.
 
     Args:
         metric: Name of the metric.
-        readings: What the metric compares with the labels: answers [rows], or scores [rows, classes] if it ranks.
+        readings: What the metric takes: predictions [rows], or scores [rows, classes] for a ranking metric.
         labels: [rows], or 0/1 [rows, labels].
 
     Returns:
-        The value with its 95 % interval over 1,000 resamples. Metrics that rank have fewer where rows times classes
-        exceed 400,000: ``WORK`` / (rows * classes), at least 200.
+        The value with its 95 % interval over 1,000 resamples. For ranking metrics there are fewer where rows times
+        classes exceed 400,000: ``MAX_VALUES`` / (rows * classes), at least 200.
     """
     if metric not in READS_SCORES:
         return score(METRICS[metric], readings, labels)
     values, _ = class_columns(readings, labels)
-    resamples = max(FEWEST, min(RESAMPLES, WORK // max(1, values.size)))
+    resamples = max(MIN_RESAMPLES, min(RESAMPLES, MAX_VALUES // max(1, values.size)))
     resampled = resampled_metric(metric, readings, labels)
     interval = bootstrap(resampled, len(values), resamples=resamples)
     return interval._replace(value=METRICS[metric](readings, labels))
 
 
-def resampled_metric(metric: str, readings: Any, labels: Any) -> Callable[[np.ndarray], float]:
-    """Prepare a metric that ranks for many resamples of the same rows.
+def resampled_metric(metric: str, readings: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Prepare a ranking metric for many resamples of the same rows.
 
     Args:
         metric: One of ``READS_SCORES``.
@@ -44,7 +43,7 @@ def resampled_metric(metric: str, readings: Any, labels: Any) -> Callable[[np.nd
         labels: [rows], or 0/1 [rows, labels].
 
     Returns:
-        The metric of the rows with these indices, repeated ones as often as they occur.
+        A function from row indices (with repetitions) to the metric of these rows.
     """
     values, truth = class_columns(readings, labels)
     count = len(values)
@@ -56,22 +55,22 @@ def resampled_metric(metric: str, readings: Any, labels: Any) -> Callable[[np.nd
 
     def resampled(chosen: np.ndarray) -> float:
         weights = np.bincount(chosen, minlength=count)
-        areas = [one for column in columns if (one := area(column, weights)) is not None]
+        areas = [value for column in columns if (value := area(column, weights)) is not None]
         return float(np.mean(areas)) if areas else undefined
 
     return resampled
 
 
 class _Column:
-    """One class, sorted from the highest score: whose rows are where, and where ties begin and end.
+    """One class, sorted by falling score, with the rows behind it and the bounds of ties.
 
     Attributes:
-        rows: [cells] row of every cell.
-        positives: [positives] rows that have the class.
-        first: [positives] where the cells with the score of each positive begin.
-        last: [positives] where they end; the cell there is not one of them.
-        ahead: [positives] how many positives come before the last of those of the same score.
-        behind: [positives] how many come before the first.
+        rows: Row of every cell [cells].
+        positives: Rows that have the class [positives].
+        first: Where the cells with the score of each positive begin [positives].
+        last: Where they end, exclusive [positives].
+        ahead: Number of positives with at least that score [positives].
+        behind: Number of positives with a higher score [positives].
     """
 
     def __init__(self, values: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> None:
@@ -86,30 +85,30 @@ class _Column:
 
 
 def _sums(weights: np.ndarray) -> np.ndarray:
-    """Sums of the weights before each position, [cells + 1]."""
+    """Return the sum of the weights before each position [cells + 1]."""
     sums = np.zeros(len(weights) + 1)
     np.cumsum(weights, out=sums[1:])
     return sums
 
 
 def _average_precision(column: _Column, weights: np.ndarray) -> float | None:
-    """Sum over the positives of the precision at their score; None without positives."""
-    weighed = weights[column.positives]
-    hits = _sums(weighed)
+    """Compute the mean precision at the score of each positive; None without positives."""
+    positive_weights = weights[column.positives]
+    hits = _sums(positive_weights)
     if not hits[-1]:
         return None
     predicted = _sums(weights[column.rows])[column.last]
     precision = hits[column.ahead] / np.maximum(predicted, 1)  # 0 only where the positive has no weight itself
-    return float(weighed @ precision / hits[-1])
+    return float(positive_weights @ precision / hits[-1])
 
 
 def _roc_auc(column: _Column, weights: np.ndarray) -> float | None:
-    """Share of pairs of a positive and a negative in the right order, ties by half; None without pairs."""
-    weighed = weights[column.positives]
-    hits, predicted = _sums(weighed), _sums(weights[column.rows])
+    """Compute the share of (positive, negative) pairs in the right order, ties counting half; None without pairs."""
+    positive_weights = weights[column.positives]
+    hits, predicted = _sums(positive_weights), _sums(weights[column.rows])
     positives, negatives = hits[-1], predicted[-1] - hits[-1]
     if not positives or not negatives:
         return None
     above = predicted[column.first] - hits[column.behind]
     down_to = predicted[column.last] - hits[column.ahead]
-    return float(weighed @ (negatives - (above + down_to) / 2) / (positives * negatives))
+    return float(positive_weights @ (negatives - (above + down_to) / 2) / (positives * negatives))

@@ -1,11 +1,10 @@
-"""Read a file into a table that knows where every row stands, so that an error can point at it."""
+"""Read a file into a table that records where every row comes from, so that errors can point at it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,59 +13,24 @@ from types import MappingProxyType
 from typing import Any
 
 from limbeck.data import conll
-from limbeck.data.cells import is_number
+from limbeck.data.column_names import check_columns, looks_like_header
 from limbeck.errors import InputError, nearest
-
-LABEL_WORDS = (
-    "label",
-    "labels",
-    "class",
-    "category",
-    "intent",
-    "target",
-    "sentiment",
-    "score",
-    "tags",
-    "ner_tags",
-)
-TEXT_WORDS = ("text", "sentence", "tokens", "words", "review", "utterance", "query", "content")
-#: names that texts also have, where a column of labels stands beside them
-MORE_TEXT_WORDS = (
-    *("comment_text", "comment", "tweet", "message", "document", "passage", "phrase", "review_text", "body"),
-    *("question", "form"),
-)
-PAIR_WORDS = (
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("text_a", "text_b"),
-    ("text1", "text2"),
-    ("text", "pair"),
-    *(("query", name) for name in ("passage", "document", "text", "title", "response", "answer")),
-    *(("question", name) for name in ("answer", "context", "passage", "paragraph")),
-    *(("title", name) for name in ("text", "body", "content", "description", "abstract", "review")),
-    ("subject", "body"),
-    ("claim", "evidence"),
-    ("context", "response"),
-    ("prompt", "response"),
-    ("sentence_1", "sentence_2"),
-    ("sentence_a", "sentence_b"),
-    ("text_1", "text_2"),
-    ("sent1", "sent2"),
-)
-ID_WORDS = frozenset({"", "id", "_id", "idx", "index", "uid", "guid", "uuid", "row", "row_id", "unnamed: 0", "level_0"})
-_KNOWN_WORDS = frozenset(
-    (*LABEL_WORDS, *TEXT_WORDS, *MORE_TEXT_WORDS, *(word for pair in PAIR_WORDS for word in pair), *ID_WORDS)
-) - {""}
 
 
 @dataclass
 class Table:
     """Rows of one split before they are checked.
 
-    ``numbers`` has the place of every row in its source, from 1, in ``unit`` (line, row or item). ``typed``
-    tells sources whose cells have types of their own (JSON, Parquet, lists) from files of text alone.
+    Attributes:
+        where: The source, for messages.
+        columns: Names of the columns.
+        rows: The cells of each row.
+        numbers: Number of each row in its source, from 1.
+        unit: What the numbers count: line, row or item.
+        typed: Whether cells have types of their own (JSON, Parquet, lists) rather than being text.
+        headed: Whether the source names its columns.
+        notes: What was skipped.
+        words: Whether every row is a sentence of words with tags (CoNLL).
     """
 
     where: str
@@ -77,27 +41,36 @@ class Table:
     typed: bool = True
     headed: bool = True
     notes: list[str] = field(default_factory=list)
-    words: bool = False  #: whether every row is a sentence of words with tags (CoNLL)
+    words: bool = False
 
     def at(self, row: int) -> str:
-        """Where a row stands, for messages."""
+        """Describe where a row is, for messages."""
         return f"{self.where}, {self.unit} {self.numbers[row]}"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read the files of a task; ``like`` is the table of the training split once it is known."""
+    """How to read the files of a task.
+
+    Attributes:
+        header: Whether the first row names the columns; detected if None.
+        delimiter: The delimiter of CSV and TSV files; by suffix if None.
+        names: Columns that the user named; they identify a header.
+        tokens: Whether .tsv and .txt files are CoNLL.
+        sentences: Whether any text file may be CoNLL.
+        like: The table of the training split, once it is read; other splits are read like it.
+    """
 
     header: bool | None = None
     delimiter: str | None = None
-    names: frozenset[str] = frozenset()  #: columns that were asked for by name
+    names: frozenset[str] = frozenset()
     tokens: bool = False
-    sentences: bool = True  #: whether a file may be CoNLL whatever its suffix
+    sentences: bool = True
     like: Table | None = None
 
 
 def read_table(path: Path, reading: Reading = Reading()) -> Table:
-    """Read one file; its suffix tells the format."""
+    """Read one file, in the format of its suffix."""
     check_file(path)
     suffix = path.suffix.lower()
     if reading.tokens and suffix in (".tsv", ".txt"):
@@ -109,7 +82,7 @@ def read_table(path: Path, reading: Reading = Reading()) -> Table:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that does not exist or that nothing here reads, without opening it."""
+    """Refuse a file that does not exist or has no reader, without opening it."""
     if not path.is_file():
         raise InputError(missing_file(path))
     suffix = path.suffix.lower()
@@ -118,17 +91,17 @@ def check_file(path: Path) -> None:
 
 
 def missing_file(path: Path) -> str:
-    """Say that a file does not exist, and which one may be meant."""
+    """Describe that a file does not exist, and which one may be meant."""
     folder = path.parent
     if path.is_dir():
         return f"{path} is a folder, a file is needed here"
     if not folder.is_dir():
         return f"{path}: there is no such file, nor a folder {folder}"
-    return f"{path}: there is no such file; {nearest(path.name, (each.name for each in folder.iterdir()))}"
+    return f"{path}: there is no such file; {nearest(path.name, (sibling.name for sibling in folder.iterdir()))}"
 
 
 def plural(count: int, noun: str) -> str:
-    """Count things in words.
+    """Format a count with its noun.
 
     >>> plural(1, "row"), plural(1200, "row")
     ('1 row', '1,200 rows')
@@ -137,20 +110,20 @@ def plural(count: int, noun: str) -> str:
 
 
 def _text_of(path: Path) -> str:
-    """Decode a whole file: line ends become newlines, a byte order mark goes."""
-    data = path.read_bytes()
+    """Decode a whole file, with line ends as newlines and without a byte order mark."""
+    raw = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        line = raw.count(b"\n", 0, error.start) + 1
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
             guess = "it looks like UTF-16"
         else:
-            begin = data.rfind(b"\n", 0, error.start) + 1
-            shown = data[max(begin, error.start - 20) : error.start + 10].split(b"\n")[0].decode("cp1252", "replace")
+            begin = raw.rfind(b"\n", 0, error.start) + 1
+            shown = raw[max(begin, error.start - 20) : error.start + 10].split(b"\n")[0].decode("cp1252", "replace")
             guess = f"read as Windows-1252 the place says {shown.strip()!r}"
         raise InputError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8; "
+            f"{path}, line {line}: byte 0x{raw[error.start]:02x} at offset {error.start} is not UTF-8; "
             f"{guess}; save the file as UTF-8"
         ) from None
     if "\n" not in text:
@@ -159,13 +132,13 @@ def _text_of(path: Path) -> str:
 
 
 def _tsv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Fields between tabs as they stand: a quotation mark in a TSV file belongs to the text."""
+    """Yield fields between tabs verbatim: a quotation mark in a TSV file is part of the text."""
     for number, line in enumerate(text.split("\n"), start=1):
         yield number, line.split(delimiter) if line.replace(" ", "") else []
 
 
 def _csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Fields with CSV quoting; a row is numbered by the line where it begins."""
+    """Yield fields with CSV quoting; the number of a row is the line where it begins."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     while True:
         begin = reader.line_num + 1
@@ -185,14 +158,14 @@ def _csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, l
 
 
 def _around(line: str) -> str:
-    """What stands around the first carriage return of a line."""
-    place = line.find("\r")
-    return repr(line[max(0, place - 20) : place + 20])
+    """Return the surroundings of the first carriage return of a line."""
+    position = line.find("\r")
+    return repr(line[max(0, position - 20) : position + 20])
 
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Let the csv module read whole documents; its limit is one for the process, so it is put back."""
+    """Let the csv module read whole documents; its limit is global, so it is restored."""
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -228,7 +201,7 @@ def _read_delimited(path: Path, reading: Reading) -> Table:
 
 
 def _holds_sentences(text: str, reading: Reading, quoted: bool) -> bool:
-    """Whether a file is CoNLL whatever its name; other splits follow that of training."""
+    """Return whether a text is CoNLL, whatever the file name; other splits are read like the training split."""
     if not reading.sentences or reading.delimiter not in (None, "\t"):
         return False
     if reading.like is not None:
@@ -237,7 +210,7 @@ def _holds_sentences(text: str, reading: Reading, quoted: bool) -> bool:
 
 
 def _columns(path: Path, records: list[tuple[int, list[str]]], reading: Reading) -> tuple[bool, tuple[str, ...]]:
-    """Whether the first row is a header, and the names of the columns (numbers from 0 without one)."""
+    """Return whether the first row is a header, and the names of the columns (numbers from 0 without one)."""
     first = [cell.strip() for cell in records[0][1]]
     like, headed = reading.like, reading.header
     if headed is None:
@@ -246,7 +219,7 @@ def _columns(path: Path, records: list[tuple[int, list[str]]], reading: Reading)
         else:
             same = like is not None and tuple(first) == like.columns
             named = not reading.names.isdisjoint(first)
-            headed = same or named or _looks_like_header(first, [fields for _, fields in records[1:]])
+            headed = same or named or looks_like_header(first, [fields for _, fields in records[1:]])
     if headed:
         return True, check_columns(f"{path}, line {records[0][0]}", first)
     if reading.header is None and like is not None and len(first) == len(like.columns):
@@ -254,81 +227,45 @@ def _columns(path: Path, records: list[tuple[int, list[str]]], reading: Reading)
     return False, tuple(str(index) for index in range(len(first)))
 
 
-def _looks_like_header(first: list[str], rest: list[list[str]]) -> bool:
-    """Guess: names do not come back further down, and they are words that people name columns with.
-
-    A first row of unknown words is a header only if it stands over numbers, or over a last column whose
-    values are few and repeat, as labels do.
-    """
-    rest = [fields for fields in rest if len(fields) == len(first)]
-    columns = [[cell.strip() for cell in column] for column in zip(*rest, strict=True)] or [[] for _ in first]
-    last, numbered = columns[-1], not first[0] or first[0] == "0"
-    if numbered and len(first) > 1 and [cell or "0" for cell in first[1:]] == _numbers(first):
-        # pandas numbers columns that have no names; its index has none either
-        return bool(rest) and not all(map(is_number, columns[0 if first[0] else 1]))
-    named = first[1:] if not first[0] and all(map(is_number, columns[0])) else first
-    if not named or not all(named) or first[-1] in last or is_number(first[-1]):
-        return False
-    if any(cell.lower() in _KNOWN_WORDS for cell in named):
-        return True
-    if not rest or not all(re.fullmatch(r"[^\W\d][\w.-]*", cell) for cell in named):
-        return False
-    if all(map(is_number, last)) or len(set(last)) <= len(last) // 2:
-        return True
-    if len(rest) < 4 or any(cell in column for cell, column in zip(first, columns, strict=True)):
-        return False
-    return any(all(map(is_number, column)) or len(set(column)) <= len(column) // 4 for column in columns)
-
-
-def _numbers(first: Sequence[str]) -> list[str]:
-    """The names that pandas gives to columns without names, as far as they stand after the first field."""
-    start = 1 if first[0] else 0
-    return [str(index) for index in range(start, start + len(first) - 1)]
-
-
-def check_columns(where: str, columns: Sequence[str]) -> tuple[str, ...]:
-    """Refuse a name that stands over two columns."""
-    for index, name in enumerate(columns):
-        if name in columns[:index]:
-            places = f"{columns.index(name) + 1} and {index + 1}"
-            raise InputError(f"{where}: the header has '{name}' twice (columns {places}); rename one of them")
-    return tuple(columns)
-
-
 def _other_delimiter(columns: Sequence[str], first: Sequence[str]) -> str:
-    """A hint for files whose fields are parted by something else."""
+    """Suggest another delimiter for a file that was read as a single column."""
     if len(columns) > 1:
         return ""
-    found = [name for sign, name in (("\t", "\\t"), (";", ";"), (",", ","), ("|", "|")) if sign in first[0]]
-    return (
-        f"; are the fields parted by something else? set delimiter: \"{found[0]}\" (--delimiter '{found[0]}')"
-        if found
-        else ""
-    )
+    names = (name for sign, name in (("\t", "\\t"), (";", ";"), (",", ","), ("|", "|")) if sign in first[0])
+    if (name := next(names, None)) is None:
+        return ""
+    return f"; are the fields parted by something else? set delimiter: \"{name}\" (--delimiter '{name}')"
 
 
 def delimiter_hint(table: Table) -> str:
-    """A hint for tables that were read as a single column."""
+    """Suggest another delimiter for a table that was read as a single column."""
     first = table.columns if table.headed else [str(cell) for cell in table.rows[0]]
     return "" if table.typed else _other_delimiter(table.columns, first)
 
 
 def _read_conll(path: Path, reading: Reading, text: str | None = None) -> Table:
-    """Sentences of words: one word and its tags on a line, a blank line between sentences."""
+    """Read a CoNLL file; a row is a sentence."""
     text = _text_of(path) if text is None else text
     header = conll.has_header(text) if reading.header is None else reading.header
     try:
-        found = conll.read_sentences(text, header=header)
-    except conll.BadLine as error:
+        sentences = conll.read_sentences(text, header=header)
+    except conll.MalformedLine as error:
         raise InputError(f"{path}, line {error.number}: {error}") from None
-    if not found.rows:
+    if not sentences.rows:
         raise InputError(f"{path}: there are no rows in it")
     return Table(
-        str(path), found.columns, list(found.rows), found.numbers, "line", headed=header, notes=found.notes, words=True
+        str(path),
+        sentences.columns,
+        list(sentences.rows),
+        sentences.numbers,
+        "line",
+        headed=header,
+        notes=sentences.notes,
+        words=True,
     )
 
 
-class _TwiceNamed(ValueError):
+class _DuplicateField(ValueError):
     """A JSON object has the same field twice."""
 
 
@@ -336,31 +273,31 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in fields]
     for name in names:
         if names.count(name) > 1:
-            raise _TwiceNamed(name)
+            raise _DuplicateField(name)
     return dict(fields)
 
 
 def parse_json(where: str, text: str) -> Any:
-    """The value that a JSON text stands for; a field that an object has twice is an error."""
+    """Parse a JSON text; refuse an object that has the same field twice."""
     try:
         return json.loads(text, object_pairs_hook=_object)
-    except _TwiceNamed as error:
+    except _DuplicateField as error:
         raise InputError(f"{where}: the object has the field '{error}' twice") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not valid JSON ({error.msg} at character {error.pos + 1}): {text[:60]!r}") from None
 
 
-def _from_objects(where: str, unit: str, numbers: list[int], items: list[Any]) -> Table:
-    """A table of dictionaries that all have the fields of the first one."""
-    for number, item in zip(numbers, items, strict=True):
-        if not isinstance(item, dict):
+def _from_objects(where: str, unit: str, numbers: list[int], objects: list[Any]) -> Table:
+    """Make a table of objects; its columns are the fields of any of them."""
+    for number, fields in zip(numbers, objects, strict=True):
+        if not isinstance(fields, dict):
             raise InputError(
                 f"{where}, {unit} {number}: expected an object such as "
-                f'{{"text": "…", "label": "…"}}, got {json.dumps(item)[:60]}'
+                f'{{"text": "…", "label": "…"}}, got {json.dumps(fields)[:60]}'
             )
-    # fields may be left out where they are empty, so every field of any row is a column; absent is None
-    columns = tuple(dict.fromkeys(name for item in items for name in item))
-    return Table(where, columns, [[item.get(name) for name in columns] for item in items], numbers, unit)
+    # empty fields may be absent, so every field of any row is a column; an absent one is None
+    columns = tuple(dict.fromkeys(name for fields in objects for name in fields))
+    return Table(where, columns, [[fields.get(name) for name in columns] for fields in objects], numbers, unit)
 
 
 def _read_jsonl(path: Path, reading: Reading) -> Table:
@@ -368,8 +305,8 @@ def _read_jsonl(path: Path, reading: Reading) -> Table:
     while lines and not lines[-1].strip():
         lines.pop()
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    items = [parse_json(f"{path}, line {number}", line) for number, line in filled]
-    table = _from_objects(str(path), "line", [number for number, _ in filled], items)
+    objects = [parse_json(f"{path}, line {number}", line) for number, line in filled]
+    table = _from_objects(str(path), "line", [number for number, _ in filled], objects)
     if len(filled) < len(lines):
         table.notes.append(f"{plural(len(lines) - len(filled), 'blank line')} skipped")
     return table
@@ -389,11 +326,20 @@ def _read_json(path: Path, reading: Reading) -> Table:
 
 
 def table_of_columns(where: str, columns: Mapping[str, Sequence[Any]], unit: str = "row") -> Table:
-    """A table of equally long columns."""
+    """Make a table of equally long columns.
+
+    Args:
+        where: The source, for messages.
+        columns: Cells by column.
+        unit: What messages call a row.
+
+    Raises:
+        InputError: The columns have different lengths.
+    """
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        found = ", ".join(f"'{name}' {length:,}" for name, length in lengths.items())
-        raise InputError(f"{where}: the columns have different lengths: {found}")
+        listed = ", ".join(f"'{name}' {length:,}" for name, length in lengths.items())
+        raise InputError(f"{where}: the columns have different lengths: {listed}")
     rows: list[Sequence[Any]] = list(zip(*columns.values(), strict=True))
     return Table(where, tuple(columns), rows, range(1, len(rows) + 1), unit)
 

@@ -1,4 +1,4 @@
-"""What was read, in a few lines: columns, kind, classes, columns left unread, texts cut, and what was odd."""
+"""Summarize a task in a few lines: columns, kind, classes, ignored columns, truncated texts, and notes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from limbeck.data.task import SPLITS, Split, Task
 
 CountTokens = Callable[[Sequence[Any], Sequence[str] | None], Sequence[int]]
-"""Tokens of every text (a string, or a tuple of words), with its second text, special tokens included."""
-SAMPLE = 2_000  #: texts of a split whose tokens are counted
+"""Counts the tokens of every text (a string, or a tuple of words) with its second text, special tokens included."""
+SAMPLE = 2_000  #: texts per split whose tokens are counted
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """How much of a split's texts a model does not see.
+    """How much of a split is truncated.
 
     Attributes:
         split: The split.
-        max_length: Most tokens of a text.
+        max_length: Maximum tokens of a text.
         counted: Texts whose tokens were counted.
-        cut: Those of them that are longer.
+        cut: Counted texts that are longer.
         tokens: Tokens in the counted texts.
         lost: Tokens beyond ``max_length``.
         rows: Texts of the split.
@@ -46,21 +46,21 @@ class Truncation:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was read.
+    """A task in numbers.
 
     Attributes:
         name: Name of the task.
         kind: Kind of task.
         metric: Its metric.
         rows: Rows of every split.
-        text: Column of the texts; None where the task was not read by columns, as for the other columns.
-        pair: Column of the second texts.
-        label: Columns of the labels.
-        unread: Columns that are not read.
-        labels: Rows of every label in the first split (of words in a tokens task); empty for a regression.
+        text: Text column; None where the task does not come from columns, as for the other columns.
+        pair: Column of second texts.
+        label: Label columns.
+        unread: Columns that are ignored.
+        labels: Rows of each label in the first split (words in a token task); empty for regression.
         range: Smallest, mean and largest target of a regression in the first split.
-        truncation: Texts that are cut, by split; empty where no tokenizer is at hand.
-        notes: What was odd.
+        truncation: Truncated texts by split; empty without a tokenizer.
+        notes: Notes about the data.
     """
 
     name: str
@@ -77,21 +77,21 @@ class Summary:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain JSON values."""
         return asdict(self) | {"classes": len(self.labels)}
 
     def lines(self) -> list[str]:
-        """What a person reads, one thing a line."""
-        return [f"data: {self.name}", *(f"  {line}" for line in self._inside())]
+        """Format the summary as lines of text."""
+        return [f"data: {self.name}", *(f"  {line}" for line in self._body())]
 
-    def _inside(self) -> list[str]:
+    def _body(self) -> list[str]:
         rows = ", ".join(f"{count:,} {split}" for split, count in self.rows.items())
         lines = [f"{self._columns()}{self._kind()}, metric {self.metric}", f"rows: {rows}"]
         if counts := self._counts():
             lines.append(counts)
         if self.truncation:
-            found = "; ".join(map(str, self.truncation))
-            lines.append(f"longer than {self.truncation[0].max_length} tokens and cut: {found}")
+            cut = "; ".join(map(str, self.truncation))
+            lines.append(f"longer than {self.truncation[0].max_length} tokens and cut: {cut}")
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
     def _columns(self) -> str:
@@ -105,10 +105,10 @@ class Summary:
     def _kind(self) -> str:
         if self.kind == "regression":
             return "regression"
-        one, more = {"classification": ("class", "classes"), "tokens": ("word label", "word labels")}.get(
+        singular, plural = {"classification": ("class", "classes"), "tokens": ("word label", "word labels")}.get(
             self.kind, ("label", "labels")
         )
-        noun = one if len(self.labels) == 1 else more
+        noun = singular if len(self.labels) == 1 else plural
         return f"{self.kind} ({len(self.labels):,} {noun})"
 
     def _counts(self) -> str:
@@ -128,12 +128,12 @@ class Summary:
 
 
 def summarize(task: Task, count_tokens: CountTokens | None = None, splits: Sequence[str] | None = None) -> Summary:
-    """Say what was read.
+    """Summarize a task.
 
     Args:
         task: A task.
-        count_tokens: Counts tokens as the model does; without it nothing is said of cut texts.
-        splits: Splits whose texts are counted; all if None.
+        count_tokens: Counts tokens as the model does; without it the summary has no truncation.
+        splits: Splits whose tokens are counted; all if None.
     """
     rows = {name: len(task.splits[name]) for name in (*SPLITS, *task.splits) if name in task.splits}
     columns = task.columns
@@ -164,7 +164,7 @@ def _label_counts(task: Task, split: Split) -> dict[str, int]:
         return {}
     labels = (tag for row in split.labels for tag in row) if task.kind == "tokens" else split.labels
     counts = Counter(labels)
-    return {name: counts[place] for place, name in enumerate(task.label_names)}
+    return {name: counts[index] for index, name in enumerate(task.label_names)}
 
 
 def _truncation(task: Task, name: str, count_tokens: CountTokens) -> Truncation:

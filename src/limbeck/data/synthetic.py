@@ -1,6 +1,6 @@
-"""Toy tasks made of a few dozen words: a model of 2 layers and width 32 learns each of them in seconds.
+"""Toy tasks of a few dozen words: a model of 2 layers and width 32 learns each of them in seconds.
 
-They need no network and no files, so tests, smoke runs and documentation use them.
+They need neither network nor files, so tests, smoke runs and documentation use them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from limbeck.data.task import Split, Task
-from limbeck.data.tokenizer_training import SPECIAL_TOKENS, framed, texts_of
+from limbeck.data.task import Split, Task, texts_of
+from limbeck.data.tokenizer_training import SPECIAL_TOKENS, with_special_tokens
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -32,21 +32,21 @@ PEOPLE = ("anna", "ben", "carla", "dan")
 
 
 def _filled(rng: random.Random, words: tuple[str, ...], least: int = 2, most: int = 10) -> list[str]:
-    """The given words among fillers, in random order."""
+    """Mix words with fillers, in random order."""
     sentence = [*words, *rng.choices(FILLERS, k=rng.randint(least, most))]
     rng.shuffle(sentence)
     return sentence
 
 
 def _mood(rng: random.Random) -> tuple[str, None, int]:
-    """Which mood the text is in: one or two words say it."""
+    """Generate a text whose label is its mood, given by one or two words."""
     label = rng.randrange(len(MOODS))
     words = rng.choices(list(MOODS.values())[label], k=rng.randint(1, 2))
     return " ".join(_filled(rng, tuple(words))), None, label
 
 
 def _agreement(rng: random.Random) -> tuple[str, str, int]:
-    """Whether the second text is happy: the same words in the first text say nothing."""
+    """Generate a pair whose label is whether the second text is happy; the first text is a distractor."""
     label, other = rng.randrange(2), rng.randrange(2)
     words = list(MOODS.values())
     first, second = (" ".join(_filled(rng, (rng.choice(words[mood]),), 1, 5)) for mood in (other, label))
@@ -54,27 +54,27 @@ def _agreement(rng: random.Random) -> tuple[str, str, int]:
 
 
 def _several(rng: random.Random) -> tuple[str, None, tuple[int, ...]]:
-    """Whether the text is sad, happy, both or neither."""
+    """Generate a text that is sad, happy, both or neither."""
     label = tuple(int(rng.random() < 0.4) for _ in range(2))
     words = tuple(rng.choice(MOODS[mood]) for mood, present in zip(("sad", "happy"), label, strict=True) if present)
     return " ".join(_filled(rng, words * 2, 1, 4)), None, label
 
 
 def _balance(rng: random.Random) -> tuple[str, None, float]:
-    """How happy the text is: happy words count up, sad ones down."""
+    """Generate a text whose target is how happy it is: happy words count up, sad ones down."""
     happy, sad = rng.randint(0, 3), rng.randint(0, 3)
     words = (*rng.choices(MOODS["happy"], k=happy), *rng.choices(MOODS["sad"], k=sad))
     return " ".join(_filled(rng, words, 6 - happy - sad, 8 - happy - sad)), None, (happy - sad) / 2
 
 
 def _tags(rng: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
-    """What every word is: a place, a person, or neither."""
+    """Generate words, each a place, a person, or neither."""
     words = _filled(rng, (rng.choice(PLACES), rng.choice(PEOPLE)))
     return tuple(words), None, tuple(2 if word in PLACES else 1 if word in PEOPLE else 0 for word in words)
 
 
 Row = Callable[[random.Random], tuple[Any, Any, Any]]
-#: kind of the task, its metric, its label names, how a row is made
+#: the kind of the task, its metric, its label names, and the function that generates a row
 _TOYS: Mapping[str, tuple[Any, str, tuple[str, ...], Row]] = MappingProxyType(
     {
         "classification": ("classification", "accuracy", tuple(MOODS), _mood),
@@ -89,7 +89,14 @@ _TOYS: Mapping[str, tuple[Any, str, tuple[str, ...], Row]] = MappingProxyType(
 def toy_task(
     kind: ToyKind = "classification", *, train: int = 512, validation: int = 128, test: int = 128, seed: int = 0
 ) -> Task:
-    """Make a toy task; the same arguments always make the same one.
+    """Generate a toy task; the same arguments always give the same one.
+
+    Args:
+        kind: Kind of task; ``pairs`` is a classification of pairs of texts.
+        train: Training rows.
+        validation: Validation rows.
+        test: Test rows.
+        seed: Seed of the rows.
 
     >>> task = toy_task("tokens", train=8)
     >>> len(task.split("train")), task.label_names
@@ -107,13 +114,13 @@ def toy_task(
 
 
 def toy_tokenizer(task: Task) -> PreTrainedTokenizerFast:
-    """A tokenizer whose words are those of the task, framed as BERT does: [CLS] text [SEP], [CLS] a [SEP] b [SEP]."""
+    """Build a tokenizer of the task's own words, with BERT's special tokens."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
 
     words = sorted({word for split in task.splits.values() for text in texts_of(split) for word in text.split()})
-    ids = {word: place for place, word in enumerate((*SPECIAL_TOKENS, *words))}
+    ids = {word: index for index, word in enumerate((*SPECIAL_TOKENS, *words))}
     tokenizer = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    return framed(tokenizer, task.max_length)
+    return with_special_tokens(tokenizer, task.max_length)

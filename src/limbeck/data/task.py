@@ -1,4 +1,4 @@
-"""The task that a model is made for: texts, labels, a metric, and what was odd about the data."""
+"""The task that a model is trained for: texts, labels, a metric, and notes about the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +17,22 @@ from limbeck.data.metrics import METRICS, METRICS_OF, Kind, check_metric, decode
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from limbeck.data.columns import Columns
 
-__all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode"]
+__all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode", "texts_of"]
 
 SPLITS = ("train", "validation", "test")
-FORMAT = 1  #: of the folder that ``to_folder`` writes
+FORMAT = 1  #: version of the folders that ``to_folder`` writes
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split, column by column.
+    """Rows of one split, by column.
 
-    One label per row: an index into the label names (classification), 0 or 1 for every label name (multilabel),
-    a number (regression), or an index for every word (tokens; there a text is a tuple of words).
+    The label of a row is an index into the label names (classification), 0 or 1 for every label name (multilabel), a
+    number (regression), or an index for every word (tokens; a text is then a tuple of words).
 
     >>> rows = Split(texts=("good", "bad"), labels=(1, 0))
     >>> len(rows), rows.take([1]).texts
@@ -52,13 +54,13 @@ class Split:
         return f"Split({len(self)} {'texts' if self.pairs is None else 'pairs'})"
 
     def take(self, rows: Iterable[int]) -> Split:
-        """The given rows, in the given order."""
+        """Return the given rows, in the given order."""
         rows = list(rows)
         pairs = None if self.pairs is None else tuple(self.pairs[row] for row in rows)
         return Split(tuple(self.texts[row] for row in rows), tuple(self.labels[row] for row in rows), pairs)
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One dictionary for each row: text, pair when there is one, label."""
+        """Return a dictionary per row: text, pair if there is one, label."""
         if self.pairs is None:
             return [{"text": text, "label": label} for text, label in zip(self.texts, self.labels, strict=True)]
         columns = zip(self.texts, self.pairs, self.labels, strict=True)
@@ -67,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """What a model has to do, with the rows to train and to judge it on; checked, complete and unchangeable.
+    """What a model has to do, with the rows to train and to evaluate it on; validated and immutable.
 
     >>> task = Task.from_lists("moods", train=(["good", "bad", "fine"] * 10, ["up", "down", "up"] * 10))
     >>> task.kind, task.label_names, sorted(task.splits)
@@ -84,11 +86,11 @@ class Task:
     max_length: int = 128
     notes: tuple[str, ...] = field(default=(), compare=False)
     history: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
-    """What was done to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
-    ``samples`` as rows of a table; where rows were added how many there were ``before`` and ``after``, and the
-    ``mask_token`` in them."""
+    """Changes to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
+    ``samples`` as rows of a table; where rows were added, their number ``before`` and ``after`` and the ``mask_token``
+    in them."""
     columns: Columns | None = field(default=None, compare=False, repr=False)
-    """How the files were read; None where they were not read by columns."""
+    """How the files were read; None where the task does not come from columns."""
 
     def __post_init__(self) -> None:
         check_metric(self.kind, self.metric, self.label_names)
@@ -111,19 +113,27 @@ class Task:
         test: Sequence[Sequence[Any]] | None = None,
         **options: Any,
     ) -> Task:
-        """Make a task of lists: each split is ``(texts, labels)`` or ``(texts, pairs, labels)``.
+        """Build a task from lists: each split is ``(texts, labels)`` or ``(texts, pairs, labels)``.
 
-        ``options`` are those of a data source: kind, metric, label_names, label_separator, max_length,
-        on_empty, limit, seed. The lists get the same checks as files; messages count rows from 1.
+        Args:
+            name: Name of the task.
+            train: The training split.
+            validation: The validation split; a part of train is set aside for it unless given.
+            test: The test split.
+            **options: As for a data source: kind, metric, label_names, label_separator, max_length, on_empty, limit,
+                seed.
+
+        Raises:
+            InputError: The lists fail a check; the checks are those of files, and messages count rows from 1.
         """
         from limbeck.data.loading import task_from_columns
 
-        given = {"train": train, "validation": validation, "test": test}
-        return task_from_columns(name, {key: rows for key, rows in given.items() if rows is not None}, **options)
+        splits = {"train": train, "validation": validation, "test": test}
+        return task_from_columns(name, {key: rows for key, rows in splits.items() if rows is not None}, **options)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name of all that can change a result: rows, kind, metric, label names, max_length; no notes, no history."""
+        """Hash of all that can change a result: rows, kind, metric, label names, max_length; not notes or history."""
         digest = hashlib.sha256()
         head = [self.kind, self.metric, list(self.label_names), self.max_length]
         digest.update(json.dumps(head).encode())
@@ -134,68 +144,70 @@ class Task:
 
     @property
     def num_labels(self) -> int:
-        """Width of the logits: one for regression."""
+        """Width of the logits; 1 for regression."""
         return max(1, len(self.label_names))
 
     @property
     def labelled_rows(self) -> int:
-        """How many leading rows of the train split have labels of their own; rows made of them come after.
+        """Number of leading rows of the training split that are original; augmented rows come after them.
 
-        The history tells; if the split was changed since, all its rows count as its own.
+        It is read from the history. If the split has been changed since, all its rows count as original.
         """
         train = len(self.split("train"))
-        grown = [entry for entry in self.history if "before" in entry]
-        return int(grown[0]["before"]) if grown and grown[-1]["after"] == train else train
+        additions = [entry for entry in self.history if "before" in entry]
+        return int(additions[0]["before"]) if additions and additions[-1]["after"] == train else train
 
     @property
     def mask_token(self) -> str | None:
-        """What stands for a word in rows that were made by masking; the history tells."""
+        """The mask token in augmented rows, from the history; None if there is none."""
         return next((entry["mask_token"] for entry in reversed(self.history) if entry.get("mask_token")), None)
 
     @property
     def problem_type(self) -> str:
-        """The name that transformers has for this kind."""
+        """The name of this kind in transformers."""
         return PROBLEM_TYPES[self.kind]
 
     def split(self, name: str) -> Split:
-        """The rows of a split, or an error that names the splits there are."""
+        """Return a split; the error for a missing one lists the splits there are."""
         if name not in self.splits:
             raise InputError(f"task '{self.name}' has no split '{name}'; {nearest(name, self.splits)}")
         return self.splits[name]
 
-    def relabel(self, label_names: Sequence[str], places: Sequence[int]) -> Task:
-        """The same rows under other label names or in another order of them.
+    def relabel(self, label_names: Sequence[str], indices: Sequence[int]) -> Task:
+        """Rename or reorder the labels, with the same rows.
 
         Args:
             label_names: The new names; there may be more than before.
-            places: For each present label, its index among the new names.
+            indices: For each current label, its index among the new names.
 
         >>> task = Task.from_lists("moods", train=(["good", "bad"] * 10, ["up", "down"] * 10))
         >>> turned = task.relabel(("UP", "so-so", "DOWN"), [2, 0])
         >>> turned.label_names[turned.split("train").labels[0]]
         'UP'
         """
-        if tuple(label_names) == self.label_names and list(places) == list(range(len(places))):
+        if tuple(label_names) == self.label_names and list(indices) == list(range(len(indices))):
             return self
 
-        def moved(label: Any) -> Any:
+        def renumber(label: Any) -> Any:
             if self.kind == "multilabel":
                 row = [0] * len(label_names)
                 for index, value in enumerate(label):
-                    row[places[index]] = value
+                    row[indices[index]] = value
                 return tuple(row)
             if self.kind == "tokens":
-                return tuple(places[one] if one >= 0 else one for one in label)
-            return places[label] if label >= 0 else label
+                return tuple(indices[tag] if tag >= 0 else tag for tag in label)
+            return indices[label] if label >= 0 else label
 
-        splits = {name: replace(split, labels=tuple(map(moved, split.labels))) for name, split in self.splits.items()}
+        splits = {
+            name: replace(split, labels=tuple(map(renumber, split.labels))) for name, split in self.splits.items()
+        }
         return replace(self, splits=splits, label_names=tuple(label_names))
 
     def limit(self, seed: int = 0, **rows: int) -> Task:
-        """Keep at most so many rows of the named splits: ``task.limit(train=2000)``.
+        """Keep at most a number of rows of the named splits: ``task.limit(train=2000)``.
 
-        The choice depends on the seed alone, never on a random generator's version; classes keep their
-        shares, and a smaller limit keeps, in every class, a subset of what a larger one keeps.
+        The choice depends on the seed alone, never on the version of a random generator. Classes keep their
+        proportions, and a smaller limit keeps, in every class, a subset of what a larger one keeps.
         """
         splits, notes = dict(self.splits), list(self.notes)
         for name, most in rows.items():
@@ -207,12 +219,12 @@ class Task:
                 notes.append(f"{name}: limited to {most:,} of {len(split):,} rows (seed {seed})")
         return replace(self, splits=splits, notes=tuple(notes))
 
-    def score(self, logits: Any, labels: Any) -> float:
-        """The task's metric of these logits; token positions labelled -100 do not count."""
+    def score(self, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]) -> float:
+        """Compute the task's metric of logits; token positions labelled -100 do not count."""
         return score(self.kind, self.metric, logits, labels)
 
     def to_folder(self, folder: str | Path) -> Path:
-        """Write task.json and one JSONL file for each split; :meth:`from_folder` reads back an equal task."""
+        """Write task.json and a JSONL file per split; :meth:`from_folder` reads back an equal task."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, split in self.splits.items():
@@ -238,7 +250,11 @@ class Task:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Task:
-        """Read what :meth:`to_folder` wrote; refuses a folder whose rows were changed since."""
+        """Read what :meth:`to_folder` wrote.
+
+        Raises:
+            InputError: The folder is incomplete or unreadable, or its rows were changed since.
+        """
         folder = Path(folder)
         try:
             head = json.loads((folder / "task.json").read_text(encoding="utf-8"))
@@ -277,8 +293,23 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def texts_of(split: Split) -> Iterator[str]:
+    """Yield every text of a split, second texts included; words are joined by spaces."""
+    for text in (*split.texts, *(split.pairs or ())):
+        yield text if isinstance(text, str) else " ".join(text)
+
+
 def choose(labels: Sequence[Any], count: int, seed: int, *, stratified: bool) -> list[int]:
-    """Choose ``count`` rows, in their order; stratified: every label keeps its share, and at least one row.
+    """Choose rows at random, reproducibly in every environment.
+
+    Args:
+        labels: The label of each row.
+        count: Number of rows to choose.
+        seed: Seed of the choice.
+        stratified: Whether labels keep their proportions, with at least one row each.
+
+    Returns:
+        Indices of the rows, ascending.
 
     >>> choose([0, 0, 0, 0, 1, 1], 3, seed=0, stratified=True)
     [0, 2, 4]
@@ -296,7 +327,7 @@ def choose(labels: Sequence[Any], count: int, seed: int, *, stratified: bool) ->
 
 
 def _quotas(sizes: Mapping[Any, int], count: int) -> dict[Any, int]:
-    """Share ``count`` in proportion to the sizes (largest remainder), at least one each if it suffices."""
+    """Divide ``count`` in proportion to the sizes (largest remainder), at least one each if it suffices."""
     total = sum(sizes.values())
     exact = {label: count * size / total for label, size in sizes.items()}
     least = 1 if count >= len(sizes) else 0

@@ -1,26 +1,25 @@
-"""Words and letters of a task's own training texts: the vocabulary of a model that begins with nothing.
+"""Build the tokenizer of a model trained from scratch: the words and letters of a task's own training texts.
 
 Reference: Devlin et al., 2019, arXiv:1810.04805: WordPiece, lower case, [CLS] text [SEP]. Differs: pieces are whole
-words and single letters, with nothing between, so they are the same in every run (learnt ones depend on how ties fall).
+words and single letters, with nothing between, so every run has the same (trained pieces depend on how ties break).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from limbeck.data.task import Task, texts_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    from limbeck.data.task import Split, Task
-
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def word_pieces(task: Task, size: int = 30522) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most ``size`` pieces: all letters, and the most frequent words of the training texts."""
+    """Build a tokenizer of at most ``size`` pieces: all letters and the most frequent words of the training texts."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     normal, parts = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
@@ -30,20 +29,14 @@ def word_pieces(task: Task, size: int = 30522) -> PreTrainedTokenizerFast:
     letters = sorted({letter for word in counts for letter in word})
     frequent = sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))
     pieces = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters), *frequent][:size]
-    tokenizer = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normal, parts
     tokenizer.decoder = decoders.WordPiece()
-    return framed(tokenizer, task.max_length)
+    return with_special_tokens(tokenizer, task.max_length)
 
 
-def texts_of(split: Split) -> Iterator[str]:
-    """Every text of a split, second texts too; words of a text that comes as words stand apart."""
-    for text in (*split.texts, *(split.pairs or ())):
-        yield text if isinstance(text, str) else " ".join(text)
-
-
-def framed(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer for models: texts are framed as BERT does, [CLS] text [SEP] or [CLS] a [SEP] b [SEP]."""
+def with_special_tokens(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
+    """Wrap a tokenizer for models, with BERT's special tokens: [CLS] text [SEP] or [CLS] a [SEP] b [SEP]."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
@@ -52,7 +45,7 @@ def framed(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call, unused-ignore]
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",

@@ -1,4 +1,4 @@
-"""Texts without labels in the place of a task's training split, for methods whose teacher supplies the labels."""
+"""Replace a task's training split by unlabeled texts, for methods whose teacher supplies the labels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.corpus.documents import asking_for, normal, numbered_lines, text_columns
+from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, text_columns
 from limbeck.data.readers import check_file, missing_file, plural, read_table
 from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
 
-LINES = ".txt"  #: a text on every line; of pairs two, with a tab between
+LINES = ".txt"  #: one text per line; of pairs two, separated by a tab
 
 
 def check_texts(path: Path) -> None:
-    """Refuse a file that is not there or has no reader, without opening it."""
+    """Refuse a file that does not exist or has no reader, without opening it."""
     if path.suffix.lower() != LINES:
         check_file(path)
     elif not path.is_file():
@@ -24,11 +24,19 @@ def check_texts(path: Path) -> None:
 
 
 def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
-    r"""The task with a file's texts as its training split; their labels are placeholders that nothing may learn from.
+    r"""Return the task with a file's texts as its training split; the labels are placeholders, not to be learned from.
 
-    ``columns``: one, or two of a task of pairs, by name or number from 0; by customary names unless given. Texts that
-    also stand in the validation or the test split, compared by letters and digits alone, are left out, as are repeats;
-    a note says how many.
+    Duplicates are left out, and so are texts of the validation or test split, compared by letters and digits alone; a
+    note says how many.
+
+    Args:
+        task: The task.
+        path: A file with a text per line, or with columns.
+        columns: The text column, or two of them for a task of pairs, by name or number from 0; found by their
+            customary names unless given.
+
+    Raises:
+        InputError: The file is unreadable, its columns are unclear, or no texts are left.
 
     >>> from limbeck.data.synthetic import toy_task
     >>> import tempfile
@@ -40,19 +48,19 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     check_texts(path)
     width = 1 if task.split("train").pairs is None else 2
     rows = _lines(path, width) if path.suffix.lower() == LINES else _cells(path, width, columns)
-    held_out = {_plain(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
-    kept: dict[Any, tuple[str, ...]] = {}
-    leaked = 0
+    held_out = {_normalized(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
+    unique: dict[tuple[str, ...], tuple[str, ...]] = {}
+    overlap = 0
     for row in rows:
-        leaked += (plain := _plain(row)) in held_out
-        if all(row) and plain not in held_out:
-            kept.setdefault(plain, row)
-    if not kept:
+        overlap += (key := _normalized(row)) in held_out
+        if all(row) and key not in held_out:
+            unique.setdefault(key, row)
+    if not unique:
         raise InputError(f"{path}: no texts are left of {plural(len(rows), 'row')}")
-    note = f"{path.name}: {plural(len(kept), 'text')} without labels"
-    if leaked:
-        note += f"; {plural(leaked, 'text')} of the validation or test split left out"
-    splits = {**task.splits, "train": _split(task, list(kept.values()))}
+    note = f"{path.name}: {plural(len(unique), 'text')} without labels"
+    if overlap:
+        note += f"; {plural(overlap, 'text')} of the validation or test split left out"
+    splits = {**task.splits, "train": _split(task, list(unique.values()))}
     return replace(task, splits=splits, notes=(*task.notes, note))
 
 
@@ -72,7 +80,7 @@ def _rows(task: Task, name: str) -> list[tuple[str, ...]]:
     return [(text,) for text in texts] if split.pairs is None else list(zip(texts, split.pairs, strict=True))
 
 
-def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
+def _normalized(row: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(normal(text) for text in row)
 
 
@@ -90,13 +98,13 @@ def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
 
 
 def _cells(path: Path, width: int, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    table = read_table(path, asking_for(columns))
+    table = read_table(path, reading_for(columns))
     names = text_columns(table.where, table.columns, "unlabelled_columns", columns, width)
-    places = [table.columns.index(name) for name in names]
-    return [tuple(_text(row[place]) for place in places) for row in table.rows]
+    indices = [table.columns.index(name) for name in names]
+    return [tuple(_text(row[index]) for index in indices) for row in table.rows]
 
 
-def _text(cell: Any) -> str:
+def _text(cell: object) -> str:
     if cell is None:
         return ""
     return " ".join(map(str, cell)) if isinstance(cell, (list, tuple)) else str(cell).strip()

@@ -106,7 +106,7 @@ def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...
     Pairs are taken together, and what is longer than the task's ``max_length``, or than ``most``, is cut as a model's
     input is.
     """
-    from limbeck.data.tokenizer_training import texts_of
+    from limbeck.data.task import texts_of
 
     split = "test" if "test" in task.splits else "train"
     rows, sides = task.split(split), list(texts_of(task.split(split)))

@@ -186,28 +186,28 @@ class Augment(Technique):
         from limbeck.augmentation.pipeline import AugmentationPipeline
 
         self.check(candidate, context)
-        judge = None
+        label_filter = None
         if self.judged:
             assert context.teacher is not None
-            judge = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
+            label_filter = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
         prepare = self.ngrams if self.method == "ngram" else self.substitutes
         with tempfile.TemporaryDirectory() as folder:
-            growth = AugmentationPipeline(
+            pipeline = AugmentationPipeline(
                 candidate.task,
                 partial(prepare, candidate, context),
                 self.count,
                 context.seed,
                 context.scratch or Path(folder),
-                judge,
+                label_filter,
                 self.chunk_rows,
                 self.workers,
                 context.log,
                 candidate.tokenizer.mask_token if self.method == "ngram" else None,
             )
-            growth.scratch.mkdir(parents=True, exist_ok=True)
+            pipeline.scratch.mkdir(parents=True, exist_ok=True)
             summary = f"method {self.method}, {self.count} samples a text, labels {self.labels}, guard {self.guard}"
-            grown = growth.grown(title="Augmented texts", summary=summary)
-        yield replace(candidate, task=grown)
+            task = pipeline.run(title="Augmented texts", summary=summary)
+        yield replace(candidate, task=task)
 
     def check(self, candidate: Candidate, context: RunContext) -> None:
         """Refuse what cannot work before any of it starts."""
@@ -255,13 +255,8 @@ class Augment(Technique):
     def substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
         """How words are replaced, and what notes the candidates of each word."""
         from limbeck.augmentation.transforms import Substitute, replaceable, split_words
-        from limbeck.augmentation.word_candidates import (
-            Lexicon,
-            MaskedModel,
-            embedding_vectors,
-            load_masked_model,
-            read_vectors,
-        )
+        from limbeck.augmentation.word_candidates import Lexicon, MaskedModel, load_masked_model
+        from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
 
         masked = None
         if self.mlm:

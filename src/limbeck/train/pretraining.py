@@ -142,7 +142,7 @@ class PretrainingConfig(TrainingConfig):
             exclude=self.exclude,
             scratch=context.scratch,
             num_proc=self.num_proc,
-            tell=context.log,
+            log=context.log,
         )
         context.log(f"corpus: {counts}")
         return corpus

@@ -3,7 +3,15 @@ import json
 import pytest
 
 from limbeck.data.corpus import documents
-from limbeck.data.corpus.documents import Excluded, Seen, Source, file_texts, normal, task_documents, task_texts
+from limbeck.data.corpus.documents import (
+    ExclusionFilter,
+    ReadCounts,
+    Source,
+    file_texts,
+    normal,
+    task_documents,
+    task_texts,
+)
 from limbeck.data.synthetic import toy_task
 from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
@@ -15,8 +23,8 @@ def written(folder, name, content):
     return str(path)
 
 
-def read(*places, **options):
-    return list(Source(places, **options).documents())
+def read(*paths, **options):
+    return list(Source(paths, **options).documents())
 
 
 def test_blank_lines_stand_between_documents(tmp_path):
@@ -66,7 +74,7 @@ def test_a_column_is_not_guessed(tmp_path):
         path = written(tmp_path, name, content)
         with pytest.raises(InputError, match=r"line 1: which 1 column to read is not clear; set column; there are '"):
             read(path)
-    seen = Seen()
+    seen = ReadCounts()
     only, other = written(tmp_path, "b.jsonl", '{"body": "good"}'), written(tmp_path, "c.csv", "id,Text\n1,fine\n")
     assert list(Source((only, other)).documents(seen)) == [["good"], ["fine"]]
     assert seen.columns == {"body", "Text"}
@@ -74,13 +82,13 @@ def test_a_column_is_not_guessed(tmp_path):
 
 def test_rows_without_text_are_counted(tmp_path):
     rows = [{"id": 1, "text": "one"}, {"id": 2}, {"id": 3, "text": None}, {"id": 4, "text": ""}]
-    path, seen = written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), Seen()
+    path, seen = written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), ReadCounts()
     assert list(Source((path,)).documents(seen)) == [["one"]]
     assert seen.textless == 2
 
 
 def test_text_without_blank_lines_comes_in_pieces_as_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "LONGEST", 3)
+    monkeypatch.setattr(documents, "MAX_SENTENCES", 3)
     path = written(tmp_path, "a.txt", "1\n2\n3\n4\n5\n\n6\n7\n8\n\n9\n")
     assert read(path) == [["1", "2", "3"], ["4", "5"], ["6", "7", "8"], ["9"]]
     endless = written(tmp_path, "b.txt", b"1\n2\n3\n\xff\n")  # the first piece comes before the fault is met
@@ -123,15 +131,15 @@ def test_an_empty_folder(tmp_path):
 def test_a_data_set_is_streamed(monkeypatch):
     import datasets
 
-    asked = []
+    calls = []
 
     def load(name, config, **options):
-        asked.append((name, config, options))
+        calls.append((name, config, options))
         return iter([{"text": "one\ntwo"}, {"text": "three"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read("owner/name", config="c", split="train[:1%]") == [["one", "two"], ["three"]]
-    assert asked == [("owner/name", "c", {"split": "train[:1%]", "streaming": True})]
+    assert calls == [("owner/name", "c", {"split": "train[:1%]", "streaming": True})]
     assert Source(("owner/name",)).fingerprint() != Source(("owner/name",), split="test").fingerprint()
 
 
@@ -168,7 +176,7 @@ def test_excluded_texts_go_wherever_they_stand(tmp_path):
     table = written(tmp_path, "test.tsv", "Bad , bad film .\t0\nIt 's fine\t1\n")
     plain = written(tmp_path, "test.txt", "first line\nsecond line\n")
     banned = frozenset(map(normal, file_texts((table, plain))))
-    excluded = Excluded(banned)
+    excluded = ExclusionFilter(banned)
     given = [
         ["Bad, bad film.", "good"],
         ["It's\tfine"],
@@ -183,7 +191,7 @@ def test_excluded_texts_go_wherever_they_stand(tmp_path):
 
 
 def test_excluded_sentences_go_within_and_across_lines():
-    excluded = Excluded(frozenset(map(normal, ["A bad film .", "It was fine", ":-)"])))
+    excluded = ExclusionFilter(frozenset(map(normal, ["A bad film .", "It was fine", ":-)"])))
     given = [
         ["He came. A bad  film. He left.", "All was well."],
         ["He came. It", "was fine! He left."],
@@ -196,16 +204,16 @@ def test_excluded_sentences_go_within_and_across_lines():
 
 
 def test_documents_as_a_whole_are_compared_up_to_the_longest_excluded_text():
-    excluded = Excluded(frozenset({"ab"}))
+    excluded = ExclusionFilter(frozenset({"ab"}))
     assert excluded.longest == 2
     assert list(excluded.filter([["a", "b"], ["a", "b", "c"]])) == [["a", "b", "c"]]
 
 
 def test_only_files_have_texts_to_exclude(tmp_path):
     """A name, or a path that is written wrong, is no reason to exclude nothing."""
-    for place in ("sst2", "owner/test"):
-        with pytest.raises(InputError, match=f"{place}: there is no such file"):
-            list(file_texts((place,)))
+    for name in ("sst2", "owner/test"):
+        with pytest.raises(InputError, match=f"{name}: there is no such file"):
+            list(file_texts((name,)))
 
 
 def test_texts_without_letters_are_compared_as_they_stand():

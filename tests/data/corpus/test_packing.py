@@ -29,17 +29,17 @@ def text(tmp_path):
 
 
 def folder_in(tmp_path):
-    made = []
+    built = []
 
     def keep(name, build):
         folder = tmp_path / "kept" / name
         if not folder.exists():
             folder.mkdir(parents=True)
-            made.append(name)
+            built.append(name)
             build(folder)
         return folder
 
-    keep.made = made
+    keep.built = built
     return keep
 
 
@@ -49,7 +49,7 @@ def rows(corpus):
 
 def reference(documents, room):
     """Word by word: a sentence that fits goes on the line, one that does not begins a new line, a long one is cut."""
-    made = []
+    built = []
     for document in documents:
         line = []
         for sentence in document:
@@ -57,12 +57,12 @@ def reference(documents, room):
             while words:
                 piece, words = words[:room], words[room:]
                 if len(line) + len(piece) > room:
-                    made.append([CLS, *line, SEP])
+                    built.append([CLS, *line, SEP])
                     line = []
                 for word in piece:
                     line.append(word)
-        made.append([CLS, *line, SEP])
-    return made
+        built.append([CLS, *line, SEP])
+    return built
 
 
 def test_sequences_equal_the_reference_and_hold_every_word_once(text, tmp_path):
@@ -82,13 +82,13 @@ def test_sequences_equal_the_reference_and_hold_every_word_once(text, tmp_path):
 def test_a_sequence_holds_one_document(text, tmp_path):
     source, documents = text
     corpus, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path))
-    place = 0
+    index = 0
     remaining = [[word for sentence in document for word in sentence.split()] for document in documents]
     for row in rows(corpus):
         words = TOKENIZER.convert_ids_to_tokens(row[1:-1])
-        assert remaining[place][: len(words)] == words
-        del remaining[place][: len(words)]
-        place += not remaining[place]
+        assert remaining[index][: len(words)] == words
+        del remaining[index][: len(words)]
+        index += not remaining[index]
     assert not any(remaining)
 
 
@@ -103,12 +103,12 @@ def test_it_is_made_once_for_the_same_content(text, tmp_path):
     first = kept_corpus(source, TASK, TOKENIZER, 10, keep)
     TOKENIZER(["sunny"], truncation=True, max_length=4, padding="max_length")  # leaves its mark on the tokenizer
     second = kept_corpus(source, TASK, TOKENIZER, 10, keep, num_proc=2)
-    assert len(keep.made) == 1
+    assert len(keep.built) == 1
     assert rows(first[0]) == rows(second[0])
     assert first[1] == second[1]
     kept_corpus(source, TASK, TOKENIZER, 12, keep)
     kept_corpus(source, TASK, TOKENIZER, 10, keep, splits=("test",))
-    assert len(set(keep.made)) == 3
+    assert len(set(keep.built)) == 3
 
 
 def test_excluded_texts_are_removed_and_counted(tmp_path):
@@ -120,10 +120,10 @@ def test_excluded_texts_are_removed_and_counted(tmp_path):
     options = {"splits": ("validation", "test"), "exclude": (str(other),)}
     corpus, counts = kept_corpus(Source((str(mixed),)), TASK, TOKENIZER, 32, folder_in(tmp_path), **options)
     forbidden = {*test, *TASK.split("validation").texts}
-    kept = [text for text in TASK.split("train").texts if text not in forbidden]
-    expected = [TOKENIZER(text)["input_ids"] for text in ["sunny film", *kept]]
+    remaining_texts = [text for text in TASK.split("train").texts if text not in forbidden]
+    expected = [TOKENIZER(text)["input_ids"] for text in ["sunny film", *remaining_texts]]
     assert rows(corpus) == expected
-    assert counts.removed == 3 + len(TASK.split("train").texts) - len(kept)
+    assert counts.removed == 3 + len(TASK.split("train").texts) - len(remaining_texts)
 
 
 class Interrupted(Exception):
@@ -133,7 +133,7 @@ class Interrupted(Exception):
 def test_interrupted_and_resumed_it_is_the_same(text, tmp_path, monkeypatch):
     source, _ = text
     monkeypatch.setattr(module, "BLOCK", 20)
-    monkeypatch.setattr(module, "LONGEST", 4)
+    monkeypatch.setattr(module, "MAX_SENTENCES", 4)
     whole, expected = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "whole"))
     written, write = [], module._write_block
 
@@ -164,11 +164,11 @@ def test_several_processes_make_the_same(text, tmp_path, monkeypatch):
 
     source, _ = text
     serial, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "one"), num_proc=1)
-    monkeypatch.setattr(module, "FEW", 60)  # sentences: the 40 documents have some 200
-    asked, map_ = [], datasets.Dataset.map
-    monkeypatch.setattr(datasets.Dataset, "map", lambda *a, **o: (asked.append(o["num_proc"]), map_(*a, **o))[1])
+    monkeypatch.setattr(module, "MIN_SENTENCES", 60)  # sentences: the 40 documents have some 200
+    processes, map_ = [], datasets.Dataset.map
+    monkeypatch.setattr(datasets.Dataset, "map", lambda *a, **o: (processes.append(o["num_proc"]), map_(*a, **o))[1])
     parallel, _ = kept_corpus(source, TASK, TOKENIZER, 10, folder_in(tmp_path / "two"), num_proc=3)
-    assert asked == [3]
+    assert processes == [3]
     assert rows(parallel) == rows(serial)
 
 
@@ -197,7 +197,7 @@ def test_no_text(tmp_path):
 
 def test_blocks_hold_everything_in_order(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 5)
-    monkeypatch.setattr(module, "LONGEST", 3)
+    monkeypatch.setattr(module, "MAX_SENTENCES", 3)
     documents = [list("abcdefg"), list("h"), list("ijk"), list("l")]
     blocks = list(in_blocks(documents))
     assert "".join(sentence for block in blocks for document in block for sentence in document) == "abcdefghijkl"
@@ -234,17 +234,17 @@ def test_batches_are_those_of_lists(text, tmp_path):
     batches = length_batches(corpus.lengths, 7, seed=0)
     assert batches == length_batches(plain.lengths, 7, seed=0)
     for indices in batches:
-        mine, theirs = collate(corpus, indices), collate(plain, indices)
-        assert mine.keys() == theirs.keys() == {"input_ids", "attention_mask", "index"}
-        assert all((mine[name] == theirs[name]).all() for name in mine)
+        streamed, expected = collate(corpus, indices), collate(plain, indices)
+        assert streamed.keys() == expected.keys() == {"input_ids", "attention_mask", "index"}
+        assert all((streamed[name] == expected[name]).all() for name in streamed)
 
 
 def test_rows_are_read_from_several_chunks():
     import pyarrow as pa
 
     chunks = [pa.array([[1, 2], [3]], pa.list_(pa.int32())), pa.array([[4, 5, 6]], pa.list_(pa.int32()))]
-    found = module.TokenRows(chunks)
-    assert [row.tolist() for row in found] == [[1, 2], [3], [4, 5, 6]]
-    assert found.lengths.tolist() == [2, 1, 3]
-    assert [row.tolist() for row in found.take(np.array([2, 0]))] == [[4, 5, 6], [1, 2]]
-    assert not found[0].flags.owndata
+    token_rows = module.TokenRows(chunks)
+    assert [row.tolist() for row in token_rows] == [[1, 2], [3], [4, 5, 6]]
+    assert token_rows.lengths.tolist() == [2, 1, 3]
+    assert [row.tolist() for row in token_rows.take(np.array([2, 0]))] == [[4, 5, 6], [1, 2]]
+    assert not token_rows[0].flags.owndata

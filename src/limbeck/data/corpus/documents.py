@@ -1,10 +1,10 @@
-"""Running text: documents of sentences, streamed from files, from a data set, or from the texts of a task.
+"""Stream documents of sentences from files, from a data set, or from the texts of a task.
 
 In plain text a line is a sentence and a blank line ends a document. In CSV, TSV, JSON, JSONL and Parquet, and in data
-sets, a row is a document whose lines are its sentences; one column holds the text. A document of plain text with more
-than ``LONGEST`` sentences comes in pieces, so that a file without blank lines is not held in memory. TFRecord files are
-not read: they would need TensorFlow or a parser of our own for what is plain text inside; write them out as text or
-Parquet first.
+sets, a row is a document whose lines are its sentences; one column holds the text. A plain-text document with more than
+``MAX_SENTENCES`` sentences is yielded in pieces, so that a file without blank lines does not fill the memory. TFRecord
+files are not supported: they would need TensorFlow or a parser of our own, and they only wrap plain text; convert them
+to text or Parquet first.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limbeck.core.step import file_digest
+from limbeck.data.column_names import PAIR_WORDS, TEXT_WORDS
 from limbeck.data.conll import SUFFIXES as CONLL
 from limbeck.data.hub import stream
 from limbeck.data.readers import (
-    PAIR_WORDS,
     READERS,
-    TEXT_WORDS,
     Reading,
     check_file,
     missing_file,
@@ -32,15 +31,13 @@ from limbeck.data.readers import (
     plural,
     read_table,
 )
+from limbeck.data.task import Task, texts_of
 from limbeck.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from limbeck.data.task import Task
 
 Document = list[str]
 """The sentences of a document, none of them empty."""
-LONGEST = 1_000
-"""Sentences of plain text that are held together; a longer document counts as several."""
+MAX_SENTENCES = 1_000
+"""Maximum sentences of a plain-text document; a longer one is split."""
 
 PLAIN = frozenset({".txt", ".text", ".raw", ".tokens", ""})
 LINES = frozenset({".jsonl", ".ndjson"})
@@ -49,8 +46,13 @@ SUFFIXES = PLAIN | LINES | TABLES
 
 
 @dataclass
-class Seen:
-    """What was met while documents were read: the columns with the text, and how many rows had none there."""
+class ReadCounts:
+    """Counts while documents are read.
+
+    Attributes:
+        columns: Columns that texts were read from.
+        textless: Rows with no text there.
+    """
 
     columns: set[str] = field(default_factory=set)
     textless: int = 0
@@ -58,39 +60,38 @@ class Seen:
 
 @dataclass(frozen=True)
 class Source:
-    """Where documents come from: files and folders, or the name of one data set that ``datasets`` loads.
+    """Where documents come from: files and folders, or one data set that ``datasets`` loads.
 
     Attributes:
-        places: Paths, or one name; a folder stands for the files in it.
-        column: The column with the text, by name or number from 0; by its customary name, or the only one, if None.
+        paths: Paths, or one name; a folder stands for the files in it.
+        column: The text column, by name or number from 0; if None, by its customary name, or the only one.
         config: Configuration of the data set.
         split: Split of the data set.
     """
 
-    places: tuple[str, ...]
+    paths: tuple[str, ...]
     column: str | None = None
     config: str | None = None
     split: str = "train"
 
     @property
     def name(self) -> str | None:
-        """The name of a data set, when this is one."""
-        return self.places[0] if len(self.places) == 1 and _is_name(self.places[0]) else None
+        """The name of the data set; None for files."""
+        return self.paths[0] if len(self.paths) == 1 and _is_name(self.paths[0]) else None
 
     def files(self) -> list[Path]:
-        """The files, all of them there; none when this is the name of a data set."""
-        return [] if self.name else files_of(self.places)
+        """Return the files, all of which exist; none for a data set."""
+        return [] if self.name else files_of(self.paths)
 
     def fingerprint(self) -> str:
-        """A hash of the contents of the files; the name of a data set stands for its content, as that of a model."""
+        """Hash the contents of the files; the name of a data set stands for its content, as that of a model does."""
         files = [(path.suffix.lower(), file_digest(path)) for path in self.files()]
-        content: list[Any] = [*files] or ["name", *self.places, self.config, self.split]
-        about = [content, self.column]
-        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+        content: list[Any] = [*files] or ["name", *self.paths, self.config, self.split]
+        return hashlib.sha256(json.dumps([content, self.column]).encode()).hexdigest()[:16]
 
-    def documents(self, seen: Seen | None = None) -> Iterator[Document]:
-        """All documents, one after the other; ``seen`` is told of columns and of rows without text."""
-        seen = Seen() if seen is None else seen
+    def documents(self, seen: ReadCounts | None = None) -> Iterator[Document]:
+        """Yield all documents; ``seen`` counts columns and rows without text."""
+        seen = ReadCounts() if seen is None else seen
         for path in self.files():
             if path.suffix.lower() in PLAIN:
                 yield from _paragraphs(path)
@@ -102,21 +103,20 @@ class Source:
             yield from _documents(((f"{where}, row {n}", row) for n, row in rows), self.column, seen)
 
 
-def files_of(places: Iterable[str]) -> list[Path]:
-    """The files at these paths, all of them there; a folder stands for the files in it."""
-    found: list[Path] = []
-    for place in map(Path, places):
-        path = place.expanduser()
+def files_of(paths: Iterable[str]) -> list[Path]:
+    """Return the files at these paths, all of which exist; a folder stands for the files in it."""
+    files: list[Path] = []
+    for path in (Path(path).expanduser() for path in paths):
         inside = path.iterdir() if path.is_dir() else ()
-        found += sorted(one for one in inside if one.suffix and one.suffix.lower() in SUFFIXES) or [path]
-    for path in found:
-        _check(path)
-    return found
+        files += sorted(file for file in inside if file.suffix and file.suffix.lower() in SUFFIXES) or [path]
+    for file in files:
+        _check(file)
+    return files
 
 
-def file_texts(places: Iterable[str]) -> Iterator[str]:
-    """Every sentence, every document, and every cell of every column: all that another text may be equal to."""
-    for path in files_of(places):
+def file_texts(paths: Iterable[str]) -> Iterator[str]:
+    """Yield every sentence, every document, and every cell of every column: all that a text may be compared with."""
+    for path in files_of(paths):
         if path.suffix.lower() in PLAIN:
             for document in _paragraphs(path):
                 yield from (*document, " ".join(document))
@@ -126,7 +126,7 @@ def file_texts(places: Iterable[str]) -> Iterator[str]:
 
 
 def task_documents(task: Task) -> Iterator[Document]:
-    """The training texts of a task; a text is a document, and a pair of texts is one too."""
+    """Yield the training texts of a task; a text, or a pair of texts, is a document."""
     split = task.split("train")
     for index, text in enumerate(split.texts):
         parts = (text,) if split.pairs is None else (text, split.pairs[index])
@@ -136,15 +136,14 @@ def task_documents(task: Task) -> Iterator[Document]:
 
 
 def task_texts(task: Task, splits: Iterable[str]) -> Iterator[str]:
-    """Every text of the named splits, as far as the task has them; texts of a pair one by one."""
+    """Yield every text of the named splits that the task has; the texts of a pair one by one."""
     for name in splits:
         if name in task.splits:
-            for text in (*task.splits[name].texts, *(task.splits[name].pairs or ())):
-                yield text if isinstance(text, str) else " ".join(text)
+            yield from texts_of(task.splits[name])
 
 
 def sentences(text: str | Sequence[str]) -> Document:
-    r"""The lines of a text that are not blank; words are one line.
+    r"""Split a text into its lines that are not blank; a list of words is one line.
 
     >>> sentences(" One line. \n\n Another."), sentences(["two", "words"])
     (['One line.', 'Another.'], ['two words'])
@@ -155,9 +154,9 @@ def sentences(text: str | Sequence[str]) -> Document:
 
 
 def normal(text: str) -> str:
-    """The form in which texts are compared: letters and digits alone, in one case.
+    """Normalize a text for comparison: letters and digits alone, case-folded.
 
-    Data sets that share sentences often space and quote them in different ways:
+    Data sets that share sentences often space and quote them differently:
 
     >>> normal("It 's a `` must - see '' ,") == normal('Its a "must-see",')
     True
@@ -173,11 +172,16 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 @dataclass
-class Excluded:
-    """Leaves out the texts that also stand elsewhere, compared by :func:`normal`, and counts them.
+class ExclusionFilter:
+    """A filter that removes banned texts, compared by :func:`normal`, and counts them.
 
-    A text goes where it is a document, a line, or a sentence within or across lines; a sentence ends with ``.``, ``!``
-    or ``?`` and a space. Inside a longer text it is not found without such an end, nor when it is several sentences.
+    A banned text is removed where it is a document, a line, or a sentence within or across lines; a sentence ends with
+    ``.``, ``!`` or ``?`` and a space. Inside a longer text it is not found without such an end, nor when it is several
+    sentences.
+
+    Attributes:
+        banned: The banned texts, normalized.
+        removed: Number of texts removed so far.
     """
 
     banned: frozenset[str]
@@ -185,11 +189,11 @@ class Excluded:
 
     @cached_property
     def longest(self) -> int:
-        """Letters of the longest banned text."""
+        """Length of the longest banned text."""
         return max(map(len, self.banned), default=0)
 
     def filter(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """What is left of the documents; the lines of one that loses part of a line are its sentences then."""
+        """Yield what is left of the documents; one that loses part of a line is then split by sentences, not lines."""
         for document in documents:
             letters = [_letters(line) for line in document]
             if len(document) > 1 and sum(map(len, letters)) <= self.longest and "".join(letters) in self.banned:
@@ -197,33 +201,41 @@ class Excluded:
                 continue
             lines = [line for line, own in zip(document, letters, strict=True) if not self._bans(line, own)]
             parts = _SENTENCE_END.split(" ".join(lines)) if lines else []
-            kept = parts if parts == lines else [part for part in parts if not self._bans(part, _letters(part))]
-            self.removed += len(document) - len(lines) + len(parts) - len(kept)
-            if kept:
-                yield lines if len(kept) == len(parts) else kept
+            rest = parts if parts == lines else [part for part in parts if not self._bans(part, _letters(part))]
+            self.removed += len(document) - len(lines) + len(parts) - len(rest)
+            if rest:
+                yield lines if len(rest) == len(parts) else rest
 
     def _bans(self, text: str, letters: str) -> bool:
         return (letters or normal(text)) in self.banned
 
 
 def text_columns(
-    where: str, columns: Sequence[str], option: str, asked: Sequence[str] = (), width: int = 1
+    where: str, columns: Sequence[str], option: str, requested: Sequence[str] = (), width: int = 1
 ) -> Sequence[str]:
-    """The ``width`` columns with texts: those asked for, by name or number from 0; else by customary names, or all.
+    """Choose the text columns: those requested, else by customary names, else all if there are ``width`` of them.
 
-    ``option`` names the place where a user asks.
+    Args:
+        where: The table, for messages.
+        columns: Names of its columns.
+        option: The option with which a user requests columns, for messages.
+        requested: Columns that the user named, by name or number from 0.
+        width: How many columns are needed.
+
+    Raises:
+        InputError: A requested column does not exist, or it is unclear which to read.
 
     >>> text_columns("a.csv", ["id", "Text"], "column"), text_columns("a.csv", ["id", "Text"], "column", ["0"])
     (['Text'], ['id'])
     """
-    if asked:
-        if len(asked) != width:
-            raise InputError(f"{where}: {plural(width, 'column')} of texts needed, got {option}: {list(asked)}")
+    if requested:
+        if len(requested) != width:
+            raise InputError(f"{where}: {plural(width, 'column')} of texts needed, got {option}: {list(requested)}")
         numbered = {str(number): name for number, name in enumerate(columns)}
-        for name in asked:
+        for name in requested:
             if name not in columns and name not in numbered:
                 raise InputError(f"{where}: there is no column '{name}'; {nearest(name, columns)}")
-        return [name if name in columns else numbered[name] for name in asked]
+        return [name if name in columns else numbered[name] for name in requested]
     lower = {name.lower(): name for name in columns}
     for names in PAIR_WORDS if width == 2 else zip(TEXT_WORDS):
         if all(name in lower for name in names):
@@ -236,13 +248,13 @@ def text_columns(
     )
 
 
-def asking_for(columns: Iterable[str]) -> Reading:
-    """Reading for columns by name or number; a number in the first row makes no header of it."""
+def reading_for(columns: Iterable[str]) -> Reading:
+    """Return how to read a table for columns given by name or number; a number does not imply a header."""
     return Reading(names=frozenset(name for name in columns if not name.isdecimal()))
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a UTF-8 file and their numbers from 1, read one by one; a byte order mark goes."""
+    """Yield the lines of a UTF-8 file with their numbers from 1, without a byte order mark; the file is streamed."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
@@ -257,12 +269,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def _is_name(place: str) -> bool:
-    """Whether this can only be the name of a data set: no such path, and it does not look like one."""
-    path = Path(place).expanduser()
-    if path.exists() or path.suffix.lower() in SUFFIXES - {""} or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", place):
+def _is_name(text: str) -> bool:
+    """Return whether this can only be the name of a data set: no such path exists, and it does not look like one."""
+    path = Path(text).expanduser()
+    if path.exists() or path.suffix.lower() in SUFFIXES - {""} or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text):
         return False
-    return "/" not in place or not path.parent.is_dir()
+    return "/" not in text or not path.parent.is_dir()
 
 
 def _check(path: Path) -> None:
@@ -278,12 +290,12 @@ def _check(path: Path) -> None:
 
 
 def _paragraphs(path: Path) -> Iterator[Document]:
-    """Documents of a plain text file: blank lines stand between them. A long one comes in pieces of ``LONGEST``."""
+    """Yield the documents of a plain-text file, separated by blank lines; long ones in pieces of ``MAX_SENTENCES``."""
     document: Document = []
     for _, line in numbered_lines(path):
         if stripped := line.strip():
             document.append(stripped)
-        if document and (not stripped or len(document) == LONGEST):
+        if document and (not stripped or len(document) == MAX_SENTENCES):
             yield document
             document = []
     if document:
@@ -291,11 +303,11 @@ def _paragraphs(path: Path) -> Iterator[Document]:
 
 
 Row = tuple[str, Mapping[str, Any]]
-"""Where a row stands, and its cells by column."""
+"""Where a row is, for messages, and its cells by column."""
 
 
 def _rows(path: Path, column: str | None) -> Iterator[Row]:
-    """Rows of a file with columns; JSONL and Parquet are read piece by piece."""
+    """Yield the rows of a file with columns; JSONL and Parquet are streamed."""
     suffix = path.suffix.lower()
     if suffix in LINES:
         for number, line in numbered_lines(path):
@@ -309,9 +321,9 @@ def _rows(path: Path, column: str | None) -> Iterator[Row]:
         yield from _parquet_rows(path)
     else:
         check_file(path)
-        table = read_table(path, asking_for(() if column is None else (column,)))
-        for place, cells in enumerate(table.rows):
-            yield table.at(place), dict(zip(table.columns, cells, strict=True))
+        table = read_table(path, reading_for(() if column is None else (column,)))
+        for number, cells in enumerate(table.rows):
+            yield table.at(number), dict(zip(table.columns, cells, strict=True))
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -329,8 +341,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def _documents(rows: Iterable[Row], column: str | None, seen: Seen) -> Iterator[Document]:
-    """A document for every row that has a text."""
+def _documents(rows: Iterable[Row], column: str | None, seen: ReadCounts) -> Iterator[Document]:
+    """Yield a document for every row that has a text."""
     name: str | None = None
     for where, row in rows:
         if name is None:

@@ -1,7 +1,7 @@
-"""A corpus for general distillation: sentences packed to sequences of tokens, kept as Arrow, read without loading.
+"""Pack a corpus for general distillation into token sequences, stored as Arrow and memory-mapped.
 
-Sequences are made as for TinyBERT (Jiao et al., 2020, arXiv:1909.10351): the sentences of a document one after the
-other, until the next would not fit. Differs: a sentence that is too long is cut into pieces, not thrown away.
+Sequences are packed as for TinyBERT (Jiao et al., 2020, arXiv:1909.10351): consecutive sentences of a document are
+joined until the next would not fit. Differs: a sentence that is too long is cut into pieces, not discarded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy as np
 
 from limbeck.data.batching import Encoded
 from limbeck.data.corpus.documents import (
-    LONGEST,
+    MAX_SENTENCES,
     Document,
-    Excluded,
-    Seen,
+    ExclusionFilter,
+    ReadCounts,
     Source,
     file_texts,
     normal,
@@ -38,28 +38,31 @@ from limbeck.storage.memmap import Keep
 from limbeck.storage.parallel import without_main
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from limbeck.data.task import Task
 
 FORMAT = 2
 BLOCK = 50_000
-"""Sentences that are tokenised and written together; an interruption costs no more than these."""
-FEW = 2_000
-"""Sentences that another process pays for."""
+"""Sentences that are tokenized and written together; an interruption loses at most this many."""
+MIN_SENTENCES = 2_000
+"""Sentences for which starting another process pays off."""
 
-Tell = Callable[..., None]
+Log = Callable[..., None]
+"""Logs a message with numbers as keywords, as ``RunContext.log``."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a corpus.
+    """The size of a packed corpus.
 
     Attributes:
-        sentences: Sentences that were packed.
-        sequences: Sequences they were packed to.
+        sentences: Packed sentences.
+        sequences: Sequences they were packed into.
         tokens: Tokens in these.
-        cut: Sentences too long for one sequence.
-        removed: Texts that were excluded.
-        columns: Columns that the text was read from, where there are columns.
+        cut: Sentences that were too long for one sequence.
+        removed: Excluded texts.
+        columns: Columns that the text was read from, if it has columns.
         textless: Rows that have no text there, not even an empty one.
     """
 
@@ -72,17 +75,17 @@ class Counts:
     textless: int = 0
 
     def __str__(self) -> str:
-        said = f"{self.sentences:,} sentences in {self.sequences:,} sequences of {self.tokens:,} tokens"
+        total = f"{self.sentences:,} sentences in {self.sequences:,} sequences of {self.tokens:,} tokens"
         cut = f"; {self.cut:,} too long for one sequence were cut" if self.cut else ""
         removed = f"; {self.removed:,} excluded texts removed" if self.removed else ""
         columns = " or ".join(f"'{name}'" for name in self.columns)
         read = f"; read from column {columns}" if columns else ""
         textless = f"; {self.textless:,} rows have no {columns}" if self.textless else ""
-        return said + cut + removed + read + textless
+        return total + cut + removed + read + textless
 
 
 class TokenRows(Sequence[Any]):
-    """Rows of a memory-mapped Arrow column of token ids [length]; ``chosen`` picks rows out of it."""
+    """The rows of a memory-mapped Arrow column of token ids, each [seq]; ``chosen`` selects some of them."""
 
     def __init__(self, chunks: Sequence[Any], chosen: np.ndarray | None = None) -> None:
         self._chunks = chunks
@@ -93,39 +96,47 @@ class TokenRows(Sequence[Any]):
     def __len__(self) -> int:
         return int(self._starts[-1]) if self._chosen is None else len(self._chosen)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Any) -> Any:  # Sequence also declares slices, which nothing here needs
         row = index if self._chosen is None else int(self._chosen[index])
         if not 0 <= row < self._starts[-1]:
             raise IndexError(index)
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         values, offsets = self._parts[part]
-        place = row - self._starts[part]
-        return values[offsets[place] : offsets[place + 1]]
+        offset = row - self._starts[part]
+        return values[offsets[offset] : offsets[offset + 1]]
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of every row [rows]."""
+        """Number of tokens of every row [rows]."""
         whole = np.concatenate([np.diff(offsets) for _, offsets in self._parts]).astype(np.int64)
         return whole if self._chosen is None else whole[self._chosen]
 
     def take(self, rows: np.ndarray) -> TokenRows:
-        """The given rows, in the given order."""
+        """Return the given rows, in the given order."""
         return TokenRows(self._chunks, rows if self._chosen is None else self._chosen[rows])
 
 
 @dataclass(frozen=True)
 class Corpus(Encoded):
-    """Packed sequences in place of an encoded split: no labels, and tokens are read from the disk as they are used."""
+    """Packed sequences as an encoded split: without labels, and with tokens read from the disk on use."""
 
     input_ids: TokenRows
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of every sequence [sequences]."""
+        """Number of tokens of every sequence [sequences]."""
         return self.input_ids.lengths
 
     def hold_out(self, share: float, seed: int) -> tuple[Corpus, Corpus]:
-        """Two parts: the sequences to train on, at least one, and a random share to judge on, perhaps none."""
+        """Split off a random part for evaluation.
+
+        Args:
+            share: Fraction of the sequences to hold out.
+            seed: Seed of the choice.
+
+        Returns:
+            The sequences to train on, at least one, and those held out, perhaps none.
+        """
         order = np.random.default_rng(seed).permutation(len(self))
         count = min(round(share * len(self)), len(self) - 1)
         held, rest = np.sort(order[:count]), np.sort(order[count:])
@@ -135,7 +146,7 @@ class Corpus(Encoded):
 def kept_corpus(
     source: Source | None,
     task: Task,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     keep: Keep,
     *,
@@ -143,32 +154,46 @@ def kept_corpus(
     exclude: Sequence[str] = (),
     scratch: Path | None = None,
     num_proc: int | None = None,
-    tell: Tell = lambda message, **numbers: None,
+    log: Log = lambda message, **numbers: None,
 ) -> tuple[Corpus, Counts]:
-    """The corpus of a source (None: the training texts of the task), made once and kept by ``context.keep``.
+    """Open the corpus of a source, packed on first use.
 
-    Texts that also stand in the named splits of the task or in the files ``exclude`` are left out. ``scratch`` keeps
-    finished blocks, so that an interrupted call goes on where it stopped; ``num_proc`` processes tokenise (one for
-    each core unless given).
+    Args:
+        source: Where the documents come from; None means the training texts of the task.
+        task: The task.
+        tokenizer: A fast tokenizer.
+        max_length: Maximum tokens of a sequence, special tokens included.
+        keep: Builds a folder once and returns it, as ``RunContext.keep``.
+        splits: Splits of the task whose texts are excluded.
+        exclude: Files whose texts are excluded.
+        scratch: Folder for finished blocks, from which an interrupted call resumes.
+        num_proc: Processes that tokenize; one per core if None.
+        log: Reports progress.
+
+    Returns:
+        The corpus and its size.
+
+    Raises:
+        InputError: A file cannot be read, no text is left, or ``max_length`` leaves no room for text.
     """
     banned = frozenset(map(normal, chain(task_texts(task, splits), file_texts(exclude))))
-    about = [
+    identity = [
         FORMAT,
-        LONGEST,
+        MAX_SENTENCES,
         max_length,
         _tokenizer_hash(tokenizer),
         f"task-{task.fingerprint}" if source is None else source.fingerprint(),
         hashlib.sha256(json.dumps(sorted(banned)).encode()).hexdigest(),
     ]
-    name = "corpus-" + hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    name = "corpus-" + hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     def build(folder: Path) -> None:
-        seen, excluded = Seen(), Excluded(banned)
+        seen, excluded = ReadCounts(), ExclusionFilter(banned)
         documents = task_documents(task) if source is None else source.documents(seen)
         with _blocks_folder(scratch, name) as blocks:
-            counts = build_corpus(excluded.filter(documents), tokenizer, max_length, folder, blocks, num_proc, tell)
+            counts = build_corpus(excluded.filter(documents), tokenizer, max_length, folder, blocks, num_proc, log)
         if not counts.sequences:
-            where = "the task's training texts" if source is None else ", ".join(source.places)
+            where = "the task's training texts" if source is None else ", ".join(source.paths)
             left = f" once {excluded.removed:,} excluded texts are removed" if excluded.removed else ""
             raise InputError(f"corpus: there is no text in {where}{left}")
         counts = replace(counts, removed=excluded.removed, columns=sorted(seen.columns), textless=seen.textless)
@@ -178,7 +203,7 @@ def kept_corpus(
 
 
 def open_corpus(folder: Path, pad_id: int) -> tuple[Corpus, Counts]:
-    """A corpus that was built in ``folder``, memory-mapped."""
+    """Memory-map the corpus that was built in ``folder``."""
     import datasets
 
     chunks = datasets.load_from_disk(str(folder / "sequences")).data.column("input_ids").chunks
@@ -188,16 +213,26 @@ def open_corpus(folder: Path, pad_id: int) -> tuple[Corpus, Counts]:
 
 def build_corpus(
     documents: Iterable[Document],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     folder: Path,
     blocks: Path,
     num_proc: int | None = None,
-    tell: Tell = lambda message, **numbers: None,
+    log: Log = lambda message, **numbers: None,
 ) -> Counts:
-    """Tokenise and pack documents block by block, and write the sequences to ``folder``.
+    """Tokenize and pack documents block by block, and write the sequences to ``folder``.
 
-    A block that is finished in ``blocks`` is not done again; the same documents must come in the same order.
+    Args:
+        documents: The documents; on resuming, the same ones in the same order.
+        tokenizer: A fast tokenizer.
+        max_length: Maximum tokens of a sequence, special tokens included.
+        folder: Where the sequences go.
+        blocks: Folder of finished blocks, which are reused.
+        num_proc: Processes that tokenize; one per core if None.
+        log: Reports progress.
+
+    Raises:
+        InputError: ``max_length`` leaves no room for text.
     """
     import datasets
 
@@ -205,30 +240,30 @@ def build_corpus(
     if (room := max_length - len(frame[0]) - len(frame[1])) < 1:
         raise InputError(f"max_length: {max_length} leaves no room for text between the tokenizer's special tokens")
     work = partial(sequences_of, tokenizer=tokenizer, frame=frame, room=room)
-    seen, done = 0, []
+    seen, block_paths = 0, []
     with _quiet():
         for number, block in enumerate(in_blocks(documents)):
             seen += sum(map(len, block))
-            done.append(blocks / f"{number:06}")
-            if not done[-1].is_dir():
-                _write_block(block, work, done[-1], num_proc)
-                tell(f"corpus: {seen:,} sentences tokenised", sentences=seen)
-        if not done:
+            block_paths.append(blocks / f"{number:06}")
+            if not block_paths[-1].is_dir():
+                _write_block(block, work, block_paths[-1], num_proc)
+                log(f"corpus: {seen:,} sentences tokenised", sentences=seen)
+        if not block_paths:
             return Counts(0, 0, 0, 0, 0)
-        made = datasets.concatenate_datasets([datasets.load_from_disk(str(one)) for one in done])
-        made.select_columns("input_ids").save_to_disk(str(folder / "sequences"))
-    tokens = sum(len(chunk.values) for one in done for chunk in _chunks(one, "input_ids"))
-    cut = sum(int(chunk.to_numpy().sum()) for one in done for chunk in _chunks(one, "cut"))
-    return Counts(seen, len(made), tokens, cut, 0)
+        sequences = datasets.concatenate_datasets([datasets.load_from_disk(str(path)) for path in block_paths])
+        sequences.select_columns("input_ids").save_to_disk(str(folder / "sequences"))
+    tokens = sum(len(chunk.values) for path in block_paths for chunk in _chunks(path, "input_ids"))
+    cut = sum(int(chunk.to_numpy().sum()) for path in block_paths for chunk in _chunks(path, "cut"))
+    return Counts(seen, len(sequences), tokens, cut, 0)
 
 
 def in_blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents in groups of about ``BLOCK`` sentences; one of more than ``LONGEST`` is divided."""
+    """Group documents into blocks of about ``BLOCK`` sentences; a document of more than ``MAX_SENTENCES`` is split."""
     block: list[Document] = []
     count = 0
     for document in documents:
-        for start in range(0, len(document), LONGEST):
-            block.append(document[start : start + LONGEST])
+        for start in range(0, len(document), MAX_SENTENCES):
+            block.append(document[start : start + MAX_SENTENCES])
             count += len(block[-1])
             if count >= BLOCK:
                 yield block
@@ -238,7 +273,11 @@ def in_blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def pack(sentences: Iterable[Sequence[int]], room: int) -> Iterator[list[int]]:
-    """Join the sentences of a document until the next would not fit; one that is too long is cut.
+    """Join the sentences of a document until the next would not fit; cut those that are too long.
+
+    Args:
+        sentences: Token ids of each sentence.
+        room: Maximum tokens of a sequence, without special tokens.
 
     >>> list(pack([[1, 1], [2, 2], [3], [4, 4, 4, 4, 4, 4, 4]], 5))
     [[1, 1, 2, 2, 3], [4, 4, 4, 4, 4], [4, 4]]
@@ -255,29 +294,40 @@ def pack(sentences: Iterable[Sequence[int]], room: int) -> Iterator[list[int]]:
         yield joined
 
 
-def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens that the tokenizer puts before and after a text."""
+def frame_of(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the special tokens that the tokenizer puts before and after a text."""
     bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     starts = range(len(framed) - len(bare) + 1)
-    start = next(place for place in starts if framed[place : place + len(bare)] == bare)
+    start = next(start for start in starts if framed[start : start + len(bare)] == bare)
     return list(framed[:start]), list(framed[start + len(bare) :])
 
 
 def sequences_of(
-    batch: dict[str, list[Document]], tokenizer: Any, frame: tuple[list[int], list[int]], room: int
+    batch: dict[str, list[Document]], tokenizer: PreTrainedTokenizerBase, frame: tuple[list[int], list[int]], room: int
 ) -> dict[str, list[Any]]:
-    """Sequences of some documents, and with the first of each document how many of its sentences were cut."""
+    """Tokenize and pack some documents.
+
+    Args:
+        batch: Documents in ``sentences``.
+        tokenizer: A fast tokenizer.
+        frame: Special tokens before and after each sequence.
+        room: Maximum tokens of a sequence without these.
+
+    Returns:
+        ``input_ids`` of each sequence, and ``cut``: with the first sequence of each document, how many of its sentences
+        were cut; 0 with the others.
+    """
     flat = [sentence for document in batch["sentences"] for sentence in document]
     options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     ids = iter(tokenizer(flat, add_special_tokens=False, **options)["input_ids"])
-    made: dict[str, list[Any]] = {"input_ids": [], "cut": []}
+    columns: dict[str, list[Any]] = {"input_ids": [], "cut": []}
     for document in batch["sentences"]:
         tokens = [next(ids) for _ in document]
         packed = [[*frame[0], *row, *frame[1]] for row in pack(tokens, room)]
         cut = sum(len(sentence) > room for sentence in tokens)
-        made["input_ids"] += packed
-        made["cut"] += [cut, *[0] * len(packed)][: len(packed)]
-    return made
+        columns["input_ids"] += packed
+        columns["cut"] += [cut, *[0] * len(packed)][: len(packed)]
+    return columns
 
 
 def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, num_proc: int | None) -> None:
@@ -285,9 +335,9 @@ def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, 
     import datasets
 
     features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32")), "cut": datasets.Value("int32")})
-    processes = min(num_proc or os.cpu_count() or 1, sum(map(len, block)) // FEW, len(block))
+    processes = min(num_proc or os.cpu_count() or 1, sum(map(len, block)) // MIN_SENTENCES, len(block))
     with without_main():
-        made = datasets.Dataset.from_dict({"sentences": block}).map(
+        sequences = datasets.Dataset.from_dict({"sentences": block}).map(
             work,
             batched=True,
             remove_columns="sentences",
@@ -296,10 +346,10 @@ def _write_block(block: list[Document], work: Callable[..., Any], folder: Path, 
             new_fingerprint=folder.name,  # or it would hash the tokenizer for every block
             load_from_cache_file=False,
         )
-    fresh = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    made.save_to_disk(str(fresh))
-    fresh.rename(folder)
+    temporary = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    sequences.save_to_disk(str(temporary))
+    temporary.rename(folder)
 
 
 def _chunks(folder: Path, column: str) -> list[Any]:
@@ -308,8 +358,8 @@ def _chunks(folder: Path, column: str) -> list[Any]:
     return list(datasets.load_from_disk(str(folder)).data.column(column).chunks)
 
 
-def _tokenizer_hash(tokenizer: Any) -> str:
-    """Hash of what decides the tokens; how earlier calls cut and padded does not."""
+def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash what determines the tokens; truncation and padding left from earlier calls do not."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     plain = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
@@ -317,20 +367,20 @@ def _tokenizer_hash(tokenizer: Any) -> str:
 
 @contextmanager
 def _blocks_folder(scratch: Path | None, name: str) -> Iterator[Path]:
-    """Where finished blocks wait for the others: in the scratch folder until the corpus is complete."""
+    """Provide the folder of finished blocks: in the scratch folder, if there is one, until the corpus is complete."""
     if scratch is None:
-        with tempfile.TemporaryDirectory() as passing:
-            yield Path(passing)
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
         return
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-    shutil.rmtree(folder)  # not after an error: then the blocks are what the next call goes on from
+    shutil.rmtree(folder)  # not after an error: the next call resumes from these blocks
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bars of ``datasets``."""
+    """Hide the progress bars of ``datasets``."""
     import datasets
 
     shown = datasets.is_progress_bar_enabled()
