@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from limbeck.core.outputs import activate
+from limbeck.core.logits import activate
 from limbeck.errors import InputError, nearest
 
 Kind = Literal["classification", "multilabel", "regression", "tokens"]
