@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+from limbeck.core.model import Runnable
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 
@@ -55,14 +56,6 @@ class _AnyShape(Protocol):
     def head_dim(self) -> int: ...
     @property
     def layers(self) -> tuple[_AnyLayer, ...]: ...
-
-
-class _ModelWithConfig(Protocol):
-    @property
-    def shape(self) -> _AnyShape: ...
-    @property
-    def config(self) -> Any:  # a transformers configuration or, of an ONNX model, the content of config.json
-        ...
 
 
 def check_format(measured: NumberFormat, requested: str | None) -> None:
@@ -215,9 +208,9 @@ def _projection(shape: Shape, style: EmbeddingSizes) -> int:
     return width * shape.hidden if width != shape.hidden else 0
 
 
-def of_model(model: _ModelWithConfig) -> tuple[Shape, Any]:
+def of_model(model: Runnable) -> tuple[Shape, Any]:
     """Return the shape and the style of a torch model or of an ONNX model, whose configuration is a mapping."""
-    config = model.config
+    config = model.config  # type: ignore[attr-defined]  # of different types, so the protocol leaves it out
     if isinstance(config, Mapping):
         from types import SimpleNamespace
 
