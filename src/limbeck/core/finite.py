@@ -38,7 +38,7 @@ def json_text(value: object, *, indent: int | None = None, default: Callable[[An
     '{"loss": null}'
     """
 
-    def convert(other: Any) -> Any:
+    def convert(other: object) -> Any:
         item = getattr(other, "item", None)  # numpy's scalars, without importing numpy
         if callable(item) and getattr(other, "ndim", 0) == 0:
             return finite(item())

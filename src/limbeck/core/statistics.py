@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +14,14 @@ from numpy.typing import ArrayLike
 LEVEL = 0.95
 RESAMPLES = 1000
 Columns: TypeAlias = Sequence[Any] | np.ndarray
+
+
+class BootstrapOptions(TypedDict, total=False):
+    """Keyword arguments of :func:`bootstrap`."""
+
+    level: float
+    resamples: int
+    seed: int
 
 
 class Interval(NamedTuple):
@@ -97,7 +105,9 @@ def bootstrap(
     return Interval(value, float(low), float(high))
 
 
-def score(metric: Callable[[Any, Any], float], predictions: Columns, labels: Columns, **options: Any) -> Interval:
+def score(
+    metric: Callable[[Any, Any], float], predictions: Columns, labels: Columns, **options: Unpack[BootstrapOptions]
+) -> Interval:
     """Compute a metric over examples with its bootstrap interval.
 
     Args:
@@ -142,7 +152,7 @@ def paired_difference(
     first: Columns,
     second: Columns,
     labels: Columns,
-    **options: Any,
+    **options: Unpack[BootstrapOptions],
 ) -> Interval:
     """Compute ``metric(first) - metric(second)`` on the same examples, resampled together.
 
