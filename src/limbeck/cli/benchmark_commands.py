@@ -1,4 +1,4 @@
-"""The command that times a grid of architectures, and trains it."""
+"""Command that times a grid of architectures, and trains it on request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from limbeck.benchmark.options import Grid, Timing, Training
-from limbeck.cli._app import MODELS, Json, Store, Track, app, console_of, opened_store, print_json, watching
+from limbeck.cli._app import MODELS, Json, Store, Track, app, make_console, open_store, print_json, watching
 from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError
 
@@ -35,20 +35,23 @@ def bench(
     track: Track = None,
     json: Json = False,
 ) -> int:
-    """Time a grid of architectures, with random weights; with --train also their accuracy, alone and weight-shared.
+    """Time a grid of architectures with random weights; with --train also measure accuracy, alone and weight-shared.
 
-    Layers and attention ratios given together are taken in pairs, the first with the first, unless --jointly. Every
-    trial is a process of its own; all samples, a table and a page with pictures are written. Run again to go on after
-    an interruption: what was timed or trained is not done again.
+    Layers and attention ratios given together are paired in order, unless --jointly is given. Every trial runs in its
+    own process; all samples, a table and a page with charts are written. After an interruption the same command
+    resumes: nothing is timed or trained twice.
 
-    Parameters
-    ----------
-    lengths
-        Another name of --seq-len.
-    id
-        Name of the bench.
-    folder
-        Where it is written [default: runs/bench-ID].
+    Args:
+        grid: The architectures.
+        timing: How they are timed.
+        training: How they are trained.
+        data: Settings of the task's data.
+        lengths: Another name of --seq-len.
+        id: Name of the benchmark.
+        folder: Folder to write to [default: runs/bench-ID].
+        store: Folder of finished work.
+        track: Tracker of the numbers of training.
+        json: Print JSON.
     """
     from limbeck.benchmark import length_charts as bench_lengths
     from limbeck.benchmark import report as bench_report
@@ -63,41 +66,41 @@ def bench(
     if lengths and timing.seq_len:
         raise InputError("--lengths is another name of --seq-len; give one of them")
     timing = replace(timing, seq_len=lengths or timing.seq_len)
-    place = folder or Path("runs") / f"bench-{id}"
-    check_destination(place, "--folder", within=True)
+    folder = folder or Path("runs") / f"bench-{id}"
+    check_destination(folder, "--folder", within=True)
     if training.task is None and (changes := data.changes()):
         raise InputError(f"--task-set and its like are about a task, got {', '.join(changes)}; add --task")
     task = data.of(training.task) if training.task else None
     spec = plan(grid, timing, task)
     if task is not None:
         report_data(load_task(task))
-    lessons = school(spec, grid.base, training, opened_store(store), task=task) if training.train else None
-    rows = work(spec, place, _told)
+    trainings = school(spec, grid.base, training, open_store(store), task=task) if training.train else None
+    rows = work(spec, folder, _print_progress)
     failed: list[Failure] = []
-    if lessons is not None:
+    if trainings is not None:
         with watching(json, track) as show:
-            rows, failed = lessons.judge(rows, place / "training", show)
-        write_table(rows, place / TABLE)
-    page = place / "report.html"
+            rows, failed = trainings.judge(rows, folder / "training", show)
+        write_table(rows, folder / TABLE)
+    page = folder / "report.html"
     title = f"{grid.base} on {spec.told}"
-    page.write_text(bench_report.report(rows, title, lessons.summary if lessons else ""), encoding="utf-8")
+    page.write_text(bench_report.report(rows, title, trainings.summary if trainings else ""), encoding="utf-8")
     if json:
-        told: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(place)}
-        if paying := bench_lengths.break_evens(rows):
-            told["break_even"] = [one._asdict() for one in paying]
-        print_json(told | ({"failed": [failure.error for failure in failed]} if failed else {}))
+        results: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(folder)}
+        if break_evens := bench_lengths.break_evens(rows):
+            results["break_even"] = [break_even._asdict() for break_even in break_evens]
+        print_json(results | ({"failed": [failure.error for failure in failed]} if failed else {}))
         return 1 if failed else 0
-    console_of().print(bench_report.table(rows))
-    for found in bench_lengths.break_evens(rows):
-        print(found)
-    if lessons is not None:
-        print(lessons.summary)
+    make_console().print(bench_report.table(rows))
+    for break_even in bench_lengths.break_evens(rows):
+        print(break_even)
+    if trainings is not None:
+        print(trainings.summary)
     for failure in failed:
         print(f"failed: {failure.path} {failure.step}: {failure.error}", file=sys.stderr)
-    print(f"samples and table: {place}, pictures: {page}")
+    print(f"samples and table: {folder}, pictures: {page}")
     return 1 if failed else 0
 
 
-def _told(event: Mapping[str, Any]) -> None:
-    """One line of progress."""
+def _print_progress(event: Mapping[str, Any]) -> None:
+    """Print one line of progress on standard error."""
     print(f"{event['done'] + 1} of {event['total']}: {event['label']}, {event['format']}", file=sys.stderr)
