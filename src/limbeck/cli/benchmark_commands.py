@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
+    from limbeck.benchmark.run import Row
     from limbeck.engine.result import Failure
 
 LISTS = Parameter(consume_multiple=True, negative=())
@@ -53,7 +54,6 @@ def bench(
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
-    from limbeck.benchmark import length_charts as bench_lengths
     from limbeck.benchmark import report as bench_report
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.run import TABLE, write_table
@@ -83,22 +83,36 @@ def bench(
         write_table(rows, folder / TABLE)
     page = folder / "report.html"
     title = f"{grid.base} on {spec.told}"
-    page.write_text(bench_report.report(rows, title, trainings.summary if trainings else ""), encoding="utf-8")
+    summary = trainings.summary if trainings else ""
+    page.write_text(bench_report.report(rows, title, summary), encoding="utf-8")
     if json:
-        results: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(folder)}
-        if break_evens := bench_lengths.break_evens(rows):
-            results["break_even"] = [break_even._asdict() for break_even in break_evens]
-        print_json(results | ({"failed": [failure.error for failure in failed]} if failed else {}))
-        return 1 if failed else 0
-    make_console().print(bench_report.table(rows))
-    for break_even in bench_lengths.break_evens(rows):
+        _print_json(rows, failed, folder)
+    else:
+        _print_tables(rows, failed, summary)
+        print(f"samples and table: {folder}, pictures: {page}")
+    return 1 if failed else 0
+
+
+def _print_json(rows: Sequence[Row], failed: Sequence[Failure], folder: Path) -> None:
+    from limbeck.benchmark.length_charts import break_evens
+
+    results: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(folder)}
+    if lengths := break_evens(rows):
+        results["break_even"] = [length._asdict() for length in lengths]
+    print_json(results | ({"failed": [failure.error for failure in failed]} if failed else {}))
+
+
+def _print_tables(rows: Sequence[Row], failed: Sequence[Failure], summary: str) -> None:
+    from limbeck.benchmark.length_charts import break_evens
+    from limbeck.benchmark.report import table
+
+    make_console().print(table(rows))
+    for break_even in break_evens(rows):
         print(break_even)
-    if trainings is not None:
-        print(trainings.summary)
+    if summary:
+        print(summary)
     for failure in failed:
         print(f"failed: {failure.path} {failure.step}: {failure.error}", file=sys.stderr)
-    print(f"samples and table: {folder}, pictures: {page}")
-    return 1 if failed else 0
 
 
 def _print_progress(event: Mapping[str, Any]) -> None:

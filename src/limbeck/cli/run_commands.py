@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +11,8 @@ from cyclopts import Parameter
 
 from limbeck.cli._app import RUNS, Json, Store, Track, app, finish, make_console, open_store, print_json, watching
 from limbeck.cli.task_options import TaskOptions
+from limbeck.core.target import Budget
+from limbeck.engine.training_options import Training
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,27 +21,36 @@ if TYPE_CHECKING:
 Changes = Annotated[list[str] | None, Parameter(name="--set", help="Change a field: --set steps.2.prune.keep=0.4")]
 
 
+@dataclass(frozen=True)
+class Serving:
+    """Setting in which the model will be served.
+
+    Attributes:
+        threads: Threads used for serving.
+        batch: Texts in a call.
+        seq_len: Tokens in a text; the lengths of the task's texts when not given.
+        runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
+            else ONNX Runtime.
+    """
+
+    threads: int = 1
+    batch: int = 1
+    seq_len: int | None = None
+    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
+
+
 @app.command(group=RUNS)
 def compress(
     model: str,
     *,
     task: str,
-    latency_ms: float | None = None,
-    size_mb: float | None = None,
-    max_drop: float | None = None,
-    threads: int = 1,
-    batch: int = 1,
-    seq_len: int | None = None,
-    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto",
+    budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
+    serving: Annotated[Serving, Parameter(name="*")] = Serving(),
     strategy: Literal["prune", "search", "both"] = "prune",
     effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard",
     seed: int = 0,
     replicas: int = 1,
-    epochs: float | None = None,
-    learning_rate: float | None = None,
-    min_steps: int | None = None,
-    class_weights: Literal["none", "balanced"] = "none",
-    early_stopping_patience: int = 0,
+    training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
     allow_weak_teacher: bool = False,
     out: Path | None = None,
     folder: Path | None = None,
@@ -61,25 +72,15 @@ def compress(
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
         task: A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
-        latency_ms: Largest median latency of a call, in milliseconds.
-        size_mb: Largest size of the served file, in MB.
-        max_drop: Largest loss against the fine-tuned model, in points of the metric.
-        threads: Threads used for serving.
-        batch: Texts in a call.
-        seq_len: Tokens in a text; the lengths of the task's texts when not given.
-        runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
-            else ONNX Runtime.
+        budget: Limits that the chosen model must meet.
+        serving: Setting in which latency counts.
         strategy: How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by
-            both on one front. A search is bounded by the latency limit; a size limit then affects only the final choice.
+            both on one front. A search is bounded by the latency limit; a size limit affects the final choice alone.
         effort: Number of candidates and length of training and search. In one-shot nothing is trained after the
             fine-tuning, which gives a whole front in minutes and a starting point for a longer run.
         seed: Seed of everything random.
         replicas: Train the chosen model with this many seeds in all, and report the spread.
-        epochs: Passes over the training texts in the fine-tuning [default: by effort].
-        learning_rate: Learning rate of the fine-tuning [default: 5e-5].
-        min_steps: Fewest optimizer steps of every training, for small datasets [default: 300, and 10 for each label].
-        class_weights: With 'balanced', rare labels weigh as much as frequent ones in the fine-tuning.
-        early_stopping_patience: Stop training after this many evaluations without a better score; 0 never stops early.
+        training: Options of the trainings.
         allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
         out: Folder of the artefact [default: RUN/artefact].
         folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
@@ -89,24 +90,18 @@ def compress(
         json: Print JSON.
     """
     from limbeck.engine.compress import compress as work
-    from limbeck.engine.training_options import Training
 
     with watching(json, track) as show:
         compressed = work(
             model,
             data.of(task),
-            latency_ms=latency_ms,
-            size_mb=size_mb,
-            max_drop=max_drop,
-            threads=threads,
-            batch=batch,
-            seq_len=seq_len,
-            runtime=runtime,
+            **asdict(budget),
+            **asdict(serving),
             strategy=strategy,
             effort=effort,
             seed=seed,
             replicas=replicas,
-            training=Training(epochs, learning_rate, min_steps, class_weights, early_stopping_patience),
+            training=training,
             allow_weak_teacher=allow_weak_teacher,
             out=out,
             folder=folder,

@@ -35,39 +35,9 @@ def _command_of(name: str, technique: type) -> Callable[..., int]:
         data: TaskSettings = data_type(),  # noqa: B008 frozen
         options: Any = options_type(),  # noqa: B008 frozen; Any, because the type is made above
     ) -> int:
-        from limbeck.engine.outputs import nothing_lost
-        from limbeck.engine.run import run as work
-        from limbeck.model.checkpoints import save_model
-        from limbeck.recipe.recipe import parse
-        from limbeck.report.artefact import check_out, keep_foreign
-        from limbeck.storage.destination import whole_folder
-
-        check_out(out)
         plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
         plain |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
-        recipe = parse(plain, name=name)
-        with watching(json, track) as show:
-            result = work(recipe, store, None, show)
-        if result.failed or not result.front:
-            if json:
-                print_json({"failed": [failure.error for failure in result.failed]})
-            return 1
-        candidate = result.open(result.front[0])
-        outcome = {"key": result.front[0], "folder": str(out), "shape": str(candidate.model.shape)}
-        with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
-            save_model(candidate.model, candidate.tokenizer, draft)
-            if candidate.task.fingerprint != result.task.fingerprint:
-                candidate.task.to_folder(draft / "task")
-                outcome["task"] = str(out / "task")
-            keep_foreign(out, draft)
-        if json:
-            print_json(outcome)
-            return 0
-        print(f"{out}: {outcome['shape']}")
-        if "task" in outcome:
-            sizes = ", ".join(f"{len(split):,} {split_name}" for split_name, split in candidate.task.splits.items())
-            print(f"{outcome['task']}: the resulting task ({sizes}); give it to --task")
-        return 0
+        return _run_recipe(name, plain, out, store, track, json)
 
     command.__name__ = name
     command.__doc__ = f"""{(technique.__doc__ or name).split("Attributes:")[0].strip()}
@@ -84,6 +54,43 @@ def _command_of(name: str, technique: type) -> Callable[..., int]:
     command.__annotations__["data"] = Annotated[data_type, Parameter(name="*")]
     command.__annotations__["options"] = Annotated[options_type, Parameter(name="*")]
     return command
+
+
+def _run_recipe(
+    name: str, plain: Mapping[str, Any], out: Path, store: Path | None, track: str | None, json: bool
+) -> int:
+    """Run a recipe of one step and write its result to ``out``; returns the exit status."""
+    from limbeck.engine.outputs import nothing_lost
+    from limbeck.engine.run import run as work
+    from limbeck.model.checkpoints import save_model
+    from limbeck.recipe.recipe import parse
+    from limbeck.report.artefact import check_out, keep_foreign
+    from limbeck.storage.destination import whole_folder
+
+    check_out(out)
+    recipe = parse(plain, name=name)
+    with watching(json, track) as show:
+        result = work(recipe, store, None, show)
+    if result.failed or not result.front:
+        if json:
+            print_json({"failed": [failure.error for failure in result.failed]})
+        return 1
+    candidate = result.open(result.front[0])
+    outcome = {"key": result.front[0], "folder": str(out), "shape": str(candidate.model.shape)}
+    with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
+        save_model(candidate.model, candidate.tokenizer, draft)
+        if candidate.task.fingerprint != result.task.fingerprint:
+            candidate.task.to_folder(draft / "task")
+            outcome["task"] = str(out / "task")
+        keep_foreign(out, draft)
+    if json:
+        print_json(outcome)
+        return 0
+    print(f"{out}: {outcome['shape']}")
+    if "task" in outcome:
+        sizes = ", ".join(f"{len(split):,} {split_name}" for split_name, split in candidate.task.splits.items())
+        print(f"{outcome['task']}: the resulting task ({sizes}); give it to --task")
+    return 0
 
 
 def _new_with_given(cls: type, **given: object) -> object:

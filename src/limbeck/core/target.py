@@ -35,7 +35,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of a chosen model: p50 latency, size on disk, and loss of quality in points of the metric."""
+    """Limits that a chosen model must meet; None: no limit.
+
+    Attributes:
+        latency_ms: Largest median latency of a call, in milliseconds.
+        size_mb: Largest size of the served file, in MB.
+        max_drop: Largest loss against the fine-tuned model, in points of the metric.
+    """
 
     latency_ms: float | None = None
     size_mb: float | None = None
