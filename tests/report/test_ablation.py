@@ -7,7 +7,7 @@ import pytest
 import stories
 
 from limbeck.core.statistics import unpack
-from limbeck.report.ablation import gains, quality_change, signed
+from limbeck.report.ablation import gains, quality_change
 
 
 def found(summary):
@@ -61,7 +61,3 @@ def test_other_metrics_have_no_paired_interval():
     other = replace(fact, detail={"metric": "f1"})
     assert quality_change(other, fact) == (0.0, None, None)
     assert quality_change(None, fact) == (None, None, None)
-
-
-def test_signed_has_a_minus_sign_and_no_negative_zero():
-    assert [signed(value) for value in (-1.26, 0.0, -0.01, 2.0)] == ["−1.3", "0.0", "0.0", "+2.0"]

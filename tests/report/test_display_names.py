@@ -5,7 +5,7 @@ from dataclasses import replace
 import stories
 
 from limbeck.core.shape import Shape
-from limbeck.report.display_names import names, told, words
+from limbeck.report.display_names import changed_parameters, names, step_label
 
 
 def test_names_tell_how_a_candidate_was_made():
@@ -42,10 +42,10 @@ def test_static_ranges_are_part_of_the_name():
 
 def test_words_follow_the_shape_where_no_speedup_was_asked_for():
     record, parent = stories.records()["pa"], stories.records()["t"]
-    assert words(replace(record, parameters={}), parent) == "pruned to 50 %"
+    assert step_label(replace(record, parameters={}), parent) == "pruned to 50 %"
     short = replace(record, parameters={}, shape=Shape(32, 8, parent.shape.layers[:1]))
-    assert words(short, parent) == "pruned to 1 layer"
-    assert words(replace(record, step="mystery", shape=parent.shape), parent) == "mystery"
+    assert step_label(short, parent) == "pruned to 1 layer"
+    assert step_label(replace(record, step="mystery", shape=parent.shape), parent) == "mystery"
 
 
 def test_words_name_the_attention_that_a_model_was_given():
@@ -54,7 +54,7 @@ def test_words_name_the_attention_that_a_model_was_given():
     for cores in (("linformer:64",) * 2, ("kernel", "window:8")):
         layers = tuple(replace(row, attention=core) for row, core in zip(parent.shape.layers, cores, strict=True))
         made = replace(record, step="linearize", parameters={}, shape=replace(parent.shape, layers=layers))
-        assert words(made, parent) == f"linearised to {', '.join(dict.fromkeys(cores))}"
+        assert step_label(made, parent) == f"linearised to {', '.join(dict.fromkeys(cores))}"
 
 
 def test_stages_are_named_by_the_last():
@@ -71,16 +71,16 @@ def test_stages_are_named_by_the_last():
 
 def test_words_name_the_latency_that_was_asked_for():
     record, parent = stories.records()["pa"], stories.records()["t"]
-    assert words(replace(record, parameters={"latency_ms": 0.9}), parent) == "pruned to 0.9 ms"
-    assert words(replace(record, step="search", parameters={"latency_ms": 1.25}), parent) == "searched to 1.25 ms"
-    assert words(replace(record, parameters={"latency_ms": 0.9, "layers": 2}), parent) == "pruned to 50 %"
+    assert step_label(replace(record, parameters={"latency_ms": 0.9}), parent) == "pruned to 0.9 ms"
+    assert step_label(replace(record, step="search", parameters={"latency_ms": 1.25}), parent) == "searched to 1.25 ms"
+    assert step_label(replace(record, parameters={"latency_ms": 0.9, "layers": 2}), parent) == "pruned to 50 %"
 
 
-def test_told_leaves_out_defaults_of_a_registered_step(toys):
+def test_changed_parameters_leave_out_defaults_of_a_registered_step(toys):
     name, kind = next((name, kind) for name, kind in toys.TOYS.items() if getattr(kind, "__dataclass_fields__", {}))
     field = next(iter(kind.__dataclass_fields__.values()))
     record = replace(stories.records()["t"], step=name, parameters={field.name: field.default, "other": 3})
-    assert told(record) == {"other": 3}
+    assert changed_parameters(record) == {"other": 3}
 
 
 def test_a_slice_does_not_tell_of_its_super_network():

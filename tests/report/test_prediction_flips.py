@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import stories
 
+from limbeck.report.html import report_html
 from limbeck.report.prediction_flips import Flips, flips, flips_of, groups_of
-from limbeck.report.report import report_html, rows
+from limbeck.report.table import rows
 
 TEXTS = SimpleNamespace(
     texts=tuple("x" * (1 + i % 30) for i in range(stories.EXAMPLES)),
@@ -53,6 +54,6 @@ def test_nothing_is_told_of_texts_that_are_not_at_hand(split):
 
 def test_the_report_tells_them():
     page = report_html(told(test=TEXTS))
-    assert "Where it answers otherwise than its teacher" in page
+    assert "Where it differs from its teacher" in page
     assert "over 19 characters" in page
-    assert "Where it answers otherwise" not in report_html(told())
+    assert "Where it differs from" not in report_html(told())

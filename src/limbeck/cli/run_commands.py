@@ -194,7 +194,7 @@ def plan(
         json: Print JSON.
     """
     from limbeck.engine.dry_run import plan as work
-    from limbeck.report.report import duration, megabytes
+    from limbeck.report.formatting import duration, megabytes
 
     dry_run = work(_load_recipe(recipe, set, data), store)
     if json:
@@ -310,7 +310,7 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:
     from limbeck.engine.result import retained_keys
     from limbeck.engine.store import Store as OpenStore
     from limbeck.engine.store import default_root
-    from limbeck.report.report import megabytes
+    from limbeck.report.formatting import megabytes
 
     if bool(runs) == all:
         raise InputError("name the runs whose models stay, as in 'limbeck gc runs/quickstart', or say --all for none")
