@@ -39,8 +39,7 @@ def bench(
     """Time a grid of architectures with random weights; with --train also measure accuracy, alone and weight-shared.
 
     Layers and attention ratios given together are paired in order, unless --jointly is given. Every trial runs in its
-    own process; all samples, a table and a page with charts are written. After an interruption the same command
-    resumes: nothing is timed or trained twice.
+    own process. Writes all samples, a table and a page with charts; the same command resumes after an interruption.
 
     Args:
         grid: The architectures.
@@ -55,42 +54,47 @@ def bench(
         json: Print JSON.
     """
     from limbeck.benchmark import report as bench_report
+    from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
-    from limbeck.benchmark.run import TABLE, write_table
-    from limbeck.benchmark.run import bench as work
     from limbeck.benchmark.training import school
     from limbeck.data.loading import load_task
     from limbeck.storage.destination import check_destination
 
     training.check()
-    if lengths and timing.seq_len:
-        raise InputError("--lengths is another name of --seq-len; give one of them")
-    timing = replace(timing, seq_len=lengths or timing.seq_len)
+    timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)
-    if training.task is None and (changes := data.changes()):
-        raise InputError(f"--task-set and its like are about a task, got {', '.join(changes)}; add --task")
-    task = data.of(training.task) if training.task else None
+    task = _task_of(training, data)
     spec = plan(grid, timing, task)
     if task is not None:
         report_data(load_task(task))
     trainings = school(spec, grid.base, training, open_store(store), task=task) if training.train else None
-    rows = work(spec, folder, _print_progress)
+    rows = bench_run.bench(spec, folder, _print_progress)
     failed: list[Failure] = []
     if trainings is not None:
         with watching(json, track) as show:
             rows, failed = trainings.judge(rows, folder / "training", show)
-        write_table(rows, folder / TABLE)
-    page = folder / "report.html"
-    title = f"{grid.base} on {spec.told}"
-    summary = trainings.summary if trainings else ""
-    page.write_text(bench_report.report(rows, title, summary), encoding="utf-8")
+        bench_run.write_table(rows, folder / bench_run.TABLE)
+    summary, page = trainings.summary if trainings else "", folder / "report.html"
+    page.write_text(bench_report.report(rows, f"{grid.base} on {spec.told}", summary), encoding="utf-8")
     if json:
         _print_json(rows, failed, folder)
     else:
         _print_tables(rows, failed, summary)
         print(f"samples and table: {folder}, pictures: {page}")
     return 1 if failed else 0
+
+
+def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:
+    if lengths and timing.seq_len:
+        raise InputError("--lengths is another name of --seq-len; give one of them")
+    return replace(timing, seq_len=lengths or timing.seq_len)
+
+
+def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | None:
+    if training.task is None and (changes := data.changes()):
+        raise InputError(f"--task-set and its like are about a task, got {', '.join(changes)}; add --task")
+    return data.of(training.task) if training.task else None
 
 
 def _print_json(rows: Sequence[Row], failed: Sequence[Failure], folder: Path) -> None:

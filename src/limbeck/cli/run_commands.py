@@ -39,6 +39,25 @@ class Serving:
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
 
 
+@dataclass(frozen=True)
+class Search:
+    """How smaller models are found, and how thoroughly.
+
+    Attributes:
+        strategy: How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by
+            both on one front. A search is bounded by the latency limit; a size limit affects the final choice alone.
+        effort: Number of candidates and length of training and search. In one-shot nothing is trained after the
+            fine-tuning, which gives a whole front in minutes and a starting point for a longer run.
+        seed: Seed of everything random.
+        replicas: Train the chosen model with this many seeds in all, and report the spread.
+    """
+
+    strategy: Literal["prune", "search", "both"] = "prune"
+    effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard"
+    seed: int = 0
+    replicas: int = 1
+
+
 @app.command(group=RUNS)
 def compress(
     model: str,
@@ -46,10 +65,7 @@ def compress(
     task: str,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
     serving: Annotated[Serving, Parameter(name="*")] = Serving(),
-    strategy: Literal["prune", "search", "both"] = "prune",
-    effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard",
-    seed: int = 0,
-    replicas: int = 1,
+    search: Annotated[Search, Parameter(name="*")] = Search(),
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
     allow_weak_teacher: bool = False,
     out: Path | None = None,
@@ -74,12 +90,7 @@ def compress(
         task: A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
         budget: Limits that the chosen model must meet.
         serving: Setting in which latency counts.
-        strategy: How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by
-            both on one front. A search is bounded by the latency limit; a size limit affects the final choice alone.
-        effort: Number of candidates and length of training and search. In one-shot nothing is trained after the
-            fine-tuning, which gives a whole front in minutes and a starting point for a longer run.
-        seed: Seed of everything random.
-        replicas: Train the chosen model with this many seeds in all, and report the spread.
+        search: How smaller models are found.
         training: Options of the trainings.
         allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
         out: Folder of the artefact [default: RUN/artefact].
@@ -97,10 +108,7 @@ def compress(
             data.of(task),
             **asdict(budget),
             **asdict(serving),
-            strategy=strategy,
-            effort=effort,
-            seed=seed,
-            replicas=replicas,
+            **asdict(search),
             training=training,
             allow_weak_teacher=allow_weak_teacher,
             out=out,
