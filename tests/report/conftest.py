@@ -12,16 +12,16 @@ from toy_fixtures import toys  # noqa: F401
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "what", "a", "wonderful", "film", ".", "the", "first", "second", "text"]
 
 
-def tokenizer() -> Tokenizer:
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
+def word_tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
     )
-    made.enable_padding(pad_id=3, pad_token="[PAD]", length=64)  # some hub models come so; the example must not
-    return made
+    tokenizer.enable_padding(pad_id=3, pad_token="[PAD]", length=64)  # some hub models come so; the example must not
+    return tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def exported(tmp_path_factory) -> Path:
     )
     (folder / "onnx").mkdir()
     to_onnx(LimbeckForSequenceClassification(config).eval(), folder / "onnx" / "model.onnx")
-    tokenizer().save(str(folder / "tokenizer.json"))
+    word_tokenizer().save(str(folder / "tokenizer.json"))
     for name in ("config.json", "card.json", "task.json"):
         (folder / name).write_text("{}")
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64}

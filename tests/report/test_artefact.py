@@ -23,18 +23,18 @@ def test_folder_has_the_model_and_nothing_of_the_store(exported, tmp_path):
 
 def test_description_says_what_a_server_needs(exported, tmp_path):
     out = write_artefact(stories.tell(), "qa", exported, tmp_path / "out")
-    about = json.loads((out / "limbeck.json").read_text())
-    graph = onnxruntime.InferenceSession(str(out / about["onnx_file"]), providers=["CPUExecutionProvider"])
-    assert about["inputs"] == [value.name for value in graph.get_inputs()]
-    assert about["max_length"] == 16
-    assert about["labels"] == ["negative", "positive"]
-    assert about["problem_type"] == "single_label_classification"
-    assert about["lineage"] == ["root", "t", "pa", "da", "xa", "qa"]
-    assert about["machine"]["processor"] == "Toy CPU"
-    assert about["recipe"].startswith("model: hub/tiny-bert")
-    names = [fact["name"] for fact in about["metrics"]]
+    description = json.loads((out / "limbeck.json").read_text())
+    graph = onnxruntime.InferenceSession(str(out / description["onnx_file"]), providers=["CPUExecutionProvider"])
+    assert description["inputs"] == [value.name for value in graph.get_inputs()]
+    assert description["max_length"] == 16
+    assert description["labels"] == ["negative", "positive"]
+    assert description["problem_type"] == "single_label_classification"
+    assert description["lineage"] == ["root", "t", "pa", "da", "xa", "qa"]
+    assert description["machine"]["processor"] == "Toy CPU"
+    assert description["recipe"].startswith("model: hub/tiny-bert")
+    names = [fact["name"] for fact in description["metrics"]]
     assert {"quality", "latency_p50", "size"} <= set(names)
-    assert not any("rounds" in fact.get("detail", {}) for fact in about["metrics"])
+    assert not any("rounds" in fact.get("detail", {}) for fact in description["metrics"])
 
 
 def test_an_earlier_artefact_is_replaced_and_guests_stay(exported, tmp_path):

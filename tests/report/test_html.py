@@ -74,11 +74,11 @@ def test_page_can_be_read_without_seeing_it():
 
 def test_page_escapes_everything_that_others_wrote():
     evil = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
-    made = stories.records()
-    made["root"] = replace(made["root"], parameters={"source": evil})
-    made["pa"] = replace(made["pa"], parameters={"note": evil, evil: 1}, notes=(evil,), step=evil)
+    records = stories.records()
+    records["root"] = replace(records["root"], parameters={"source": evil})
+    records["pa"] = replace(records["pa"], parameters={"note": evil, evil: 1}, notes=(evil,), step=evil)
     summary = stories.tell(
-        records=made,
+        records=records,
         recipe=evil,
         environment={"processor": evil, "versions": {evil: evil}},
         failed=[{"step": evil, "key": "xb", "error": evil, "traceback": evil}],
@@ -105,27 +105,28 @@ def test_page_lives_with_little(changes):
 
 
 def test_page_lives_without_some_facts():
-    made = stories.records()
-    made["qa"] = replace(made["qa"], facts=())
-    made["xa"] = replace(made["xa"], facts=(Measurement("latency_p50", 0.001, "s"), Measurement("size", 1.0, "B")))
-    assert Page(report_html(stories.tell(records=made))).open == []
-    assert front_csv(stories.tell(records=made))
+    records = stories.records()
+    records["qa"] = replace(records["qa"], facts=())
+    facts = (Measurement("latency_p50", 0.001, "s"), Measurement("size", 1.0, "B"))
+    records["xa"] = replace(records["xa"], facts=facts)
+    assert Page(report_html(stories.tell(records=records))).open == []
+    assert front_csv(stories.tell(records=records))
 
 
 def test_correlations_are_not_per_cent():
-    made = stories.records()
-    for key, record in made.items():
+    records = stories.records()
+    for key, record in records.items():
         named = [replace(f, detail={"metric": "pearson_spearman"}) if f.name == "quality" else f for f in record.facts]
-        made[key] = replace(record, facts=tuple(named))
-    text = Page(report_html(stories.tell(records=made, task=stories.task(metric="pearson_spearman")))).text
+        records[key] = replace(record, facts=tuple(named))
+    text = Page(report_html(stories.tell(records=records, task=stories.task(metric="pearson_spearman")))).text
     assert "0.885" in text
     assert "88.5 %" not in text
 
 
 def test_replicas_have_mean_and_spread():
-    found = replicas(stories.tell(replicas={"qa": ["xa", "qb"]}))
-    assert found[0]["mean"] == pytest.approx((0.885 + 0.89 + 0.745) / 3)
-    assert found[0]["spread"] == pytest.approx(0.0823, abs=1e-3)
+    groups = replicas(stories.tell(replicas={"qa": ["xa", "qb"]}))
+    assert groups[0]["mean"] == pytest.approx((0.885 + 0.89 + 0.745) / 3)
+    assert groups[0]["spread"] == pytest.approx(0.0823, abs=1e-3)
 
 
 def test_what_was_done_to_the_rows_is_told_in_tables():
@@ -167,8 +168,8 @@ def test_predicted_and_measured_stand_side_by_side():
 def test_the_hypervolume_has_its_reference_point():
     summary = stories.tell()
     line = volume_line(summary)
-    place = r"[\d.]+ % accuracy \(validation\) and [\d.]+ ms"
-    assert re.fullmatch(rf"Hypervolume of the front: [\d.]+ points x ms, from the reference point {place}", line)
+    reference = r"[\d.]+ % accuracy \(validation\) and [\d.]+ ms"
+    assert re.fullmatch(rf"Hypervolume of the front: [\d.]+ points x ms, from the reference point {reference}", line)
     assert line in Page(report_html(summary)).text
     assert to_json(summary)["hypervolume"].keys() == {"value", "quality", "latency"}
     assert volume_line(stories.tell(measured=("t",))) == ""

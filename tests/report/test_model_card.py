@@ -35,9 +35,9 @@ def test_card_has_front_matter_figures_and_machine(exported, tmp_path):
 
 
 def test_local_models_are_no_base_on_the_hub(exported, tmp_path):
-    made = stories.records()
-    made["root"] = stories.replace(made["root"], parameters={"source": str(tmp_path / "mine")})
-    text = card(stories.tell(records=made), "qa", exported)
+    records = stories.records()
+    records["root"] = stories.replace(records["root"], parameters={"source": str(tmp_path / "mine")})
+    text = card(stories.tell(records=records), "qa", exported)
     assert "base_model" not in text
     assert str(tmp_path) not in text
     assert "from mine:" in text

@@ -35,9 +35,9 @@ def test_headline_names_no_gain_and_a_loss():
         (8e-3, "Not measurably faster than PyTorch: 1.00x [1.00, 1.00]"),
         (9e-3, "Slower than PyTorch: 0.89x"),
     ):
-        made = stories.records()
-        made["tx"] = replace(made["tx"], facts=stories.facts(seconds, 180, 1e6))
-        assert headline(stories.tell(records=made, chosen=("tx",), budget=Budget())).startswith(start)
+        records = stories.records()
+        records["tx"] = replace(records["tx"], facts=stories.facts(seconds, 180, 1e6))
+        assert headline(stories.tell(records=records, chosen=("tx",), budget=Budget())).startswith(start)
 
 
 def test_table_marks_the_chosen_and_gives_reasons():

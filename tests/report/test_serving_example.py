@@ -109,9 +109,9 @@ def test_an_artefact_whose_weights_lie_beside_the_graph_runs(exported, tmp_path,
     to_onnx(make_model(), folder / "onnx" / "model.onnx")
     out = write_artefact(stories.tell(), "qa", folder, tmp_path / "out")
     assert execute(code((out / "README.md").read_text()), out).strip() in ("negative", "positive")
-    about = json.loads((out / "limbeck.json").read_text())
-    assert "onnx/model.onnx_data" in about["files"]
+    description = json.loads((out / "limbeck.json").read_text())
+    assert "onnx/model.onnx_data" in description["files"]
     (folder / "onnx" / "model.onnx_data").rename(tmp_path / "elsewhere")
-    assert graph_inputs(folder / "onnx" / "model.onnx") == about["inputs"]  # no weights are read
+    assert graph_inputs(folder / "onnx" / "model.onnx") == description["inputs"]  # no weights are read
     write_artefact(stories.tell(), "qa", exported, out)  # a small model replaces it
     assert [path.name for path in (out / "onnx").iterdir()] == ["model.onnx"]
