@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -52,13 +52,11 @@ def make_console() -> Console:
     return console
 
 
-@contextmanager
-def watching(quiet: bool, track: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a listener for events of a run, which shows progress on standard error and feeds a tracker."""
+def watching(quiet: bool, track: str | None) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
+    """Return a context that yields a listener for events of a run, which shows progress and feeds a tracker."""
     from limbeck.engine.progress import watching
 
-    with watching(quiet=quiet, track=track) as show:
-        yield show
+    return watching(quiet=quiet, track=track)
 
 
 def open_store(path: Path | None) -> OpenStore | None:

@@ -93,7 +93,7 @@ def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:
 
 def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | None:
     if training.task is None and (changes := data.changes()):
-        raise InputError(f"--task-set and its like are about a task, got {', '.join(changes)}; add --task")
+        raise InputError(f"--task-set and the other options of a task need one, got {', '.join(changes)}; add --task")
     return data.of(training.task) if training.task else None
 
 

@@ -55,7 +55,7 @@ def evaluate(
     opened, tokenizer = open_model(model, task=loaded, runtime=runtime)
     refuse_fresh_head(opened, model)
     if runtime == "openvino" and opened.runtime == "torch":
-        raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or say --runtime torch")
+        raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or use --runtime torch")
     result = work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime)
     if json:
         print_json(asdict(result) | ({"notes": list(fitted.notes)} if fitted.notes else {}))

@@ -37,7 +37,7 @@ class EmbeddingSizes(Protocol):
 
 
 class _AnyLayer(Protocol):
-    """Fields of a layer's shape, whoever declares them."""
+    """Fields of a layer's shape."""
 
     @property
     def heads(self) -> int: ...
@@ -48,7 +48,7 @@ class _AnyLayer(Protocol):
 
 
 class _AnyShape(Protocol):
-    """Fields of a shape, whoever declares them."""
+    """Fields of a shape, in limbeck's class or in that of a saved folder."""
 
     @property
     def hidden(self) -> int: ...

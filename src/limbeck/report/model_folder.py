@@ -34,9 +34,7 @@ def check_source(folder: Path) -> None:
     """
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise InputError(
-                f"{folder} is no model that can be served: it has no {name}; save it with save_model first"
-            )
+            raise InputError(f"{folder} cannot be served: it has no {name}; save the model with save_model first")
     if onnx_file(folder) is None and not (folder / "model.safetensors").is_file():
         raise InputError(f"{folder} has no weights; expected model.safetensors or one of {', '.join(ONNX_FILES)}")
 
