@@ -321,7 +321,9 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:
     from limbeck.report.formatting import megabytes
 
     if bool(runs) == all:
-        raise InputError("name the runs whose models stay, as in 'limbeck gc runs/quickstart', or pass --all to keep none")
+        raise InputError(
+            "name the runs whose models stay, as in 'limbeck gc runs/quickstart', or pass --all to keep none"
+        )
     retained = [retained_keys(folder) for folder in runs]
     roots = {OpenStore(root).root for root in (*([store] if store else ()), *(root for root, _ in retained))}
     if len(roots) > 1:
