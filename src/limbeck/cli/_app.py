@@ -85,13 +85,13 @@ def print_json(value: object) -> None:
     print(json_text(value, indent=2, default=str))
 
 
-def finish(result: RunResult, written: Mapping[str, Path], unmet: Sequence[str], as_json: bool) -> int:
+def finish(result: RunResult, written: Mapping[str, Path], violations: Sequence[str], as_json: bool) -> int:
     """Print the outcome of a run.
 
     Args:
         result: The finished run.
         written: Paths that were written, by name.
-        unmet: Limits that the chosen model exceeds, in words.
+        violations: Limits that the chosen model exceeds, in words.
         as_json: Print JSON instead of tables.
 
     Returns:
@@ -103,14 +103,14 @@ def finish(result: RunResult, written: Mapping[str, Path], unmet: Sequence[str],
     summary = story_of(result, result.task)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
-        print_json(to_json(summary) | {"written": paths, "unmet": list(unmet)})
+        print_json(to_json(summary) | {"written": paths, "unmet": list(violations)})
     else:
         console = make_console()
         console.print(front_table(summary))
-        console.print(headline(summary), soft_wrap=True, style="bold red" if unmet else None)
+        console.print(headline(summary), soft_wrap=True, style="bold red" if violations else None)
         for failure in result.failed:
             message = f"failed: {failure.path} {failure.step}: {failure.error}"
             console.print(message, style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
-    return 3 if unmet else 1 if result.failed else 0
+    return 3 if violations else 1 if result.failed else 0
