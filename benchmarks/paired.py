@@ -14,7 +14,7 @@ import numpy as np
 
 from limbeck.core.statistics import bootstrap, unpack
 from limbeck.engine.result import read_result
-from limbeck.report.display_names import told
+from limbeck.report.display_names import changed_parameters
 
 
 def read(run, split):
@@ -24,7 +24,7 @@ def read(run, split):
         fact = record.fact("quality", split)
         if fact is None:
             continue
-        steps = [(one.step, told(one)) for one in result.ancestors(key)[1:]]
+        steps = [(one.step, changed_parameters(one)) for one in result.ancestors(key)[1:]]
         right[key] = unpack(fact.detail["correct"], fact.n).astype(float)
         made[key] = json.dumps(steps, sort_keys=True)
     return right, made

@@ -12,7 +12,7 @@ import numpy as np
 
 from limbeck.data.batching import encode, predict
 from limbeck.engine.result import read_result
-from limbeck.report.display_names import told
+from limbeck.report.display_names import changed_parameters
 
 
 def logits(candidate, split):
@@ -43,7 +43,10 @@ def main():
         answers = [one.argmax(1) for one in (theirs, mine)]
         changed = int((answers[0] != answers[1]).sum())
         right = " | ".join(f"{100 * (one == labels).mean():.1f}" for one in answers)
-        print(f"{record.shape} | {told(record)} | {error:.3f} | {spread:.2f} | {changed} of {len(labels)} | {right}")
+        print(
+            f"{record.shape} | {changed_parameters(record)} | {error:.3f} | {spread:.2f} "
+            f"| {changed} of {len(labels)} | {right}"
+        )
 
 
 if __name__ == "__main__":

@@ -16,37 +16,37 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     """A folder with two tasks as CSV files, an encoder without a head for each, and one that is fine-tuned."""
     import torch
     from transformers import BertConfig, BertModel
 
-    place = tmp_path_factory.mktemp("place")
+    workspace = tmp_path_factory.mktemp("place")
     for task, name in ((toy_task(train=96, validation=48, test=48), "moods"), (toy_task("pairs", train=64), "pairs")):
-        write_task(task, place / name)
+        write_task(task, workspace / name)
         tokenizer = toy_tokenizer(task)
-        tokenizer.save_pretrained(place / f"bert-{name}")
+        tokenizer.save_pretrained(workspace / f"bert-{name}")
         torch.manual_seed(0)
         config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **SMALL)
         with contextlib.redirect_stderr(io.StringIO()):
-            BertModel(config).save_pretrained(place / f"bert-{name}")
-    with contextlib.chdir(place), mock.patch.dict(os.environ, LIMBECK_STORE=str(place / "store")):
-        found = answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "tuned", *TRAIN)
-        assert found["shape"] == "2x32 heads 2 of 16 ffn 32"
-    return place
+            BertModel(config).save_pretrained(workspace / f"bert-{name}")
+    with contextlib.chdir(workspace), mock.patch.dict(os.environ, LIMBECK_STORE=str(workspace / "store")):
+        result = answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "tuned", *TRAIN)
+        assert result["shape"] == "2x32 heads 2 of 16 ffn 32"
+    return workspace
 
 
 @pytest.fixture(autouse=True)
-def _inside(place, monkeypatch):
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("LIMBECK_STORE", str(place / "store"))
+def _inside(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("LIMBECK_STORE", str(workspace / "store"))
 
 
 @pytest.fixture(scope="session")
-def compressed(place):
+def compressed(workspace):
     """What the main job prints, for a model that answers the task already."""
-    with contextlib.chdir(place), mock.patch.dict(os.environ, LIMBECK_STORE=str(place / "store")):
-        about = (
+    with contextlib.chdir(workspace), mock.patch.dict(os.environ, LIMBECK_STORE=str(workspace / "store")):
+        options = (
             "--task",
             "moods",
             "--effort",
@@ -58,4 +58,4 @@ def compressed(place):
             "--runtime",
             "onnxruntime",
         )
-        return answer("compress", "tuned", *about, "--folder", "run", "--out", "art")
+        return answer("compress", "tuned", *options, "--folder", "run", "--out", "art")

@@ -42,10 +42,10 @@ def test_accuracy_alone_and_shared_beside_latency():
         for way in ("alone", "shared"):
             assert row[f"accuracy_{way}_low"] <= row[f"accuracy_{way}"] <= row[f"accuracy_{way}_high"]
         assert (row["judged_on"], row["judged_texts"]) == ("validation", 48)
-    place = Path("runs/bench-trained")
-    table = list(csv.DictReader((place / "latency.csv").open()))
+    folder = Path("runs/bench-trained")
+    table = list(csv.DictReader((folder / "latency.csv").open()))
     assert float(table[1]["accuracy_alone"]) == first["rows"][1]["accuracy_alone"]
-    assert "Accuracy against latency" in (place / "report.html").read_text()
+    assert "Accuracy against latency" in (folder / "report.html").read_text()
     with (
         mock.patch("limbeck.train.loop.fit", side_effect=AssertionError("trained")),
         mock.patch("limbeck.benchmark.run.time_trial", side_effect=AssertionError("timed")),
@@ -64,7 +64,7 @@ def test_a_failure_is_told_and_the_rest_stands():
 
 def test_nonsense_is_refused_before_anything_is_timed():
     with mock.patch("limbeck.benchmark.run.bench", side_effect=AssertionError("timed")):
-        for given, told in (
+        for given, message in (
             (("bench", "--layers", 1, "--train", "both"), "--train needs a task"),
             (("bench", "--layers", 1, "--epochs", 2), "--epochs is about training"),
             ((*SMALL[:-1], 1000, "--layers", 1, "--train", "shared"), "the task has 96 training texts; got 1,000"),
@@ -74,23 +74,23 @@ def test_nonsense_is_refused_before_anything_is_timed():
             (("bench", "--layers", 1, 2, "--jointly"), "at least two"),
         ):
             status, _, err = call(*given)
-            assert (status, told in err) == (2, True), err
+            assert (status, message in err) == (2, True), err
 
 
 def test_attention_against_length():
     """Timed and weighed for real; the page and the terminal say where a linear core pays, or that it does not."""
     command = ["bench", "--base", "tuned", "--attention", "softmax", "linformer:4", "--lengths", "8", "40"]
     command += ["--calls", "4", "--trials", "1", "--id", "cores"]
-    found = answer(*command)
-    assert [(row["architecture"], row["tokens"]) for row in found["rows"]] == [
+    result = answer(*command)
+    assert [(row["architecture"], row["tokens"]) for row in result["rows"]] == [
         ("softmax", 8),
         ("linformer:4", 8),
         ("softmax", 40),
         ("linformer:4", 40),
     ]
-    assert all(row["peak_memory_mb"] >= 0 for row in found["rows"])
-    (one,) = found["break_even"]
-    assert (one["core"], one["runtime"], one["longest"]) == ("linformer:4", "onnxruntime", 40)
+    assert all(row["peak_memory_mb"] >= 0 for row in result["rows"])
+    (break_even,) = result["break_even"]
+    assert (break_even["core"], break_even["runtime"], break_even["longest"]) == ("linformer:4", "onnxruntime", 40)
     status, out, _ = call(*command)
     assert status == 0
     assert "linformer:4, onnxruntime float: " in out

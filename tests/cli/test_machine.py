@@ -28,7 +28,7 @@ def test_a_full_profile_goes_into_one_file():
     assert [str(space.smallest) for space in data.spaces] == ["1x16 heads 1 of 16 ffn 32"]
     assert data.series(seq_len=8).shapes
     with mock.patch("limbeck.cost_models.machine_profile.full", side_effect=AssertionError("measured")):
-        for wrong, told in (
+        for wrong, message in (
             (("--full",), "add --out"),
             (("--seq-len", 8), "--seq-len is about a full profile; add --full"),
             ((*options, "--batch", 0), "batch and seq_len should be at least 1"),
@@ -36,7 +36,7 @@ def test_a_full_profile_goes_into_one_file():
             ((*options, "--hidden", 4), "hidden: should be LOW HIGH"),
         ):
             status, _, err = call("profile", *wrong)
-            assert (status, told in err) == (2, True), err
+            assert (status, message in err) == (2, True), err
 
 
 def test_profile():

@@ -23,11 +23,11 @@ def test_evaluate_in_every_runtime(compressed, runtime):
         status, _, err = call("evaluate", "art", "--task", "moods", "--runtime", runtime)  # the fastest was INT8
         assert (status, "QAttention" in err) == (2, True)
         return
-    found = answer("evaluate", "art", "--task", "moods", "--runtime", runtime)
-    assert found["examples"] == 48
-    assert found["quality"] > 0.9
-    assert found["runtime"].startswith(runtime)
-    assert found["total_ms"] == pytest.approx(48 * found["mean_ms"])
+    result = answer("evaluate", "art", "--task", "moods", "--runtime", runtime)
+    assert result["examples"] == 48
+    assert result["quality"] > 0.9
+    assert result["runtime"].startswith(runtime)
+    assert result["total_ms"] == pytest.approx(48 * result["mean_ms"])
 
 
 def test_evaluate_in_words_and_not_without_a_head():
@@ -58,9 +58,9 @@ def test_an_error_of_the_system_is_one_line():
 def test_predict_from_arguments_and_standard_input():
     status, out, _ = call("predict", "tuned", "the sunny merry film", "gloomy and bleak")
     assert (status, out) == (0, "happy\tthe sunny merry film\nsad\tgloomy and bleak\n")
-    (found,) = answer("predict", "tuned", stdin="furious\n")
-    assert found["answer"] == "angry"
-    assert sum(found["scores"].values()) == pytest.approx(1)
+    (row,) = answer("predict", "tuned", stdin="furious\n")
+    assert row["answer"] == "angry"
+    assert sum(row["scores"].values()) == pytest.approx(1)
     status, _, err = call("predict", "bert-moods", "sunny")
     assert (status, "no trained head" in err) == (2, True)
 
@@ -68,8 +68,8 @@ def test_predict_from_arguments_and_standard_input():
 def test_predict_pairs():
     train = ("--epochs", "1", "--evaluations-per-epoch", "0")
     answer("finetune", "--model", "bert-pairs", "--task", "pairs", "--out", "tuned-pairs", *train)
-    found = answer("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy", "--pair", "merry")
-    assert [row["answer"] in {"sad", "happy"} for row in found] == [True, True]
+    rows = answer("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy", "--pair", "merry")
+    assert [row["answer"] in {"sad", "happy"} for row in rows] == [True, True]
     status, _, err = call("predict", "tuned-pairs", "sunny", "merry", "--pair", "gloomy")
     assert (status, "2 texts but 1 second" in err) == (2, True)
 
@@ -95,9 +95,9 @@ def test_words_that_were_not_seen_are_reported(tmp_path):
     assert err.splitlines()[-1].startswith("note: 1 of 3 words were not seen")
     status, out, err = call("predict", model, "Anna lives")
     assert (status, err) == (0, "")
-    (found,) = answer("predict", model, stdin="word " * 900)
-    assert len(found["labels"]) == 900
-    assert found["unseen"][-1] == 899
+    (row,) = answer("predict", model, stdin="word " * 900)
+    assert len(row["labels"]) == 900
+    assert row["unseen"][-1] == 899
     sentences = "".join(f"Anna B-PER\nsaw O\n\u200b O\nfilm{row} I-PER\n\n" for row in range(4))
     (tmp_path / "words.conll").write_text(sentences, encoding="utf-8")
     status, out, _ = call("evaluate", model, "--task", tmp_path / "words.conll", "--max-length", 64)

@@ -37,14 +37,15 @@ def test_help_imports_nothing_heavy():
         "heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', 'scipy', 'pydantic', 'datasets', 'accelerate'}\n"
         "sys.exit(sorted(heavy & set(sys.modules)) or 0)"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert {"compress", "run", "evaluate", "prune", "distill"} <= set(re.findall(r"^│ (\w+)", found.stdout, re.M))
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert {"compress", "run", "evaluate", "prune", "distill"} <= set(re.findall(r"^│ (\w+)", finished.stdout, re.M))
 
 
 def test_python_m_limbeck_is_the_command():
-    found = subprocess.run([sys.executable, "-m", "limbeck", "--version"], capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout.strip()) == (0, version("limbeck"))
+    command = [sys.executable, "-m", "limbeck", "--version"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stdout.strip()) == (0, version("limbeck"))
 
 
 def test_help_of_a_technique_shows_its_fields_and_short_names():
@@ -67,13 +68,13 @@ def test_compress_takes_a_model_that_answers_the_task_as_teacher(compressed):
 def test_the_artefact_answers_with_onnxruntime_and_tokenizers_alone(compressed):
     (code,) = re.findall(r"```python\n(.*?)```", Path("art/README.md").read_text(), re.S)[:1]
     absent = "import sys\nfor name in ('torch', 'transformers', 'limbeck'): sys.modules[name] = None\n"
-    found = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", absent + code], cwd="art", capture_output=True, text=True, check=False
     )
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.strip() in {"sad", "happy", "angry"}
-    about = json.loads(Path("art/limbeck.json").read_text())
-    assert (Path("art") / about["onnx_file"]).is_file()
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip() in {"sad", "happy", "angry"}
+    description = json.loads(Path("art/limbeck.json").read_text())
+    assert (Path("art") / description["onnx_file"]).is_file()
     assert Path("art/report.html").is_file()
 
 
@@ -120,13 +121,13 @@ def test_report_shows_the_baseline_of_the_labels_as_the_run_had_them(tmp_path, m
 
 
 @pytest.mark.slow
-def test_compress_fine_tunes_a_bare_encoder(place):
+def test_compress_fine_tunes_a_bare_encoder(workspace):
     command = [sys.executable, "-c", "from limbeck.cli import main; main()", "compress", "bert-moods"]
     command += ["--task", "moods", "--effort", "quick", "--latency-ms", "0.001", "--folder", "bare"]
     command.append("--allow-weak-teacher")
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 3, found.stderr
-    assert "No candidate meets the budget. The nearest is" in found.stdout
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 3, finished.stderr
+    assert "No candidate meets the budget. The nearest is" in finished.stdout
     assert yaml.safe_load(Path("bare/recipe.yaml").read_text())["steps"][0].keys() == {"finetune"}
     assert Path("bare/artefact/limbeck.json").is_file()
 
@@ -218,8 +219,8 @@ def test_gc_keeps_what_runs_ended_with():
     assert "2 stores" in call("gc", "runs/swept", "--store", "store")[2]
     status, out, err = call("gc", "runs/swept")
     assert (status, "removed 2 models, freed" in out) == (0, True), err
-    (kept,) = objects.iterdir()
-    assert kept.name == json.loads(Path("runs/swept/ledger.jsonl").read_text().splitlines()[-1])["front"][0]
+    (remaining,) = objects.iterdir()
+    assert remaining.name == json.loads(Path("runs/swept/ledger.jsonl").read_text().splitlines()[-1])["front"][0]
     assert call("gc", "--all", "--store", "swept")[0] == 0
     assert not list(objects.iterdir())
 
@@ -246,10 +247,10 @@ def weights(store):
 
 
 @pytest.mark.slow
-def test_killed_and_run_again_gives_the_same_weights(place):
+def test_killed_and_run_again_gives_the_same_weights(workspace):
     train = {"epochs": 60, "learning_rate": 1e-3, "save_seconds": 0}
     file = recipe("killed.yaml", {"finetune": train}, {"distill": {**train, "epochs": 2}}, "export", model="bert-moods")
-    stores = place / "undisturbed", place / "disturbed"
+    stores = workspace / "undisturbed", workspace / "disturbed"
     assert start(stores[0], file).wait() == 0
     process = start(stores[1], file)
     while process.poll() is None and not list(stores[1].glob("work/*/checkpoint-*")):
@@ -259,8 +260,8 @@ def test_killed_and_run_again_gives_the_same_weights(place):
     assert process.returncode == -signal.SIGKILL
     assert list(stores[1].glob("work/*/checkpoint*"))
     again = start(stores[1], file)
-    said, _ = again.communicate()
-    assert again.returncode == 0, said
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
     assert len(weights(stores[0])) == 4
     assert weights(stores[1]) == weights(stores[0])
 

@@ -15,7 +15,7 @@ from limbeck.data.metrics import Kind as DataKind
 
 
 @pytest.fixture
-def file(place):
+def file(workspace):
     """The test rows of the task, in a file whose columns must be named: semicolons, an id, two kinds of labels."""
     with Path("moods/test.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
@@ -31,9 +31,9 @@ def test_the_kinds_are_those_of_the_data():
 
 def test_evaluate_judges_every_row_of_a_file(file):
     options = ("--delimiter", ";", "--task-set", "label=mood")
-    found = answer("evaluate", "tuned", "--task", file, *options)
-    assert found["examples"] == 48
-    assert answer("evaluate", "tuned", "--task", "odd.yaml")["quality"] == found["quality"]
+    result = answer("evaluate", "tuned", "--task", file, *options)
+    assert result["examples"] == 48
+    assert answer("evaluate", "tuned", "--task", "odd.yaml")["quality"] == result["quality"]
     fewer = answer("evaluate", "tuned", "--task", "odd.yaml", "--split", "train", "--task-set", "limit.train=20")
     assert fewer["examples"] == 20
     status, _, err = call("evaluate", "tuned", "--task", "odd.yaml", "--max-length", 3, "--metric", "micro_f1")

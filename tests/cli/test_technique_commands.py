@@ -32,17 +32,17 @@ def test_one_technique_after_another():
 
 
 def test_a_technique_that_changes_the_task_writes_it():
-    about = ("--model", "bert-moods", "--task", "moods", "--n-iter", 2)  # a head that nobody trained is no obstacle
-    made = answer("augment", *about, "--out", "more")
-    assert Path(made["task"]) == Path("more/task")
+    options = ("--model", "bert-moods", "--task", "moods", "--n-iter", 2)  # a head that nobody trained is no obstacle
+    result = answer("augment", *options, "--out", "more")
+    assert Path(result["task"]) == Path("more/task")
     assert len(Path("more/task/train.jsonl").read_text().splitlines()) > 150
-    status, out, _ = call("augment", *about, "--out", "more-too")
+    status, out, _ = call("augment", *options, "--out", "more-too")
     assert (status, "give it to --task" in out) == (0, True)
     assert Path("more-too/task/train.jsonl").read_bytes() == Path("more/task/train.jsonl").read_bytes()
     answer("finetune", "--model", "bert-moods", "--task", "more/task", "--out", "taught", "--epochs", 0.2)
-    status, _, err = call("augment", *about[:4], "--guard", "drop", "--out", "never")
+    status, _, err = call("augment", *options[:4], "--guard", "drop", "--out", "never")
     assert (status, "needs a teacher" in err) == (1, True)
-    status, _, err = call("augment", *about[:4], "--mlm", "bert", "--out", "never")
+    status, _, err = call("augment", *options[:4], "--mlm", "bert", "--out", "never")
     assert (status, "for method: tinybert, got method: ngram" in err) == (2, True)
     assert not Path("never").exists()
 
@@ -102,9 +102,9 @@ def test_a_preset_leaves_what_was_given():
     assert seen == [{"share": 0.5, "preset": "wide"}, {"count": 3}, {}]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         app(["--help"], exit_on_error=False, result_action="return_value")
-    told = " ".join(re.sub(r"[^\w\s().:;,-]", " ", out.getvalue()).split())
-    assert "wide (count 7, share 1.0)" in told
-    assert "default: 0.5" in told
+    help_text = " ".join(re.sub(r"[^\w\s().:;,-]", " ", out.getvalue()).split())
+    assert "wide (count 7, share 1.0)" in help_text
+    assert "default: 0.5" in help_text
 
 
 @pytest.mark.parametrize("name", ["finetune", "distill", "meta_pseudo_labels", "prune", "export", "quantize"])
@@ -116,5 +116,5 @@ def test_every_field_of_a_technique_has_a_help(name):
     from limbeck.core.step import REGISTRY
 
     helps = field_helps(REGISTRY[name])
-    assert set(helps) == {one.name for one in fields(REGISTRY[name])}
+    assert set(helps) == {field.name for field in fields(REGISTRY[name])}
     assert all(text.endswith(".") for text in helps.values())

@@ -16,13 +16,13 @@ WHOLE = Shape.uniform(layers=3, hidden=8, heads=2, ffn=4)
 def parts_of(seed, least=0):
     """Every head and neuron may go; what is lost falls with the width."""
     rng = random.Random(seed)
-    found = []
+    parts = []
     for layer in range(WHOLE.depth):
         for name, most in (("heads", 2), ("ffn", 4)):
             widths = tuple(range(min(least, most), most + 1))
             losses = sorted((rng.uniform(0, 5) for _ in widths[1:]), reverse=True)
-            found.append(Part(layer, name, widths, (*losses, 0.0)))
-    return found
+            parts.append(Part(layer, name, widths, (*losses, 0.0)))
+    return parts
 
 
 def lost(shape, parts):
@@ -36,7 +36,7 @@ def every_shape(parts):
 
 
 def additive(shape):
-    return 10 + sum((place + 3) * row.heads + 2 * row.ffn for place, row in enumerate(shape.layers))
+    return 10 + sum((index + 3) * row.heads + 2 * row.ffn for index, row in enumerate(shape.layers))
 
 
 def cached(shape):
@@ -58,10 +58,10 @@ def each(cost):
 @pytest.mark.parametrize("budget", [15.5, 27.5, 40.5, 80.5])
 def test_where_costs_add_up_nothing_loses_less(seed, budget):  # half a unit is left to the knapsack's rounding
     parts = parts_of(seed)
-    made = allocate(WHOLE, parts, each(additive), budget)
-    assert additive(made) <= budget
+    shape = allocate(WHOLE, parts, each(additive), budget)
+    assert additive(shape) <= budget
     best = min(lost(shape, parts) for shape in every_shape(parts) if additive(shape) <= budget)
-    assert lost(made, parts) == pytest.approx(best)
+    assert lost(shape, parts) == pytest.approx(best)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -76,8 +76,8 @@ def test_where_costs_add_up_it_is_one_knapsack_from_nothing(seed):
         for part in parts
     ]
     expected = empty
-    for part, place in zip(parts, choose(units, budget - floor), strict=True):
-        expected = expected.with_layer(part.layer, **{part.name: part.widths[place]})
+    for part, index in zip(parts, choose(units, budget - floor), strict=True):
+        expected = expected.with_layer(part.layer, **{part.name: part.widths[index]})
     assert allocate(WHOLE, parts, each(additive), budget) == expected
 
 
@@ -86,10 +86,10 @@ def test_where_costs_add_up_it_is_one_knapsack_from_nothing(seed):
 def test_where_they_do_not_the_budget_is_kept_and_little_is_given_away(seed, cost):
     parts = parts_of(seed)
     for budget in (20, 35, 50, 100):
-        made = allocate(WHOLE, parts, each(cost), budget)
-        assert cost(made) <= budget
+        shape = allocate(WHOLE, parts, each(cost), budget)
+        assert cost(shape) <= budget
         best = min(lost(shape, parts) for shape in every_shape(parts) if cost(shape) <= 0.93 * budget)
-        assert lost(made, parts) <= best + 1e-9
+        assert lost(shape, parts) <= best + 1e-9
 
 
 def test_what_cannot_be_reached_is_no_shape():
@@ -101,11 +101,11 @@ def test_what_cannot_be_reached_is_no_shape():
 
 
 def test_what_fits_stays_whole():
-    asked = []
+    priced = []
 
     def cost(shape):
-        asked.append(shape)
+        priced.append(shape)
         return additive(shape)
 
     assert allocate(WHOLE, parts_of(0), each(cost), 1000) == WHOLE
-    assert len(asked) <= 3 + sum(len(part.widths) for part in parts_of(0))  # no second round
+    assert len(priced) <= 3 + sum(len(part.widths) for part in parts_of(0))  # no second round

@@ -46,8 +46,8 @@ def test_macs_of_linear_attention(make_model, core):
     with math, FlopCounterMode(display=False) as counter, torch.inference_mode():
         net.run({"input_ids": torch.randint(5, 50, (1, 12))})
     counted = counter.get_total_flops()
-    told = 2 * counts.macs(net.shape, 12, net.config.style)
-    assert told == counted if core.startswith("linformer") else told == pytest.approx(counted, rel=0.02)
+    estimated = 2 * counts.macs(net.shape, 12, net.config.style)
+    assert estimated == counted if core.startswith("linformer") else estimated == pytest.approx(counted, rel=0.02)
 
 
 def test_parameters_without_a_pooler():

@@ -32,9 +32,9 @@ def test_the_newest_fact_of_a_name_is_found():
     ],
 )
 def test_every_part_of_the_lineage_changes_the_key(change):
-    made = {"parent": "p", "step": "finetune", "version": 1, "parameters": {"epochs": 3}, "reads": {"seed": 0}}
-    assert lineage_key(**made) == lineage_key(**dict(reversed(made.items())))
-    assert lineage_key(**made) != lineage_key(**{**made, **change})
+    arguments = {"parent": "p", "step": "finetune", "version": 1, "parameters": {"epochs": 3}, "reads": {"seed": 0}}
+    assert lineage_key(**arguments) == lineage_key(**dict(reversed(arguments.items())))
+    assert lineage_key(**arguments) != lineage_key(**{**arguments, **change})
 
 
 def test_records_and_candidates_are_shown_in_a_line():

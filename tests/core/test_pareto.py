@@ -29,10 +29,10 @@ def test_front_and_ranks_are_those_of_brute_force(objectives):
         assert pareto.front(points, senses).tolist() == [not lost for lost in beaten]
         for first, second in itertools.product(points, points):
             assert pareto.dominates(first, second, senses) == slow_dominates(first, second, senses)
-        found = pareto.ranks(points, senses)
+        ranks = pareto.ranks(points, senses)
         for index, point in enumerate(points):
-            above = [found[j] for j, other in enumerate(points) if slow_dominates(other, point, senses)]
-            assert found[index] == (max(above) + 1 if above else 0)
+            above = [ranks[j] for j, other in enumerate(points) if slow_dominates(other, point, senses)]
+            assert ranks[index] == (max(above) + 1 if above else 0)
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
@@ -72,15 +72,15 @@ def test_a_spread_grows_by_the_largest_volume(objectives):
     senses = SENSES[:objectives]
     for points in clouds(objectives):
         corner = pareto.beyond(points, senses)
-        taken = pareto.spread(points, corner, senses, 3)
-        assert len(taken) == len(set(taken)) <= 3
-        assert pareto.front(points, senses)[taken].all()
-        for size in range(len(taken)):
-            mine = pareto.hypervolume(points[taken[: size + 1]], corner, senses)
+        selected = pareto.spread(points, corner, senses, 3)
+        assert len(selected) == len(set(selected)) <= 3
+        assert pareto.front(points, senses)[selected].all()
+        for size in range(len(selected)):
+            volume = pareto.hypervolume(points[selected[: size + 1]], corner, senses)
             others = [
-                pareto.hypervolume(points[[*taken[:size], other]], corner, senses) for other in range(len(points))
+                pareto.hypervolume(points[[*selected[:size], other]], corner, senses) for other in range(len(points))
             ]
-            assert mine == pytest.approx(max(others))
+            assert volume == pytest.approx(max(others))
         every = pareto.spread(points, corner, senses, len(points))
         whole = pareto.hypervolume(points, corner, senses)
         assert pareto.hypervolume(points[every], corner, senses) == pytest.approx(whole)

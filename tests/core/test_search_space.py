@@ -17,14 +17,14 @@ MIXED = [replace(space, attention=CORES) for space in (UNIFORM, RAGGED)]
 @pytest.mark.parametrize("space", [UNIFORM, RAGGED, *MIXED])
 def test_whatever_is_drawn_belongs_to_the_space(space):
     rng = Random(0)
-    one = space.sample(rng)
+    parent = space.sample(rng)
     for _ in range(300):
         other = space.sample(rng)
-        for shape in (other, space.mutate(one, rng, 0.5), space.cross(one, other, rng)):
+        for shape in (other, space.mutate(parent, rng, 0.5), space.cross(parent, other, rng)):
             assert shape in space
             assert shape <= space.largest
             assert [row.attention for row in shape.layers] == [*(space.attention or ("softmax",) * 6)][: shape.depth]
-        one = other
+        parent = other
     assert {space.smallest, space.largest} <= {shape for shape in (space.smallest, space.largest) if shape in space}
 
 
@@ -64,7 +64,7 @@ def test_all_of_a_list_are_leading_slices_of_the_whole():
     whole = few.whole
     assert whole.depth == max(shape.depth for shape in few.shapes)
     for shape in few.shapes:
-        assert all(row <= theirs for row, theirs in zip(shape.layers, whole.layers, strict=False))
+        assert all(row <= largest for row, largest in zip(shape.layers, whole.layers, strict=False))
         assert shape <= whole
     assert {few.sample(rng) for _ in range(200)} == set(few.shapes)
 

@@ -35,8 +35,8 @@ def test_exact_and_approximate_ranks_meet():
 
 def test_median_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    found = [statistics.median(rng.exponential(size=15)) for _ in range(400)]
-    covered = np.mean([low <= math.log(2) <= high for _, low, high in found])
+    intervals = [statistics.median(rng.exponential(size=15)) for _ in range(400)]
+    covered = np.mean([low <= math.log(2) <= high for _, low, high in intervals])
     assert covered >= 0.93
 
 
@@ -64,8 +64,8 @@ def test_score_of_ragged_examples():
 
 def test_bootstrap_leaves_out_resamples_without_a_value():
     values = np.array([1.0, 1.0, 2.0])
-    made = statistics.bootstrap(lambda chosen: values[chosen].mean() if np.ptp(values[chosen]) else math.nan, 3)
-    assert np.isfinite(made).all()
+    interval = statistics.bootstrap(lambda chosen: values[chosen].mean() if np.ptp(values[chosen]) else math.nan, 3)
+    assert np.isfinite(interval).all()
     nothing = statistics.bootstrap(lambda chosen: 1.0 if chosen.tolist() == [0, 1] else math.nan, 2, resamples=0)
     assert nothing == (1.0, 1.0, 1.0)
 

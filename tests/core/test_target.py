@@ -25,8 +25,8 @@ def test_targets_differ_in_words_when_they_differ():
     ],
 )
 def test_violations_name_every_broken_limit(facts, broken):
-    said = Budget(latency_ms=2, size_mb=10, max_drop=1.0).violations(facts, reference_quality=0.9)
-    assert [words.split()[0] for words in said] == broken
+    violations = Budget(latency_ms=2, size_mb=10, max_drop=1.0).violations(facts, reference_quality=0.9)
+    assert [words.split()[0] for words in violations] == broken
 
 
 def test_no_limit_and_no_reference_break_nothing():

@@ -23,11 +23,12 @@ SPLIT = pre_tokenizers.Split(" ?[a-z]+| ?[^ a-z]+", "isolated")
 
 def bytewise(pre_tokenizer, post_processor=None):
     """A tokenizer whose pieces are single bytes, a space among them."""
-    made = Tokenizer(models.BPE({letter: place for place, letter in enumerate("Ġ'abcdefghijklmnopqrstuvwxyz.")}, []))
-    made.pre_tokenizer = pre_tokenizer
+    vocabulary = {letter: index for index, letter in enumerate("Ġ'abcdefghijklmnopqrstuvwxyz.")}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizer
     if post_processor is not None:
-        made.post_processor = post_processor
-    return made
+        tokenizer.post_processor = post_processor
+    return tokenizer
 
 
 def wrapped(backend, **settings):
@@ -52,14 +53,14 @@ def test_one_space_before_each_word_and_none_inside(pre_tokenizer, normalizer, t
         backend.normalizer = normalizer
     tokenizer = wrapped(backend)
     before = tokens(tokenizer, ["don't", "go."])
-    made = spaced(tokenizer)
-    assert "".join(tokens(made, ["don't", "go."])) == "Ġdon'tĠgo."
+    adapted = spaced(tokenizer)
+    assert "".join(tokens(adapted, ["don't", "go."])) == "Ġdon'tĠgo."
     assert tokens(tokenizer, ["don't", "go."]) == before  # a copy was changed
-    assert spaced(made) is made
-    made.save_pretrained(tmp_path)
+    assert spaced(adapted) is adapted
+    adapted.save_pretrained(tmp_path)
     assert spaced(again := PreTrainedTokenizerFast.from_pretrained(tmp_path)) is again
     space_words(tokenizer)
-    assert tokens(tokenizer, ["go"]) == tokens(made, ["go"])
+    assert tokens(tokenizer, ["go"]) == tokens(adapted, ["go"])
 
 
 def test_metaspace_puts_its_space_before_every_word():

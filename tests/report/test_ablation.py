@@ -7,18 +7,18 @@ import pytest
 import stories
 
 from limbeck.core.statistics import unpack
-from limbeck.report.ablation import gains, quality_change, signed
+from limbeck.report.ablation import gains, quality_change
 
 
-def found(summary):
+def gains_by_step(summary):
     return {(gain.key, gain.steps): gain for gain in gains(summary)}
 
 
 def test_each_step_stands_beside_the_relative_without_it():
-    made = found(stories.tell())
-    assert made["qa", ("quantize",)].without == "xa"
-    assert made["tx", ("export",)].without == "t"
-    both = made["qa", ("prune", "distill")]  # nobody measured a pruned model before it was distilled
+    by_step = gains_by_step(stories.tell())
+    assert by_step["qa", ("quantize",)].without == "xa"
+    assert by_step["tx", ("export",)].without == "t"
+    both = by_step["qa", ("prune", "distill")]  # nobody measured a pruned model before it was distilled
     assert both.without == "tq"
     assert both.verdict == "faster"
     assert both.speed.value == pytest.approx(3 / 1.3)
@@ -26,33 +26,34 @@ def test_each_step_stands_beside_the_relative_without_it():
 
 
 def test_a_single_step_is_preferred_to_a_pair():
-    made = stories.records()
-    made["dt"] = replace(made["qa"], key="dt", parent="xdt")  # prune left out: distilled only
-    made["xdt"] = replace(made["xa"], key="xdt", parent="ddt", facts=())
-    made["ddt"] = replace(made["da"], key="ddt", parent="t")
-    steps = {steps for key, steps in found(stories.tell(records=made, measured=("tq", "dt", "qa"))) if key == "qa"}
+    records = stories.records()
+    records["dt"] = replace(records["qa"], key="dt", parent="xdt")  # prune left out: distilled only
+    records["xdt"] = replace(records["xa"], key="xdt", parent="ddt", facts=())
+    records["ddt"] = replace(records["da"], key="ddt", parent="t")
+    summary = stories.tell(records=records, measured=("tq", "dt", "qa"))
+    steps = {steps for key, steps in gains_by_step(summary) if key == "qa"}
     assert ("prune",) in steps
     assert ("prune", "distill") not in steps
 
 
 def test_no_gain_is_said_in_words():
-    made = stories.records()
-    made["tq"] = replace(made["tq"], facts=stories.facts(4e-3, 180, 23e6))
-    gain = found(stories.tell(records=made))["tq", ("quantize",)]
+    records = stories.records()
+    records["tq"] = replace(records["tq"], facts=stories.facts(4e-3, 180, 23e6))
+    gain = gains_by_step(stories.tell(records=records))["tq", ("quantize",)]
     assert gain.verdict == "no measurable gain"
     assert gain.sentence.startswith("no measurable gain: 1.00x [1.00, 1.00]; accuracy 0.0 points")
-    made["tq"] = replace(made["tq"], facts=stories.facts(5e-3, 180, 23e6))
-    assert found(stories.tell(records=made))["tq", ("quantize",)].sentence.startswith("slower: 0.80x")
+    records["tq"] = replace(records["tq"], facts=stories.facts(5e-3, 180, 23e6))
+    assert gains_by_step(stories.tell(records=records))["tq", ("quantize",)].sentence.startswith("slower: 0.80x")
 
 
 def test_quality_change_is_paired():
-    mine, theirs = stories.quality(150), stories.quality(160)
-    points, low, high = quality_change(mine, theirs)
-    difference = unpack(mine.detail["correct"], 200).astype(int) - unpack(theirs.detail["correct"], 200).astype(int)
-    drawn = np.random.default_rng(0).choice(difference, (4000, 200)).mean(1) * 100  # the slow, obvious way
+    fact, reference = stories.quality(150), stories.quality(160)
+    points, low, high = quality_change(fact, reference)
+    difference = unpack(fact.detail["correct"], 200).astype(int) - unpack(reference.detail["correct"], 200).astype(int)
+    resamples = np.random.default_rng(0).choice(difference, (4000, 200)).mean(1) * 100  # the slow, obvious way
     assert points == pytest.approx(-5.0)
-    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.6)
-    apart = quality_change(stories.quality(150, shift=100), theirs)  # the same scores, other answers
+    assert (low, high) == pytest.approx(tuple(np.quantile(resamples, [0.025, 0.975])), abs=0.6)
+    apart = quality_change(stories.quality(150, shift=100), reference)  # the same scores, other answers
     assert apart[2] - apart[1] > 2 * (high - low)
 
 
@@ -61,7 +62,3 @@ def test_other_metrics_have_no_paired_interval():
     other = replace(fact, detail={"metric": "f1"})
     assert quality_change(other, fact) == (0.0, None, None)
     assert quality_change(None, fact) == (None, None, None)
-
-
-def test_signed_has_a_minus_sign_and_no_negative_zero():
-    assert [signed(value) for value in (-1.26, 0.0, -0.01, 2.0)] == ["−1.3", "0.0", "0.0", "+2.0"]

@@ -30,13 +30,13 @@ def picture(**changes):
 
 
 def test_points_lie_inside_and_in_order():
-    made = picture()
-    by_key = {point["row"].key: point for point in made["points"]}
-    for point in made["points"]:
+    chart = picture()
+    by_key = {point["row"].key: point for point in chart["points"]}
+    for point in chart["points"]:
         assert FRONT.left <= point["x"] <= FRONT.right
         assert FRONT.top <= point["y"] <= FRONT.bottom
-    assert by_key["qb"]["x"] < by_key["qa"]["x"] < made["budget"]["at"] < by_key["t"]["x"]
-    assert by_key["qb"]["y"] > made["floor"]["at"] > by_key["qa"]["y"]
+    assert by_key["qb"]["x"] < by_key["qa"]["x"] < chart["budget"]["at"] < by_key["t"]["x"]
+    assert by_key["qb"]["y"] > chart["floor"]["at"] > by_key["qa"]["y"]
     assert by_key["qa"]["kind"] == "chosen"
     assert by_key["t"]["kind"] == "teacher"
 
@@ -58,9 +58,9 @@ def test_labels_do_not_overlap():
 
 
 def test_picture_lives_without_budget_intervals_or_points():
-    made = picture(budget=Budget())
-    assert made["budget"] is None
-    assert made["floor"] is None
+    chart = picture(budget=Budget())
+    assert chart["budget"] is None
+    assert chart["floor"] is None
     assert picture(measured=()) == {}
     records = stories.records()
     bare = tuple(replace(fact, low=None, high=None) for fact in records["qa"].facts)
@@ -78,16 +78,16 @@ def test_ticks_are_round_and_inside():
 
 
 def test_tree_shows_every_ancestor_once_and_the_failure():
-    made = tree_picture(stories.tell())
-    keys = [node["record"].key for node in made["nodes"] if node["record"] is not None]
+    tree = tree_picture(stories.tell())
+    keys = [node["record"].key for node in tree["nodes"] if node["record"] is not None]
     assert sorted(keys) == sorted(stories.records())
-    failed = [node for node in made["nodes"] if node["kind"] == "failed"]
+    failed = [node for node in tree["nodes"] if node["kind"] == "failed"]
     assert [node["title"] for node in failed] == ["quantize"]
-    assert len(made["edges"]) == len(made["nodes"]) - 1
-    width, height = made["node"]
-    boxes = [Box(n["x"], n["y"], n["x"] + width, n["y"] + height) for n in made["nodes"]]
+    assert len(tree["edges"]) == len(tree["nodes"]) - 1
+    width, height = tree["node"]
+    boxes = [Box(n["x"], n["y"], n["x"] + width, n["y"] + height) for n in tree["nodes"]]
     assert max(a.overlap(b) for a, b in combinations(boxes, 2)) == 0
-    assert all(box.right <= made["width"] and box.bottom <= made["height"] for box in boxes)
+    assert all(box.right <= tree["width"] and box.bottom <= tree["height"] for box in boxes)
 
 
 def test_axes_hold_their_values():

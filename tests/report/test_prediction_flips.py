@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import stories
 
+from limbeck.report.html import report_html
 from limbeck.report.prediction_flips import Flips, flips, flips_of, groups_of
-from limbeck.report.report import report_html, rows
+from limbeck.report.table import rows
 
 TEXTS = SimpleNamespace(
     texts=tuple("x" * (1 + i % 30) for i in range(stories.EXAMPLES)),
@@ -16,7 +17,7 @@ TEXTS = SimpleNamespace(
 )
 
 
-def told(**splits):
+def summary_of(**splits):
     return stories.tell(task=stories.task(splits=splits))
 
 
@@ -33,7 +34,7 @@ def test_every_text_is_in_one_label_and_in_one_third():
 
 
 def test_flips_of_a_run_are_those_of_the_answers_that_it_kept():
-    summary = told(test=TEXTS)
+    summary = summary_of(test=TEXTS)
     teacher, row = (next(row for row in rows(summary) if row.key == key) for key in ("t", "qb"))
     whole, negative, *_ = flips_of(summary, row, teacher, "test")
     assert whole == Flips("all", 200, 178, 31, 0)  # the teacher has the first 178 right, this one the first 147
@@ -42,17 +43,17 @@ def test_flips_of_a_run_are_those_of_the_answers_that_it_kept():
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_nothing_is_told_of_texts_that_are_not_at_hand(split):
-    summary = told(test=TEXTS)
+    summary = summary_of(test=TEXTS)
     teacher, row = (next(row for row in rows(summary) if row.key == key) for key in ("t", "qb"))
     assert flips_of(summary, teacher, teacher, split) == []
     assert flips_of(summary, row, None, split) == []
     assert bool(flips_of(summary, row, teacher, split)) == (split == "test")
     short = SimpleNamespace(texts=TEXTS.texts[:9], labels=TEXTS.labels[:9], pairs=None)
-    assert flips_of(told(test=short), row, teacher, "test") == []
+    assert flips_of(summary_of(test=short), row, teacher, "test") == []
 
 
 def test_the_report_tells_them():
-    page = report_html(told(test=TEXTS))
-    assert "Where it answers otherwise than its teacher" in page
+    page = report_html(summary_of(test=TEXTS))
+    assert "Where it differs from its teacher" in page
     assert "over 19 characters" in page
-    assert "Where it answers otherwise" not in report_html(told())
+    assert "Where it differs from" not in report_html(summary_of())

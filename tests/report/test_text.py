@@ -6,7 +6,7 @@ from pathlib import Path
 
 import stories
 
-from limbeck.report.report import rows
+from limbeck.report.table import rows
 from limbeck.report.text import front_frame, summary, summary_html
 
 WRITTEN = {"artefact": Path("runs/<b>/artefact")}

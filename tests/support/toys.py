@@ -45,6 +45,7 @@ class ToyModel:
 class ToyTask:
     rows: tuple[str, ...] = ("good", "bad")
     name: str = "toy"
+    metric: str = "quality"
 
     @property
     def fingerprint(self) -> str:

@@ -228,7 +228,7 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
         expected.high,
     )
     assert fact.detail["number_format"] == "int8"
-    assert fact.foretold
+    assert fact.is_prediction
     (made,) = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, RunContext())
     assert made.facts == ()
 

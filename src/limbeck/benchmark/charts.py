@@ -68,7 +68,7 @@ def _shift(way: Mode, ways: Sequence[Mode]) -> float:
 
 
 def _dot(row: Row, way: Mode, x: float, y: Callable[[float], float]) -> dict[str, Any]:
-    from limbeck.report.report import quality, quality_interval
+    from limbeck.report.formatting import quality, quality_interval
 
     fact = row.scores[way]
     metric = fact.detail["metric"]

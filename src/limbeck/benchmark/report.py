@@ -113,7 +113,7 @@ def _names(title: str, rows: Sequence[Row]) -> list[str]:
 
 def report(rows: Sequence[Row], title: str, summary: str = "") -> str:
     """Pictures and table as one self-contained page; ``summary`` tells how the models were trained."""
-    from limbeck.report.report import page_environment
+    from limbeck.report.html import page_environment
 
     about = {"title": title, "machine": environment()["processor"], "summary": summary, "table": cells(rows)}
     about |= {"front": front(rows), "pictures": pictures(rows), "trials": len(rows[0].seconds)}
@@ -151,7 +151,7 @@ def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
 
 
 def _quality_cell(row: Row, way: Mode) -> Cell:
-    from limbeck.report.report import quality, quality_interval
+    from limbeck.report.formatting import quality, quality_interval
 
     fact = row.scores.get(way)
     if fact is None:

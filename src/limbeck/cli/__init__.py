@@ -1,4 +1,4 @@
-"""The command line: parses, shows progress, prints, exits. Everything it does can be done from Python."""
+"""Command line: parses, shows progress, prints, exits. Everything it does is available from Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 from cyclopts import CycloptsError
 
-from limbeck.cli import benchmark_commands, machine, model_commands, run_commands  # noqa: F401 they register commands
+from limbeck.cli import benchmark_commands, machine, model_commands, run_commands  # noqa: F401 register commands
 from limbeck.cli._app import app
 from limbeck.cli.technique_commands import add_techniques
 from limbeck.distributed import context as processes
@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Entry point: errors that limbeck raises on purpose are one clear message, not a traceback."""
+    """Run the command line; limbeck's own errors become one message without a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("default", category=RenamedWarning)
@@ -27,16 +27,16 @@ def main() -> None:
     if not {"--version"} & {*sys.argv[1:2]}:
         add_techniques()
     if processes.count() == 1:
-        sys.exit(_command())
+        sys.exit(_run_command())
     from limbeck.engine.worker import lead
 
     try:
-        status = lead(_command)
+        status = lead(_run_command)
     except LimbeckError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-        os._exit(2)  # the ends of broken connections are not worth waiting for
-    except KeyboardInterrupt:  # in one that follows; process 0 tells of it
+        os._exit(2)  # do not wait for connections that are broken
+    except KeyboardInterrupt:  # in a worker; process 0 reports it
         os._exit(130)
     sys.exit(status)
 
@@ -56,13 +56,13 @@ def _show_warning(
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
-def _command() -> int:
-    """Carry out the command line; its exit status."""
+def _run_command() -> int:
+    """Run the command and return its exit status."""
     try:
         status = app(sys.argv[1:], exit_on_error=False)
-    except SystemExit as ended:
-        status = ended.code
-    except CycloptsError:  # told already
+    except SystemExit as exit:
+        status = exit.code
+    except CycloptsError:  # already printed
         status = 2
     except ProcessLost:
         raise

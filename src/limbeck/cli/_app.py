@@ -1,9 +1,9 @@
-"""What all commands share: the application and its groups, common options, and how things are shown."""
+"""Shared by all commands: the application and its groups, common options, and output."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +15,9 @@ from limbeck.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from limbeck.core.model import Runnable
     from limbeck.engine.result import RunResult
+    from limbeck.engine.store import Store as OpenStore
 
 app = App(
     name="limbeck",
@@ -26,10 +28,10 @@ RUNS = Group("Compress and run", sort_key=1)
 MODELS = Group("Use and measure a model", sort_key=2)
 STEPS = Group("One technique at a time", sort_key=3)
 
-Store = Annotated[Path | None, Parameter(help="Where finished work is kept [default: ~/.cache/limbeck].")]
+Store = Annotated[Path | None, Parameter(help="Folder where finished work is kept [default: ~/.cache/limbeck].")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object instead of tables.")]
 Track = Annotated[
-    str | None, Parameter(help="Send the numbers of training to a tracker of Accelerate: tensorboard, wandb, mlflow, …")
+    str | None, Parameter(help="Log training to a tracker supported by Accelerate: tensorboard, wandb, mlflow, …")
 ]
 Runtime = Literal["torch", "onnxruntime", "openvino"]
 
@@ -40,62 +42,75 @@ def _version() -> str:
     return version("limbeck")
 
 
-def console_of() -> Console:
-    """Where tables are printed."""
+def make_console() -> Console:
+    """Create the console that tables are printed on."""
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width; 80 columns would squeeze the table
+    if not console.is_terminal:  # files and pipes have no width; 80 columns would squeeze the tables
         console.width = max(console.width, 140)
     return console
 
 
-@contextmanager
-def watching(quiet: bool, track: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A listener that draws progress on standard error and feeds a tracker."""
+def watching(quiet: bool, track: str | None) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
+    """Return a context that yields a listener for events of a run, which shows progress and feeds a tracker."""
     from limbeck.engine.progress import watching
 
-    with watching(quiet=quiet, track=track) as show:
-        yield show
+    return watching(quiet=quiet, track=track)
 
 
-def opened_store(store: Path | None) -> Any:
-    """The store at a path; None for the usual one."""
-    from limbeck.engine.store import Store as Opened
+def open_store(path: Path | None) -> OpenStore | None:
+    """Open the store at a path; None stands for the default store."""
+    from limbeck.engine.store import Store as OpenStore
 
-    return Opened(store) if store else None
+    return OpenStore(path) if path else None
 
 
-def refuse_fresh_head(model: Any, source: str) -> None:
-    """An error for a model that cannot answer the task yet."""
-    if getattr(model, "fresh_head", False):
-        reason = f": {model.untrained}" if getattr(model, "untrained", "") else ""
+def refuse_fresh_head(model: Runnable, source: str) -> None:
+    """Refuse a model whose head is not trained for the task.
+
+    Raises:
+        InputError: The head is new.
+    """
+    if getattr(model, "fresh_head", False):  # only torch models can have one
+        untrained = getattr(model, "untrained", "")
+        reason = f": {untrained}" if untrained else ""
         raise InputError(
             f"'{source}' has no trained head for this task{reason}; fine-tune it first, or use 'limbeck compress'"
         )
 
 
-def print_json(value: Any) -> None:
-    """One JSON value on standard output; NaN and infinity are null."""
+def print_json(value: object) -> None:
+    """Print a JSON value on standard output, with null for NaN and infinity."""
     print(json_text(value, indent=2, default=str))
 
 
-def finish(result: RunResult, written: Mapping[str, Path], unmet: Any, as_json: bool) -> int:
-    """Print what came out; the exit status says whether all went well."""
+def finish(result: RunResult, written: Mapping[str, Path], violations: Sequence[str], as_json: bool) -> int:
+    """Print the outcome of a run.
+
+    Args:
+        result: The finished run.
+        written: Paths that were written, by name.
+        violations: Limits that the chosen model exceeds, in words.
+        as_json: Print JSON instead of tables.
+
+    Returns:
+        The exit status: 3 if limits are exceeded, 1 if steps failed, else 0.
+    """
     from limbeck.engine.outputs import story_of
     from limbeck.report.report import front_table, headline, to_json
 
     summary = story_of(result, result.task)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
-        print_json(to_json(summary) | {"written": paths, "unmet": list(unmet)})
+        print_json(to_json(summary) | {"written": paths, "unmet": list(violations)})
     else:
-        console = console_of()
+        console = make_console()
         console.print(front_table(summary))
-        console.print(headline(summary), soft_wrap=True, style="bold red" if unmet else None)
+        console.print(headline(summary), soft_wrap=True, style="bold red" if violations else None)
         for failure in result.failed:
-            told = f"failed: {failure.path} {failure.step}: {failure.error}"
-            console.print(told, style="red", markup=False, soft_wrap=True)
+            message = f"failed: {failure.path} {failure.step}: {failure.error}"
+            console.print(message, style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
-    return 3 if unmet else 1 if result.failed else 0
+    return 3 if violations else 1 if result.failed else 0

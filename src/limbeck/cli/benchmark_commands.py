@@ -1,9 +1,9 @@
-"""The command that times a grid of architectures, and trains it."""
+"""Command that times a grid of architectures, and trains it on request."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from limbeck.benchmark.options import Grid, Timing, Training
-from limbeck.cli._app import MODELS, Json, Store, Track, app, console_of, opened_store, print_json, watching
+from limbeck.cli._app import MODELS, Json, Store, Track, app, make_console, open_store, print_json, watching
 from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
+    from limbeck.benchmark.run import Row
     from limbeck.engine.result import Failure
 
 LISTS = Parameter(consume_multiple=True, negative=())
@@ -35,69 +36,89 @@ def bench(
     track: Track = None,
     json: Json = False,
 ) -> int:
-    """Time a grid of architectures, with random weights; with --train also their accuracy, alone and weight-shared.
+    """Time a grid of architectures with random weights; with --train also measure accuracy, alone and weight-shared.
 
-    Layers and attention ratios given together are taken in pairs, the first with the first, unless --jointly. Every
-    trial is a process of its own; all samples, a table and a page with pictures are written. Run again to go on after
-    an interruption: what was timed or trained is not done again.
+    Layers and attention ratios given together are paired in order, unless --jointly is given. Every trial runs in its
+    own process. Writes all samples, a table and a page with charts; the same command resumes after an interruption.
 
-    Parameters
-    ----------
-    lengths
-        Another name of --seq-len.
-    id
-        Name of the bench.
-    folder
-        Where it is written [default: runs/bench-ID].
+    Args:
+        grid: The architectures.
+        timing: How they are timed.
+        training: How they are trained.
+        data: Settings of the task's data.
+        lengths: Another name of --seq-len.
+        id: Name of the benchmark.
+        folder: Folder to write to [default: runs/bench-ID].
+        store: Folder of finished work.
+        track: Tracker of the numbers of training.
+        json: Print JSON.
     """
-    from limbeck.benchmark import length_charts as bench_lengths
     from limbeck.benchmark import report as bench_report
+    from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
-    from limbeck.benchmark.run import TABLE, write_table
-    from limbeck.benchmark.run import bench as work
     from limbeck.benchmark.training import school
     from limbeck.data.loading import load_task
     from limbeck.storage.destination import check_destination
 
     training.check()
-    if lengths and timing.seq_len:
-        raise InputError("--lengths is another name of --seq-len; give one of them")
-    timing = replace(timing, seq_len=lengths or timing.seq_len)
-    place = folder or Path("runs") / f"bench-{id}"
-    check_destination(place, "--folder", within=True)
-    if training.task is None and (changes := data.changes()):
-        raise InputError(f"--task-set and its like are about a task, got {', '.join(changes)}; add --task")
-    task = data.of(training.task) if training.task else None
+    timing = _with_lengths(timing, lengths)
+    folder = folder or Path("runs") / f"bench-{id}"
+    check_destination(folder, "--folder", within=True)
+    task = _task_of(training, data)
     spec = plan(grid, timing, task)
     if task is not None:
         report_data(load_task(task))
-    lessons = school(spec, grid.base, training, opened_store(store), task=task) if training.train else None
-    rows = work(spec, place, _told)
+    trainings = school(spec, grid.base, training, open_store(store), task=task) if training.train else None
+    rows = bench_run.bench(spec, folder, _print_progress)
     failed: list[Failure] = []
-    if lessons is not None:
+    if trainings is not None:
         with watching(json, track) as show:
-            rows, failed = lessons.judge(rows, place / "training", show)
-        write_table(rows, place / TABLE)
-    page = place / "report.html"
-    title = f"{grid.base} on {spec.told}"
-    page.write_text(bench_report.report(rows, title, lessons.summary if lessons else ""), encoding="utf-8")
+            rows, failed = trainings.judge(rows, folder / "training", show)
+        bench_run.write_table(rows, folder / bench_run.TABLE)
+    summary, page = trainings.summary if trainings else "", folder / "report.html"
+    page.write_text(bench_report.report(rows, f"{grid.base} on {spec.told}", summary), encoding="utf-8")
     if json:
-        told: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(place)}
-        if paying := bench_lengths.break_evens(rows):
-            told["break_even"] = [one._asdict() for one in paying]
-        print_json(told | ({"failed": [failure.error for failure in failed]} if failed else {}))
-        return 1 if failed else 0
-    console_of().print(bench_report.table(rows))
-    for found in bench_lengths.break_evens(rows):
-        print(found)
-    if lessons is not None:
-        print(lessons.summary)
-    for failure in failed:
-        print(f"failed: {failure.path} {failure.step}: {failure.error}", file=sys.stderr)
-    print(f"samples and table: {place}, pictures: {page}")
+        _print_json(rows, failed, folder)
+    else:
+        _print_tables(rows, failed, summary)
+        print(f"samples and table: {folder}, pictures: {page}")
     return 1 if failed else 0
 
 
-def _told(event: Mapping[str, Any]) -> None:
-    """One line of progress."""
+def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:
+    if lengths and timing.seq_len:
+        raise InputError("--lengths is another name of --seq-len; give one of them")
+    return replace(timing, seq_len=lengths or timing.seq_len)
+
+
+def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | None:
+    if training.task is None and (changes := data.changes()):
+        raise InputError(f"--task-set and the other options of a task need one, got {', '.join(changes)}; add --task")
+    return data.of(training.task) if training.task else None
+
+
+def _print_json(rows: Sequence[Row], failed: Sequence[Failure], folder: Path) -> None:
+    from limbeck.benchmark.length_charts import break_evens
+
+    results: dict[str, Any] = {"rows": [row.to_json() for row in rows], "folder": str(folder)}
+    if lengths := break_evens(rows):
+        results["break_even"] = [length._asdict() for length in lengths]
+    print_json(results | ({"failed": [failure.error for failure in failed]} if failed else {}))
+
+
+def _print_tables(rows: Sequence[Row], failed: Sequence[Failure], summary: str) -> None:
+    from limbeck.benchmark.length_charts import break_evens
+    from limbeck.benchmark.report import table
+
+    make_console().print(table(rows))
+    for break_even in break_evens(rows):
+        print(break_even)
+    if summary:
+        print(summary)
+    for failure in failed:
+        print(f"failed: {failure.path} {failure.step}: {failure.error}", file=sys.stderr)
+
+
+def _print_progress(event: Mapping[str, Any]) -> None:
+    """Print one line of progress on standard error."""
     print(f"{event['done'] + 1} of {event['total']}: {event['label']}, {event['format']}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command on the machine: what it is and how fast, shape by shape."""
+"""Command that profiles this machine: what it is, and how fast it runs each shape."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ Formats = Annotated[tuple[Literal["float", "int8"], ...], SEVERAL]
 
 @dataclass(frozen=True)
 class Full:
-    """What a full profile covers.
+    """Options of a full profile.
 
     Attributes:
-        model: Folder, hub name or 'minilm-l6': the largest shape, and what else decides the speed.
-        layers: Range of the depth: LOW HIGH, or LOW HIGH STEP; up to the model's when not given, as the others.
+        model: Folder, hub name or 'minilm-l6': the largest shape, and everything else that decides the speed.
+        layers: Range of the number of layers: LOW HIGH, or LOW HIGH STEP; when not given, every range ends at the
+            model's value.
         hidden: Range of the hidden width.
         heads: Range of the attention heads.
         ffn: Range of the feed-forward neurons.
-        head_dim: Range of the width of a head.
-        per_layer: Heads and neurons of every layer are free; otherwise all layers are alike.
+        head_dim: Range of the width of heads.
+        per_layer: Vary heads and neurons of every layer; otherwise all layers are alike.
         samples: Shapes to measure in each number format.
         number_format: Number formats to measure.
         runtime: Runtime of exported models.
         batch: Texts in a call.
         seq_len: Tokens in a text.
-        seed: Decides which shapes.
+        seed: Seed of the choice of shapes.
     """
 
     model: str = "minilm-l6"
@@ -63,17 +64,14 @@ def profile(
 ) -> None:
     """Describe this machine as JSON: processor, libraries, measured arithmetic, noise.
 
-    A full profile also measures latencies of many shapes and writes everything to one file of JSON lines, from which a
-    search for this machine can run on another. It takes minutes to hours; interrupted, the same command goes on.
+    A full profile also measures the latency of many shapes and writes everything to one JSON Lines file, with which
+    another machine can run a search for this one. It takes minutes to hours; if interrupted, the same command resumes.
 
-    Parameters
-    ----------
-    out
-        File to write instead of the screen.
-    threads
-        Threads that multiply.
-    full
-        Measure the shapes of a space, in the file --out; the other options are about these.
+    Args:
+        out: File to write instead of printing.
+        threads: Threads of the runtime.
+        full: Measure the shapes of a space, in the file --out; the other options describe it.
+        options: Options of a full profile.
     """
     from limbeck.cost_models.machine_profile import profile as work
     from limbeck.storage.destination import check_destination
@@ -88,7 +86,8 @@ def profile(
         _profile_full(out, threads, options)
         return
     if options != Full():
-        changed = [name for name, value in asdict(options).items() if value != getattr(Full(), name)]
+        defaults = asdict(Full())
+        changed = [name for name, value in asdict(options).items() if value != defaults[name]]
         raise InputError(f"--{changed[0].replace('_', '-')} is about a full profile; add --full")
     text = json_text(work(threads), indent=2)
     if out is None:
@@ -113,13 +112,13 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
     from limbeck.model.checkpoints import open_model
 
     shape, style = of_model(open_model(options.model)[0])
-    given = {name: getattr(options, name) for name in STEPS}
-    space = space_below(shape, given, options.per_layer)
+    ranges = {name: value for name, value in asdict(options).items() if name in STEPS}
+    space = space_below(shape, ranges, options.per_layer)
     target = Target("cpu", options.runtime, threads, options.batch, options.seq_len)
     formats = dict.fromkeys(options.number_format)
     settings = [Setting(style_of(style), target, number_format, options.seq_len) for number_format in formats]
-    made = work(out, space, settings, samples=options.samples, seed=options.seed, on_event=_tell)
-    for series in (made.of(setting, machine()) for setting in settings):
+    dataset = work(out, space, settings, samples=options.samples, seed=options.seed, on_event=_print_progress)
+    for series in (dataset.of(setting, machine()) for setting in settings):
         repetition = f", repeated {100 * float(median(series.repetition)):.1f} %" if len(series.repetition) else ""
         print(
             f"{out}: {series.setting.number_format}, {len(series.shapes)} shapes from {1e3 * series.seconds.min():.3f} "
@@ -127,9 +126,9 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
         )
 
 
-def _tell(event: dict[str, Any]) -> None:
-    """One line of progress on standard error."""
+def _print_progress(event: dict[str, Any]) -> None:
+    """Print one line of progress on standard error."""
     setting = event.get("setting")
-    what = f"{event['turn']} {setting.number_format if setting else ''}".strip()
+    stage = f"{event['turn']} {setting.number_format if setting else ''}".strip()
     count = f": {event['done']} of {event['total']} shapes" if "total" in event else ""
-    print(f"measuring {what}{count}", file=sys.stderr, flush=True)
+    print(f"measuring {stage}{count}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Commands on one model: evaluate and predict."""
+"""Commands that use one model: evaluate and predict."""
 
 from __future__ import annotations
 
@@ -25,23 +25,19 @@ def evaluate(
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     json: Json = False,
 ) -> None:
-    """Answer a split one batch after another: quality, total and mean elapsed milliseconds.
+    """Evaluate a model on a split, batch by batch: quality, and total and mean elapsed milliseconds.
 
-    Parameters
-    ----------
-    model
-        Folder of a model or an artefact.
-    task
-        A named task, a file or folder with texts and labels, or a task file (YAML). All rows of a single file count.
-    split
-        Which split to answer [default: all rows of a single file, else test].
-    runtime
-        Runtime of exported models; with torch, the float weights beside an exported model are run. A model that was
-        not exported runs in torch.
-    threads
-        Threads of the runtime.
-    batch
-        Texts in a call.
+    Args:
+        model: Folder of a model or an artefact.
+        task: A named task, a file or folder with texts and labels, or a task file (YAML). A single file is
+            used whole.
+        split: Split to evaluate on [default: all rows of a single file, else test].
+        runtime: Runtime of exported models; with torch, the float weights beside an exported model are run. A model
+            that was not exported runs in torch.
+        threads: Threads of the runtime.
+        batch: Texts in a call.
+        data: Settings of the task's data.
+        json: Print JSON.
     """
     from limbeck.data.loading import load_judged
     from limbeck.measure.label_order import fit_task
@@ -59,22 +55,22 @@ def evaluate(
     opened, tokenizer = open_model(model, task=loaded, runtime=runtime)
     refuse_fresh_head(opened, model)
     if runtime == "openvino" and opened.runtime == "torch":
-        raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or say --runtime torch")
-    found = asdict(work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime))
+        raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or use --runtime torch")
+    result = work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime)
     if json:
-        print_json(found | ({"notes": list(fitted.notes)} if fitted.notes else {}))
+        print_json(asdict(result) | ({"notes": list(fitted.notes)} if fitted.notes else {}))
         return
     for note in fitted.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"{found['metric']}: {found['quality']:.4f} [{found['low']:.4f}, {found['high']:.4f}], n {found['examples']}")
-    for name, (value, low, high) in found["beside"].items():
+    print(f"{result.metric}: {result.quality:.4f} [{result.low:.4f}, {result.high:.4f}], n {result.examples}")
+    for name, (value, low, high) in result.beside.items():
         print(f"{name}: {value:.4g} [{low:.4g}, {high:.4g}]")
-    how = f"{found['runtime']}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
-    if found["unseen_words"]:
-        print(f"unseen_words: {found['unseen_words']} (cut off, or without a token; they count as the default label)")
-    if found["depends_on_batch"]:
+    setting = f"{result.runtime}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
+    if result.unseen_words:
+        print(f"unseen_words: {result.unseen_words} (cut off, or without a token; they count as the default label)")
+    if result.depends_on_batch:
         print("note: INT8 answers depend on the batch; --batch 1 answers each text alone", file=sys.stderr)
-    print(f"elapsed: {found['total_ms']:.1f} ms, {found['mean_ms']:.3f} ms on average ({how})")
+    print(f"elapsed: {result.total_ms:.1f} ms, {result.mean_ms:.3f} ms on average ({setting})")
 
 
 @app.command(group=MODELS)
@@ -84,26 +80,25 @@ def predict(
     pair: Annotated[list[str] | None, Parameter(help="Second text of a pair, one for each text.")] = None,
     json: Json = False,
 ) -> None:
-    """Answer texts given on the command line, or one a line on standard input.
+    """Answer texts from the command line, or from standard input, one per line.
 
-    Parameters
-    ----------
-    model
-        Folder of a fine-tuned model or an artefact.
-    texts
-        Texts to answer.
+    Args:
+        model: Folder of a fine-tuned model or an artefact.
+        texts: Texts to answer.
+        pair: Second texts.
+        json: Print JSON.
     """
     from limbeck.engine.predict import answer
 
-    given = list(texts) or [line.rstrip("\n") for line in sys.stdin]
-    found = answer(model, given, pair)
+    inputs = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    answers = answer(model, inputs, pair)
     if json:
-        print_json(found)
+        print_json(answers)
         return
-    for row in found:
+    for row in answers:
         print(f"{row['answer']}\t{row['text']}")
-    if unseen := sum(len(row.get("unseen", ())) for row in found):
-        total = sum(len(row["labels"]) for row in found)
+    if unseen := sum(len(row.get("unseen", ())) for row in answers):
+        total = sum(len(row["labels"]) for row in answers)
         print(
             f"note: {unseen} of {total} words were not seen (cut off, or dropped by the tokenizer); --json names them",
             file=sys.stderr,

@@ -1,16 +1,18 @@
-"""Commands of the main job: compress, run a recipe, look at runs and at what they kept."""
+"""Commands that compress a model or run a recipe, and that inspect runs and their stored models."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli._app import RUNS, Json, Store, Track, app, console_of, finish, opened_store, print_json, watching
+from limbeck.cli._app import RUNS, Json, Store, Track, app, finish, make_console, open_store, print_json, watching
 from limbeck.cli.task_options import TaskOptions
+from limbeck.core.target import Budget
+from limbeck.engine.training_options import Training
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,27 +21,52 @@ if TYPE_CHECKING:
 Changes = Annotated[list[str] | None, Parameter(name="--set", help="Change a field: --set steps.2.prune.keep=0.4")]
 
 
+@dataclass(frozen=True)
+class Serving:
+    """Setting in which the model will be served.
+
+    Attributes:
+        threads: Threads used for serving.
+        batch: Texts in a call.
+        seq_len: Tokens in a text; the lengths of the task's texts when not given.
+        runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
+            else ONNX Runtime.
+    """
+
+    threads: int = 1
+    batch: int = 1
+    seq_len: int | None = None
+    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How smaller models are found, and how thoroughly.
+
+    Attributes:
+        strategy: How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by
+            both on one front. A search is bounded by the latency limit; a size limit affects the final choice alone.
+        effort: Number of candidates and length of training and search. In one-shot nothing is trained after the
+            fine-tuning, which gives a whole front in minutes and a starting point for a longer run.
+        seed: Seed of everything random.
+        replicas: Train the chosen model with this many seeds in all, and report the spread.
+    """
+
+    strategy: Literal["prune", "search", "both"] = "prune"
+    effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard"
+    seed: int = 0
+    replicas: int = 1
+
+
 @app.command(group=RUNS)
 def compress(
     model: str,
     *,
     task: str,
-    latency_ms: float | None = None,
-    size_mb: float | None = None,
-    max_drop: float | None = None,
-    threads: int = 1,
-    batch: int = 1,
-    seq_len: int | None = None,
-    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto",
-    strategy: Literal["prune", "search", "both"] = "prune",
-    effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard",
-    seed: int = 0,
-    replicas: int = 1,
-    epochs: float | None = None,
-    learning_rate: float | None = None,
-    min_steps: int | None = None,
-    class_weights: Literal["none", "balanced"] = "none",
-    early_stopping_patience: int = 0,
+    budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
+    serving: Annotated[Serving, Parameter(name="*")] = Serving(),
+    search: Annotated[Search, Parameter(name="*")] = Search(),
+    training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
     allow_weak_teacher: bool = False,
     out: Path | None = None,
     folder: Path | None = None,
@@ -50,87 +77,46 @@ def compress(
 ) -> int:
     """Find the most accurate model that meets a latency budget on this machine, measured.
 
-    Fine-tunes the model if it does not answer the task yet, tries export, INT8, pruning (or a search for the best
-    shape) and distillation, measures every candidate, and writes the chosen one as a folder that runs with onnxruntime
-    and tokenizers alone. The recipe it ran is saved beside the report and can be edited and run again. Stops before it
-    compresses a teacher that is no better than the best constant answer (exit status 2). Exit status 3: no candidate
-    meets the budget, or the chosen one is no better than a constant answer; with --json, 'unmet' lists what the chosen
-    one breaks, and 'better_than_baseline' is false in the second case. Exit status 1: the model was written, but the
-    steps listed under 'failed' did not work out.
+    Fine-tunes the model if it has no head for the task yet, tries export, INT8, pruning (or a search for the best
+    shape) and distillation, measures every candidate, and writes the chosen one to a folder that needs nothing but
+    onnxruntime and tokenizers. The recipe that was run is saved beside the report and can be edited and run again.
+    Exit status 2: the fine-tuned teacher is no better than the best constant answer, so nothing was compressed. Exit
+    status 3: no candidate meets the budget, or the chosen one is no better than a constant answer; with --json,
+    'unmet' lists the limits it exceeds, and 'better_than_baseline' is false in the second case. Exit status 1: the
+    model was written, but the steps listed under 'failed' did not succeed.
 
-    Parameters
-    ----------
-    model
-        A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
-    task
-        A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
-    latency_ms
-        Most that the median call may take, in milliseconds.
-    size_mb
-        Most that the served file may weigh, in MB.
-    max_drop
-        Most points of the metric to lose against the fine-tuned model.
-    threads
-        Threads that will serve.
-    batch
-        Texts in a call.
-    seq_len
-        Tokens in a text; the real lengths of the task when not given.
-    runtime
-        What will serve; auto takes OpenVINO where it is installed and faster in INT8 here, else ONNX Runtime.
-    strategy
-        How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by both on
-        one front. A search takes its bounds from the latency; a limit of size then only decides the final choice.
-    effort
-        How many candidates, how long each is trained, and how long a search goes on. In one-shot nothing is trained
-        after the fine-tuning: a whole front in minutes, and what a longer search will begin with.
-    seed
-        Decides everything random.
-    replicas
-        Make the chosen model with this many seeds in all, and report the spread.
-    epochs
-        Passes over the training texts in the fine-tuning [default: by effort].
-    learning_rate
-        Of the fine-tuning [default: 5e-5].
-    min_steps
-        Fewest optimiser steps of every training, for small data sets [default: 300, and 10 for each label].
-    class_weights
-        With 'balanced', rare labels count as much as frequent ones in the fine-tuning.
-    early_stopping_patience
-        Stop a training after so many evaluations without a better score; 0 never stops early.
-    allow_weak_teacher
-        Go on with a fine-tuned model that was not shown to be better than the best constant answer.
-    out
-        Folder of the artefact [default: RUN/artefact].
-    folder
-        Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
+    Args:
+        model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
+        task: A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
+        budget: Limits that the chosen model must meet.
+        serving: Setting in which latency counts.
+        search: How smaller models are found.
+        training: Options of the trainings.
+        allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
+        out: Folder of the artefact [default: RUN/artefact].
+        folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
+        data: Settings of the task's data.
+        store: Folder of finished work.
+        track: Tracker of the numbers of training.
+        json: Print JSON.
     """
     from limbeck.engine.compress import compress as work
-    from limbeck.engine.training_options import Training
 
     with watching(json, track) as show:
-        made = work(
+        compressed = work(
             model,
             data.of(task),
-            latency_ms=latency_ms,
-            size_mb=size_mb,
-            max_drop=max_drop,
-            threads=threads,
-            batch=batch,
-            seq_len=seq_len,
-            runtime=runtime,
-            strategy=strategy,
-            effort=effort,
-            seed=seed,
-            replicas=replicas,
-            training=Training(epochs, learning_rate, min_steps, class_weights, early_stopping_patience),
+            **asdict(budget),
+            **asdict(serving),
+            **asdict(search),
+            training=training,
             allow_weak_teacher=allow_weak_teacher,
             out=out,
             folder=folder,
             store=store,
             on_event=show,
         )
-    return finish(made.result, made.written, made.unmet, json)
+    return finish(compressed.result, compressed.written, compressed.unmet, json)
 
 
 @app.command(group=RUNS)
@@ -145,46 +131,46 @@ def run(
     track: Track = None,
     json: Json = False,
 ) -> int:
-    """Run a recipe: a YAML file, or one that limbeck ships ('quickstart', …). Running again resumes.
+    """Run a recipe: a YAML file, or one shipped with limbeck ('quickstart', …). Running it again resumes.
 
     Exit statuses are those of 'limbeck compress'.
 
-    Parameters
-    ----------
-    recipe
-        Path of a YAML file, or the name of a shipped recipe.
-    folder
-        Folder of the run [default: runs/NAME].
-    out
-        Folder of the artefact [default: RUN/artefact].
+    Args:
+        recipe: Path of a YAML file, or the name of a shipped recipe.
+        set: Changes of single fields.
+        folder: Folder of the run [default: runs/NAME].
+        out: Folder of the artefact [default: RUN/artefact].
+        data: Settings of the task's data.
+        store: Folder of finished work.
+        track: Tracker of the numbers of training.
+        json: Print JSON.
     """
     from limbeck.engine.outputs import check_place, deliver, unmet
     from limbeck.engine.run import default_folder
     from limbeck.engine.run import run as work
 
-    loaded = _loaded(recipe, set, data)
+    loaded = _load_recipe(recipe, set, data)
     check_place(out, folder or default_folder(loaded.name))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
 
 
-def _loaded(recipe: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
+def _load_recipe(name: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
     from limbeck.recipe.recipe import load_recipe
 
-    found = load_recipe(recipe)
-    found = found.with_(*changes) if changes else found
-    return replace(found, task=data.of(found.task))
+    recipe = load_recipe(name)
+    recipe = recipe.with_(*changes) if changes else recipe
+    return replace(recipe, task=data.of(recipe.task))
 
 
 @app.command(group=RUNS)
 def check(recipe: str, *, json: Json = False) -> int:
-    """List every problem of a recipe at once, in milliseconds; nothing is loaded.
+    """List all problems of a recipe at once, in milliseconds; nothing is loaded.
 
-    Parameters
-    ----------
-    recipe
-        Path of a YAML file, or the name of a shipped recipe.
+    Args:
+        recipe: Path of a YAML file, or the name of a shipped recipe.
+        json: Print JSON.
     """
     from limbeck.recipe.recipe import check as work
     from limbeck.recipe.recipe import listing
@@ -208,64 +194,68 @@ def plan(
 ) -> int:
     """Show what a recipe would do: steps, shapes, sizes, time and disk. Trains nothing.
 
-    Parameters
-    ----------
-    recipe
-        Path of a YAML file, or the name of a shipped recipe.
+    Args:
+        recipe: Path of a YAML file, or the name of a shipped recipe.
+        set: Changes of single fields.
+        data: Settings of the task's data.
+        store: Folder of finished work.
+        json: Print JSON.
     """
     from limbeck.engine.dry_run import plan as work
-    from limbeck.report.report import duration, megabytes
+    from limbeck.report.formatting import duration, megabytes
 
-    made = work(_loaded(recipe, set, data), store)
+    dry_run = work(_load_recipe(recipe, set, data), store)
     if json:
-        print_json(asdict(made) | {"data": made.data.to_json() if made.data is not None else None})
+        print_json(asdict(dry_run) | {"data": dry_run.data.to_json() if dry_run.data is not None else None})
         return 0
     from rich.table import Table
 
     table = Table("step", "candidate", "shape after", "time", "MB after", title=f"recipe {recipe}: dry run")
-    for row in made.rows:
-        which = f"x{row.candidates}" if row.candidate is None else f"{row.candidate}/{row.candidates}"
+    for row in dry_run.rows:
+        candidate = f"x{row.candidates}" if row.candidate is None else f"{row.candidate}/{row.candidates}"
         shape = "" if row.candidate is None else str(row.shape or "not known before it is made")
         time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds) if row.seconds else ""
         size = megabytes(row.bytes) if row.bytes else ""
-        table.add_row(f"{row.path} {row.step}", which, shape, f"~ {time}" if row.rough else time, size)
-    console = console_of()
+        table.add_row(f"{row.path} {row.step}", candidate, shape, f"~ {time}" if row.rough else time, size)
+    console = make_console()
     console.print(table)
-    rows = ", ".join(f"{count} {split}" for split, count in made.task_rows.items())
-    if made.data is not None:
-        print("\n".join(made.data.lines()), file=sys.stderr)
-    unknown = f", without {made.unknown} steps whose time nobody knows (?)" if made.unknown else ""
-    rough = " (~: rough, by arithmetic; other times were measured here)" if any(row.rough for row in made.rows) else ""
-    console.print(f"texts: {rows}")
-    console.print(f"left to do: about {duration(made.seconds)}{unknown}, {megabytes(made.bytes)} MB of disk{rough}")
+    split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
+    if dry_run.data is not None:
+        print("\n".join(dry_run.data.lines()), file=sys.stderr)
+    unknown = f", without {dry_run.unknown} steps of unknown time (?)" if dry_run.unknown else ""
+    estimated = any(row.rough for row in dry_run.rows)
+    rough = " (~: rough, by arithmetic; other times were measured here)" if estimated else ""
+    console.print(f"texts: {split_sizes}")
+    time, disk = duration(dry_run.seconds), megabytes(dry_run.bytes)
+    console.print(f"left to do: about {time}{unknown}, {disk} MB of disk{rough}")
     return 0
 
 
 @app.command(group=RUNS)
 def recipes() -> None:
-    """List the recipes that limbeck ships."""
+    """List the recipes shipped with limbeck."""
     from limbeck.recipe.recipe import shipped
 
     for name, path in sorted(shipped().items()):
-        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        print(f"{name:24s} {first}")
+        description = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        print(f"{name:24s} {description}")
 
 
 @app.command(group=RUNS)
 def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
-    """Write the report of a run again from its ledger, and print its table.
+    """Rewrite the report of a run from its ledger, and print its table.
 
-    Parameters
-    ----------
-    folder
-        Folder of the run, such as runs/quickstart.
+    Args:
+        folder: Folder of the run, such as runs/quickstart.
+        store: Folder of finished work.
+        json: Print JSON.
     """
     from limbeck.engine.outputs import tell, unmet
     from limbeck.engine.result import read_result
     from limbeck.engine.run import load
     from limbeck.engine.task_adaptation import adapt_task
 
-    result = read_result(folder, opened_store(store))
+    result = read_result(folder, open_store(store))
     task, _ = adapt_task(result.recipe, load(result.recipe), result.store, dry=True)
     result = replace(result, task=task)
     return finish(result, tell(result, result.task), unmet(result, result.task), json)
@@ -273,14 +263,11 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
 
 @app.command(group=RUNS)
 def lineage(folder: Path, key: str) -> None:
-    """Tell how a candidate was made, step by step.
+    """Show how a candidate was made, step by step.
 
-    Parameters
-    ----------
-    folder
-        Folder of the run.
-    key
-        Key of the candidate, or its beginning.
+    Args:
+        folder: Folder of the run.
+        key: Key of the candidate, or its beginning.
     """
     from limbeck.engine.ledger import Ledger
 
@@ -291,18 +278,14 @@ def lineage(folder: Path, key: str) -> None:
 
 @app.command(group=RUNS)
 def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
-    """Copy any candidate of a run to a folder.
+    """Write any candidate of a run to a folder.
 
-    Parameters
-    ----------
-    folder
-        Folder of the run.
-    key
-        Key of the candidate, or its beginning.
-    to
-        New folder.
-    plain
-        Write a plain BERT or RoBERTa checkpoint (uniform shapes only).
+    Args:
+        folder: Folder of the run.
+        key: Key of the candidate, or its beginning.
+        to: New folder.
+        plain: Write a plain BERT or RoBERTa checkpoint (uniform shapes only).
+        store: Folder of finished work.
     """
     from limbeck.engine.ledger import Ledger
     from limbeck.engine.result import read_result
@@ -311,8 +294,8 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     from limbeck.storage.destination import whole_folder
 
     check_out(to)
-    full = Ledger(folder).ancestors(key)[-1].key
-    candidate = read_result(folder, opened_store(store)).open(full)
+    full_key = Ledger(folder).ancestors(key)[-1].key
+    candidate = read_result(folder, open_store(store)).open(full_key)
     with whole_folder(to, "--to") as draft:
         (write_plain if plain else save_model)(candidate.model, candidate.tokenizer, draft)
         keep_foreign(to, draft)
@@ -321,30 +304,30 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
 
 @app.command(group=RUNS)
 def gc(*runs: Path, all: bool = False, store: Store = None) -> None:
-    """Free disk: remove finished models from the store, all but those that the given runs ended with.
+    """Free disk space: remove models from the store, except the final ones of the given runs.
 
-    Of each run the front, the chosen model and the teacher stay (of an unfinished run everything); the models between
-    them, replicas, models of other runs, damaged ones and checkpoints of interrupted steps go. Reports, ledgers and
-    measured facts stay. A model that is needed again is made again.
+    The front, the chosen model and the teacher of each run stay, and everything of an unfinished run. Intermediate
+    models, replicas, models of other runs, damaged ones and checkpoints of interrupted steps are removed. Reports,
+    ledgers and measurements stay. A removed model that is needed again is made again.
 
-    Parameters
-    ----------
-    runs
-        Folders of runs whose models stay, such as runs/quickstart.
-    all
-        Keep no model at all.
+    Args:
+        runs: Folders of runs whose models stay, such as runs/quickstart.
+        all: Keep no model at all.
+        store: Folder of finished work.
     """
     from limbeck.engine.result import retained_keys
-    from limbeck.engine.store import Store as Opened
+    from limbeck.engine.store import Store as OpenStore
     from limbeck.engine.store import default_root
-    from limbeck.report.report import megabytes
+    from limbeck.report.formatting import megabytes
 
     if bool(runs) == all:
-        raise InputError("name the runs whose models stay, as in 'limbeck gc runs/quickstart', or say --all for none")
-    found = [retained_keys(folder) for folder in runs]
-    roots = {Opened(root).root for root in (*([store] if store else ()), *(root for root, _ in found))}
+        raise InputError(
+            "name the runs whose models stay, as in 'limbeck gc runs/quickstart', or pass --all to keep none"
+        )
+    retained = [retained_keys(folder) for folder in runs]
+    roots = {OpenStore(root).root for root in (*([store] if store else ()), *(root for root, _ in retained))}
     if len(roots) > 1:
         raise InputError(f"these lie in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
-    opened = Opened(roots.pop() if roots else default_root())
-    removed, freed = opened.gc({key for _, keys in found for key in keys})
+    opened = OpenStore(roots.pop() if roots else default_root())
+    removed, freed = opened.gc({key for _, keys in retained for key in keys})
     print(f"{opened.root}: removed {removed} models, freed {megabytes(freed)} MB")

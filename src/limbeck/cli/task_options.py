@@ -1,4 +1,4 @@
-"""Options of every command that takes a task: settings of its data, and where these are said."""
+"""Options of every command that takes a task: the settings of its data."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Kind = Literal["classification", "multilabel", "regression", "tokens"]
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """How the data of a task is read.
+    """Settings for reading the data of a task.
 
     Attributes:
         task_set: Set an option of the data: --task-set label=stars; may be given several times.
         metric: Metric of the task.
         kind: Kind of task.
-        delimiter: What parts the fields of a CSV or TSV file.
+        delimiter: Separator of fields in a CSV or TSV file.
     """
 
     task_set: Annotated[
@@ -35,19 +35,20 @@ class TaskSettings:
         ),
     ] = None
     metric: Annotated[str | None, Parameter(help="Metric of the task, such as f1.")] = None
-    kind: Annotated[Kind | None, Parameter(help="Kind of the task, where its labels do not show it.")] = None
-    delimiter: Annotated[str | None, Parameter(help="What parts the fields of a CSV or TSV file.")] = None
+    kind: Annotated[Kind | None, Parameter(help="Kind of the task, if its labels do not show it.")] = None
+    delimiter: Annotated[str | None, Parameter(help="Separator of fields in a CSV or TSV file.")] = None
 
     def changes(self) -> dict[str, Any]:
-        """The options that were given; a shortcut wins over --task-set."""
+        """Return the options that were given; a shortcut takes precedence over --task-set."""
         from limbeck.data.task_file import settings
 
-        names = ("max_length", "metric", "kind", "delimiter")
-        short = {name: value for name in names if (value := getattr(self, name, None)) is not None}
-        return settings(self.task_set or ()) | short
+        return settings(self.task_set or ()) | {name: value for name, value in self._shortcuts() if value is not None}
+
+    def _shortcuts(self) -> list[tuple[str, Any]]:
+        return [("metric", self.metric), ("kind", self.kind), ("delimiter", self.delimiter)]
 
     def of(self, task: str | Mapping[str, Any]) -> str | dict[str, Any]:
-        """The task with these options; as it stands where none were given."""
+        """Return the task with these options applied; unchanged if none were given."""
         from limbeck.data.task_file import with_settings
 
         return with_settings(task, self.changes())
@@ -55,17 +56,26 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class TaskOptions(TaskSettings):
-    """The same, with the length of texts; a technique with a ``max_length`` of its own has only the former.
+    """Task settings and the length of texts; techniques with a ``max_length`` of their own take the settings alone.
 
     Attributes:
-        max_length: Most tokens of a text; what is longer is cut.
+        max_length: Tokens after which a text is cut.
     """
 
-    max_length: Annotated[int | None, Parameter(help="Most tokens of a text; what is longer is cut.")] = None
+    max_length: Annotated[int | None, Parameter(help="Tokens after which a text is cut.")] = None
+
+    def _shortcuts(self) -> list[tuple[str, Any]]:
+        return [("max_length", self.max_length), *super()._shortcuts()]
 
 
 def report_data(task: Task, model: str | None = None, splits: Sequence[str] | None = None) -> None:
-    """Print what was read on standard error."""
+    """Print a summary of the data that was read on standard error.
+
+    Args:
+        task: The task.
+        model: Folder or name of the model, whose tokenizer shows how many texts are cut.
+        splits: Splits to describe; all when not given.
+    """
     from limbeck.engine.data_report import data_report
 
     print("\n".join(data_report(task, model, splits).lines()), file=sys.stderr)

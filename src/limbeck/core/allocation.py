@@ -1,16 +1,17 @@
-"""How many heads and neurons each layer keeps: as little lost as possible within a budget, by any cost of shapes.
+"""Allocate heads and neurons to layers: lose as little as possible within a budget, under any cost of shapes.
 
-A knapsack wants a price for every part by itself. The price of a width is taken as the difference between two shapes:
+A knapsack needs a price for each part on its own. The price of a width is the difference between two shapes:
 
-    price(part, width) = cost(at, with the part at that width) - cost(at, with the part at its least)
+    price(part, width) = cost(base with the part at that width) - cost(base with the part at its smallest)
 
-around a shape ``at``: first the whole, then what came out, until the same comes out twice. Where costs add up over
-parts, as those of parameters and of a latency table do, the differences are the same around every shape, and the first
-answer is the last. Where they do not (a predictor with trees), the differences are right around the answer, where they
-are used: at the fixed point the knapsack's total is the cost of the shape itself, so it is the cost that keeps the
-budget. Where there is no fixed point, the best of the shapes met on the way that keeps it is the answer.
+``base`` is the full shape in the first round and the previous solution in later rounds, until a solution repeats.
+Where the cost is a sum over parts (parameters, a latency table), prices do not depend on the base and the first
+solution is final. Where it is not (a predictor made of trees), prices are exact around the solution, which is where
+they matter: at the fixed point the knapsack's total equals the cost of the shape, so the true cost meets the budget.
+If there is no fixed point, the best shape seen that meets the budget is returned.
 
-Reference: ZipLM (Kurtic et al., 2023, arXiv:2302.04089), whose measured latencies add up. Differs: any cost will do.
+Reference: ZipLM (Kurtic et al., 2023, arXiv:2302.04089), whose measured latencies are additive. Differs: works with
+any cost.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from limbeck.core.knapsack import Option, choose
 from limbeck.core.shape import Shape
 
 Costs = Callable[[Sequence[Shape]], Sequence[float]]
-"""What shapes cost; asked for many at once, because some answer thousands as fast as one."""
+"""Cost of many shapes in one call, because some costs price thousands as fast as one."""
 ROUNDS = 20
-TIGHTER = 0.998  #: the goal is lowered by this where shapes call for each other in turn
-TOLERANCE = 1e-9  #: of the budget: costs are sums of rounded numbers
+TIGHTEN = 0.998  #: factor on the knapsack's budget when the rounds start to cycle
+TOLERANCE = 1e-9  #: relative, on the budget: costs are sums of rounded numbers
 
 
 @dataclass(frozen=True)
 class Part:
-    """Attention or feed-forward of one layer: widths it may have, ascending, and what is lost with each."""
+    """Attention or feed-forward of one layer: its possible widths, ascending, and the loss at each."""
 
     layer: int
     name: str  # 'heads' or 'ffn'
@@ -39,58 +40,70 @@ class Part:
 
 
 def smallest(shape: Shape, parts: Sequence[Part]) -> Shape:
-    """The shape with every part at its least."""
+    """Return the shape with every part at its smallest width."""
     return _with(shape, parts, [0] * len(parts))
 
 
 def allocate(shape: Shape, parts: Sequence[Part], costs: Costs, budget: float) -> Shape | None:
-    """The shape, with each part at one of its widths, that loses least and costs at most ``budget``.
+    """Choose a width for each part so that the total loss is smallest and the cost is at most ``budget``.
 
-    None when even the smallest costs more. Optimal up to the knapsack's rounding where costs add up; elsewhere it is
-    where the search ended, and it costs no more than the budget either.
+    Optimal up to the knapsack's rounding where costs are additive; a heuristic elsewhere.
+
+    Args:
+        shape: The full shape.
+        parts: The parts that may shrink.
+        costs: The cost, called with several shapes at once.
+        budget: Largest cost allowed, in the unit of ``costs``.
+
+    Returns:
+        A shape within the budget; None if even the smallest one exceeds it.
 
     >>> parts = [Part(layer, "heads", (0, 1, 2), (3.0 + layer, 1.0, 0.0)) for layer in (0, 1)]
     >>> whole = Shape.uniform(layers=2, hidden=4, heads=2, ffn=8)
-    >>> str(allocate(whole, parts, lambda shapes: [sum(row.heads for row in one.layers) for one in shapes], 3.1))
+    >>> str(allocate(whole, parts, lambda shapes: [sum(row.heads for row in s.layers) for s in shapes], 3.1))
     '2x4 heads 2,1 of 2 ffn 8'
     """
-    most, best = budget + TOLERANCE * abs(budget), smallest(shape, parts)
-    if costs([best])[0] > most:
+    limit, best = budget + TOLERANCE * abs(budget), smallest(shape, parts)
+    if costs([best])[0] > limit:
         return None
-    lost, at, goal = _lost(best, parts), shape, budget
+    least_loss, base, goal = _loss(best, parts), shape, budget
     seen: set[Shape] = set()
     for _ in range(ROUNDS):
-        made = _around(at, parts, costs, goal)
-        if costs([made])[0] <= most and _lost(made, parts) <= lost:
-            best, lost = made, _lost(made, parts)
-        if made == at:
+        solution = _solve_around(base, parts, costs, goal)
+        if costs([solution])[0] <= limit and _loss(solution, parts) <= least_loss:
+            best, least_loss = solution, _loss(solution, parts)
+        if solution == base:
             break
-        if made in seen:
-            goal *= TIGHTER
-        seen.add(made)
-        at = made
+        if solution in seen:
+            goal *= TIGHTEN
+        seen.add(solution)
+        base = solution
     return best
 
 
-def _around(at: Shape, parts: Sequence[Part], costs: Costs, budget: float) -> Shape:
-    """What the knapsack takes at the prices around a shape; the smallest if nothing fits."""
-    beside = [at.with_layer(part.layer, **{part.name: width}) for part in parts for width in part.widths]
-    here, *found = (float(cost) for cost in costs([at, *beside]))
-    floor, units = here, []
+def _solve_around(base: Shape, parts: Sequence[Part], costs: Costs, budget: float) -> Shape:
+    """Solve the knapsack at the prices around a shape; return the smallest shape if nothing fits."""
+    neighbors = [base.with_layer(part.layer, **{part.name: width}) for part in parts for width in part.widths]
+    base_cost, *neighbor_costs = (float(cost) for cost in costs([base, *neighbors]))
+    floor, units = base_cost, []
     for part in parts:
-        mine, found = found[: len(part.widths)], found[len(part.widths) :]
-        floor += mine[0] - here
-        units.append([Option(cost - mine[0], loss) for cost, loss in zip(mine, part.losses, strict=True)])
+        part_costs, neighbor_costs = neighbor_costs[: len(part.widths)], neighbor_costs[len(part.widths) :]
+        floor += part_costs[0] - base_cost
+        units.append([Option(cost - part_costs[0], loss) for cost, loss in zip(part_costs, part.losses, strict=True)])
     chosen = choose(units, budget - floor)
-    return smallest(at, parts) if chosen is None else _with(at, parts, chosen)
+    return smallest(base, parts) if chosen is None else _with(base, parts, chosen)
 
 
-def _with(shape: Shape, parts: Sequence[Part], chosen: Sequence[int]) -> Shape:
-    for part, place in zip(parts, chosen, strict=True):
-        shape = shape.with_layer(part.layer, **{part.name: part.widths[place]})
+def _with(shape: Shape, parts: Sequence[Part], indices: Sequence[int]) -> Shape:
+    for part, index in zip(parts, indices, strict=True):
+        shape = shape.with_layer(part.layer, **{part.name: part.widths[index]})
     return shape
 
 
-def _lost(shape: Shape, parts: Sequence[Part]) -> float:
-    places = (part.widths.index(getattr(shape.layers[part.layer], part.name)) for part in parts)
-    return sum(part.losses[place] for part, place in zip(parts, places, strict=True))
+def _loss(shape: Shape, parts: Sequence[Part]) -> float:
+    return sum(part.losses[part.widths.index(_width(shape, part))] for part in parts)
+
+
+def _width(shape: Shape, part: Part) -> int:
+    layer = shape.layers[part.layer]
+    return layer.heads if part.name == "heads" else layer.ffn

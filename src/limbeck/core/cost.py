@@ -60,7 +60,7 @@ class FunctionCost(Cost):
 
     if TYPE_CHECKING:
     import numpy as np
-    >>> cost = FunctionCost(lambda shape: Measurement("size", shape.weights / 1e6, "MB"))
+    >>> cost = FunctionCost(lambda shape: Measurement("size", 4.0 * shape.weights, "B"))
     >>> cost.many([Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)]).shape
     (1, 3)
     """

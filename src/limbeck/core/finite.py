@@ -1,15 +1,15 @@
-"""JSON that every reader accepts: NaN and infinity become null."""
+"""JSON that every parser accepts: NaN and infinity become null."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 
-def finite(value: Any) -> Any:
-    """Replace NaN and infinity by None, however deep in mappings and lists.
+def finite(value: object) -> Any:
+    """Replace NaN and infinity by None, at any depth of mappings and lists.
 
     >>> finite({"a": [1.0, float("nan")], "b": float("inf")})
     {'a': [1.0, None], 'b': None}
@@ -17,26 +17,35 @@ def finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: finite(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [finite(child) for child in value]
     return value
 
 
-def json_text(value: Any, **options: Any) -> str:
-    """Write valid JSON in UTF-8, with null for NaN and infinity; ``options`` are those of ``json.dumps``.
+def json_text(value: object, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """Write valid JSON without ASCII escapes, with null for NaN and infinity.
+
+    Args:
+        value: JSON values, and scalars of numpy.
+        indent: Spaces of each level; one line when not given.
+        default: Converts values of other types; they are refused when not given.
+
+    Raises:
+        TypeError: There is a value of another type.
 
     >>> json_text({"loss": float("nan")})
     '{"loss": null}'
     """
 
-    def plain(other: Any) -> Any:
-        item = getattr(other, "item", None)  # a number of numpy
-        return finite(item()) if callable(item) and getattr(other, "ndim", 0) == 0 else default(other)
+    def convert(other: object) -> Any:
+        item = getattr(other, "item", None)  # numpy's scalars, without importing numpy
+        if callable(item) and getattr(other, "ndim", 0) == 0:
+            return finite(item())
+        return (default or _refuse)(other)
 
-    default = options.pop("default", _refuse)
-    return json.dumps(finite(value), **{"ensure_ascii": False, **options}, allow_nan=False, default=plain)
+    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, indent=indent, default=convert)
 
 
-def _refuse(value: Any) -> Any:
+def _refuse(value: object) -> NoReturn:
     raise TypeError(f"{type(value).__name__} is no JSON value")

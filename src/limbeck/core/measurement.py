@@ -1,4 +1,4 @@
-"""Measured facts: a value with its unit, spread, number of observations, and where it was measured."""
+"""Measurements: a value with its unit, interval, number of observations, and where it holds; and the machine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAC."""
 class Measurement:
     """One measured number in SI units.
 
-    ``low`` and ``high`` bound the stated interval (95 % unless ``detail`` says otherwise); ``n`` counts
-    observations; ``target`` and ``split`` say where it holds; ``detail`` keeps what a reader may ask for next.
+    ``low`` and ``high`` bound its interval (95 % unless ``detail`` says otherwise), ``n`` counts observations,
+    ``target`` and ``split`` say where it holds, and ``detail`` keeps what a later reader or computation may need.
 
     >>> Measurement("latency_p50", 0.0078, "s", n=200).name
     'latency_p50'
@@ -45,26 +45,26 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What this fact is about; a newer fact with the same key replaces an older one."""
+        """Identity of the measurement; a newer one with the same key replaces an older one."""
         return (self.name, self.target, self.split)
 
     @property
-    def foretold(self) -> bool:
-        """Whether it was predicted, not measured on the candidate itself."""
+    def is_prediction(self) -> bool:
+        """Whether the value was predicted rather than measured on the candidate itself."""
         return self.name.endswith("_predicted")
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary without the empty fields."""
+        """Return a plain dictionary without the empty fields."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        """Inverse of :meth:`to_json`."""
+        """Rebuild a measurement from :meth:`to_json`."""
         return cls(**{**data, "value": math.nan if data["value"] is None else data["value"]})  # JSON has no NaN
 
 
 def merge(*groups: Iterable[Measurement]) -> tuple[Measurement, ...]:
-    """Join facts; the last one of each (name, target, split) stands."""
+    """Join measurements; of those with the same name, target and split the last one wins."""
     latest: dict[tuple[str, str, str], Measurement] = {}
     for group in groups:
         for fact in group:
@@ -75,7 +75,7 @@ def merge(*groups: Iterable[Measurement]) -> tuple[Measurement, ...]:
 
 @lru_cache
 def environment() -> dict[str, Any]:
-    """Describe this machine and the libraries that decide results; goes with every ledger."""
+    """Describe this machine and the libraries that affect results, as recorded in every ledger."""
     versions = {}
     for package in ("limbeck", "torch", "transformers", "accelerate", "onnxruntime", "openvino", "numpy"):
         try:
@@ -94,15 +94,15 @@ def environment() -> dict[str, Any]:
 
 
 def machine() -> str:
-    """A digest of the processor and the libraries: times hold for them alone."""
-    described = {name: environment()[name] for name in ("processor", "instructions", "versions")}
-    return hashlib.sha256(canonical_json(described).encode()).hexdigest()[:16]
+    """Return a digest of processor and libraries, for which alone measured times hold."""
+    decisive = {name: environment()[name] for name in ("processor", "instructions", "versions")}
+    return hashlib.sha256(canonical_json(decisive).encode()).hexdigest()[:16]
 
 
 def _cpuinfo(field_name: str) -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
                 if line.startswith(field_name):
                     return line.split(":", 1)[1].strip()
     except OSError:
@@ -115,7 +115,7 @@ def _processor() -> str:
 
 
 def _instructions() -> list[str]:
-    """The instruction sets that decide the speed of INT8 and bfloat16."""
+    """List the instruction sets that decide the speed of INT8 and bfloat16."""
     flags = set(_cpuinfo("flags").split())
     return [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags]
 

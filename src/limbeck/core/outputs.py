@@ -1,21 +1,23 @@
-"""What a model's outputs mean: decided once, from config.json, the weights that exist, and the task if there is one.
+"""The meaning of a model's outputs, decided once from config.json, the weights present and, if there is one, the task.
 
-A number, one score, one of several classes, several labels, or a label for every word. Everything that reads, trains,
-measures or describes a head asks an :class:`OutputSpec`.
+The outputs are a number, a score, one of several classes, several labels, or a label for every word. Code that reads,
+trains, measures or describes a head asks an :class:`OutputSpec`.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from limbeck.core.logits import Activation, activate, describe_bad_numbers
 from limbeck.errors import InputError
 
 OutputKind = Literal["classification", "multilabel", "regression", "tokens", "score"]
-Activation = Literal["softmax", "sigmoid", "identity", "tanh"]
 
 PROBLEM_TYPES: Mapping[str, str] = {
     "classification": "single_label_classification",
@@ -23,7 +25,7 @@ PROBLEM_TYPES: Mapping[str, str] = {
     "multilabel": "multi_label_classification",
     "regression": "regression",
 }
-"""What transformers calls each kind of output; a score has no name there."""
+"""Names of each kind of output in transformers, which has none for a score."""
 
 ANSWER_CODE: Mapping[str, str] = {
     "classification": "{labels}[logits.argmax()]",
@@ -33,19 +35,19 @@ ANSWER_CODE: Mapping[str, str] = {
     "tokens": "[{labels}[seen[i].argmax()] if i in seen else {labels}[{default}] for i in range(len(words))]",
 }
 """Python code that turns the logits of one text into its answer; ``{labels}`` stands for the label names, ``{default}``
-for the number of the label of words that were not seen. For tokens there are ``words`` and, by the number of each word
-that was seen, ``seen``, the logits of its first token."""
+for the index of the label of words that were cut off. For tokens there are ``words`` and ``seen``, which maps the index
+of each word that was not cut off to the logits of its first token."""
 
 SCORE_ACTIVATIONS: Mapping[str, Activation] = {"sigmoid": "sigmoid", "identity": "identity", "tanh": "tanh"}
-"""Activations of one output by the lower-case names of torch's classes."""
+"""Activations of a single output by the lower-case names of torch's classes."""
 
 
 @dataclass(frozen=True)
 class OutputSpec:
     """The meaning of a model's outputs.
 
-    ``labels`` are in the order of the outputs; empty for a number or a score without a name, and for a model without a
-    head. ``missing`` names the tensors of the head that the weights lack: such a head is untrained.
+    ``labels`` are in the order of the outputs; empty for an unnamed number or score and for a model without a head.
+    ``missing`` names the tensors of the head that the weights lack: such a head is untrained.
 
     >>> OutputSpec.for_task("classification", ("no", "yes")).decode([0.0, 2.0])["answer"]
     'yes'
@@ -56,17 +58,17 @@ class OutputSpec:
     activation: Activation
     missing: tuple[str, ...] = ()
     open_kind: bool = False
-    """Whether config.json leaves open if several outputs are one class or several labels; the task then decides."""
+    """Whether config.json does not say if several outputs are classes or labels; the task then decides."""
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], source: object = "model", missing: Iterable[str] = ()
     ) -> OutputSpec:
-        """Read the content of a config.json.
+        """Derive the meaning from the content of a config.json.
 
         Args:
             config: Content of config.json.
-            source: What to call the model in errors.
+            source: Name of the model in errors.
             missing: Tensors of the head that the weights lack.
 
         Raises:
@@ -76,53 +78,53 @@ class OutputSpec:
         if problem is not None and problem not in PROBLEM_TYPES.values():
             names = ", ".join(sorted(set(PROBLEM_TYPES.values())))
             raise InputError(f"{source}: config.json has problem_type {problem!r}; choose from {names}")
-        own = _own_activation(config, source)
+        declared = _declared_activation(config, source)
         if is_token_classifier(config):
             return cls("tokens", labels, "softmax", tuple(missing))
         if problem == "multi_label_classification":
             return cls("multilabel", labels, "sigmoid", tuple(missing))
-        if problem == "regression" and own in (None, "identity"):
+        if problem == "regression" and declared in (None, "identity"):
             return cls("regression", labels, "identity", tuple(missing))
         if problem == "regression" or len(labels) == 1:
-            return cls("score", labels, own or "sigmoid", tuple(missing))
+            return cls("score", labels, declared or "sigmoid", tuple(missing))
         return cls("classification", labels, "softmax", tuple(missing), open_kind=problem is None)
 
     @classmethod
     def for_task(cls, kind: OutputKind, labels: Sequence[str]) -> OutputSpec:
-        """What a model made for a task answers."""
+        """Return the meaning of a head that is made for a task."""
         activations: dict[str, Activation] = {"multilabel": "sigmoid", "regression": "identity", "score": "sigmoid"}
         return cls(kind, tuple(map(str, labels)), activations.get(kind, "softmax"))
 
     @property
     def problem_type(self) -> str | None:
-        """The name that transformers has for this kind; None for a score."""
+        """Name of this kind in transformers; None for a score."""
         return PROBLEM_TYPES.get(self.kind)
 
     @property
     def per_token(self) -> bool:
-        """Whether every word has an answer of its own."""
+        """Whether every word has its own answer."""
         return self.kind == "tokens"
 
     @property
     def trained(self) -> bool:
-        """Whether there is a head, and all of it comes from the weights."""
+        """Whether there is a head whose tensors were all in the weights."""
         return bool(self.labels) and not self.missing
 
     @property
     def untrained(self) -> str:
-        """Why the head is not trained, in words; empty if it is."""
+        """Reason why the head is untrained; empty if it is trained."""
         return "" if self.trained else missing_tensors(self.missing) if self.missing else "it has no head"
 
-    def decode(self, logits: Any) -> dict[str, Any]:
-        """Turn the logits of one text into its ``answer`` and the ``scores`` behind it.
+    def decode(self, logits: npt.ArrayLike) -> dict[str, Any]:
+        """Convert the logits of one text to its ``answer`` and the ``scores`` behind it.
 
         Args:
             logits: [label]; for tokens [word, label], one row for each word.
 
         Returns:
-            classification: the label, and the probability of each label; multilabel: the labels with a probability over
-            one half, and all probabilities; regression and score: the number, no scores; tokens: the labels joined by
-            spaces, and ``labels`` one by one.
+            classification: the label, and the probability of each label; multilabel: the labels with a probability
+            above one half, and all probabilities; regression and score: the number, no scores; tokens: the labels
+            joined by spaces, and ``labels`` as a list.
 
         Raises:
             InputError: A logit is NaN or infinite.
@@ -142,14 +144,14 @@ class OutputSpec:
         return {"answer": self.labels[int(values.argmax())], "scores": named}
 
     def match(self, kind: str, labels: Sequence[str]) -> Match:
-        """Find the outputs that stand for a task's labels.
+        """Match the outputs with a task's labels.
 
         Args:
             kind: The task's kind.
-            labels: The task's label names; without meaning for regression.
+            labels: The task's label names; ignored for regression.
 
         Returns:
-            The match; its ``refusal`` says why the head does not answer the task.
+            The match; its ``refusal`` says why the head does not fit the task.
         """
         if not self.trained:
             return Match(refusal=self.untrained)
@@ -179,11 +181,11 @@ AS_NUMBERS = "'limbeck predict' gives its answers"
 
 @dataclass(frozen=True)
 class Match:
-    """How a task's labels lie among a model's outputs.
+    """Mapping from a task's labels to a model's outputs.
 
-    ``outputs`` has the output of each label of the task. ``names`` are what the outputs are called, in the model's
-    order. ``assumed``: nothing but the position says which output is which label. ``refusal`` is why the two do not
-    match, empty if they do.
+    ``outputs`` has the output's index for each label of the task. ``names`` are the names of the outputs, in the
+    model's order. ``assumed``: labels were matched by position alone. ``refusal`` says why the two do not match; empty
+    if they do.
     """
 
     outputs: tuple[int, ...] = ()
@@ -196,10 +198,15 @@ class Match:
 
 
 def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool = True) -> Match:
-    """Match label names of a task with those of a model's outputs.
+    """Match a task's label names with those of a model's outputs.
 
-    The same names, in any order and case; or some of them (``subset``). Names that say nothing (``LABEL_0``, ``0``) on
-    either side are matched by their position in the lists, which is an assumption.
+    Order and case do not matter. If either side has placeholders (``LABEL_0``, ``0``), labels are matched by position,
+    which is an assumption.
+
+    Args:
+        outputs: Names of the model's outputs.
+        labels: Label names of the task.
+        subset: Whether the task may have only some of the labels.
 
     >>> match_labels(["NEGATIVE", "POSITIVE"], ["positive", "negative"]).outputs
     (1, 0)
@@ -210,20 +217,20 @@ def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool 
     """
     outputs, labels = tuple(outputs), tuple(labels)
     for fold in (str, _folded):
-        before, after = [fold(name) for name in outputs], [fold(name) for name in labels]
-        if len(set(before)) < len(before) or len(set(after)) < len(after):
+        available, wanted = [fold(name) for name in outputs], [fold(name) for name in labels]
+        if len(set(available)) < len(available) or len(set(wanted)) < len(wanted):
             continue
-        if set(after) <= set(before) and (len(after) == len(before) or (subset and not silent(labels))):
-            return Match(tuple(before.index(name) for name in after), outputs)
+        if set(wanted) <= set(available) and (len(wanted) == len(available) or (subset and not silent(labels))):
+            return Match(tuple(available.index(name) for name in wanted), outputs)
     if subset and len(labels) == 1 < len(outputs) and (number := _digits(labels[0])) and int(number) < len(outputs):
-        return Match((int(number),), outputs, assumed=True)  # rows of one class, to be judged: nothing trains on them
+        return Match((int(number),), outputs, assumed=True)  # a file of one class, for evaluation only
     if len(outputs) != len(labels) or not (silent(outputs) or silent(labels)):
         return Match(refusal=f"its labels are {_listed(outputs)}, the task's are {_listed(labels)}")
     return Match(tuple(range(len(labels))), outputs if silent(labels) else labels, assumed=True)
 
 
 def silent(names: Sequence[str]) -> bool:
-    """Whether names say nothing: ``LABEL_0`` or a whole number.
+    """Return whether all names are placeholders: ``LABEL_0`` or an integer.
 
     >>> silent(["LABEL_0", "1"]), silent(["no", "yes"])
     (True, False)
@@ -240,18 +247,18 @@ def _folded(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+def _listed(names: Sequence[str], limit: int = 6) -> str:
+    first = ", ".join(names[:limit])
+    return f"{first} and {len(names) - limit} more" if len(names) > limit else first
 
 
 def answer_code(kind: OutputKind, labels: str, default: str = "0") -> str:
-    """Write Python code for the answer of one text from its ``logits``.
+    """Return Python code that computes the answer to one text from its ``logits``.
 
     Args:
-        kind: What the outputs mean.
+        kind: Meaning of the outputs.
         labels: Code for the label names.
-        default: Code for the number of the label of words that were not seen.
+        default: Code for the index of the label of words that were cut off.
 
     >>> answer_code("classification", "names")
     'names[logits.argmax()]'
@@ -260,88 +267,81 @@ def answer_code(kind: OutputKind, labels: str, default: str = "0") -> str:
 
 
 def is_token_classifier(config: Mapping[str, Any]) -> bool:
-    """Whether config.json names an architecture that answers every word."""
+    """Return whether config.json names an architecture for token classification."""
     return any(name.endswith("ForTokenClassification") for name in _architectures(config))
 
 
 def _architectures(config: Mapping[str, Any]) -> list[str]:
-    named = config.get("architectures") or ()
-    return [str(name) for name in named] if isinstance(named, (list, tuple)) else []
+    names = config.get("architectures") or ()
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
 
 
 def read_labels(config: Mapping[str, Any], source: object = "model") -> tuple[str, ...]:
-    """Label names in the order of the outputs; empty for a model without a head.
+    """Read the label names in the order of the outputs; empty for a model without a head.
 
     Raises:
-        InputError: ``id2label`` does not name the outputs 0 to n-1, each by a name of its own, or ``label2id``
-            contradicts it.
+        InputError: ``id2label`` does not give the outputs 0 to n-1 distinct names, or ``label2id`` contradicts it.
     """
-    given = config.get("id2label")
-    if given is None or given == {}:
+    id2label = config.get("id2label")
+    if id2label is None or id2label == {}:
         classifies = any(name.endswith("Classification") for name in _architectures(config))
         number = config.get("num_labels")
         if not classifies:
             return ()
-        named = _label2id(config, source)
         if number is None:
-            number = len(named) or 2
+            number = len(_label2id(config, source)) or 2
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{source}: config.json has num_labels {number!r}; expected a whole number of at least 1")
         names: tuple[str, ...] = tuple(f"LABEL_{index}" for index in range(number))
     else:
-        names = _named_outputs(given, source)
-    return _agreeing(names, config, source)
+        names = _names_of_outputs(id2label, source)
+    return _reconcile(names, config, source)
 
 
-def _named_outputs(given: Any, source: object) -> tuple[str, ...]:
-    what = f"{source}: id2label in config.json"
-    if not isinstance(given, Mapping):
+def _names_of_outputs(id2label: object, source: object) -> tuple[str, ...]:
+    field = f"{source}: id2label in config.json"
+    if not isinstance(id2label, Mapping):
         raise InputError(
-            f'{what} should map output numbers to names, as {{"0": "no", "1": "yes"}}, got {_short(given)}'
+            f'{field} should map output numbers to names, as {{"0": "no", "1": "yes"}}, got {_short(id2label)}'
         )
     names: dict[int, str] = {}
-    for key, name in given.items():
+    for key, name in id2label.items():
         try:
             index = int(key)
         except (TypeError, ValueError):
-            raise InputError(f"{what} has the key {key!r}; keys are the numbers 0 to {len(given) - 1}") from None
+            raise InputError(f"{field} has the key {key!r}; keys are the numbers 0 to {len(id2label) - 1}") from None
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
-            raise InputError(f"{what} names output {index} {_short(name)}; give it a name")
+            raise InputError(f"{field} names output {index} {_short(name)}; give it a name")
         names[index] = str(name)
-    if sorted(names) != list(range(len(given))):
+    if sorted(names) != list(range(len(id2label))):
         raise InputError(
-            f"{what} has the numbers {_listed([str(index) for index in sorted(names)])}; the {len(given)} outputs are "
-            f"numbered 0 to {len(given) - 1}"
+            f"{field} has the numbers {_listed([str(index) for index in sorted(names)])}; the {len(id2label)} outputs "
+            f"are numbered 0 to {len(id2label) - 1}"
         )
     ordered = tuple(names[index] for index in range(len(names)))
-    if twice := sorted({name for name in ordered if ordered.count(name) > 1}):
-        raise InputError(f"{what} gives the name '{twice[0]}' to {ordered.count(twice[0])} outputs")
+    if duplicates := sorted({name for name in ordered if ordered.count(name) > 1}):
+        raise InputError(f"{field} gives the name '{duplicates[0]}' to {ordered.count(duplicates[0])} outputs")
     return ordered
 
 
 def _label2id(config: Mapping[str, Any], source: object) -> dict[str, int]:
-    given = config.get("label2id")
-    if given is None:
+    label2id = config.get("label2id")
+    if label2id is None:
         return {}
-    whole = isinstance(given, Mapping) and all(isinstance(index, (int, str)) for index in given.values())
-    try:
-        return {str(name): int(index) for name, index in given.items()} if whole else _wrong_label2id(given, source)
-    except ValueError:
-        return _wrong_label2id(given, source)
+    if isinstance(label2id, Mapping) and all(isinstance(index, (int, str)) for index in label2id.values()):
+        with contextlib.suppress(ValueError):
+            return {str(name): int(index) for name, index in label2id.items()}
+    raise InputError(f"{source}: label2id in config.json should map names to output numbers, got {_short(label2id)}")
 
 
-def _wrong_label2id(given: Any, source: object) -> dict[str, int]:
-    raise InputError(f"{source}: label2id in config.json should map names to output numbers, got {_short(given)}")
-
-
-def _agreeing(names: tuple[str, ...], config: Mapping[str, Any], source: object) -> tuple[str, ...]:
-    """The names, if label2id says the same or nothing; label2id's own where id2label says nothing."""
-    named = _label2id(config, source)
-    if not named or (silent(tuple(named)) and not set(named) & set(names)):
-        return names  # the default of a configuration whose author set id2label alone
-    if silent(names) and not silent(tuple(named)) and sorted(named.values()) == list(range(len(names))):
-        return tuple(sorted(named, key=named.__getitem__))
-    for name, index in named.items():
+def _reconcile(names: tuple[str, ...], config: Mapping[str, Any], source: object) -> tuple[str, ...]:
+    """Check the names from id2label against label2id, whose names replace placeholders."""
+    label2id = _label2id(config, source)
+    if not label2id or (silent(tuple(label2id)) and not set(label2id) & set(names)):
+        return names  # label2id is transformers' default: the author set id2label alone
+    if silent(names) and not silent(tuple(label2id)) and sorted(label2id.values()) == list(range(len(names))):
+        return tuple(sorted(label2id, key=label2id.__getitem__))
+    for name, index in label2id.items():
         if not 0 <= index < len(names) or names[index] != name:
             other = f"'{names[index]}'" if 0 <= index < len(names) else "no such output"
             raise InputError(
@@ -356,76 +356,25 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _own_activation(config: Mapping[str, Any], source: object) -> Activation | None:
-    """The activation that sentence-transformers wrote for one output; None where it wrote none."""
+def _declared_activation(config: Mapping[str, Any], source: object) -> Activation | None:
+    """Read the activation that sentence-transformers stores for a single output; None if there is none."""
     section = config.get("sentence_transformers")
-    named = section.get("activation_fn") if isinstance(section, Mapping) else None
-    named = named or config.get("sbert_ce_default_activation_function")
-    if named is None:
+    class_name = section.get("activation_fn") if isinstance(section, Mapping) else None
+    class_name = class_name or config.get("sbert_ce_default_activation_function")
+    if class_name is None:
         return None
-    activation = SCORE_ACTIVATIONS.get(str(named).rpartition(".")[2].lower())
+    activation = SCORE_ACTIVATIONS.get(str(class_name).rpartition(".")[2].lower())
     if activation is None and len(read_labels(config, source)) == 1:
         raise InputError(
-            f"{source}: config.json has the activation {named!r}; known are "
+            f"{source}: config.json has the activation {class_name!r}; known are "
             + ", ".join(f"torch.nn.{name.capitalize()}" for name in SCORE_ACTIVATIONS)
         )
     return activation
 
 
-def activate(logits: Any, activation: Activation) -> np.ndarray:
-    """Apply an activation over the last axis without overflow, [..., label] to [..., label].
-
-    >>> activate([-1000.0, 0.0, 1000.0], "sigmoid").tolist()
-    [0.0, 0.5, 1.0]
-    """
-    values = np.asarray(logits, dtype=float)
-    if activation == "sigmoid":
-        return np.exp(-np.logaddexp(0.0, -values))
-    if activation == "tanh":
-        return np.tanh(values)
-    if activation == "softmax":
-        powers = np.exp(values - values.max(axis=-1, keepdims=True))
-        return powers / powers.sum(axis=-1, keepdims=True)
-    return values
-
-
-def describe_bad_numbers(values: Any) -> str:
-    """Count NaN and infinity in an array in words; empty if all numbers are finite.
-
-    >>> describe_bad_numbers([1.0, float("nan"), float("inf")])
-    '1 NaN and 1 infinite of 3'
-    """
-    array = np.asarray(values)
-    if np.isfinite(array).all():
-        return ""
-    counts = {"NaN": int(np.isnan(array).sum()), "infinite": int(np.isinf(array).sum())}
-    return " and ".join(f"{count:,} {name}" for name, count in counts.items() if count) + f" of {array.size:,}"
-
-
-def require_finite_logits(logits: Iterable[Any], texts: Sequence[Any], source: object = "the model") -> None:
-    """Refuse logits that are no numbers, and name the first text that has them.
-
-    Args:
-        logits: One array for each text, [label] or [position, label].
-        texts: The texts, in the same order.
-        source: What to call the model.
-
-    Raises:
-        InputError: A logit is NaN or infinite.
-    """
-    for index, row in enumerate(logits):
-        if bad := describe_bad_numbers(row):
-            text = str(texts[index]) if index < len(texts) else ""
-            shown = text if len(text) <= 60 else text[:57] + "..."
-            raise InputError(
-                f"{source} gives no numbers for text {index + 1} ({shown!r}): its outputs are {bad}; "
-                "its weights or their sizes are at fault, so train it again or take an earlier checkpoint"
-            )
-
-
 def missing_tensors(names: Iterable[str]) -> str:
-    """Say which tensors of a head the weights lack."""
+    """Describe which tensors of a head the weights lack."""
     names = tuple(names)
-    if len(names) == 1 and " " in names[0]:  # what a folder that limbeck wrote says of itself
+    if len(names) == 1 and " " in names[0]:  # a sentence, as folders written by limbeck store it
         return names[0]
     return f"its weights lack {len(names)} tensor{'s' * (len(names) != 1)} of the head: {_listed(names)}"

@@ -1,6 +1,6 @@
-"""Trade-offs as pure mathematics: who dominates whom, the front, its volume and its knee.
+"""Pareto dominance: fronts, ranks, hypervolume and knee.
 
-Points are arrays [points, objectives]; ``senses`` says "max" or "min" for each objective.
+Points are arrays [points, objectives]; ``senses`` gives the direction of each objective, "max" or "min".
 """
 
 from __future__ import annotations
@@ -9,33 +9,40 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 Sense = Literal["max", "min"]
 
 
 def costs(points: ArrayLike, senses: Sequence[Sense]) -> np.ndarray:
-    """The points with every objective turned so that less is better [points, objectives]."""
-    array = np.atleast_2d(np.asarray(points, dtype=float))
+    """Negate objectives to be maximized, so that less is always better [points, objectives]."""
+    array: npt.NDArray[np.float64] = np.atleast_2d(np.asarray(points, dtype=float))
     if not array.size:
         return array.reshape(0, len(senses))
     assert array.shape[1] == len(senses), "one sense for each objective"
     assert not np.isnan(array).any(), "a point without a value cannot be compared"
-    return array * np.array([-1.0 if sense == "max" else 1.0 for sense in senses])
+    signs: npt.NDArray[np.float64] = np.array([-1.0 if sense == "max" else 1.0 for sense in senses])
+    return array * signs
 
 
 def dominates(first: ArrayLike, second: ArrayLike, senses: Sequence[Sense]) -> bool:
-    """Whether ``first`` is nowhere worse and somewhere better.
+    """Return whether ``first`` is no worse in any objective and better in at least one.
+
+    Args:
+        first: One point [objectives].
+        second: Another point [objectives].
+        senses: Direction of each objective.
 
     >>> dominates((0.9, 2.0), (0.8, 2.0), ("max", "min"))
     True
     """
-    mine, other = costs(first, senses)[0], costs(second, senses)[0]
-    return bool((mine <= other).all() and (mine < other).any())
+    lower, upper = costs(first, senses)[0], costs(second, senses)[0]
+    return bool((lower <= upper).all() and (lower < upper).any())
 
 
 def front(points: ArrayLike, senses: Sequence[Sense]) -> np.ndarray:
-    """Which points no other dominates [points], bool; equal points stay together.
+    """Mark the points that no other dominates [points], bool; equal points are all kept.
 
     >>> front([(0.9, 5.0), (0.8, 2.0), (0.7, 3.0)], ("max", "min")).tolist()
     [True, True, False]
@@ -49,21 +56,26 @@ def _front(lower: np.ndarray) -> np.ndarray:
 
 
 def ranks(points: ArrayLike, senses: Sequence[Sense]) -> np.ndarray:
-    """Non-dominated sorting: 0 on the front, 1 on the front of the rest, and so on [points]."""
+    """Sort by dominance [points]: 0 on the front, 1 on the front of the rest, and so on."""
     lower = costs(points, senses)
-    found = np.full(len(lower), -1)
-    level = 0
-    while (found < 0).any():
-        left = np.flatnonzero(found < 0)
-        found[left[_front(lower[left])]] = level
-        level += 1
-    return found
+    ranks = np.full(len(lower), -1)
+    rank = 0
+    while (ranks < 0).any():
+        unranked = np.flatnonzero(ranks < 0)
+        ranks[unranked[_front(lower[unranked])]] = rank
+        rank += 1
+    return ranks
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike, senses: Sequence[Sense]) -> float:
-    """Volume that the points dominate, up to a reference point; points beyond the reference add nothing.
+    """Measure the volume that the points dominate up to a reference point.
 
-    Slices along the last objective, recursively: exact, meant for a few hundred points and up to four objectives.
+    Slices along the last objective, recursively: exact, and fast enough for a few hundred points in four objectives.
+
+    Args:
+        points: Points [points, objectives]; those beyond the reference add nothing.
+        reference: Corner of the volume [objectives].
+        senses: Direction of each objective.
 
     >>> hypervolume([(1.0, 2.0), (2.0, 1.0)], (3.0, 3.0), ("min", "min"))
     3.0
@@ -81,16 +93,21 @@ def _volume(lower: np.ndarray, corner: np.ndarray) -> float:
     lower = lower[np.argsort(lower[:, -1])]
     ends = np.append(lower[1:, -1], corner[-1])
     return sum(
-        float(end - row[-1]) * _volume(lower[: place + 1, :-1], corner[:-1])
-        for place, (row, end) in enumerate(zip(lower, ends, strict=True))
+        float(end - row[-1]) * _volume(lower[: index + 1, :-1], corner[:-1])
+        for index, (row, end) in enumerate(zip(lower, ends, strict=True))
         if end > row[-1]
     )
 
 
 def beyond(points: ArrayLike, senses: Sequence[Sense], margin: float = 0.1) -> tuple[float, ...]:
-    """A reference point for :func:`hypervolume`: the worst of each objective, and so much of its range further.
+    """Choose a reference point for :func:`hypervolume`: the worst value of each objective, moved out by a margin.
 
-    Without the margin the ends of a front, which are the worst in one objective, would add nothing.
+    Without a margin the ends of a front, each the worst in one objective, would add nothing.
+
+    Args:
+        points: Points [points, objectives].
+        senses: Direction of each objective.
+        margin: Distance from the worst value, as a fraction of the objective's range.
 
     >>> beyond([(0.9, 5.0), (0.8, 2.0)], ("max", "min"), margin=0.5)
     (0.75, 6.5)
@@ -102,36 +119,45 @@ def beyond(points: ArrayLike, senses: Sequence[Sense], margin: float = 0.1) -> t
 
 
 def spread(points: ArrayLike, reference: ArrayLike, senses: Sequence[Sense], count: int) -> list[int]:
-    """Indices of at most ``count`` points of the front, taken one by one: each adds the most hypervolume to the others.
+    """Select points of the front greedily, each time the one that adds the most hypervolume.
 
-    The first is the one that dominates most; of points that add nothing (equal ones) none is taken.
+    The first is the point that dominates most; points that add nothing, such as duplicates, are left out.
+
+    Args:
+        points: Points [points, objectives].
+        reference: Reference point of the hypervolume [objectives].
+        senses: Direction of each objective.
+        count: Most points to select.
+
+    Returns:
+        Indices of the selected points, in order of selection.
 
     >>> spread([(0.9, 5.0), (0.89, 4.9), (0.7, 1.0), (0.5, 3.0)], (0.4, 6.0), ("max", "min"), 2)
     [2, 1]
     """
     rows = np.atleast_2d(np.asarray(points, dtype=float))
-    left = [int(place) for place in np.flatnonzero(front(rows, senses))]
-    taken: list[int] = []
+    remaining = [int(index) for index in np.flatnonzero(front(rows, senses))]
+    selected: list[int] = []
     volume = 0.0
-    while left and len(taken) < count:
-        volumes = [hypervolume(rows[[*taken, place]], reference, senses) for place in left]
+    while remaining and len(selected) < count:
+        volumes = [hypervolume(rows[[*selected, index]], reference, senses) for index in remaining]
         best = int(np.argmax(volumes))
         if volumes[best] <= volume:
             break
         volume = volumes[best]
-        taken.append(left.pop(best))
-    return taken
+        selected.append(remaining.pop(best))
+    return selected
 
 
 def knee(points: ArrayLike, senses: Sequence[Sense]) -> int:
-    """Index of the point of the front nearest to the best of everything, objectives scaled to the range of the front.
+    """Return the index of the front's point nearest to the ideal point, objectives scaled to the range of the front.
 
     >>> knee([(0.90, 10.0), (0.89, 3.0), (0.60, 2.0)], ("max", "min"))
     1
     """
     lower = costs(points, senses)
     members = np.flatnonzero(_front(lower))
-    chosen = lower[members]
-    span = np.ptp(chosen, axis=0)
-    scaled = (chosen - chosen.min(0)) / np.where(span > 0, span, 1.0)
+    values = lower[members]
+    span = np.ptp(values, axis=0)
+    scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
     return int(members[np.argmin((scaled**2).sum(1))])

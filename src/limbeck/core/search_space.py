@@ -1,7 +1,7 @@
-"""Spaces of shapes: ranges of depth and widths with sampling and the small changes that an evolution makes, and lists.
+"""Search spaces of shapes: ranges of depth and widths with sampling, mutation and crossover; and explicit lists.
 
-References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686): layers, hidden width, width of attention and of the
-feed-forward part, the same in every layer. Differs: with ``per_layer`` heads and neurons of every layer are free.
+Reference: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686): number of layers, hidden width, attention width and
+feed-forward width, the same in every layer. Differs: with ``per_layer``, every layer has its own heads and neurons.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from limbeck.errors import InputError
 
 @dataclass(frozen=True)
 class Range:
-    """Whole numbers from ``low`` to ``high`` in steps counted down from ``high``; ``low`` itself always belongs.
+    """Integers from ``low`` to ``high`` in steps counted down from ``high``; ``low`` itself is always included.
 
     >>> list(Range(100, 384, 128))
     [100, 128, 256, 384]
@@ -37,7 +37,7 @@ class Range:
 
     @cached_property
     def values(self) -> tuple[int, ...]:
-        """All of them, ascending."""
+        """All values, ascending."""
         inner = range(self.high % self.step, self.high + 1, self.step)
         return tuple(sorted({self.low, self.high, *(value for value in inner if value >= self.low)}))
 
@@ -52,21 +52,27 @@ class Range:
         return len(self.values)
 
     def sample(self, rng: Random) -> int:
-        """One of the values, each as likely."""
+        """Sample a value uniformly."""
         return rng.choice(self.values)
 
     def near(self, value: int, steps: int, rng: Random) -> int:
-        """A value at most so many steps away."""
+        """Sample a value near another one.
+
+        Args:
+            value: The value to start from.
+            steps: Most steps to move, up or down.
+            rng: Source of randomness.
+        """
         values = self.values
-        place = min(range(len(values)), key=lambda index: abs(values[index] - value))
-        return values[min(max(place + rng.randint(-steps, steps), 0), len(values) - 1)]
+        nearest = min(range(len(values)), key=lambda index: abs(values[index] - value))
+        return values[min(max(nearest + rng.randint(-steps, steps), 0), len(values) - 1)]
 
 
 @dataclass(frozen=True)
 class Space:
-    """All shapes with depth and widths in given ranges; ``attention`` names the core of each layer, in order.
+    """All shapes whose depth and widths lie in given ranges.
 
-    No ``attention`` is softmax in all layers.
+    ``attention`` names the core of each layer in order; empty: softmax in all layers.
 
     >>> space = Space(Range(1, 2), Range(32, 32), Range(1, 4), Range(32, 64, 32), head_dim=Range(8, 8))
     >>> str(space.smallest), str(space.largest), space.size
@@ -92,17 +98,17 @@ class Space:
 
     @property
     def smallest(self) -> Shape:
-        """The shape of the lowest values."""
-        return self._uniform(*(each.low for each in self._ranges))
+        """The shape with the lowest value in every dimension."""
+        return self._uniform(*(values.low for values in self._ranges))
 
     @property
     def largest(self) -> Shape:
-        """The shape of the highest values; all others are slices of it."""
-        return self._uniform(*(each.high for each in self._ranges))
+        """The shape with the highest value in every dimension, of which all others are slices."""
+        return self._uniform(*(values.high for values in self._ranges))
 
     @property
     def size(self) -> int:
-        """How many shapes there are."""
+        """Number of shapes."""
         widths = len(self.heads) * len(self.ffn)
         layers = sum(widths**depth for depth in self.layers) if self.per_layer else widths * len(self.layers)
         return layers * len(self.hidden) * len(self.head_dim)
@@ -119,86 +125,103 @@ class Space:
         )
 
     def sample(self, rng: Random) -> Shape:
-        """A shape with every value drawn by itself."""
-        depth, hidden, head_dim = (each.sample(rng) for each in (self.layers, self.hidden, self.head_dim))
-        rows = [self._row(rng) for _ in range(depth if self.per_layer else 1)]
+        """Sample a shape, each dimension independently."""
+        depth, hidden, head_dim = (values.sample(rng) for values in (self.layers, self.hidden, self.head_dim))
+        rows = [self._sample_layer(rng) for _ in range(depth if self.per_layer else 1)]
         return self.shape(hidden, head_dim, rows if self.per_layer else rows * depth)
 
     def shape(self, hidden: int, head_dim: int, rows: Sequence[LayerShape]) -> Shape:
-        """The shape of these widths, with the space's attention."""
+        """Build the shape with these widths and the space's attention cores.
+
+        Args:
+            hidden: Hidden width.
+            head_dim: Width of a head.
+            rows: Widths of every layer.
+        """
         if self.attention:
             rows = [dataclasses.replace(row, attention=core) for row, core in zip(rows, self.attention, strict=False)]
         return Shape(hidden, head_dim, tuple(rows))
 
     def mutate(self, shape: Shape, rng: Random, probability: float = 0.25) -> Shape:
-        """A neighbour: depth by one, hidden by one step, heads and neurons by up to two, each with that probability.
+        """Sample a neighbor: depth and hidden width change by one step, other widths by up to two.
 
-        The hidden width, on which all else rests, changes with twice the probability (AutoTinyBERT's search).
+        Args:
+            shape: The shape to change.
+            rng: Source of randomness.
+            probability: Probability of each change. The hidden width, on which everything else depends, changes with
+                twice that (as in AutoTinyBERT's search).
         """
 
-        def turned(odds: float) -> bool:
-            return rng.random() < odds
+        def flip(probability: float) -> bool:
+            return rng.random() < probability
 
-        depth = self.layers.near(shape.depth, 1, rng) if turned(probability) else shape.depth
-        hidden = self.hidden.near(shape.hidden, 1, rng) if turned(2 * probability) else shape.hidden
-        head_dim = self.head_dim.near(shape.head_dim, 2, rng) if turned(probability) else shape.head_dim
+        depth = self.layers.near(shape.depth, 1, rng) if flip(probability) else shape.depth
+        hidden = self.hidden.near(shape.hidden, 1, rng) if flip(2 * probability) else shape.hidden
+        head_dim = self.head_dim.near(shape.head_dim, 2, rng) if flip(probability) else shape.head_dim
 
-        def changed(row: LayerShape) -> LayerShape:
-            heads = self.heads.near(row.heads, 2, rng) if turned(probability) else row.heads
-            ffn = self.ffn.near(row.ffn, 2, rng) if turned(probability) else row.ffn
+        def mutated(layer: LayerShape) -> LayerShape:
+            heads = self.heads.near(layer.heads, 2, rng) if flip(probability) else layer.heads
+            ffn = self.ffn.near(layer.ffn, 2, rng) if flip(probability) else layer.ffn
             return LayerShape(heads, ffn)
 
         if not self.per_layer:
-            return self.shape(hidden, head_dim, (changed(shape.layers[0]),) * depth)
-        rows = [changed(row) for row in shape.layers[:depth]]
-        return self.shape(hidden, head_dim, rows + [self._row(rng) for _ in range(depth - len(rows))])
+            return self.shape(hidden, head_dim, (mutated(shape.layers[0]),) * depth)
+        rows = [mutated(row) for row in shape.layers[:depth]]
+        return self.shape(hidden, head_dim, rows + [self._sample_layer(rng) for _ in range(depth - len(rows))])
 
-    def cross(self, one: Shape, other: Shape, rng: Random) -> Shape:
-        """A child with every value of one of two parents; where only one has a layer, it is that one's."""
-        depth = rng.choice((one, other)).depth
-        hidden, head_dim = rng.choice((one, other)).hidden, rng.choice((one, other)).head_dim
+    def cross(self, first: Shape, second: Shape, rng: Random) -> Shape:
+        """Sample a child that takes each value from one of two parents.
 
-        def row(place: int) -> LayerShape:
-            having = [parent.layers[place] for parent in (one, other) if place < parent.depth]
-            return LayerShape(rng.choice(having).heads, rng.choice(having).ffn)
+        Args:
+            first: One parent.
+            second: The other parent; a layer that only the deeper parent has is taken from it.
+            rng: Source of randomness.
+        """
+        parents = (first, second)
+        depth = rng.choice(parents).depth
+        hidden, head_dim = rng.choice(parents).hidden, rng.choice(parents).head_dim
 
-        rows = [row(place) for place in range(depth if self.per_layer else 1)]
+        def crossed(index: int) -> LayerShape:
+            layers = [parent.layers[index] for parent in parents if index < parent.depth]
+            return LayerShape(rng.choice(layers).heads, rng.choice(layers).ffn)
+
+        rows = [crossed(index) for index in range(depth if self.per_layer else 1)]
         return self.shape(hidden, head_dim, rows if self.per_layer else rows * depth)
 
     @property
     def dimensions(self) -> dict[str, Range]:
-        """The range of every value that a shape consists of, by name; with ``per_layer`` those of the deepest shape.
+        """Range of every dimension of a shape by name; with ``per_layer``, of the deepest shape.
 
         >>> list(Space(Range(1, 2), Range(32, 32), Range(1, 4), Range(64, 64), Range(8, 8), per_layer=True).dimensions)
         ['layers', 'hidden', 'head_dim', 'heads', 'ffn', 'heads_1', 'ffn_1']
         """
-        found = {"layers": self.layers, "hidden": self.hidden, "head_dim": self.head_dim}
+        ranges = {"layers": self.layers, "hidden": self.hidden, "head_dim": self.head_dim}
         for suffix in self._suffixes:
-            found |= {f"heads{suffix}": self.heads, f"ffn{suffix}": self.ffn}
-        return found
+            ranges |= {f"heads{suffix}": self.heads, f"ffn{suffix}": self.ffn}
+        return ranges
 
     def values(self, shape: Shape) -> dict[str, int]:
-        """A shape's value in every dimension; layers that it lacks are taken to be as its last."""
-        found = {"layers": shape.depth, "hidden": shape.hidden, "head_dim": shape.head_dim}
-        for place, suffix in enumerate(self._suffixes):
-            row = shape.layers[min(place, shape.depth - 1)]
-            found |= {f"heads{suffix}": row.heads, f"ffn{suffix}": row.ffn}
-        return found
+        """Return a shape's value in every dimension; layers that it lacks repeat its last one."""
+        values = {"layers": shape.depth, "hidden": shape.hidden, "head_dim": shape.head_dim}
+        for index, suffix in enumerate(self._suffixes):
+            layer = shape.layers[min(index, shape.depth - 1)]
+            values |= {f"heads{suffix}": layer.heads, f"ffn{suffix}": layer.ffn}
+        return values
 
     def build(self, values: Mapping[str, int]) -> Shape:
-        """The shape of given values; those of layers beyond its depth do not matter."""
+        """Build a shape from its value in every dimension; values of layers beyond its depth are ignored."""
         rows = [LayerShape(values[f"heads{suffix}"], values[f"ffn{suffix}"]) for suffix in self._suffixes]
         depth = values["layers"]
         return self.shape(values["hidden"], values["head_dim"], rows[:depth] if self.per_layer else rows * depth)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         data = dataclasses.asdict(self)
         return data if self.attention else {name: value for name, value in data.items() if name != "attention"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Space:
-        """Inverse of :meth:`to_json`."""
+        """Rebuild a space from :meth:`to_json`."""
         ranges = {name: Range(**value) for name, value in data.items() if isinstance(value, Mapping)}
         return cls(**ranges, per_layer=data["per_layer"], attention=tuple(data.get("attention", ())))
 
@@ -208,10 +231,10 @@ class Space:
 
     @property
     def _suffixes(self) -> list[str]:
-        """What tells the values of one layer from those of others: nothing for the first."""
-        return [f"_{place}" if place else "" for place in range(self.layers.high if self.per_layer else 1)]
+        """Suffixes of the dimensions of each layer; empty for the first layer."""
+        return [f"_{index}" if index else "" for index in range(self.layers.high if self.per_layer else 1)]
 
-    def _row(self, rng: Random) -> LayerShape:
+    def _sample_layer(self, rng: Random) -> LayerShape:
         return LayerShape(self.heads.sample(rng), self.ffn.sample(rng))
 
     @property
@@ -224,7 +247,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Listed:
-    """Exactly the shapes of a list.
+    """An explicit list of shapes.
 
     >>> few = Listed((Shape.uniform(2, 64, 4, 128), Shape.uniform(4, 32, 2, 64), Shape.uniform(1, 32, 2, 64)))
     >>> str(few.largest), str(few.smallest)
@@ -237,25 +260,25 @@ class Listed:
 
     @property
     def smallest(self) -> Shape:
-        """The one with the fewest weights in its layers."""
+        """The shape with the fewest weights in its layers."""
         return min(self.shapes, key=lambda shape: shape.weights)
 
     @property
     def largest(self) -> Shape:
-        """The one with the most; not all others need be slices of it."""
+        """The shape with the most weights; others need not be slices of it."""
         return max(self.shapes, key=lambda shape: shape.weights)
 
     @property
     def whole(self) -> Shape:
-        """The smallest shape of which all are leading slices."""
+        """The smallest shape of which all listed ones are leading slices."""
         rows = []
-        for place in range(max(shape.depth for shape in self.shapes)):
-            having = [shape.layers[place] for shape in self.shapes if place < shape.depth]
-            most = (max(row.heads for row in having), max(row.ffn for row in having))
-            rows.append(LayerShape(*most, having[0].attention))
-        hidden, head_dim = (max(getattr(shape, name) for shape in self.shapes) for name in ("hidden", "head_dim"))
+        for index in range(max(shape.depth for shape in self.shapes)):
+            layers = [shape.layers[index] for shape in self.shapes if index < shape.depth]
+            heads, ffn = max(layer.heads for layer in layers), max(layer.ffn for layer in layers)
+            rows.append(LayerShape(heads, ffn, layers[0].attention))
+        hidden, head_dim = max(shape.hidden for shape in self.shapes), max(shape.head_dim for shape in self.shapes)
         return Shape(hidden, head_dim, tuple(rows))
 
     def sample(self, rng: Random) -> Shape:
-        """One of them, each as likely."""
+        """Sample a shape uniformly."""
         return rng.choice(self.shapes)

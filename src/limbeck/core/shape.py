@@ -1,20 +1,21 @@
-"""The shape of an encoder: the currency that every technique, cost and export speaks."""
+"""The shape of an encoder, which every technique, cost and export works with."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from limbeck.errors import InputError, nearest
 
 CORES = {"softmax": 0, "linformer": 256, "window": 64, "kernel": 0}
-"""Attention cores and the size that each has unless given: of linformer the length that keys and values are projected
-to, of window how far a token sees; 0: the core has no size."""
+"""Attention cores and their default sizes: for linformer the length that keys and values are projected to, for window
+the distance at which tokens attend; 0: the core has no size."""
 
 
 def attention_core(text: str) -> str:
-    """The full name of a core, as shapes have it: with its size where it has one.
+    """Return the full name of a core as shapes store it, with its size if it has one.
 
     >>> attention_core("linformer"), attention_core("window:32"), attention_core("softmax")
     ('linformer:256', 'window:32', 'softmax')
@@ -32,7 +33,7 @@ def attention_core(text: str) -> str:
 
 
 def skipped_positions(offset: int | None) -> int:
-    """Positions that no token of a text takes: RoBERTa's count from behind that of padding (``offset``).
+    """Count the positions that no token takes: RoBERTa starts counting after the padding position (``offset``).
 
     >>> skipped_positions(None), skipped_positions(1)
     (0, 2)
@@ -42,11 +43,11 @@ def skipped_positions(offset: int | None) -> int:
 
 @dataclass(frozen=True)
 class LayerShape:
-    """Width of one layer.
+    """Widths of one layer.
 
-    ``heads`` counts attention heads (0: the attention module is gone, its output bias stays), ``ffn`` counts
-    neurons of the feed-forward part (0: likewise), ``attention`` names the core in ``model/attention.py``, with its
-    size: ``linformer:256``.
+    ``heads`` counts attention heads (0: no attention module, only its output bias), ``ffn`` counts neurons of the
+    feed-forward part (0: likewise), ``attention`` names the core in ``model/attention.py`` with its size, such as
+    ``linformer:256``.
     """
 
     heads: int
@@ -69,9 +70,9 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of an encoder: residual width, head width, and a width for every layer.
+    """Shape of an encoder: hidden width, width of a head, and the widths of every layer.
 
-    A two-layer example; the second layer keeps one head and half of its neurons:
+    Two layers, of which the second keeps one head and half of its neurons:
 
     >>> full = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
     >>> small = full.with_layer(1, heads=1, ffn=32)
@@ -91,13 +92,22 @@ class Shape:
     def uniform(
         cls, layers: int, hidden: int, heads: int, ffn: int, head_dim: int | None = None, attention: str = "softmax"
     ) -> Shape:
-        """The same width in every layer; ``head_dim`` is hidden / heads unless given."""
+        """Build a shape with the same widths in every layer.
+
+        Args:
+            layers: Number of layers.
+            hidden: Hidden width.
+            heads: Attention heads of each layer.
+            ffn: Feed-forward neurons of each layer.
+            head_dim: Width of a head; hidden / heads when not given.
+            attention: Attention core of each layer.
+        """
         width = head_dim if head_dim is not None else hidden // heads
         return cls(hidden, width, (LayerShape(heads, ffn, attention),) * layers)
 
     @property
     def weights(self) -> int:
-        """Weights of the layers' matrices: what a cut makes smaller.
+        """Weights of the layers' matrices, which are what pruning reduces.
 
         >>> Shape.uniform(layers=1, hidden=8, heads=2, ffn=32).weights
         768
@@ -106,7 +116,7 @@ class Shape:
 
     @property
     def attention(self) -> tuple[str, ...]:
-        """The core of every layer; nothing where all have softmax."""
+        """Attention core of every layer; empty if all are softmax."""
         cores = tuple(layer.attention for layer in self.layers)
         return cores if set(cores) - {"softmax"} else ()
 
@@ -117,20 +127,20 @@ class Shape:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all layers are equal and the heads fill the hidden width: a plain BERT configuration says it."""
+        """Whether a plain BERT configuration can describe it: equal layers whose heads fill the hidden width."""
         return len(set(self.layers)) <= 1 and all(
             layer.heads * self.head_dim == self.hidden and layer.ffn > 0 and layer.attention == "softmax"
             for layer in self.layers
         )
 
     def with_layer(self, index: int, **changes: Any) -> Shape:
-        """This shape with one layer changed."""
+        """Return a copy with some fields of one layer changed."""
         layers = list(self.layers)
         layers[index] = replace(layers[index], **changes)
         return replace(self, layers=tuple(layers))
 
     def with_attention(self, *cores: str) -> Shape:
-        """This shape with other attention cores: one for all layers, or one for each.
+        """Return a copy with other attention cores: one for all layers, or one for each.
 
         >>> Shape.uniform(layers=2, hidden=8, heads=2, ffn=16).with_attention("kernel").attention
         ('kernel', 'kernel')
@@ -140,14 +150,14 @@ class Shape:
         return replace(self, layers=tuple(replace(row, attention=core) for row, core in rows))
 
     def __le__(self, other: Shape) -> bool:
-        """Whether this shape can be cut out of ``other``: some layers dropped, others narrowed, order kept."""
+        """Return whether this shape can be cut out of ``other`` by dropping and narrowing layers in order."""
         if self.hidden > other.hidden or self.head_dim > other.head_dim:
             return False
         remaining = iter(other.layers)
-        return all(any(mine <= theirs for theirs in remaining) for mine in self.layers)
+        return all(any(layer <= candidate for candidate in remaining) for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, one entry a layer."""
+        """Return a plain dictionary whose lists have one entry per layer."""
         return {
             "hidden": self.hidden,
             "head_dim": self.head_dim,
@@ -157,8 +167,8 @@ class Shape:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Shape:
-        """Inverse of :meth:`to_json`."""
+    def from_json(cls, data: Mapping[str, Any]) -> Shape:
+        """Rebuild a shape from :meth:`to_json`."""
         rows = zip(data["heads"], data["ffn"], data["attention"], strict=True)
         return cls(data["hidden"], data["head_dim"], tuple(LayerShape(*row) for row in rows))
 
@@ -173,8 +183,8 @@ class Shape:
         return f"{self.depth}x{self.hidden} heads {heads} of {self.head_dim} ffn {ffn}{suffix}"
 
 
-def canonical_json(value: Any) -> str:
-    """JSON with one spelling per value, so that it can be hashed.
+def canonical_json(value: object) -> str:
+    """Serialize JSON values in one canonical spelling, for hashing.
 
     >>> canonical_json({"b": 1, "a": (1, 2)})
     '{"a":[1,2],"b":1}'

@@ -1,4 +1,4 @@
-"""Intervals and paired tests, so that no figure stands without its uncertainty; seeded, and no distribution assumed."""
+"""Confidence intervals and paired tests: seeded, and without assumptions about distributions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,16 @@ RESAMPLES = 1000
 Columns: TypeAlias = Sequence[Any] | np.ndarray
 
 
+class BootstrapOptions(TypedDict, total=False):
+    """Keyword arguments of :func:`bootstrap`."""
+
+    level: float
+    resamples: int
+    seed: int
+
+
 class Interval(NamedTuple):
-    """An estimate with the bounds of its interval."""
+    """An estimate with the bounds of its confidence interval."""
 
     value: float
     low: float
@@ -25,7 +33,7 @@ class Interval(NamedTuple):
 
 
 def median(samples: ArrayLike, level: float = LEVEL) -> Interval:
-    """Median, bounded by order statistics: exact for any distribution, at least ``level`` where n allows it (n >= 6).
+    """Compute the median with an interval from order statistics, valid for any distribution (95 % needs n >= 6).
 
     >>> median([5.0, 1.0, 4.0, 2.0, 3.0, 6.0, 7.0, 8.0])
     Interval(value=4.5, low=1.0, high=8.0)
@@ -38,10 +46,10 @@ def median(samples: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def _rank(count: int, level: float) -> int:
-    """How many samples may be left out at each end: the largest k with P(Binomial(n, 1/2) <= k) <= (1 - level) / 2."""
-    if count > 1000:  # the normal approximation is good, and the exact numbers grow long
-        reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(count) / 2
-        return int(count / 2 - reach) - 1
+    """Return the largest k with P(Binomial(n, 1/2) <= k) <= (1 - level) / 2: samples outside at each end."""
+    if count > 1000:  # the normal approximation is good there, and the exact integers get long
+        margin = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(count) / 2
+        return int(count / 2 - margin) - 1
     tail, below, rank = (1 - level) / 2 * 2**count, 1, 0
     while below + math.comb(count, rank + 1) <= tail:
         rank += 1
@@ -50,17 +58,23 @@ def _rank(count: int, level: float) -> int:
 
 
 def wilson(successes: int, count: int, level: float = LEVEL) -> Interval:
-    """Interval of a proportion that stays within 0 and 1, also for few observations (Wilson, 1927).
+    """Compute a proportion with an interval that stays within 0 and 1 even for few observations (Wilson, 1927).
+
+    Args:
+        successes: Observations that count.
+        count: All observations.
+        level: Confidence level.
+
 
     >>> [round(value, 3) for value in wilson(9, 10)]
     [0.9, 0.596, 0.982]
     """
     z = NormalDist().inv_cdf((1 + level) / 2)
-    share = successes / count
-    centre = share + z * z / (2 * count)
-    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    proportion = successes / count
+    center = proportion + z * z / (2 * count)
+    margin = z * math.sqrt(proportion * (1 - proportion) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    return Interval(share, max((centre - reach) / scale, 0.0), min((centre + reach) / scale, 1.0))
+    return Interval(proportion, max((center - margin) / scale, 0.0), min((center + margin) / scale, 1.0))
 
 
 def bootstrap(
@@ -71,33 +85,56 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of a statistic of ``count`` examples (Efron, 1979).
+    """Compute a statistic with its percentile bootstrap interval (Efron, 1979).
 
-    ``statistic`` receives the indices of the examples that count (with repetition). A resample on which it is not
-    a number (one class only, say) is left out.
+    Args:
+        statistic: Maps the indices of the resampled examples, with repetition, to a number. Resamples on which it is
+            not finite, for example because they have one class only, are left out.
+        count: Number of examples.
+        level: Confidence level.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
     """
     rng = np.random.default_rng(seed)
     value = float(statistic(np.arange(count)))
-    drawn = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], dtype=float)
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
+    values = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values):
         return Interval(value, value, value)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
 
-def score(metric: Callable[[Any, Any], float], predictions: Columns, labels: Columns, **options: Any) -> Interval:
-    """A metric over examples, with its bootstrap interval."""
-    take = _taker(predictions), _taker(labels)
-    return bootstrap(lambda chosen: float(metric(take[0](chosen), take[1](chosen))), len(labels), **options)
+def score(
+    metric: Callable[[Any, Any], float], predictions: Columns, labels: Columns, **options: Unpack[BootstrapOptions]
+) -> Interval:
+    """Compute a metric over examples with its bootstrap interval.
+
+    Args:
+        metric: Maps predictions and labels to a number.
+        predictions: One prediction per example.
+        labels: One label per example.
+        **options: ``level``, ``resamples`` and ``seed`` of :func:`bootstrap`.
+    """
+    select_predictions, select_labels = _selector(predictions), _selector(labels)
+    return bootstrap(
+        lambda indices: float(metric(select_predictions(indices), select_labels(indices))), len(labels), **options
+    )
 
 
 def paired_ratio(
     above: ArrayLike, below: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Ratio of two series measured in the same rounds: median of the ratios of each round, rounds resampled.
+    """Compute the median ratio of two series measured in the same rounds, with its bootstrap interval over rounds.
 
-    What slows a whole round cancels out. ``paired_ratio(parent, child)`` is the speed-up of the child.
+    Whatever slows a whole round cancels out. ``paired_ratio(parent, child)`` is the speed-up of the child.
+
+    Args:
+        above: Numerators [rounds].
+        below: Denominators [rounds].
+        level: Confidence level.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
 
     >>> paired_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
     Interval(value=2.0, low=2.0, high=2.0)
@@ -106,7 +143,7 @@ def paired_ratio(
     assert numerators.shape == denominators.shape, "rounds must be paired"
     ratios = numerators / denominators
     return bootstrap(
-        lambda chosen: float(np.median(ratios[chosen])), len(ratios), level=level, resamples=resamples, seed=seed
+        lambda indices: float(np.median(ratios[indices])), len(ratios), level=level, resamples=resamples, seed=seed
     )
 
 
@@ -115,17 +152,24 @@ def paired_difference(
     first: Columns,
     second: Columns,
     labels: Columns,
-    **options: Any,
+    **options: Unpack[BootstrapOptions],
 ) -> Interval:
-    """``metric(first) - metric(second)`` on the same examples, resampled together.
+    """Compute ``metric(first) - metric(second)`` on the same examples, resampled together.
 
-    An interval without 0 says that the two really differ.
+    An interval that excludes 0 shows a difference.
+
+    Args:
+        metric: Maps predictions and labels to a number.
+        first: Predictions of one model, one per example.
+        second: Predictions of the other, in the same order.
+        labels: One label per example.
+        **options: ``level``, ``resamples`` and ``seed`` of :func:`bootstrap`.
     """
-    mine, other, truth = _taker(first), _taker(second), _taker(labels)
+    select_first, select_second, select_labels = _selector(first), _selector(second), _selector(labels)
 
-    def difference(chosen: np.ndarray) -> float:
-        kept = truth(chosen)
-        return float(metric(mine(chosen), kept)) - float(metric(other(chosen), kept))
+    def difference(indices: np.ndarray) -> float:
+        resampled = select_labels(indices)
+        return float(metric(select_first(indices), resampled)) - float(metric(select_second(indices), resampled))
 
     return bootstrap(difference, len(labels), **options)
 
@@ -133,33 +177,42 @@ def paired_difference(
 def difference_of_shares(
     first: ArrayLike, second: ArrayLike, *, level: float = LEVEL, resamples: int = 10 * RESAMPLES, seed: int = 0
 ) -> Interval:
-    """:func:`paired_difference` of two accuracies, from who was correct where; drawn at once, only counts matter."""
+    """Compute the :func:`paired_difference` of two accuracies; only counts matter, so all resamples are drawn at once.
+
+    Args:
+        first: Whether one model was correct [examples], bool.
+        second: Whether the other was [examples], bool.
+        level: Confidence level.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+    """
     gains = np.asarray(first, dtype=int) - np.asarray(second, dtype=int)
     count = len(gains)
     shares = [np.mean(gains == 1), np.mean(gains == -1), np.mean(gains == 0)]
-    drawn = np.random.default_rng(seed).multinomial(count, shares, resamples)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [(1 - level) / 2, (1 + level) / 2])
+    counts = np.random.default_rng(seed).multinomial(count, shares, resamples)
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / count, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(gains.mean()), float(low), float(high))
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
-    """Exact two-sided p value that two classifiers err equally often (McNemar, 1947), from who was correct where.
+    """Compute the exact two-sided p-value of equal error rates of two classifiers (McNemar, 1947).
 
-    Only examples on which exactly one was right say anything:
+    Both arguments say which examples were classified correctly [examples]. Only examples on which exactly one
+    classifier is right carry information:
 
     >>> mcnemar([True] * 6 + [False], [False] * 6 + [False])
     0.03125
     """
-    mine, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    assert mine.shape == other.shape, "the same examples"
-    wins, losses = int((mine & ~other).sum()), int((other & ~mine).sum())
+    correct, reference = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    assert correct.shape == reference.shape, "the same examples"
+    wins, losses = int((correct & ~reference).sum()), int((reference & ~correct).sum())
     discordant = wins + losses
     tail = sum(math.comb(discordant, k) for k in range(min(wins, losses) + 1))
     return min(1.0, tail / 2 ** (discordant - 1)) if discordant else 1.0
 
 
 def pack(flags: ArrayLike) -> str:
-    """True and false, eight to a byte, as text that a ledger can keep.
+    """Encode booleans as base64 text, eight to a byte, for a ledger.
 
     >>> unpack(pack([True, False, True]), 3).tolist()
     [True, False, True]
@@ -168,17 +221,17 @@ def pack(flags: ArrayLike) -> str:
 
 
 def unpack(text: str, count: int) -> np.ndarray:
-    """The ``count`` flags that :func:`pack` wrote."""
+    """Decode ``count`` booleans from :func:`pack`."""
     packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
     return np.unpackbits(packed, count=count).astype(bool)
 
 
-def _taker(values: Columns) -> Callable[[np.ndarray], Any]:
-    """Choose examples of an array or of a ragged list."""
+def _selector(values: Columns) -> Callable[[np.ndarray], Any]:
+    """Return a function that selects examples of an array or of a ragged list by their indices."""
     if isinstance(values, np.ndarray):
-        return lambda chosen: values[chosen]
+        return lambda indices: values[indices]
     try:
         array = np.array(values)
     except ValueError:  # ragged: a list of words with their labels
-        return lambda chosen: [values[i] for i in chosen]
-    return lambda chosen: array[chosen]
+        return lambda indices: [values[i] for i in indices]
+    return lambda indices: array[indices]

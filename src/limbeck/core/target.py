@@ -1,4 +1,4 @@
-"""Where the model must run, and how much it may cost there."""
+"""The target that a model runs on, and the budget it must meet there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Runtime = Literal["torch", "onnxruntime", "openvino"]
 
 @dataclass(frozen=True)
 class Target:
-    """A machine setting under which latency is measured.
+    """Setting in which latency is measured.
 
-    ``seq_len`` fixes the number of tokens; None takes the real lengths of the task's texts, which is what a
-    server sees. ``runtime`` is the runtime of exported models (a torch model is always timed in torch).
+    ``seq_len`` fixes the number of tokens; None uses the lengths of the task's texts, as a server would see them.
+    ``runtime`` is the runtime of exported models; a torch model is always timed in torch.
 
     >>> str(Target())
     'onnxruntime, 1 thread, batch 1, real lengths'
@@ -35,28 +35,36 @@ class Target:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a chosen model may cost: p50 latency, size on disk, and the loss of quality in points of the metric."""
+    """Limits that a chosen model must meet; None: no limit.
+
+    Attributes:
+        latency_ms: Largest median latency of a call, in milliseconds.
+        size_mb: Largest size of the served file, in MB.
+        max_drop: Largest loss against the fine-tuned model, in points of the metric.
+    """
 
     latency_ms: float | None = None
     size_mb: float | None = None
     max_drop: float | None = None
 
     def violations(self, facts: Mapping[str, float], reference_quality: float | None = None) -> list[str]:
-        """Say in words every limit that ``facts`` breaks; a fact that is missing breaks nothing.
+        """Describe every limit that is exceeded; a missing fact exceeds none.
 
-        ``facts`` maps ``latency_p50`` (seconds), ``size`` (bytes) and ``quality`` (0 to 1, or a correlation).
+        Args:
+            facts: ``latency_p50`` (seconds), ``size`` (bytes) and ``quality`` (0 to 1, or a correlation).
+            reference_quality: Quality that ``max_drop`` is counted from.
 
         >>> Budget(latency_ms=2).violations({"latency_p50": 0.003})
         ['latency 3.00 ms > 2 ms']
         """
-        found = []
+        violations = []
         latency, size, quality = facts.get("latency_p50"), facts.get("size"), facts.get("quality")
         if self.latency_ms is not None and latency is not None and latency * 1e3 > self.latency_ms + 1e-9:
-            found.append(f"latency {latency * 1e3:.2f} ms > {self.latency_ms:g} ms")
+            violations.append(f"latency {latency * 1e3:.2f} ms > {self.latency_ms:g} ms")
         if self.size_mb is not None and size is not None and size / 1e6 > self.size_mb + 1e-9:
-            found.append(f"size {size / 1e6:.1f} MB > {self.size_mb:g} MB")
+            violations.append(f"size {size / 1e6:.1f} MB > {self.size_mb:g} MB")
         if self.max_drop is not None and quality is not None and reference_quality is not None:
             drop = (reference_quality - quality) * 100
             if drop > self.max_drop + 1e-9:  # 0.932 - 0.917 is a little more than 0.015
-                found.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
-        return found
+                violations.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
+        return violations

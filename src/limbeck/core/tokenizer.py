@@ -1,7 +1,7 @@
-"""Tokenizers as their models need them: limits, segment ids, and a space before each word of a list.
+"""Adapt tokenizers to their models: length limits, segment ids, and a space before each word of a list.
 
-``model/checkpoints.py`` fits every tokenizer to the model that it is opened for, so that all who use the pair
-afterwards, and the folder that they are saved to, have the same one. The JSON here is that of ``tokenizer.json``.
+``model/checkpoints.py`` adapts every tokenizer to the model it is opened for, so that later users of the pair, and the
+folder it is saved to, share one tokenizer. JSON in this module has the format of ``tokenizer.json``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 LARGEST_LENGTH = 10**9
-"""From here on a largest length is the 1e30 of a tokenizer that has none."""
+"""Larger values stand for no limit (transformers stores 1e30)."""
 SEGMENTS = "token_type_ids"
+
+State = Mapping[str, Any]
+"""JSON of one part of a tokenizer, or of several; values are Any because every type of part has fields of its own."""
 
 
 class FastTokenizer(Protocol):
-    """The part of transformers' fast tokenizers that is changed here."""
+    """The part of transformers' fast tokenizers that this module changes."""
 
     model_input_names: list[str]
     model_max_length: int
@@ -25,24 +31,36 @@ class FastTokenizer(Protocol):
     init_kwargs: dict[str, Any]
 
     @property
-    def backend_tokenizer(self) -> Any:
-        """Return the ``tokenizers.Tokenizer`` behind it."""
+    def backend_tokenizer(self) -> Tokenizer:
+        """The ``tokenizers.Tokenizer`` behind it."""
         ...
 
 
-def largest_length(tokenizer: Any) -> int | None:
-    """Tokens that a tokenizer says its model takes at most; None where it says nothing."""
+class HasBackend(Protocol):
+    """A tokenizer whose backend alone is needed."""
+
+    @property
+    def backend_tokenizer(self) -> Any:
+        """The ``tokenizers.Tokenizer`` behind it."""
+        ...
+
+
+T = TypeVar("T", bound=HasBackend)
+
+
+def largest_length(tokenizer: object) -> int | None:
+    """Return a tokenizer's limit of tokens; None if it has none."""
     length = getattr(tokenizer, "model_max_length", None)
     return int(length) if length is not None and 0 < length < LARGEST_LENGTH else None
 
 
 def fit(tokenizer: FastTokenizer, *, positions: int, token_types: int, words: bool) -> None:
-    """Make a tokenizer give what a model can read, in place.
+    """Adapt a tokenizer to its model, in place.
 
     Args:
-        tokenizer: A tokenizer that was opened for the model and is nobody else's.
-        positions: Tokens that the model has positions for; a larger limit, or none, becomes this.
-        token_types: Segment ids that the model knows; of one or none, the tokenizer gives none.
+        tokenizer: A tokenizer opened for this model alone.
+        positions: Positions of the model; the tokenizer's limit is reduced to it.
+        token_types: Segment ids of the model; below two, the tokenizer returns none.
         words: Whether the model labels words; the tokenizer then puts a space before each (see :func:`space_words`).
     """
     tokenizer.model_max_length = min(positions, largest_length(tokenizer) or positions)
@@ -52,118 +70,115 @@ def fit(tokenizer: FastTokenizer, *, positions: int, token_types: int, words: bo
         space_words(tokenizer)
 
 
-def note_settings(tokenizer: Any) -> None:
-    """See that settings which were changed in Python are saved with a tokenizer; transformers saves those it read."""
-    values = getattr(tokenizer, "init_kwargs", None)
-    if values is None:
+def note_settings(tokenizer: object) -> None:
+    """Copy settings that were changed in Python to ``init_kwargs``, which is what transformers saves."""
+    saved = getattr(tokenizer, "init_kwargs", None)  # not every tokenizer is one of transformers'
+    if saved is None:
         return
     for name in ("truncation_side", "model_input_names", "split_special_tokens"):
         if hasattr(tokenizer, name):
-            values[name] = getattr(tokenizer, name)
+            saved[name] = getattr(tokenizer, name)
 
 
 def space_words(tokenizer: FastTokenizer) -> None:
-    """Make a tokenizer of bytes or of SentencePiece put a space before every word of a list, in place.
+    """Make a byte-level or SentencePiece tokenizer put a space before every word of a list, in place.
 
-    Trained on running text, it has one kind of piece for the beginning of a word and another for its inside; without
-    the space, each word of a list would be read as the inside of one.
+    Trained on running text, it has different pieces for the beginning and the inside of a word; without the space,
+    each word of a list would be read as the inside of one.
     """
     backend = tokenizer.backend_tokenizer
     before = _text_state(backend)
     after = with_spaces(before)
     if after == before:
         return
-    parts = _built(after)
-    backend.normalizer, backend.pre_tokenizer = parts.normalizer, parts.pre_tokenizer
-    tokenizer.add_prefix_space = True  # type: ignore[attr-defined]  # its class builds it anew when it is opened again
+    template = _tokenizer_with(after)
+    backend.normalizer, backend.pre_tokenizer = template.normalizer, template.pre_tokenizer
+    tokenizer.add_prefix_space = True  # type: ignore[attr-defined]  # read by its class when it is opened again
     tokenizer.init_kwargs["add_prefix_space"] = True
 
 
-def spaced(tokenizer: Any) -> Any:
-    """The tokenizer if it puts a space before every word of a list; else a copy that does."""
+def spaced(tokenizer: T) -> T:
+    """Return the tokenizer if it puts a space before every word of a list, or else a copy that does."""
     state = _text_state(tokenizer.backend_tokenizer)
     if with_spaces(state) == state:
         return tokenizer
-    made = copy.deepcopy(tokenizer)
-    space_words(made)
-    return made
+    duplicate = copy.deepcopy(tokenizer)
+    space_words(duplicate)  # type: ignore[arg-type]  # every fast tokenizer has the other fields, too
+    return duplicate
 
 
-def _text_state(backend: Any) -> dict[str, Any]:
-    """The JSON of what a tokenizer does to a text before it looks for pieces."""
-
-    def state(part: Any) -> Any:
-        return None if part is None else json.loads(part.__getstate__())
-
-    return {"normalizer": state(backend.normalizer), "pre_tokenizer": state(backend.pre_tokenizer)}
+def _text_state(backend: Tokenizer) -> dict[str, Any]:
+    """Return the JSON of a tokenizer's normalizer and pre-tokenizer."""
+    parts = {"normalizer": backend.normalizer, "pre_tokenizer": backend.pre_tokenizer}
+    return {name: None if part is None else json.loads(part.__getstate__()) for name, part in parts.items()}
 
 
-def _built(state: Mapping[str, Any]) -> Any:
-    """An empty tokenizer with this normalizer and pre-tokenizer."""
+def _tokenizer_with(state: State) -> Tokenizer:
+    """Build an empty tokenizer with this normalizer and pre-tokenizer."""
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
 
     return Tokenizer.from_str(json.dumps({**json.loads(Tokenizer(BPE()).to_str()), **state}))
 
 
-def with_spaces(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a tokenizer that puts a space before every word of a list.
+def with_spaces(state: State) -> dict[str, Any]:
+    """Change a tokenizer's JSON so that it puts a space before every word of a list.
 
-    Byte-level and SentencePiece pre-tokenizers have a switch. Where others split before a byte-level one, its switch
-    would put a space before each of their splits, so the normalizer puts it.
+    Byte-level and SentencePiece pre-tokenizers have an option for it. Where another pre-tokenizer splits before a
+    byte-level one, that option would put a space before each split, so the normalizer does it.
     """
-    before = state.get("pre_tokenizer")
-    if _bytes_after_splits(before):
-        return {**state, "normalizer": _prepending(state.get("normalizer"))}
-    return {**state, "pre_tokenizer": _switched(before)}
+    pre_tokenizer = state.get("pre_tokenizer")
+    if _bytes_after_splits(pre_tokenizer):
+        return {**state, "normalizer": _prepend_space(state.get("normalizer"))}
+    return {**state, "pre_tokenizer": _enable_space(pre_tokenizer)}
 
 
-def _parts(state: Any, name: str) -> list[Any]:
-    if not isinstance(state, Mapping):
+def _parts(state: State | None, name: str) -> list[Any]:
+    if state is None:
         return []
     return list(state[name]) if state.get("type") == "Sequence" else [state]
 
 
-def _bytes_after_splits(state: Any) -> bool:
+def _bytes_after_splits(state: State | None) -> bool:
     kinds = [part.get("type") for part in _parts(state, "pretokenizers")]
     return "ByteLevel" in kinds[1:]
 
 
-def _prepending(state: Any) -> dict[str, Any]:
-    space, parts = {"type": "Prepend", "prepend": " "}, _parts(state, "normalizers")
-    if space in parts:
-        return dict(state)
+def _prepend_space(normalizer: State | None) -> dict[str, Any]:
+    space, parts = {"type": "Prepend", "prepend": " "}, _parts(normalizer, "normalizers")
+    if normalizer is not None and space in parts:
+        return dict(normalizer)
     return {"type": "Sequence", "normalizers": [*parts, space]} if parts else space
 
 
-def _switched(state: Any) -> Any:
-    if not isinstance(state, Mapping):
-        return state
+def _enable_space(state: State | None) -> State | None:
+    if state is None:
+        return None
     if state.get("type") == "ByteLevel":
         return {**state, "add_prefix_space": True}
     if state.get("type") == "Metaspace" and state.get("prepend_scheme", "always") != "always":
         return {**state, "prepend_scheme": "always"}
     if state.get("type") == "Sequence":
-        return {**state, "pretokenizers": [_switched(part) for part in state["pretokenizers"]]}
+        return {**state, "pretokenizers": [_enable_space(part) for part in state["pretokenizers"]]}
     return state
 
 
-def without_segments(state: Any) -> Any:
-    """The JSON of a post-processor that gives every token segment id 0.
+def without_segments(state: State | None) -> State | None:
+    """Change a post-processor's JSON so that every token has segment id 0.
 
     Args:
-        state: A post-processor; None, or one that leaves segment ids alone, gives the second text of a pair id 1.
+        state: A post-processor. None, or one that does not set segment ids, gives the second text of a pair id 1.
     """
-    flat = _flattened(state)
-    if _frames(flat):
-        return flat
+    zeroed = _zero_segments(state)
+    if _sets_segments(zeroed):
+        return zeroed
     plain: dict[str, Any] = {"type": "TemplateProcessing", "single": [_text("A")], "pair": [_text("A"), _text("B")]}
     plain["special_tokens"] = {}
-    return plain if flat is None else {"type": "Sequence", "processors": [*_parts(flat, "processors"), plain]}
+    return plain if zeroed is None else {"type": "Sequence", "processors": [*_parts(zeroed, "processors"), plain]}
 
 
-def _frames(state: Any) -> bool:
-    """Whether a post-processor sets segment ids."""
+def _sets_segments(state: State | None) -> bool:
+    """Return whether a post-processor sets segment ids."""
     kinds = {part.get("type") for part in _parts(state, "processors")}
     return bool(kinds & {"TemplateProcessing", "RobertaProcessing"})
 
@@ -176,9 +191,9 @@ def _token(name: str) -> dict[str, Any]:
     return {"SpecialToken": {"id": name, "type_id": 0}}
 
 
-def _flattened(state: Any) -> Any:
-    if not isinstance(state, Mapping):
-        return state
+def _zero_segments(state: State | None) -> State | None:
+    if state is None:
+        return None
     if state.get("type") == "BertProcessing":
         (sep, sep_id), (cls, cls_id) = state["sep"], state["cls"]
         single = [_token(cls), _text("A"), _token(sep)]
@@ -191,11 +206,11 @@ def _flattened(state: Any) -> Any:
             },
         }
     if state.get("type") == "TemplateProcessing":
-        return {**state, "single": _zeros(state["single"]), "pair": _zeros(state["pair"])}
+        return {**state, "single": _zero_ids(state["single"]), "pair": _zero_ids(state["pair"])}
     if state.get("type") == "Sequence":
-        return {**state, "processors": [_flattened(part) for part in state["processors"]]}
+        return {**state, "processors": [_zero_segments(part) for part in state["processors"]]}
     return state
 
 
-def _zeros(pieces: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _zero_ids(pieces: Sequence[State]) -> list[dict[str, Any]]:
     return [{kind: {**value, "type_id": 0} for kind, value in piece.items()} for piece in pieces]

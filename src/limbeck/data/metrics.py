@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from limbeck.core.outputs import activate
+from limbeck.core.logits import activate
 from limbeck.errors import InputError, nearest
 
 Kind = Literal["classification", "multilabel", "regression", "tokens"]

@@ -15,9 +15,12 @@ from limbeck.data.baseline import baseline
 from limbeck.data.task import Task
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
-from limbeck.report.artefact import artefact_example, check_out, write_artefact
-from limbeck.report.report import front_csv, report_html, rows
+from limbeck.report.artefact import check_out, write_artefact
+from limbeck.report.html import report_html
+from limbeck.report.report import front_csv
+from limbeck.report.serving_example import artefact_example
 from limbeck.report.summary import RunSummary
+from limbeck.report.table import rows
 from limbeck.storage.destination import check_destination, writing
 
 ARTEFACT = "artefact"

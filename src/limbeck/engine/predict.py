@@ -29,7 +29,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     Raises:
         InputError: The model has no trained head, or there is not one second text for each text.
     """
-    from limbeck.core.outputs import require_finite_logits
+    from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import Encoded, predict
     from limbeck.model.checkpoints import open_model, peek, peek_outputs
 

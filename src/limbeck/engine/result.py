@@ -69,7 +69,7 @@ class RunResult:
     @property
     def measured(self) -> list[str]:
         """The keys of all records that something was measured of."""
-        return [key for key, record in self.records.items() if any(not fact.foretold for fact in record.facts)]
+        return [key for key, record in self.records.items() if any(not fact.is_prediction for fact in record.facts)]
 
     def open(self, key: str) -> Candidate:
         """A private copy of a candidate, from the store."""

@@ -17,14 +17,14 @@ LEAST_STEPS, STEPS_PER_LABEL = 300, 10
 
 @dataclass(frozen=True)
 class Training:
-    """What a user may say of the trainings that ``compress`` plans; None leaves it to the effort and the task.
+    """Options of the trainings that ``compress`` plans; None leaves the choice to the effort and the task.
 
     Attributes:
-        epochs: Passes over the training texts in the fine-tuning; distillation has as many more as the effort has.
-        learning_rate: Of the fine-tuning.
-        min_steps: Fewest optimiser steps of every training [default: 300, and 10 for each label].
-        class_weights: Weights of the labels in the loss: 'none' or 'balanced'.
-        early_stopping_patience: Stop a training after so many evaluations without a better score.
+        epochs: Passes over the training texts in the fine-tuning [default: by effort].
+        learning_rate: Learning rate of the fine-tuning [default: 5e-5].
+        min_steps: Fewest optimizer steps of every training, for small datasets [default: 300, and 10 for each label].
+        class_weights: With 'balanced', rare labels weigh as much as frequent ones in the fine-tuning.
+        early_stopping_patience: Stop training after this many evaluations without a better score; 0 never stops early.
     """
 
     epochs: float | None = None

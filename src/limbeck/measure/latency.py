@@ -280,7 +280,7 @@ def evaluate(
 
     import torch
 
-    from limbeck.core.outputs import require_finite_logits
+    from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import collate, encode
     from limbeck.measure.backends import check_runtime, make_runner
     from limbeck.measure.quality import assess

@@ -48,7 +48,7 @@ class Quality(Probe):
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate."""
-        from limbeck.core.outputs import require_finite_logits
+        from limbeck.core.logits import require_finite_logits
         from limbeck.data.batching import encode, predict
 
         for index, candidate in enumerate(candidates):

@@ -1,6 +1,6 @@
-"""Where things stand in the pictures of a report: plain numbers that the templates draw as SVG.
+"""Positions of everything in a report's charts, as plain numbers that the templates draw as SVG.
 
-Text is never made into markup here; the templates escape it.
+No text is turned into markup here; the templates escape it.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypedDict
 
 from limbeck.report.ablation import Gain
-from limbeck.report.display_names import names, told, words
+from limbeck.report.display_names import changed_parameters, names, step_label
 from limbeck.report.summary import CORRELATIONS, RunSummary
 from limbeck.report.table import Row
 
-LETTER = 6.5  # mean width of a letter of the labels, in the pixels of the picture
-LINE = 16.0
+LETTER = 6.5  # mean width of a letter in labels, in pixels of the chart
+LINE = 16.0  # height of a label
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture's size and the rectangle that data may use."""
+    """Size of a chart, and the rectangle of its data."""
 
     width: float
     height: float
@@ -34,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle that a label or a point covers."""
+    """Rectangle covered by a label or a point."""
 
     left: float
     top: float
@@ -42,17 +42,45 @@ class Box:
     bottom: float
 
     def overlap(self, other: Box) -> float:
-        """The area that both cover."""
+        """Compute the area covered by both."""
         across = min(self.right, other.right) - max(self.left, other.left)
         down = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, across) * max(0.0, down)
+
+
+class Label(TypedDict):
+    """Position of a point's label; ``leader``: a line connects the two."""
+
+    x: float
+    y: float
+    leader: bool
+    anchor_y: float
+
+
+class Point(TypedDict):
+    """A candidate in the chart of the front; ``kind`` is 'chosen', 'teacher', 'front' or 'dominated'."""
+
+    row: Row
+    on_front: bool
+    kind: str
+    x: float
+    y: float
+    x_bar: tuple[float, float] | None
+    y_bar: tuple[float, float] | None
+    label: Label | None
 
 
 FRONT = Frame(width=960, height=500, left=66, top=26, right=940, bottom=446)
 
 
 def log_scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    """Place positive values on a logarithmic axis.
+    """Return a function that maps positive values to positions on a logarithmic axis.
+
+    Args:
+        low: Value at the start of the axis.
+        high: Value at its end.
+        start: Position of the start.
+        stop: Position of the end.
 
     >>> log_scale(1, 100, 0, 10)(10)
     5.0
@@ -62,7 +90,7 @@ def log_scale(low: float, high: float, start: float, stop: float) -> Callable[[f
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, … within a range.
+    """Return the ticks 1, 2, 5, 10, … within a range.
 
     >>> log_ticks(0.9, 30)
     [1.0, 2.0, 5.0, 10.0, 20.0]
@@ -73,7 +101,12 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def linear_ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """About ``count`` round values within a range.
+    """Return round ticks within a range.
+
+    Args:
+        low: Lower end of the range.
+        high: Upper end.
+        count: Approximate number of ticks.
 
     >>> linear_ticks(0.81, 0.893)
     [0.82, 0.84, 0.86, 0.88]
@@ -86,20 +119,20 @@ def linear_ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
-    """The front: latency against quality, with intervals, budget lines and labels that keep clear of each other."""
-    shown = [row for row in rows if row.p50 is not None and summary.split in row.quality]
-    if not shown:
+    """Lay out the chart of the front: latency against quality, with intervals, budget lines and separated labels."""
+    plotted = [row for row in rows if row.p50 is not None and summary.split in row.quality]
+    if not plotted:
         return {}
-    low_x, high_x = _latency_range(summary, shown)
-    floor = _quality_floor(summary, shown)
-    low_y, high_y = _quality_range(summary, shown, floor)
+    low_x, high_x = _latency_range(summary, plotted)
+    floor = _quality_floor(summary, plotted)
+    low_y, high_y = _quality_range(summary, plotted, floor)
     x = log_scale(low_x, high_x, FRONT.left, FRONT.right)
     correlation = summary.metric in CORRELATIONS
 
     def y(value: float) -> float:
         return FRONT.bottom - (value - low_y) / (high_y - low_y) * (FRONT.bottom - FRONT.top)
 
-    points = [_point(summary, row, x, y) for row in shown]
+    points = [_point(summary, row, x, y) for row in plotted]
     budget = summary.budget.latency_ms
     corners = _stairs([point for point in points if point["on_front"]])
     lines = _segments(corners) + [segment for point in points for segment in _bars(point)]
@@ -122,24 +155,24 @@ def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _latency_range(summary: RunSummary, shown: Sequence[Row]) -> tuple[float, float]:
-    values = [row.p50.value * 1e3 for row in shown if row.p50 is not None]
+def _latency_range(summary: RunSummary, rows: Sequence[Row]) -> tuple[float, float]:
+    values = [row.p50.value * 1e3 for row in rows if row.p50 is not None]
     values += [summary.budget.latency_ms] if summary.budget.latency_ms is not None else []
     return min(values) / 1.35, max(values) * 1.5
 
 
-def _quality_floor(summary: RunSummary, shown: Sequence[Row]) -> float | None:
-    """The least quality that the budget allows."""
-    teacher = next((row.quality[summary.split].value for row in shown if row.teacher), None)
+def _quality_floor(summary: RunSummary, rows: Sequence[Row]) -> float | None:
+    """Return the lowest quality that the budget allows; None if it has no such limit."""
+    teacher = next((row.quality[summary.split].value for row in rows if row.teacher), None)
     if teacher is None or summary.budget.max_drop is None:
         return None
     return teacher - summary.budget.max_drop / 100
 
 
-def _quality_range(summary: RunSummary, shown: Sequence[Row], floor: float | None) -> tuple[float, float]:
-    """The range of the values, and of the intervals of those that matter (long bars of others may leave it)."""
-    values = [row.quality[summary.split].value for row in shown] + ([floor] if floor is not None else [])
-    for row in shown:
+def _quality_range(summary: RunSummary, rows: Sequence[Row], floor: float | None) -> tuple[float, float]:
+    """Return the range of the axis: all values and the intervals of important rows; other intervals may be clipped."""
+    values = [row.quality[summary.split].value for row in rows] + ([floor] if floor is not None else [])
+    for row in rows:
         fact = row.quality[summary.split]
         if row.on_front or row.chosen or row.teacher:
             values += [bound for bound in (fact.low, fact.high) if bound is not None]
@@ -147,7 +180,7 @@ def _quality_range(summary: RunSummary, shown: Sequence[Row], floor: float | Non
     return min(values) - margin, max(values) + margin
 
 
-def _point(summary: RunSummary, row: Row, x: Callable[[float], float], y: Callable[[float], float]) -> dict[str, Any]:
+def _point(summary: RunSummary, row: Row, x: Callable[[float], float], y: Callable[[float], float]) -> Point:
     latency, quality = row.p50, row.quality[summary.split]
     assert latency is not None
     return {
@@ -158,11 +191,12 @@ def _point(summary: RunSummary, row: Row, x: Callable[[float], float], y: Callab
         "y": y(quality.value),
         "x_bar": (x(latency.low * 1e3), x(latency.high * 1e3)) if latency.low and latency.high else None,
         "y_bar": (y(quality.low), y(quality.high)) if quality.low is not None and quality.high is not None else None,
+        "label": None,
     }
 
 
-def _stairs(points: Iterable[dict[str, Any]]) -> list[tuple[float, float]]:
-    """The corners of the edge of what was reached, from the fastest to the right border."""
+def _stairs(points: Iterable[Point]) -> list[tuple[float, float]]:
+    """Return the corners of the front's step line, from the fastest point to the right border."""
     corners: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda point: point["x"]):
         corners += [(point["x"], corners[-1][1])] if corners else []
@@ -171,46 +205,46 @@ def _stairs(points: Iterable[dict[str, Any]]) -> list[tuple[float, float]]:
 
 
 def _segments(corners: Sequence[tuple[float, float]]) -> list[Box]:
-    """Thin boxes along a line of horizontal and vertical pieces, for labels to keep clear of."""
+    """Return thin boxes along a line of horizontal and vertical segments, for labels to avoid."""
     return [Box(min(a, c) - 2, min(b, d) - 2, max(a, c) + 2, max(b, d) + 2) for (a, b), (c, d) in pairwise(corners)]
 
 
-def _bars(point: dict[str, Any]) -> list[Box]:
-    """The error bars of a point, likewise."""
+def _bars(point: Point) -> list[Box]:
+    """Return boxes along a point's error bar, likewise."""
     if point["y_bar"] is None:
         return []
     low, high = sorted(point["y_bar"])
     return [Box(point["x"] - 1, low, point["x"] + 1, high)]
 
 
-def _with_labels(points: list[dict[str, Any]], lines: list[Box]) -> list[dict[str, Any]]:
-    """Give each point a label where there is room; what matters chooses first, and the dominated may stay bare."""
+def _with_labels(points: list[Point], lines: list[Box]) -> list[Point]:
+    """Place the labels, important points first; dominated points without room get none."""
     order = {"chosen": 0, "teacher": 1, "front": 2, "dominated": 3}
-    taken = [Box(point["x"] - 9, point["y"] - 9, point["x"] + 9, point["y"] + 9) for point in points] + lines
+    occupied = [Box(point["x"] - 9, point["y"] - 9, point["x"] + 9, point["y"] + 9) for point in points] + lines
     for point in sorted(points, key=lambda point: (order[point["kind"]], point["x"])):
-        point["label"] = _label(point, taken)
+        point["label"] = _label(point, occupied)
     return points
 
 
-def _label(point: dict[str, Any], taken: list[Box]) -> dict[str, Any] | None:
+def _label(point: Point, occupied: list[Box]) -> Label | None:
     width = LETTER * len(point["row"].name) * (1.08 if point["kind"] == "chosen" else 1.0)
-    best, least = None, float("inf")
+    best, lowest = None, float("inf")
     for distance in (0, 14, 28, 44, 62, 84):
         for across, down in ((1, 0), (0, -1), (0, 1), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1)):
             center_x = point["x"] + across * (13 + width / 2 + distance * 0.35)
             center_y = point["y"] + down * (17 + distance) + (0 if down else math.copysign(distance, 240 - point["y"]))
             box = Box(center_x - width / 2, center_y - LINE / 2, center_x + width / 2, center_y + LINE / 2)
-            cost = sum(box.overlap(other) for other in taken) + _outside(box) + distance * 0.5
-            if cost < least:
-                best, least = (box, center_x, center_y, distance), cost
-    if best is None or least > (60 if point["kind"] == "dominated" else 1500):
+            cost = sum(box.overlap(other) for other in occupied) + _outside(box) + distance * 0.5
+            if cost < lowest:
+                best, lowest = (box, center_x, center_y, distance), cost
+    if best is None or lowest > (60 if point["kind"] == "dominated" else 1500):
         return None
-    taken.append(best[0])
+    occupied.append(best[0])
     return {"x": best[1], "y": best[2] + 4, "leader": best[3] > 20, "anchor_y": best[2]}
 
 
 def _outside(box: Box) -> float:
-    """How far a label leaves the picture, as a cost."""
+    """Return the cost of a label that extends beyond the chart."""
     return 40 * (
         max(0.0, FRONT.left + 2 - box.left)
         + max(0.0, box.right - FRONT.right)
@@ -223,32 +257,32 @@ NODE_WIDTH, NODE_HEIGHT, GAP_X, GAP_Y = 162.0, 64.0, 26.0, 10.0
 
 
 def tree_picture(summary: RunSummary) -> dict[str, Any]:
-    """The lineage: a box for every step on the way to a measured or failed candidate, children to the right."""
+    """Lay out the lineage: a box for every step on the way to a measured or failed candidate, children to the right."""
     nodes, children = _tree_nodes(summary)
-    places: dict[str, tuple[float, float]] = {}
-    line = 0.0
+    positions: dict[str, tuple[float, float]] = {}
+    next_row = 0.0
 
-    def place(key: str, depth: int) -> float:
-        nonlocal line
-        rows = [place(child, depth + 1) for child in children.get(key, ())]
+    def lay_out(key: str, depth: int) -> float:
+        nonlocal next_row
+        rows = [lay_out(child, depth + 1) for child in children.get(key, ())]
         if not rows:
-            rows, line = [line], line + 1
+            rows, next_row = [next_row], next_row + 1
         row = (rows[0] + rows[-1]) / 2
-        places[key] = (2 + depth * (NODE_WIDTH + GAP_X), 2 + row * (NODE_HEIGHT + GAP_Y))
+        positions[key] = (2 + depth * (NODE_WIDTH + GAP_X), 2 + row * (NODE_HEIGHT + GAP_Y))
         return row
 
     for root in children.get("", ()):
-        place(root, 0)
+        lay_out(root, 0)
     for key, node in nodes.items():
-        node["x"], node["y"] = places[key]
+        node["x"], node["y"] = positions[key]
     edges = [
-        {"path": _edge(places[parent], places[key]), "failed": nodes[key]["kind"] == "failed"}
+        {"path": _edge(positions[parent], positions[key]), "failed": nodes[key]["kind"] == "failed"}
         for parent, keys in children.items()
         for key in keys
         if parent
     ]
-    width = max((x for x, _ in places.values()), default=0.0) + NODE_WIDTH + 2
-    height = max((y for _, y in places.values()), default=0.0) + NODE_HEIGHT + 2
+    width = max((x for x, _ in positions.values()), default=0.0) + NODE_WIDTH + 2
+    height = max((y for _, y in positions.values()), default=0.0) + NODE_HEIGHT + 2
     return {
         "nodes": list(nodes.values()),
         "edges": edges,
@@ -259,19 +293,19 @@ def tree_picture(summary: RunSummary) -> dict[str, Any]:
 
 
 def _tree_nodes(summary: RunSummary) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """The boxes by key, and the children of each (of '' for the roots), in the order of the run."""
-    wanted = {record.key for key in summary.measured for record in summary.lineage(key)}
-    wanted |= {record.key for failure in summary.failures for record in summary.lineage(failure["key"])}
+    """Return the boxes by key, and the keys of each one's children ('' for the roots), in the order of the run."""
+    shown = {record.key for key in summary.measured for record in summary.lineage(key)}
+    shown |= {record.key for failure in summary.failures for record in summary.lineage(failure["key"])}
     nodes: dict[str, dict[str, Any]] = {}
     children: dict[str, list[str]] = {}
-    measured, named = set(summary.measured), names(summary)
-    for key in (key for key in summary.records if key in wanted):
+    measured, display = set(summary.measured), names(summary)
+    for key in (key for key in summary.records if key in shown):
         record, parent = summary.records[key], summary.records.get(summary.records[key].parent or "")
         kind = "chosen" if key in summary.chosen else "teacher" if key == summary.teacher else ""
         nodes[key] = {
-            "title": words(record, parent) if parent is not None else named[key].removesuffix(" (PyTorch)"),
+            "title": step_label(record, parent) if parent is not None else display[key].removesuffix(" (PyTorch)"),
             "record": record,
-            "told": told(record),
+            "parameters": changed_parameters(record),
             "kind": kind or ("measured" if key in measured else "passed"),
         }
         children.setdefault(parent.key if parent is not None else "", []).append(key)
@@ -291,7 +325,7 @@ def _edge(start: tuple[float, float], stop: tuple[float, float]) -> str:
 
 
 def gain_axis(gains: Sequence[Gain]) -> dict[str, Any]:
-    """One logarithmic axis for all the ratios of speed, 300 wide; the template draws a bar per gain."""
+    """Return a logarithmic axis for all speed ratios, 300 pixels wide; the template draws a bar per gain."""
     bounds = [bound for gain in gains for bound in gain.speed if bound]
     low, high = min([0.8, *bounds]) / 1.05, max([2.0, *bounds]) * 1.05
     scale = log_scale(low, high, 6, 294)
@@ -299,7 +333,7 @@ def gain_axis(gains: Sequence[Gain]) -> dict[str, Any]:
 
 
 def strip_axis(rows: Sequence[Row]) -> dict[str, Any]:
-    """One logarithmic axis of milliseconds for p50, p90 and p99 of all candidates, 640 wide."""
+    """Return a logarithmic axis in milliseconds for p50, p90 and p99 of all rows, 640 pixels wide."""
     values = [fact.value * 1e3 for row in rows for fact in (row.p50, row.p90, row.p99) if fact is not None]
     if not values:
         return {}

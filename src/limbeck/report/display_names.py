@@ -1,4 +1,4 @@
-"""Names of candidates that say how they were made: 'pruned 2.0x · distilled · INT8'."""
+"""Display names of candidates, made of their steps: 'pruned 2.0x · distilled · INT8'."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from limbeck.core.step import fields_of, registered
 from limbeck.report.summary import RunSummary
 
 
-def told(record: Record) -> dict[str, Any]:
-    """The parameters of a step that somebody set: those that differ from the step's defaults."""
+def changed_parameters(record: Record) -> dict[str, Any]:
+    """Return the parameters of a step that differ from its defaults."""
     if record.parent is None:
         return {}
     cls = registered(record.step)
-    known = {f.name: f.default for f in fields_of(cls)} if cls is not None else {}
-    nothing: tuple[Any, ...] = (None, "", [], {})
-    return {k: v for k, v in record.parameters.items() if v not in nothing and v != known.get(k)}
+    defaults = {f.name: f.default for f in fields_of(cls)} if cls is not None else {}
+    empty: tuple[Any, ...] = (None, "", [], {})
+    return {k: v for k, v in record.parameters.items() if v not in empty and v != defaults.get(k)}
 
 
-def words(record: Record, parent: Record | None) -> str:
-    """What one step did, in a word or two.
+def step_label(record: Record, parent: Record | None) -> str:
+    """Describe what one step did in a few words.
 
-    As in 'ONNX', 'INT8', 'static INT8', 'pruned 2x', 'searched to 0.9 ms', 'pruned to 4 layers', 'linearised to
+    Examples: 'ONNX', 'INT8', 'static INT8', 'pruned 2x', 'searched to 0.9 ms', 'pruned to 4 layers', 'linearised to
     linformer:256'.
     """
     gained = record.traits - (parent.traits if parent is not None else frozenset())
@@ -48,31 +48,31 @@ def words(record: Record, parent: Record | None) -> str:
 
 
 def names(summary: RunSummary) -> dict[str, str]:
-    """A short name for every record, from how it was made; names of rows differ from each other."""
-    made = {key: _name(summary, key) for key in summary.records}
+    """Return a short name for every record, made of its steps; names of the table's rows are unique."""
+    names = {key: _name(summary, key) for key in summary.records}
     groups: dict[str, list[str]] = {}
     for key in summary.candidates:
-        groups.setdefault(made[key], []).append(key)
+        groups.setdefault(names[key], []).append(key)
     for name, keys in groups.items():
         if len(keys) > 1:
-            made |= {key: f"{name} · {suffix}" for key, suffix in _differences(summary, keys).items()}
-    return made
+            names |= {key: f"{name} · {suffix}" for key, suffix in _differences(summary, keys).items()}
+    return names
 
 
 def _name(summary: RunSummary, key: str) -> str:
     chain = summary.lineage(key)
     keys = [record.key for record in chain]
     start = keys.index(summary.teacher) if summary.teacher in keys else 0
-    passed = {"elastic"} - chain[-1].traits  # a slice tells of the super-network that it was taken out of
+    lost = {"elastic"} - chain[-1].traits  # the step that made a super-network is implied by the slice taken from it
     stages = [i for i, record in enumerate(chain) if i > start and record.parameters.get("relative_to") == "teacher"]
-    told_by_last = range(stages[0], stages[-1]) if stages else ()
-    suffix = {stages[-1]: f" in {len(stages)} stages"} if told_by_last else {}
+    earlier_stages = range(stages[0], stages[-1]) if stages else ()
+    suffix = {stages[-1]: f" in {len(stages)} stages"} if earlier_stages else {}
     steps = [
-        words(record, chain[i - 1]) + suffix.get(i, "")
+        step_label(record, chain[i - 1]) + suffix.get(i, "")
         for i, record in enumerate(chain)
-        if i > start and i not in told_by_last and not passed & (record.traits - chain[i - 1].traits)
+        if i > start and i not in earlier_stages and not lost & (record.traits - chain[i - 1].traits)
     ]
-    if any(step.endswith("INT8") for step in steps):  # an INT8 graph is an ONNX graph; once is enough
+    if any(step.endswith("INT8") for step in steps):  # an INT8 graph is an ONNX graph, too
         steps = [step for step in steps if step != "ONNX"]
     is_torch = not chain[-1].traits & {"onnx", "int8"}
     if summary.teacher in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
@@ -83,23 +83,23 @@ def _name(summary: RunSummary, key: str) -> str:
 
 
 def _differences(summary: RunSummary, keys: Sequence[str]) -> dict[str, str]:
-    """Words that tell candidates of one name apart: the parameters that differ, or else a number."""
+    """Return suffixes for candidates of one name: the parameters that differ, or else a number."""
     settings = {}
     for key in keys:
         chain = enumerate(summary.lineage(key))
         settings[key] = {(i, r.step, name): _short(value) for i, r in chain for name, value in r.parameters.items()}
-    known = list(dict.fromkeys(name for setting in settings.values() for name in setting))
-    telling = [name for name in known if len({settings[key].get(name) for key in keys}) > 1]
-    made: dict[str, str] = {}
-    for count in range(1, 4):  # no more than it takes
-        made = {
-            key: ", ".join(f"{name[2]} {settings[key][name]}" for name in telling[:count] if name in settings[key])
+    parameters = list(dict.fromkeys(name for setting in settings.values() for name in setting))
+    differing = [name for name in parameters if len({settings[key].get(name) for key in keys}) > 1]
+    suffixes: dict[str, str] = {}
+    for count in range(1, 4):  # as few as needed
+        suffixes = {
+            key: ", ".join(f"{name[2]} {settings[key][name]}" for name in differing[:count] if name in settings[key])
             for key in keys
         }
-        if len(set(made.values())) == len(keys) and all(made.values()):
-            return made
-    return {key: f"{made[key]} #{number}".strip() for number, key in enumerate(keys, start=1)}
+        if len(set(suffixes.values())) == len(keys) and all(suffixes.values()):
+            return suffixes
+    return {key: f"{suffixes[key]} #{number}".strip() for number, key in enumerate(keys, start=1)}
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,7 @@
-"""Flips: texts that a model has wrong and its teacher had right, or the reverse; in all, by label, by third of length.
+"""Prediction flips: texts that the teacher answers correctly and the model does not, or the reverse.
 
-Two models of the same accuracy may still disagree, and a small loss in all may be a large one in a label.
+They are counted over all texts, by label, and by third of length: two models of equal accuracy may disagree, and a
+small loss overall may be a large one on one label.
 """
 
 from __future__ import annotations
@@ -18,53 +19,71 @@ from limbeck.report.table import Row
 
 @dataclass(frozen=True)
 class Flips:
-    """A group of texts: how many there are, how many the teacher has right, and which of them changed."""
+    """Flips in a group of ``n`` texts, ``before`` of which the teacher answers correctly."""
 
     texts: str
     n: int
     before: int
-    lost: int  # the teacher was right, the model is not
-    won: int  # the model is right, the teacher was not
+    lost: int  # the teacher is correct, the model is not
+    won: int  # the model is correct, the teacher is not
 
 
 def flips(before: ArrayLike, after: ArrayLike, groups: Mapping[str, np.ndarray]) -> list[Flips]:
-    """Count flips in every group of texts (a mask [texts]) from who was right where, the teacher and the model [texts].
+    """Count flips in every group of texts.
+
+    Args:
+        before: Whether the teacher was correct [texts], bool.
+        after: Whether the model was correct [texts], bool.
+        groups: Masks [texts] by name of the group.
 
     >>> flips([True, True, False], [True, False, True], {"all": np.array([True, True, True])})
     [Flips(texts='all', n=3, before=2, lost=1, won=1)]
     """
-    was, stays = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
-    counted = {name: (mask, mask & was, mask & was & ~stays, mask & ~was & stays) for name, mask in groups.items()}
-    return [Flips(name, *(int(part.sum()) for part in parts)) for name, parts in counted.items()]
+    was, now = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    masks = {name: (mask, mask & was, mask & was & ~now, mask & ~was & now) for name, mask in groups.items()}
+    return [Flips(name, *(int(mask.sum()) for mask in parts)) for name, parts in masks.items()]
 
 
 def groups_of(labels: ArrayLike, label_names: Sequence[str], lengths: ArrayLike, unit: str) -> dict[str, np.ndarray]:
-    """All texts, those of every label, and the thirds of the sorted lengths; texts of one length stay together.
+    """Group texts: all, by label, and by third of the sorted lengths; texts of equal length stay together.
 
-    Groups without texts are left out, and a label called 'all' stands in quotes.
+    Args:
+        labels: Index of each text's label [texts].
+        label_names: Names of the labels; one called 'all' is put in quotes.
+        lengths: Length of each text [texts].
+        unit: Unit of the lengths, in the plural.
+
+    Returns:
+        Masks [texts] by name of the group; empty groups are left out.
 
     >>> list(groups_of([0, 1, 1], ["no", "yes"], [3, 4, 9], "words"))
     ['all', 'no', 'yes', 'up to 3 words', '4 to 4 words', 'over 4 words']
     """
     classes, sizes = np.asarray(labels), np.asarray(lengths)
     low, high = (int(edge) for edge in np.quantile(sizes, [1 / 3, 2 / 3], method="lower"))
-    found = {
+    groups = {
         "all": np.full(len(classes), True),
-        **{"'all'" if name == "all" else name: classes == place for place, name in enumerate(label_names)},
+        **{"'all'" if name == "all" else name: classes == index for index, name in enumerate(label_names)},
         f"up to {low} {unit}": sizes <= low,
         f"{low + 1} to {high} {unit}": (sizes > low) & (sizes <= high),
         f"over {high} {unit}": sizes > high,
     }
-    return {name: mask for name, mask in found.items() if mask.any()}
+    return {name: mask for name, mask in groups.items() if mask.any()}
 
 
 def flips_of(summary: RunSummary, row: Row | None, teacher: Row | None, split: str) -> list[Flips]:
-    """Flips of a row against the teacher's; nothing where the answers or the texts are not at hand.
+    """Count flips of a candidate against the teacher; empty if answers or texts are not available.
 
     Lengths are in characters, because a report opens no tokenizer.
+
+    Args:
+        summary: The run.
+        row: The candidate's row.
+        teacher: The teacher's row.
+        split: Split to compare on.
     """
-    rows = getattr(summary.task, "splits", {}).get(split)
-    if row is None or teacher is None or row.key == teacher.key or rows is None:
+    rows = summary.task.splits.get(split) if summary.task is not None else None
+    if summary.task is None or row is None or teacher is None or row.key == teacher.key or rows is None:
         return []
     facts = teacher.quality.get(split), row.quality.get(split)
     before, after = (correct(fact) if fact is not None else None for fact in facts)

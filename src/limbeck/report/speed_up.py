@@ -1,4 +1,4 @@
-"""How many times faster one candidate is than another, and whether that is proven."""
+"""Speed-up of one candidate over another, and whether it is significant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Verdict = Literal["faster", "slower", "no measurable gain", "unproven"]
 
 
 class Ratio(NamedTuple):
-    """How many times faster, with its 95 % interval when there is one."""
+    """A speed-up with its 95 % interval, if there is one."""
 
     value: float
     low: float | None = None
@@ -23,16 +23,16 @@ class Ratio(NamedTuple):
 
 
 def speed_ratio(fact: Measurement, reference: Measurement) -> Ratio:
-    """How many times faster ``fact`` is than ``reference`` (both ``latency_p50``).
+    """Compute how many times faster ``fact`` is than ``reference`` (both ``latency_p50``).
 
-    Facts of one session were timed in turns: then the ratio is taken round by round, and what slowed the machine
-    for a moment slowed both. Otherwise the interval is the widest that the two intervals allow.
+    Measurements of one session alternated, so their ratio is taken round by round: a momentary slowdown of the machine
+    affects both. Otherwise the interval is the widest that the two intervals allow.
     """
-    mine, theirs = fact.detail.get("rounds"), reference.detail.get("rounds")
+    rounds, reference_rounds = fact.detail.get("rounds"), reference.detail.get("rounds")
     session = fact.detail.get("session")
     together = session is not None and session == reference.detail.get("session")
-    if together and mine and theirs and len(mine) == len(theirs):
-        return _paired(tuple(theirs), tuple(mine))
+    if together and rounds and reference_rounds and len(rounds) == len(reference_rounds):
+        return _paired(tuple(reference_rounds), tuple(rounds))
     value = reference.value / fact.value
     if fact.low is None or fact.high is None or reference.low is None or reference.high is None:
         return Ratio(value)
@@ -40,13 +40,13 @@ def speed_ratio(fact: Measurement, reference: Measurement) -> Ratio:
 
 
 @lru_cache(maxsize=4096)
-def _paired(theirs: tuple[float, ...], mine: tuple[float, ...]) -> Ratio:
-    """The bootstrap takes milliseconds and every page, table and sentence asks for the same pairs."""
-    return Ratio(*(float(part) for part in paired_ratio(theirs, mine)))
+def _paired(reference_rounds: tuple[float, ...], rounds: tuple[float, ...]) -> Ratio:
+    """Compute the ratio round by round; cached, because page, table and sentences need the same pairs."""
+    return Ratio(*(float(part) for part in paired_ratio(reference_rounds, rounds)))
 
 
 def is_faster(fact: Measurement, reference: Measurement) -> tuple[Verdict, float, float | None, float | None]:
-    """Judge a claim of speed: 'faster' or 'slower' only where the whole interval says so.
+    """Test a difference in speed: 'faster' or 'slower' only if the whole interval is on that side of 1.
 
     >>> slow = Measurement("latency_p50", 0.008, "s", low=0.0079, high=0.0081)
     >>> fast = Measurement("latency_p50", 0.004, "s", low=0.0039, high=0.0041)

@@ -1,7 +1,7 @@
-"""What a run found, as one value that tables, pictures and pages are made of.
+"""A finished run as one value, from which tables, charts and pages are made.
 
-Nothing is measured here and nothing is drawn: ``naming.py``, ``rows.py`` and ``gains.py`` say what it means,
-``report.py`` prints it, ``picture.py`` places it.
+Nothing is measured or drawn here: ``display_names.py``, ``table.py`` and ``ablation.py`` interpret the run,
+``report.py`` and ``html.py`` print it, ``charts.py`` computes positions.
 """
 
 from __future__ import annotations
@@ -9,86 +9,134 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from limbeck.core.candidate import Record
 from limbeck.core.target import Budget, Target
 
+if TYPE_CHECKING:
+    from limbeck.data.baseline import Baseline
+    from limbeck.data.task import Task
+
 CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman", "r2"})
-"""Metrics that are written as 0.873; all others are shares and written as 87.3 %."""
+"""Metrics that are written as 0.873; all others are proportions and written as 87.3 %."""
+
+
+class FailedStep(Protocol):
+    """A step that failed on a candidate."""
+
+    @property
+    def step(self) -> str:
+        """Name of the step."""
+        ...
+
+    @property
+    def key(self) -> str | None:
+        """Key of the candidate that the step was given."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """The error in one line."""
+        ...
+
+    @property
+    def traceback(self) -> str:
+        """The traceback."""
+        ...
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """All that a report tells of one run.
+    """Everything that a report shows of one run.
 
-    ``recipe`` prints itself as YAML; each of ``failed`` is a ``Failure``, or a mapping with its fields: the ``step``,
-    the ``key`` of the candidate it was given, the ``error`` in one line, and the ``traceback``.
+    Attributes:
+        records: All candidates by key, in the order of the run.
+        measured: Keys of the measured candidates.
+        chosen: Keys of the chosen candidates, best first.
+        teacher: Key of the teacher.
+        recipe: The recipe; ``str`` gives its YAML.
+        environment: The machine and its libraries.
+        failed: Steps that failed, or mappings with the same fields.
+        replicas: Keys of the replicas with other seeds, by the key of the candidate that they repeat.
+        task: The task.
+        target: Target of the latency measurements.
+        budget: Limits that the chosen model must meet.
+        seeds: Seeds of the chosen candidate and its replicas.
+        model: Name of the model that the recipe starts from.
+        baseline: The best constant answer, with its quality by split.
+        histories: Changes to the rows of the task, each once (``Task.history``).
     """
 
     records: Mapping[str, Record]
     measured: Sequence[str]
     chosen: Sequence[str] = ()
     teacher: str | None = None
-    recipe: Any = ""
+    recipe: object = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    failed: Sequence[Any] = ()
+    failed: Sequence[Mapping[str, Any] | FailedStep] = ()
     replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    task: Any = None  # a data.task.Task, or anything with its name, metric, label_names, max_length and notes
+    task: Task | None = None
     target: Target = field(default_factory=Target)
     budget: Budget = field(default_factory=Budget)
     seeds: Sequence[int] = ()
     model: str = ""
-    baseline: Any = None  # a data.baseline.Baseline: the best constant answer, and its quality by split
-    histories: Sequence[Mapping[str, Any]] = ()  # what was done to rows of the task, each once (data.task.Task.history)
+    baseline: Baseline | None = None
+    histories: Sequence[Mapping[str, Any]] = ()
 
     @property
     def metric(self) -> str:
-        """The metric's name; the task's unless a fact says it."""
+        """Name of the metric: that of a measurement, or else that of the task."""
         for key in self.measured:
             fact = self.records[key].fact("quality")
             if fact is not None and fact.detail.get("metric"):
                 return str(fact.detail["metric"])
-        return str(getattr(self.task, "metric", "") or "quality")
+        return (self.task.metric if self.task is not None else "") or "quality"
+
+    @property
+    def known_task(self) -> Task:
+        """The task, where there must be one: an artefact cannot be described without."""
+        assert self.task is not None, "an artefact needs the task that its model was made for"
+        return self.task
 
     @property
     def candidates(self) -> list[str]:
-        """The measured keys that get a row; replicas with other seeds are told apart from them."""
+        """Measured keys that get a row; replicas with other seeds are left out."""
         replicas = {key for keys in self.replicas.values() for key in keys} - set(self.chosen)
         return [key for key in dict.fromkeys(self.measured) if key not in replicas]
 
     @property
     def split(self) -> str:
-        """The split that candidates are compared on: the one that all of them have, validation first.
+        """Split that candidates are compared on: one that all of them have, preferably validation.
 
-        Choices are made on validation; what they cost is then read on test, which had no part in them.
+        Choices are made on validation; their effect is then read on test, which had no part in them.
         """
-        found = [{fact.split for fact in self.records[key].facts if fact.name == "quality"} for key in self.candidates]
-        shared = set.intersection(*found) if found else set()
+        splits = [{fact.split for fact in self.records[key].facts if fact.name == "quality"} for key in self.candidates]
+        shared = set.intersection(*splits) if splits else set()
         for split in ("validation", "test", *sorted(shared)):
             if split in shared:
                 return split
-        return max(("validation", "test"), key=lambda split: sum(split in splits for splits in found))
+        return max(("validation", "test"), key=lambda split: sum(split in measured for measured in splits))
 
     @property
     def failures(self) -> list[dict[str, str]]:
-        """What failed, as plain mappings."""
-        wanted = ("step", "key", "error", "traceback")
+        """Failed steps as plain mappings."""
+        fields = ("step", "key", "error", "traceback")
         plain = [failure if isinstance(failure, Mapping) else vars(failure) for failure in self.failed]
-        return [{name: str(failure.get(name) or "") for name in wanted} for failure in plain]
+        return [{name: str(failure.get(name) or "") for name in fields} for failure in plain]
 
     def source(self, key: str) -> str:
-        """The model that ``key`` descends from, without the folders of somebody's disk."""
+        """Return the name of the model that a candidate descends from; of a local path only the last part."""
         root = self.lineage(key)[0].parameters
         name = str(root.get("source") or root.get("model") or self.model).rstrip("/")
         on_disk = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
         return Path(name).name if on_disk else name
 
     def lineage(self, key: str) -> list[Record]:
-        """The records from the root down to ``key``."""
+        """Return the records from the root down to a candidate."""
         chain: list[Record] = []
-        at: str | None = key
-        while at is not None and at in self.records:
-            chain.append(self.records[at])
-            at = self.records[at].parent
+        ancestor: str | None = key
+        while ancestor is not None and ancestor in self.records:
+            chain.append(self.records[ancestor])
+            ancestor = self.records[ancestor].parent
         return chain[::-1]

@@ -1,4 +1,4 @@
-"""A run as a table: a row for every measured candidate, which of them are on the front, and how much that dominates."""
+"""A run as a table: one row per measured candidate, with the Pareto front and its hypervolume."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from limbeck.core import pareto
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
-from limbeck.core.pareto import beyond, front, hypervolume
+from limbeck.core.pareto import beyond, hypervolume
 from limbeck.report.display_names import names
 from limbeck.report.speed_up import Ratio, speed_ratio
 from limbeck.report.summary import RunSummary
@@ -16,7 +17,7 @@ from limbeck.report.summary import RunSummary
 
 @dataclass(frozen=True)
 class Row:
-    """One measured candidate, in the words and numbers of a table."""
+    """One measured candidate, with its display name and figures."""
 
     key: str
     name: str
@@ -33,70 +34,70 @@ class Row:
     problems: tuple[str, ...]
     chosen: bool
     teacher: bool
-    predicted: Measurement | None = None  # the latency that a search foretold of it
-    portability: Measurement | None = None  # share of answers that stay on processors without VNNI
+    predicted: Measurement | None = None  # the latency that a search predicted
+    portability: Measurement | None = None  # fraction of answers unchanged on processors without VNNI
 
     @property
     def as_predicted(self) -> bool | None:
-        """Whether the measured median lies within the interval of the predicted one; None where one is missing."""
+        """Whether the measured median lies in the interval of the predicted one; None if either is missing."""
         if self.p50 is None or self.predicted is None or self.predicted.low is None or self.predicted.high is None:
             return None
         return self.predicted.low <= self.p50.value <= self.predicted.high
 
     @property
     def without_vnni(self) -> str:
-        """What ONNX Runtime answers on x86 processors without VNNI, in a sentence; empty where nobody looked."""
+        """Effect of x86 processors without VNNI on the answers, in a sentence; empty if it was not measured."""
         if self.portability is None:
             return ""
-        found, count = self.portability.detail, self.portability.n
-        if not found["pairs"]:
+        detail, count = self.portability.detail, self.portability.n
+        if not detail["pairs"]:
             return "Processors without VNNI compute the same sums: with its weights no two products overflow 16 bits."
-        texts, moved = f"{count} {self.portability.split} texts", f"logits move by up to {found['largest']:.2g}"
-        if not found["differ"]:
+        texts, moved = f"{count} {self.portability.split} texts", f"logits move by up to {detail['largest']:.2g}"
+        if not detail["differ"]:
             return f"In the arithmetic of processors without VNNI the answers to {texts} stay the same ({moved})."
         return (
-            f"Warning: processors without VNNI answer {found['differ']} of {texts} differently ({moved}). To serve "
+            f"Warning: processors without VNNI answer {detail['differ']} of {texts} differently ({moved}). To serve "
             "there, quantize with reduce_range: true, or set ONNX Runtime's session option session.x64quantprecision "
             "to 1, which is exact but slower."
         )
 
     @property
     def meets_budget(self) -> bool:
-        """Whether the limits that can be checked are kept."""
+        """Whether all limits that can be checked are met."""
         return not self.problems
 
 
 def rows(summary: RunSummary) -> list[Row]:
-    """A row for every measured candidate, slowest first."""
-    named, teacher = names(summary), summary.records.get(summary.teacher or "")
+    """Return one row per measured candidate, slowest first."""
+    display, teacher = names(summary), summary.records.get(summary.teacher or "")
     int8 = summary.records.get(int8_reference(summary) or "")
     reference = teacher.fact("quality", summary.split) if teacher is not None else None
-    winners = _front(summary)
-    made = []
+    front = _front(summary)
+    table = []
     for key in summary.candidates:
         record = summary.records[key]
         quality = {fact.split: fact for fact in record.facts if fact.name == "quality"}
-        mine = quality.get(summary.split)
+        headline = quality.get(summary.split)
         values = {name: fact.value for name in ("latency_p50", "size") if (fact := record.fact(name)) is not None}
-        values |= {"quality": mine.value} if mine is not None else {}
-        drop = (reference.value - mine.value) * 100 if mine is not None and reference is not None else None
-        made.append(
+        values |= {"quality": headline.value} if headline is not None else {}
+        drop = (reference.value - headline.value) * 100 if headline is not None and reference is not None else None
+        table.append(
             Row(
                 key=key,
-                name=named[key],
+                name=display[key],
                 quality=quality,
                 p50=record.fact("latency_p50"),
                 p90=record.fact("latency_p90"),
                 p99=record.fact("latency_p99"),
                 size=record.fact("size"),
                 parameters=record.fact("parameters"),
-                speedup=_over(record, teacher),
-                speedup_int8=_over(record, int8),
+                speedup=_speedup(record, teacher),
+                speedup_int8=_speedup(record, int8),
                 drop=drop,
-                on_front=key in winners,
+                on_front=key in front,
                 problems=(
                     *summary.budget.violations(values, reference.value if reference is not None else None),
-                    *no_better(summary, mine),
+                    *baseline_problems(summary, headline),
                 ),
                 chosen=key in summary.chosen,
                 teacher=key == summary.teacher,
@@ -104,32 +105,33 @@ def rows(summary: RunSummary) -> list[Row]:
                 portability=record.fact("portability"),
             )
         )
-    return sorted(made, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf")))
+    return sorted(table, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf")))
 
 
-def no_better(summary: RunSummary, fact: Measurement | None) -> tuple[str, ...]:
-    """Say so where a candidate is no better than the best constant answer on the headline split."""
+def baseline_problems(summary: RunSummary, fact: Measurement | None) -> tuple[str, ...]:
+    """Return a message if a quality is no better than that of the best constant answer, or else nothing."""
     constant = summary.baseline.quality.get(summary.split) if summary.baseline is not None else None
-    if fact is None or constant is None or fact.value > constant.value:
+    if summary.baseline is None or fact is None or constant is None or fact.value > constant.value:
         return ()
     return (f"no better than a constant answer ({summary.baseline.answer})",)
 
 
 def better_than_baseline(summary: RunSummary) -> bool | None:
-    """Say whether the first chosen candidate is better than the best constant answer; None where one is not known."""
+    """Return whether the first chosen candidate beats the best constant answer; None if either is unknown."""
     record = summary.records.get(summary.chosen[0]) if summary.chosen else None
     fact = record.fact("quality", summary.split) if record is not None else None
     if fact is None or summary.baseline is None or summary.split not in summary.baseline.quality:
         return None
-    return not no_better(summary, fact)
+    return not baseline_problems(summary, fact)
 
 
 def int8_reference(summary: RunSummary) -> str | None:
-    """The measured candidate that is the teacher itself in INT8: nothing but the number format was changed.
+    """Return the key of the measured candidate that is the teacher in INT8, with nothing else changed.
 
-    Dynamic ranges go before static ones, and inputs as they are before smooth ones: what a user does first.
+    Of several, plain dynamic quantization comes first, which is what a user would try first; then static, then
+    smoothed.
     """
-    found = []
+    references = []
     for key in summary.candidates:
         chain = summary.lineage(key)
         keys = [record.key for record in chain]
@@ -140,40 +142,40 @@ def int8_reference(summary: RunSummary) -> str | None:
         formats = {"onnx", "int8"}
         if all((child.traits - parent.traits) & formats and child.shape == parent.shape for parent, child in path):
             parameters = chain[-1].parameters
-            found.append((len(path), parameters.get("mode") == "static", bool(parameters.get("smooth")), key))
-    return min(found)[-1] if found else None
+            references.append((len(path), parameters.get("mode") == "static", bool(parameters.get("smooth")), key))
+    return min(references)[-1] if references else None
 
 
 def predicted(summary: RunSummary, key: str) -> Measurement | None:
-    """The latency that was foretold of a candidate's shape, in its number format and on the run's target.
+    """Return the latency predicted for a candidate's shape, in its number format and on the run's target.
 
-    A search foretells it of a slice that is to be trained, exported and quantized: it holds for what comes of the
-    slice as long as the shape stays, and for the descendant that has the format. Not for another machine's latency.
+    A search predicts it for a slice that is yet to be trained, exported and quantized. The prediction holds for
+    descendants of the same shape, once they have the number format, and not for latencies of another machine.
     """
     record = summary.records[key]
     served = ("onnx" in record.traits) == (summary.target.runtime != "torch")
-    wanted = "int8" if "int8" in record.traits else "float"
+    number_format = "int8" if "int8" in record.traits else "float"
     for ancestor in reversed(summary.lineage(key)):
         if ancestor.shape != record.shape:
             return None
         fact = ancestor.fact("latency_predicted")
         if fact is not None:
-            holds = served and fact.detail.get("number_format") == wanted and not fact.detail.get("elsewhere")
+            holds = served and fact.detail.get("number_format") == number_format and not fact.detail.get("elsewhere")
             return fact if holds else None
     return None
 
 
-def _over(record: Record, reference: Record | None) -> Ratio | None:
-    """Speed-up over a reference; over itself there is nothing to say."""
-    mine = record.fact("latency_p50")
-    if mine is None or reference is None or record.key == reference.key:
+def _speedup(record: Record, reference: Record | None) -> Ratio | None:
+    """Compute the speed-up over a reference; None for the reference itself."""
+    latency = record.fact("latency_p50")
+    if latency is None or reference is None or record.key == reference.key:
         return None
-    theirs = reference.fact("latency_p50")
-    return speed_ratio(mine, theirs) if theirs is not None else None
+    reference_latency = reference.fact("latency_p50")
+    return speed_ratio(latency, reference_latency) if reference_latency is not None else None
 
 
 class Volume(NamedTuple):
-    """What a front dominates (units of the metric x seconds), and the reference point from which that is counted."""
+    """Hypervolume of a front (unit of the metric x seconds), and the reference point that it is measured from."""
 
     value: float
     quality: float
@@ -181,7 +183,7 @@ class Volume(NamedTuple):
 
 
 def volume(summary: RunSummary) -> Volume | None:
-    """The hypervolume of the measured front: quality against median latency; None with fewer than two candidates."""
+    """Compute the hypervolume of quality and median latency; None with fewer than two candidates."""
     points = list(_points(summary).values())
     if len(points) < 2:
         return None
@@ -190,7 +192,7 @@ def volume(summary: RunSummary) -> Volume | None:
 
 
 def _points(summary: RunSummary) -> dict[str, tuple[float, float]]:
-    """Latency and quality of every candidate that has both."""
+    """Return latency and quality of every candidate that has both."""
     points = {}
     for key in summary.candidates:
         latency, quality = summary.records[key].fact("latency_p50"), summary.records[key].fact("quality", summary.split)
@@ -200,7 +202,7 @@ def _points(summary: RunSummary) -> dict[str, tuple[float, float]]:
 
 
 def _front(summary: RunSummary) -> set[str]:
-    """Keys that no other candidate beats in both latency and quality."""
+    """Return the keys of the candidates that no other dominates in latency and quality."""
     points = _points(summary)
-    kept = front(list(points.values()), ("min", "max")) if points else ()
-    return {key for key, stays in zip(points, kept, strict=True) if stays}
+    on_front = pareto.front(list(points.values()), ("min", "max")) if points else ()
+    return {key for key, is_member in zip(points, on_front, strict=True) if is_member}

@@ -1,4 +1,4 @@
-"""The outcome of a run where a person looks at the value itself: as text, as a notebook's HTML, as a data frame."""
+"""The outcome of a run as text, as HTML for a notebook, and as a data frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = 140
-"""Width of the table as text; a notebook and a log file have none of their own."""
+"""Width of the table as text, for notebooks and log files."""
 
 
 def summary(summary: RunSummary, written: Mapping[str, Path]) -> str:
@@ -39,7 +39,7 @@ def summary(summary: RunSummary, written: Mapping[str, Path]) -> str:
 
 
 def summary_html(summary: RunSummary, written: Mapping[str, Path]) -> str:
-    """Return the same as HTML for a notebook's cell.
+    """Return the outcome as HTML for a notebook's cell.
 
     Args:
         summary: The run.
@@ -51,7 +51,7 @@ def summary_html(summary: RunSummary, written: Mapping[str, Path]) -> str:
     for cells, row in zip(zip(*(column.cells for column in table.columns), strict=True), table.rows, strict=True):
         style = " style='font-weight:bold'" if row.style == "bold green" else ""
         rows.append(f"<tr{style}>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
-    lines = [headline(summary), *(f"failed: {one['step']}: {one['error']}" for one in summary.failures)]
+    lines = [headline(summary), *(f"failed: {failure['step']}: {failure['error']}" for failure in summary.failures)]
     lines += [f"{name}: {path}" for name, path in written.items()]
     title, caption = escape(str(table.title)), escape(str(table.caption)).replace("\n", "<br>")
     below = "".join(f"<div>{escape(line)}</div>" for line in lines)
@@ -62,7 +62,7 @@ def summary_html(summary: RunSummary, written: Mapping[str, Path]) -> str:
 
 
 def front_frame(summary: RunSummary) -> pandas.DataFrame:
-    """Return the measured candidates as a data frame, slowest first, units in the names of the columns."""
+    """Return the measured candidates as a data frame, slowest first, with units in the column names."""
     import pandas
 
     return pandas.DataFrame(front_rows(summary))

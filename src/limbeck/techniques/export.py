@@ -118,7 +118,7 @@ def parity(candidate: Candidate, other: Any, most: int) -> Parity:
     """
     import numpy as np
 
-    from limbeck.core.outputs import require_finite_logits
+    from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import collate, encode
 
     few = candidate.task.limit(validation=most)

@@ -1,0 +1,66 @@
+"""Logits as arrays: activations without overflow, and the refusal of NaN and infinity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from limbeck.errors import InputError
+
+Activation = Literal["softmax", "sigmoid", "identity", "tanh"]
+
+
+def activate(logits: npt.ArrayLike, activation: Activation) -> npt.NDArray[np.float64]:
+    """Apply an activation over the last axis without overflow, [..., label] to [..., label].
+
+    >>> activate([-1000.0, 0.0, 1000.0], "sigmoid").tolist()
+    [0.0, 0.5, 1.0]
+    """
+    values: npt.NDArray[np.float64] = np.asarray(logits, dtype=float)
+    if activation == "sigmoid":
+        values = np.exp(-np.logaddexp(0.0, -values))
+    elif activation == "tanh":
+        values = np.tanh(values)
+    elif activation == "softmax":
+        powers = np.exp(values - values.max(axis=-1, keepdims=True))
+        values = powers / powers.sum(axis=-1, keepdims=True)
+    return values
+
+
+def describe_bad_numbers(values: npt.ArrayLike) -> str:
+    """Count NaN and infinity in an array, in words; empty if all numbers are finite.
+
+    >>> describe_bad_numbers([1.0, float("nan"), float("inf")])
+    '1 NaN and 1 infinite of 3'
+    """
+    array = np.asarray(values)
+    if np.isfinite(array).all():
+        return ""
+    counts = {"NaN": int(np.isnan(array).sum()), "infinite": int(np.isinf(array).sum())}
+    return " and ".join(f"{count:,} {name}" for name, count in counts.items() if count) + f" of {array.size:,}"
+
+
+def require_finite_logits(
+    logits: Iterable[npt.ArrayLike], texts: Sequence[object], source: object = "the model"
+) -> None:
+    """Refuse logits that contain NaN or infinity, naming the first text that has them.
+
+    Args:
+        logits: One array for each text, [label] or [position, label].
+        texts: The texts, in the same order.
+        source: Name of the model in the message.
+
+    Raises:
+        InputError: A logit is NaN or infinite.
+    """
+    for index, row in enumerate(logits):
+        if bad := describe_bad_numbers(row):
+            text = str(texts[index]) if index < len(texts) else ""
+            excerpt = text if len(text) <= 60 else text[:57] + "..."
+            raise InputError(
+                f"{source} gives no numbers for text {index + 1} ({excerpt!r}): its outputs are {bad}; "
+                "its weights or their sizes are at fault, so train it again or take an earlier checkpoint"
+            )

@@ -1,0 +1,165 @@
+"""The model card of an artefact: front matter for the hub, measured figures, and how to run the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from limbeck.core.measurement import Measurement
+from limbeck.report.display_names import changed_parameters
+from limbeck.report.formatting import milliseconds, quality, quality_interval
+from limbeck.report.html import page_environment
+from limbeck.report.model_folder import model_files, onnx_file
+from limbeck.report.report import headline
+from limbeck.report.serving_example import artefact_example, runtime_of
+from limbeck.report.speed_up import Ratio
+from limbeck.report.summary import RunSummary
+from limbeck.report.table import Row, rows
+
+
+def card(summary: RunSummary, key: str, model_folder: Path) -> str:
+    """Render the model card.
+
+    Args:
+        summary: The run, with its task.
+        key: Key of the model.
+        model_folder: Folder of the stored model.
+    """
+    from markupsafe import Markup
+
+    table = rows(summary)
+    row = next(row for row in table if row.key == key)
+    teacher = next((other for other in table if other.teacher and other.key != key), None)
+    environment = page_environment().overlay(autoescape=False)
+    environment.filters["cell"] = cell
+    return environment.get_template("card.md.j2").render(
+        front_matter=Markup(front_matter(summary, key, model_folder)),
+        summary=summary,
+        row=row,
+        teacher=teacher,
+        headline=headline(summary) if key in summary.chosen[:1] else row.name,
+        figures=figures(summary, row, teacher),
+        lineage=summary.lineage(key),
+        changed_parameters=changed_parameters,
+        example=artefact_example(summary, model_folder).rstrip(),
+        runtime=runtime_of(summary, model_folder),
+        files=sorted(path.as_posix() for path in model_files(model_folder)),
+    )
+
+
+class Figure(NamedTuple):
+    """One line of the card's table, formatted; '–' where there is nothing to show."""
+
+    label: str
+    value: str
+    interval: str = "–"
+    n: str = "–"
+    original: str = "–"
+
+
+def figures(summary: RunSummary, row: Row, teacher: Row | None) -> list[Figure]:
+    """Return the lines of the card's table.
+
+    Args:
+        summary: The run.
+        row: The model's row.
+        teacher: The teacher's row, if that is another model.
+    """
+    lines = []
+    for split in row.quality:
+        lines += _quality_figures(summary, row, teacher, split)
+    # without a teacher the last column is empty
+    before = teacher or replace(row, p50=None, p90=None, p99=None, size=None, parameters=None)
+    latencies = (("p50", row.p50, before.p50), ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))
+    for name, fact, other in latencies:
+        if fact is not None:
+            interval = f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]" if fact.low and fact.high else "–"
+            original = f"{milliseconds(other.value)} ms" if other is not None else "–"
+            lines.append(Figure(f"latency {name}", f"{milliseconds(fact.value)} ms", interval, _count(fact), original))
+    for label, ratio in (("speed-up over PyTorch", row.speedup), ("speed-up over its INT8", row.speedup_int8)):
+        if ratio is not None:
+            lines.append(Figure(label, f"{ratio.value:.2f}x", _ratio_interval(ratio)))
+    sizes = (("size", "MB", row.size, before.size), ("parameters", "M", row.parameters, before.parameters))
+    for label, unit, fact, other in sizes:
+        if fact is not None:
+            original = f"{other.value / 1e6:.1f} {unit}" if other is not None else "–"
+            lines.append(Figure(label, f"{fact.value / 1e6:.1f} {unit}", original=original))
+    return lines
+
+
+def _quality_figures(summary: RunSummary, row: Row, teacher: Row | None, split: str) -> list[Figure]:
+    fact, other = row.quality[split], teacher.quality.get(split) if teacher is not None else None
+    original = quality(other.value, summary.metric) if other is not None else "–"
+    interval = quality_interval(fact, summary.metric)
+    value = quality(fact.value, summary.metric)
+    lines = [Figure(f"{summary.metric}, {split}", value, interval, _count(fact), original)]
+    constant = summary.baseline.quality.get(split) if summary.baseline is not None else None
+    if summary.baseline is not None and constant is not None:
+        lines.append(Figure(f"the same, {summary.baseline.answer}", quality(constant.value, summary.metric)))
+    for name, label in (("rmse", "RMSE"), ("r2", "R²")):
+        error = record_fact(summary, row.key, name, split)
+        reference = record_fact(summary, teacher.key if teacher is not None else None, name, split)
+        if error is not None:
+            interval = f"[{error.low:.4g}, {error.high:.4g}]"
+            original = "–" if reference is None else f"{reference.value:.4g}"
+            lines.append(Figure(f"{label}, {split}", f"{error.value:.4g}", interval, _count(error), original))
+    return lines
+
+
+def _count(fact: Measurement) -> str:
+    return str(fact.n or "–")
+
+
+def _ratio_interval(ratio: Ratio) -> str:
+    return f"[{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low is not None and ratio.high is not None else "–"
+
+
+def record_fact(summary: RunSummary, key: str | None, name: str, split: str) -> Measurement | None:
+    """Return a measurement of a candidate.
+
+    Args:
+        summary: The run.
+        key: Key of the candidate; None: there is no candidate.
+        name: Name of the measurement.
+        split: Split of the measurement.
+    """
+    record = summary.records.get(key or "")
+    return record.fact(name, split) if record is not None else None
+
+
+def cell(value: object) -> str:
+    r"""Escape text so that it stays in one cell of a Markdown table and is not read as HTML.
+
+    >>> cell("a|b <i>\nc")
+    'a\\|b &lt;i&gt; c'
+    """
+    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("|", "\\|").replace("`", "'")
+
+
+def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
+    """Return the card's YAML front matter, as the hub reads it.
+
+    Args:
+        summary: The run, with its task.
+        key: Key of the model.
+        model_folder: Folder of the stored model.
+    """
+    import yaml
+
+    record = summary.records[key]
+    pipeline = "token-classification" if summary.known_task.kind == "tokens" else "text-classification"
+    file = onnx_file(model_folder)
+    tags = ["limbeck", pipeline, *(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
+    fields: dict[str, object] = {
+        "library_name": "transformers",
+        "tags": tags,
+        "pipeline_tag": pipeline,
+        "metrics": [summary.metric],
+    }
+    base, root = summary.source(key), summary.lineage(key)[0].parameters
+    if base and base == (root.get("source") or root.get("model") or summary.model) and not Path(base).exists():
+        fields["base_model"] = base  # a name on the hub; a local path would mean nothing to others
+    text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    return text.strip()

@@ -1,0 +1,117 @@
+"""Example code that answers one text in an artefact's folder, as the card and the page show it; a test executes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limbeck.core.outputs import OutputKind, answer_code
+from limbeck.data.task import Task
+from limbeck.report.model_folder import onnx_file
+from limbeck.report.summary import RunSummary
+
+OPEN = """\
+import json, numpy, {runtime}, tokenizers
+
+about = json.load(open("limbeck.json", encoding="utf-8"))
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")  # cuts texts as they were cut when measured
+tokenizer.encode_special_tokens = about["encoding"]["split_special_tokens"]
+{session}
+
+{text}
+row = {{"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}}
+logits = {call}{{name: numpy.array([row[name]], dtype="int64") for name in about["inputs"]}})[0][0]
+{seen}print({answer})
+"""
+
+SEEN = "seen = dict((word, row) for word, row in reversed(list(zip({word_ids}, logits))) if word is not None)\n"
+"""Maps words to the logits of their first token; words that were cut off are missing."""
+
+SESSIONS = {
+    "onnxruntime": (
+        """\
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = COUNT
+session = onnxruntime.InferenceSession(about["onnx_file"], options, providers=["CPUExecutionProvider"])""",
+        "session.run(None, ",
+    ),
+    "openvino": (
+        """\
+options = {"INFERENCE_NUM_THREADS": COUNT, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+model = openvino.compile_model(about["onnx_file"], "CPU", options)""",
+        "model(",
+    ),
+}
+"""Code that opens the ONNX file in a runtime, and the beginning of the call."""
+
+OPEN_TORCH = """\
+import torch, transformers
+
+tokenizer = transformers.AutoTokenizer.from_pretrained(".")
+model = transformers.{auto}.from_pretrained(".", trust_remote_code=True).eval()
+{text}
+with torch.inference_mode():
+    logits = model(**text).logits[0].numpy()
+labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
+{seen}print({answer})
+"""
+
+
+def example(
+    kind: OutputKind, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
+) -> str:
+    """Return code of at most 15 lines that answers one text in the artefact's folder.
+
+    Args:
+        kind: Meaning of the outputs.
+        pair: Whether inputs are pairs of texts.
+        runtime: 'onnxruntime', 'openvino' or 'torch'.
+        threads: Threads of the runtime.
+        max_length: Tokens after which texts are cut; used with torch, other runtimes read it from the folder.
+    """
+    words = kind == "tokens"
+    sample = '"The first text.", "The second text."' if pair else '"What a wonderful film."'
+    if words:
+        sample = "words"
+    prefix = 'words = "Anna lives in Oslo .".split()\n' if words else ""
+    if runtime in SESSIONS:
+        session, call = SESSIONS[runtime]
+        return OPEN.format(
+            runtime=runtime,
+            session=session.replace("COUNT", str(threads)),
+            call=call,
+            text=f"{prefix}text = tokenizer.encode({sample}{', is_pretokenized=True' if words else ''})",
+            seen=SEEN.format(word_ids="text.word_ids") if words else "",
+            answer=answer_code(kind, 'about["labels"]', 'about["default_label"]'),
+        )
+    auto = "AutoModelForTokenClassification" if words else "AutoModelForSequenceClassification"
+    split = f"{', is_split_into_words=True' if words else ''}, truncation=True, max_length={max_length}"
+    return OPEN_TORCH.format(
+        auto=auto,
+        text=f'{prefix}text = tokenizer({sample}{split}, return_tensors="pt")',
+        seen=SEEN.format(word_ids="text.word_ids()") if words else "",
+        answer=answer_code(kind, "labels", 'labels.index("O") if "O" in labels else 0'),
+    )
+
+
+def artefact_example(summary: RunSummary, folder: Path) -> str:
+    """Return the example code for the model in a folder."""
+    task = summary.known_task
+    return example(
+        task.kind,
+        pair=is_pair(task),
+        runtime=runtime_of(summary, folder),
+        threads=summary.target.threads,
+        max_length=task.max_length,
+    )
+
+
+def runtime_of(summary: RunSummary, folder: Path) -> str:
+    """Return the runtime of the model in a folder; ONNX files run in ONNX Runtime even if the target is torch."""
+    if onnx_file(folder) is None:
+        return "torch"
+    return "openvino" if summary.target.runtime == "openvino" else "onnxruntime"
+
+
+def is_pair(task: Task) -> bool:
+    """Return whether the task's inputs are pairs of texts."""
+    return any(split.pairs is not None for split in task.splits.values())

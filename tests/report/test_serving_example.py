@@ -1,0 +1,117 @@
+"""The example code of an artefact runs in its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import stories
+
+from limbeck.core.outputs import ANSWER_CODE
+from limbeck.core.target import Target
+from limbeck.report.artefact import describe, write_artefact
+from limbeck.report.model_folder import graph_inputs
+from limbeck.report.serving_example import artefact_example, example
+
+BLOCKED = "import sys\nfor name in ('torch', 'transformers', 'limbeck'):\n    sys.modules[name] = None\n"
+
+
+def code(card: str) -> str:
+    return re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1)
+
+
+def execute(text: str, folder: Path) -> str:
+    command = [sys.executable, "-c", BLOCKED + text]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_card_example_runs_with_onnxruntime_and_tokenizers_alone(exported, tmp_path):
+    out = write_artefact(stories.tell(), "qa", exported, tmp_path / "new" / "out")
+    text = code((out / "README.md").read_text())
+    assert len(text.strip().splitlines()) <= 15
+    answer = execute(text + "print(len(text.ids))\n", out).split()
+    assert answer[0] in ("negative", "positive")
+    assert answer[1] == "7"  # five words in two marks: nothing padded
+    assert execute(text.replace("film.", "film " * 100) + "print(len(text.ids))", out).split()[1] == "16"
+
+
+def test_a_model_measured_in_openvino_is_handed_over_with_openvino(exported, tmp_path):
+    summary = replace(stories.tell(), target=Target(runtime="openvino"))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
+    assert json.loads((out / "limbeck.json").read_text())["runtime"] == "openvino"
+    card = (out / "README.md").read_text()
+    assert "pip install openvino tokenizers" in card
+    assert "the times below are OpenVINO's" in card
+    assert "openvino.compile_model" in code(card)
+    pytest.importorskip("openvino")
+    assert execute(code(card), out).strip() in ("negative", "positive")
+
+
+def test_an_onnx_file_is_handed_over_with_onnxruntime_where_the_target_says_torch(exported, tmp_path):
+    summary = replace(stories.tell(), target=Target(runtime="torch"))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
+    assert json.loads((out / "limbeck.json").read_text())["runtime"] == "onnxruntime"
+    assert "pip install onnxruntime tokenizers" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pair", "answer"),
+    [("multilabel", False, list), ("regression", False, float), ("classification", True, str)],
+)
+def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
+    splits = {"train": SimpleNamespace(pairs=("x",) if pair else None)}
+    summary = stories.tell(task=stories.task(kind=kind, splits=splits))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
+    printed = execute(artefact_example(summary, out), out).strip()
+    assert isinstance(printed if answer is str else json.loads(printed.replace("'", '"')), answer)
+    if pair:
+        assert printed in summary.task.label_names
+        assert execute(artefact_example(summary, out) + "print(max(text.type_ids))", out).split()[-1] == "1"
+
+
+def test_examples_fit_the_card():
+    for kind in ANSWER_CODE:
+        for runtime in ("onnxruntime", "openvino", "torch"):
+            text = example(kind, runtime=runtime)
+            assert len(text.strip().splitlines()) <= 15
+            compile(text, kind, "exec")
+
+
+def test_torch_artefact_uses_transformers(tmp_path, exported):
+    folder = tmp_path / "torch"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_bytes((exported / name).read_bytes())
+    (folder / "encoder.py").write_text("# the model\n")
+    out = write_artefact(stories.tell(chosen=("t",)), "t", folder, tmp_path / "out")
+    assert (out / "encoder.py").is_file()
+    text = code((out / "README.md").read_text())
+    assert "trust_remote_code=True" in text
+    assert "max_length=16" in text
+    assert describe(stories.tell(), "t", folder)["onnx_file"] is None
+
+
+def test_an_artefact_whose_weights_lie_beside_the_graph_runs(exported, tmp_path, monkeypatch, make_model):
+    from limbeck.model.onnx.onnx_model import to_onnx
+
+    monkeypatch.setattr("limbeck.model.external.LIMIT", 10_000)
+    folder = tmp_path / "stored"
+    shutil.copytree(exported, folder)
+    to_onnx(make_model(), folder / "onnx" / "model.onnx")
+    out = write_artefact(stories.tell(), "qa", folder, tmp_path / "out")
+    assert execute(code((out / "README.md").read_text()), out).strip() in ("negative", "positive")
+    description = json.loads((out / "limbeck.json").read_text())
+    assert "onnx/model.onnx_data" in description["files"]
+    (folder / "onnx" / "model.onnx_data").rename(tmp_path / "elsewhere")
+    assert graph_inputs(folder / "onnx" / "model.onnx") == description["inputs"]  # no weights are read
+    write_artefact(stories.tell(), "qa", exported, out)  # a small model replaces it
+    assert [path.name for path in (out / "onnx").iterdir()] == ["model.onnx"]
