@@ -50,12 +50,12 @@ def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approac
     alone = results["alone"]
     for row in rows:
         assert {*row.scores} == {"alone", "shared"}
-        (student,) = [r for r in alone.records.values() if r.step == "student" and r.shape == row.point.shape]
+        (student,) = [r for r in alone.records.values() if r.step == "student_init" and r.shape == row.point.shape]
         expected = extract(model, row.point.shape, approach == "head_size_2").state_dict()
         begun = alone.open(student.key).model.state_dict()
         assert all(torch.equal(begun[name], expected[name]) for name in expected)
     shared = results["shared-attention"]
-    (trained,) = [r for r in shared.records.values() if r.step == "share"]
+    (trained,) = [r for r in shared.records.values() if r.step == "weight_sharing"]
     whole = shared.open(trained.key)
     assert whole.model.config.resplit == (approach == "head_size_2")
     for key in shared.front:

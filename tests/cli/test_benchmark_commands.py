@@ -57,7 +57,7 @@ def test_accuracy_alone_and_shared_beside_latency():
 
 def test_a_failure_is_told_and_the_rest_stands():
     command = (*SMALL, *QUICK, "--layers", 1, 2, "--train", "both", "--id", "failed", "--seed", 5)
-    with mock.patch("limbeck.techniques.weight_sharing.Share.apply", side_effect=RuntimeError("broken")):
+    with mock.patch("limbeck.techniques.weight_sharing.WeightSharing.apply", side_effect=RuntimeError("broken")):
         status, out, err = call(*command)
     assert (status, "broken" in err, "%" in out) == (1, True, True)
 

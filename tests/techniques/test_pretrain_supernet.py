@@ -25,9 +25,9 @@ from limbeck.model.pruning.subnetwork import extract
 from limbeck.recipe.recipe import Recipe, check
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.finetune import Finetune
-from limbeck.techniques.pretrain_supernet import GeneralSupernet
+from limbeck.techniques.pretrain_supernet import PretrainSupernet
 from limbeck.techniques.search import Search
-from limbeck.techniques.student_init import Student
+from limbeck.techniques.student_init import StudentInit
 from limbeck.techniques.supernet import Supernet
 from limbeck.train.objectives import Outputs
 from limbeck.train.supernet_config import ChannelOrder
@@ -43,7 +43,7 @@ SHORT = {
     "held_out": 0.1,
     "samples": 1,
 }
-STEP = GeneralSupernet(**SHORT, **RANGES)
+STEP = PretrainSupernet(**SHORT, **RANGES)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
     task, tokenizer = snippets
     quick, heads = {"num_train_epochs": 5, "learning_rate": 1e-2, "gradient_accumulation_steps": 1}, []
 
-    class Watched(GeneralSupernet):
+    class Watched(PretrainSupernet):
         def head(self, candidate, context):
             heads.append(super().head(candidate, context))
             return heads[-1]
@@ -178,7 +178,7 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
     record = Record("root", None, "model", {"source": str(tmp_path)})
     taught, told = [], []
 
-    class Untrained(GeneralSupernet):
+    class Untrained(PretrainSupernet):
         def train_on_text(self, candidate, objective, context):
             (loss,) = [term for name, (_, term) in objective.objective.terms.items() if name == "mlm"]
             taught.append((candidate.model, loss.head))
@@ -205,7 +205,7 @@ def test_a_language_model_needs_no_teacher(candidate):
     context = replace(context_for(None, told), teacher=None)
     (made,) = step.apply(candidate(), context)
     assert "the head of the language model is drawn anew" in told
-    with pytest.raises(InputError, match="general_supernet has no teacher"):
+    with pytest.raises(InputError, match="pretrain_supernet has no teacher"):
         list(replace(step, match=("hidden",)).apply(made, context))
 
 
@@ -213,7 +213,7 @@ def test_bad_input_is_told_before_any_training(candidate, snippets):
     assert "first should be the lower" in replace(STEP, layers=(3, 2)).problems()[0]
     with pytest.raises(InputError, match="max_length: 128 is more than the model's 64 positions"):
         list(replace(STEP, max_length=128).apply(candidate(), context_for(candidate())))
-    with pytest.raises(InputError, match=r"general_supernet\.heads: the model has 4, got 8; use at most 4"):
+    with pytest.raises(InputError, match=r"pretrain_supernet\.heads: the model has 4, got 8; use at most 4"):
         list(replace(STEP, heads=(1, 8)).apply(candidate(), context_for(candidate())))
     maskless = toy_tokenizer(snippets[0])
     maskless.mask_token = None
@@ -233,15 +233,15 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
         data = {"model": str(tmp_path / "model"), "task": "movie-reviews", "budget": {"latency_ms": 1.0}}
         return [str(problem) for problem in check(data | {"steps": [{name: {}} for name in steps]} | more)]
 
-    assert not problems("finetune", "general_supernet", "supernet", "search", "distill")
-    assert not problems("general_supernet", "finetune", "supernet", "search", "distill")
-    assert not problems("general_supernet", "supernet", "search", teacher=str(tmp_path / "model"))
-    assert problems("finetune", "general_supernet", "search") == [
+    assert not problems("finetune", "pretrain_supernet", "supernet", "search", "distill")
+    assert not problems("pretrain_supernet", "finetune", "supernet", "search", "distill")
+    assert not problems("pretrain_supernet", "supernet", "search", teacher=str(tmp_path / "model"))
+    assert problems("finetune", "pretrain_supernet", "search") == [
         "steps[2] search: needs 'elastic'; put 'supernet' before it"
     ]
-    assert problems("general_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
-    (taken,) = problems("finetune", "supernet", "general_supernet", "search")
-    assert taken.startswith("steps[3] search: needs 'elastic'; 'general_supernet' (steps[2]) takes it away")
+    assert problems("pretrain_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
+    (taken,) = problems("finetune", "supernet", "pretrain_supernet", "search")
+    assert taken.startswith("steps[3] search: needs 'elastic'; 'pretrain_supernet' (steps[2]) takes it away")
     ChannelOrder(STEP.space(FULL)).mark(model, answers=False)
     save_model(model, candidate().tokenizer, tmp_path / "model")
     assert not peek(tmp_path / "model")["elastic"]
@@ -261,7 +261,7 @@ def test_the_task_goes_on_with_the_space_and_the_order(candidate):
         torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
     (narrow,) = replace(step, layers=(1, 1)).apply(made, context_for(made))
     assert Space.from_json(narrow.model.config.space).largest.depth == 1
-    (shallow,) = Student(layers=1, init="layers").apply(made, RunContext())
+    (shallow,) = StudentInit(layers=1, init="layers").apply(made, RunContext())
     assert ChannelOrder.of(shallow.model) is None  # of another shape, so of another space
 
 
@@ -285,13 +285,13 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
     assert len(result.front) == 2
     for key in result.front:
         lineage = [record.step for record in result.ancestors(key)]
-        assert lineage == ["model", "finetune", "general_supernet", "supernet", "search", "distill"]
+        assert lineage == ["model", "finetune", "pretrain_supernet", "supernet", "search", "distill"]
         made = result.open(key)
         assert not {"space", "general_space", "order"} & set(vars(made.model.config))
         assert np.isfinite(made.model.predict(collate(unlabelled(made.tokenizer, parent.task), [0, 1]))).all()
-    assert "elastic" not in by_step["general_supernet"].traits
+    assert "elastic" not in by_step["pretrain_supernet"].traits
     assert {"elastic", "teacher"} <= by_step["supernet"].traits
-    notes = by_step["general_supernet"].notes
+    notes = by_step["pretrain_supernet"].notes
     assert f"the head of the language model is drawn anew: '{tmp_path / 'model'}' has none" in notes
     assert go().records.keys() == result.records.keys()
 
@@ -331,6 +331,6 @@ def test_a_narrower_one_goes_on_with_a_new_head(candidate):
 
 def test_a_slice_of_it_is_a_student(candidate):
     (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
-    (small,) = Student(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(made, RunContext())
+    (small,) = StudentInit(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(made, RunContext())
     expected = extract(made.model, Shape.uniform(1, 16, 2, 32, 8)).state_dict()
     assert all(tensor.equal(expected[name]) for name, tensor in small.model.state_dict().items())

@@ -161,7 +161,7 @@ def _students(points: Sequence[Point]) -> dict[str, Any]:
     """The step that makes a model of each point, from the leading parts of another."""
     init = "resplit" if any(point.approach == "head_size_2" for point in points) else "slice"
     shapes = dict.fromkeys(point.shape for point in points)
-    return {"fork": [[{"student": {**_widths(shape), "init": init}}] for shape in shapes]}
+    return {"fork": [[{"student_init": {**_widths(shape), "init": init}}] for shape in shapes]}
 
 
 def _sharing(points: Sequence[Point], training: Training) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _sharing(points: Sequence[Point], training: Training) -> dict[str, Any]:
     shapes = [_widths(shape) for shape in dict.fromkeys(point.shape for point in points)]
     lists = {name: [shape[name] for shape in shapes] for name in shapes[0]}
     resplit = any(point.approach == "head_size_2" for point in points)
-    return {"share": {**lists, "resplit": resplit, "rule": training.rule, **training.plan()}}
+    return {"weight_sharing": {**lists, "resplit": resplit, "rule": training.rule, **training.plan()}}
 
 
 def _widths(shape: Shape) -> dict[str, int]:

@@ -9,9 +9,9 @@ corpus; a held-out part of it says how well the teacher is imitated.
     model: bert-base-uncased
     task: sst2
     steps:
-      - finetune: {}                                     # the teacher of the last step, not of general_distill
-      - student: {layers: 4, hidden: 384}                # or prune, or student: {layers: 6, init: layers}
-      - general_distill:
+      - finetune: {}                                     # the teacher of the last step, not of pretrain_distill
+      - student_init: {layers: 4, hidden: 384}                # or prune, or student_init: {layers: 6, init: layers}
+      - pretrain_distill:
           corpus: [wiki.txt, reviews.parquet]            # null: the training texts of the task
           exclude: [other-test.tsv]                      # the task's own validation and test texts go anyway
       - distill: {match: [logits, hidden, attention]}
@@ -38,7 +38,8 @@ from limbeck.train.pretraining import PretrainingConfig
 
 @step(
     StepInfo(
-        "general_distill",
+        "pretrain_distill",
+        formerly="general_distill",
         label="distilled on text",
         needs={"torch"},
         reads={"seed", "teacher"},
@@ -58,7 +59,7 @@ from limbeck.train.pretraining import PretrainingConfig
         },
     )
 )
-class GeneralDistill(PretrainingConfig, LayerDistillationConfig, Technique):
+class PretrainDistill(PretrainingConfig, LayerDistillationConfig, Technique):
     """Train the candidate on running text to imitate the model that the recipe began with, as it was pretrained.
 
     Defaults are TinyBERT's: 3 epochs, 256 sequences to a step (32 at a time), a learning rate of 1e-4 after a warm-up
@@ -94,6 +95,6 @@ class GeneralDistill(PretrainingConfig, LayerDistillationConfig, Technique):
         mine, theirs = (side.model.encoder.state_dict() for side in (candidate, teacher))
         if mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine):
             raise InputError(
-                "general_distill: the student is the very model it should imitate; make it smaller first ('student', "
-                "'prune'), or name the model to imitate with 'pretrained'"
+                "pretrain_distill: the student is the very model it should imitate; make it smaller first "
+                "('student_init', 'prune'), or name the model to imitate with 'pretrained'"
             )

@@ -9,14 +9,14 @@ because no labels say what matters; hidden tokens are drawn anew at every step.
     model: bert-base-uncased
     task: sst2
     steps:
-      - finetune: {}                                     # the teacher of 'supernet', not of general_supernet
-      - general_supernet: {corpus: books.txt, layers: [2, 8], hidden: [128, 768], heads: [2, 12], ffn: [128, 3072]}
+      - finetune: {}                                     # the teacher of 'supernet', not of pretrain_supernet
+      - pretrain_supernet: {corpus: books.txt, layers: [2, 8], hidden: [128, 768], heads: [2, 12], ffn: [128, 3072]}
       - supernet: {epochs: 1}                            # the same space, on the task: 'search' needs trained answers
       - search: {latency_ms: 5.0}
       - distill: {match: [logits, hidden]}
 
 What comes out has no answers to judge slices by, so ``search`` is refused until ``supernet`` trained them. A corpus is
-what ``general_distill`` takes.
+what ``pretrain_distill`` takes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 @step(
     StepInfo(
-        "general_supernet",
+        "pretrain_supernet",
+        formerly="general_supernet",
         label="made elastic on text",
         version=2,
         needs={"torch"},
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
         },
     )
 )
-class GeneralSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: ignore[misc]  # of a corpus the time is not known, so None
+class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: ignore[misc]  # of a corpus the time is not known, so None
     """Train the candidate on running text so that its slices of all shapes of a space are good pretrained models.
 
     They imitate the model that the recipe began with, are masked language models, or both. A range that is not given
@@ -104,7 +105,7 @@ class GeneralSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: ig
         from limbeck.train.supernet_loss import SandwichLoss
 
         if problems := self.problems():
-            raise InputError(f"general_supernet: {problems[0]}")
+            raise InputError(f"pretrain_supernet: {problems[0]}")
         masking = Masking.of(candidate.tokenizer, self.mlm_probability, context.seed) if "mlm" in self.match else None
         teacher = self.teacher(candidate, context) if {*self.match} - {"mlm"} else None
         self.check_sides(candidate, teacher)

@@ -24,7 +24,8 @@ WIDTHS = ("hidden", "heads", "ffn", "head_dim")
 
 @step(
     StepInfo(
-        "student",
+        "student_init",
+        formerly="student",
         label="shrunk",
         needs={"torch"},
         drops={"elastic"},
@@ -33,11 +34,11 @@ WIDTHS = ("hidden", "heads", "ffn", "head_dim")
         example={"layers": 1, "hidden": 16, "ffn": 32},
     )
 )
-class Student(Technique):
+class StudentInit(Technique):
     """Give the candidate another, smaller shape; tokenizer, vocabulary and family stay.
 
     What is not given stays as it is. A fresh student knows nothing yet: let it imitate a teacher next
-    (``general_distill``, ``distill``).
+    (``pretrain_distill``, ``distill``).
 
     Attributes:
         layers: Number of layers.
@@ -110,7 +111,7 @@ class Student(Technique):
         )
         made = Shape(hidden, head_dim or before.head_dim, layers)
         if not made <= before:
-            raise InputError(f"student: {made} is larger than the model, {before}; a student can only be smaller")
+            raise InputError(f"student_init: {made} is larger than the model, {before}; a student can only be smaller")
         return made
 
     def _parts(self, hidden: int, size: int, field: str) -> int:
@@ -126,7 +127,7 @@ class Student(Technique):
         from limbeck.model.pruning.subnetwork import extract
 
         if problems := self.problems():
-            raise InputError(f"student: {problems[0]}")
+            raise InputError(f"student_init: {problems[0]}")
         before = candidate.model.shape
         shape = self.shape(before)
         if self.init == "layers":

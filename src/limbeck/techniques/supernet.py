@@ -52,7 +52,7 @@ if TYPE_CHECKING:
                     "logits",
                     "hidden",
                     "relations",
-                ],  # the paper has no logits, and no task: see general_supernet
+                ],  # the paper has no logits, and no task: see pretrain_supernet
                 "num_train_epochs": 5,
             },
             "dynabert": {"rule": "sandwich", "in_place": True, "match": ["logits", "hidden"]},
@@ -73,7 +73,7 @@ class Supernet(SupernetConfig, Technique):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
     A range that is not given stays at the candidate's own value. Without any, depth, hidden width and heads go down to
-    a third of it and neurons to a sixth; or, where 'general_supernet' or 'supernet' came before, the space is the one
+    a third of it and neurons to a sixth; or, where 'pretrain_supernet' or 'supernet' came before, the space is the one
     of that step. What is in that step's order is not sorted again. The weights after the last step are kept.
 
     Attributes:

@@ -6,8 +6,8 @@ list, not a space, and nothing is distilled: that is ``supernet``. A slice learn
 shape that is fine-tuned alone, so the two can be compared.
 
     steps:
-      - share: {layers: [2, 4, 6]}
-      - each: {student: {layers: [2, 4, 6], init: slice}}
+      - weight_sharing: {layers: [2, 4, 6]}
+      - each: {student_init: {layers: [2, 4, 6], init: slice}}
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ Numbers = tuple[Annotated[int, Ge(1)], ...]
 
 @step(
     StepInfo(
-        "share",
+        "weight_sharing",
+        formerly="share",
         label="weight-shared",
         needs={"torch"},
         drops={"elastic"},
@@ -50,8 +51,10 @@ Numbers = tuple[Annotated[int, Ge(1)], ...]
         },
     )
 )
-class Share(TrainingConfig, Technique):
-    """Train the candidate so that its slices of the listed shapes answer the task; 'student: {init: slice}' takes one.
+class WeightSharing(TrainingConfig, Technique):
+    """Train the candidate so that its slices of the listed shapes answer the task.
+
+    'student_init: {init: slice}' takes one of them.
 
     Lists are read side by side: the first shape has the first of every list. One number stands for all shapes, and
     what is not given stays as it is. What no slice uses is cut away first. The weights after the last step are kept.
@@ -97,7 +100,7 @@ class Share(TrainingConfig, Technique):
             mine = {name: column[place] for name, column in columns.items() if column}
             depth = mine.get("layers", before.depth)
             if depth > before.depth:
-                raise InputError(f"share.layers: {depth} is more than the model's {before.depth}")
+                raise InputError(f"weight_sharing.layers: {depth} is more than the model's {before.depth}")
             rows = [
                 replace(row, heads=mine.get("heads", row.heads), ffn=mine.get("ffn", row.ffn))
                 for row in before.layers[:depth]
@@ -105,7 +108,9 @@ class Share(TrainingConfig, Technique):
             hidden, head_dim = mine.get("hidden", before.hidden), mine.get("head_dim", before.head_dim)
             found.append(Shape(hidden, head_dim, tuple(rows)))
             if not found[-1] <= before:
-                raise InputError(f"share: {found[-1]} is larger than the model, {before}; a slice can only be smaller")
+                raise InputError(
+                    f"weight_sharing: {found[-1]} is larger than the model, {before}; a slice can only be smaller"
+                )
         return Listed(tuple(dict.fromkeys(found)))
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
@@ -136,9 +141,9 @@ class Share(TrainingConfig, Technique):
         from limbeck.train.task_loss import TaskLoss
 
         if problems := self.problems():
-            raise InputError(f"share: {problems[0]}")
+            raise InputError(f"weight_sharing: {problems[0]}")
         few = self.shapes(candidate.model.shape)
-        for shape in few.shapes:  # 'student' would refuse it, but after the training
+        for shape in few.shapes:  # 'student_init' would refuse it, but after the training
             check_slice(shape, candidate.model.shape, candidate.model.config.embedding_size)
         candidate = replace(candidate, model=extract(candidate.model, few.whole, self.resplit), folder=None)
         context.log(f"{len(few.shapes)} slices of {few.whole}")
