@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -26,9 +25,9 @@ from limbeck.model.encoder import (
     LimbeckConfig,
     LimbeckForSequenceClassification,
     LimbeckForTokenClassification,
-    Style,
 )
-from limbeck.model.interchange import CLASSES, our_tensor_names, tensor_names, translate_folder
+from limbeck.model.interchange import CLASSES, our_tensor_names, translate_folder
+from limbeck.model.layout import tensor_names
 from limbeck.model.onnx import quantization as quantized
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE, OnnxModel, read_parts, to_onnx, write
 
@@ -119,7 +118,6 @@ def python(code: str, *arguments: object) -> str:
 
 
 def test_names_of_our_keys_and_of_the_families_are_complete():
-    assert set(families.STYLE) == {field.name for field in dataclasses.fields(Style)}
     assert CLASSES.keys() == families.FAMILIES.keys()
     standard = {key for row in families.FAMILIES.values() for key, _ in row.keys.values()}
     assert {*standard, *STANDARD_KEYS} == standard

@@ -1,6 +1,6 @@
 """Parameters, multiply-accumulates and bytes of a shape, in closed form: costs that need no machine.
 
-``style`` is anything with the attributes of :class:`limbeck.model.encoder.Style` (a style, a configuration).
+``style`` is anything with the attributes of :class:`limbeck.model.style.Style` (a style, a configuration).
 """
 
 from __future__ import annotations

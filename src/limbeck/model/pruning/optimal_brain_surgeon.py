@@ -62,7 +62,7 @@ def sensitivities(model: Any, batches: Batches, seed: int = 0) -> tuple[list[Ten
     half of ``e^T (g g^T) e`` is what an error e in the output does to the answers, in nats. Shapes: [hidden, hidden].
     """
     model.eval()
-    taps, tokens = ("attended", "fed"), 0
+    taps, tokens = ("attention_output", "ffn_output"), 0
     totals: list[Tensor] = []
     rng = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
