@@ -78,7 +78,7 @@ def convert(
                 parameter = converted.get_parameter(name)
                 parameter.copy_(averages(parameter.shape[-2], parameter.shape[-1], tokens))
     converted.fresh_head = model.fresh_head
-    return converted.to(model.device).train(model.training)
+    return converted.to(model.device).train(model.training)  # type: ignore[arg-type]  # transformers mistypes it
 
 
 def new_projections(

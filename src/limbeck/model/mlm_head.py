@@ -30,7 +30,7 @@ NAMES = {
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
 }
-"""Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the decoder is tied to the embeddings."""
+"""Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the decoder is tied."""
 
 
 class LanguageHead(nn.Module):

@@ -163,9 +163,9 @@ def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:
 
 def reading(candidate: Candidate, teacher: Candidate) -> Candidate | None:
     """The teacher, reading the student's tokens; None where these are not all among its own."""
-    from limbeck.model.vocabulary import speaking
+    from limbeck.model.vocabulary import with_vocabulary
 
     if same_tokens(candidate, teacher):
         return teacher
-    model = speaking(teacher.model, teacher.tokenizer.get_vocab(), candidate.tokenizer.get_vocab())
+    model = with_vocabulary(teacher.model, teacher.tokenizer.get_vocab(), candidate.tokenizer.get_vocab())
     return None if model is None else replace(teacher, model=model, tokenizer=candidate.tokenizer)
