@@ -81,7 +81,10 @@ def translated(folder: Path, family="bert", kind="text", shape=UNIFORM, *, int8=
     if int8:
         parts = read_parts(to_onnx(model, folder / FLOAT_FILE))
         (folder / FLOAT_FILE).unlink()
-        write(quantized.quantize(*parts, quantized.Int8(frozenset(quantized.modules(*parts)))), folder / INT8_FILE)
+        write(
+            quantized.quantize(*parts, quantized.Int8(frozenset(quantized.quantizable_modules(*parts)))),
+            folder / INT8_FILE,
+        )
         settings = json.loads((folder / "config.json").read_text())
         save_model(OnnxModel(folder, INT8_FILE, settings), tokenizer(), folder)
     translate_folder(folder)
@@ -109,7 +112,7 @@ def python(code: str, *arguments: object) -> str:
     """Run code without limbeck and without input."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ran = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.modules['limbeck'] = None\n" + textwrap.dedent(code),
+        [sys.executable, "-c", "import sys; sys.quantizable_modules['limbeck'] = None\n" + textwrap.dedent(code),
          *map(str, arguments)],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False, env=environment,
     )  # fmt: skip

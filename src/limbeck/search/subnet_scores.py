@@ -163,11 +163,11 @@ class _Quantized:
 
     def __init__(self, model: Any, shape: Shape) -> None:
         from limbeck.model.onnx.onnx_model import open_session, parts
-        from limbeck.model.onnx.quantization import Int8, modules, quantize
+        from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
         from limbeck.model.pruning.subnetwork import extract
 
         found = parts(extract(model, shape).cpu())
-        self.session = open_session(quantize(*found, Int8(frozenset(modules(*found)))))
+        self.session = open_session(quantize(*found, Int8(frozenset(quantizable_modules(*found)))))
 
     def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
         from limbeck.model.onnx.onnx_model import answer
