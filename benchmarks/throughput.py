@@ -32,7 +32,7 @@ from limbeck.core.step import RunContext
 from limbeck.data.batching import encode, predict
 from limbeck.data.loading import load_task
 from limbeck.model.checkpoints import open_model
-from limbeck.model.families import to_transformers
+from limbeck.model.pretrained import to_transformers
 from limbeck.techniques.finetune import Finetune
 
 

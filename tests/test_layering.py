@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.model.layout import CODE
+
 ROOT = Path(__file__).parent.parent / "src" / "limbeck"
 LAYERS = (
     ("core", "storage", "distributed"),
@@ -91,12 +93,9 @@ def test_the_engine_names_no_technique(path):
 
 def test_the_modelling_files_stand_alone():
     """A saved folder carries them, so they may need torch, transformers and each other alone."""
-    for name in ("encoder.py", "attention.py"):
-        outside = {
-            module.split(".")[0]
-            for module in imports(ROOT / "model" / name)
-            if not module.startswith("limbeck.model.attention")
-        }
+    modules = tuple(f"limbeck.model.{name.removesuffix('.py')}" for name in CODE)
+    for name in CODE:
+        outside = {module.split(".")[0] for module in imports(ROOT / "model" / name) if not module.startswith(modules)}
         assert outside <= {"torch", "transformers", "dataclasses", "collections", "typing", "__future__"}, outside
 
 

@@ -35,7 +35,7 @@ from limbeck.data.batching import collate, encode
 from limbeck.data.loading import load_task
 from limbeck.errors import InputError
 from limbeck.measure.latency import sample_rows
-from limbeck.model.checkpoints import read_config
+from limbeck.model.location import read_config
 
 from . import entries, fit, static, stock, students
 

@@ -456,12 +456,12 @@ def _candidate(
 def _save(model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
     """Write a model in memory to a folder."""
     from limbeck.model.checkpoints import save_model
-    from limbeck.model.encoder import LimbeckModel
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
 
     if tokenizer is None:
         raise InputError("tokenizer: a model in memory needs its tokenizer; None is for folders and hub names")
-    if isinstance(model, (LimbeckModel, OnnxModel)):
+    if isinstance(model, (LimbeckForSequenceClassification, OnnxModel)):
         save_model(model, tokenizer, folder)
         return
     if not hasattr(model, "save_pretrained"):

@@ -64,7 +64,7 @@ def test_the_ragged_model_is_ragged(real):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_encoder_equals_hugging_face_on_real_texts(real):
     from limbeck.data.batching import collate
-    from limbeck.model.families import to_transformers
+    from limbeck.model.pretrained import to_transformers
 
     candidate, encoded = real[0]["full"][0], real[1]
     plain = to_transformers(candidate.model).eval()

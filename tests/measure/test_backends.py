@@ -11,7 +11,7 @@ from limbeck.errors import MissingExtra
 from limbeck.measure.backends import check_runtime, make_runner
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
 from limbeck.model.onnx.onnx_model import OnnxModel, parts, to_onnx, write
-from limbeck.model.onnx.quantization import Int8, calibrate, modules, quantize
+from limbeck.model.onnx.quantization import Int8, calibrate, quantizable_modules, quantize
 
 BATCH = {
     "input_ids": np.array([[2, 5, 6, 3], [2, 7, 3, 0]]),
@@ -88,7 +88,7 @@ def test_openvino_answers_int8_of_standard_operators_as_onnxruntime_does(tmp_pat
     made = parts(model([4, 1]), fused=False)
     calibration = {name: np.asarray(value) for name, value in BATCH.items()}
     ranges = calibrate(*made, [calibration])
-    write(quantize(*made, Int8(frozenset(modules(*made)), ranges=ranges)), tmp_path / "int8.onnx")
+    write(quantize(*made, Int8(frozenset(quantizable_modules(*made)), ranges=ranges)), tmp_path / "int8.onnx")
     opened = OnnxModel(tmp_path, "int8.onnx", {})
     ours, theirs = (make_runner(opened, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
     truth = ours(ours.prepare(BATCH))

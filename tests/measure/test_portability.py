@@ -11,7 +11,7 @@ from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.measure.portability import Portability, agreement
 from limbeck.model.onnx.onnx_model import INT8_FILE, OnnxModel, answer, open_session, read_parts, write
-from limbeck.model.onnx.quantization import Int8, modules, quantize
+from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 from limbeck.model.onnx.vnni_emulation import saturating
 
 
@@ -21,7 +21,7 @@ def quantized(exported):
 
     def make(reduce_range):
         parts = read_parts(exported.model.path)
-        int8 = Int8(frozenset(modules(*parts)), reduce_range=reduce_range)
+        int8 = Int8(frozenset(quantizable_modules(*parts)), reduce_range=reduce_range)
         write(quantize(*parts, int8), exported.folder / INT8_FILE)
         return replace(exported, model=OnnxModel(exported.folder, INT8_FILE, exported.model.config))
 
@@ -71,7 +71,7 @@ def test_the_full_range_is_compared_text_by_text(quantized, batch):
 @pytest.mark.parametrize("static", [False, True])
 def test_standard_operators_are_compared_as_the_fused_ones_are(exported, quantized, static):
     parts = read_parts(exported.model.path)
-    names = modules(*parts)
+    names = quantizable_modules(*parts)
     ranges = dict.fromkeys(names, (-8.0, 8.0)) if static else {}
     standard = quantize(
         replace(parts[0], fused=False), parts[1], Int8(frozenset(names), reduce_range=False, ranges=ranges)

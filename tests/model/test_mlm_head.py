@@ -3,8 +3,8 @@ import torch
 import transformers
 
 from limbeck.core.shape import Shape
-from limbeck.model.families import load_pretrained
 from limbeck.model.mlm_head import LanguageHead, language_head, open_masked
+from limbeck.model.pretrained import load_pretrained
 from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
@@ -75,7 +75,7 @@ def test_it_follows_the_order_of_the_channels(make_model, make_batch, style):
         order = sort_channels(model, channel_scores(model))
         assert sorted(order.tolist()) == list(range(32))
         assert not torch.allclose(logits(), before, atol=1e-3)
-        head.follow(order)
+        head.permute_channels(order)
         torch.testing.assert_close(logits(), before, rtol=1e-4, atol=1e-4)
 
 

@@ -14,7 +14,7 @@ from limbeck.data.batching import collate, encode
 from limbeck.data.loading import load_task
 from limbeck.errors import UnsupportedModel
 from limbeck.model.checkpoints import open_model, save_model
-from limbeck.model.families import to_transformers
+from limbeck.model.pretrained import to_transformers
 from limbeck.model.vocabulary import needed, trim, trimmed
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]

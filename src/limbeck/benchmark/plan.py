@@ -86,7 +86,7 @@ def base_of(source: str) -> tuple[Shape, dict[str, Any]]:
     """Shape and style of a base model: a known architecture, or what a model folder's configuration says."""
     from limbeck.measure.dummy_model import style_of
     from limbeck.model.checkpoints import peek, peek_style
-    from limbeck.model.encoder import Style
+    from limbeck.model.style import Style
 
     if source in BASES:
         return BASES[source], style_of(Style())

@@ -22,7 +22,7 @@ from limbeck.distributed import context as processes
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.store import MACHINE, Store, fingerprint
 from limbeck.errors import InputError, LimbeckError, StepFailed
-from limbeck.model.checkpoints import model_folder
+from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe, to_data
 

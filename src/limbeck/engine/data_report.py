@@ -7,7 +7,7 @@ from typing import Any
 
 from limbeck.data.summary import CountTokens, Summary, summarize
 from limbeck.data.task import Task
-from limbeck.model.checkpoints import model_folder
+from limbeck.model.location import model_folder
 
 
 def data_report(task: Task, model: str | None = None, splits: Sequence[str] | None = None) -> Summary:

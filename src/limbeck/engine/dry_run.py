@@ -28,7 +28,7 @@ from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import InputError
-from limbeck.model.checkpoints import model_folder
+from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.parsing import LocatedStep
 from limbeck.recipe.recipe import Recipe, placed_steps

@@ -53,7 +53,8 @@ def fit(
 ) -> Fitted | None:
     """What ``measure.labels.fit_task`` says; None for a model that cannot be looked at, which opening it explains."""
     from limbeck.measure.label_order import Order, fit_task, measure_order
-    from limbeck.model.checkpoints import model_folder, peek_outputs
+    from limbeck.model.checkpoints import peek_outputs
+    from limbeck.model.location import model_folder
 
     try:
         peek_outputs(source)

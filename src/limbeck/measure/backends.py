@@ -75,7 +75,7 @@ class TorchRunner:
         self.device = torch.device(device)
         self.ours = True
         if plain:
-            from limbeck.model.families import to_transformers
+            from limbeck.model.pretrained import to_transformers
 
             with contextlib.suppress(InputError):  # a ragged shape has no plain twin
                 model, self.ours = to_transformers(model), False

@@ -122,11 +122,11 @@ def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
     """A stand-in as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.onnx.graph import build as build_graph
     from limbeck.model.onnx.onnx_model import parts
-    from limbeck.model.onnx.quantization import Int8, modules, quantize
+    from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 
     found = parts(stand_in(shape, setting), fused=setting.target.runtime != "openvino")
     if setting.number_format == "int8":
-        names = modules(*found)
+        names = quantizable_modules(*found)
         ranges = {} if found[0].fused else dict.fromkeys(names, (-8.0, 8.0))  # any: they cost the same
         return quantize(*found, Int8(frozenset(names), ranges=ranges))
     return build_graph(*found)[0]

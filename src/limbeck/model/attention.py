@@ -1,7 +1,7 @@
 """Attention cores: functions of query, key, value and mask, and nothing else.
 
-``softmax`` is the usual one; the others cost a number of operations linear in the length. A layer names its core and
-the core's size in one word, ``linformer:256``, so that a shape says all of it.
+``softmax`` is the usual one; the cost of the others is linear in the sequence length. A layer names its core and the
+core's size in one word, ``linformer:256``, so that a shape holds both.
 
 A saved model folder carries this file beside ``encoder.py``; it may import torch alone.
 """
@@ -13,14 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Lengths = tuple[Tensor, Tensor]
-"""Learned projections of the length, of keys and of values: [position, size], or [heads, position, size]."""
+"""Learned length projections of keys and of values: [position, size], or [heads, position, size]."""
 
 
 def scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot products, before the softmax.
+    """Return scaled dot products, before the softmax.
 
-    Shapes: query, key [batch, heads, position, head_dim]; mask [batch, 1, 1, key], True where a token is;
-    result [batch, heads, query, key].
+    Args:
+        query: Queries [batch, heads, position, head_dim].
+        key: Keys [batch, heads, position, head_dim].
+        mask: True where a token is [batch, 1, 1, key].
+
+    Returns:
+        Scores [batch, heads, query, key].
     """
     products = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     return products if mask is None else products.masked_fill(~mask, torch.finfo(products.dtype).min)
@@ -35,10 +40,16 @@ def softmax(
     size: int = 0,
     lengths: Lengths | None = None,
 ) -> Tensor:
-    """``softmax(Q K^T / sqrt(head_dim)) V`` (Vaswani et al., 2017, arXiv:1706.03762): O(n^2) in the length.
+    """Compute ``softmax(Q K^T / sqrt(head_dim)) V`` (Vaswani et al., 2017, arXiv:1706.03762): O(n^2) in the length.
 
-    Shapes: query, key, value [batch, heads, position, head_dim]; mask [batch, 1, 1, key], True where a token is;
-    result like query. ``size`` and ``lengths`` are for other cores.
+    Args:
+        query: Queries [batch, heads, position, head_dim].
+        key: Keys, likewise.
+        value: Values, likewise.
+        mask: True where a token is [batch, 1, 1, key].
+        dropout: Probability of dropping an attention weight.
+        size: Unused.
+        lengths: Unused.
     """
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
@@ -52,11 +63,20 @@ def linformer(
     size: int = 0,
     lengths: Lengths | None = None,
 ) -> Tensor:
-    """``softmax(Q (E^T K)^T / sqrt(head_dim)) (F^T V)`` (Wang et al., 2020, arXiv:2006.04768): O(n size).
+    """Compute ``softmax(Q (E^T K)^T / sqrt(head_dim)) (F^T V)`` (Wang et al., 2020, arXiv:2006.04768): O(n size).
 
-    As He and Garner (2025, arXiv:2410.06846) have it: a text of m tokens uses the first m rows of E and F, and the
-    products are divided by sqrt(m), so that with E, F ~ N(0, 1) they are as large as keys and values are. Padding is
-    zero in them, so more of it changes nothing. Differs: masked and batched, the original loops over the texts.
+    As in He and Garner (2025, arXiv:2410.06846), a text of m tokens uses the first m rows of E and F, and the products
+    are divided by sqrt(m): with E, F ~ N(0, 1) they are then of the magnitude of keys and values. Padding is zeroed, so
+    its amount changes nothing. Differs: masked and batched; the original loops over the texts.
+
+    Args:
+        query: Queries [batch, heads, position, head_dim].
+        key: Keys, likewise.
+        value: Values, likewise.
+        mask: True where a token is [batch, 1, 1, key].
+        dropout: Probability of dropping an attention weight.
+        size: Number of projected positions.
+        lengths: E and F.
     """
     assert lengths is not None, "linformer needs its projections"
     tokens = key.shape[2]
@@ -81,40 +101,48 @@ def window(
     size: int = 0,
     lengths: Lengths | None = None,
 ) -> Tensor:
-    """Softmax attention among tokens at most ``size`` places apart; the first token sees all and is seen by all.
+    """Compute softmax attention among tokens at most ``size`` positions apart; the first token is global.
 
-    Reference: Longformer (Beltagy et al., 2020, arXiv:2004.05150), of which the first token is the global one. Differs:
-    it has no projections of its own. Texts are read in blocks of ``size`` tokens, each with the blocks beside it: O(n
-    size).
+    Reference: Longformer (Beltagy et al., 2020, arXiv:2004.05150). Differs: the global token has no projections of its
+    own. Sequences are split into blocks of ``size`` tokens; each attends to itself and its two neighbours: O(n size).
+
+    Args:
+        query: Queries [batch, heads, position, head_dim].
+        key: Keys, likewise.
+        value: Values, likewise.
+        mask: True where a token is [batch, 1, 1, key].
+        dropout: Probability of dropping an attention weight.
+        size: Reach of the window to either side, in tokens.
+        lengths: Unused.
     """
-    texts, _, tokens, width = query.shape
-    seen = torch.ones(texts, 1, 1, tokens, dtype=torch.bool, device=query.device) if mask is None else mask
+    batch, _, tokens, width = query.shape
+    seen = torch.ones(batch, 1, 1, tokens, dtype=torch.bool, device=query.device) if mask is None else mask
     first = F.scaled_dot_product_attention(query[:, :, :1], key, value, attn_mask=seen, dropout_p=dropout)
     ragged = -tokens % size
 
     def blocks(states: Tensor) -> Tensor:
-        """[..., position, channel] to [..., block, channel, 3 size]: every block with the two beside it."""
+        """Join every block with its two neighbours: [..., position, channel] to [..., block, channel, 3 size]."""
         return F.pad(states, (0, 0, size, size + ragged)).unfold(-2, 3 * size, size)
 
-    asking = F.pad(query, (0, 0, 0, ragged)).unflatten(2, (-1, size)) * width**-0.5
-    local = asking @ blocks(key)
+    q = F.pad(query, (0, 0, 0, ragged)).unflatten(2, (-1, size)) * width**-0.5
+    local = q @ blocks(key)
     visible = blocks(_without_first(seen).transpose(2, 3).to(query.dtype)).bool() & _band(size, query.device)
     local = local.masked_fill(~visible, torch.finfo(local.dtype).min)
-    global_scores = asking @ key[:, :, None, :1].transpose(-1, -2)
+    global_scores = q @ key[:, :, None, :1].transpose(-1, -2)
     weights = F.dropout(torch.cat((local, global_scores), -1).softmax(-1), dropout, dropout > 0)
     context = weights[..., :-1] @ blocks(value).transpose(-1, -2) + weights[..., -1:] * value[:, :, None, :1]
     return torch.cat((first, context.flatten(2, 3)[:, :, 1:tokens]), 2)
 
 
 def _without_first(seen: Tensor) -> Tensor:
-    """The mask of what is seen locally: the first token is seen by all anyway."""
+    """Mask the first token out of local attention, since all tokens attend to it globally."""
     return torch.cat((torch.zeros_like(seen[..., :1]), seen[..., 1:]), -1)
 
 
 def _band(size: int, device: torch.device) -> Tensor:
-    """Which of the 3 size tokens around a block are at most ``size`` places from each of its own: [size, 3 size]."""
-    places = torch.arange(3 * size, device=device)
-    return (places - size - places[:size, None]).abs() <= size
+    """Mark which of the 3 size tokens around a block are at most ``size`` positions away: [size, 3 size]."""
+    positions = torch.arange(3 * size, device=device)
+    return (positions - size - positions[:size, None]).abs() <= size
 
 
 def kernel(
@@ -126,23 +154,32 @@ def kernel(
     size: int = 0,
     lengths: Lengths | None = None,
 ) -> Tensor:
-    """``f(Q) (f(K)^T V) / (f(Q) sum f(K))`` with ``f(x) = elu(x) + 1`` (Katharopoulos et al., 2020, arXiv:2006.16236).
+    """Compute ``f(Q) (f(K)^T V) / (f(Q) sum f(K))`` with ``f(x) = elu(x) + 1``: O(n head_dim).
 
-    O(n head_dim). There are no weights of attention that dropout could thin out, so it is not used.
+    Reference: Katharopoulos et al., 2020, arXiv:2006.16236.
+
+    Args:
+        query: Queries [batch, heads, position, head_dim].
+        key: Keys, likewise.
+        value: Values, likewise.
+        mask: True where a token is [batch, 1, 1, key].
+        dropout: Unused: attention weights are never computed, so none can be dropped.
+        size: Unused.
+        lengths: Unused.
     """
-    asking, asked = F.elu(query) + 1, F.elu(key) + 1
+    phi_q, phi_k = F.elu(query) + 1, F.elu(key) + 1
     if mask is not None:
-        asked = asked * mask.transpose(2, 3).to(asked.dtype)
-    total = asking @ asked.sum(2, keepdim=True).transpose(-1, -2).to(asking.dtype)
-    return (asking @ (asked.transpose(-1, -2) @ value)) / total.clamp_min(torch.finfo(total.dtype).tiny)
+        phi_k = phi_k * mask.transpose(2, 3).to(phi_k.dtype)
+    total = phi_q @ phi_k.sum(2, keepdim=True).transpose(-1, -2).to(phi_q.dtype)
+    return (phi_q @ (phi_k.transpose(-1, -2) @ value)) / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
 CORES = {"softmax": softmax, "linformer": linformer, "window": window, "kernel": kernel}
-"""The core that ``LayerShape.attention`` names."""
+"""Cores by the name in ``LayerShape.attention``."""
 
 
 def core(attention: str) -> tuple[str, int]:
-    """Name and size of a core.
+    """Return the name and size of a core.
 
     >>> core("linformer:256"), core("softmax")
     (('linformer', 256), ('softmax', 0))

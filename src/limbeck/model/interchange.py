@@ -1,8 +1,8 @@
-"""Model folders in the words of the ecosystem: the family's ``config.json`` and file names that other tools look for.
+"""Model folders in the ecosystem's terms: the family's ``config.json``, and the file names that other tools look for.
 
-The store keeps models in our own words (``model_type: limbeck``). An artefact is translated: ``config.json`` carries
-the family's ``model_type`` and standard keys, and ours lie in one entry, ``limbeck``. A uniform shape becomes a plain
-checkpoint of the family. Any other shape keeps our tensor names, with one empty tensor under a name of the family:
+The store keeps models under our own keys (``model_type: limbeck``). An artefact is translated: ``config.json`` has
+the family's ``model_type`` and standard keys, and ours are in one entry, ``limbeck``. A uniform shape becomes a plain
+checkpoint of the family. Any other shape keeps our tensor names, with one empty tensor under one of the family's names:
 plain transformers then refuses the folder for its size instead of filling a whole model with random weights.
 
 Weights are renamed in the file's header and their bytes copied, so no tensor is loaded.
@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.outputs import is_token_classifier
-from limbeck.core.shape import LayerShape, Shape, attention_core, skipped_positions
+from limbeck.core.shape import skipped_positions
 from limbeck.model import families
+from limbeck.model.layout import CODE, WEIGHTS, shape_of, tensor_names
+from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE
 
 SECTION = "limbeck"
-"""The entry of config.json that holds our keys."""
-WEIGHTS = "model.safetensors"
-CODE = ("attention.py", "encoder.py")
-FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
+"""The entry of config.json with our keys."""
 
 CLASSES = {
     "bert": "Bert",
@@ -34,7 +33,7 @@ CLASSES = {
     "electra": "Electra",
     "distilbert": "DistilBert",
 }
-"""What transformers' classes of a family begin with."""
+"""Prefix of transformers' class names, by family."""
 
 FILE_KEYS = frozenset(
     ("_name_or_path", "architectures", "auto_map", "dtype", SECTION, "model_type", "num_labels", "torch_dtype")
@@ -55,10 +54,10 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
     name = str(config.get("family", "bert"))
     family, shape = families.FAMILIES[name], shape_of(config)
     ours = {key: config[key] for key in sorted(families.OURS) if key in config}
-    values = ours | {
+    values: dict[str, Any] = ours | {
         "hidden": shape.hidden,
         "depth": shape.depth,
-        "heads": _common([layer.heads for layer in shape.layers], shape.hidden // shape.head_dim),
+        "heads": _common_value([layer.heads for layer in shape.layers], shape.hidden // shape.head_dim),
         "ffn": max((layer.ffn for layer in shape.layers), default=0) or 4 * shape.hidden,
         "embedding_size": config.get("embedding_size") or shape.hidden,
     }
@@ -76,9 +75,9 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
 
 
 def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo :func:`to_family`; any other configuration comes back as it is.
+    """Undo :func:`to_family`; any other configuration is returned unchanged.
 
-    Labels are read where other tools read and edit them.
+    Labels come from the family's keys, where other tools read and edit them.
     """
     ours = config.get(SECTION)
     if not isinstance(ours, Mapping) or "layer_heads" not in ours:
@@ -89,38 +88,30 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
     return others | dict(ours) | {"model_type": SECTION}
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape:
-    """Shape that a config.json of ours describes."""
-    heads = config["layer_heads"]
-    kinds = config.get("layer_attention") or ["softmax"] * len(heads)
-    rows = zip(heads, config["layer_ffn"], map(attention_core, kinds), strict=True)
-    return Shape(config["hidden_size"], config["head_dim"], tuple(LayerShape(*row) for row in rows))
-
-
 def guard_name(family: str) -> str:
-    """The tensor of the family that is left empty where its model cannot hold the weights."""
+    """Return the family's tensor that is written empty where the family's model cannot hold the weights."""
     row = families.FAMILIES[family]
     return f"{row.prefix}.{row.embeddings['norm']}.weight"
 
 
 def our_tensor_names(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
-    """Our name of every tensor in a file of ours, translated or not; the empty guard is left out."""
+    """Map every tensor in a file of ours, translated or not, to our name; the empty guard is left out."""
     tensors, family = set(tensors), str(config.get("family", "bert"))
     if family not in families.FAMILIES:
         return {name: name for name in tensors}
     if any(name.startswith("encoder.") and not name.startswith("encoder.layer.") for name in tensors):
         return {name: name for name in tensors - {guard_name(family)}}
-    known = _our_names(config)
-    return {name: known.get(name, name) for name in tensors}
+    ours = _our_names(config)
+    return {name: ours.get(name, name) for name in tensors}
 
 
 def translate_folder(folder: str | Path) -> None:
-    """Rewrite a folder of ours, in place, in the words of its family; a folder of another kind stays as it is.
+    """Rewrite a folder of ours, in place, in its family's terms; a folder of another kind is left unchanged.
 
-    Afterwards ``onnx/model.onnx`` is there if any ONNX file is: an INT8 file has both names.
+    Afterwards ``onnx/model.onnx`` exists if any ONNX file does: an INT8 file gets both names.
     """
     folder = Path(folder)
-    _both_names(folder)
+    _link_float_name(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("model_type") != SECTION or config.get("family", "bert") not in families.FAMILIES:
@@ -135,7 +126,13 @@ def translate_folder(folder: str | Path) -> None:
 
 
 def restore_weights(source: Path, target: Path, config: Mapping[str, Any]) -> None:
-    """Copy weights under our names, whether they have those or the family's."""
+    """Copy weights under our names, whether they have ours or the family's.
+
+    Args:
+        source: The file to read.
+        target: The file to write, another one.
+        config: The content of our config.json.
+    """
     rewrite_weights(source, target, our_tensor_names(tensor_names(source), config))
 
 
@@ -145,47 +142,40 @@ def rewrite_weights(source: Path, target: Path, names: Mapping[str, str], empty:
     Args:
         source: The file to read.
         target: The file to write, another one.
-        names: The new name of each tensor; one that is absent here must be empty, and is left out.
+        names: The new name of each tensor; a tensor that is absent here must be empty, and is left out.
         empty: Names of tensors to add, each of size [0].
     """
-    with source.open("rb") as given, target.open("wb") as written:
-        header = json.loads(given.read(int.from_bytes(given.read(8), "little")))
+    with source.open("rb") as reader, target.open("wb") as writer:
+        header = json.loads(reader.read(int.from_bytes(reader.read(8), "little")))
         metadata = header.pop("__metadata__", {"format": "pt"})
         renamed = {names[name]: entry for name, entry in header.items() if name in names}
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         renamed |= {name: {"dtype": "F32", "shape": [0], "data_offsets": [end, end]} for name in empty}
         text = json.dumps({"__metadata__": metadata} | renamed, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)  # the format asks for aligned data
-        written.write(len(text).to_bytes(8, "little") + text)
-        shutil.copyfileobj(given, written, 2**22)
-
-
-def tensor_names(path: Path) -> set[str]:
-    """Names of the tensors in a safetensors file, from its header."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return set(header) - {"__metadata__"}
+        text += b" " * (-len(text) % 8)  # the format requires aligned data
+        writer.write(len(text).to_bytes(8, "little") + text)
+        shutil.copyfileobj(reader, writer, 2**22)
 
 
 def _our_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """Our name of each tensor of the family."""
+    """Map each tensor name of the family to ours."""
     depth, family = len(config.get("layer_heads", ())), str(config.get("family", "bert"))
     modules = families.module_names(family, depth, per_token=is_token_classifier(config)).items()
-    return {f"{theirs}.{part}": f"{ours}.{part}" for ours, theirs in modules for part in ("weight", "bias")}
+    return {f"{path}.{part}": f"{ours}.{part}" for ours, path in modules for part in ("weight", "bias")}
 
 
 def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Rewrite the weights where they are there; whether the family's own model can open them now."""
+    """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape) and shape.depth > 0
     if not path.is_file():
         return plain
-    theirs = {ours: name for name, ours in _our_names(config).items()}
+    family_names = {ours: name for name, ours in _our_names(config).items()}
     names = tensor_names(path)
-    plain = plain and names <= theirs.keys()
+    plain = plain and names <= family_names.keys()
     draft = path.with_name(f".{WEIGHTS}")
     if plain:
-        rewrite_weights(path, draft, theirs)
+        rewrite_weights(path, draft, family_names)
     else:
         guard = guard_name(str(config.get("family", "bert")))
         rewrite_weights(path, draft, {name: name for name in names}, (guard,))
@@ -193,11 +183,11 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     return plain
 
 
-def _both_names(folder: Path) -> None:
-    """Give the INT8 file the name of the float file too: text-embeddings-inference looks for no other.
+def _link_float_name(folder: Path) -> None:
+    """Give the INT8 file the name of the float file too, the only one that text-embeddings-inference looks for.
 
-    transformers.js takes ``model.onnx`` unless told otherwise, and ``model_quantized.onnx`` for ``dtype: q8``. The
-    two are one file on disk where the file system allows it; external data has one name anyway.
+    transformers.js reads ``model.onnx`` by default, and ``model_quantized.onnx`` for ``dtype: q8``. The two are one
+    file on disk where the file system allows it; external data has one name anyway.
     """
     served, other = folder / INT8_FILE, folder / FLOAT_FILE
     if served.is_file() and not other.exists():
@@ -208,7 +198,7 @@ def _both_names(folder: Path) -> None:
 
 
 def _limit_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write the longest text that the model takes where the tokenizer names none, or one beyond it."""
+    """Write the model's maximum length where the tokenizer has none, or a longer one."""
     path = folder / "tokenizer_config.json"
     if not path.is_file() or "max_positions" not in config:
         return
@@ -219,6 +209,6 @@ def _limit_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _common(values: list[int], usual: int) -> int:
-    """The number that all layers share, else the usual one of the family."""
+def _common_value(values: list[int], usual: int) -> int:
+    """Return the number that all layers share, else the family's usual one."""
     return values[0] if values and len(set(values)) == 1 and values[0] else usual

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from limbeck.model._transformers import explained, quiet
-from limbeck.model.checkpoints import read_config
-from limbeck.model.encoder import _dense, _norm, _slice
+from limbeck.model.layers import linear, slice_linear, slice_norm
+from limbeck.model.location import read_config
 
 if TYPE_CHECKING:
-    from limbeck.model.encoder import Style
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.style import Style
 
 _ROBERTA = ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")
 NAMES = {
@@ -29,14 +30,14 @@ NAMES = {
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
 }
-"""Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the word embeddings are the rest."""
+"""Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the decoder is tied."""
 
 
 class LanguageHead(nn.Module):
-    """Logits of all words for hidden states: dense layer, activation, LayerNorm, then the word embeddings again (tied).
+    """Logits of all words for hidden states: dense layer, activation, LayerNorm, then the tied word embeddings.
 
     Narrower states run on leading slices, as in the encoder: of the dense layer, the norm and, unless the encoder
-    projects its embeddings to its own width, the embeddings' channels. A new head is drawn as BERT's: normal, 0.02.
+    projects its embeddings to its own width, the embeddings' channels. A new head starts as BERT's: normal, 0.02.
 
     Shapes: states [tokens, hidden], table [vocabulary, embedding]; result [tokens, vocabulary].
     """
@@ -45,29 +46,33 @@ class LanguageHead(nn.Module):
         super().__init__()
         width = style.embedding_size or hidden
         self.projected = width != hidden
-        self.dense = _dense(hidden, width)
+        self.dense = linear(hidden, width)
         self.norm = nn.LayerNorm(width, eps=style.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(style.vocab_size))
         self.activation = ACT2FN[style.activation]
 
     def forward(self, states: Tensor, table: Tensor) -> Tensor:
-        """Logits of every word of the table for every state."""
+        """Return the logits of every word of the table for every state."""
         rows = self.dense.out_features if self.projected else states.shape[-1]
-        made = self.activation(_slice(states, self.dense, rows, states.shape[-1]))
-        return F.linear(_norm(made, self.norm), table[:, :rows], self.bias)
+        transformed = self.activation(slice_linear(states, self.dense, rows, states.shape[-1]))
+        return F.linear(slice_norm(transformed, self.norm), table[:, :rows], self.bias)
 
-    def follow(self, order: Sequence[int]) -> None:
-        """Put the channels in the order that those of the encoder now have (see ``extract.sort_channels``)."""
-        places = torch.as_tensor(order)
+    def permute_channels(self, order: Sequence[int]) -> None:
+        """Reorder the channels as those of the encoder were (see ``subnetwork.sort_channels``)."""
+        index = torch.as_tensor(order)
         with torch.no_grad():
-            self.dense.weight.copy_(self.dense.weight[:, places])
+            self.dense.weight.copy_(self.dense.weight[:, index])
             if not self.projected:
                 for tensor in (self.dense.weight, self.dense.bias, self.norm.weight, self.norm.bias):
-                    tensor.copy_(tensor[places])
+                    tensor.copy_(tensor[index])
 
 
-def language_head(model: Any, source: str | None) -> tuple[LanguageHead, str]:
-    """A head for a model, with the weights of a pretrained ``source`` if it has such that fit; and which came of it."""
+def language_head(model: LimbeckForSequenceClassification, source: str | None) -> tuple[LanguageHead, str]:
+    """Build a head for a model, with the weights of a pretrained ``source`` if it has some that fit.
+
+    Returns:
+        The head, and a note that says whether its weights are pretrained or new.
+    """
     head = LanguageHead(model.shape.hidden, model.encoder.style)
     weights = {} if source is None else _trained(source)
     fits = {name: tensor.shape for name, tensor in weights.items()} == {
@@ -80,17 +85,17 @@ def language_head(model: Any, source: str | None) -> tuple[LanguageHead, str]:
     return head, f"the head of the language model is that of '{source}'"
 
 
-def open_masked(source: str) -> tuple[Any, list[str]]:
-    """A masked language model of transformers from a folder or the hub; safetensors only. And what weights it lacks."""
+def open_masked(source: str) -> tuple[Any, list[str]]:  # transformers mistypes PreTrainedModel.to
+    """Open a masked language model of transformers (safetensors only); return it and the names of missing weights."""
     from transformers import AutoModelForMaskedLM
 
     with quiet(), explained(source):
-        model, about = AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, output_loading_info=True)
-    return model, sorted(about["missing_keys"])
+        model, report = AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+    return model, sorted(report["missing_keys"])
 
 
 def _trained(source: str) -> dict[str, Tensor]:
-    """The head's weights of a checkpoint under our names; none if it has no trained head."""
+    """Read the head's weights from a checkpoint, under our names; return none if it has no trained head."""
     folder, config = read_config(source)
     family = config.get("model_type")
     if family not in NAMES:
@@ -98,9 +103,9 @@ def _trained(source: str) -> dict[str, Tensor]:
     model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
     dense, norm, bias = NAMES[family]
     pairs = (("dense", dense), ("norm", norm))
-    names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in pairs for part in ("weight", "bias")}
+    names = {f"{ours}.{part}": f"{path}.{part}" for ours, path in pairs for part in ("weight", "bias")}
     names["bias"] = bias
     if set(names.values()) & set(missing):
         return {}
     weights = model.state_dict()
-    return {ours: weights[theirs].float() for ours, theirs in names.items()}
+    return {ours: weights[name].float() for ours, name in names.items()}

@@ -1,15 +1,14 @@
 """A tokenizer with fewer tokens, and the word embeddings of its model with as many rows.
 
-What stays is what is asked for, special tokens, single letters and bytes (so that words of other tokens are spelled and
-not unknown), and what the kind of tokenizer needs to read kept tokens as it did:
+Retained are the requested tokens, special tokens, single letters and bytes (so that words of other tokens are spelled
+and not unknown), and whatever the tokenizer needs to split texts into retained tokens as before:
 
 * WordPiece takes the longest piece that fits, WordLevel the word: nothing more is needed.
-* BPE joins pieces in the order of its merges: of every kept token all merges that make it, and their parts likewise.
-* Unigram takes the most likely pieces; its price of an unknown letter depends on the least likely piece, which stays.
+* BPE joins pieces in the order of its merges: for every retained token all merges that produce it, recursively.
+* Unigram takes the most likely pieces; its cost of an unknown letter depends on the least likely piece, which stays.
 
-So a text whose tokens are all kept is read in the same tokens: what lost to them before loses still, or is gone. (But
-WordPiece may now spell a word that was unknown, where longer pieces hold a letter that is no piece by itself.) Tokens
-keep their order.
+So a text whose tokens are all retained is split into the same tokens. (But WordPiece may now spell a word that was
+unknown, where longer pieces contain a letter that is no piece by itself.) Tokens keep their order.
 """
 
 from __future__ import annotations
@@ -21,114 +20,134 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.shape import Shape
 from limbeck.core.tokenizer import note_settings
 from limbeck.errors import UnsupportedModel, nearest
 from limbeck.model._transformers import quiet
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+
 KINDS = ("WordPiece", "BPE", "Unigram", "WordLevel")
 BYTE = re.compile("<0x[0-9A-F]{2}>")
 WORDS = "encoder.embeddings.word.weight"
 
 
-def trim(model: Any, tokenizer: Any, used: Iterable[int]) -> tuple[Any, Any, list[int]]:
-    """Model and tokenizer with the ``used`` tokens and what must stay beside them; and the old ids of these, sorted.
+def trim(
+    model: LimbeckForSequenceClassification, tokenizer: PreTrainedTokenizerBase, used: Iterable[int]
+) -> tuple[LimbeckForSequenceClassification, PreTrainedTokenizerBase, list[int]]:
+    """Remove tokens from a model and its tokenizer; texts of retained tokens get the same logits, bit by bit.
 
-    Texts whose tokens are all kept get the same logits, bit by bit. Weights are shared with ``model``, but for the word
-    embeddings.
+    Args:
+        model: The model; the result shares its weights, apart from the word embeddings.
+        tokenizer: Its tokenizer.
+        used: Ids of the tokens to retain.
+
+    Returns:
+        The new model and tokenizer, and the old ids of the retained tokens, sorted.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     style = model.encoder.style
     named = {*tokenizer.all_special_ids, *_ids_of(model.config).values()}
-    if style.position_offset is not None:  # positions are counted from behind the id of padding, so that has to stay
+    if style.position_offset is not None:  # positions start after the id of padding, which therefore has to stay
         named |= set(range(style.pad_token_id))
-    kept = needed(state, {*used, *named})
-    return _with_rows(model, kept), _reopened(tokenizer, trimmed(state, kept)), kept
+    retained = needed(state, {*used, *named})
+    return _with_rows(model, retained), _reopened(tokenizer, trimmed(state, retained)), retained
 
 
-def speaking(model: Any, known: Mapping[str, int], words: Mapping[str, int]) -> Any | None:
-    """The model as it reads the ids of a vocabulary whose ``words`` are all ``known`` to it; None if some are not.
+def with_vocabulary(
+    model: LimbeckForSequenceClassification, own: Mapping[str, int], target: Mapping[str, int]
+) -> LimbeckForSequenceClassification | None:
+    """Adapt a model to the ids of a smaller vocabulary, so that a teacher can read a student's tokens.
 
-    So a teacher reads the tokens of a student that has fewer.
+    Args:
+        model: The model.
+        own: Ids of the model's own tokens.
+        target: Ids of the vocabulary to read.
+
+    Returns:
+        The adapted model; None if it lacks some of the tokens.
     """
-    if not words.keys() <= known.keys() or sorted(words.values()) != list(range(len(words))):
+    if not target.keys() <= own.keys() or sorted(target.values()) != list(range(len(target))):
         return None
-    return _with_rows(model, [known[token] for token in sorted(words, key=words.__getitem__)])
+    return _with_rows(model, [own[token] for token in sorted(target, key=target.__getitem__)])
 
 
 def needed(state: Mapping[str, Any], used: Iterable[int]) -> list[int]:
-    """Ids of the ``used`` tokens and of what must stay beside them, sorted; ``state`` is what tokenizer.json holds."""
-    about = state["model"]
-    if about.get("type") not in KINDS:
-        raise UnsupportedModel(f"the tokenizer is a {about.get('type')}; tokens can be taken out of {', '.join(KINDS)}")
-    ids = _vocabulary(about)
-    kept = {*used, *(holder[key] for holder, key in _places(state))}
-    kept |= {place for token, place in ids.items() if _is_letter(token, about)}
-    if about.get("unk_token") in ids:
-        kept.add(ids[about["unk_token"]])
-    if about["type"] == "Unigram":
-        kept.add(min(range(len(ids)), key=lambda place: about["vocab"][place][1]))
-    if about["type"] == "BPE":
-        kept |= _parts(about, kept)
-    return sorted(kept & {*ids.values(), *(token["id"] for token in state["added_tokens"])})
+    """Return the sorted ids of ``used`` tokens and of those they need; ``state`` is the content of tokenizer.json."""
+    spec = state["model"]
+    if spec.get("type") not in KINDS:
+        raise UnsupportedModel(f"the tokenizer is a {spec.get('type')}; tokens can be taken out of {', '.join(KINDS)}")
+    ids = _vocabulary(spec)
+    retained = {*used, *(holder[key] for holder, key in _id_slots(state))}
+    retained |= {index for token, index in ids.items() if _is_letter(token, spec)}
+    if spec.get("unk_token") in ids:
+        retained.add(ids[spec["unk_token"]])
+    if spec["type"] == "Unigram":
+        retained.add(min(range(len(ids)), key=lambda index: spec["vocab"][index][1]))
+    if spec["type"] == "BPE":
+        retained |= _parts(spec, retained)
+    return sorted(retained & {*ids.values(), *(token["id"] for token in state["added_tokens"])})
 
 
-def trimmed(state: Mapping[str, Any], kept: Iterable[int]) -> dict[str, Any]:
-    """What tokenizer.json holds, with the kept tokens alone, numbered from 0 in their old order."""
-    new = {old: place for place, old in enumerate(kept)}
-    made: dict[str, Any] = copy.deepcopy(dict(state))
-    for holder, key in _places(made):
+def trimmed(state: Mapping[str, Any], retained: Iterable[int]) -> dict[str, Any]:
+    """Return the content of tokenizer.json with the retained tokens alone, numbered from 0 in their old order."""
+    new = {old: index for index, old in enumerate(retained)}
+    result: dict[str, Any] = copy.deepcopy(dict(state))
+    for holder, key in _id_slots(result):
         holder[key] = new.get(holder[key], holder[key])
-    about = made["model"]
-    if about["type"] == "Unigram":
-        about["vocab"] = [row for place, row in enumerate(about["vocab"]) if place in new]
-        return made
-    if about["type"] == "BPE":
-        about["merges"] = [pair for pair in about["merges"] if about["vocab"][_joined(pair, about)] in new]
-    pairs = sorted((new[place], token) for token, place in about["vocab"].items() if place in new)
-    about["vocab"] = {token: place for place, token in pairs}
-    return made
+    spec = result["model"]
+    if spec["type"] == "Unigram":
+        spec["vocab"] = [row for index, row in enumerate(spec["vocab"]) if index in new]
+        return result
+    if spec["type"] == "BPE":
+        spec["merges"] = [pair for pair in spec["merges"] if spec["vocab"][_joined(pair, spec)] in new]
+    pairs = sorted((new[index], token) for token, index in spec["vocab"].items() if index in new)
+    spec["vocab"] = {token: index for index, token in pairs}
+    return result
 
 
-def _vocabulary(about: Mapping[str, Any]) -> dict[str, int]:
-    """Ids of the tokens of a tokenizer's model; added tokens may come on top."""
-    if about["type"] == "Unigram":
-        return {token: place for place, (token, _) in enumerate(about["vocab"])}
-    return dict(about["vocab"])
+def _vocabulary(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Return the ids of the tokens of a tokenizer's model; added tokens may come on top."""
+    if spec["type"] == "Unigram":
+        return {token: index for index, (token, _) in enumerate(spec["vocab"])}
+    return dict(spec["vocab"])
 
 
-def _is_letter(token: str, about: Mapping[str, Any]) -> bool:
-    """Whether a token is a single character, inside a word or at its end too, or a byte."""
-    bare = token.removeprefix(about.get("continuing_subword_prefix") or "")
-    bare = bare.removesuffix(about.get("end_of_word_suffix") or "")
+def _is_letter(token: str, spec: Mapping[str, Any]) -> bool:
+    """Tell whether a token is a single character, inside a word or at its end too, or a byte."""
+    bare = token.removeprefix(spec.get("continuing_subword_prefix") or "")
+    bare = bare.removesuffix(spec.get("end_of_word_suffix") or "")
     return len(token) == 1 or len(bare) == 1 or BYTE.fullmatch(token) is not None
 
 
-def _joined(pair: Iterable[str], about: Mapping[str, Any]) -> str:
-    """What a merge of BPE makes."""
+def _joined(pair: Iterable[str], spec: Mapping[str, Any]) -> str:
+    """Return the token that a BPE merge produces."""
     left, right = pair
-    return left + right.removeprefix(about.get("continuing_subword_prefix") or "")
+    return left + right.removeprefix(spec.get("continuing_subword_prefix") or "")
 
 
-def _parts(about: Mapping[str, Any], kept: Iterable[int]) -> set[int]:
-    """Ids of the tokens that BPE passes on its way to the kept ones, whichever way it takes."""
-    ids = about["vocab"]
+def _parts(spec: Mapping[str, Any], retained: Iterable[int]) -> set[int]:
+    """Return the ids of all tokens from which BPE can merge the retained ones."""
+    ids = spec["vocab"]
     made_of: dict[int, list[int]] = defaultdict(list)
-    for pair in about["merges"]:
-        made_of[ids[_joined(pair, about)]] += (ids[part] for part in pair)
-    found: set[int] = set()
-    waiting = list(kept)
+    for pair in spec["merges"]:
+        made_of[ids[_joined(pair, spec)]] += (ids[part] for part in pair)
+    parts: set[int] = set()
+    waiting = list(retained)
     while waiting:
-        fresh = set(made_of[waiting.pop()]) - found
-        found |= fresh
+        fresh = set(made_of[waiting.pop()]) - parts
+        parts |= fresh
         waiting += fresh
-    return found
+    return parts
 
 
-def _places(state: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Where a tokenizer names tokens by their ids, apart from its vocabulary: containers, and keys of them."""
+def _id_slots(state: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield where a tokenizer stores token ids, apart from its vocabulary: (container, key)."""
     yield from ((token, "id") for token in state["added_tokens"])
     if state.get("padding") is not None:
         yield state["padding"], "pad_id"
@@ -139,56 +158,56 @@ def _places(state: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _framing(part: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """The same of what puts special tokens around a text."""
+    """Yield the same for the post-processor, which adds special tokens around a text."""
     kind = part["type"]
     if kind == "Sequence":
-        for one in part["processors"]:
-            yield from _framing(one)
+        for processor in part["processors"]:
+            yield from _framing(processor)
     elif kind == "TemplateProcessing":
         for token in part["special_tokens"].values():
-            yield from ((token["ids"], place) for place in range(len(token["ids"])))
+            yield from ((token["ids"], index) for index in range(len(token["ids"])))
     elif kind in ("BertProcessing", "RobertaProcessing"):
         yield from ((part[name], 1) for name in ("sep", "cls"))
     elif kind != "ByteLevel":
-        known = ("Sequence", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel")
-        raise UnsupportedModel(f"the tokenizer has a post-processor {kind}; {nearest(kind, known)}")
+        supported = ("Sequence", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel")
+        raise UnsupportedModel(f"the tokenizer has a post-processor {kind}; {nearest(kind, supported)}")
 
 
-def _reopened(tokenizer: Any, state: Mapping[str, Any]) -> Any:
-    """The tokenizer that tokenizer.json then describes, as it will come back wherever it is saved."""
+def _reopened(tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Build the tokenizer of a tokenizer.json by saving and opening it."""
     with tempfile.TemporaryDirectory(prefix="limbeck-") as folder, quiet():
         note_settings(tokenizer)
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
-        made = type(tokenizer).from_pretrained(folder)
-    made.name_or_path = tokenizer.name_or_path
+        result = type(tokenizer).from_pretrained(folder)
+    result.name_or_path = tokenizer.name_or_path
     expected = _vocabulary(state["model"]) | {token["content"]: token["id"] for token in state["added_tokens"]}
-    if made.get_vocab() != expected:  # its class builds it anew, and may know better
+    if result.get_vocab() != expected:  # its class builds it anew, and may know better
         raise UnsupportedModel(f"a {type(tokenizer).__name__} does not come back with fewer tokens than it had")
-    return made
+    return result
 
 
-def _ids_of(config: Any) -> dict[str, int]:
-    """The ids of special tokens that a configuration names."""
+def _ids_of(config: PretrainedConfig) -> dict[str, int]:
+    """Return the ids of the special tokens in a configuration."""
     return {name: value for name, value in vars(config).items() if name.endswith("_token_id") and type(value) is int}
 
 
-def _with_rows(model: Any, kept: list[int]) -> Any:
-    """The model with these rows of its word embeddings."""
+def _with_rows(model: LimbeckForSequenceClassification, retained: list[int]) -> LimbeckForSequenceClassification:
+    """Return the model with these rows of its word embeddings."""
     import torch
 
     from limbeck.model.pruning.slicing import write_shape
 
     shape: Shape = model.shape
     config = write_shape(copy.deepcopy(model.config), shape)
-    new = {old: place for place, old in enumerate(kept)}
-    config.vocab_size = len(kept)
+    new = {old: index for index, old in enumerate(retained)}
+    config.vocab_size = len(retained)
     for name, value in _ids_of(config).items():
         setattr(config, name, new.get(value))
     with torch.device("meta"):
         small = type(model)(config)
     weights = model.state_dict()
-    weights[WORDS] = weights[WORDS][torch.tensor(kept, device=weights[WORDS].device)]
+    weights[WORDS] = weights[WORDS][torch.tensor(retained, device=weights[WORDS].device)]
     small.load_state_dict(weights, assign=True)
     small.encoder.shape = shape
     small.fresh_head = model.fresh_head

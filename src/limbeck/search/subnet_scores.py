@@ -176,11 +176,11 @@ class _Quantized:
 
     def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         from limbeck.model.onnx.onnx_model import open_session, parts
-        from limbeck.model.onnx.quantization import Int8, modules, quantize
+        from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
         from limbeck.model.pruning.subnetwork import extract
 
         graph_parts = parts(extract(model, shape).cpu())
-        self.session = open_session(quantize(*graph_parts, Int8(frozenset(modules(*graph_parts)))))
+        self.session = open_session(quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)))))
 
     def predict(self, batch: Mapping[str, Tensor]) -> np.ndarray:
         from limbeck.model.onnx.onnx_model import answer

@@ -181,7 +181,7 @@ class Linearize(TrainingConfig, Technique):
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the converted candidate, trained."""
         from limbeck.cost_models.latency_table import typical_length
-        from limbeck.model.attention_conversion import convert, drawn
+        from limbeck.model.attention_conversion import convert, new_projections
         from limbeck.train.finetuning import train_on_task
 
         if problems := self.problems():
@@ -194,7 +194,7 @@ class Linearize(TrainingConfig, Technique):
         tokens = typical_length(candidate, percent=95) if self.init == "segments" and self.linformer else None
         cores = self.cores(before.shape.depth)
         model = convert(before, cores, share=self.share, positions=positions, tokens=tokens, seed=context.seed)
-        fresh = drawn(model, before)
+        fresh = new_projections(model, before)
         if self.freeze_steps and not fresh:
             raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
         objective = self.objective(candidate, model, teacher, before, fresh)

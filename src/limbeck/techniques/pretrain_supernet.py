@@ -116,7 +116,7 @@ class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: i
         known = ChannelOrder.of(candidate.model)
         made = self.arrange(candidate.model, known, space, lambda model: magnitude(model, ()))
         if head is not None and len(made.channels) == candidate.model.shape.hidden:  # fewer: it is a new one
-            head.follow(made.channels)
+            head.permute_channels(made.channels)
         model = extract(candidate.model, space.largest)
         terms = {} if teacher is None else self.slice_terms(self.match, teacher.model, made)
         if head is not None:

@@ -247,7 +247,7 @@ class Prune(Technique):
                 f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
             )
         if self.layer_choice == "importance":
-            kept = RemovalOrder.of(self.scores(model, batches()).layers).kept(count)
+            kept = RemovalOrder.of(self.scores(model, batches()).layers).remaining(count)
         else:
             kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)

@@ -88,7 +88,7 @@ class Quantize(Technique):
         from limbeck.model.onnx.onnx_model import INT8_FILE, OnnxModel, read_parts
 
         parts = read_parts(candidate.model.path)
-        names = quantized.modules(*parts, embeddings=self.embeddings)
+        names = quantized.quantizable_modules(*parts, embeddings=self.embeddings)
         int8 = quantized.Int8(frozenset(names), self.per_channel, self.reduce_range is not False)
         int8 = self._ranged(parts, candidate, int8)
         if self.smooth:
@@ -191,13 +191,13 @@ def fall_back(
 
     How many is found by bisection: some five evaluations, where one part at a time would take dozens.
     """
-    from limbeck.model.onnx.quantization import harms
+    from limbeck.model.onnx.quantization import sensitivity
 
     float_points = attempt.points(None)
     drop = float_points - attempt.points(int8)
     if drop <= max_drop:
         return int8
-    ranking = list(harms(*attempt.parts, int8, texts))
+    ranking = list(sensitivity(*attempt.parts, int8, texts))
     fails, holds = 0, len(ranking)  # with nothing left in 8 bits nothing is lost
     while holds - fails > 1:
         middle = (fails + holds) // 2

@@ -192,9 +192,9 @@ def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:
 
 def adapt_vocabulary(candidate: Candidate, teacher: Candidate) -> Candidate | None:
     """Return the teacher with the student's vocabulary; None if it lacks some of the student's tokens."""
-    from limbeck.model.vocabulary import speaking
+    from limbeck.model.vocabulary import with_vocabulary
 
     if same_tokens(candidate, teacher):
         return teacher
-    model = speaking(teacher.model, teacher.tokenizer.get_vocab(), candidate.tokenizer.get_vocab())
+    model = with_vocabulary(teacher.model, teacher.tokenizer.get_vocab(), candidate.tokenizer.get_vocab())
     return None if model is None else replace(teacher, model=model, tokenizer=candidate.tokenizer)

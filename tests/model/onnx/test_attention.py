@@ -14,7 +14,7 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.model.attention_conversion import convert
 from limbeck.model.onnx.graph import build
 from limbeck.model.onnx.onnx_model import parts, read_parts, to_onnx
-from limbeck.model.onnx.quantization import Int8, modules, quantize
+from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 
 MIX = ("linformer:6", "softmax", "window:2", "kernel")
 SIZES = ("linformer:4", "linformer:8", "softmax", "linformer:6")
@@ -60,14 +60,14 @@ def test_a_written_file_is_read_back_and_built_again(make_model, make_batch, tmp
     blueprint, weights = read_parts(to_onnx(model, tmp_path / "model.onnx"))
     batch = make_batch()
     np.testing.assert_allclose(logits(build(blueprint, weights)[0], batch), model.predict(batch), atol=2e-5)
-    int8 = quantize(blueprint, weights, Int8(frozenset(modules(blueprint, weights))))
+    int8 = quantize(blueprint, weights, Int8(frozenset(quantizable_modules(blueprint, weights))))
     np.testing.assert_allclose(logits(int8, batch), model.predict(batch), atol=0.1)
 
 
 def test_int8_stays_near_float(make_model, make_batch):
     blueprint, weights = parts(mixed(make_model, MIX))
     batch = make_batch()
-    int8 = quantize(blueprint, weights, Int8(frozenset(modules(blueprint, weights))))
+    int8 = quantize(blueprint, weights, Int8(frozenset(quantizable_modules(blueprint, weights))))
     kinds = [node.op_type for node in int8.graph.node]
     assert kinds.count("QAttention") == 1  # softmax
     assert kinds.count("MatMulIntegerToFloat") == 16  # 4 x out, up, down; 3 projections of the linear cores; the pooler

@@ -10,7 +10,7 @@ import torch
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 from limbeck.model.onnx.onnx_model import OnnxModel, open_session, parts, read_parts, write
-from limbeck.model.onnx.quantization import EMBEDDINGS, Int8, calibrate, harms, modules, quantize
+from limbeck.model.onnx.quantization import EMBEDDINGS, Int8, calibrate, quantizable_modules, quantize, sensitivity
 
 RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(1, 0), LayerShape(2, 17)))
 
@@ -34,7 +34,7 @@ def close(found, truth, share):
 @pytest.mark.parametrize("kind", ["classification", "tokens"])
 def test_dynamic_is_close_to_float(make_model, make_batch, kind, per_channel, reduce_range):
     made, batch = parts(make_model(RAGGED, kind=kind)), make_batch()
-    int8 = Int8(frozenset(modules(*made)), per_channel, reduce_range)
+    int8 = Int8(frozenset(quantizable_modules(*made)), per_channel, reduce_range)
     truth = answers(quantize(*made, Int8(frozenset())), batch)
     found = answers(quantize(*made, int8), batch)
     assert np.abs(found - truth).max() > 0
@@ -50,7 +50,7 @@ def test_standard_operators_give_what_the_fused_ones_give(make_model, make_batch
     fused, standard = parts(model), parts(model, fused=False)
     found = calibrate(*fused, seen) if ranges == "static" else {}
     assert calibrate(*standard, seen) == calibrate(*fused, seen)
-    int8 = Int8(frozenset(modules(*fused)), ranges=found)
+    int8 = Int8(frozenset(quantizable_modules(*fused)), ranges=found)
     graph = quantize(*standard, int8)
     assert {entry.domain for entry in graph.opset_import} == {""}
     batch = make_batch(rows=1, seed=1)
@@ -64,8 +64,8 @@ def test_static_is_close_to_float(make_model, make_batch, method):
     made = parts(make_model(RAGGED))
     seen = [inputs(make_batch(rows=1, seed=seed)) for seed in range(8)]
     ranges = calibrate(*made, seen, method)
-    assert set(ranges) == set(modules(*made)) - {EMBEDDINGS}
-    graph = quantize(*made, Int8(frozenset(modules(*made)), ranges=ranges))
+    assert set(ranges) == set(quantizable_modules(*made)) - {EMBEDDINGS}
+    graph = quantize(*made, Int8(frozenset(quantizable_modules(*made)), ranges=ranges))
     assert "DynamicQuantizeLinear" not in {node.op_type for node in graph.graph.node}
     batch = make_batch(rows=1, seed=1)
     assert close(answers(graph, batch), answers(quantize(*made, Int8(frozenset())), batch), 0.3)
@@ -97,7 +97,7 @@ def test_matrices_are_rounded_by_output_channel(make_model):
 def test_every_linear_map_is_one_node(make_model):
     shape = Shape(32, 8, (LayerShape(3, 40), LayerShape(1, 24)))
     made = parts(make_model(shape))
-    found = Counter(node.op_type for node in quantize(*made, Int8(frozenset(modules(*made)))).graph.node)
+    found = Counter(node.op_type for node in quantize(*made, Int8(frozenset(quantizable_modules(*made)))).graph.node)
     assert (found["QAttention"], found["MatMulIntegerToFloat"], found["Gelu"]) == (2, 2 * 3 + 1, 2)
     assert found["MatMul"] == 1  # the classifier
     assert found["LayerNormalization"] == 2 * 2 + 1
@@ -106,7 +106,7 @@ def test_every_linear_map_is_one_node(make_model):
 def test_the_file_is_about_a_quarter(tmp_path, make_model):
     made = parts(make_model(Shape.uniform(layers=2, hidden=64, heads=4, ffn=256), vocab_size=2000))
     write(quantize(*made, Int8(frozenset())), tmp_path / "float.onnx")
-    write(quantize(*made, Int8(frozenset(modules(*made)))), tmp_path / "int8.onnx")
+    write(quantize(*made, Int8(frozenset(quantizable_modules(*made)))), tmp_path / "int8.onnx")
     sizes = [OnnxModel(tmp_path, file, {}).size_bytes for file in ("int8.onnx", "float.onnx")]
     assert sizes[0] / sizes[1] < 0.32
 
@@ -122,8 +122,8 @@ def test_harm_finds_the_module_with_an_outlier(make_model, make_batch):
     model.encoder.layers[0].down.weight.data[0, 0] = 60.0
     model.encoder.layers[0].down.bias.data[0] = 0.0
     made = parts(model)
-    int8 = Int8(frozenset(modules(*made)) - {"layers.1.up"}, per_channel=False)
-    found = harms(*made, int8, [inputs(make_batch())])
+    int8 = Int8(frozenset(quantizable_modules(*made)) - {"layers.1.up"}, per_channel=False)
+    found = sensitivity(*made, int8, [inputs(make_batch())])
     assert next(iter(found)) == "layers.0.down"
     assert set(found) == int8.modules
     assert list(found.values()) == sorted(found.values(), reverse=True)
@@ -131,6 +131,6 @@ def test_harm_finds_the_module_with_an_outlier(make_model, make_batch):
 
 def test_an_int8_file_is_not_quantized_again(tmp_path, make_model):
     made = parts(make_model())
-    write(quantize(*made, Int8(frozenset(modules(*made)))), tmp_path / "int8.onnx")
+    write(quantize(*made, Int8(frozenset(quantizable_modules(*made)))), tmp_path / "int8.onnx")
     with pytest.raises(InputError, match="quantized already"):
         read_parts(tmp_path / "int8.onnx")

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.model.onnx import smooth_quant as smoothing
 from limbeck.model.onnx.onnx_model import open_session, parts
-from limbeck.model.onnx.quantization import Int8, calibrate, modules, observed, quantize
+from limbeck.model.onnx.quantization import Int8, calibrate, quantizable_modules, quantize, record_inputs
 from limbeck.model.onnx.smooth_quant import LEAST, Inputs, best, divisors
 
 RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(1, 0), LayerShape(2, 17)))
@@ -42,7 +42,7 @@ def answers(graph, texts):
 def test_rows_are_rounded_as_the_runtime_rounds_them(make_model, texts):
     """The same numbers as DynamicQuantizeLinear's, restored."""
     made = parts(make_model(RAGGED))
-    array = next(observed(*made, texts[:1]))["layers.0.up"]
+    array = next(record_inputs(*made, texts[:1]))["layers.0.up"]
     nodes = [
         helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
@@ -100,7 +100,9 @@ def test_what_the_runtime_computes_comes_closer_to_float(make_model, texts, stat
     texts, others = texts[:30], texts[30:]
     made = parts(uneven(make_model(RAGGED)))
     name = "layers.3.up"
-    truth = [inputs[name] @ made[1][f"{name}.weight"] + made[1][f"{name}.bias"] for inputs in observed(*made, others)]
+    truth = [
+        inputs[name] @ made[1][f"{name}.weight"] + made[1][f"{name}.bias"] for inputs in record_inputs(*made, others)
+    ]
 
     def error(smooth):
         ranges = calibrate(*made, texts, smooth=smooth) if static else {}
@@ -112,14 +114,14 @@ def test_what_the_runtime_computes_comes_closer_to_float(make_model, texts, stat
         return sum(np.square(mine - theirs).sum() for mine, theirs in zip(found, truth, strict=True))
 
     smooth = divisors(*made, Int8(frozenset({name}), per_channel), texts, static=static)
-    assert error(smooth) < 1.2 * smoothing.WORTH * error({})
+    assert error(smooth) < 1.2 * smoothing.MAX_ERROR_SHARE * error({})
 
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_division_is_one_node_and_maps_in_float_have_none(make_model, texts, fused):
     made = parts(uneven(make_model(RAGGED)), fused=fused)
     int8 = Int8(frozenset({"layers.0.up", "layers.3.down"}))
-    smooth = divisors(*made, Int8(frozenset(modules(*made))), texts)
+    smooth = divisors(*made, Int8(frozenset(quantizable_modules(*made))), texts)
     assert set() < divisors(*made, int8, texts).keys() <= int8.modules
     graph = quantize(*made, replace(int8, smooth=smooth)).graph
     divided = {name for node in graph.node for name in node.input if name.endswith(".inverse")}
@@ -131,7 +133,7 @@ def test_a_division_is_one_node_and_maps_in_float_have_none(make_model, texts, f
 def test_standard_operators_give_what_the_fused_ones_give(make_model, texts, static):
     model = uneven(make_model(RAGGED))
     fused, standard = parts(model), parts(model, fused=False)
-    names = frozenset(modules(*fused))
+    names = frozenset(quantizable_modules(*fused))
     smooth = divisors(*fused, Int8(names), texts, static=static)
     ranges = calibrate(*fused, texts, smooth=smooth) if static else {}
     int8 = Int8(names, ranges=ranges, smooth=smooth)

@@ -12,7 +12,7 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.model.onnx import vnni_emulation as saturation
 from limbeck.model.onnx.builder import FUSED
 from limbeck.model.onnx.onnx_model import answer, open_session, parts
-from limbeck.model.onnx.quantization import Int8, calibrate, modules, quantize
+from limbeck.model.onnx.quantization import Int8, calibrate, quantizable_modules, quantize
 from limbeck.model.onnx.vnni_emulation import integer, overflowing, saturating
 
 RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(1, 0), LayerShape(2, 17)))
@@ -126,7 +126,7 @@ def test_attention_saturates_in_its_projections():
 
 def int8_graph(make_model, kind="classification", **options):
     made = parts(make_model(RAGGED, kind=kind))
-    return quantize(*made, Int8(frozenset(modules(*made)), **options))
+    return quantize(*made, Int8(frozenset(quantizable_modules(*made)), **options))
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -155,7 +155,7 @@ def test_the_full_range_saturates_also_with_ranges_seen_before(make_model, make_
     made = parts(make_model(RAGGED), fused=fused)
     batch = make_batch()
     inputs = {name: np.asarray(value) for name, value in batch.items() if name != "labels"}
-    int8 = Int8(frozenset(modules(*made)), reduce_range=False)
+    int8 = Int8(frozenset(quantizable_modules(*made)), reduce_range=False)
     for ranges in ({}, calibrate(*made, [inputs])):
         graph = integer(quantize(*made, replace(int8, ranges=ranges)))
         clipped, pairs = saturating(graph)
@@ -170,7 +170,9 @@ def test_standard_operators_saturate_as_the_fused_ones_do(make_model, make_batch
     model, batch = make_model(RAGGED), make_batch()
     fused, standard = parts(model), parts(model, fused=False)
     inputs = {name: np.asarray(value) for name, value in batch.items() if name != "labels"}
-    int8 = Int8(frozenset(modules(*fused)), reduce_range=False, ranges=calibrate(*fused, [inputs]) if static else {})
+    int8 = Int8(
+        frozenset(quantizable_modules(*fused)), reduce_range=False, ranges=calibrate(*fused, [inputs]) if static else {}
+    )
     (one, pairs), (other, others) = (saturating(integer(quantize(*made, int8))) for made in (fused, standard))
     assert pairs == others > 0
     clipped = answer(open_session(one, exact=True), batch)

@@ -7,10 +7,10 @@ from torch import nn
 
 from limbeck.core.shape import Shape
 from limbeck.model.pruning.optimal_brain_surgeon import (
-    drawn,
     grouped,
     layer_wise,
     removal,
+    sample_labels,
     second_order,
     sensitivities,
     single,
@@ -50,7 +50,7 @@ def test_what_is_lost_is_the_error_of_the_best_repair(width):
     order = removal(linear, gram, worth(), width)
     assert sorted(order.parts) == list(range(12 // width))
     for stay in range(12 // width + 1):
-        kept = [group * width + at for group in order.kept(stay) for at in range(width)]
+        kept = [group * width + at for group in order.remaining(stay) for at in range(width)]
         assert order.loss(stay) == pytest.approx(error(linear, x, kept, gram), rel=5e-3, abs=1.0)
 
 
@@ -111,8 +111,8 @@ def test_layer_by_layer_what_is_lost_is_a_part_of_the_output(make_model):
     assert (order.lost[0], order.lost[-1]) == (0, 1)
     with torch.no_grad():
         x = model.run(batch, taps=("neurons",))[1]["neurons"][0].flatten(0, 1)
-        weight, bias = solve(down.weight, down.bias, grams.neurons[0], torch.tensor(order.kept(5)))
-        off, whole = x[:, order.kept(5)] @ weight.T + bias - down(x), down(x) - down(x).mean(0)
+        weight, bias = solve(down.weight, down.bias, grams.neurons[0], torch.tensor(order.remaining(5)))
+        off, whole = x[:, order.remaining(5)] @ weight.T + bias - down(x), down(x) - down(x).mean(0)
     assert order.loss(5) == pytest.approx(float(off.norm() / whole.norm()), rel=0.02)
 
 
@@ -143,7 +143,7 @@ def test_answers_are_drawn_for_every_kind_of_task(make_model, make_batch, kind):
     model = make_model(
         Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), kind=kind, labels=1 if kind == "regression" else 3
     )
-    labels = drawn(
+    labels = sample_labels(
         model, model.run(batch)[0].detach(), batch["attention_mask"].bool(), torch.Generator().manual_seed(0)
     )
     assert torch.isfinite(model.loss(model.run(batch)[0], labels))

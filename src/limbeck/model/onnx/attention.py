@@ -151,13 +151,13 @@ def _window(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int
     globally = _softmax(graph, first, across, value, head_dim, hidden(graph))
 
     scale = graph.constant(f"constant.scale_{head_dim}", np.float32(head_dim**-0.5))
-    asking = graph.op("Reshape", _padded(graph, query, 2, size, False), graph.integers(0, 0, -1, size, head_dim))
-    asking = graph.op("Mul", asking, scale)
+    blocks = graph.op("Reshape", _padded(graph, query, 2, size, False), graph.integers(0, 0, -1, size, head_dim))
+    blocks = graph.op("Mul", blocks, scale)
     beside, values = (_beside(graph, part, size, head_dim) for part in (key, value))
-    scores = graph.op("MatMul", asking, graph.op("Transpose", beside, perm=[0, 1, 2, 4, 3]))
+    scores = graph.op("MatMul", blocks, graph.op("Transpose", beside, perm=[0, 1, 2, 4, 3]))
     scores = graph.op("Add", scores, graph.once(f"seen {size}", lambda: _seen(graph, size)))
     key_0, value_0 = (_first(graph, part) for part in (key, value))
-    to_first = graph.op("MatMul", asking, graph.op("Transpose", key_0, perm=[0, 1, 2, 4, 3]))
+    to_first = graph.op("MatMul", blocks, graph.op("Transpose", key_0, perm=[0, 1, 2, 4, 3]))
     weights = graph.op("Softmax", graph.op("Concat", scores, to_first, axis=-1), axis=-1)
     local, to_first = graph.op("Split", weights, graph.integers(3 * size, 1), axis=-1, outputs=2)
     context = graph.op("Add", graph.op("MatMul", local, values), graph.op("Mul", to_first, value_0))
@@ -212,8 +212,8 @@ def _seen(graph: Graph, size: int) -> str:
     rest = graph.op("Pad", rest, graph.integers(1, 0), zero, graph.integers(1))
     blocks = graph.op("Reshape", _padded(graph, rest, 1, size, True), graph.integers(0, -1, size))
     keys = graph.op("Unsqueeze", _three(graph, blocks, 1), graph.integers(1, 3))
-    places = np.arange(3 * size)
-    band = np.abs(places - size - places[:size, None]) <= size
+    positions = np.arange(3 * size)
+    band = np.abs(positions - size - positions[:size, None]) <= size
     visible = graph.op("Mul", keys, graph.constant(f"constant.band_{size}", band.astype(np.float32)))
     hidden = graph.op("Sub", graph.constant("constant.one", np.float32(1)), visible)
     return graph.op("Mul", hidden, graph.constant("constant.masked", MASKED))

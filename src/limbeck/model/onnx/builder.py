@@ -20,36 +20,47 @@ class Graph:
         self.constants: dict[str, np.ndarray] = {}
         self.inputs_of: dict[str, str] = {}
         """The tensor that every linear map reads; calibration looks there."""
-        self.made: dict[str, str] = {}
+        self.shared: dict[str, str] = {}
 
     def once(self, name: str, make: Callable[[], str]) -> str:
-        """A tensor that several parts of the graph read, made by the first of them."""
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
+        """Return a tensor that several parts of the graph read; the first call builds it."""
+        if name not in self.shared:
+            self.shared[name] = make()
+        return self.shared[name]
 
     def constant(self, name: str, value: Any) -> str:
-        """Keep an array under a name; the name."""
+        """Add a constant unless the name is taken; return the name."""
         if name not in self.constants:
             self.constants[name] = np.asarray(value)
         return name
 
     def integers(self, *values: int) -> str:
-        """A constant int64 vector."""
+        """Add a constant int64 vector; return its name."""
         return self.constant(f"constant.{'_'.join(map(str, values))}", np.array(values, dtype=np.int64))
 
     def weight(self, name: str) -> str:
-        """Keep a weight as it is; its name."""
+        """Add a weight as a constant; return its name."""
         return self.constant(name, self.weights[name])
 
     def op(self, kind: str, *inputs: str | None, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; the name of its output (a tuple of them when there are several). None leaves an input out."""
+        """Add a node.
+
+        Args:
+            kind: The operator.
+            *inputs: Names of tensors; None leaves an optional input out.
+            domain: The operator's domain.
+            outputs: Number of outputs.
+            **attributes: The operator's attributes.
+
+        Returns:
+            The name of the output, or a tuple of names.
+        """
         from onnx import helper
 
         name = f"{self.prefix}{kind}_{len(self.nodes)}"
-        made = [name] if outputs == 1 else [f"{name}_{index}" for index in range(outputs)]
-        given = [item or "" for item in inputs]
-        while given and not given[-1]:
-            given.pop()
-        self.nodes.append(helper.make_node(kind, given, made, name=name, domain=domain, **attributes))
-        return made[0] if outputs == 1 else tuple(made)
+        names = [name] if outputs == 1 else [f"{name}_{index}" for index in range(outputs)]
+        tensors = [tensor or "" for tensor in inputs]
+        while tensors and not tensors[-1]:
+            tensors.pop()
+        self.nodes.append(helper.make_node(kind, tensors, names, name=name, domain=domain, **attributes))
+        return names[0] if outputs == 1 else tuple(names)

@@ -9,7 +9,7 @@ worth their names:
   optimiser, ``Sum`` is not. The same holds for ``EmbedLayerNormalization``.
 * A text classifier reads the first position alone, so in the last layer everything after the attention runs on that
   one position: exact, and a layer is mostly that.
-* Matrices are shared between formats: ``numbers`` says how each linear map is computed (see ``quantized.py``).
+* Matrices are shared between formats: ``TensorWriter`` says how each linear map is computed (see ``quantized.py``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Blueprint:
     """What the graph of an encoder depends on, besides its weights; kept in the file's metadata.
 
     ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
-    ``int8``: the linear maps that hold 8-bit numbers.
+    ``int8``: the linear maps that hold 8-bit writer.
     """
 
     shape: Shape
@@ -74,12 +74,12 @@ class Blueprint:
             attention_core(layer.attention)
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Return one line of JSON."""
         return json.dumps(asdict(self) | {"shape": self.shape.to_json()}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
-        """Inverse of :meth:`to_json`."""
+        """Invert :meth:`to_json`."""
         data = json.loads(text)
         return cls(**data | {"shape": Shape.from_json(data["shape"]), "int8": tuple(data["int8"])})
 
@@ -87,16 +87,42 @@ class Blueprint:
 class TensorWriter(Protocol):
     """How tables and linear maps are stored and computed. A name is that of its weights, without ``.weight``."""
 
-    def rows(self, graph: Graph, name: str, pick: RowGather) -> str:
-        """Float rows of a table; ``pick`` adds the node that takes them out of one of its arrays."""
+    def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
+        """Gather float rows of a table.
+
+        Args:
+            graph: The graph to add nodes to.
+            name: The table.
+            gather: Adds the node that gathers rows of an array.
+        """
         ...
 
     def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """``x`` times a matrix; the bias comes back by name where the next node is to add it."""
+        """Multiply by a matrix.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: The input tensor.
+            name: The linear map.
+
+        Returns:
+            The product, and the bias if the next node is to add it.
+        """
         ...
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
-        """Self-attention from one matrix [hidden, queries + keys + values]: the context of every head, side by side."""
+        """Add self-attention from one matrix [hidden, queries + keys + values].
+
+        Args:
+            graph: The graph to add nodes to.
+            x: The hidden states.
+            name: The linear map.
+            mask: The mask, as the writer needs it.
+            heads: Number of heads.
+
+        Returns:
+            The contexts of all heads, side by side.
+        """
         ...
 
 
@@ -104,27 +130,27 @@ class RowGather(Protocol):
     """Adds the node that takes rows out of an array."""
 
     def __call__(self, array: str) -> str:
-        """The rows that the node puts out."""
+        """Return the name of the node's output."""
         ...
 
 
 class FloatWriter:
-    """Everything in 32-bit floating point."""
+    """Store everything in 32-bit floating point."""
 
     def __init__(self, fused: bool = True) -> None:
         self.fused = fused
 
-    def rows(self, graph: Graph, name: str, pick: RowGather) -> str:
-        """Rows of a table."""
-        return pick(graph.weight(f"{name}.weight"))
+    def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
+        """Gather rows of a table."""
+        return gather(graph.weight(f"{name}.weight"))
 
     def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """One product; the bias is left to the next node."""
+        """Add one product; the bias is left to the next node."""
         graph.inputs_of[name] = x
         return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.weight(f"{name}.bias")
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
-        """One fused node, or standard ones."""
+        """Add one fused node, or standard ones."""
         width = graph.weights[f"{name}.bias"].size // 3
         if not self.fused:
             projected = _biased(graph, self.linear(graph, x, name))
@@ -137,24 +163,32 @@ class FloatWriter:
 
 
 def build(
-    blueprint: Blueprint, weights: Weights, numbers: TensorWriter | None = None
+    blueprint: Blueprint, weights: Weights, writer: TensorWriter | None = None
 ) -> tuple[OnnxGraph, dict[str, str]]:
-    """The graph, and the tensor that every linear map reads.
+    """Build the graph.
 
     Inputs (int64 [batch, sequence]): input_ids, attention_mask, and token_type_ids when the model knows several
     types. Output: logits [batch, classes], or [batch, sequence, classes] for token classification.
+
+    Args:
+        blueprint: What to build.
+        weights: The weights by name.
+        writer: How tables and linear maps are stored; float unless given.
+
+    Returns:
+        The graph, and the tensor that every linear map reads, by the name of the map.
     """
-    numbers = numbers or FloatWriter(blueprint.fused)
+    writer = writer or FloatWriter(blueprint.fused)
     graph = Graph(weights)
-    x = _embeddings(graph, blueprint, numbers)
+    x = _embeddings(graph, blueprint, writer)
     kinds = {layer.core[0] for layer in blueprint.shape.layers if layer.heads}
     mask = _mask(graph, blueprint.fused) if "softmax" in kinds else ""
     for index, layer in enumerate(blueprint.shape.layers):
         first_only = not blueprint.per_token and index == blueprint.shape.depth - 1
-        x = _layer(graph, blueprint, numbers, x, mask, f"layers.{index}", layer, first_only)
+        x = _layer(graph, blueprint, writer, x, mask, f"layers.{index}", layer, first_only)
     if not blueprint.per_token:
         x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
-        x = _activate(graph, blueprint, blueprint.pooler, *numbers.linear(graph, x, "pooler"))
+        x = _activate(graph, blueprint, blueprint.pooler, *writer.linear(graph, x, "pooler"))
     weight, bias = graph.weight("classifier.weight"), graph.weight("classifier.bias")
     graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
     graph.nodes[-1].output[0] = "logits"
@@ -162,7 +196,7 @@ def build(
 
 
 def _mask(graph: Graph, fused: bool) -> str:
-    """As softmax attention takes it: 1 where a token is, for the fused operator; else what is added to the scores."""
+    """Build the softmax mask: 1 where a token is, for the fused operator; else the term added to the scores."""
     return graph.op("Cast", "attention_mask", to=6) if fused else graph_attention.hidden(graph)
 
 
@@ -178,39 +212,39 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     classes = graph.weights["classifier.bias"].size
     axes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
     output = value("logits", TensorProto.FLOAT, *axes)
-    made = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
+    proto = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
     domains = ["", FUSED] if any(node.domain for node in graph.nodes) else [""]
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]
-    model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
+    model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
     helper.set_model_props(model, {KEY: blueprint.to_json()})
     return with_constants(model, graph.constants)
 
 
-def _embeddings(graph: Graph, blueprint: Blueprint, numbers: TensorWriter) -> str:
-    parts = [numbers.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
+def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str:
+    parts = [writer.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
     if blueprint.position_offset is None:
         length = graph.op("Shape", "input_ids", start=1, end=2)
         start = graph.integers(0)
-        parts.append(numbers.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
+        parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
     else:
         positions = _positions(graph, blueprint.pad_token_id, blueprint.position_offset)
-        parts.append(numbers.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
+        parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
     if "embeddings.token_type.weight" in graph.weights:
         parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
     x = _normalise(graph, blueprint, "embeddings.norm", *parts)
     if "embeddings.project.weight" in graph.weights:
-        x = _biased(graph, numbers.linear(graph, x, "embeddings.project"))
+        x = _biased(graph, writer.linear(graph, x, "embeddings.project"))
     return x
 
 
 def _biased(graph: Graph, product: tuple[str, str | None]) -> str:
-    """A product with its bias, where that is not in it already."""
+    """Add the bias to a product that lacks it."""
     x, bias = product
     return x if bias is None else str(graph.op("Add", x, bias))
 
 
 def _positions(graph: Graph, pad: int, offset: int) -> str:
-    """RoBERTa counts the tokens that are not padding; padding has the position ``offset``."""
+    """Count the tokens that are not padding, as RoBERTa does; padding has the position ``offset``."""
     same = graph.op("Equal", "input_ids", graph.constant("constant.pad", np.int64(pad)))
     real = graph.op("Cast", graph.op("Not", same), to=7)
     counted = graph.op("Mul", graph.op("CumSum", real, graph.constant("constant.axis", np.int64(1))), real)
@@ -218,8 +252,8 @@ def _positions(graph: Graph, pad: int, offset: int) -> str:
 
 
 def _normalise(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None) -> str:
-    given = [part for part in parts if part is not None]
-    total = graph.op("Sum", *given) if len(given) > 1 else given[0]
+    terms = [part for part in parts if part is not None]
+    total = graph.op("Sum", *terms) if len(terms) > 1 else terms[0]
     weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
     return graph.op("LayerNormalization", total, weight, bias, axis=-1, epsilon=blueprint.epsilon)
 
@@ -227,7 +261,7 @@ def _normalise(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None
 def _layer(
     graph: Graph,
     blueprint: Blueprint,
-    numbers: TensorWriter,
+    writer: TensorWriter,
     x: str,
     mask: str,
     name: str,
@@ -238,21 +272,21 @@ def _layer(
         return graph.op("Gather", tensor, graph.integers(0), axis=1) if first_only else tensor
 
     # without heads or neurons their output bias stays, as in the encoder
-    attended: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
+    attention_output: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
     if layer.heads:
         if layer.core[0] == "softmax":
-            context = narrow(numbers.attention(graph, x, f"{name}.attention", mask, layer.heads))
+            context = narrow(writer.attention(graph, x, f"{name}.attention", mask, layer.heads))
         else:
-            projected = _biased(graph, numbers.linear(graph, x, f"{name}.attention"))
+            projected = _biased(graph, writer.linear(graph, x, f"{name}.attention"))
             parts = (f"{name}.attention", layer, blueprint.shape.head_dim, first_only, blueprint.fused)
             context = graph_attention.linear(graph, projected, *parts)
-        attended = numbers.linear(graph, context, f"{name}.attention_out")
-    x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attended)
-    fed: tuple[str | None, ...] = (graph.weight(f"{name}.down.bias"),)
+        attention_output = writer.linear(graph, context, f"{name}.attention_out")
+    x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attention_output)
+    ffn_output: tuple[str | None, ...] = (graph.weight(f"{name}.down.bias"),)
     if layer.ffn:
-        neurons = _activate(graph, blueprint, blueprint.activation, *numbers.linear(graph, x, f"{name}.up"))
-        fed = numbers.linear(graph, neurons, f"{name}.down")
-    return _normalise(graph, blueprint, f"{name}.ffn_norm", x, *fed)
+        neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, x, f"{name}.up"))
+        ffn_output = writer.linear(graph, neurons, f"{name}.down")
+    return _normalise(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
 
 
 def _activate(graph: Graph, blueprint: Blueprint, activation: str, x: str, bias: str | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model import external
+from limbeck.model.layout import shape_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,10 +41,7 @@ class OnnxModel:
     @property
     def shape(self) -> Shape:
         """Shape of the encoder."""
-        heads, ffn = self.config["layer_heads"], self.config["layer_ffn"]
-        kinds = self.config.get("layer_attention") or ["softmax"] * len(heads)
-        keys = {"hidden": self.config["hidden_size"], "head_dim": self.config["head_dim"]}
-        return Shape.from_json({**keys, "heads": heads, "ffn": ffn, "attention": kinds})
+        return shape_of(self.config)
 
     @property
     def runtime(self) -> str:

@@ -57,7 +57,16 @@ class Int8:
         return 64 if self.reduce_range else 127
 
     def round(self, array: np.ndarray, axis: int | None, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Whole numbers and their scales; a scale for each slice that remains when ``axis`` is reduced."""
+        """Round an array to integers with scales.
+
+        Args:
+            array: The array.
+            axis: The axis that shares a scale; None gives one scale to all.
+            limit: Largest magnitude of an integer.
+
+        Returns:
+            Integers and scales.
+        """
         peak = np.abs(array).max(axis=axis, keepdims=axis is not None)
         scale = np.where(peak > 0, peak / limit, 1).astype(np.float32)
         return np.clip(np.rint(array / scale), -limit, limit).astype(np.int8), scale
@@ -71,16 +80,16 @@ class Int8Writer(FloatWriter):
         self.int8 = int8
         self.quantized: dict[str, tuple[str, str, str]] = {}
 
-    def rows(self, graph: Graph, name: str, pick: RowGather) -> str:
-        """Rows of a table, with a scale for every row."""
+    def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
+        """Gather rows of a table, with a scale for every row."""
         if EMBEDDINGS not in self.int8.modules:
-            return super().rows(graph, name, pick)
+            return super().rows(graph, name, gather)
         whole, scale = self._table(graph.weights[f"{name}.weight"])
-        numbers = graph.op("Cast", pick(graph.constant(f"{name}.int8", whole)), to=1)
-        return graph.op("Mul", numbers, pick(graph.constant(f"{name}.scale", scale)))
+        numbers = graph.op("Cast", gather(graph.constant(f"{name}.int8", whole)), to=1)
+        return graph.op("Mul", numbers, gather(graph.constant(f"{name}.scale", scale)))
 
     def _table(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whole numbers and a scale for every row [rows, columns], [rows, 1]; a large table block by block."""
+        """Round to integers, with a scale for every row [rows, columns], [rows, 1]; a large table block by block."""
         whole = np.empty(array.shape, np.int8)
         scale = np.empty((len(array), 1), np.float32)
         for start in range(0, len(array), BLOCK):
@@ -89,7 +98,7 @@ class Int8Writer(FloatWriter):
         return whole, scale
 
     def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """One integer product with its bias; in standard operators the bias is left to the next node."""
+        """Add one integer product with its bias; in standard operators the bias is left to the next node."""
         if name not in self.int8.modules:
             return super().linear(graph, x, name)
         numbers, scale, zero = self._input(graph, x, name)
@@ -105,7 +114,7 @@ class Int8Writer(FloatWriter):
         return graph.op("MatMul", restored, graph.op("DequantizeLinear", weight, weight_scale, axis=1)), bias
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
-        """One node, where there is one: integer projections, then attention in float."""
+        """Add one node where the runtime has one: integer projections, then attention in float."""
         if name not in self.int8.modules or not self.fused:
             return super().attention(graph, x, name, mask, heads)
         numbers, scale, zero = self._input(graph, x, name)
@@ -138,8 +147,14 @@ class Int8Writer(FloatWriter):
         return graph.constant(f"{name}.int8", whole), graph.constant(f"{name}.scale", scale)
 
 
-def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) -> list[str]:
-    """Everything that can be stored in 8 bits; the classifier is left out: it is tiny, and it decides."""
+def quantizable_modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) -> list[str]:
+    """List everything that can be stored in 8 bits, except the classifier, which is small and sensitive.
+
+    Args:
+        blueprint: Blueprint of the graph.
+        weights: Its weights.
+        embeddings: Whether to include the embedding tables.
+    """
     names = [EMBEDDINGS] if embeddings else []
     names += ["embeddings.project"] if "embeddings.project.weight" in weights else []
     for index, layer in enumerate(blueprint.shape.layers):
@@ -150,15 +165,27 @@ def modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) 
 
 
 def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> OnnxGraph:
-    """The INT8 graph of a float graph's parts, fused as the blueprint says."""
+    """Build the INT8 graph of a float graph's parts, fused as the blueprint says.
+
+    Args:
+        blueprint: Blueprint of the float graph.
+        weights: Its weights.
+        int8: What to store in 8 bits, and how.
+    """
     mixed = replace(blueprint, int8=tuple(sorted(int8.modules)))
     return build(mixed, weights, Int8Writer(int8, blueprint.fused))[0]
 
 
-def observed(
+def record_inputs(
     blueprint: Blueprint, weights: Weights, batches: Iterable[Mapping[str, np.ndarray]]
 ) -> Iterator[dict[str, np.ndarray]]:
-    """What every linear map reads of each batch in the float model, by the name of the map."""
+    """Yield the input of every linear map in the float model, batch by batch, by the name of the map.
+
+    Args:
+        blueprint: Blueprint of the float graph.
+        weights: Its weights.
+        batches: Inputs of the model, by name.
+    """
     from onnx import TensorProto, helper
 
     from limbeck.model.onnx.onnx_model import open_session
@@ -168,8 +195,8 @@ def observed(
     graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     session = open_session(graph)
     for batch in batches:
-        found = dict(zip(tensors, session.run(tensors, dict(batch)), strict=True))
-        yield {name: found[tensor] for name, tensor in inputs_of.items()}
+        values = dict(zip(tensors, session.run(tensors, dict(batch)), strict=True))
+        yield {name: values[tensor] for name, tensor in inputs_of.items()}
 
 
 def calibrate(
@@ -179,14 +206,22 @@ def calibrate(
     method: Calibration = "minmax",
     smooth: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Range of every linear map's input over batches without padding, divided as ``smooth`` says.
+    """Compute the range of every linear map's input over batches without padding.
 
-    ``minmax`` covers all that was seen; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` loses the least
-    information (Kullback-Leibler divergence of the histograms).
+    Args:
+        blueprint: Blueprint of the float graph.
+        weights: Its weights.
+        batches: Inputs of the model, by name.
+        method: ``minmax`` covers all values; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` minimises the
+            Kullback-Leibler divergence of the histograms.
+        smooth: Divisors of some inputs, channel by channel.
+
+    Returns:
+        (low, high) by the name of the map.
     """
     collect = _Extremes() if method == "minmax" else _Histograms(method)
     divisors = smooth or {}
-    for inputs in observed(blueprint, weights, batches):
+    for inputs in record_inputs(blueprint, weights, batches):
         collect.add({name: array / divisors[name] if name in divisors else array for name, array in inputs.items()})
     return collect.ranges()
 
@@ -195,15 +230,15 @@ class _Extremes:
     """Smallest and largest value of every tensor."""
 
     def __init__(self) -> None:
-        self.found: dict[str, tuple[float, float]] = {}
+        self.extremes: dict[str, tuple[float, float]] = {}
 
     def add(self, tensors: Mapping[str, np.ndarray]) -> None:
         for name, array in tensors.items():
-            low, high = self.found.get(name, (np.inf, -np.inf))
-            self.found[name] = (min(low, float(array.min())), max(high, float(array.max())))
+            low, high = self.extremes.get(name, (np.inf, -np.inf))
+            self.extremes[name] = (min(low, float(array.min())), max(high, float(array.max())))
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        return self.found
+        return self.extremes
 
 
 class _Histograms:
@@ -223,30 +258,45 @@ class _Histograms:
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         with contextlib.redirect_stdout(io.StringIO()):
-            found = self.collector.compute_collection_result()
+            computed = self.collector.compute_collection_result()
         return {
-            name: (max(low, float(np.ravel(found[name][0])[0])), min(high, float(np.ravel(found[name][1])[0])))
+            name: (max(low, float(np.ravel(computed[name][0])[0])), min(high, float(np.ravel(computed[name][1])[0])))
             for name, (low, high) in self.extremes.ranges().items()
         }
 
 
-def harms(
+def sensitivity(
     blueprint: Blueprint, weights: Weights, int8: Int8, batches: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, float]:
-    """Mean squared error of the logits when one module alone is in 8 bits, worst first.
+    """Measure the mean squared error of the logits with one module alone in 8 bits, worst first.
 
-    Quantizing one at a time shows a module's own error; taking one out of all would show it under the noise of the
-    others.
+    Quantizing one at a time isolates a module's error; leaving one out would hide it in the noise of the others.
+
+    Args:
+        blueprint: Blueprint of the float graph.
+        weights: Its weights.
+        int8: The modules, and how to quantize them.
+        batches: Inputs to compare on.
     """
     alone = {name: replace(int8, modules=frozenset({name})) for name in sorted(int8.modules)}
-    found = errors(blueprint, weights, alone, batches)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    losses = errors(blueprint, weights, alone, batches)
+    return dict(sorted(losses.items(), key=lambda entry: -entry[1]))
 
 
 def errors(
     blueprint: Blueprint, weights: Weights, ways: Mapping[str, Int8], batches: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, float]:
-    """Mean squared error of the logits of every way to quantize, by its name."""
+    """Measure the mean squared error of the logits of several ways to quantize.
+
+    Args:
+        blueprint: Blueprint of the float graph.
+        weights: Its weights.
+        ways: The ways to quantize, by name.
+        batches: Inputs to compare on.
+
+    Returns:
+        The errors by name.
+    """
     from limbeck.model.onnx.onnx_model import open_session
 
     def answers(int8: Int8) -> list[Any]:
@@ -254,8 +304,8 @@ def errors(
         return [session.run(None, dict(batch))[0] for batch in batches]
 
     truth = answers(Int8(frozenset()))
-    found = {}
+    losses = {}
     for name, int8 in ways.items():
         pairs = zip(answers(int8), truth, strict=True)
-        found[name] = float(np.mean([np.mean((mine - theirs) ** 2) for mine, theirs in pairs]))
-    return found
+        losses[name] = float(np.mean([np.mean((logits - expected) ** 2) for logits, expected in pairs]))
+    return losses

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.model.onnx.quantization import Int8, observed
+from limbeck.model.onnx.quantization import Int8, record_inputs
 
 if TYPE_CHECKING:
     from limbeck.model.onnx.builder import Weights
     from limbeck.model.onnx.graph import Blueprint
 
 STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-WORTH = 0.5
+MAX_ERROR_SHARE = 0.5
 """Share of its squared error that must remain at most, or a map is left without a division."""
 ROWS = 8
 """Tokens of a text that the error is computed on; the ranges are those of all its tokens."""
@@ -60,11 +60,11 @@ class Inputs:
     @classmethod
     def join(cls, texts: Sequence[Inputs], *, static: bool) -> Inputs:
         """Of several texts; ``static``: all have the extremes of all, as fixed ranges do."""
-        lows, highs = np.concatenate([one.lows for one in texts]), np.concatenate([one.highs for one in texts])
+        lows, highs = np.concatenate([entry.lows for entry in texts]), np.concatenate([entry.highs for entry in texts])
         if static:
             lows, highs = (np.broadcast_to(array, lows.shape) for array in (lows.min(0), highs.max(0)))
-        text = np.repeat(np.arange(len(texts)), [len(one.rows) for one in texts])
-        return cls(lows, highs, np.concatenate([one.rows for one in texts]), text)
+        text = np.repeat(np.arange(len(texts)), [len(entry.rows) for entry in texts])
+        return cls(lows, highs, np.concatenate([entry.rows for entry in texts]), text)
 
     @property
     def peaks(self) -> np.ndarray:
@@ -89,16 +89,16 @@ def divisors(
     range for all texts, from the smallest to the largest number, not one for each.
     """
     seen: dict[str, list[Inputs]] = {}
-    for inputs in observed(blueprint, weights, batches):
+    for inputs in record_inputs(blueprint, weights, batches):
         for name in int8.modules & inputs.keys():
             seen.setdefault(name, []).append(Inputs.of(inputs[name]))
-    found = {}
+    selected = {}
     for name, texts in sorted(seen.items()):
-        peaks, judge = (Inputs.join(half or texts, static=static) for half in (texts[::2], texts[1::2]))
-        divisor = best(weights[f"{name}.weight"], peaks.peaks, judge, int8)
+        peaks, held_out = (Inputs.join(half or texts, static=static) for half in (texts[::2], texts[1::2]))
+        divisor = best(weights[f"{name}.weight"], peaks.peaks, held_out, int8)
         if divisor is not None:
-            found[name] = divisor
-    return found
+            selected[name] = divisor
+    return selected
 
 
 def best(weight: np.ndarray, peaks: np.ndarray, inputs: Inputs, int8: Int8) -> np.ndarray | None:
@@ -112,7 +112,7 @@ def best(weight: np.ndarray, peaks: np.ndarray, inputs: Inputs, int8: Int8) -> n
         whole, scale = int8.round(weight * divisor[:, None], 0 if int8.per_channel else None, int8.limit)
         return float(np.square(inputs.rounded(divisor) @ (whole * scale) - truth).sum())
 
-    least, chosen = WORTH * error(np.ones(len(weight), dtype=np.float32)), None
+    least, chosen = MAX_ERROR_SHARE * error(np.ones(len(weight), dtype=np.float32)), None
     large, reach = _floored(peaks), _floored(np.abs(weight).max(1))
     for strength in STRENGTHS:
         divisor = large**strength / reach ** (1 - strength)

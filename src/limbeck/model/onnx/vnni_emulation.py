@@ -74,7 +74,7 @@ def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
 
     initializers = model.graph.initializer
     stored = {entry.name: entry for entry in initializers if entry.data_type == TensorProto.INT8}
-    graph, found = Graph({}, prefix="saturating."), 0
+    graph, count = Graph({}, prefix="saturating."), 0
     for node in model.graph.node:
         name = node.input[1] if node.op_type in WRITERS else ""
         whole = array_of(model, stored[name]) if name in stored else np.zeros((0, 0), np.int8)
@@ -82,12 +82,12 @@ def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
         if risky.any():
             WRITERS[node.op_type](graph, node, whole, risky)
             graph.nodes[-1].output[0] = node.output[0]
-            found += int(risky.sum())
+            count += int(risky.sum())
         else:
             graph.nodes.append(node)
-    known = {entry.name for entry in initializers}
-    constants = {name: array for name, array in graph.constants.items() if name not in known}
-    return _with(model, graph.nodes, constants), found
+    existing = {entry.name for entry in initializers}
+    constants = {name: array for name, array in graph.constants.items() if name not in existing}
+    return _with(model, graph.nodes, constants), count
 
 
 def _with(model: OnnxGraph, nodes: Sequence[Any], constants: Mapping[str, np.ndarray] | None = None) -> OnnxGraph:
@@ -159,9 +159,9 @@ def _excess(graph: Graph, x: str, weight: str, whole: np.ndarray, risky: np.ndar
 
 def _padded(whole: np.ndarray, risky: np.ndarray, columns: slice) -> list[tuple[np.ndarray, np.ndarray]]:
     """Row and weight of either half of the pairs, each [outputs, pairs]; where an output has fewer, weights are 0."""
-    mine, weights = risky[:, columns].T, whole[:, columns].T
-    most = max(1, int(mine.sum(axis=1).max()))
-    pairs = np.argsort(~mine, axis=1, kind="stable")[:, :most]
-    there = np.take_along_axis(mine, pairs, axis=1)
+    selected, weights = risky[:, columns].T, whole[:, columns].T
+    most = max(1, int(selected.sum(axis=1).max()))
+    pairs = np.argsort(~selected, axis=1, kind="stable")[:, :most]
+    present = np.take_along_axis(selected, pairs, axis=1)
     halves = (2 * pairs, 2 * pairs + 1)
-    return [(rows, np.take_along_axis(weights, rows, axis=1).astype(np.float32) * there) for rows in halves]
+    return [(rows, np.take_along_axis(weights, rows, axis=1).astype(np.float32) * present) for rows in halves]

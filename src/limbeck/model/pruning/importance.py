@@ -16,7 +16,7 @@ Batches = Iterable[dict[str, Tensor]]
 
 
 def open_gates(model: Any) -> Gates:
-    """Gates of ones that record gradients."""
+    """Build gates of ones that record gradients."""
     layers, like = model.shape.layers, {"device": model.device, "dtype": model.dtype, "requires_grad": True}
     widest = (max((layer.heads for layer in layers), default=0), max((layer.ffn for layer in layers), default=0))
     heads, ffn = (torch.ones(len(layers), width, **like) for width in widest)
@@ -24,16 +24,16 @@ def open_gates(model: Any) -> Gates:
 
 
 def _gate_gradients(model: Any, batches: Batches) -> Iterable[tuple[Tensor, ...]]:
-    """Gradient of the task's loss with respect to all gates, batch by batch; leaves weight gradients in place."""
+    """Yield the gradient of the task's loss with respect to all gates, batch by batch; weight gradients stay set."""
     model.eval()
     for batch in batches:
         model.zero_grad(set_to_none=True)
         gates = open_gates(model)
-        placed = {name: value.to(model.device) for name, value in batch.items()}
-        loss = model.loss(model.run(placed, gates=gates)[0], placed["labels"])
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        loss = model.loss(model.run(batch, gates=gates)[0], batch["labels"])
         loss.backward()
-        found = tuple(gate.grad for gate in gates if gate is not None)
-        yield tuple(g if g is not None else torch.zeros(0) for g in found)
+        gradients = tuple(gate.grad for gate in gates if gate is not None)
+        yield tuple(g if g is not None else torch.zeros(0) for g in gradients)
     model.zero_grad(set_to_none=True)
 
 
@@ -50,20 +50,20 @@ def _rows(model: Any, heads: Tensor, ffn: Tensor, layers: Tensor) -> Scores:
 
 
 def fisher(model: Any, batches: Batches) -> Scores:
-    """Sum over batches of the squared gate gradient: the diagonal of the Fisher information.
+    """Sum the squared gate gradient over batches: the diagonal of the Fisher information.
 
     Reference: Kwon et al., 2022, arXiv:2204.09656. Heads and neurons share one scale, so they can be weighed against
     each other in one budget. Units: squared loss.
     """
     totals: list[Tensor] = []
-    for found in _gate_gradients(model, batches):
-        squares = [g.square() for g in found]
+    for gradients in _gate_gradients(model, batches):
+        squares = [g.square() for g in gradients]
         totals = squares if not totals else [a + b for a, b in zip(totals, squares, strict=True)]
     return _rows(model, *totals)
 
 
 def taylor(model: Any, batches: Batches) -> Scores:
-    """First-order change of the loss when a part goes, summed over batches, as FastFormers computes it.
+    """Sum the first-order change of the loss on removal of a part over batches, as FastFormers does.
 
     Heads: ``|dL/dgate|`` (Michel et al., 2019, arXiv:1905.10650). Neurons: ``|sum w dL/dw + b dL/db|`` over the
     incoming weights (FastFormers, 2020, arXiv:2010.13382). Units: loss. Differs: Michel et al. divide the scores of a
@@ -85,7 +85,7 @@ def taylor(model: Any, batches: Batches) -> Scores:
 
 
 def magnitude(model: Any, batches: Batches) -> Scores:
-    """Norm of the weights that a head or neuron writes with (neurons: times the norm it reads with); needs no data."""
+    """Score by the norm of output weights (of neurons: times that of their input weights); needs no data."""
     with torch.no_grad():
         dim = model.shape.head_dim
         heads = [layer.attention_out.weight.unflatten(1, (-1, dim)).norm(dim=(0, 2)) for layer in model.encoder.layers]

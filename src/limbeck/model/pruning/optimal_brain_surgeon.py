@@ -1,10 +1,10 @@
-"""Optimal brain surgeon for heads and neurons: which go first, with all that stay corrected after each.
+"""Optimal brain surgeon for heads and neurons: the order of removal, correcting the remaining weights after each.
 
 References: Hassibi and Stork, 1992; ZipLM (Kurtic et al., 2023, arXiv:2302.04089), which removes one structure after
 another from the output projections of attention (a head's columns) and of the feed-forward part (a neuron's column).
-Differs: for ZipLM what is lost is the error of a layer's output, over that output, alike in every layer
-(:func:`layer_wise`); here an error counts as much as the model's answers depend on it, by the Kronecker factors of the
-curvature that LLM Surgeon has (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read.
+Differs: ZipLM's loss is the relative error of a layer's output, the same in every layer (:func:`layer_wise`); here an
+error is weighted by the effect on the model's predictions, with the Kronecker factors of the curvature as in LLM
+Surgeon (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read.
 """
 
 from __future__ import annotations
@@ -23,66 +23,91 @@ Batches = Iterable[dict[str, Tensor]]
 
 
 def second_order(model: Any, batches: Batches, grams: Grams, seed: int = 0) -> RemovalOrders:
-    """Order of removal of heads and neurons in every layer, and what is lost by then.
+    """Compute the order of removal of heads and neurons in every layer, and the loss after each removal.
 
-    Units: nats that the model's answers differ by, to second order, summed over the calibration texts; one scale for
-    all layers, heads and neurons.
+    Args:
+        model: The model; it is not changed.
+        batches: Calibration batches, whose labels are not read.
+        grams: Gram matrices of the same batches.
+        seed: Seed of the labels sampled from the model's predictions.
+
+    Returns:
+        Orders whose losses are nats that the predictions differ by, to second order, summed over the calibration
+        texts: one scale for all layers, heads and neurons.
     """
     return _orders(model, grams, *sensitivities(model, batches, seed))
 
 
 def layer_wise(model: Any, grams: Grams) -> RemovalOrders:
-    """As ZipLM has it: what is lost is the root of a layer's squared error over that of its bias alone, from 0 to 1.
+    """Compute ZipLM's losses: the root of a layer's squared error over that of its bias alone, from 0 to 1.
 
     Differs: the paper then searches for a coefficient of each layer (SPDY) by trying pruned models; here all are 1.
     """
-    alike = [torch.eye(model.shape.hidden, dtype=torch.float64, device=model.device)] * model.shape.depth
-    found = _orders(model, grams, alike, alike)
-    return RemovalOrders(tuple(map(_relative, found.heads)), tuple(map(_relative, found.ffn)))
+    identity = [torch.eye(model.shape.hidden, dtype=torch.float64, device=model.device)] * model.shape.depth
+    orders = _orders(model, grams, identity, identity)
+    return RemovalOrders(tuple(map(_relative, orders.heads)), tuple(map(_relative, orders.ffn)))
 
 
 def _relative(order: RemovalOrder) -> RemovalOrder:
     return RemovalOrder(order.parts, np.sqrt(order.lost / max(order.lost[-1], 1e-300)))
 
 
-def _orders(model: Any, grams: Grams, attended: list[Tensor], fed: list[Tensor]) -> RemovalOrders:
+def _orders(model: Any, grams: Grams, of_attention: list[Tensor], of_ffn: list[Tensor]) -> RemovalOrders:
     layers, dim = model.encoder.layers, model.shape.head_dim
-    heads = zip((layer.attention_out for layer in layers), grams.context, attended, strict=True)
-    neurons = zip((layer.down for layer in layers), grams.neurons, fed, strict=True)
+    heads = zip((layer.attention_out for layer in layers), grams.context, of_attention, strict=True)
+    neurons = zip((layer.down for layer in layers), grams.neurons, of_ffn, strict=True)
     return RemovalOrders(
-        tuple(removal(linear, gram, slopes, dim) for linear, gram, slopes in heads),
-        tuple(removal(linear, gram, slopes, 1) for linear, gram, slopes in neurons),
+        tuple(removal(linear, gram, sensitivity, dim) for linear, gram, sensitivity in heads),
+        tuple(removal(linear, gram, sensitivity, 1) for linear, gram, sensitivity in neurons),
     )
 
 
 def sensitivities(model: Any, batches: Batches, seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
-    """Mean over tokens of ``g g^T`` in every layer, g the gradient at the output of attention and feed-forward part.
+    """Average ``g g^T`` over tokens in every layer, g the gradient at the output of attention and feed-forward part.
 
-    The loss is that of answers drawn from the model's own distribution, so this is a factor of its Fisher information:
-    half of ``e^T (g g^T) e`` is what an error e in the output does to the answers, in nats. Shapes: [hidden, hidden].
+    The loss is that of labels sampled from the model's own predictions, so this is a factor of its Fisher information:
+    an error e in the output changes the predictions by half of ``e^T (g g^T) e`` nats.
+
+    Args:
+        model: The model; it is not changed.
+        batches: Calibration batches, whose labels are not read.
+        seed: Seed of the sampled labels.
+
+    Returns:
+        Matrices [hidden, hidden] by layer, for attention and for the feed-forward part.
     """
     model.eval()
-    taps, tokens = ("attended", "fed"), 0
+    taps, tokens = ("attention_output", "ffn_output"), 0
     totals: list[Tensor] = []
     rng = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
         for batch in batches:
-            placed = {name: value.to(model.device) for name, value in batch.items()}
-            logits, found = model.run(placed, taps=taps)
-            mask = placed["attention_mask"].bool()
-            outputs = [output for name in taps for output in found[name]]
-            labels = drawn(model, logits.detach(), mask, rng)
+            batch = {name: value.to(model.device) for name, value in batch.items()}
+            logits, activations = model.run(batch, taps=taps)
+            mask = batch["attention_mask"].bool()
+            outputs = [output for name in taps for output in activations[name]]
+            labels = sample_labels(model, logits.detach(), mask, rng)
             loss = model.loss(logits, labels) * (labels != -100).sum()  # the sum, not the mean
-            slopes = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
-            squares = [slope[mask].T.double() @ slope[mask].double() for slope in slopes]
+            gradients = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
+            squares = [g[mask].T.double() @ g[mask].double() for g in gradients]
             totals = [a + b for a, b in zip(totals, squares, strict=True)] if totals else squares
             tokens += int(mask.sum())
     means = [total / max(tokens, 1) for total in totals]
     return means[: model.shape.depth], means[model.shape.depth :]
 
 
-def drawn(model: Any, logits: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
-    """Labels drawn from what the model answers; padding has none (-100)."""
+def sample_labels(model: Any, logits: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
+    """Sample labels from the model's predictions.
+
+    Args:
+        model: The model, for its kind of task.
+        logits: Its logits [batch, classes] or [batch, seq, classes].
+        mask: True where a token is [batch, seq].
+        rng: Generator on the CPU.
+
+    Returns:
+        Labels as the model's loss takes them; padding has -100.
+    """
     problem = model.config.problem_type or ("regression" if logits.shape[-1] == 1 else None)
     answers = logits.float().cpu()
     if problem == "regression":
@@ -106,41 +131,56 @@ def removal(linear: Any, gram: Tensor, sensitivity: Tensor, width: int) -> Remov
         tr(S W_g ((H^-1)_gg)^-1 W_g^T) / 2
 
     and when it goes, W falls by ``W_g ((H^-1)_gg)^-1 (H^-1)_g`` and H^-1 by ``(H^-1)_g^T ((H^-1)_gg)^-1 (H^-1)_g``.
-    What these corrections add up to are the weights of ``reconstruct.solve``, so only order and costs are kept.
+    All corrections together give the weights of ``reconstruction.solve``, so only order and costs are returned.
 
-    Shapes: linear.weight [out, in]; gram [in + 1, in + 1]; sensitivity [out, out].
+    Args:
+        linear: The layer, with weights [out, in].
+        gram: Gram matrix of its inputs [in + 1, in + 1].
+        sensitivity: Sensitivity of its output [out, out].
+        width: Inputs per group.
     """
     values, vectors = torch.linalg.eigh(sensitivity.double())
     root = (values.clamp_min(0) / 2).sqrt()[:, None] * vectors.T
     weight = root @ torch.cat([linear.weight, linear.bias[:, None]], 1).double()
     inverse = torch.linalg.inv(gram + ridge(gram).diag())
     steps = single(weight, inverse) if width == 1 else grouped(weight, inverse, width)
-    gone, worth = zip(*steps, strict=True) if linear.in_features else ((), ())
-    return RemovalOrder(tuple(gone), np.concatenate([[0.0], np.cumsum(np.maximum(worth, 0.0))]))
+    removed, costs = zip(*steps, strict=True) if linear.in_features else ((), ())
+    return RemovalOrder(tuple(removed), np.concatenate([[0.0], np.cumsum(np.maximum(costs, 0.0))]))
 
 
 def grouped(weight: Tensor, inverse: Tensor, width: int) -> Iterator[tuple[int, float]]:
-    """Each group as it goes, and its cost; both matrices are used up. The last column, the bias, belongs to none."""
+    """Remove groups of inputs one by one, and yield the group and its cost each time.
+
+    Args:
+        weight: Weights [out, in + 1], the bias last, which is never removed; overwritten.
+        inverse: Inverse of the Gram matrix [in + 1, in + 1]; overwritten.
+        width: Inputs per group.
+    """
     inputs = weight.shape[1] - 1
     left = list(range(inputs // width))
     while left:
-        places = [slice(group * width, (group + 1) * width) for group in left]
-        blocks = torch.stack([inverse[place, place] for place in places])
-        parts = torch.stack([weight[:, place].T for place in places])  # [group, width, out]
+        spans = [slice(group * width, (group + 1) * width) for group in left]
+        blocks = torch.stack([inverse[span, span] for span in spans])
+        parts = torch.stack([weight[:, span].T for span in spans])  # [group, width, out]
         costs = (parts * torch.linalg.solve(blocks, parts)).sum((1, 2))
         best = int(costs.argmin())
-        rows = inverse[places[best]].clone()
-        scaled = torch.linalg.solve(rows[:, places[best]], rows)
-        weight -= weight[:, places[best]] @ scaled
+        rows = inverse[spans[best]].clone()
+        scaled = torch.linalg.solve(rows[:, spans[best]], rows)
+        weight -= weight[:, spans[best]] @ scaled
         inverse -= rows.T @ scaled
         yield left.pop(best), float(costs[best])
 
 
 def single(weight: Tensor, inverse: Tensor, block: int = 64) -> Iterator[tuple[int, float]]:
-    """As :func:`grouped` with a width of 1, several times as fast.
+    """Do the same as :func:`grouped` with a width of 1, several times as fast.
 
-    Corrections are gathered and made a block at a time; meanwhile what a step must know, a row of H^-1, a column of W,
-    and the costs, is kept up to date by itself. What is gone is then left out of the matrices.
+    Corrections are collected and applied a block at a time; within a block only what a step reads, a row of H^-1, a
+    column of W and the costs, is updated. Removed inputs are then dropped from the matrices.
+
+    Args:
+        weight: Weights [out, in + 1], the bias last.
+        inverse: Inverse of the Gram matrix [in + 1, in + 1].
+        block: Number of removals between updates of the matrices.
     """
     alive = torch.arange(weight.shape[1] - 1)
     while len(alive):

@@ -37,62 +37,82 @@ def collect(model: Any, batches: Iterable[dict[str, Tensor]]) -> Grams:
     model.eval()
     totals: dict[str, list[Tensor]] = {}
     for batch in batches:
-        placed = {name: value.to(model.device) for name, value in batch.items()}
-        taps = model.run(placed, taps=("context", "neurons"))[1]
-        mask = placed["attention_mask"].bool()
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        taps = model.run(batch, taps=("context", "neurons"))[1]
+        mask = batch["attention_mask"].bool()
         for name, rows in taps.items():
-            found = [_gram(row, mask) for row in rows]
-            totals[name] = found if name not in totals else [a + b for a, b in zip(totals[name], found, strict=True)]
+            grams = [_gram(row, mask) for row in rows]
+            totals[name] = grams if name not in totals else [a + b for a, b in zip(totals[name], grams, strict=True)]
     return Grams(tuple(totals["context"]), tuple(totals["neurons"]))
 
 
 def ridge(gram: Tensor, damping: float = DAMPING) -> Tensor:
-    """What is added to the diagonal of a Gram matrix: ``damping`` times its mean, nothing for the bias: [in + 1]."""
+    """Return the ridge of a Gram matrix's diagonal [in + 1]: ``damping`` times its mean, 0 for the bias."""
     added = torch.full_like(gram.diagonal(), float(damping * gram.diagonal().mean()))
     added[-1] = 0.0
     return added
 
 
-def solve(weight: Tensor, bias: Tensor, gram: Tensor, kept: Tensor, damping: float = DAMPING) -> tuple[Tensor, Tensor]:
-    """Weights of the kept inputs that best reproduce the full output.
+def solve(
+    weight: Tensor, bias: Tensor, gram: Tensor, retained: Tensor, damping: float = DAMPING
+) -> tuple[Tensor, Tensor]:
+    """Solve for the weights of the retained inputs that best reproduce the full output.
 
-    Minimises ``|| X W^T + b - X_kept W'^T - b' ||^2`` over W' and b', damped towards the present weights
-    (:func:`ridge`). With nothing kept, b' is the mean output.
+    Minimises ``|| X W^T + b - X_r W'^T - b' ||^2`` over W' and b', damped towards the present weights (:func:`ridge`).
+    With no input retained, b' is the mean output.
 
-    Shapes: weight [out, in]; gram [in + 1, in + 1]; kept: indices into in; result [out, kept], [out].
+    Args:
+        weight: Weights [out, in].
+        bias: Bias [out].
+        gram: Gram matrix of the inputs [in + 1, in + 1].
+        retained: Indices of the retained inputs.
+        damping: Ridge, as a share of the mean diagonal.
+
+    Returns:
+        New weights [out, retained] and bias [out].
+
     Reference: the layer-wise least squares of Kwon et al., 2022, arXiv:2204.09656; that paper rescales whole heads and
     neurons, this solves for every weight and the bias.
     """
     full = torch.cat([weight, bias[:, None]], 1).double()
-    index = torch.cat([kept, torch.tensor([weight.shape[1]], device=kept.device)])
+    index = torch.cat([retained, torch.tensor([weight.shape[1]], device=retained.device)])
     added = ridge(gram, damping)[index]
     right = full @ gram[:, index] + full[:, index] * added
-    found = torch.linalg.solve(gram[index][:, index] + added.diag(), right.T).T
-    return found[:, :-1].to(weight.dtype), found[:, -1].to(bias.dtype)
+    solution = torch.linalg.solve(gram[index][:, index] + added.diag(), right.T).T
+    return solution[:, :-1].to(weight.dtype), solution[:, -1].to(bias.dtype)
 
 
 @torch.no_grad()
 def repaired(model: Any, cut: Cut, grams: Grams) -> dict[int, dict[str, tuple[Tensor, Tensor]]]:
-    """New (weight, bias) of ``attention_out`` and ``down`` for every kept layer, computed on the uncut model."""
-    found: dict[int, dict[str, tuple[Tensor, Tensor]]] = {}
-    for place, (index, heads, ffn) in enumerate(zip(cut.layers, cut.heads, cut.ffn, strict=True)):
+    """Compute new weights and biases of ``attention_out`` and ``down`` on the uncut model.
+
+    Args:
+        model: The model before the cut.
+        cut: The cut to come.
+        grams: Gram matrices of the calibration texts.
+
+    Returns:
+        By index of the layer after the cut: (weight, bias) by name of the projection.
+    """
+    repairs: dict[int, dict[str, tuple[Tensor, Tensor]]] = {}
+    for position, (index, heads, ffn) in enumerate(zip(cut.layers, cut.heads, cut.ffn, strict=True)):
         layer = model.encoder.layers[index]
         channels = columns(heads, model.shape.head_dim)
         neurons = torch.tensor(ffn, dtype=torch.long)
-        found[place] = {}
+        repairs[position] = {}
         if len(channels) < layer.attention_out.in_features:
             out = layer.attention_out
-            found[place]["attention_out"] = solve(out.weight, out.bias, grams.context[index], channels)
+            repairs[position]["attention_out"] = solve(out.weight, out.bias, grams.context[index], channels)
         if len(neurons) < layer.down.in_features:
-            found[place]["down"] = solve(layer.down.weight, layer.down.bias, grams.neurons[index], neurons)
-    return found
+            repairs[position]["down"] = solve(layer.down.weight, layer.down.bias, grams.neurons[index], neurons)
+    return repairs
 
 
 @torch.no_grad()
 def put(model: Any, weights: dict[int, dict[str, tuple[Tensor, Tensor]]]) -> None:
     """Write the repaired weights into the cut model."""
-    for place, parts in weights.items():
+    for index, parts in weights.items():
         for name, (weight, bias) in parts.items():
-            linear = getattr(model.encoder.layers[place], name)
+            linear = getattr(model.encoder.layers[index], name)
             linear.weight.copy_(weight)
             linear.bias.copy_(bias)

@@ -36,8 +36,8 @@ class RemovalOrder:
 
     ``lost`` begins with 0 for none, so it is one longer than ``parts``.
 
-    >>> order = Order.of(np.array([3.0, 1.0, 2.0]))
-    >>> order.parts, order.kept(2), order.loss(1)
+    >>> order = RemovalOrder.of(np.array([3.0, 1.0, 2.0]))
+    >>> order.parts, order.remaining(2), order.loss(1)
     ((1, 2, 0), (0, 2), 3.0)
     """
 
@@ -46,16 +46,16 @@ class RemovalOrder:
 
     @classmethod
     def of(cls, scores: np.ndarray) -> RemovalOrder:
-        """By scores that add up; of equals the first stays."""
+        """Order parts by additive scores; of equal ones the first stays longest."""
         order = np.argsort(-scores, kind="stable")[::-1]
         return cls(tuple(int(i) for i in order), np.concatenate([[0.0], np.cumsum(scores[order])]))
 
-    def kept(self, count: int) -> tuple[int, ...]:
-        """Indices of the ``count`` that stay longest, ascending."""
+    def remaining(self, count: int) -> tuple[int, ...]:
+        """Return the indices of the ``count`` parts that stay longest, ascending."""
         return tuple(sorted(self.parts[len(self.parts) - count :]))
 
     def loss(self, count: int) -> float:
-        """What is lost when ``count`` stay."""
+        """Return what is lost when ``count`` parts stay."""
         return float(self.lost[len(self.parts) - count])
 
 
@@ -67,17 +67,17 @@ class RemovalOrders:
     ffn: tuple[RemovalOrder, ...]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as arrays of numbers, by name."""
-        found = {}
+        """Return everything as arrays of numbers, by name."""
+        arrays = {}
         for name in ("heads", "ffn"):
             for index, order in enumerate(getattr(self, name)):
-                found[f"{name}-{index}-parts"] = np.array(order.parts, dtype=np.int64)
-                found[f"{name}-{index}-lost"] = order.lost
-        return found
+                arrays[f"{name}-{index}-parts"] = np.array(order.parts, dtype=np.int64)
+                arrays[f"{name}-{index}-lost"] = order.lost
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> RemovalOrders:
-        """Inverse of :meth:`to_arrays`."""
+        """Invert :meth:`to_arrays`."""
 
         def order(name: str, index: int) -> RemovalOrder:
             parts, lost = (arrays[f"{name}-{index}-{what}"] for what in ("parts", "lost"))
@@ -104,7 +104,7 @@ class Cut:
 
     @classmethod
     def everything(cls, shape: Shape) -> Cut:
-        """The cut that keeps all."""
+        """Return the cut that keeps all."""
         return cls(
             tuple(range(shape.depth)),
             tuple(tuple(range(layer.heads)) for layer in shape.layers),
@@ -116,19 +116,19 @@ class Cut:
         """Keep the last to go of every layer, as many heads and neurons as ``shape`` (of the same depth) has."""
         return cls(
             tuple(range(shape.depth)),
-            tuple(order.kept(layer.heads) for order, layer in zip(orders.heads, shape.layers, strict=True)),
-            tuple(order.kept(layer.ffn) for order, layer in zip(orders.ffn, shape.layers, strict=True)),
+            tuple(order.remaining(layer.heads) for order, layer in zip(orders.heads, shape.layers, strict=True)),
+            tuple(order.remaining(layer.ffn) for order, layer in zip(orders.ffn, shape.layers, strict=True)),
         )
 
     def shape(self, before: Shape) -> Shape:
-        """Shape after this cut."""
-        kept = zip(self.layers, self.heads, self.ffn, strict=True)
-        layers = (LayerShape(len(heads), len(ffn), before.layers[i].attention) for i, heads, ffn in kept)
+        """Return the shape after this cut."""
+        rows = zip(self.layers, self.heads, self.ffn, strict=True)
+        layers = (LayerShape(len(heads), len(ffn), before.layers[i].attention) for i, heads, ffn in rows)
         return Shape(before.hidden, before.head_dim, tuple(layers))
 
 
 def columns(heads: Sequence[int], head_dim: int) -> Tensor:
-    """Channels of the given heads."""
+    """Return the channels of the given heads."""
     return torch.tensor([h * head_dim + c for h in heads for c in range(head_dim)], dtype=torch.long)
 
 
@@ -142,7 +142,7 @@ def _take(layer: nn.Linear, dim: int, index: Tensor) -> nn.Linear:
 
 
 def take_lengths(layer: Any, heads: Sequence[int]) -> None:
-    """Keep the projections of the length of these heads, in this order, where every head has its own."""
+    """Keep the length projections of these heads, in this order, where every head has its own."""
     for name in ("key_lengths", "value_lengths"):
         if (lengths := getattr(layer, name)) is not None and lengths.dim() == 3:
             index = torch.tensor(heads, dtype=torch.long, device=lengths.device)
@@ -152,7 +152,7 @@ def take_lengths(layer: Any, heads: Sequence[int]) -> None:
 def slice_to(model: Any, cut: Cut) -> Any:
     """Cut the model in place; its outputs equal those of the model whose other heads and neurons are masked."""
     encoder, before = model.encoder, model.encoder.shape
-    kept = []
+    layers = []
     for index, heads, ffn in zip(cut.layers, cut.heads, cut.ffn, strict=True):
         layer = encoder.layers[index]
         channels = columns(heads, before.head_dim).to(layer.down.weight.device)
@@ -162,15 +162,15 @@ def slice_to(model: Any, cut: Cut) -> Any:
         layer.attention_out = _take(layer.attention_out, 1, channels)
         take_lengths(layer, heads)
         layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)
-        kept.append(layer)
-    encoder.layers = nn.ModuleList(kept)
+        layers.append(layer)
+    encoder.layers = nn.ModuleList(layers)
     set_shape(model, cut.shape(before))
     _take_shared_lengths(encoder)
     return model
 
 
 def _take_shared_lengths(encoder: Any) -> None:
-    """Keep of the projection that layers share what those that are left need: as much as a model of this shape has."""
+    """Cut the length projection that layers share to the largest size that a remaining layer uses."""
     if encoder.lengths is not None:
         cores = [row.core for row in encoder.shape.layers]
         most = max((size for name, size in cores if name == "linformer"), default=0)
@@ -178,13 +178,13 @@ def _take_shared_lengths(encoder: Any) -> None:
 
 
 def set_shape(model: Any, shape: Shape) -> None:
-    """Tell encoder and configuration the new shape."""
+    """Set the shape of encoder and configuration."""
     model.encoder.shape = shape
     write_shape(model.config, shape)
 
 
 def write_shape(config: Any, shape: Shape) -> Any:
-    """The configuration, with this shape."""
+    """Write a shape into a configuration, and return the configuration."""
     config.hidden_size, config.head_dim = shape.hidden, shape.head_dim
     config.layer_heads = [layer.heads for layer in shape.layers]
     config.layer_ffn = [layer.ffn for layer in shape.layers]

@@ -22,12 +22,18 @@ IN, OUT = ("query", "key", "value"), "attention_out"
 
 
 def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
-    """A new model of that shape with the leading slices of the weights: it answers as ``model.run(..., shape=shape)``.
-
-    ``resplit`` says how narrower heads are cut, here and in slices of what comes out; None leaves that as it is.
+    """Build a model of the leading slices of the weights, equivalent to ``model.run(..., shape=shape)``.
 
     The hidden width is sliced through LayerNorm, which then takes mean and variance of fewer channels: exact with
     regard to the sliced model, but not to a model in which the other channels are masked.
+
+    Args:
+        model: The model to slice; it is not changed.
+        shape: The shape of the slice.
+        resplit: How narrower heads are sliced, here and in slices of the result; None keeps the model's way.
+
+    Raises:
+        InputError: The shape is no slice of the model's.
     """
     before = model.shape
     check_slice(shape, before, model.config.embedding_size)
@@ -35,7 +41,7 @@ def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
     forget_slices(config)
     if resplit is not None:
         config.resplit = resplit
-    with torch.random.fork_rng(devices=[]):  # weights are drawn and then replaced: that should change no one's chance
+    with torch.random.fork_rng(devices=[]):  # initial weights are replaced; leave the global generator unchanged
         small = type(model)(write_shape(config, shape))
     small.encoder.shape = shape
     source = model.state_dict()
@@ -44,18 +50,27 @@ def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
     with torch.no_grad():
         for name, parameter in small.state_dict().items():
             parameter.copy_(_sliced(name, source[name], parameter.shape, dims))
-    small.fresh_head = getattr(model, "fresh_head", False)
+    small.fresh_head = model.fresh_head
     return small.to(model.device).train(model.training)
 
 
 def forget_slices(config: Any) -> None:
-    """Remove what a configuration says of a super-network: which slices were trained, and the order of its parts."""
+    """Remove a super-network's keys from a configuration: the trained slices, and the order of its parts."""
     for name in ("space", "general_space", "order"):
         vars(config).pop(name, None)
 
 
 def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) -> None:
-    """Refuse a shape that is no leading slice of another."""
+    """Refuse a shape that is no leading slice of another.
+
+    Args:
+        shape: The slice.
+        before: The whole.
+        embedding_size: Width of the embeddings, where they have a projection.
+
+    Raises:
+        InputError: The shape is no slice, or needs the projection left out.
+    """
     leading = Shape(before.hidden, before.head_dim, tuple(before.layers[: shape.depth]))
     if not shape <= leading:
         raise InputError(f"{shape} is no slice of {before}")
@@ -67,7 +82,7 @@ def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) 
 
 
 def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] | None) -> Tensor:
-    """The leading part of a parameter; with ``dims`` (width of a head: before, after) that of every head."""
+    """Return the leading part of a parameter; with ``dims`` (width of a head: before, after) that of every head."""
     part = name.split(".")[-2] if "." in name else ""
     if dims is not None and part in (*IN, OUT):
         before, after = dims
@@ -79,13 +94,13 @@ def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] |
 
 
 def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
-    """Put heads and neurons of every layer in order, the most important first; the model answers as before.
+    """Sort heads and neurons of every layer by importance, descending; the outputs do not change.
 
     Returns where each head was, by layer. Reference: DynaBERT (Hou et al., 2020, arXiv:2004.04037), network rewiring.
     """
-    dim, places = model.shape.head_dim, tuple(tuple(_descending(heads)) for heads in scores.heads)
+    dim, order_of_heads = model.shape.head_dim, tuple(tuple(_descending(heads)) for heads in scores.heads)
     with torch.no_grad():
-        for layer, heads, neurons in zip(model.encoder.layers, places, scores.ffn, strict=True):
+        for layer, heads, neurons in zip(model.encoder.layers, order_of_heads, scores.ffn, strict=True):
             channels = columns(heads, dim)
             for name in IN:
                 _reorder(getattr(layer, name), 0, channels)
@@ -94,11 +109,11 @@ def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
             order = torch.tensor(_descending(neurons), dtype=torch.long)
             _reorder(layer.up, 0, order)
             _reorder(layer.down, 1, order)
-    return places
+    return order_of_heads
 
 
 def channel_scores(model: Any) -> np.ndarray:
-    """Importance of every channel of the hidden states [hidden]: the size of what is written to it and read from it."""
+    """Score every channel of the hidden states [hidden] by the squared weights that write to it and read from it."""
     with torch.no_grad():
         total = torch.zeros(model.shape.hidden)
         for layer in model.encoder.layers:
@@ -110,7 +125,7 @@ def channel_scores(model: Any) -> np.ndarray:
 
 
 def sort_channels(model: Any, scores: np.ndarray) -> Tensor:
-    """Put the channels of the hidden states in order, the most important first; the model answers as before.
+    """Sort the channels of the hidden states by importance, descending; the outputs do not change.
 
     Returns the order [hidden]: where each channel was, for what else reads hidden states.
     """
@@ -143,7 +158,7 @@ def sort_channels(model: Any, scores: np.ndarray) -> Tensor:
 
 
 def _descending(scores: np.ndarray) -> list[int]:
-    return [int(place) for place in np.argsort(-np.asarray(scores), kind="stable")]
+    return [int(index) for index in np.argsort(-np.asarray(scores), kind="stable")]
 
 
 def _reorder(layer: nn.Linear, dim: int, order: Tensor) -> None:

@@ -1,0 +1,286 @@
+"""The layers of an encoder: embeddings, attention and feed-forward parts that run on leading slices of their weights.
+
+A saved model folder carries this file beside ``encoder.py``; it may import torch, transformers and the files beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from .attention import CORES, Lengths, core, scores
+from .style import Style
+
+
+class LayerWidths(Protocol):
+    """Heads, neurons and attention core of one layer, as ``limbeck.core.shape.LayerShape`` has them."""
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        ...
+
+    @property
+    def ffn(self) -> int:
+        """Number of neurons of the feed-forward part."""
+        ...
+
+    @property
+    def attention(self) -> str:
+        """Name and size of the attention core, such as ``linformer:256``."""
+        ...
+
+
+class EncoderShape(Protocol):
+    """Widths of an encoder, as ``limbeck.core.shape.Shape`` has them."""
+
+    @property
+    def hidden(self) -> int:
+        """Width of the hidden states."""
+        ...
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[LayerWidths]:
+        """Widths of every layer."""
+        ...
+
+
+class ConfigLayer(NamedTuple):
+    """The fields of ``limbeck.core.shape.LayerShape``; used where limbeck is not installed."""
+
+    heads: int
+    ffn: int
+    attention: str
+
+
+class ConfigShape(NamedTuple):
+    """The fields of ``limbeck.core.shape.Shape``; used where limbeck is not installed."""
+
+    hidden: int
+    head_dim: int
+    layers: tuple[ConfigLayer, ...]
+
+
+class Gates(NamedTuple):
+    """Multipliers of heads [layers, heads], neurons [layers, ffn] and whole layers [layers]; None stands for ones.
+
+    Rows are as wide as the widest layer; a layer uses the leading entries of its row. A layer with gate 0 passes its
+    input on. Pruning scores are gradients with respect to gates; a masked model has gates of 0 and 1.
+    """
+
+    heads: Tensor | None = None
+    ffn: Tensor | None = None
+    layers: Tensor | None = None
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer initialised as BERT's (normal, 0.02; bias 0); either width may be 0."""
+    layer = nn.Linear(max(inputs, 1), max(outputs, 1))
+    if not inputs * outputs:  # torch warns when it initialises an empty weight
+        layer.weight = nn.Parameter(torch.empty(outputs, inputs))
+        layer.bias = nn.Parameter(torch.empty(outputs))
+        layer.in_features, layer.out_features = inputs, outputs
+    with torch.no_grad():
+        layer.bias.zero_()
+        layer.weight.normal_(0.0, 0.02)
+    return layer
+
+
+def slice_linear(x: Tensor, layer: nn.Linear, rows: int, columns: int) -> Tensor:
+    """Apply the leading part of a linear layer.
+
+    Args:
+        x: Inputs [..., columns].
+        layer: The whole layer.
+        rows: Number of leading outputs to compute.
+        columns: Number of leading inputs to read.
+
+    Returns:
+        Outputs [..., rows].
+    """
+    if (rows, columns) == layer.weight.shape:
+        output: Tensor = layer(x)
+        return output
+    return F.linear(x, layer.weight[:rows, :columns], layer.bias[:rows])
+
+
+def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Apply the leading channels of a LayerNorm to ``x`` [..., channels]."""
+    width = x.shape[-1]
+    return F.layer_norm(x, (width,), norm.weight[:width], norm.bias[:width], norm.eps)
+
+
+def length_projection(style: Style, size: int, *heads: int) -> nn.Parameter:
+    """Sample a projection of the sequence length ~ N(0, 1) [position, size], or one for each of ``heads``."""
+    return nn.Parameter(torch.randn(*heads, style.max_positions, size))
+
+
+class Embeddings(nn.Module):
+    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder."""
+
+    def __init__(self, hidden: int, style: Style) -> None:
+        super().__init__()
+        width = style.embedding_size or hidden
+        self.style = style
+        self.word = nn.Embedding(style.vocab_size, width)
+        self.position = nn.Embedding(style.max_positions, width)
+        self.token_type = nn.Embedding(style.token_types, width) if style.token_types else None
+        self.norm = nn.LayerNorm(width, eps=style.layer_norm_eps)
+        self.project = linear(width, hidden) if width != hidden else None
+        for table in (self.word, self.position, self.token_type):
+            if table is not None:
+                table.weight.data.normal_(0.0, 0.02)
+
+    def positions(self, input_ids: Tensor) -> Tensor:
+        """Return the position of every token [batch, seq]."""
+        if self.style.position_offset is None:
+            return torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        real = (input_ids != self.style.pad_token_id).long()
+        return real.cumsum(1) * real + self.style.position_offset
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, hidden: int) -> Tensor:
+        """Embed tokens.
+
+        Args:
+            input_ids: Token ids [batch, seq].
+            token_type_ids: Segment ids [batch, seq]; None stands for zeros.
+            hidden: Number of leading channels to return.
+
+        Returns:
+            Embeddings [batch, seq, hidden].
+        """
+        x = self.word(input_ids) + self.position(self.positions(input_ids))
+        if self.token_type is not None:
+            x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        if self.project is None:
+            x = x[..., :hidden]
+        x = F.dropout(slice_norm(x, self.norm), self.style.dropout, self.training)
+        return x if self.project is None else slice_linear(x, self.project, hidden, x.shape[-1])
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each followed by a residual sum and a LayerNorm (post-norm).
+
+    A layer without heads keeps the output bias of its attention, one without neurons that of its feed-forward part:
+    cutting everything is then exactly the same as masking everything.
+    """
+
+    def __init__(self, hidden: int, head_dim: int, widths: LayerWidths, style: Style) -> None:
+        super().__init__()
+        self.head_dim, self.style = head_dim, style
+        heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
+        width = heads * head_dim
+        self.query, self.key, self.value = (linear(hidden, width) for _ in range(3))
+        self.attention_out = linear(width, hidden)
+        self.attention_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
+        self.up, self.down = linear(hidden, ffn), linear(ffn, hidden)
+        self.ffn_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
+        self.activation = ACT2FN[style.activation]
+        self.key_lengths: nn.Parameter | None = None
+        self.value_lengths: nn.Parameter | None = None
+        if name == "linformer" and style.projections != "layer":
+            leading = (heads,) if style.projections == "per_head" else ()
+            self.key_lengths = length_projection(style, size, *leading)
+            self.value_lengths = None if style.projections == "kv" else length_projection(style, size, *leading)
+
+    def lengths(self, shared: Tensor | None, heads: int) -> Lengths | None:
+        """Return the length projections of keys and values; None where the core has none."""
+        key = self.key_lengths if shared is None else shared
+        value = self.value_lengths if shared is None and self.value_lengths is not None else key
+        if key is None or value is None:
+            return None
+        return (key, value) if key.dim() == 2 else (key[:heads], value[:heads])
+
+    def split(self, x: Tensor, layer: nn.Linear, heads: int, head_dim: int) -> Tensor:
+        """Project hidden states to leading heads, and to leading channels of each head (or of all heads together).
+
+        Args:
+            x: Hidden states [batch, seq, hidden].
+            layer: The projection to queries, keys or values.
+            heads: Number of heads.
+            head_dim: Channels of each head.
+
+        Returns:
+            The projected states [batch, heads, seq, head_dim].
+        """
+        if head_dim == self.head_dim or self.style.resplit:
+            y = slice_linear(x, layer, heads * head_dim, x.shape[-1])
+        else:
+            weight = layer.weight.unflatten(0, (-1, self.head_dim))[:heads, :head_dim, : x.shape[-1]].flatten(0, 1)
+            y = F.linear(x, weight, layer.bias.unflatten(0, (-1, self.head_dim))[:heads, :head_dim].flatten())
+        return y.unflatten(-1, (heads, head_dim)).transpose(1, 2)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        shape: LayerWidths,
+        head_dim: int,
+        gates: Gates,
+        taps: dict[str, list[Tensor]],
+        shared: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the layer's hidden states.
+
+        Args:
+            x: Hidden states [batch, seq, hidden].
+            mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+            shape: Widths to run with, at most those of the layer.
+            head_dim: Channels of each head.
+            gates: Multipliers of this layer's heads [heads] and neurons [ffn].
+            taps: Lists by name of the tap; the layer appends its activations to those that are there.
+            shared: The length projection that all layers share, if they do.
+
+        Returns:
+            Hidden states [batch, seq, hidden].
+        """
+        hidden, heads = x.shape[-1], shape.heads
+        drop = self.style.dropout
+        context = x.new_zeros(*x.shape[:2], 0)
+        if heads:
+            query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
+            for name, states in (("query", query), ("key", key), ("value", value)):
+                if name in taps:
+                    taps[name].append(states)
+            if "attention" in taps:
+                taps["attention"].append(scores(query, key, mask))
+            dropout = self.style.attention_dropout if self.training else 0.0
+            name, size = core(shape.attention)
+            context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
+            if gates.heads is not None:
+                context = context * gates.heads[:heads, None, None]
+            context = context.transpose(1, 2).flatten(2)
+        else:  # keep the lists of taps aligned with the layers
+            for name in taps.keys() & {"query", "key", "value", "attention"}:
+                width = x.shape[1] if name == "attention" else head_dim
+                taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
+        if "context" in taps:
+            taps["context"].append(context)
+        out = self.attention_out
+        if heads and head_dim != self.head_dim and not self.style.resplit:
+            columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, :heads, :head_dim].flatten(1)
+            attention_output = F.linear(context, columns, out.bias[:hidden])
+        else:
+            attention_output = slice_linear(context, out, hidden, context.shape[-1])
+        if "attention_output" in taps:
+            taps["attention_output"].append(attention_output)
+        x = slice_norm(x + F.dropout(attention_output, drop, self.training), self.attention_norm)
+        neurons = self.activation(slice_linear(x, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
+        if gates.ffn is not None and shape.ffn:
+            neurons = neurons * gates.ffn[: shape.ffn]
+        if "neurons" in taps:
+            taps["neurons"].append(neurons)
+        ffn_output = slice_linear(neurons, self.down, hidden, shape.ffn)
+        if "ffn_output" in taps:
+            taps["ffn_output"].append(ffn_output)
+        return slice_norm(x + F.dropout(ffn_output, drop, self.training), self.ffn_norm)

