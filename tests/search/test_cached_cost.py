@@ -1,5 +1,6 @@
 import pytest
 
+from limbeck.core.cost import FunctionCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.cost_models.latency_predictor import Predictor
@@ -17,10 +18,11 @@ def test_any_cost_is_asked_once_a_shape(ends):
         priced.append(shape)
         return Measurement("latency_p50", float(shape.depth), "s", **ends)
 
-    costs = CachedCost(cost)
+    costs = CachedCost(FunctionCost(cost))
     assert costs.many(SHAPES).tolist() == [[value, ends.get("high", value)] for value in (1.0, 2.0, 2.0, 3.0)]
-    assert costs(SHAPES[0]).value == 1.0
+    assert costs.many(SHAPES[:2]).tolist() == [[value, ends.get("high", value)] for value in (1.0, 2.0)]
     assert len(priced) == 3
+    assert costs(SHAPES[0]) is costs(SHAPES[0])
     assert costs.many([]).shape == (0, 2)
 
 

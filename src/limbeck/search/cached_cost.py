@@ -17,6 +17,7 @@ class CachedCost:
     def __init__(self, cost: Cost) -> None:
         self.cost = cost
         self.measurements: dict[Shape, Measurement] = {}
+        self._rows: dict[Shape, list[float]] = {}
 
     def __call__(self, shape: Shape) -> Measurement:
         """Return the cost of a shape, with its interval."""
@@ -26,4 +27,7 @@ class CachedCost:
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Return value and upper end of the interval [shapes, 2]; the value twice where there is no interval."""
-        return self.cost.many(shapes)[:, [0, 2]]
+        missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._rows]
+        if missing:
+            self._rows.update(zip(missing, self.cost.many(missing)[:, [0, 2]].tolist(), strict=True))
+        return np.array([self._rows[shape] for shape in shapes], dtype=float).reshape(-1, 2)
