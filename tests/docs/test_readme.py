@@ -29,9 +29,12 @@ add_techniques()
 
 
 def python_pages():
-    """Pages with Python code; those that compress a model take minutes."""
+    """Pages with Python code that no page before them has; those that compress a model take minutes."""
+    seen = set()
     for page, text in PAGES.items():
-        if page not in TESTED_ELSEWHERE and (code := pages.blocks(text, "python")):
+        code = pages.blocks(text, "python")
+        if page not in TESTED_ELSEWHERE and not seen.issuperset(code):
+            seen.update(code)
             marks = [pytest.mark.slow] if "compress(" in "".join(code) else []
             yield pytest.param(page, marks=marks)
 

@@ -7,12 +7,14 @@ import runpy
 import subprocess
 import sys
 from dataclasses import fields
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from pages import DOCS, ROOT
 
+import limbeck
 from limbeck.core.step import REGISTRY
 
 hooks = SimpleNamespace(**runpy.run_path(str(DOCS / "hooks.py")))
@@ -37,7 +39,7 @@ def test_every_page_is_in_the_navigation_once():
 
 
 def test_every_step_has_its_table_of_options():
-    import limbeck.techniques  # noqa: F401 registers the steps
+    import_module("limbeck.techniques")  # registers the steps
 
     steps = {name for name, step in REGISTRY.items() if step.__module__.startswith("limbeck.")}
     assert steps == set(TABLES)
@@ -49,6 +51,17 @@ def test_every_option_is_explained(name):
     explained = {row[0]: row[-1] for row in re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", table, re.MULTILINE)}
     assert set(explained) == {option.name for option in fields(REGISTRY[name])}
     assert all(explained.values()), [option for option, text in explained.items() if not text]
+
+
+def test_the_reference_has_every_public_name():
+    documented = re.findall(
+        r"^::: ([\w.]+)$", (DOCS / "reference" / "index.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    names = {name.rpartition(".")[2] for name in documented}
+    assert set(limbeck.__all__) - {"__version__"} <= names
+    for name in documented:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(import_module(module), attribute), name
 
 
 @pytest.mark.parametrize(
