@@ -1,7 +1,8 @@
 """What MkDocs does beyond its configuration: tables of options, and pages that live outside docs/.
 
 ``<!-- options: prune -->`` in a page becomes the table of that step's options, made from its dataclass, so that it
-cannot differ from the code. Files of ``OUTSIDE`` are shown as pages of the site; links to any other file outside docs/
+cannot differ from the code. ``<!-- further public names -->`` becomes the reference of every name that limbeck exports
+and the page does not have yet. Files of ``OUTSIDE`` are shown as pages of the site; links to any other file outside docs/
 become plain text, because the site has no copy of them.
 """
 
@@ -31,6 +32,7 @@ OUTSIDE = {
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "entries: at least"}
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 MARKER = re.compile(r"<!-- options: (\w+) -->")
+FURTHER = "<!-- further public names -->"
 
 
 def describe_type(hint: Any) -> str:
@@ -100,6 +102,16 @@ def options_table(name: str) -> str:
     return "\n".join(lines) if fields(step) else "This step has no options."
 
 
+def further_names(markdown: str) -> str:
+    """Return a section for the public names that a page of the reference does not have; empty if it has all."""
+    import limbeck
+
+    listed = {path.rpartition(".")[2] for path in re.findall(r"^::: ([\w.]+)$", markdown, re.MULTILINE)}
+    exported = {name: getattr(limbeck, name) for name in limbeck.__all__ if name not in listed}
+    blocks = [f"::: {value.__module__}.{value.__qualname__}" for value in exported.values() if callable(value)]
+    return "\n\n".join(["## Further names", *blocks]) if blocks else ""
+
+
 def site_link(text: str, target: str, page: str, source: str) -> str:
     """Return a link as the site needs it.
 
@@ -139,4 +151,5 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for index in range(0, len(parts), 2):
         parts[index] = LINK.sub(lambda found: site_link(*found.groups(), path, source), parts[index])
         parts[index] = MARKER.sub(lambda found: options_table(found[1]), parts[index])
-    return "".join(parts)
+    filled = "".join(parts)
+    return filled.replace(FURTHER, further_names(filled)) if FURTHER in filled else filled

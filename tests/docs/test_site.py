@@ -54,14 +54,18 @@ def test_every_option_is_explained(name):
 
 
 def test_the_reference_has_every_public_name():
-    documented = re.findall(
-        r"^::: ([\w.]+)$", (DOCS / "reference" / "index.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    names = {name.rpartition(".")[2] for name in documented}
-    assert set(limbeck.__all__) - {"__version__"} <= names
+    text = (DOCS / "reference" / "index.md").read_text(encoding="utf-8")
+    assert hooks.FURTHER in text
+    documented = re.findall(r"^::: ([\w.]+)$", text + hooks.further_names(text), re.MULTILINE)
+    assert set(limbeck.__all__) - {"__version__"} <= {name.rpartition(".")[2] for name in documented}
     for name in documented:
         module, _, attribute = name.rpartition(".")
         assert hasattr(import_module(module), attribute), name
+
+
+def test_names_that_a_page_lacks_are_added():
+    assert "::: limbeck.core.shape.Shape" in hooks.further_names("::: limbeck.core.shape.LayerShape")
+    assert "LayerShape" not in hooks.further_names("::: limbeck.core.shape.LayerShape")
 
 
 @pytest.mark.parametrize(
