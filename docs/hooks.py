@@ -2,8 +2,8 @@
 
 ``<!-- options: prune -->`` in a page becomes the table of that step's options, made from its dataclass, so that it
 cannot differ from the code. ``<!-- further public names -->`` becomes the reference of every name that limbeck exports
-and the page does not have yet. Files of ``OUTSIDE`` are shown as pages of the site; links to any other file outside docs/
-become plain text, because the site has no copy of them.
+and the page does not have yet. Files of ``OUTSIDE`` are shown as pages of the site; links to any other file outside
+docs/ become plain text, because the site has no copy of them.
 """
 
 from __future__ import annotations
