@@ -16,7 +16,7 @@ from limbeck.data.readers import READERS
 from limbeck.data.summary import summarize
 from limbeck.data.task_file import settings, with_settings
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "guides" / "data.md").read_text(encoding="utf-8")
 
 
 def blocks(language):

@@ -3,12 +3,11 @@
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from dataclasses import fields
-from pathlib import Path
 
+import pages
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,28 +24,24 @@ from limbeck.recipe.recipe import load_recipe, parse, shipped
 from limbeck.recipe.yaml import load
 from limbeck.train.supernet_config import ChannelOrder
 
-FOLDER = Path(__file__).parent.parent.parent / "docs" / "recipes"
-PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+FOLDER = pages.DOCS / "recipes"
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md")) if path.stem != "index"}
 FILES = {"py", "sh", "md", "yaml", "csv", "txt", "json", "jsonl", "parquet", "tsv", "onnx", "html"}
 
 add_techniques()
 
 
 def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
+    return pages.blocks(PAGES[page], language)
 
 
 def commands(page):
-    """The arguments of every command of limbeck that a page shows."""
-    for block in blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            yield words[words.index("limbeck") + 1 :]
+    return pages.commands(PAGES[page])
 
 
 def test_every_page_is_about_a_recipe():
-    pages = {"architecture-benchmark", "bigger-and-faster", "fastformers", "linearize", "mpl", "tinybert"}
-    assert pages == set(PAGES) <= set(shipped())
+    recipes = {"architecture-benchmark", "bigger-and-faster", "fastformers", "linearize", "mpl", "tinybert"}
+    assert recipes == set(PAGES) <= set(shipped())
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -16,7 +16,7 @@ import pytest
 from limbeck.data.encoding import TextEncoding
 
 TESTS = Path(__file__).parent.parent
-PAGE = (TESTS.parent / "docs" / "serving.md").read_text(encoding="utf-8")
+PAGE = (TESTS.parent / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
 ONE, WINDOWS, WORDS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 laws = SimpleNamespace(**runpy.run_path(str(TESTS / "laws" / "test_encoding_laws.py")))
 BLOCKED = "import sys\nfor name in ('torch', 'transformers', 'limbeck'):\n    sys.modules[name] = None\n"
