@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from limbeck.data.task import Task
     from limbeck.engine.compress import compress
     from limbeck.engine.run import run
+    from limbeck.engine.training_options import Training
     from limbeck.functional import distill, evaluate, export, latency, linearize, prune, quantize
     from limbeck.model.checkpoints import open_model, save_model
     from limbeck.recipe.recipe import Recipe, load_recipe
@@ -31,6 +32,7 @@ __all__ = [
     "Shape",
     "Target",
     "Task",
+    "Training",
     "__version__",
     "compress",
     "distill",
@@ -54,6 +56,7 @@ _HOME = {
     "Shape": "limbeck.core.shape",
     "Target": "limbeck.core.target",
     "Task": "limbeck.data.task",
+    "Training": "limbeck.engine.training_options",
     "compress": "limbeck.engine.compress",
     "distill": "limbeck.functional",
     "evaluate": "limbeck.functional",

@@ -21,8 +21,8 @@ PAGES = pages.read_pages(
     *(path for path in sorted(pages.DOCS.rglob("*.md")) if path.parent.name != "decisions"),
 )
 ALL = "\n".join(PAGES.values())
-TESTED_ELSEWHERE = {"docs/guides/serving.md"}
-"""Pages whose code has a test of its own, in an artefact that it needs."""
+TESTED_ELSEWHERE = {"docs/guides/serving.md", "docs/guides/functions.md"}
+"""Pages whose code has a test of its own, beside the model or artefact that it needs."""
 FEW = {"limit": {"train": 128, "validation": 50, "test": 50}}
 
 add_techniques()
