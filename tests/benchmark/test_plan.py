@@ -82,7 +82,7 @@ def test_what_is_asked_for_twice_is_timed_once():
 
 def test_a_title_names_all_that_is_timed():
     def told(timing, *task):
-        return plan(Grid(layers=(1,), base="bert-base-uncased"), timing, *task).told
+        return plan(Grid(layers=(1,), base="bert-base-uncased"), timing, *task).target_text
 
     assert told(Timing()) == "onnxruntime, 1 thread, batch 1, 128 tokens"
     assert told(Timing(runtime=("torch", "onnxruntime"), seq_len=(512, 64))) == (

@@ -6,7 +6,7 @@ import torch
 from limbeck.benchmark.options import Grid, Timing, Training
 from limbeck.benchmark.plan import plan
 from limbeck.benchmark.run import Row
-from limbeck.benchmark.training import school
+from limbeck.benchmark.training import make_training
 from limbeck.core.shape import Shape
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.result import read_result
@@ -32,14 +32,18 @@ def base(make_model, tmp_path):
 
 
 def taught(tmp_path, grid, train="both", timing=Timing(), **training):  # noqa: B008 frozen
-    """The school of a grid, the rows that it judged, and its results by lesson."""
+    """The make_training of a grid, the rows that it judged, and its results by training_run."""
     spec = plan(grid, timing)
     asked = Training(train, str(tmp_path / "task"), **{**QUICK, **training})
-    made = school(spec, grid.base, asked, Store(tmp_path / "store"))
+    made = make_training(spec, grid.base, asked, Store(tmp_path / "store"))
     rows = [Row(point, setting, False, ()) for setting in spec.settings for point in spec.points]
-    rows, failed = made.judge(rows, tmp_path / "run")
+    rows, failed = made.evaluate(rows, tmp_path / "run")
     assert not failed
-    return made, rows, {lesson.name: read_result(tmp_path / "run" / lesson.name) for lesson in made.lessons}
+    return (
+        made,
+        rows,
+        {training_run.name: read_result(tmp_path / "run" / training_run.name) for training_run in made.runs},
+    )
 
 
 @pytest.mark.parametrize("approach", ["head_num", "head_size_1", "head_size_2"])
@@ -69,10 +73,10 @@ def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approac
 
 def test_one_model_for_each_group_or_one_for_all_jointly(base, tmp_path):
     singly, _, _ = taught(tmp_path, Grid(layers=(1, 2), hidden=(16, 32), base=base), "shared")
-    assert [lesson.name for lesson in singly.lessons] == ["shared-layers", "shared-hidden"]
+    assert [training_run.name for training_run in singly.runs] == ["shared-layers", "shared-hidden"]
     assert "one model, trained once for each group" in singly.summary
     jointly, rows, _ = taught(tmp_path, Grid(layers=(1, 2), hidden=(16, 32), jointly=True, base=base), "shared")
-    assert [lesson.name for lesson in jointly.lessons] == ["shared-jointly"]
+    assert [training_run.name for training_run in jointly.runs] == ["shared-jointly"]
     assert [set(row.scores) for row in rows] == [{"shared"}] * 4
 
 
@@ -96,8 +100,10 @@ def test_an_architecture_alone_begins_with_fresh_weights(tmp_path, monkeypatch):
     assert "begun with fresh weights" in made.summary
     assert all({*row.scores} == {"alone", "shared"} for row in rows)
     asked = replace(made.training, seed=1)
-    sources = {school(plan(grid, Timing()), grid.base, each, made.store).lessons[0].recipe.model for each in (asked,)}
-    assert sources != {made.lessons[0].recipe.model}
+    sources = {
+        make_training(plan(grid, Timing()), grid.base, each, made.store).runs[0].recipe.model for each in (asked,)
+    }
+    assert sources != {made.runs[0].recipe.model}
 
 
 def test_what_is_no_slice_is_refused(base, tmp_path):

@@ -45,19 +45,24 @@ def front(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 def _lines(ordered: Sequence[Row], ways: Sequence[Mode], dot: Callable[[Row, Mode], dict[str, Any]]) -> list[Any]:
     """All of one way, then the next; curves join the points of a group that varies in one dimension."""
-    found: list[dict[str, Any]] = []
+    series: list[dict[str, Any]] = []
     for way in ways:
-        for told in dict.fromkeys(_told(row, ordered) for row in ordered):
-            mine = [row for row in ordered if way in row.scores and _told(row, ordered) == told]
-            groups = dict.fromkeys(row.point.group for row in mine if row.point.group not in ("miniatures", "jointly"))
-            curves = [[dot(row, way) for row in mine if row.point.group == group] for group in groups]
-            about = {"name": ", ".join(filter(None, (WAYS[way], told))), "way": way, "colour": len(found) % 8}
-            paths = [" ".join(f"{one['x']:.1f},{one['y']:.1f}" for one in curve) for curve in curves]
-            found.append({**about, "points": [dot(row, way) for row in mine], "curves": paths})
-    return found
+        for label in dict.fromkeys(_label(row, ordered) for row in ordered):
+            label_rows = [row for row in ordered if way in row.scores and _label(row, ordered) == label]
+            groups = dict.fromkeys(
+                row.point.group for row in label_rows if row.point.group not in ("miniatures", "jointly")
+            )
+            curves = [[dot(row, way) for row in label_rows if row.point.group == group] for group in groups]
+            legend = {"name": ", ".join(filter(None, (WAYS[way], label))), "way": way, "colour": len(series) % 8}
+            paths = [
+                " ".join(f"{dot_position['x']:.1f},{dot_position['y']:.1f}" for dot_position in curve)
+                for curve in curves
+            ]
+            series.append({**legend, "points": [dot(row, way) for row in label_rows], "curves": paths})
+    return series
 
 
-def _told(row: Row, rows: Sequence[Row]) -> str:
+def _label(row: Row, rows: Sequence[Row]) -> str:
     """What tells the settings of rows apart."""
     parts = (("number_format", row.setting.number_format), ("seq_len", f"{row.setting.seq_len} tokens"))
     return ", ".join(text for name, text in parts if len({getattr(other.setting, name) for other in rows}) > 1)
@@ -72,13 +77,13 @@ def _dot(row: Row, way: Mode, x: float, y: Callable[[float], float]) -> dict[str
 
     fact = row.scores[way]
     metric = fact.detail["metric"]
-    told = f"{quality(fact.value, metric)} {quality_interval(fact, metric)}".strip()
+    quality_text = f"{quality(fact.value, metric)} {quality_interval(fact, metric)}".strip()
     return {
         "x": x,
         "y": y(fact.value),
         "low": y(fact.value if fact.low is None else fact.low),
         "high": y(fact.value if fact.high is None else fact.high),
-        "tip": f"{row.point.label}, {WAYS[way]}: {told}, {row.median * 1e3:.3g} ms",
+        "tip": f"{row.point.label}, {WAYS[way]}: {quality_text}, {row.median * 1e3:.3g} ms",
     }
 
 

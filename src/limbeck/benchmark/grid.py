@@ -103,7 +103,7 @@ def jointly(
     """
     if sum(map(bool, (layers, hidden, ratios))) < 2:
         raise InputError("jointly combines two or three of layers, hidden and attention_ratio; give at least two")
-    found = []
+    points = []
     for count, width, ratio in product(layers or (None,), hidden or (None,), ratios or (None,)):
         shape, names = base, []
         if count is not None:
@@ -112,8 +112,8 @@ def jointly(
             shape, names = widened(shape, width), [*names, f"hidden {width}"]
         if ratio is not None:
             shape, names = narrowed(shape, ratio, approach), [*names, f"attention {ratio:g}"]
-        found.append(Point("jointly", ", ".join(names), shape, ratio, None if ratio is None else approach))
-    return found
+        points.append(Point("jointly", ", ".join(names), shape, ratio, None if ratio is None else approach))
+    return points
 
 
 def _layers(count: int) -> str:

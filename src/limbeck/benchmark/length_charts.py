@@ -53,8 +53,8 @@ def break_even(lengths: Sequence[int], softmax: Sequence[float], linear: Sequenc
     ratios = [math.log(b / a) for a, b in zip(softmax, linear, strict=True)]
     if ratios[-1] >= 0:
         return None, False
-    places = range(len(lengths))
-    for (low, above), (high, below) in reversed(list(pairwise(zip(places, ratios, strict=True)))):
+    indices = range(len(lengths))
+    for (low, above), (high, below) in reversed(list(pairwise(zip(indices, ratios, strict=True)))):
         if above >= 0 > below:
             share = above / (above - below)
             span = math.log(lengths[high] / lengths[low])
@@ -64,9 +64,9 @@ def break_even(lengths: Sequence[int], softmax: Sequence[float], linear: Sequenc
 
 def break_evens(rows: Sequence[Row]) -> list[BreakEven]:
     """Of every core but softmax, in every runtime and number format; nothing where softmax was not timed."""
-    found = []
-    for (runtime, form), mine in _by_kind([row for row in rows if row.point.group == "cores"]).items():
-        curves = {name: sorted(each, key=lambda row: row.setting.seq_len) for name, each in mine.items()}
+    crossings = []
+    for (runtime, form), kind_rows in _by_kind([row for row in rows if row.point.group == "cores"]).items():
+        curves = {name: sorted(each, key=lambda row: row.setting.seq_len) for name, each in kind_rows.items()}
         if SOFTMAX not in curves:
             continue
         for name, each in curves.items():
@@ -75,29 +75,31 @@ def break_evens(rows: Sequence[Row]) -> list[BreakEven]:
             lengths = [row.setting.seq_len for row in each]
             soft, linear = ([row.median for row in side] for side in (curves[SOFTMAX], each))
             tokens, within = break_even(lengths, soft, linear)
-            found.append(BreakEven(name, runtime, form, tokens, within, soft[-1] / linear[-1], lengths[-1]))
-    return found
+            crossings.append(BreakEven(name, runtime, form, tokens, within, soft[-1] / linear[-1], lengths[-1]))
+    return crossings
 
 
 def _by_kind(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, list[Row]]]:
     """Rows by runtime and number format, and then by core."""
-    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    kinds: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
         kind = (row.setting.target.runtime, row.setting.number_format)
-        found.setdefault(kind, {}).setdefault(row.point.label, []).append(row)
-    return found
+        kinds.setdefault(kind, {}).setdefault(row.point.label, []).append(row)
+    return kinds
 
 
 def pictures(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Latency against length, and peak memory where it was measured; both axes are logarithmic."""
-    mine = [row for row in rows if row.point.group == "cores"]
-    if len({row.setting.seq_len for row in mine}) < 2:
+    core_rows = [row for row in rows if row.point.group == "cores"]
+    if len({row.setting.seq_len for row in core_rows}) < 2:
         return []
-    found = [_picture("Latency against length", "ms a call", mine, lambda row: [one * 1e3 for one in row.medians])]
-    if all(row.memory is not None for row in mine):
+    charts = [
+        _picture("Latency against length", "ms a call", core_rows, lambda row: [median * 1e3 for median in row.medians])
+    ]
+    if all(row.memory is not None for row in core_rows):
         amount = "MB while it answers"
-        found.append(_picture("Memory against length", amount, mine, lambda row: [(row.memory or 0.0) / 1e6]))
-    return found
+        charts.append(_picture("Memory against length", amount, core_rows, lambda row: [(row.memory or 0.0) / 1e6]))
+    return charts
 
 
 def _picture(title: str, y_title: str, rows: Sequence[Row], values: Callable[[Row], Sequence[float]]) -> dict[str, Any]:
@@ -109,16 +111,16 @@ def _picture(title: str, y_title: str, rows: Sequence[Row], values: Callable[[Ro
     many = len(_by_kind(rows)) > 1
     lines: list[dict[str, Any]] = []
     for (runtime, form), cores in _by_kind(rows).items():
-        for name, mine in cores.items():
-            told = f"{name}, {runtime} {form}" if many else name
+        for name, core_rows in cores.items():
+            label = f"{name}, {runtime} {form}" if many else name
             points = []
-            for row in sorted(mine, key=lambda row: row.setting.seq_len):
-                found = sorted(max(value, 1e-6) for value in values(row))
-                middle = found[len(found) // 2]
-                place = {"x": x(row.setting.seq_len), "y": y(middle), "low": y(found[0]), "high": y(found[-1])}
-                points.append(place | {"tip": f"{told}, {row.setting.seq_len:,} tokens: {middle:.3g} {y_title}"})
+            for row in sorted(core_rows, key=lambda row: row.setting.seq_len):
+                ordered = sorted(max(value, 1e-6) for value in values(row))
+                middle = ordered[len(ordered) // 2]
+                point = {"x": x(row.setting.seq_len), "y": y(middle), "low": y(ordered[0]), "high": y(ordered[-1])}
+                points.append(point | {"tip": f"{label}, {row.setting.seq_len:,} tokens: {middle:.3g} {y_title}"})
             path = " ".join(f"{point['x']:.1f},{point['y']:.1f}" for point in points)
-            lines.append({"name": told, "colour": len(lines) % 8, "points": points, "path": path})
+            lines.append({"name": label, "colour": len(lines) % 8, "points": points, "path": path})
     return {
         "title": title,
         "x_title": "tokens",

@@ -50,7 +50,7 @@ def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None
         if form == "float" or runtime != "torch" or set(timing.runtime) == {"torch"}
         for length in lengths
     ]
-    made = Bench(
+    bench = Bench(
         points,
         tuple(settings),
         timing.trials,
@@ -60,20 +60,20 @@ def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None
         shape if timing.weight_shared else None,
         memory=bool(grid.attention),
     )
-    made.check()
-    return made
+    bench.check()
+    return bench
 
 
 def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:
     """The points that are asked for."""
     layers, hidden, ratios, approach = grid.layers, grid.hidden, grid.attention_ratio, grid.attention_approach
     if grid.jointly:
-        found = grids.jointly(base, layers, hidden, ratios, approach)
+        points = grids.jointly(base, layers, hidden, ratios, approach)
     elif layers and ratios:
-        found = grids.paired(base, layers, ratios, approach) + grids.widths(base, hidden)
+        points = grids.paired(base, layers, ratios, approach) + grids.widths(base, hidden)
     else:
-        found = grids.depths(base, layers) + grids.attention(base, ratios, approach) + grids.widths(base, hidden)
-    return tuple(found + (grids.miniatures() if grid.miniatures else []) + grids.cores(base, grid.attention))
+        points = grids.depths(base, layers) + grids.attention(base, ratios, approach) + grids.widths(base, hidden)
+    return tuple(points + (grids.miniatures() if grid.miniatures else []) + grids.cores(base, grid.attention))
 
 
 def positions(style: dict[str, Any], lengths: Sequence[int]) -> int:

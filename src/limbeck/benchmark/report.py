@@ -43,17 +43,19 @@ class Line:
 def pictures(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One picture for each group of points that has more than one."""
     groups = dict.fromkeys(row.point.group for row in rows)
-    found = [_picture(group, [row for row in rows if row.point.group == group]) for group in groups if group != "cores"]
-    found = [picture for picture in found if any(len(line.points) > 1 for line in picture["lines"])]
-    return found + bench_lengths.pictures(rows)
+    charts = [
+        _picture(group, [row for row in rows if row.point.group == group]) for group in groups if group != "cores"
+    ]
+    charts = [picture for picture in charts if any(len(line.points) > 1 for line in picture["lines"])]
+    return charts + bench_lengths.pictures(rows)
 
 
 def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
-    title, place = _axis(group, rows)
+    title, position = _axis(group, rows)
     named: dict[str, list[Row]] = {}
     for name, row in zip(_names(title, rows), rows, strict=True):
         named.setdefault(name, []).append(row)
-    xs = sorted({float(place(row)) for row in rows})
+    xs = sorted({float(position(row)) for row in rows})
     most = max(max(row.medians) for row in rows) * 1e3
     low, high = min(xs), max(xs)
 
@@ -64,11 +66,11 @@ def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
         return FRAME.bottom - milliseconds / (1.06 * most) * (FRAME.bottom - FRAME.top)
 
     lines = []
-    for colour, (name, mine) in enumerate(named.items()):
-        ordered = sorted(mine, key=place)
+    for colour, (name, line_rows) in enumerate(named.items()):
+        ordered = sorted(line_rows, key=position)
         points = tuple(
             {
-                "x": x(float(place(row))),
+                "x": x(float(position(row))),
                 "y": y(row.median * 1e3),
                 "low": y(min(row.medians) * 1e3),
                 "high": y(max(row.medians) * 1e3),
@@ -106,19 +108,19 @@ def _parts(title: str, row: Row) -> list[str]:
 def _names(title: str, rows: Sequence[Row]) -> list[str]:
     """The line that each row is on, by what tells the lines apart."""
     parts = [_parts(title, row) for row in rows]
-    telling = [place for place in range(len(parts[0])) if len({mine[place] for mine in parts}) > 1]
-    told = [", ".join(mine[place] for place in telling) for mine in parts]
-    return [name or row.setting.number_format for name, row in zip(told, rows, strict=True)]
+    telling = [index for index in range(len(parts[0])) if len({words[index] for words in parts}) > 1]
+    labels = [", ".join(words[index] for index in telling) for words in parts]
+    return [name or row.setting.number_format for name, row in zip(labels, rows, strict=True)]
 
 
 def report(rows: Sequence[Row], title: str, summary: str = "") -> str:
     """Pictures and table as one self-contained page; ``summary`` tells how the models were trained."""
     from limbeck.report.html import page_environment
 
-    about = {"title": title, "machine": environment()["processor"], "summary": summary, "table": cells(rows)}
-    about |= {"front": front(rows), "pictures": pictures(rows), "trials": len(rows[0].seconds)}
-    about |= {"break_evens": list(map(str, bench_lengths.break_evens(rows)))}
-    return page_environment().get_template("bench.html.j2").render(about)
+    values = {"title": title, "machine": environment()["processor"], "summary": summary, "table": cells(rows)}
+    values |= {"front": front(rows), "pictures": pictures(rows), "trials": len(rows[0].seconds)}
+    values |= {"break_evens": list(map(str, bench_lengths.break_evens(rows)))}
+    return page_environment().get_template("bench.html.j2").render(values)
 
 
 class Cell(NamedTuple):
@@ -131,23 +133,23 @@ class Cell(NamedTuple):
 
 def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
     """The table for people: what tells rows apart, and what was measured of each."""
-    told = [row.to_json() for row in rows]
-    names = [name for name in WORDS if name in ALWAYS or len({line[name] for line in told}) > 1]
+    values = [row.to_json() for row in rows]
+    names = [name for name in WORDS if name in ALWAYS or len({line[name] for line in values}) > 1]
     ways = dict.fromkeys((way, fact.detail["metric"]) for row in rows for way, fact in row.scores.items())
-    found = []
-    for row, line in zip(rows, told, strict=True):
-        mine = {name: Cell(str(line[name]), number=False) for name in names}
+    lines = []
+    for row, line in zip(rows, values, strict=True):
+        line_cells = {name: Cell(str(line[name]), number=False) for name in names}
         extremes = f"{line['fastest_trial_ms']:.4g} – {line['slowest_trial_ms']:.4g}"
-        mine["latency ms"] = Cell(f"{line['latency_ms']:.4g}", extremes)
-        mine["p90 ms"] = Cell(f"{line['p90_ms']:.4g}")
-        mine["million parameters"] = Cell(f"{line['million_parameters']:.1f}")
-        mine["million MACs"] = Cell(f"{line['million_macs']:.1f}")
+        line_cells["latency ms"] = Cell(f"{line['latency_ms']:.4g}", extremes)
+        line_cells["p90 ms"] = Cell(f"{line['p90_ms']:.4g}")
+        line_cells["million parameters"] = Cell(f"{line['million_parameters']:.1f}")
+        line_cells["million MACs"] = Cell(f"{line['million_macs']:.1f}")
         if any(other.memory is not None for other in rows):
-            mine["peak memory MB"] = Cell("–" if row.memory is None else f"{line['peak_memory_mb']:.1f}")
+            line_cells["peak memory MB"] = Cell("–" if row.memory is None else f"{line['peak_memory_mb']:.1f}")
         for way, metric in ways:
-            mine[f"{metric} {way}"] = _quality_cell(row, way)
-        found.append(mine)
-    return found
+            line_cells[f"{metric} {way}"] = _quality_cell(row, way)
+        lines.append(line_cells)
+    return lines
 
 
 def _quality_cell(row: Row, way: Mode) -> Cell:
@@ -164,9 +166,9 @@ def table(rows: Sequence[Row]) -> Any:
     from rich.table import Table
 
     lines = cells(rows)
-    made = Table()
+    table = Table()
     for name, cell in lines[0].items():
-        made.add_column(name, justify="right" if cell.number else "left", no_wrap=name == "shape")
+        table.add_column(name, justify="right" if cell.number else "left", no_wrap=name == "shape")
     for line in lines:
-        made.add_row(*(f"{cell.text}\n{cell.note}" if cell.note else cell.text for cell in line.values()))
-    return made
+        table.add_row(*(f"{cell.text}\n{cell.note}" if cell.note else cell.text for cell in line.values()))
+    return table

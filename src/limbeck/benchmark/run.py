@@ -66,14 +66,18 @@ class Bench:
         return [replace(job, number=number) for number in range(self.trials) for job in rng.sample(once, len(once))]
 
     @property
-    def told(self) -> str:
+    def target_text(self) -> str:
         """Where and at which lengths, for a title: all runtimes, and the range of the lengths that were asked for."""
-        runtimes = " and ".join(dict.fromkeys(one.target.runtime for one in self.settings))
-        lengths = [one.seq_len for one in self.settings]
+        runtimes = " and ".join(dict.fromkeys(setting.target.runtime for setting in self.settings))
+        lengths = [setting.seq_len for setting in self.settings]
         target = self.settings[0].target
-        told = str(target).replace(target.runtime, runtimes)
-        asked = not self.lengths and len(set(lengths)) > 1
-        return told.replace("real lengths", f"{min(lengths):,} to {max(lengths):,} tokens") if asked else told
+        target_text = str(target).replace(target.runtime, runtimes)
+        varied = not self.lengths and len(set(lengths)) > 1
+        return (
+            target_text.replace("real lengths", f"{min(lengths):,} to {max(lengths):,} tokens")
+            if varied
+            else target_text
+        )
 
     def check(self) -> None:
         """Refuse what cannot be timed, before any work starts."""
@@ -96,8 +100,8 @@ class Job:
     @property
     def key(self) -> str:
         """What is timed, where, and the how-manieth time."""
-        about = {"trial": self.trial.to_json(), "number": self.number, "machine": machine()}
-        return hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]
+        identity = {"trial": self.trial.to_json(), "number": self.number, "machine": machine()}
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,14 @@ class Row:
         }
 
     def _qualities(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        columns: dict[str, Any] = {}
         for way, fact in self.scores.items():
             name = f"{fact.detail['metric']}_{way}"
             bounds = {name: fact.value, f"{name}_low": fact.low, f"{name}_high": fact.high}
-            found |= {key: value if value is None else round(value, 4) for key, value in bounds.items()}
+            columns |= {key: value if value is None else round(value, 4) for key, value in bounds.items()}
         for fact in self.scores.values():  # last, and once
-            found |= {"judged_on": fact.split, "judged_texts": fact.n}
-        return found
+            columns |= {"judged_on": fact.split, "judged_texts": fact.n}
+        return columns
 
 
 def bench(
@@ -181,17 +185,17 @@ def bench(
     """
     plan.check()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs, known = plan.jobs(), _read(folder / TRIALS, "seconds")
-    todo = [job for job in jobs if job.key not in known]
+    jobs, samples = plan.jobs(), _read(folder / TRIALS, "seconds")
+    todo = [job for job in jobs if job.key not in samples]
     for done, job in enumerate(todo):
         number_format = job.trial.setting.number_format
         on_event({"done": done, "total": len(todo), "label": job.point.label, "format": number_format})
-        known[job.key] = [float(f"{second:.6g}") for second in timer(job.trial)]
-        about = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
-        about |= {"machine": environment()["processor"], "seconds": known[job.key]}
-        append_lines(folder / TRIALS, [json.dumps(about)])
+        samples[job.key] = [float(f"{second:.6g}") for second in timer(job.trial)]
+        entry = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
+        entry |= {"machine": environment()["processor"], "seconds": samples[job.key]}
+        append_lines(folder / TRIALS, [json.dumps(entry)])
     weighed = _weighed(plan, jobs, folder / MEMORY, scale, on_event) if plan.memory else {}
-    rows = list(_rows(plan, jobs, known, weighed))
+    rows = list(_rows(plan, jobs, samples, weighed))
     _write_samples(rows, folder / SAMPLES)
     write_table(rows, folder / TABLE)
     return rows
@@ -206,36 +210,36 @@ def _weighed(
 ) -> dict[str, int]:
     """Bytes by the key of a first trial; what the file does not hold yet is measured and added to it."""
     firsts = [job for job in jobs if job.number == 0]
-    known: dict[str, int] = _read(path, "bytes")
-    todo = [job for job in firsts if job.key not in known]
+    sizes: dict[str, int] = _read(path, "bytes")
+    todo = [job for job in firsts if job.key not in sizes]
     for done, job in enumerate(todo):
         number_format = job.trial.setting.number_format
         on_event({"done": done, "total": len(todo), "label": f"memory of {job.point.label}", "format": number_format})
-        known[job.key] = scale(job.trial)
-        append_lines(path, [json.dumps({"key": job.key, "label": job.point.label, "bytes": known[job.key]})])
-    return known
+        sizes[job.key] = scale(job.trial)
+        append_lines(path, [json.dumps({"key": job.key, "label": job.point.label, "bytes": sizes[job.key]})])
+    return sizes
 
 
-def _rows(plan: Bench, jobs: Sequence[Job], known: dict[str, Any], weighed: Mapping[str, int]) -> Iterator[Row]:
+def _rows(plan: Bench, jobs: Sequence[Job], samples: dict[str, Any], weighed: Mapping[str, int]) -> Iterator[Row]:
     for setting in plan.settings:
         for point in plan.points:
-            mine = [job for job in jobs if job.point == point and job.trial.setting == setting]
-            mine.sort(key=lambda job: job.number)
-            seconds = tuple(np.array(known[job.key]) for job in mine)
-            memory = weighed.get(mine[0].key)
+            trials = [job for job in jobs if job.point == point and job.trial.setting == setting]
+            trials.sort(key=lambda job: job.number)
+            seconds = tuple(np.array(samples[job.key]) for job in trials)
+            memory = weighed.get(trials[0].key)
             yield Row(point, setting, plan.within is not None, seconds, memory=memory)
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:
     """What the file holds of trials, by key: their seconds, or bytes."""
-    known = {}
+    entries = {}
     for number, line in enumerate(whole_lines(path), start=1):
         try:
-            about = json.loads(line)
-            known[about["key"]] = about[what]
+            entry = json.loads(line)
+            entries[entry["key"]] = entry[what]
         except (ValueError, KeyError, TypeError):
             raise LimbeckError(f"{path} is damaged in line {number}; remove that line or the file") from None
-    return known
+    return entries
 
 
 def _write_samples(rows: Iterable[Row], path: Path) -> None:
@@ -244,11 +248,11 @@ def _write_samples(rows: Iterable[Row], path: Path) -> None:
 
     columns: dict[str, list[Any]] = {}
     for row in rows:
-        about = row.to_json()
+        columns = row.to_json()
         for number, seconds in enumerate(row.seconds):
-            for place, value in enumerate(seconds):
-                told = {name: about[name] for name in WHOSE}
-                for name, entry in {**told, "trial": number, "call": place, "seconds": float(value)}.items():
+            for call, value in enumerate(seconds):
+                identity = {name: columns[name] for name in WHOSE}
+                for name, entry in {**identity, "trial": number, "call": call, "seconds": float(value)}.items():
                     columns.setdefault(name, []).append(entry)
     parquet.write_table(arrow.table(columns), path)
 

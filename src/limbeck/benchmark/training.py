@@ -49,7 +49,7 @@ class TrainingRun:
 class TrainingBenchmark:
     """All that is trained of a grid, on a task in memory; ``start`` says what weights begin with."""
 
-    lessons: tuple[TrainingRun, ...]
+    runs: tuple[TrainingRun, ...]
     training: Training
     task: Any
     start: str
@@ -59,30 +59,30 @@ class TrainingBenchmark:
     def summary(self) -> str:
         """What a reader of the figures should know."""
         how, rows = self.training, len(self.task.split("train"))
-        about = (
+        settings = (
             f"{how.epochs:g} epoch{'s' * (how.epochs != 1)} of {rows:,} training texts of {self.task.name}",
             f"{how.train_batch_size} at a time, learning rate {how.learning_rate:g}, seed {how.seed}",
             f"begun with {self.start}",
         )
         judged = f"Judged on {len(self.task.split(how.split)):,} texts ({how.split}); intervals are of 95 %."
-        return f"{WAYS[how.ways]}: {', '.join(about)}. {judged}"
+        return f"{WAYS[how.ways]}: {', '.join(settings)}. {judged}"
 
-    def judge(
+    def evaluate(
         self, rows: Sequence[Row], folder: Path, on_event: OnEvent | None = None
     ) -> tuple[list[Row], list[Failure]]:
         """The rows with the quality of their points; what the store lacks is trained. Also what failed."""
-        found, failed = {}, []
-        for lesson in self.lessons:
-            result = run(lesson.recipe, self.store, folder / lesson.name, on_event, task=self.task)
+        facts, failed = {}, []
+        for training_run in self.runs:
+            result = run(training_run.recipe, self.store, folder / training_run.name, on_event, task=self.task)
             failed += result.failed
             for key in result.front:
                 record = result.records[key]
                 form = "int8" if record.step == "quantize" else "float"
-                for point in lesson.points:
+                for point in training_run.points:
                     if point.shape == record.shape:
-                        found[point, form, lesson.way] = record.fact("quality", self.training.split)
+                        facts[point, form, training_run.way] = record.fact("quality", self.training.split)
         return [
-            replace(row, scores={way: fact for (*whose, way), fact in found.items() if whose == _whose(row) and fact})
+            replace(row, scores={way: fact for (*whose, way), fact in facts.items() if whose == _whose(row) and fact})
             for row in rows
         ], failed
 
@@ -91,7 +91,7 @@ def _whose(row: Row) -> list[Any]:
     return [row.point, row.setting.number_format]
 
 
-def school(
+def make_training(
     plan: Bench,
     base: str,
     training: Training,
@@ -133,28 +133,28 @@ def school(
         _check_slices(plan, base)
         source, start = base, f"leading parts of {base}"
     target = plan.settings[0].target
-    about = {"model": source, "task": spec, "target": {"threads": target.threads, "batch": target.batch}}
-    lessons = tuple(_lessons(plan, training, about | {"seed": training.seed}))
-    for lesson in lessons:
-        checked_task(lesson.recipe, loaded)
-    return TrainingBenchmark(lessons, training, loaded, start, store)
+    shared = {"model": source, "task": spec, "target": {"threads": target.threads, "batch": target.batch}}
+    runs = tuple(_runs(plan, training, shared | {"seed": training.seed}))
+    for training_run in runs:
+        checked_task(training_run.recipe, loaded)
+    return TrainingBenchmark(runs, training, loaded, start, store)
 
 
-def _lessons(plan: Bench, training: Training, about: Mapping[str, Any]) -> Iterator[TrainingRun]:
+def _runs(plan: Bench, training: Training, shared: Mapping[str, Any]) -> Iterator[TrainingRun]:
     """One for all points that are trained alone, and one for each group of points that share a model."""
     formats = dict.fromkeys(setting.number_format for setting in plan.settings)
-    judge = [{"fork": [FORMATS[each] for each in formats]}, {"quality": {"split": training.split}}]
+    measurements = [{"fork": [FORMATS[each] for each in formats]}, {"quality": {"split": training.split}}]
 
-    def lesson(way: Mode, points: Sequence[Point], steps: list[Any], name: str) -> TrainingRun:
-        return TrainingRun(way, tuple(points), parse({**about, "steps": steps + judge}, name=name), name)
+    def training_run(way: Mode, points: Sequence[Point], steps: list[Any], name: str) -> TrainingRun:
+        return TrainingRun(way, tuple(points), parse({**shared, "steps": steps + measurements}, name=name), name)
 
     if "alone" in training.ways:
-        yield lesson("alone", plan.points, [_students(plan.points), {"finetune": training.plan()}], "alone")
+        yield training_run("alone", plan.points, [_students(plan.points), {"finetune": training.plan()}], "alone")
     if "shared" in training.ways:
         for group in dict.fromkeys(point.group for point in plan.points):
             points = [point for point in plan.points if point.group == group]
             name = f"shared-{group.replace(' ', '-')}"
-            yield lesson("shared", points, [_sharing(points, training), _students(points)], name)
+            yield training_run("shared", points, [_sharing(points, training), _students(points)], name)
 
 
 def _students(points: Sequence[Point]) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _fresh(plan: Bench, base: str, task: Any, seed: int, store: Store) -> Path:
     from limbeck.model.pruning.slicing import set_shape
 
     whole = Listed(tuple(point.shape for point in plan.points)).whole
-    about = {"shape": whole.to_json(), "task": str(task.fingerprint), "seed": seed, "version": 1}
+    identity = {"shape": whole.to_json(), "task": str(task.fingerprint), "seed": seed, "version": 1}
 
     def build(folder: Path) -> None:
         tokenizer = word_pieces(task)
@@ -217,4 +217,4 @@ def _fresh(plan: Bench, base: str, task: Any, seed: int, store: Store) -> Path:
         set_shape(model, whole)
         save_model(model, tokenizer, folder)
 
-    return store.keep(f"fresh-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}", build)
+    return store.keep(f"fresh-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}", build)

@@ -56,7 +56,7 @@ def bench(
     from limbeck.benchmark import report as bench_report
     from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
-    from limbeck.benchmark.training import school
+    from limbeck.benchmark.training import make_training
     from limbeck.data.loading import load_task
     from limbeck.storage.destination import check_destination
 
@@ -68,15 +68,15 @@ def bench(
     spec = plan(grid, timing, task)
     if task is not None:
         report_data(load_task(task))
-    trainings = school(spec, grid.base, training, open_store(store), task=task) if training.train else None
+    trainings = make_training(spec, grid.base, training, open_store(store), task=task) if training.train else None
     rows = bench_run.bench(spec, folder, _print_progress)
     failed: list[Failure] = []
     if trainings is not None:
         with watching(json, track) as show:
-            rows, failed = trainings.judge(rows, folder / "training", show)
+            rows, failed = trainings.evaluate(rows, folder / "training", show)
         bench_run.write_table(rows, folder / bench_run.TABLE)
     summary, page = trainings.summary if trainings else "", folder / "report.html"
-    page.write_text(bench_report.report(rows, f"{grid.base} on {spec.told}", summary), encoding="utf-8")
+    page.write_text(bench_report.report(rows, f"{grid.base} on {spec.target_text}", summary), encoding="utf-8")
     if json:
         _print_json(rows, failed, folder)
     else:
