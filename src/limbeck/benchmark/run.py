@@ -248,10 +248,10 @@ def _write_samples(rows: Iterable[Row], path: Path) -> None:
 
     columns: dict[str, list[Any]] = {}
     for row in rows:
-        columns = row.to_json()
+        figures = row.to_json()
         for number, seconds in enumerate(row.seconds):
             for call, value in enumerate(seconds):
-                identity = {name: columns[name] for name in WHOSE}
+                identity = {name: figures[name] for name in WHOSE}
                 for name, entry in {**identity, "trial": number, "call": call, "seconds": float(value)}.items():
                     columns.setdefault(name, []).append(entry)
     parquet.write_table(arrow.table(columns), path)
