@@ -343,9 +343,9 @@ def fit(
         constant,
         layer,
         *curves,
-        target=target,
-        number_format=number_format,
-        seq_len=seq_len,
+        target,
+        number_format,
+        seq_len,
     )
 
 
