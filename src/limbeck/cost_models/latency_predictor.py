@@ -40,19 +40,11 @@ from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Target
-from limbeck.cost_models.features import (
-    SHAPE_FEATURES,
-    TERMS,
-    additive,
-    columns_of,
-    design,
-    fit_additive,
-    kinds,
-    shape_features,
-)
+from limbeck.cost_models.boosted_fit import BoostedFit, check_extra
+from limbeck.cost_models.features import SHAPE_FEATURES, columns_of, design, kinds, shape_features
 from limbeck.cost_models.latency_dataset import Series, read
 from limbeck.data.readers import missing_file
-from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest
+from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.measure.dummy_model import Setting, style_of
 
 if TYPE_CHECKING:
@@ -64,7 +56,6 @@ FEWEST = 20  #: measured shapes to learn from
 SAMPLES = 200  #: shapes that are measured for one space
 FOLDS = 10
 LEVEL = 0.95
-TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 6, "min_samples_leaf": 6, "l2_regularization": 1.0}
 Price = Callable[[Sequence[Shape]], np.ndarray]
 """From shapes to predicted seconds."""
 
@@ -90,49 +81,6 @@ class Errors:
         return cls(float(median), float(p95), float((shares <= 0.1).mean()), tau, len(shares))
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Prices, and trees or none."""
-
-    setting: Setting
-    prices: np.ndarray
-    trees: Any = None
-
-    @classmethod
-    def of(cls, shapes: Sequence[Shape], seconds: np.ndarray, setting: Setting, seed: int) -> _Fit:
-        """Fit both parts."""
-        columns = columns_of(shapes)
-        matrix = design(columns, setting)
-        plain = cls(setting, fit_additive(matrix, seconds))
-        features, base = plain.features(shapes)
-        return cls(setting, plain.prices, _trees(seed).fit(features, np.log(seconds / base)))
-
-    def features(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the inputs of the trees [shapes, features] and the additive prediction in seconds [shapes]."""
-        columns = columns_of(shapes)
-        matrix = design(columns, self.setting)
-        base = additive(matrix, self.prices)
-        attention, forward = (additive(matrix[:, part], self.prices[part]) / base for part in _PARTS)
-        return np.column_stack([shape_features(columns, matrix), np.log(base), attention, forward]), base
-
-    def __call__(self, shapes: Sequence[Shape], with_trees: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted seconds [shapes], and features of the shapes [shapes, SHAPE_FEATURES]."""
-        features, base = self.features(shapes)
-        factor = np.exp(self.trees.predict(features)) if with_trees and self.trees is not None else 1.0
-        return base * factor, features[:, : len(SHAPE_FEATURES)]
-
-
-_PARTS = (
-    [index for index, name in enumerate(TERMS) if "attention" in name or "proj" in name or "softmax" in name],
-    [index for index, name in enumerate(TERMS) if "feed-forward" in name or "activations" in name],
-)
-
-
-def check_extra() -> None:
-    """Refuse to go on without scikit-learn, before any work starts."""
-    _trees(0)
-
-
 def check_file(path: Path, number_format: str) -> None:
     """Refuse a file from which no latency in that number format can be learnt, before any work starts."""
     check_extra()
@@ -152,14 +100,6 @@ def file_problems(path: str | None, number_format: str) -> list[str]:
     except LimbeckError as error:
         return [f"profile: {error if file.is_file() else missing_file(file)}"]
     return []
-
-
-def _trees(seed: int) -> Any:
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-    except ImportError:
-        raise MissingExtra("scikit-learn", "search") from None
-    return HistGradientBoostingRegressor(**TREES, early_stopping=False, random_state=seed)
 
 
 @dataclass(frozen=True)
@@ -359,8 +299,8 @@ class Predictor(Cost):
         return kinds(self.shapes)
 
     @cached_property
-    def _fit(self) -> _Fit:
-        return _Fit.of(self.shapes, np.asarray(self.seconds), self.setting, self.seed)
+    def _fit(self) -> BoostedFit:
+        return BoostedFit.of(self.shapes, np.asarray(self.seconds), self.setting, self.seed)
 
     @cached_property
     def _crossed(self) -> np.ndarray:
@@ -370,7 +310,7 @@ class Predictor(Cost):
         predicted = np.zeros((2, count))
         for number in range(FOLDS):
             training, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            fit = _Fit.of([self.shapes[index] for index in training], seconds[training], self.setting, self.seed)
+            fit = BoostedFit.of([self.shapes[index] for index in training], seconds[training], self.setting, self.seed)
             shapes = [self.shapes[index] for index in held_out]
             predicted[:, held_out] = [fit(shapes, with_trees)[0] for with_trees in (False, True)]
         return predicted

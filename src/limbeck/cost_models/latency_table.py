@@ -334,15 +334,21 @@ def fit(
         increases = [steps.pop(0) for _ in each[1:]]
         return Curve(each, (0.0, *np.cumsum(increases).tolist()))
 
-    curves: list[Any] = []
-    for heads_measured, neurons_measured in widths:
-        curves += [{core: curve(heads_measured) for core in cores}, curve(neurons_measured)]
+    def layer_curves(last: int) -> tuple[dict[str, Curve], Curve]:
+        head_widths, ffn_widths = widths[last]
+        return {core: curve(head_widths) for core in cores}, curve(ffn_widths)
+
+    attention, feed_forward = layer_curves(0)  # curves take their increments from ``steps`` in this order
+    last_attention, last_feed_forward = layer_curves(1)
     return LatencyTable(
         full.hidden,
         full.head_dim,
         constant,
         layer,
-        *curves,
+        attention,
+        feed_forward,
+        last_attention,
+        last_feed_forward,
         target,
         number_format,
         seq_len,
