@@ -11,9 +11,10 @@ import pytest
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
+from limbeck.cost_models.boosted_fit import check_extra
 from limbeck.cost_models.features import SHAPE_FEATURES
 from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, write
-from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_extra, check_file, learning_curve
+from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_file, learning_curve
 from limbeck.cost_models.shape_sampling import draw
 from limbeck.errors import InputError, MissingExtra
 

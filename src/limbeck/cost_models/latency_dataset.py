@@ -175,7 +175,7 @@ class Dataset:
     """Everything in a file.
 
     Attributes:
-        machines: What is known of each machine, by its digest (``core.facts.machine``).
+        machines: What is known of each machine, by its digest (``core.measurement.machine``).
         groups: What was timed.
         tables: (machine, setting, latency table).
         spaces: Spaces that shapes were drawn from.

@@ -112,7 +112,7 @@ class Predictor(Cost):
         setting: Target, number format and length that it holds for.
         shapes: Measured shapes.
         seconds: What they took.
-        machine: Digest of the machine (``core.facts.machine``).
+        machine: Digest of the machine (``core.measurement.machine``).
         seed: Decides the folds of the cross-validation, and the trees.
     """
 
