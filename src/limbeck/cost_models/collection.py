@@ -27,7 +27,7 @@ from limbeck.core.shape import Shape
 from limbeck.cost_models.features import columns_of, design, fit_additive
 from limbeck.cost_models.latency_dataset import TURNS, Dataset, Group, Series, TimedShape, append, read
 from limbeck.errors import InputError
-from limbeck.measure.dummy_model import Setting, inputs, runner_of
+from limbeck.measure.dummy_model import Setting, warm_calls
 
 WARMUP = 0.1  #: share of the rounds that is thrown away
 LEAST_TOLERANCE = 0.03  #: two measures may differ by so much, or by three times the noise if that is more
@@ -99,19 +99,12 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     from limbeck.measure.timing import alternate, time_call
 
     setting, calls = Setting.from_json(payload["setting"]), payload["calls"]
-    runners = [runner_of(Shape.from_json(shape), setting) for shape in payload["shapes"]]
-    ready = [partial(_answer, runner, runner.prepare(inputs(setting))) for runner in runners]
-    for call in ready:
-        call(0)
+    ready = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
     once = sum(time_call(partial(call, 0)) for call in ready)
     lasting = int(payload["seconds"] / (once * (calls + 1)))
     rounds = max(payload["rounds"], min(lasting, MOST * payload["rounds"]))
     timings = alternate(ready, calls, rounds, warmup=0)
     return {"seconds": np.stack([timing.seconds for timing in timings])}
-
-
-def _answer(runner: Any, batch: Any, _: int) -> Any:
-    return runner(batch)
 
 
 def collect(

@@ -30,7 +30,7 @@ from limbeck.core.measurement import Measurement, environment
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
 from limbeck.errors import InputError, nearest
-from limbeck.measure.dummy_model import Setting, inputs, runner_of, style_of
+from limbeck.measure.dummy_model import Setting, style_of, warm_calls
 
 VERSION = 2  #: part of the key of a stored table; bump it when tables come out otherwise
 MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
@@ -384,17 +384,8 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     from limbeck.measure.timing import alternate, time_call
 
     setting = Setting.from_json(payload["setting"])
-    calls: list[Callable[[int], Any]] = []
-    for shape in payload["shapes"]:
-        runner = runner_of(Shape.from_json(shape), setting)
-        calls.append(partial(_answer, runner, runner.prepare(inputs(setting))))
-    for call in calls:
-        call(0)
+    calls = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
     once = sum(time_call(partial(call, 0)) for call in calls)
     turns, most, least = 5, 25, 5
     rounds = int(min(max(payload["seconds"] / (once * (turns + 1)), least), most))
     return {"seconds": np.stack([timing.seconds for timing in alternate(calls, turns, rounds)])}
-
-
-def _answer(runner: Any, batch: Any, _: int) -> Any:
-    return runner(batch)

@@ -6,8 +6,9 @@ A description is plain data, so that it can travel to the process that times it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,24 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
         with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
             return OpenVinoRunner(write(graph_of(shape, setting), Path(folder, "model.onnx")), target.threads)
     return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
+
+
+def warm_calls(shapes: Sequence[Shape], setting: Setting) -> list[Callable[[int], np.ndarray]]:
+    """Load a stand-in of each shape and return calls that answer one batch; each was called once.
+
+    The argument of a call is ignored: ``timing.alternate`` passes the index of an input.
+    """
+    calls: list[Callable[[int], np.ndarray]] = []
+    for shape in shapes:
+        runner = runner_of(shape, setting)
+        calls.append(partial(_answer, runner, runner.prepare(inputs(setting))))
+    for call in calls:
+        call(0)
+    return calls
+
+
+def _answer(runner: Runner, batch: object, _: int) -> np.ndarray:
+    return runner(batch)
 
 
 def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
