@@ -8,7 +8,15 @@ import pytest
 
 from limbeck.core.analytic_cost import macs, reach
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.cost_models.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, looks
+from limbeck.cost_models.features import (
+    SHAPE_FEATURES,
+    TERMS,
+    additive,
+    columns_of,
+    design,
+    fit_additive,
+    shape_features,
+)
 
 RAGGED = Shape(64, 8, (LayerShape(4, 100), LayerShape(0, 20), LayerShape(2, 0), LayerShape(3, 50)))
 
@@ -85,11 +93,11 @@ def test_prices_are_learnt_and_never_negative(setting, space):
 
 def test_looks_of_a_ragged_shape(setting):
     columns = columns_of([RAGGED])
-    (seen,) = looks(columns, design(columns, setting))
+    (seen,) = shape_features(columns, design(columns, setting))
     heads, ffn = np.array([4, 0, 2, 3]), np.array([100, 20, 0, 50])
     uneven = heads.std() / heads.mean(), ffn.std() / ffn.mean()
     assert seen[:-1] == pytest.approx([4, 64, 8, 4, 0, uneven[0], 100, 0, uneven[1], 3, 50])
     uniform = columns_of([Shape.uniform(3, 64, 4, 100), Shape(64, 8, ())])
-    alike, empty = looks(uniform, design(uniform, setting))
-    assert alike[LOOKS.index("unevenness of heads")] == 0
+    alike, empty = shape_features(uniform, design(uniform, setting))
+    assert alike[SHAPE_FEATURES.index("unevenness of heads")] == 0
     assert empty[:-1].tolist() == [0, 64, 8] + [0] * 8

@@ -11,9 +11,10 @@ import pytest
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
-from limbeck.cost_models.features import LOOKS
+from limbeck.cost_models.boosted_fit import check_extra
+from limbeck.cost_models.features import SHAPE_FEATURES
 from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, write
-from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_extra, check_file, learning_curve
+from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_file, learning_curve
 from limbeck.cost_models.shape_sampling import draw
 from limbeck.errors import InputError, MissingExtra
 
@@ -158,7 +159,7 @@ def test_it_says_where_it_extrapolates_and_widens_the_interval(taught, space):
     assert reach[1] > 2 * reach[0]
     assert predictor.upper(deep) / predictor.seconds_of([deep])[0] > predictor.upper(space.largest) / inside.value
     empty = Shape(384, 32, (LayerShape(0, 0),))
-    assert {"fewest heads", "fewest neurons"} <= {*predictor(empty).detail["extrapolates"]} <= {*LOOKS}
+    assert {"fewest heads", "fewest neurons"} <= {*predictor(empty).detail["extrapolates"]} <= {*SHAPE_FEATURES}
     assert predictor(empty).value < predictor(space.largest).value
 
 

@@ -10,7 +10,7 @@ import pytest
 from limbeck.data.synthetic import toy_tokenizer
 from limbeck.data.task import Task
 from limbeck.errors import InputError
-from limbeck.measure.label_order import Order, check_order, fit_task, judge_order, measure_order
+from limbeck.measure.label_order import OrderCheck, check_order, fit_task, judge_order, measure_order
 from limbeck.model.checkpoints import save_model
 from limbeck.model.classification_head import set_labels
 
@@ -95,9 +95,9 @@ def test_a_head_for_something_else_leaves_the_task_alone(folder):
 
 
 VERDICTS = {
-    "fits": Order("fits", 0.9, 0.9, 0.5, (0, 1), 100),
-    "unclear": Order("unclear", 0.5, 0.5, 0.5, (0, 1), 100),
-    "wrong": Order("wrong", 0.1, 0.9, 0.5, (1, 0), 100),
+    "fits": OrderCheck("fits", 0.9, 0.9, 0.5, (0, 1), 100),
+    "unclear": OrderCheck("unclear", 0.5, 0.5, 0.5, (0, 1), 100),
+    "wrong": OrderCheck("wrong", 0.1, 0.9, 0.5, (1, 0), 100),
 }
 
 
@@ -142,7 +142,7 @@ def test_the_best_order_is_found_on_texts(outputs, verdict):
     if verdict == "wrong":
         assert order.outputs == outputs
         assert order.best == 1.0
-    assert Order.from_json(json.loads(json.dumps(order.to_json()))) == order
+    assert OrderCheck.from_json(json.loads(json.dumps(order.to_json()))) == order
 
 
 def test_noise_is_no_evidence():

@@ -27,7 +27,7 @@ from limbeck.core.shape import Shape
 from limbeck.cost_models.features import columns_of, design, fit_additive
 from limbeck.cost_models.latency_dataset import TURNS, Dataset, Group, Series, TimedShape, append, read
 from limbeck.errors import InputError
-from limbeck.measure.dummy_model import Setting, inputs, runner_of
+from limbeck.measure.dummy_model import Setting, warm_calls
 
 WARMUP = 0.1  #: share of the rounds that is thrown away
 LEAST_TOLERANCE = 0.03  #: two measures may differ by so much, or by three times the noise if that is more
@@ -77,7 +77,16 @@ Timer = Callable[[Sequence[Shape], Setting, Collection], np.ndarray]
 
 
 def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> np.ndarray:
-    """Seconds of every call of every shape, alternated in a fresh process [shape, round, call]."""
+    """Time shapes alternately in a fresh process.
+
+    Args:
+        shapes: What to time.
+        setting: How encoders of these shapes are run.
+        plan: Gives rounds, calls and seconds.
+
+    Returns:
+        Seconds of every call [shape, round, call].
+    """
     from limbeck.measure.isolation import run_isolated
 
     payload: dict[str, Any] = {"shapes": [shape.to_json() for shape in shapes], "setting": setting.to_json()}
@@ -86,23 +95,16 @@ def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> n
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side."""
+    """Time the shapes of a payload in the child process."""
     from limbeck.measure.timing import alternate, time_call
 
     setting, calls = Setting.from_json(payload["setting"]), payload["calls"]
-    runners = [runner_of(Shape.from_json(shape), setting) for shape in payload["shapes"]]
-    ready = [partial(_answer, runner, runner.prepare(inputs(setting))) for runner in runners]
-    for call in ready:
-        call(0)
+    ready = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
     once = sum(time_call(partial(call, 0)) for call in ready)
     lasting = int(payload["seconds"] / (once * (calls + 1)))
     rounds = max(payload["rounds"], min(lasting, MOST * payload["rounds"]))
     timings = alternate(ready, calls, rounds, warmup=0)
     return {"seconds": np.stack([timing.seconds for timing in timings])}
-
-
-def _answer(runner: Any, batch: Any, _: int) -> Any:
-    return runner(batch)
 
 
 def collect(
@@ -111,7 +113,17 @@ def collect(
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     timer: Timer = time_group,
 ) -> Dataset:
-    """Time what the file does not hold yet, a group at a time, each written when it is done; gives the whole file."""
+    """Time what the file does not hold yet, one group at a time, and append each group as soon as it is done.
+
+    Args:
+        plan: What to time.
+        path: File of latency data, new or begun.
+        on_event: Called with the progress before each group.
+        timer: Times one group.
+
+    Returns:
+        Everything in the file.
+    """
     plan.check()
     path = Path(path)
     data = read(path) if path.is_file() and path.stat().st_size else Dataset()
@@ -131,14 +143,14 @@ def collect(
 def _missing(
     plan: Collection, series: Series, turn: str, timer: Timer, on_event: Callable[[dict[str, Any]], None]
 ) -> Iterator[Group]:
-    """Groups of a turn that are not in the series yet, timed as they are asked for."""
+    """Time the groups of a pass that the series lacks, lazily."""
     anchor = next(iter(series.anchors), None) or middle(plan.shapes)
     done = {timed.shape for group in series.groups if group.turn == turn for timed in group.shapes}
     todo = [shape for shape in _wanted(plan, series.before(turn), turn) if shape not in done and shape != anchor]
     for start in range(0, len(todo), plan.group):
         shapes = todo[start : start + plan.group]
-        about = {"turn": turn, "done": start, "total": len(todo), "setting": series.setting}
-        on_event(about | {"shapes": len(shapes)})
+        progress = {"turn": turn, "done": start, "total": len(todo), "setting": series.setting}
+        on_event(progress | {"shapes": len(shapes)})
         seconds = np.asarray(timer([anchor, *shapes], series.setting, plan))
         counted = seconds[:, math.ceil(WARMUP * seconds.shape[1]) :]
         first, *others = map(TimedShape.of, [anchor, *shapes], counted)
@@ -146,41 +158,41 @@ def _missing(
 
 
 def middle(shapes: Sequence[Shape]) -> Shape:
-    """The shape in the middle by multiply-accumulates: it serves as anchor."""
+    """Return the median shape by multiply-accumulates, which serves as the anchor."""
     return sorted(shapes, key=lambda shape: macs(shape, 32))[len(shapes) // 2]
 
 
-def _wanted(plan: Collection, known: Series, turn: str) -> list[Shape]:
-    """Shapes to time in a turn, by what was known before it."""
+def _wanted(plan: Collection, earlier: Series, turn: str) -> list[Shape]:
+    """Choose the shapes to time in a pass by the measurements of earlier passes."""
     if turn == "first":
         return list(plan.shapes)
     if turn == "repeat":
         count = math.ceil(plan.repeated * len(plan.shapes))
         return Random(plan.seed).sample(plan.shapes, count)
     planned = set(plan.shapes)
-    return [shape for shape in outliers(known) if shape in planned]
+    return [shape for shape in outliers(earlier) if shape in planned]
 
 
 def tolerance(series: Series) -> float:
-    """Share by which two measures of one shape may differ."""
+    """Return the share by which two measures of one shape may differ."""
     return max(LEAST_TOLERANCE, 3 * series.noise)
 
 
 def outliers(series: Series) -> list[Shape]:
-    """Shapes that should be timed again: their measures differ, or their only one lies far from what the others say."""
+    """Find shapes to time again: their measures differ, or their only one is far from an additive fit of the others."""
     allowed = tolerance(series)
     far = _far_off(series, allowed)
-    found = []
+    suspicious = []
     for shape, turns in series.measures.items():
         values = sorted(turns.values())
         settled = len(values) > 2 or (len(values) > 1 and values[1] / values[0] - 1 <= allowed)
         if not settled and (len(values) > 1 or shape in far):
-            found.append(shape)
-    return found
+            suspicious.append(shape)
+    return suspicious
 
 
 def _far_off(series: Series, allowed: float) -> set[Shape]:
-    """Shapes whose time an additive model of all the others misses by far more than it usually does."""
+    """Find shapes that an additive model of all the others misses by far more than usual."""
     shapes, seconds = series.shapes, series.seconds
     if len(shapes) < FEWEST:
         return set()

@@ -98,14 +98,14 @@ def columns_of(shapes: Sequence[Shape]) -> Columns:
     owners = np.repeat(widths, depth) if names else widths
 
     def products(name: str, first_only: bool) -> np.ndarray:
-        found = np.zeros(exists.shape)
-        found[exists] = [
+        counts = np.zeros(exists.shape)
+        counts[exists] = [
             row.heads * reach(name, row.core[1], 0.0, width, first_only) if row.core[0] == name else 0.0
             for row, width in zip(rows, owners, strict=True)
         ]
-        return found
+        return counts
 
-    linear, first = ({name: products(name, one) for name in names} for one in (False, True))
+    linear, first = ({name: products(name, first_only) for name in names} for first_only in (False, True))
     return Columns(hidden, widths, depth, heads, ffn, linear, first)
 
 
@@ -116,15 +116,15 @@ def kinds(shapes: Iterable[Shape]) -> set[str]:
 
 
 def design(columns: Columns, setting: Setting) -> np.ndarray:
-    """Counts of every kind of operation, [shapes, TERMS]."""
+    """Count every kind of operation [shapes, TERMS]."""
     texts, length = setting.target.batch, setting.seq_len
     tokens = texts * length
-    d, one = columns.hidden, np.ones(len(columns.hidden))
+    d, ones = columns.hidden, np.ones(len(columns.hidden))
     inner = columns.exists if setting.per_token else columns.inner
     last = columns.exists & ~inner
 
     def of(layers: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Sums over some of the layers: how many have heads, have neurons; heads; neurons."""
+        """Sum over a selection of layers: layers with heads, layers with neurons; heads; neurons [shapes]."""
         heads, ffn = columns.heads * layers, columns.ffn * layers
         return (heads > 0).sum(1), (ffn > 0).sum(1), heads.sum(1), ffn.sum(1)
 
@@ -136,7 +136,7 @@ def design(columns: Columns, setting: Setting) -> np.ndarray:
     soft_heads, last_soft_heads = (soft * inner).sum(1), (soft * last).sum(1)
     soft_width, last_soft_width = soft_heads * columns.head_dim, last_soft_heads * columns.head_dim
     count = inner.sum(1)
-    terms = [one, tokens * d, texts * d * d, count, attentions, forwards, count * tokens * d]
+    terms = [ones, tokens * d, texts * d * d, count, attentions, forwards, count * tokens * d]
     terms += [4 * tokens * d * width, 2 * tokens * length * soft_width, tokens * length * soft_heads]
     terms += [2 * tokens * d * ffn, tokens * ffn, last_attention, last_forward]
     terms += [texts * d * last_width * (3 * length + 1), 2 * tokens * length * last_soft_width]
@@ -166,7 +166,7 @@ def additive(matrix: np.ndarray, prices: np.ndarray) -> np.ndarray:
     return (matrix * prices).sum(axis=1)
 
 
-LOOKS = (
+SHAPE_FEATURES = (
     "layers",
     "hidden",
     "head width",
@@ -180,25 +180,25 @@ LOOKS = (
     "last neurons",
     "operations",
 )
-"""The columns of :func:`looks`."""
+"""The columns of :func:`shape_features`."""
 
 
-def looks(columns: Columns, matrix: np.ndarray) -> np.ndarray:
-    """What a shape looks like, [shapes, LOOKS]: measured ranges of these tell where a prediction extrapolates.
+def shape_features(columns: Columns, matrix: np.ndarray) -> np.ndarray:
+    """Describe shapes by features [shapes, SHAPE_FEATURES]: outside their measured ranges a prediction extrapolates.
 
     Unevenness is the standard deviation over the layers as a share of their mean.
     """
     exists, depth = columns.exists, np.maximum(columns.depth, 1)
     where = np.arange(len(depth))
-    found = [columns.depth, columns.hidden, columns.head_dim]
+    features = [columns.depth, columns.hidden, columns.head_dim]
     lasts = []
     for widths in (columns.heads, columns.ffn):
         mean = widths.sum(1) / depth
         deviation = np.sqrt((((widths - mean[:, None]) * exists) ** 2).sum(1) / depth)
         uneven = np.round(deviation / np.where(mean > 0, mean, 1.0), 9)
-        found += [widths.max(1, initial=0), widths.min(1, initial=np.inf, where=exists), uneven]
+        features += [widths.max(1, initial=0), widths.min(1, initial=np.inf, where=exists), uneven]
         lasts.append(widths[where, depth - 1] if widths.shape[1] else np.zeros(len(depth)))
-    found = [np.where(np.isfinite(each), each, 0.0) for each in found]
+    features = [np.where(np.isfinite(column), column, 0.0) for column in features]
     names = ("projections", "feed-forward products", "last projections", "last feed-forward products")
     operations = sum(matrix[:, TERMS.index(name)] for name in names)
-    return np.stack([*found, *lasts, operations], axis=1).astype(float)
+    return np.stack([*features, *lasts, operations], axis=1).astype(float)

@@ -32,7 +32,7 @@ from limbeck.storage.jsonl import append_lines, whole_lines
 
 FORMAT, VERSION = "limbeck latency data", 1
 TURNS = ("first", "repeat", "check", "recheck")
-"""Why a group was timed: all shapes; some again, to know the noise; those that looked wrong, and once more."""
+"""Passes over the shapes: all of them; a sample again, for the noise; outliers; outliers that still differ."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TimedShape:
         return self.spread / math.sqrt(len(self.rounds))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         numbers = {"seconds": self.seconds, "spread": self.spread, "rounds": list(self.rounds)}
         return {"shape": self.shape.to_json(), **numbers}
 
@@ -87,18 +87,18 @@ class Group:
     """When it ended, in seconds since 1970."""
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        about = {"machine": self.machine, "setting": self.setting.to_json(), "turn": self.turn, "at": self.at}
-        return about | {"anchor": self.anchor.to_json(), "shapes": [each.to_json() for each in self.shapes]}
+        """Return a plain dictionary."""
+        origin = {"machine": self.machine, "setting": self.setting.to_json(), "turn": self.turn, "at": self.at}
+        return origin | {"anchor": self.anchor.to_json(), "shapes": [each.to_json() for each in self.shapes]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Group:
         """Inverse of :meth:`to_json`."""
         if data["turn"] not in TURNS:
             raise ValueError(f"turn {data['turn']!r}")
-        timed = tuple(map(TimedShape.from_json, data["shapes"]))
-        about = (str(data["machine"]), Setting.from_json(data["setting"]), data["turn"])
-        return cls(*about, TimedShape.from_json(data["anchor"]), timed, float(data["at"]))
+        shapes = tuple(map(TimedShape.from_json, data["shapes"]))
+        setting, anchor = Setting.from_json(data["setting"]), TimedShape.from_json(data["anchor"])
+        return cls(str(data["machine"]), setting, data["turn"], anchor, shapes, float(data["at"]))
 
 
 @dataclass(frozen=True)
@@ -110,17 +110,17 @@ class Series:
     groups: tuple[Group, ...]
 
     def before(self, turn: str) -> Series:
-        """What was known before a turn: its choices must not depend on how far it has come."""
+        """Return the groups of earlier passes: the choices of a pass must not depend on its own progress."""
         earlier = TURNS[: TURNS.index(turn)]
         return Series(self.machine, self.setting, tuple(group for group in self.groups if group.turn in earlier))
 
     @cached_property
     def anchors(self) -> dict[Shape, float]:
         """Median seconds of each anchor: one, unless files were joined."""
-        found: dict[Shape, list[float]] = {}
+        times: dict[Shape, list[float]] = {}
         for group in self.groups:
-            found.setdefault(group.anchor.shape, []).append(group.anchor.seconds)
-        return {shape: float(np.median(seconds)) for shape, seconds in found.items()}
+            times.setdefault(group.anchor.shape, []).append(group.anchor.seconds)
+        return {shape: float(np.median(seconds)) for shape, seconds in times.items()}
 
     @cached_property
     def drift(self) -> np.ndarray:
@@ -137,13 +137,13 @@ class Series:
     @cached_property
     def measures(self) -> dict[Shape, dict[str, float]]:
         """Corrected seconds of every shape, by turn; the anchor's are the median over all groups."""
-        found: dict[Shape, dict[str, float]] = {}
+        measures: dict[Shape, dict[str, float]] = {}
         for group, factor in zip(self.groups, self.factors, strict=True):
             for timed in group.shapes:
-                found.setdefault(timed.shape, {})[group.turn] = timed.seconds / float(factor)
+                measures.setdefault(timed.shape, {})[group.turn] = timed.seconds / float(factor)
         for shape, seconds in self.anchors.items():
-            found.setdefault(shape, {}).setdefault("first", seconds)
-        return found
+            measures.setdefault(shape, {}).setdefault("first", seconds)
+        return measures
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -167,7 +167,7 @@ class Series:
         pairs = [
             (turns["first"], turns["repeat"]) for turns in self.measures.values() if {"first", "repeat"} <= {*turns}
         ]
-        return np.array([abs(one / other - 1) for one, other in pairs])
+        return np.array([abs(first / repeat - 1) for first, repeat in pairs])
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Dataset:
     """Everything in a file.
 
     Attributes:
-        machines: What is known of each machine, by its digest (``core.facts.machine``).
+        machines: What is known of each machine, by its digest (``core.measurement.machine``).
         groups: What was timed.
         tables: (machine, setting, latency table).
         spaces: Spaces that shapes were drawn from.
@@ -188,48 +188,53 @@ class Dataset:
 
     def all_series(self) -> list[Series]:
         """One for each setting and machine, in the order of the file."""
-        found: dict[str, list[Group]] = {}
+        series: dict[str, list[Group]] = {}
         for group in self.groups:
-            found.setdefault(canonical_json([group.machine, group.setting.to_json()]), []).append(group)
-        return [Series(groups[0].machine, groups[0].setting, tuple(groups)) for groups in found.values()]
+            series.setdefault(canonical_json([group.machine, group.setting.to_json()]), []).append(group)
+        return [Series(groups[0].machine, groups[0].setting, tuple(groups)) for groups in series.values()]
 
     def of(self, setting: Setting, machine: str) -> Series:
-        """What was timed in a setting on a machine; empty when nothing was."""
-        mine = [group for group in self.groups if (group.machine, group.setting) == (machine, setting)]
-        return Series(machine, setting, tuple(mine))
+        """Return the series of a setting on a machine; empty when nothing was timed there."""
+        groups = [group for group in self.groups if (group.machine, group.setting) == (machine, setting)]
+        return Series(machine, setting, tuple(groups))
 
-    def series(self, **about: Any) -> Series:
-        """The one series that fits: ``number_format``, ``seq_len``, ``per_token``, ``machine``, a field of the target.
+    def series(self, **criteria: object) -> Series:
+        """Select the only series that fits ``criteria``; of several machines this one, unless one is named.
 
-        Of several machines this one is meant, unless ``machine`` names another.
+        Args:
+            criteria: ``number_format``, ``seq_len``, ``per_token``, ``machine`` or a field of the target, by name.
+
+        Raises:
+            InputError: No series fits, or several do.
         """
         every = self.all_series()
-        fits = [one for one in every if all(_told(one)[name] == value for name, value in about.items())]
-        if len(fits) > 1 and "machine" not in about:
-            fits = [one for one in fits if one.machine == this_machine()] or fits
+        fits = [series for series in every if all(_fields(series)[name] == value for name, value in criteria.items())]
+        if len(fits) > 1 and "machine" not in criteria:
+            fits = [series for series in fits if series.machine == this_machine()] or fits
         if len(fits) != 1:
-            wanted = ", ".join(f"{name} {value}" for name, value in about.items()) or "anything"
-            there = "; ".join(_words(one) for one in every) or "nothing"
+            wanted = ", ".join(f"{name} {value}" for name, value in criteria.items()) or "anything"
+            available = "; ".join(map(_describe, every)) or "nothing"
             problem = "several series fit" if fits else "no series fits"
-            raise InputError(f"{problem} {wanted}; the latency data hold: {there}")
+            raise InputError(f"{problem} {wanted}; the latency data hold: {available}")
         return fits[0]
 
     def table(self, series: Series) -> LatencyTable | None:
-        """The latency table measured in the same setting on the same machine."""
-        fits = [one for machine, setting, one in self.tables if (machine, setting) == (series.machine, series.setting)]
+        """Return the latency table measured in the same setting on the same machine."""
+        origin = (series.machine, series.setting)
+        fits = [table for machine, setting, table in self.tables if (machine, setting) == origin]
         return fits[-1] if fits else None
 
 
-def _told(series: Series) -> dict[str, Any]:
-    own = {name: getattr(series.setting, name) for name in ("number_format", "seq_len", "per_token")}
-    target = {name: value for name, value in asdict(series.setting.target).items() if name != "seq_len"}
-    return {"machine": series.machine, **target, **own}
-
-
-def _words(series: Series) -> str:
+def _fields(series: Series) -> dict[str, object]:
     setting = series.setting
-    what = f"{setting.target.runtime} {setting.number_format}, {setting.target.threads} threads"
-    return f"{what}, batch {setting.target.batch}, {setting.seq_len} tokens on machine {series.machine}"
+    own = {"number_format": setting.number_format, "seq_len": setting.seq_len, "per_token": setting.per_token}
+    return {"machine": series.machine, **asdict(setting.target), **own}
+
+
+def _describe(series: Series) -> str:
+    setting = series.setting
+    runtime = f"{setting.target.runtime} {setting.number_format}, {setting.target.threads} threads"
+    return f"{runtime}, batch {setting.target.batch}, {setting.seq_len} tokens on machine {series.machine}"
 
 
 def _short(value: float) -> float:
@@ -240,7 +245,7 @@ def _short(value: float) -> float:
 
 
 def read(path: str | Path) -> Dataset:
-    """Everything in a file; a last line that was cut off by an interruption does not count.
+    """Read a whole file; a last line that was cut off by an interruption does not count.
 
     Raises:
         InputError: there is no such file, it is another kind of file, or a line is damaged.
@@ -261,15 +266,15 @@ def read(path: str | Path) -> Dataset:
             elif kind == "group":
                 groups.append(Group.from_json(data))
             elif kind == "table":
-                made = LatencyTable.from_json(data["table"])
-                tables.append((str(data["machine"]), Setting.from_json(data["setting"]), made))
+                table = LatencyTable.from_json(data["table"])
+                tables.append((str(data["machine"]), Setting.from_json(data["setting"]), table))
             elif kind == "space":
                 spaces.append(Space.from_json(data["space"]))
             else:
                 raise ValueError(f"kind {kind!r}")
         except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
-            told = f"{type(error).__name__}: {error}"
-            raise InputError(f"{path} is damaged in line {number} ({told}); remove that line") from None
+            cause = f"{type(error).__name__}: {error}"
+            raise InputError(f"{path} is damaged in line {number} ({cause}); remove that line") from None
     return Dataset(machines, tuple(groups), tuple(tables), tuple(spaces))
 
 
@@ -292,12 +297,12 @@ def append(data: Dataset, path: str | Path) -> None:
 
 
 def _lines(data: Dataset) -> Iterator[str]:
-    def line(kind: str, **content: Any) -> str:
+    def line(kind: str, **content: object) -> str:
         return canonical_json({"kind": kind, **content})
 
     yield canonical_json({"format": FORMAT, "version": VERSION})
-    for digest, about in data.machines.items():
-        yield line("machine", machine=digest, about=dict(about))
+    for digest, description in data.machines.items():
+        yield line("machine", machine=digest, about=dict(description))
     for space in data.spaces:
         yield line("space", space=space.to_json())
     for digest, setting, table in data.tables:
@@ -307,7 +312,7 @@ def _lines(data: Dataset) -> Iterator[str]:
 
 
 def _text(path: Path) -> list[str]:
-    """The lines that end."""
+    """Read the complete lines."""
     try:
         return whole_lines(path)
     except UnicodeDecodeError:

@@ -1,12 +1,12 @@
-"""Latency of any shape of a space, learnt from measured ones: prices of operations, and trees for what they miss.
+"""Latency of any shape of a space, fitted to measured ones: prices of operations, and trees for what they miss.
 
     latency(shape) = sum over kinds of operations (price x count) x exp(trees(shape))
 
 The first factor is additive over layers and follows from what an encoder computes (``features.design``): its prices
 are fitted to the data set itself, hidden width included, none negative. It errs where kernels do: on narrow matrices,
 or where weights leave a cache. Gradient-boosted trees (scikit-learn) learn the logarithm of what is left from a dozen
-features (``features.LOOKS``, the additive prediction and the shares of its parts). Where cross-validation finds that
-the trees do not help, they are left out.
+features (``features.SHAPE_FEATURES``, the additive prediction and the shares of its parts). Where cross-validation
+finds that the trees do not help, they are left out.
 
 Cross-validated residuals give the error and, as split-conformal prediction does (Vovk et al., 2005; Barber et al.,
 2021, arXiv:1905.02928), bounds that hold for a new shape drawn like the measured ones with the stated probability.
@@ -40,10 +40,11 @@ from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Target
-from limbeck.cost_models.features import LOOKS, TERMS, additive, columns_of, design, fit_additive, kinds, looks
+from limbeck.cost_models.boosted_fit import BoostedFit, check_extra
+from limbeck.cost_models.features import SHAPE_FEATURES, columns_of, design, kinds, shape_features
 from limbeck.cost_models.latency_dataset import Series, read
 from limbeck.data.readers import missing_file
-from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest
+from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.measure.dummy_model import Setting, style_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ FEWEST = 20  #: measured shapes to learn from
 SAMPLES = 200  #: shapes that are measured for one space
 FOLDS = 10
 LEVEL = 0.95
-TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 6, "min_samples_leaf": 6, "l2_regularization": 1.0}
 Price = Callable[[Sequence[Shape]], np.ndarray]
 """From shapes to predicted seconds."""
 
@@ -72,7 +72,7 @@ class Errors:
 
     @classmethod
     def of(cls, predicted: np.ndarray, measured: np.ndarray) -> Errors:
-        """Errors of predictions."""
+        """Compare predicted with measured seconds [shapes]."""
         from scipy.stats import kendalltau
 
         shares = np.abs(predicted / measured - 1)
@@ -81,76 +81,25 @@ class Errors:
         return cls(float(median), float(p95), float((shares <= 0.1).mean()), tau, len(shares))
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Prices, and trees or none."""
-
-    setting: Setting
-    prices: np.ndarray
-    trees: Any = None
-
-    @classmethod
-    def of(cls, shapes: Sequence[Shape], seconds: np.ndarray, setting: Setting, seed: int) -> _Fit:
-        """Fit both parts."""
-        columns = columns_of(shapes)
-        matrix = design(columns, setting)
-        plain = cls(setting, fit_additive(matrix, seconds))
-        features, base = plain.features(shapes)
-        return cls(setting, plain.prices, _trees(seed).fit(features, np.log(seconds / base)))
-
-    def features(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
-        """What the trees see [shapes, features], and the additive prediction in seconds [shapes]."""
-        columns = columns_of(shapes)
-        matrix = design(columns, self.setting)
-        base = additive(matrix, self.prices)
-        attention, forward = (additive(matrix[:, part], self.prices[part]) / base for part in _PARTS)
-        return np.column_stack([looks(columns, matrix), np.log(base), attention, forward]), base
-
-    def __call__(self, shapes: Sequence[Shape], with_trees: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted seconds [shapes], and what the shapes look like [shapes, LOOKS]."""
-        features, base = self.features(shapes)
-        factor = np.exp(self.trees.predict(features)) if with_trees and self.trees is not None else 1.0
-        return base * factor, features[:, : len(LOOKS)]
-
-
-_PARTS = (
-    [place for place, name in enumerate(TERMS) if "attention" in name or "proj" in name or "softmax" in name],
-    [place for place, name in enumerate(TERMS) if "feed-forward" in name or "activations" in name],
-)
-
-
-def check_extra() -> None:
-    """Refuse to go on without scikit-learn, before any work starts."""
-    _trees(0)
-
-
 def check_file(path: Path, number_format: str) -> None:
     """Refuse a file from which no latency in that number format can be learnt, before any work starts."""
     check_extra()
-    known = [one for one in read(path).all_series() if one.setting.number_format == number_format]
-    most = max((len(one.shapes) for one in known), default=0)
+    matching = [series for series in read(path).all_series() if series.setting.number_format == number_format]
+    most = max((len(series.shapes) for series in matching), default=0)
     if most < FEWEST:
         raise InputError(f"{path} holds {most} shapes in {number_format}; at least {FEWEST} are needed to learn from")
 
 
 def file_problems(path: str | None, number_format: str) -> list[str]:
-    """What a step says of its field ``profile``: nothing if it names no file, or one to learn from."""
+    """List the problems of a step's ``profile`` field; empty if it names no file or one with enough shapes."""
     if path is None:
         return []
-    place = Path(path).expanduser()
+    file = Path(path).expanduser()
     try:
-        check_file(place, number_format)
+        check_file(file, number_format)
     except LimbeckError as error:
-        return [f"profile: {error if place.is_file() else missing_file(place)}"]
+        return [f"profile: {error if file.is_file() else missing_file(file)}"]
     return []
-
-
-def _trees(seed: int) -> Any:
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-    except ImportError:
-        raise MissingExtra("scikit-learn", "search") from None
-    return HistGradientBoostingRegressor(**TREES, early_stopping=False, random_state=seed)
 
 
 @dataclass(frozen=True)
@@ -163,7 +112,7 @@ class Predictor(Cost):
         setting: Target, number format and length that it holds for.
         shapes: Measured shapes.
         seconds: What they took.
-        machine: Digest of the machine (``core.facts.machine``).
+        machine: Digest of the machine (``core.measurement.machine``).
         seed: Decides the folds of the cross-validation, and the trees.
     """
 
@@ -189,26 +138,47 @@ class Predictor(Cost):
     def elsewhere(
         cls, path: str | Path, target: Target, number_format: str, log: Callable[..., None] = lambda message: None
     ) -> Predictor:
-        """What a file of latency data tells of the machine that it was made on, in the target's setting.
+        """Fit to a file of latency data, which may come from another machine, in the target's setting.
 
-        Where the target names no length of texts, that of the file counts.
+        Args:
+            path: File of latency data.
+            target: Selects the series: device, runtime, threads, batch and, if it names one, the sequence length.
+            number_format: ``float`` or ``int8``.
+            log: Called with one line about the fit.
+
+        Raises:
+            InputError: No series of the file fits, or several do.
         """
         check_extra()
         path = Path(path).expanduser()
-        about = {name: getattr(target, name) for name in ("device", "runtime", "threads", "batch")}
-        about |= {"seq_len": target.seq_len} if target.seq_len else {}
+        criteria: dict[str, object] = {
+            "device": target.device,
+            "runtime": target.runtime,
+            "threads": target.threads,
+            "batch": target.batch,
+        }
+        if target.seq_len:
+            criteria["seq_len"] = target.seq_len
         data = read(path)
         try:
-            learnt = cls.of(data.series(number_format=number_format, **about))
+            predictor = cls.of(data.series(number_format=number_format, **criteria))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        known = f"{len(learnt.shapes)} shapes, median error {learnt.errors.median:.1%}"
-        log(f"latency of machine {learnt.machine}: learnt from {known}")
-        return learnt
+        summary = f"{len(predictor.shapes)} shapes, median error {predictor.errors.median:.1%}"
+        log(f"latency of machine {predictor.machine}: learnt from {summary}")
+        return predictor
 
     @classmethod
     def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
-        """What is learnt of a space for a candidate's texts of median length; measured once, ``memo`` keeps it."""
+        """Measure shapes of a space at the median length of a candidate's texts and fit to them, once per ``memo``.
+
+        Args:
+            candidate: Its task gives the texts, its model the style of the measured encoders.
+            space: Shapes are sampled from it.
+            target: Where latency is measured.
+            number_format: ``float`` or ``int8``.
+            memo: Returns the stored arrays of a key, or computes and stores them.
+        """
         from limbeck.core.analytic_cost import of_model
         from limbeck.cost_models.collection import Collection, collect
         from limbeck.cost_models.latency_table import typical_length
@@ -219,28 +189,28 @@ class Predictor(Cost):
         per_token = candidate.task.kind == "tokens"
         kind: NumberFormat = "int8" if number_format == "int8" else "float"
         setting = Setting(style_of(of_model(candidate.model)[1]), target, kind, length, per_token)
-        about = {"space": space.to_json(), "setting": setting.to_json(), "machine": this_machine(), "count": SAMPLES}
-        name = f"latency-predictor-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}"
+        inputs = {"space": space.to_json(), "setting": setting.to_json(), "machine": this_machine(), "count": SAMPLES}
+        name = f"latency-predictor-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 
         def measure() -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
                 data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), Path(folder, "data.jsonl"))
-            learnt = cls.of(data.of(setting, this_machine()))
-            return {"json": np.frombuffer(json.dumps(learnt.to_json()).encode(), dtype=np.uint8)}
+            predictor = cls.of(data.of(setting, this_machine()))
+            return {"json": np.frombuffer(json.dumps(predictor.to_json()).encode(), dtype=np.uint8)}
 
         return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
 
     def __call__(self, shape: Shape, number_format: str | None = None) -> Measurement:
         """Predicted latency with its 95 % interval; ``detail`` names the features in which it extrapolates."""
         check_format(self.setting.number_format, number_format)
-        ((value, low, high),), seen = self._bounded([shape])
+        ((value, low, high),), features = self._bounded([shape])
         setting = self.setting
         detail: dict[str, Any] = {
             "source": "predictor",
             "number_format": setting.number_format,
             "seq_len": setting.seq_len,
         }
-        outside = [name for name, beyond in zip(LOOKS, self._beyond(seen)[0], strict=True) if beyond > 0]
+        outside = [name for name, beyond in zip(SHAPE_FEATURES, self._beyond(features)[0], strict=True) if beyond > 0]
         detail |= {"extrapolates": outside} if outside else {}
         where: dict[str, Any] = {"target": str(setting.target), "n": len(self.shapes), "detail": detail}
         return Measurement("latency_p50", float(value), "s", float(low), float(high), **where)
@@ -252,7 +222,7 @@ class Predictor(Cost):
 
     def seconds_of(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds [shapes]."""
-        return self._asked(shapes)[0] if len(shapes) else np.zeros(0)
+        return self._predict(shapes)[0] if len(shapes) else np.zeros(0)
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds, and the ends of their 95 % intervals [shapes, 3]: as of one shape, but at once."""
@@ -268,14 +238,14 @@ class Predictor(Cost):
             raise InputError(f"level: should be between 0 and 1, got {level:g}")
         if not len(shapes):
             return np.zeros(0)
-        values, seen = self._asked(shapes)
+        values, features = self._predict(shapes)
         bound = self._bound(level)
-        return values * np.exp(bound * (self._stretch(seen) if bound > 0 else 1.0))
+        return values * np.exp(bound * (self._stretch(features) if bound > 0 else 1.0))
 
     def extrapolates(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Whether some feature of a shape lies outside the measured range [shapes]."""
         columns = columns_of(shapes)
-        outside = self._beyond(looks(columns, design(columns, self.setting))) > 0
+        outside = self._beyond(shape_features(columns, design(columns, self.setting))) > 0
         return np.asarray(outside.any(axis=1))
 
     @cached_property
@@ -300,25 +270,25 @@ class Predictor(Cost):
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """The data that it learnt from, as plain values."""
+        """Return the measured data that it is fitted to, as plain values."""
         plain = {"setting": self.setting.to_json(), "shapes": [shape.to_json() for shape in self.shapes]}
         return plain | {"seconds": list(self.seconds), "machine": self.machine, "seed": self.seed}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Predictor:
-        """Inverse of :meth:`to_json`; learns again, the same."""
+        """Inverse of :meth:`to_json`; the fit is repeated with the same result."""
         shapes = tuple(map(Shape.from_json, data["shapes"]))
-        about = (tuple(data["seconds"]), data["machine"], data["seed"])
-        return cls(Setting.from_json(data["setting"]), shapes, *about)
+        setting = Setting.from_json(data["setting"])
+        return cls(setting, shapes, tuple(data["seconds"]), data["machine"], data["seed"])
 
     def _bounded(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds with both ends of the interval [shapes, 3], and what the shapes look like [shapes, LOOKS]."""
-        values, seen = self._asked(shapes)
+        """Seconds with both ends of the interval [shapes, 3], and features of the shapes [shapes, SHAPE_FEATURES]."""
+        values, features = self._predict(shapes)
         ends = np.array([0.0, self._bound(0.025), self._bound(0.975)])
-        return values[:, None] * np.exp(self._stretch(seen)[:, None] * ends), seen
+        return values[:, None] * np.exp(self._stretch(features)[:, None] * ends), features
 
-    def _asked(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
-        """What the fit says of shapes; a core that no measured shape has would be free of charge, so it is refused."""
+    def _predict(self, shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
+        """Predict seconds [shapes] and features; refuse an attention core that was never measured."""
         if unknown := kinds(shapes) - self._kinds:
             name = min(unknown)
             raise InputError(f"the predictor has not learnt attention '{name}'; {nearest(name, self._kinds)}")
@@ -329,21 +299,21 @@ class Predictor(Cost):
         return kinds(self.shapes)
 
     @cached_property
-    def _fit(self) -> _Fit:
-        return _Fit.of(self.shapes, np.asarray(self.seconds), self.setting, self.seed)
+    def _fit(self) -> BoostedFit:
+        return BoostedFit.of(self.shapes, np.asarray(self.seconds), self.setting, self.seed)
 
     @cached_property
     def _crossed(self) -> np.ndarray:
         """Seconds that fits on the other folds predict, without and with trees [2, shapes]."""
         seconds, count = np.asarray(self.seconds), len(self.shapes)
         fold = np.random.default_rng(self.seed).permutation(count) % FOLDS
-        found = np.zeros((2, count))
+        predicted = np.zeros((2, count))
         for number in range(FOLDS):
-            rest, mine = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            fit = _Fit.of([self.shapes[place] for place in rest], seconds[rest], self.setting, self.seed)
-            asked = [self.shapes[place] for place in mine]
-            found[:, mine] = [fit(asked, with_trees)[0] for with_trees in (False, True)]
-        return found
+            training, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            fit = BoostedFit.of([self.shapes[index] for index in training], seconds[training], self.setting, self.seed)
+            shapes = [self.shapes[index] for index in held_out]
+            predicted[:, held_out] = [fit(shapes, with_trees)[0] for with_trees in (False, True)]
+        return predicted
 
     @cached_property
     def _residuals(self) -> np.ndarray:
@@ -351,7 +321,7 @@ class Predictor(Cost):
         return np.sort(np.log(np.asarray(self.seconds) / self._crossed[int(self.boosted)]))
 
     def _bound(self, level: float) -> float:
-        """What a new shape's residual is at most (below 1/2: at least), with probability ``level``: conformal.
+        """Bound a new shape's residual from above (below 1/2: from below) with probability ``level``: conformal.
 
         Where there are too few residuals for the level, the largest is exceeded by as much as it exceeds the median.
         """
@@ -362,18 +332,18 @@ class Predictor(Cost):
     @cached_property
     def _range(self) -> tuple[np.ndarray, np.ndarray]:
         columns = columns_of(self.shapes)
-        measured = looks(columns, design(columns, self.setting))
+        measured = shape_features(columns, design(columns, self.setting))
         return measured.min(axis=0), measured.max(axis=0)
 
-    def _beyond(self, seen: np.ndarray) -> np.ndarray:
-        """How far each feature lies outside the measured range, as a logarithm [shapes, LOOKS]; 0 inside."""
+    def _beyond(self, features: np.ndarray) -> np.ndarray:
+        """How far each feature lies outside the measured range, as a logarithm [shapes, SHAPE_FEATURES]; 0 inside."""
         low, high = self._range
-        over = np.log1p(np.maximum(seen, high)) - np.log1p(high)
-        return over + np.log1p(low) - np.log1p(np.minimum(seen, low))
+        over = np.log1p(np.maximum(features, high)) - np.log1p(high)
+        return over + np.log1p(low) - np.log1p(np.minimum(features, low))
 
-    def _stretch(self, seen: np.ndarray) -> np.ndarray:
+    def _stretch(self, features: np.ndarray) -> np.ndarray:
         """How many times wider the interval of a shape is: 1 inside; outside 2, and 1 more for each 10 % beyond."""
-        total = self._beyond(seen).sum(axis=1)
+        total = self._beyond(features).sum(axis=1)
         return np.where(total > 0, 2 + 10 * total, 1.0)
 
 
@@ -394,7 +364,19 @@ def learning_curve(
     repeats: int = 3,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Error on shapes left out against the number of shapes learnt from; means over ``repeats`` random choices."""
+    """Measure the error on held-out shapes against the number of training shapes.
+
+    Args:
+        shapes: Measured shapes, all different.
+        seconds: What they took [shapes].
+        setting: How they were measured.
+        sizes: Numbers of training shapes.
+        repeats: Random choices of training shapes that the errors are averaged over.
+        seed: Seed of the choices and of the fits.
+
+    Returns:
+        For each size a row of its mean errors (see :class:`Errors`).
+    """
     for size in sizes:
         if not FEWEST <= size < len(shapes):
             raise InputError(f"sizes: should be from {FEWEST} to below the {len(shapes)} measured shapes, got {size}")
@@ -402,12 +384,15 @@ def learning_curve(
     orders = [rng.permutation(len(shapes)) for _ in range(repeats)]
     rows = []
     for size in sizes:
-        found = []
+        errors = []
         for order in orders:
-            learnt, rest = order[:size], order[size:]
-            known = tuple(shapes[place] for place in learnt)
-            predictor = Predictor(setting, known, tuple(seconds[learnt].tolist()), seed=seed)
-            found.append(asdict(Errors.of(predictor.seconds_of([shapes[place] for place in rest]), seconds[rest])))
-        means = {name: float(np.mean([one[name] for one in found])) for name in ("median", "p95", "within_10", "tau")}
+            training, held_out = order[:size], order[size:]
+            measured = tuple(shapes[index] for index in training)
+            predictor = Predictor(setting, measured, tuple(seconds[training].tolist()), seed=seed)
+            predicted = predictor.seconds_of([shapes[index] for index in held_out])
+            errors.append(asdict(Errors.of(predicted, seconds[held_out])))
+        means = {
+            name: float(np.mean([error[name] for error in errors])) for name in ("median", "p95", "within_10", "tau")
+        }
         rows.append({"size": size, "left_out": len(shapes) - size, **means})
     return rows

@@ -30,7 +30,7 @@ from limbeck.core.measurement import Measurement, environment
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
 from limbeck.errors import InputError, nearest
-from limbeck.measure.dummy_model import Setting, inputs, runner_of, style_of
+from limbeck.measure.dummy_model import Setting, style_of, warm_calls
 
 VERSION = 2  #: part of the key of a stored table; bump it when tables come out otherwise
 MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
@@ -89,8 +89,8 @@ class LatencyTable(Cost):
         """Predicted latency; the interval is the error that 95 % of the held-out shapes stayed within."""
         check_format(self.number_format, number_format)
         if (shape.hidden, shape.head_dim) != (self.hidden, self.head_dim):
-            mine = f"{self.hidden} wide with heads of {self.head_dim}"
-            raise InputError(f"the latency table is for encoders {mine}, got {shape}")
+            widths = f"{self.hidden} wide with heads of {self.head_dim}"
+            raise InputError(f"the latency table is for encoders {widths}, got {shape}")
         value = self.constant + sum(self.of_layer(layer) for layer in shape.layers[:-1])
         value += sum(self.of_layer(layer, last=True) for layer in shape.layers[-1:])
         detail = {"source": "table", "number_format": self.number_format, "seq_len": self.seq_len}
@@ -100,8 +100,8 @@ class LatencyTable(Cost):
     def of_layer(self, layer: LayerShape, last: bool = False) -> float:
         """Seconds that one layer takes."""
         if layer.attention not in self.attention:
-            known = nearest(layer.attention, self.attention)
-            raise InputError(f"the latency table has not measured attention '{layer.attention}'; {known}")
+            suggestion = nearest(layer.attention, self.attention)
+            raise InputError(f"the latency table has not measured attention '{layer.attention}'; {suggestion}")
         if last:  # what an empty one takes is part of the constant
             return self.last_attention[layer.attention](layer.heads) + self.last_feed_forward(layer.ffn)
         return self.layer + self.attention[layer.attention](layer.heads) + self.feed_forward(layer.ffn)
@@ -117,7 +117,7 @@ class LatencyTable(Cost):
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -137,9 +137,14 @@ class LatencyTable(Cost):
     def memoised(
         cls, candidate: Candidate, target: Target, number_format: str, memo: Memo, whole: Shape | None = None
     ) -> LatencyTable:
-        """The table for the median length of a candidate's texts; measured once, ``memo`` keeps it.
+        """Measure the table for the median length of a candidate's texts, once per ``memo``.
 
-        It is for everything that can be cut out of ``whole``, or of the candidate's own shape.
+        Args:
+            candidate: Its task gives the texts, its model the style of the measured encoders.
+            target: Where latency is measured.
+            number_format: ``float`` or ``int8``.
+            memo: Returns the stored arrays of a key, or computes and stores them.
+            whole: The table holds for everything that can be cut out of this shape; the candidate's own if None.
         """
         if number_format not in ("float", "int8"):
             raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
@@ -147,10 +152,10 @@ class LatencyTable(Cost):
         shape = whole or own
         seq_len = target.seq_len or typical_length(candidate, target.batch)
         machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
-        about = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
+        inputs = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
         per_token = candidate.task.kind == "tokens"
-        about |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
-        name = f"latency-table-{hashlib.sha256(canonical_json(about).encode()).hexdigest()[:16]}"
+        inputs |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
+        name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 
         def measure() -> dict[str, Any]:
             kind: NumberFormat = "int8" if number_format == "int8" else "float"
@@ -161,15 +166,21 @@ class LatencyTable(Cost):
 
 
 def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, percent: float = 50) -> int:
-    """Median number of tokens of a batch of the task's training texts, padded to its longest as ``latency`` does.
+    """Return the median number of tokens of a batch of the task's training texts, padded as ``latency`` pads.
 
-    At real lengths, p50 is the latency of such a batch. ``percent``: the percentile, where it is not the median.
+    At real lengths, p50 is the latency of such a batch.
+
+    Args:
+        candidate: Gives the task and the tokenizer.
+        batch: Texts in a batch.
+        samples: Texts to tokenise, at least eight batches.
+        percent: Percentile to return instead of the median, 0 to 100.
     """
     from limbeck.measure.latency import sample_rows, token_lists
 
     rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
     lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
-    return int(np.percentile([max(lengths[at : at + batch]) for at in range(0, len(lengths), batch)], percent))
+    return int(np.percentile([max(lengths[start : start + batch]) for start in range(0, len(lengths), batch)], percent))
 
 
 def build(
@@ -183,7 +194,18 @@ def build(
     seconds: float = 25.0,
     seed: int = 0,
 ) -> LatencyTable:
-    """Measure a table for everything that can be cut out of ``shape``; about ``seconds`` of timing and some to load."""
+    """Measure a table for everything that can be cut out of a shape.
+
+    Args:
+        shape: The largest shape.
+        style: Style or configuration of the encoders.
+        target: Where latency is measured.
+        number_format: ``float`` or ``int8``.
+        seq_len: Tokens in a text; the target's length, or 32, if None.
+        per_token: Whether every token is answered.
+        seconds: Approximate timing budget; loading comes on top.
+        seed: Seed of the sampled shapes.
+    """
     from limbeck.measure.isolation import run_isolated
 
     length = seq_len or target.seq_len or 32
@@ -232,8 +254,15 @@ def last_nodes(full: int) -> tuple[int, ...]:
     return nodes(full, (1 / 12, 1))
 
 
-def designs(full: Shape, seed: int = 0, drawn: int = 8, held_out: int = 8) -> tuple[list[Shape], list[Shape]]:
-    """Shapes to fit on and shapes to judge by: one dimension varied at a time, and ragged ones drawn at random."""
+def designs(full: Shape, seed: int = 0, ragged: int = 8, held_out: int = 8) -> tuple[list[Shape], list[Shape]]:
+    """Choose shapes to fit and shapes to validate on: one dimension varied at a time, and random ragged ones.
+
+    Args:
+        full: The largest shape.
+        seed: Seed of the ragged shapes.
+        ragged: Number of ragged shapes to fit.
+        held_out: Number of ragged shapes to validate on.
+    """
     depth = min(full.depth, MOST_LAYERS)
     heads, ffn = max((row.heads for row in full.layers), default=0), max((row.ffn for row in full.layers), default=0)
     if not heads or not ffn:
@@ -251,17 +280,17 @@ def designs(full: Shape, seed: int = 0, drawn: int = 8, held_out: int = 8) -> tu
     shapes += [same(1, heads // 2, width) for width in last_nodes(ffn)]
     rng = random.Random(seed)
 
-    def ragged() -> Shape:
+    def sample() -> Shape:
         widths = [(rng.randint(0, heads), rng.randrange(0, ffn + 1, step)) for _ in range(depth)]
-        rows = [LayerShape(*both, cores[place % len(cores)]) for place, both in enumerate(widths)]
+        rows = [LayerShape(*both, cores[index % len(cores)]) for index, both in enumerate(widths)]
         return Shape(full.hidden, full.head_dim, tuple(rows[: rng.randint(max(1, depth - 2), depth)]))
 
-    fitted = list(dict.fromkeys([*shapes, *(ragged() for _ in range(drawn))]))
-    return fitted, [ragged() for _ in range(held_out)]
+    fitted = list(dict.fromkeys([*shapes, *(sample() for _ in range(ragged))]))
+    return fitted, [sample() for _ in range(held_out)]
 
 
 def _amounts(width: int, widths: Sequence[int]) -> list[float]:
-    """How much of each step between neighbouring measured widths a width has gone, 0 to 1."""
+    """Return the fraction, 0 to 1, of each step between neighbouring measured widths that a width covers."""
     steps = pairwise(widths)
     return [min(max((width - low) / (high - low), 0.0), 1.0) for low, high in steps]
 
@@ -269,17 +298,27 @@ def _amounts(width: int, widths: Sequence[int]) -> list[float]:
 def fit(
     full: Shape, shapes: Sequence[Shape], times: np.ndarray, target: str, number_format: NumberFormat, seq_len: int
 ) -> LatencyTable:
-    """The table whose predictions come nearest to the measured times, in relative terms, with no negative increment."""
+    """Fit a table by least squares of the relative error, with no negative increment.
+
+    Args:
+        full: The largest shape.
+        shapes: Measured shapes.
+        times: Their latencies in seconds [shapes].
+        target: Description of the target.
+        number_format: Number format of the measured encoders.
+        seq_len: Tokens in a text.
+    """
     from scipy.optimize import nnls
 
     heads, ffn = max(row.heads for row in full.layers), max(row.ffn for row in full.layers)
     cores = _cores(full)
     widths = ((head_nodes(heads), ffn_nodes(ffn)), (last_nodes(heads), last_nodes(ffn)))
 
-    def amounts(row: LayerShape, place: int) -> list[float]:
-        """How much of each step a layer has gone: of the heads with each core, and of the neurons."""
-        found = [_amounts(row.heads if row.attention == core else 0, widths[place][0]) for core in cores]
-        return [*chain(*found), *_amounts(row.ffn, widths[place][1])]
+    def amounts(row: LayerShape, last: int) -> list[float]:
+        """Return the fraction of each step that a layer covers: of the heads with each core, and of the neurons."""
+        head_widths, ffn_widths = widths[last]
+        heads_by_core = [_amounts(row.heads if row.attention == core else 0, head_widths) for core in cores]
+        return [*chain(*heads_by_core), *_amounts(row.ffn, ffn_widths)]
 
     def features(shape: Shape) -> list[float]:
         *others, last = shape.layers
@@ -292,23 +331,37 @@ def fit(
     constant, layer, *steps = increments.tolist()
 
     def curve(each: tuple[int, ...]) -> Curve:
-        mine = [steps.pop(0) for _ in each[1:]]
-        return Curve(each, (0.0, *np.cumsum(mine).tolist()))
+        increases = [steps.pop(0) for _ in each[1:]]
+        return Curve(each, (0.0, *np.cumsum(increases).tolist()))
 
-    curves: list[Any] = []
-    for heads_measured, neurons_measured in widths:
-        curves += [{core: curve(heads_measured) for core in cores}, curve(neurons_measured)]
-    about: dict[str, Any] = {"target": target, "number_format": number_format, "seq_len": seq_len}
-    return LatencyTable(full.hidden, full.head_dim, constant, layer, *curves, **about)
+    def layer_curves(last: int) -> tuple[dict[str, Curve], Curve]:
+        head_widths, ffn_widths = widths[last]
+        return {core: curve(head_widths) for core in cores}, curve(ffn_widths)
+
+    attention, feed_forward = layer_curves(0)  # curves take their increments from ``steps`` in this order
+    last_attention, last_feed_forward = layer_curves(1)
+    return LatencyTable(
+        full.hidden,
+        full.head_dim,
+        constant,
+        layer,
+        attention,
+        feed_forward,
+        last_attention,
+        last_feed_forward,
+        target,
+        number_format,
+        seq_len,
+    )
 
 
 def _cores(shape: Shape) -> list[str]:
-    """The attention cores of a shape, in the order in which layers have them."""
+    """Return the attention cores of a shape in the order of their first layers."""
     return list(dict.fromkeys(row.attention for row in shape.layers))
 
 
 def quiet(seconds: np.ndarray) -> np.ndarray:
-    """What each candidate takes when nothing disturbs it, from [candidate, round, call] of one and the same input.
+    """Return the undisturbed seconds of each candidate, from [candidate, round, call] of one and the same input.
 
     Other work on the machine only ever adds time: the best call of each round, and the better quarter of the rounds.
     """
@@ -316,26 +369,23 @@ def quiet(seconds: np.ndarray) -> np.ndarray:
 
 
 def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndarray) -> np.ndarray:
-    """Share by which each prediction misses the measured time."""
+    """Return the relative error of each prediction.
+
+    Args:
+        table: Predicts.
+        shapes: Measured shapes.
+        times: Their latencies in seconds [shapes].
+    """
     return np.abs(np.array([table(shape).value for shape in shapes]) / times - 1)
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side: make an encoder of each shape, time them alternately for about so many seconds."""
+    """Build an encoder of each shape in the child process and time them alternately for the given seconds."""
     from limbeck.measure.timing import alternate, time_call
 
     setting = Setting.from_json(payload["setting"])
-    calls: list[Callable[[int], Any]] = []
-    for shape in payload["shapes"]:
-        runner = runner_of(Shape.from_json(shape), setting)
-        calls.append(partial(_answer, runner, runner.prepare(inputs(setting))))
-    for call in calls:
-        call(0)
+    calls = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
     once = sum(time_call(partial(call, 0)) for call in calls)
     turns, most, least = 5, 25, 5
     rounds = int(min(max(payload["seconds"] / (once * (turns + 1)), least), most))
     return {"seconds": np.stack([timing.seconds for timing in alternate(calls, turns, rounds)])}
-
-
-def _answer(runner: Any, batch: Any, _: int) -> Any:
-    return runner(batch)

@@ -47,35 +47,49 @@ def full(
     timer: Timer = time_group,
     table: Callable[[Space, Setting], LatencyTable] | None = None,
 ) -> Dataset:
-    """Write machine, tables and measured shapes into one file; what is there already stays and is not measured again.
+    """Write machine, tables and measured shapes into one file; what it already holds is not measured again.
 
-    ``samples`` shapes are spread over the space by their cost, see :func:`limbeck.cost_models.shape_sampling.draw`.
+    Args:
+        path: File of latency data, new or begun.
+        space: Shapes are sampled from it.
+        settings: How encoders of these shapes are run.
+        samples: Shapes to measure, spread over the space by their cost (``shape_sampling.draw``).
+        rounds: Timed rounds of every shape.
+        seed: Seed of the sample.
+        on_event: Called with the progress.
+        timer: Times one group of shapes.
+        table: Measures the latency table; :func:`table_of` unless given.
+
+    Returns:
+        Everything in the file.
     """
     plan = Collection(tuple(draw(space, samples, seed=seed)), tuple(settings), rounds=rounds, seed=seed)
     plan.check()
     path, here = Path(path), machine()
-    known = read(path) if path.is_file() and path.stat().st_size else Dataset()
-    if "noise" not in known.machines.get(here, {}):
+    data = read(path) if path.is_file() and path.stat().st_size else Dataset()
+    if "noise" not in data.machines.get(here, {}):
         on_event({"turn": "machine"})
         threads = settings[0].target.threads
         append(Dataset({here: profile(threads)}), path)
-    if space not in known.spaces:
+    if space not in data.spaces:
         append(Dataset(spaces=(space,)), path)
     for setting in settings:
-        if known.table(known.of(setting, here)) is None:
+        if data.table(data.of(setting, here)) is None:
             on_event({"turn": "table", "setting": setting})
             append(Dataset(tables=((here, setting, (table or table_of)(space, setting)),)), path)
     return collect(plan, path, on_event, timer)
 
 
 def table_of(space: Space, setting: Setting) -> LatencyTable:
-    """The latency table of the largest shape's width, for all that can be cut out of it."""
-    about = (setting.target, setting.number_format, setting.seq_len)
-    return build_table(space.largest, SimpleNamespace(**setting.style), *about, per_token=setting.per_token)
+    """Measure the latency table for everything that can be cut out of the largest shape."""
+    style = SimpleNamespace(**setting.style)
+    return build_table(
+        space.largest, style, setting.target, setting.number_format, setting.seq_len, per_token=setting.per_token
+    )
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side."""
+    """Time both products in the child process."""
     from limbeck.measure.timing import alternate
 
     calls = [_product(number_format, payload["threads"]) for number_format in ("float", "int8")]
@@ -90,8 +104,8 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _product(number_format: str, threads: int) -> Any:
-    """A call that multiplies one matrix in ONNX Runtime: float, or 8 bits into 32."""
+def _product(number_format: str, threads: int) -> Callable[[int], object]:
+    """Return a call that multiplies two matrices in ONNX Runtime: float, or 8 bits into 32."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -116,4 +130,4 @@ def _product(number_format: str, threads: int) -> Any:
     )
     opsets = [helper.make_opsetid("", 17)]
     session = open_session(helper.make_model(graph, opset_imports=opsets, ir_version=9), threads)
-    return lambda place: session.run(None, {"x": x})
+    return lambda index: session.run(None, {"x": x})

@@ -24,7 +24,7 @@ FEATURES = ("hidden / 768", "layers / 12", "mean neurons / 3072", "mean attentio
 
 
 def features(shapes: Sequence[Shape]) -> np.ndarray:
-    """The four features [shapes, 4]."""
+    """Compute the four features [shapes, 4]."""
     columns = columns_of(shapes)
     depth = np.maximum(columns.depth, 1)
     neurons, width = columns.ffn.sum(1) / depth, columns.heads.sum(1) * columns.head_dim / depth
@@ -51,7 +51,18 @@ class MlpPredictor:
         seed: int = 0,
         target: str = "",
     ) -> MlpPredictor:
-        """Train as the originals do; batches are drawn without repetition until all shapes had their turn."""
+        """Train as the originals do; batches are sampled without replacement within an epoch.
+
+        Args:
+            shapes: Measured shapes.
+            seconds: Their latencies [shapes].
+            width: Neurons of each hidden layer.
+            steps: Optimiser steps.
+            batch: Shapes in a step.
+            learning_rate: Learning rate of Adam.
+            seed: Seed of the weights and of the batches.
+            target: Description of the target, for the measurements.
+        """
         import torch
         from torch import nn
 
@@ -81,8 +92,8 @@ class MlpPredictor:
         import torch
 
         with torch.inference_mode():
-            found = self.network(torch.as_tensor(features(shapes), dtype=torch.float32))
-        return found[:, 0].double().numpy() * SCALE
+            scaled = self.network(torch.as_tensor(features(shapes), dtype=torch.float32))
+        return scaled[:, 0].double().numpy() * SCALE
 
     def __call__(self, shape: Shape) -> Measurement:
         """Predicted latency."""

@@ -28,10 +28,13 @@ STEPS = {"layers": 1, "hidden": 16, "heads": 1, "ffn": 32, "head_dim": 4}  #: Au
 
 
 def space_below(full: Shape, given: Mapping[str, Sequence[int] | None] | None = None, per_layer: bool = True) -> Space:
-    """The space of what a search would cut out of ``full``; ``given`` names ranges: (low, high) or (low, high, step).
+    """Build the space of the shapes that a search would cut out of ``full``.
 
-    What is not given: 1 to all layers and heads, a third to all of the hidden width, a twelfth to all of the neurons,
-    heads as wide as they are.
+    Args:
+        full: The largest shape.
+        given: Ranges by name, (low, high) or (low, high, step). Those left out default to 1 to all layers and heads, a
+            third to all of the hidden width, a twelfth to all of the neurons, and the head width of ``full``.
+        per_layer: Whether layers may differ in width.
 
     >>> space = space_below(Shape.uniform(6, 384, 12, 1536), {"layers": (2, 6, 2)})
     >>> str(space.smallest), str(space.largest)
@@ -67,7 +70,7 @@ def draw(
     cost: Callable[[Shape], float] | None = None,
     without: Container[Shape] = (),
 ) -> list[Shape]:
-    """So many different shapes, in an order drawn at random; the smallest and the largest of the space among them.
+    """Sample different shapes in random order; the smallest and the largest of the space are among them.
 
     Args:
         space: Where they come from.
@@ -96,8 +99,8 @@ def draw(
         more = _spread(candidates, count - len(must), predicted, rng)
     else:
         more = candidates[: count - len(must)]
-    found = must + more
-    return rng.sample(found, len(found))
+    chosen = must + more
+    return rng.sample(chosen, len(chosen))
 
 
 def everything(space: Space) -> Iterator[Shape]:
@@ -130,16 +133,16 @@ def _pool(space: Space, count: int, method: Method, rng: Random, around: Sequenc
 
 def _different(source: Callable[[], Shape], count: int) -> list[Shape]:
     """Different shapes from a source, up to ``count``: a source may have fewer."""
-    found: dict[Shape, None] = {}
+    shapes: dict[Shape, None] = {}
     for _ in range(20 * count):
-        found[source()] = None
-        if len(found) == count:
+        shapes[source()] = None
+        if len(shapes) == count:
             break
-    return list(found)
+    return list(shapes)
 
 
 def _wander(space: Space, shape: Shape, rng: Random, most: int) -> Shape:
-    """A shape some small changes away."""
+    """Mutate a shape 1 to ``most`` times."""
     for _ in range(rng.randint(1, most)):
         shape = space.mutate(shape, rng, 0.5)
     return shape
@@ -155,8 +158,8 @@ def _spread(shapes: Sequence[Shape], count: int, cost: Callable[[Shape], float],
     for shape, height in zip(shapes, heights, strict=True):
         strata.setdefault(min(int((height - low) / width), count - 1), []).append(shape)
     queues = [rng.sample(members, len(members)) for _, members in sorted(strata.items())]
-    found: list[Shape] = []
-    while len(found) < min(count, len(shapes)):
+    chosen: list[Shape] = []
+    while len(chosen) < min(count, len(shapes)):
         left = [queue for queue in queues if queue]
-        found += [queue.pop() for queue in rng.sample(left, min(len(left), count - len(found)))]
-    return found
+        chosen += [queue.pop() for queue in rng.sample(left, min(len(left), count - len(chosen)))]
+    return chosen

@@ -52,7 +52,7 @@ def fit(
     source: str, task: Any, store: Store | None = None, *, trained_next: bool = False, dry: bool = False
 ) -> Fitted | None:
     """What ``measure.labels.fit_task`` says; None for a model that cannot be looked at, which opening it explains."""
-    from limbeck.measure.label_order import Order, fit_task, measure_order
+    from limbeck.measure.label_order import OrderCheck, fit_task, measure_order
     from limbeck.model.checkpoints import peek_outputs
     from limbeck.model.location import model_folder
 
@@ -61,14 +61,14 @@ def fit(
     except InputError:
         return None
 
-    def remembered(adapted: Any) -> Order:
+    def remembered(adapted: Any) -> OrderCheck:
         if store is None:
             return measure_order(source, adapted)
         name = f"order-{fingerprint(model_folder(source) or source, store)}-{adapted.fingerprint}"
         stored = store.recall(name)
         if dry and not stored:
-            return Order("fits", 1.0, 1.0, 0.0, tuple(range(len(adapted.label_names))), 0)
-        order = Order.from_json(stored) if stored else measure_order(source, adapted)
+            return OrderCheck("fits", 1.0, 1.0, 0.0, tuple(range(len(adapted.label_names))), 0)
+        order = OrderCheck.from_json(stored) if stored else measure_order(source, adapted)
         if not stored:
             store.remember(name, order.to_json())
         return order

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from limbeck.errors import InputError, LimbeckError, MissingExtra
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 Batch = Mapping[str, np.ndarray]
 """input_ids, attention_mask and, where the tokenizer makes them, token_type_ids, int64 [batch, seq]."""
@@ -27,7 +30,7 @@ class Runner(Protocol):
     words: str  #: the runtime and the implementation, in words
 
     def prepare(self, batch: Batch) -> Any:
-        """The batch as the runtime wants it."""
+        """Convert a batch to the inputs of the runtime."""
         ...
 
     def __call__(self, prepared: Any) -> np.ndarray:
@@ -41,8 +44,8 @@ def check_runtime(runtime: str) -> None:
         raise MissingExtra("openvino", "openvino")
 
 
-def import_runtime(name: str) -> Any:
-    """The module of a runtime.
+def import_runtime(name: str) -> ModuleType:
+    """Import the module of a runtime.
 
     OpenVINO comes without its telemetry, which at import sends a message from a forked process that may outlive ours.
     """
@@ -54,10 +57,15 @@ def import_runtime(name: str) -> Any:
 def make_runner(
     model: Any, *, threads: int = 1, runtime: str = "onnxruntime", device: str = "cpu", plain: bool = True
 ) -> Runner:
-    """The runner of a model: a torch model runs in eager torch, an ONNX one in ``runtime``.
+    """Load a model for running: a torch model in eager torch, an ONNX one in ``runtime``.
 
-    ``plain``: a torch model whose shape transformers can express runs in transformers' own implementation, because
-    that is what a user has today; otherwise in ours.
+    Args:
+        model: A torch encoder or an ONNX model.
+        threads: Threads of the runtime; eager torch uses those of the process.
+        runtime: ``onnxruntime`` or ``openvino``, for an ONNX model.
+        device: Device of a torch model.
+        plain: Whether a torch model whose shape transformers can express runs in transformers' own implementation,
+            as users run it today, instead of ours.
     """
     if model.runtime == "torch":
         return TorchRunner(model, device, plain)
@@ -83,7 +91,7 @@ class TorchRunner:
         self.words = f"torch eager, {type(model).__name__}"
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
-        """The batch as the runtime wants it."""
+        """Convert a batch to the inputs of the runtime."""
         import torch
 
         return {name: torch.as_tensor(batch[name]).to(self.device) for name in INPUTS if name in batch}
@@ -100,17 +108,17 @@ class TorchRunner:
 class OnnxRunner:
     """ONNX Runtime on the processor."""
 
-    def __init__(self, session: Any, words: str) -> None:
+    def __init__(self, session: InferenceSession, words: str) -> None:
         self.session, self.words = session, f"onnxruntime, {words}"
         self.names = {entry.name for entry in session.get_inputs()}
 
     def prepare(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The batch as the runtime wants it."""
+        """Convert a batch to the inputs of the runtime."""
         return _feed(batch, self.names)
 
     def __call__(self, prepared: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of a prepared batch."""
-        return self.session.run(None, prepared)[0]
+        return np.asarray(self.session.run(None, prepared)[0])
 
 
 class OpenVinoRunner:
@@ -130,16 +138,16 @@ class OpenVinoRunner:
         self.words = f"openvino, {path.name}"
 
     def prepare(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The batch as the runtime wants it."""
+        """Convert a batch to the inputs of the runtime."""
         return _feed(batch, self.names)
 
     def __call__(self, prepared: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of a prepared batch."""
-        return self.request.infer(prepared)[0]
+        return np.asarray(self.request.infer(prepared)[0])
 
 
 def _feed(batch: Batch, names: Set[str]) -> dict[str, np.ndarray]:
-    """The inputs that a graph reads; token types are zeros where the tokenizer makes none."""
+    """Select the inputs that a graph reads; token types are zeros where the tokenizer makes none."""
     given = {name: np.asarray(batch[name], dtype=np.int64) for name in INPUTS if name in batch}
     given.setdefault("token_type_ids", np.zeros_like(given["input_ids"]))
     return {name: array for name, array in given.items() if name in names}

@@ -6,8 +6,9 @@ A description is plain data, so that it can travel to the process that times it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from limbeck.errors import InputError
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_runtime
 
 if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
     from limbeck.model.external import OnnxGraph
 
 STYLE = (
@@ -55,8 +57,8 @@ class Setting:
                 f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
             )
         check_runtime(self.target.runtime)
-        for name in ("threads", "batch"):
-            if (count := getattr(self.target, name)) < 1:
+        for name, count in (("threads", self.target.threads), ("batch", self.target.batch)):
+            if count < 1:
                 raise InputError(f"{name}: should be at least 1, got {count}")
         self.check_length(self.seq_len)
 
@@ -73,7 +75,7 @@ class Setting:
         return int(self.style["max_positions"]) - skipped_positions(self.style["position_offset"])
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         return asdict(self)
 
     @classmethod
@@ -83,30 +85,30 @@ class Setting:
 
 
 def style_of(style: Any) -> dict[str, Any]:
-    """What of a style or a configuration decides the speed."""
+    """Select the fields of a style or a configuration that decide the speed."""
     older = {"projections": "none"}  # configurations written before there were any
     return {name: getattr(style, name, older[name]) if name in older else getattr(style, name) for name in STYLE}
 
 
 def inputs(setting: Setting) -> dict[str, np.ndarray]:
-    """A batch of random tokens without padding, int64 [batch, seq]."""
+    """Make a batch of random tokens without padding, int64 [batch, seq]."""
     ids = np.random.default_rng(0).integers(5, VOCABULARY, (setting.target.batch, setting.seq_len))
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
 
-def stand_in(shape: Shape, setting: Setting) -> Any:
-    """A torch model of that shape."""
+def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification | LimbeckForTokenClassification:
+    """Build a torch model of that shape with random weights."""
     from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
 
-    rows: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
-    rows |= {"layer_ffn": [row.ffn for row in shape.layers]}
-    rows |= {"layer_attention": [row.attention for row in shape.layers]}
+    layers: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
+    layers |= {"layer_ffn": [row.ffn for row in shape.layers]}
+    layers |= {"layer_attention": [row.attention for row in shape.layers]}
     kind = LimbeckForTokenClassification if setting.per_token else LimbeckForSequenceClassification
-    return kind(LimbeckConfig(shape.hidden, shape.head_dim, **rows, **{**setting.style, "vocab_size": VOCABULARY}))
+    return kind(LimbeckConfig(shape.hidden, shape.head_dim, **layers, **{**setting.style, "vocab_size": VOCABULARY}))
 
 
 def runner_of(shape: Shape, setting: Setting) -> Runner:
-    """A stand-in, loaded in the runtime of the setting."""
+    """Load a stand-in in the runtime of the setting."""
     from limbeck.model.onnx.onnx_model import open_session, write
 
     target = setting.target
@@ -118,15 +120,33 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
     return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
 
 
+def warm_calls(shapes: Sequence[Shape], setting: Setting) -> list[Callable[[int], np.ndarray]]:
+    """Load a stand-in of each shape and return calls that answer one batch; each was called once.
+
+    The argument of a call is ignored: ``timing.alternate`` passes the index of an input.
+    """
+    calls: list[Callable[[int], np.ndarray]] = []
+    for shape in shapes:
+        runner = runner_of(shape, setting)
+        calls.append(partial(_answer, runner, runner.prepare(inputs(setting))))
+    for call in calls:
+        call(0)
+    return calls
+
+
+def _answer(runner: Runner, batch: object, _: int) -> np.ndarray:
+    return runner(batch)
+
+
 def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
-    """A stand-in as an ONNX graph for the runtime of the setting, in its number format."""
+    """Export a stand-in as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.onnx.graph import build as build_graph
     from limbeck.model.onnx.onnx_model import parts
     from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 
-    found = parts(stand_in(shape, setting), fused=setting.target.runtime != "openvino")
+    model_parts = parts(stand_in(shape, setting), fused=setting.target.runtime != "openvino")
     if setting.number_format == "int8":
-        names = quantizable_modules(*found)
-        ranges = {} if found[0].fused else dict.fromkeys(names, (-8.0, 8.0))  # any: they cost the same
-        return quantize(*found, Int8(frozenset(names), ranges=ranges))
-    return build_graph(*found)[0]
+        names = quantizable_modules(*model_parts)
+        ranges = {} if model_parts[0].fused else dict.fromkeys(names, (-8.0, 8.0))  # any: they cost the same
+        return quantize(*model_parts, Int8(frozenset(names), ranges=ranges))
+    return build_graph(*model_parts)[0]

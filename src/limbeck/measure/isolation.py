@@ -41,12 +41,17 @@ start(sys.argv[1])
 
 
 def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) -> dict[str, Any]:
-    """Call ``function`` ("package.module:name") with ``payload`` in a new process; return the dictionary it returns.
+    """Call a function in a new process and return the dictionary that it returns.
 
     Payload and result are JSON; values of the outermost level may also be numpy arrays.
 
+    Args:
+        function: The function, as ``package.module:name``.
+        payload: Its only argument.
+        threads: Threads of the process.
+
     Raises:
-        LimbeckError: the process failed; the message ends with what it wrote to its error stream.
+        LimbeckError: The process failed; the message ends with what it wrote to its error stream.
     """
     with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
         _write(Path(folder), "in", {"function": function, "threads": threads, **payload})
@@ -61,15 +66,15 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
                 child.kill()
                 child.communicate()
         if status:
-            said = Path(folder, "stderr").read_text(encoding="utf-8", errors="replace").strip()
-            raise LimbeckError(f"{function} failed in its own process ({_reason(status)}):\n{said[-3000:]}")
+            message = Path(folder, "stderr").read_text(encoding="utf-8", errors="replace").strip()
+            raise LimbeckError(f"{function} failed in its own process ({_reason(status)}):\n{message[-3000:]}")
         return _read(Path(folder), "out")
 
 
 def _import_path() -> list[str]:
     """Where this process imports from, without the working folder: a file there may have the name of a module."""
     package = str(Path(__file__).parents[2])
-    return [place for place in sys.path if place == package or (place and Path(place) != Path.cwd())]
+    return [path for path in sys.path if path == package or (path and Path(path) != Path.cwd())]
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -95,13 +100,13 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _die_with_parent() -> None:
-    """The parent holds the other end of our input and never writes: the input ends when the parent does."""
+    """Exit when the input ends: the parent holds its other end and never writes, so it ends with the parent."""
     sys.stdin.buffer.read()
     os._exit(1)
 
 
 def main(folder: Path) -> None:
-    """The child's side."""
+    """Read the payload in the child process, call the function and write its result."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     payload = _read(folder, "in")
     module, name = payload.pop("function").split(":")

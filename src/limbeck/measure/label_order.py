@@ -11,7 +11,10 @@ from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
+    from transformers import PreTrainedTokenizerBase
 
+    from limbeck.core.model import Runnable
     from limbeck.core.outputs import Match
     from limbeck.data.task import Task
 
@@ -25,7 +28,7 @@ Verdict = Literal["fits", "unclear", "wrong"]
 
 
 @dataclass(frozen=True)
-class Order:
+class OrderCheck:
     """How well an assumed order of the outputs fits the labels.
 
     ``accuracy`` and ``best`` are shares of right decisions with the assumed order and with the best one, ``constant``
@@ -41,11 +44,11 @@ class Order:
     texts: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, to be kept."""
+        """Return plain values for storage."""
         return {**vars(self), "outputs": list(self.outputs)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Order:
+    def from_json(cls, data: Mapping[str, Any]) -> OrderCheck:
         """Inverse of :meth:`to_json`."""
         return cls(**{**data, "outputs": tuple(data["outputs"])})
 
@@ -69,7 +72,7 @@ def fit_task(
     task: Task,
     *,
     trained_next: bool = False,
-    measure: Callable[[Task], Order] | None = None,
+    measure: Callable[[Task], OrderCheck] | None = None,
 ) -> Fitted:
     """Give a task the label names of a model that answers it, in the order of its outputs.
 
@@ -120,7 +123,7 @@ def fit_task(
 
 
 def _adapt(task: Task, match: Match) -> Task:
-    """The task with the model's names and order, as far as its metric leaves the order free."""
+    """Give the task the model's names and order, as far as its metric leaves the order free."""
     names = list(match.names)
     if task.metric == "token_f1" and task.label_names[0] == "O":  # the metric leaves out the first label
         names.insert(0, names.pop(match.outputs[0]))
@@ -130,7 +133,7 @@ def _adapt(task: Task, match: Match) -> Task:
 
 
 def _changes(task: Task, adapted: Task, outputs: Sequence[str], source: str | Path) -> tuple[str, ...]:
-    """Say what became of the task's label names and of the order of the outputs."""
+    """Describe the changes of the task's label names and of the order of the outputs."""
     from limbeck.core.outputs import silent
 
     notes, turned = [], not silent(outputs) and tuple(outputs) != adapted.label_names
@@ -153,8 +156,8 @@ def _assumption(source: str | Path, outputs: Sequence[str], labels: Sequence[str
     return f"'{source}' and the data do not name the labels alike, so their order is assumed ({pairs})"
 
 
-def _better(order: Order, adapted: Task, task: Task, match: Match) -> str:
-    """What is wrong with the assumed order, and how to give the right one."""
+def _better(order: OrderCheck, adapted: Task, task: Task, match: Match) -> str:
+    """Explain what is wrong with the assumed order, and how to give the right one."""
     names = {match.names[output]: label for output, label in zip(match.outputs, task.label_names, strict=True)}
     labels = [names[label] for label in adapted.label_names]  # of the data, in the assumed order of the outputs
     right = [""] * len(labels)
@@ -166,7 +169,7 @@ def _better(order: Order, adapted: Task, task: Task, match: Match) -> str:
     )
 
 
-def measure_order(source: str | Path, task: Task) -> Order:
+def measure_order(source: str | Path, task: Task) -> OrderCheck:
     """Open a model and check the order of its outputs on texts of a task whose label names it was given."""
     from limbeck.model.checkpoints import open_model, peek
 
@@ -175,7 +178,7 @@ def measure_order(source: str | Path, task: Task) -> Order:
     return check_order(model, tokenizer, fitting)
 
 
-def check_order(model: Any, tokenizer: Any, task: Task) -> Order:
+def check_order(model: Runnable, tokenizer: PreTrainedTokenizerBase, task: Task) -> OrderCheck:
     """Compare the order of a model's outputs with the order that fits the labels best.
 
     Args:
@@ -198,7 +201,7 @@ def check_order(model: Any, tokenizer: Any, task: Task) -> Order:
     encoded = encode(few, split, tokenizer)
     count, rows = len(task.label_names), encoded.labels
     tables = np.stack(
-        [_table(task.kind, one, row, count) for one, row in zip(predict(model, encoded), rows, strict=True)]
+        [_table(task.kind, logits, row, count) for logits, row in zip(predict(model, encoded), rows, strict=True)]
     )
     if task.kind == "multilabel":
         truths = np.asarray(rows) > 0
@@ -208,8 +211,8 @@ def check_order(model: Any, tokenizer: Any, task: Task) -> Order:
     return judge_order(tables, constant, totals)
 
 
-def _table(kind: str, logits: Any, labels: Any, count: int) -> np.ndarray:
-    """How often an output answers where a label is true, in a text [label, output]; several labels: how often equal."""
+def _table(kind: str, logits: ArrayLike, labels: ArrayLike, count: int) -> np.ndarray:
+    """Count in a text how often an output answers where a label is true [label, output]; multilabel: both are equal."""
     import numpy as np
 
     from limbeck.data.metrics import IGNORED
@@ -224,7 +227,7 @@ def _table(kind: str, logits: Any, labels: Any, count: int) -> np.ndarray:
     return table
 
 
-def judge_order(tables: np.ndarray, constant: np.ndarray, totals: np.ndarray) -> Order:
+def judge_order(tables: np.ndarray, constant: np.ndarray, totals: np.ndarray) -> OrderCheck:
     """Judge the order of outputs by sign tests over texts.
 
     With more than two labels the best order is sought on every second text and judged on the others, so that the search
@@ -254,11 +257,11 @@ def judge_order(tables: np.ndarray, constant: np.ndarray, totals: np.ndarray) ->
     elif sign_test(right["best"], right["assumed"]) < SURE and sign_test(right["best"], right["constant"]) < USEFUL:
         verdict = "wrong"
     outputs = tuple(int(column) for column in columns)
-    return Order(verdict, shares["assumed"], shares["best"], shares["constant"], outputs, len(right["best"]))
+    return OrderCheck(verdict, shares["assumed"], shares["best"], shares["constant"], outputs, len(right["best"]))
 
 
-def sign_test(one: np.ndarray, other: np.ndarray) -> float:
-    """Probability that ``one`` [text] is ahead of ``other`` on so many texts by chance (exact sign test, one-sided).
+def sign_test(first: np.ndarray, second: np.ndarray) -> float:
+    """Test by signs whether ``first`` [text] beats ``second`` [text]: exact one-sided p-value.
 
     >>> import numpy as np
     >>> sign_test(np.ones(10), np.zeros(10))
@@ -266,5 +269,5 @@ def sign_test(one: np.ndarray, other: np.ndarray) -> float:
     """
     from scipy.stats import binom
 
-    ahead, behind = int((one > other).sum()), int((one < other).sum())
+    ahead, behind = int((first > second).sum()), int((first < second).sum())
     return float(binom.sf(ahead - 1, ahead + behind, 0.5))

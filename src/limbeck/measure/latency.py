@@ -21,7 +21,11 @@ from limbeck.core.target import Target
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
     from limbeck.data.task import Task
+    from limbeck.measure.backends import Runner
 
 
 PIECES = re.compile(r"\w+|[^\w\s]")
@@ -84,9 +88,15 @@ class Latency(Probe):
 
 
 def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
-    """Rows whose lengths are spread like those of the split: one drawn from each of ``count`` strata of length.
+    """Sample rows whose lengths are spread like those of the split: one from each of ``count`` strata of length.
 
-    Shuffled, as requests arrive. The lengths are in characters, so nothing needs to be tokenised.
+    They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenised.
+
+    Args:
+        task: Has the split.
+        split: Name of the split.
+        count: Rows to sample; all if the split has fewer.
+        seed: Seed of the sample.
     """
     texts = task.split(split)
     pairs = texts.pairs if texts.pairs is not None else ("",) * len(texts)
@@ -94,17 +104,19 @@ def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
     order = sorted(range(len(sizes)), key=lambda row: (sizes[row], row))
     rng = random.Random(seed)
     count = min(count, len(order))
-    edges = [len(order) * place // count for place in range(count + 1)]
+    edges = [len(order) * index // count for index in range(count + 1)]
     rows = [order[rng.randrange(low, high)] for low, high in pairwise(edges)]
     rng.shuffle(rows)
     return rows
 
 
 def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...]:
-    """Tokens of a sample of a task's test texts, spread as they are: in words and marks, for there is no tokenizer.
+    """Estimate the tokens of sampled test texts by their words and marks, for there is no tokenizer.
 
-    Pairs are taken together, and what is longer than the task's ``max_length``, or than ``most``, is cut as a model's
-    input is.
+    Args:
+        task: Texts of its test split count, or else of its training split; pairs are taken together.
+        most: Longer texts are cut to this, or to the task's ``max_length``, as a model's input is.
+        samples: Texts to sample.
     """
     from limbeck.data.task import texts_of
 
@@ -118,17 +130,35 @@ def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...
 def token_batches(
     candidate: Candidate, split: str, rows: Sequence[int], target: Target
 ) -> list[dict[str, list[list[int]]]]:
-    """The batches of one candidate, made by its own tokenizer, as nested lists."""
+    """Encode rows with the candidate's own tokenizer.
+
+    Args:
+        candidate: Gives the task and the tokenizer.
+        split: Name of the split.
+        rows: Rows of the split, in the order of the batches.
+        target: Gives the batch size and, if fixed, the sequence length.
+
+    Returns:
+        Batches as nested lists [batch, seq].
+    """
     lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
     types = "token_type_ids" in candidate.tokenizer.model_input_names
     pad = candidate.tokenizer.pad_token_id or 0
-    return [pad_batch(lists[at : at + target.batch], pad, types) for at in range(0, len(lists), target.batch)]
+    return [pad_batch(lists[start : start + target.batch], pad, types) for start in range(0, len(lists), target.batch)]
 
 
 def token_lists(
-    task: Task, split: str, rows: Sequence[int], tokenizer: Any, seq_len: int | None = None
+    task: Task, split: str, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, seq_len: int | None = None
 ) -> list[list[int]]:
-    """Token ids of the rows; with ``seq_len`` each repeated or cut to exactly so many."""
+    """Tokenise rows of a split.
+
+    Args:
+        task: Has the split.
+        split: Name of the split.
+        rows: Rows of the split.
+        tokenizer: Tokenises.
+        seq_len: If given, each row is repeated or cut to exactly this many tokens.
+    """
     from dataclasses import replace
 
     from limbeck.data.batching import encode
@@ -141,14 +171,20 @@ def token_lists(
     return lists if seq_len is None else [(ids * (seq_len // len(ids) + 1))[:seq_len] for ids in lists]
 
 
-def _check_length(tokenizer: Any, seq_len: int) -> None:
+def _check_length(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> None:
     most = getattr(tokenizer, "model_max_length", seq_len)
     if seq_len > most:
         raise InputError(f"target.seq_len: the model takes at most {most} tokens, got {seq_len}")
 
 
 def pad_batch(lists: Sequence[list[int]], pad: int, types: bool) -> dict[str, list[list[int]]]:
-    """A batch as nested lists, padded to its longest text."""
+    """Pad a batch to its longest text, as nested lists.
+
+    Args:
+        lists: Token ids of each text.
+        pad: Id of the padding token.
+        types: Whether the batch has ``token_type_ids``.
+    """
     longest = max(map(len, lists))
     batch = {
         "input_ids": [ids + [pad] * (longest - len(ids)) for ids in lists],
@@ -159,7 +195,7 @@ def pad_batch(lists: Sequence[list[int]], pad: int, types: bool) -> dict[str, li
 
 @contextlib.contextmanager
 def stored(candidate: Candidate) -> Iterator[Path]:
-    """The folder of a candidate; written for the moment if it has none."""
+    """Yield the folder of a candidate; a temporary one if it has none."""
     if candidate.folder is not None:
         yield candidate.folder
         return
@@ -171,7 +207,7 @@ def stored(candidate: Candidate) -> Iterator[Path]:
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side: load every model once, time them alternately."""
+    """Load every model once in the child process and time them alternately."""
     import numpy as np
 
     from limbeck.measure.backends import make_runner
@@ -190,15 +226,21 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _calls(runner: Any, batches: Sequence[dict[str, Any]]) -> Callable[[int], Any]:
+def _calls(runner: Runner, batches: Sequence[dict[str, list[list[int]]]]) -> Callable[[int], np.ndarray]:
     import numpy as np
 
     prepared = [runner.prepare({name: np.array(rows) for name, rows in batch.items()}) for batch in batches]
-    return lambda place: runner(prepared[place])
+    return lambda index: runner(prepared[index])
 
 
 def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> Iterator[tuple[int, Measurement]]:
-    """The facts in the answer of a :func:`session`."""
+    """Yield the measurements in the answer of a :func:`session`.
+
+    Args:
+        answer: What :func:`session` returned.
+        runtimes: Runtime of each model; the first torch model is the reference of the speed-ups.
+        target: Where the models were timed.
+    """
     from limbeck.core.statistics import paired_ratio
     from limbeck.measure.timing import Timing
 
@@ -232,7 +274,7 @@ def _flat(bounds: tuple[float, float, float]) -> tuple[float, str, float, float]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``limbeck evaluate`` tells: the metric with its interval, and the time that answering took."""
+    """The result of ``limbeck evaluate``: the metric with its interval, and the time that answering took."""
 
     metric: str
     quality: float
@@ -261,7 +303,7 @@ def check_calls(threads: int, batch: int) -> None:
 
 def evaluate(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     task: Task,
     split: str = "test",
     *,
@@ -275,6 +317,16 @@ def evaluate(
     Timed: the call from padded token ids to logits, as in :class:`Latency`. One answer before the first warms up. The
     quality is that of the timed answers. In batches of several texts those of an INT8 model depend on the batch,
     because the ranges of dynamic numbers span it with its padding; ``depends_on_batch`` is then True.
+
+    Args:
+        model: A torch encoder or an ONNX model.
+        tokenizer: Its tokenizer.
+        task: The task.
+        split: Name of the split to answer.
+        threads: Threads of the runtime.
+        batch: Texts in a call.
+        runtime: Runtime of an ONNX model.
+        now: Clock in seconds; the system's unless given.
     """
     import time
 
@@ -310,9 +362,9 @@ def evaluate(
     mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
     depends = batch > 1 and runtime != "torch" and bool(getattr(model, "int8", False))
     figures = (*assessment.quality, len(encoded), total * 1e3, mean)
-    beside = {name: (one.value, one.low, one.high) for name, one in assessment.beside.items()}
+    beside = {name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()}
     return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends, beside)
 
 
-def _answer(runner: Any, inputs: Any, logits: list[Any]) -> None:
+def _answer(runner: Runner, inputs: Any, logits: list[Any]) -> None:  # each runner has inputs of its own type
     logits.extend(runner(inputs))

@@ -56,7 +56,7 @@ class Memory(Probe):
 
 
 def serve(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side: import everything, note the memory, then open the model and answer."""
+    """Import everything in the child process, note the memory, then open the model and answer."""
     import gc
     import importlib
 

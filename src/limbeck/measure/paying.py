@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.core.analytic_cost import macs
+from limbeck.core.analytic_cost import NumberFormat, macs
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.measure.dummy_model import Setting, style_of
@@ -41,12 +41,12 @@ class Paying:
 
 
 def in_turns(ways: Sequence[tuple[Shape, Setting]], timer: Timer = time_trial) -> list[float]:
-    """Seconds of a call each way, medians of trials in turn."""
-    found: list[list[float]] = [[] for _ in ways]
+    """Time a call each way, in seconds: medians of alternating trials."""
+    medians: list[list[float]] = [[] for _ in ways]
     for _ in range(TRIALS):
-        for way, medians in zip(ways, found, strict=True):
-            medians.append(float(np.median(timer(Trial(*way, CALLS)))))
-    return [float(np.median(medians)) for medians in found]
+        for way, trials in zip(ways, medians, strict=True):
+            trials.append(float(np.median(timer(Trial(*way, CALLS)))))
+    return [float(np.median(trials)) for trials in medians]
 
 
 def paying(
@@ -56,11 +56,25 @@ def paying(
     core: str,
     seq_len: int,
     *,
-    number_format: Any = "int8",
+    number_format: NumberFormat = "int8",
     per_token: bool = False,
     timer: Timer = time_trial,
 ) -> Paying | None:
-    """Time softmax and a core; None, and nothing is timed, where the core has no fewer multiply-accumulates there."""
+    """Time softmax and another attention core.
+
+    Args:
+        shape: Shape with softmax attention.
+        style: Style or configuration of the encoder.
+        target: Where it runs.
+        core: The other attention core.
+        seq_len: Tokens in a text.
+        number_format: ``float`` or ``int8``.
+        per_token: Whether every token is answered.
+        timer: Times one trial.
+
+    Returns:
+        The comparison, or None, with nothing timed, where the core saves no multiply-accumulates.
+    """
     other = shape.with_attention(core)
     if macs(other, seq_len) >= macs(shape, seq_len):
         return None

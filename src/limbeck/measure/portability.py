@@ -15,7 +15,10 @@ from limbeck.core.step import Probe, RunContext, StepInfo, step
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
     from onnxruntime import InferenceSession
+
+    from limbeck.data.metrics import Kind
 
 
 @step(
@@ -51,7 +54,7 @@ class Portability(Probe):
                 yield index, self.fact(candidate, context.target.batch)
 
     def fact(self, candidate: Candidate, batch: int) -> Measurement:
-        """The share of answers that stay; texts come in batches of the target's size, which share a range."""
+        """Measure the share of answers that stay; texts of a batch share a range."""
         from limbeck.core.statistics import wilson
         from limbeck.data.batching import encode, predict
         from limbeck.measure.latency import sample_rows
@@ -76,7 +79,7 @@ class Portability(Probe):
 
 @dataclass(frozen=True)
 class _Opened:
-    """A session as a model that ``data.predict`` can ask."""
+    """A session with the interface that ``data.predict`` calls."""
 
     session: InferenceSession
 
@@ -88,21 +91,31 @@ class _Opened:
 
 
 def agreement(
-    kind: Any, one: Sequence[Any] | np.ndarray, other: Sequence[Any] | np.ndarray, labels: Sequence[Any]
+    kind: Kind,
+    first: Sequence[np.ndarray] | np.ndarray,
+    second: Sequence[np.ndarray] | np.ndarray,
+    labels: Sequence[ArrayLike],
 ) -> tuple[np.ndarray, float]:
-    """Whether both logits mean the same answer [texts], and the largest difference between them.
+    """Compare the answers of two models.
 
-    Of tokens those count that have a label.
+    Args:
+        kind: Kind of the task.
+        first: Logits of one model for each text.
+        second: Logits of the other.
+        labels: Label of each text; of tokens only those count that have a label.
+
+    Returns:
+        Whether both answer alike [texts], and the largest difference between their logits.
     """
     import numpy as np
 
     from limbeck.data.metrics import IGNORED, decode
 
-    largest = max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
     if kind == "tokens":
-        kept = [np.asarray(row) != IGNORED for row in labels]
-        pairs = zip(one, other, kept, strict=True)
-        same = [bool((decode(kind, a)[real] == decode(kind, b)[real]).all()) for a, b, real in pairs]
+        masks = [np.asarray(row) != IGNORED for row in labels]
+        triples = zip(first, second, masks, strict=True)
+        same = [bool((decode(kind, a)[mask] == decode(kind, b)[mask]).all()) for a, b, mask in triples]
         return np.array(same), largest
-    equal = decode(kind, np.stack(list(one))) == decode(kind, np.stack(list(other)))
+    equal = decode(kind, np.stack(list(first))) == decode(kind, np.stack(list(second)))
     return equal.reshape(len(equal), -1).all(axis=1), largest

@@ -63,10 +63,16 @@ class Quality(Probe):
             for name, interval in assessment.beside.items():
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
 
-    def fact(self, task: Task, found: Assessment, count: int) -> Measurement:
-        """The fact that an assessment states."""
-        value, low, high = found.quality
-        detail = {"metric": task.metric, **found.detail}
+    def fact(self, task: Task, assessment: Assessment, count: int) -> Measurement:
+        """Convert an assessment to a measurement.
+
+        Args:
+            task: Gives the metric.
+            assessment: The metric's value and details.
+            count: Texts that were answered.
+        """
+        value, low, high = assessment.quality
+        detail = {"metric": task.metric, **assessment.detail}
         return Measurement("quality", value, "1", low, high, n=count, split=self.split, detail=detail)
 
 

@@ -32,7 +32,7 @@ class Timing:
     @cached_property
     def rounds(self) -> np.ndarray:
         """Median of every round [rounds]."""
-        return np.median(self.seconds, axis=1)
+        return np.asarray(np.median(self.seconds, axis=1))
 
     @property
     def calls(self) -> int:
@@ -45,7 +45,7 @@ class Timing:
         return median(self.rounds)
 
     def quantile(self, share: float) -> Interval:
-        """Time that this share of all calls needed at most; the interval resamples rounds."""
+        """Return the time that this share of all calls needed at most; the interval resamples rounds."""
         return bootstrap(
             lambda chosen: float(np.quantile(self.seconds[chosen], share)), len(self.seconds), resamples=300
         )
@@ -58,7 +58,7 @@ class Timing:
 
 
 def time_call(call: Callable[[], Any], now: Clock = time.perf_counter) -> float:
-    """Seconds that one call takes."""
+    """Time one call, in seconds."""
     start = now()
     call()
     return now() - start
@@ -78,6 +78,14 @@ def alternate(
     Each round runs every callable over inputs 0 .. ``inputs`` - 1, in an order of callables drawn anew each round.
     A turn starts with one call that is not timed: it brings the weights back into the caches that the others used.
     The first ``warmup`` rounds are not timed at all.
+
+    Args:
+        callables: What to time; each takes the index of an input.
+        inputs: Number of inputs.
+        rounds: Timed rounds.
+        warmup: Rounds before those.
+        seed: Seed of the orders.
+        now: Clock in seconds.
     """
     assert callables, "nothing to time"
     assert min(inputs, rounds) > 0, "at least one input and one round"
@@ -90,10 +98,10 @@ def alternate(
             for which in rng.sample(range(len(callables)), len(callables)):
                 call = callables[which]
                 call(0)
-                for place in range(inputs):
+                for index in range(inputs):
                     start = now()
-                    call(place)
-                    seconds[which, turn, place] = now() - start
+                    call(index)
+                    seconds[which, turn, index] = now() - start
             gc.collect(0)
     finally:
         if collecting:

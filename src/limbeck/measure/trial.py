@@ -50,7 +50,7 @@ class Trial:
             raise InputError(f"{self.shape} is no slice of the super model, {self.within}")
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         shapes = {"shape": self.shape.to_json(), "within": self.within and self.within.to_json()}
         return asdict(self) | shapes | {"lengths": list(self.lengths)}
 
@@ -64,7 +64,7 @@ class Trial:
 
 
 def time_trial(trial: Trial) -> np.ndarray:
-    """Seconds of every call that counts."""
+    """Time a trial in a fresh process: seconds of every call after the warm-up."""
     from limbeck.measure.isolation import run_isolated
 
     trial.check()
@@ -73,7 +73,7 @@ def time_trial(trial: Trial) -> np.ndarray:
 
 
 def peak_memory(trial: Trial, calls: int = 3) -> int:
-    """Bytes of resident memory that a fresh process needs for the model and for answering, beyond the runtime itself.
+    """Measure the resident memory, in bytes, that a fresh process needs for a model and its answers beyond the runtime.
 
     A graph is written before and read by the process: what it takes to make one is no part of serving it.
     """
@@ -90,7 +90,7 @@ def peak_memory(trial: Trial, calls: int = 3) -> int:
 
 
 def weighed(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side: import everything, note the memory, open the model, answer."""
+    """Import everything in the child process, note the memory, open the model and answer."""
     import gc
     import importlib
 
@@ -128,7 +128,7 @@ def _opened(file: Path, runtime: str, threads: int) -> Runner:
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side."""
+    """Time the calls of a trial in the child process."""
     from limbeck.measure.timing import alternate
 
     trial = Trial.from_json(payload["trial"])
