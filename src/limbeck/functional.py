@@ -15,39 +15,37 @@ trained further with ``transformers.Trainer``, and given to the next function.
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from limbeck._functional import (
+    apply_step,
+    given_splits,
+    is_texts,
+    judged,
+    make_step,
+    open_candidate,
+    silent,
+    trained_model,
+    write_exported,
+)
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import RunContext, Teacher, Technique
+from limbeck.core.step import RunContext, Teacher
 from limbeck.core.target import Runtime, Target
-from limbeck.data.given import as_task, names_task
-from limbeck.data.task import METRICS_OF, Split, Task
 from limbeck.errors import InputError
-from limbeck.recipe.validation import read
 from limbeck.storage.destination import check_destination
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
+    from limbeck._functional import Data, Log, Model
     from limbeck.measure.latency import Evaluation
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
 
-    Model: TypeAlias = PreTrainedModel | OnnxModel | str | Path
-    Data: TypeAlias = Any  # a Task, a path, a mapping, a data set, (texts, labels), or texts: see data/given.py
-
 __all__ = ["distill", "evaluate", "export", "latency", "linearize", "prune", "quantize"]
-
-TEXTS = 200
-"""Texts of the validation split where ``data`` has none: enough for checks."""
-
-Log = Callable[..., None]
-T = TypeVar("T", bound=Technique)
 
 
 def prune(
@@ -91,11 +89,11 @@ def prune(
     from limbeck.techniques.prune import Prune
 
     goals = {"speedup": speedup, "latency_ms": latency_ms, "keep": keep, "size_mb": size_mb}
-    step = _step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
+    step = make_step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
     target = Target(threads=threads, batch=batch)
-    with _candidate(model, tokenizer, data) as candidate:
+    with open_candidate(model, tokenizer, data) as candidate:
         cost = cost_factory(candidate, target, lambda name, build: build())
-        return _apply(step, candidate, RunContext(seed=seed, target=target, cost=cost, log=log or _silent))
+        return trained_model(step, candidate, RunContext(seed=seed, target=target, cost=cost, log=log or silent))
 
 
 def distill(
@@ -130,12 +128,12 @@ def distill(
     """
     from limbeck.techniques.distill import Distill
 
-    with _candidate(teacher, tokenizer, data) as guide, _candidate(student, tokenizer, guide.task) as candidate:
+    with open_candidate(teacher, tokenizer, data) as guide, open_candidate(student, tokenizer, guide.task) as candidate:
         fields = {"match": list(match), "epochs": epochs, "learning_rate": learning_rate, **options}
-        if "validation" not in _splits(data):
+        if "validation" not in given_splits(data):
             fields.setdefault("evaluations_per_epoch", 0)
-        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or _silent)
-        return _apply(_step(Distill, fields), candidate, context)
+        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or silent)
+        return trained_model(make_step(Distill, fields), candidate, context)
 
 
 def linearize(
@@ -170,12 +168,12 @@ def linearize(
 
     cores = [attention] if isinstance(attention, str) else list(attention)
     fields = {"attention": cores, "epochs": epochs, "learning_rate": learning_rate, **options}
-    if "validation" not in _splits(data):
+    if "validation" not in given_splits(data):
         fields.setdefault("evaluations_per_epoch", 0)
-    step = _step(Linearize, fields)
-    with _candidate(model, tokenizer, data) as candidate, _candidate(model, tokenizer, candidate.task) as guide:
-        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or _silent)
-        return _apply(step, candidate, context)
+    step = make_step(Linearize, fields)
+    with open_candidate(model, tokenizer, data) as candidate, open_candidate(model, tokenizer, candidate.task) as guide:
+        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or silent)
+        return trained_model(step, candidate, context)
 
 
 def export(
@@ -204,10 +202,10 @@ def export(
     """
     from limbeck.techniques.export import Export
 
-    step = _step(Export, {"fused": fused, **options})
+    step = make_step(Export, {"fused": fused, **options})
     check_destination(Path(folder), "folder")
-    with _candidate(model, tokenizer, data) as candidate:
-        return _written(_next(step, candidate, RunContext(log=log or _silent)), folder)
+    with open_candidate(model, tokenizer, data) as candidate:
+        return write_exported(apply_step(step, candidate, RunContext(log=log or silent)), folder)
 
 
 def quantize(
@@ -239,13 +237,13 @@ def quantize(
     from limbeck.techniques.export import Export
     from limbeck.techniques.quantize import Quantize
 
-    step = _step(Quantize, {"mode": mode, **options})
+    step = make_step(Quantize, {"mode": mode, **options})
     check_destination(Path(folder), "folder")
-    context = RunContext(log=log or _silent)
-    with _candidate(model, tokenizer, data) as candidate:
+    context = RunContext(log=log or silent)
+    with open_candidate(model, tokenizer, data) as candidate:
         if candidate.model.runtime == "torch":
-            candidate = _next(Export(fused=fused), candidate, context)
-        return _written(_next(step, candidate, context), folder)
+            candidate = apply_step(Export(fused=fused), candidate, context)
+        return write_exported(apply_step(step, candidate, context), folder)
 
 
 def evaluate(
@@ -274,10 +272,10 @@ def evaluate(
     """
     from limbeck.measure.latency import evaluate as measure
 
-    if _is_texts(data):
+    if is_texts(data):
         raise InputError("evaluate needs labels: give (texts, labels), a data set, a path or a Task")
-    task, split = _judged(data, split)
-    with _candidate(model, tokenizer, task, fill=False) as candidate:
+    task, split = judged(data, split)
+    with open_candidate(model, tokenizer, task, fill=False) as candidate:
         options = {"threads": threads, "batch": batch, "runtime": runtime}
         return measure(candidate.model, candidate.tokenizer, candidate.task, split, **options)  # type: ignore[arg-type]
 
@@ -342,165 +340,9 @@ def latency(
         candidates: list[Candidate] = []
         for each in models.values():
             task = candidates[0].task if candidates else data
-            candidates.append(stack.enter_context(_candidate(each, tokenizer, task)))
+            candidates.append(stack.enter_context(open_candidate(each, tokenizer, task)))
         split = "test" if "test" in candidates[0].task.splits else "train"
         facts = list(Latency(split=split, rounds=rounds).measure(candidates, RunContext(target=target)))
     medians = {index: fact for index, fact in facts if fact.name == "latency_p50"}
     named = {name: medians[index] for index, name in enumerate(models)}
     return named if isinstance(model, Mapping) else named[""]
-
-
-# --- what they share ---------------------------------------------------------------------------------------------
-
-
-def _silent(message: str, **numbers: Any) -> None:
-    """Report to nobody."""
-
-
-def _is_texts(data: Data) -> bool:
-    return isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(text, str) for text in data)
-
-
-def _splits(data: Data) -> set[str]:
-    """Return the splits that the user gave; texts and rows are one."""
-    return {"train"} if _is_texts(data) else set(as_task(data).splits)
-
-
-def _judged(data: Data, split: str | None) -> tuple[Task, str]:
-    """Return the task and the split to score: every row, where the data are not split."""
-    from limbeck.data.loading import load_judged
-
-    if names_task(data):
-        return load_judged(data, split)
-    if not isinstance(data, (Task, Mapping)):
-        data = {"train": data, "test": data}
-    task = as_task(data)
-    return task, split or ("test" if "test" in task.splits else list(task.splits)[-1])
-
-
-def _step(cls: type[T], fields: Mapping[str, Any]) -> T:
-    """Return the step with these fields, checked as those of a recipe."""
-    step, problems = read(cls, fields, cls.info.name)
-    if step is None:
-        raise InputError("; ".join(map(str, problems)))
-    return step
-
-
-def _next(step: Technique, candidate: Candidate, context: RunContext) -> Candidate:
-    """Return the candidate that a step makes of one, with a folder of its own for what it keeps."""
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as scratch:
-        (result,) = step.apply(candidate, replace(context, scratch=Path(scratch)))
-        if result.model.runtime == "torch":
-            return result
-        from limbeck.model.checkpoints import open_model, save_model
-
-        folder = Path(tempfile.mkdtemp(prefix="limbeck-"))  # the files of an exported model outlive the scratch folder
-        save_model(result.model, result.tokenizer, folder)
-        model, _ = open_model(folder, task=result.task)
-        return replace(result, model=model)
-
-
-def _apply(step: Technique, candidate: Candidate, context: RunContext) -> LimbeckForSequenceClassification:
-    model = _next(step, candidate, context).model
-    return cast("LimbeckForSequenceClassification", model.eval())
-
-
-def _written(candidate: Candidate, folder: str | Path) -> OnnxModel:
-    """Return the exported model as it lies in the user's folder."""
-    import shutil
-
-    from limbeck.model.checkpoints import open_model, save_model
-    from limbeck.storage.destination import whole_folder
-
-    with whole_folder(Path(folder)) as draft:
-        save_model(candidate.model, candidate.tokenizer, draft)
-    shutil.rmtree(candidate.model.folder)
-    model, _ = open_model(folder)
-    return cast("OnnxModel", model)
-
-
-@contextlib.contextmanager
-def _candidate(
-    model: Model, tokenizer: PreTrainedTokenizerBase | None, data: Data, *, fill: bool = True
-) -> Iterator[Candidate]:
-    """Open a private copy of a model beside its data.
-
-    Args:
-        model: A model in memory, or where it lies.
-        tokenizer: Its tokenizer.
-        data: Texts, or what :func:`as_task` takes.
-        fill: Whether missing train and validation splits are filled with what is there.
-
-    Yields:
-        The candidate; its folder is removed afterwards.
-    """
-    from limbeck.measure.label_order import fit_task
-    from limbeck.model.checkpoints import open_model
-
-    with contextlib.ExitStack() as stack:
-        if isinstance(model, (str, Path)):
-            source = str(model)
-        else:
-            source = stack.enter_context(tempfile.TemporaryDirectory(prefix="limbeck-"))
-            _save(model, tokenizer, Path(source))
-        task = _answered(source, data) if _is_texts(data) else as_task(data)
-        fitted = fit_task(source, task)
-        if not fitted.answers:
-            raise InputError(f"the model does not answer this task: {fitted.refusal}")
-        opened, own = open_model(source, task=fitted.task)
-        folder = Path(source) if Path(source).is_dir() else None
-        task = _filled(fitted.task) if fill else fitted.task
-        yield Candidate(opened, own, task, folder)
-
-
-def _save(model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
-    """Write a model in memory to a folder."""
-    from limbeck.model.checkpoints import save_model
-    from limbeck.model.encoder import LimbeckForSequenceClassification
-    from limbeck.model.onnx.onnx_model import OnnxModel
-
-    if tokenizer is None:
-        raise InputError("tokenizer: a model in memory needs its tokenizer; None is for folders and hub names")
-    if isinstance(model, (LimbeckForSequenceClassification, OnnxModel)):
-        save_model(model, tokenizer, folder)
-        return
-    if not hasattr(model, "save_pretrained"):
-        raise InputError(f"model: expected a model of transformers or limbeck, or a path, got {type(model).__name__}")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _answered(source: str, texts: Sequence[str]) -> Task:
-    """Return texts as a task whose labels are the model's own answers."""
-    from limbeck.engine.predict import answer
-    from limbeck.model.checkpoints import peek_outputs
-
-    if not texts:
-        raise InputError("data: there is no text")
-    spec = peek_outputs(source)
-    rows = answer(source, texts)
-    index = {name: position for position, name in enumerate(spec.labels)}
-    labels: tuple[Any, ...]
-    if spec.kind == "tokens":
-        words = tuple(tuple(text.split()) for text in texts)
-        labels = tuple(tuple(index[name] for name in row["labels"]) for row in rows)
-        return Task("texts", spec.kind, {"train": Split(words, labels)}, spec.labels, METRICS_OF[spec.kind][0])
-    if spec.kind == "score":
-        raise InputError("data: the model scores pairs; give (texts, pairs, labels)")
-    if spec.kind == "multilabel":
-        labels = tuple(tuple(int(score > 0.5) for score in row["scores"].values()) for row in rows)
-    elif spec.kind == "regression":
-        labels = tuple(float(row["answer"]) for row in rows)
-    else:
-        labels = tuple(index[row["answer"]] for row in rows)
-    return Task("texts", spec.kind, {"train": Split(tuple(texts), labels)}, spec.labels, METRICS_OF[spec.kind][0])
-
-
-def _filled(task: Task) -> Task:
-    """Return a task with train and validation splits: steps look at both, and one list of texts serves for both."""
-    splits = dict(task.splits)
-    first = next(iter(splits.values()))
-    splits.setdefault("train", first)
-    splits.setdefault("validation", splits["train"])
-    filled = replace(task, splits=splits)
-    return filled if "validation" in task.splits else filled.limit(validation=TEXTS)

@@ -1,0 +1,185 @@
+"""What the functions of ``functional.py`` share: models and data in any form as a candidate, and steps on it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import RunContext, Technique
+from limbeck.data.given import as_task, names_task
+from limbeck.data.task import METRICS_OF, Split, Task
+from limbeck.errors import InputError
+from limbeck.recipe.validation import read
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+    Model: TypeAlias = PreTrainedModel | OnnxModel | str | Path
+    Data: TypeAlias = Any  # a Task, a path, a mapping, a data set, (texts, labels), or texts: see data/given.py
+
+TEXTS = 200
+"""Texts of the validation split where ``data`` has none: enough for checks."""
+
+Log = Callable[..., None]
+T = TypeVar("T", bound=Technique)
+
+
+def silent(message: str, **numbers: Any) -> None:
+    """Report to nobody."""
+
+
+def is_texts(data: Data) -> bool:
+    return isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(text, str) for text in data)
+
+
+def given_splits(data: Data) -> set[str]:
+    """Return the splits that the user gave; texts and rows are one."""
+    return {"train"} if is_texts(data) else set(as_task(data).splits)
+
+
+def judged(data: Data, split: str | None) -> tuple[Task, str]:
+    """Return the task and the split to score: every row, where the data are not split."""
+    from limbeck.data.loading import load_judged
+
+    if names_task(data):
+        return load_judged(data, split)
+    if not isinstance(data, (Task, Mapping)):
+        data = {"train": data, "test": data}
+    task = as_task(data)
+    return task, split or ("test" if "test" in task.splits else list(task.splits)[-1])
+
+
+def make_step(cls: type[T], fields: Mapping[str, Any]) -> T:
+    """Return the step with these fields, checked as those of a recipe."""
+    step, problems = read(cls, fields, cls.info.name)
+    if step is None:
+        raise InputError("; ".join(map(str, problems)))
+    return step
+
+
+def apply_step(step: Technique, candidate: Candidate, context: RunContext) -> Candidate:
+    """Return the candidate that a step makes of one, with a folder of its own for what it keeps."""
+    with tempfile.TemporaryDirectory(prefix="limbeck-") as scratch:
+        (result,) = step.apply(candidate, replace(context, scratch=Path(scratch)))
+        if result.model.runtime == "torch":
+            return result
+        from limbeck.model.checkpoints import open_model, save_model
+
+        folder = Path(tempfile.mkdtemp(prefix="limbeck-"))  # the files of an exported model outlive the scratch folder
+        save_model(result.model, result.tokenizer, folder)
+        model, _ = open_model(folder, task=result.task)
+        return replace(result, model=model)
+
+
+def trained_model(step: Technique, candidate: Candidate, context: RunContext) -> LimbeckForSequenceClassification:
+    model = apply_step(step, candidate, context).model
+    return cast("LimbeckForSequenceClassification", model.eval())
+
+
+def write_exported(candidate: Candidate, folder: str | Path) -> OnnxModel:
+    """Return the exported model as it lies in the user's folder."""
+    import shutil
+
+    from limbeck.model.checkpoints import open_model, save_model
+    from limbeck.storage.destination import whole_folder
+
+    with whole_folder(Path(folder)) as draft:
+        save_model(candidate.model, candidate.tokenizer, draft)
+    shutil.rmtree(candidate.model.folder)
+    model, _ = open_model(folder)
+    return cast("OnnxModel", model)
+
+
+@contextlib.contextmanager
+def open_candidate(
+    model: Model, tokenizer: PreTrainedTokenizerBase | None, data: Data, *, fill: bool = True
+) -> Iterator[Candidate]:
+    """Open a private copy of a model beside its data.
+
+    Args:
+        model: A model in memory, or where it lies.
+        tokenizer: Its tokenizer.
+        data: Texts, or what :func:`as_task` takes.
+        fill: Whether missing train and validation splits are filled with what is there.
+
+    Yields:
+        The candidate; its folder is removed afterwards.
+    """
+    from limbeck.measure.label_order import fit_task
+    from limbeck.model.checkpoints import open_model
+
+    with contextlib.ExitStack() as stack:
+        if isinstance(model, (str, Path)):
+            source = str(model)
+        else:
+            source = stack.enter_context(tempfile.TemporaryDirectory(prefix="limbeck-"))
+            _save(model, tokenizer, Path(source))
+        task = _answered(source, data) if is_texts(data) else as_task(data)
+        fitted = fit_task(source, task)
+        if not fitted.answers:
+            raise InputError(f"the model does not answer this task: {fitted.refusal}")
+        opened, own = open_model(source, task=fitted.task)
+        folder = Path(source) if Path(source).is_dir() else None
+        task = _filled(fitted.task) if fill else fitted.task
+        yield Candidate(opened, own, task, folder)
+
+
+def _save(model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+    """Write a model in memory to a folder."""
+    from limbeck.model.checkpoints import save_model
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+    if tokenizer is None:
+        raise InputError("tokenizer: a model in memory needs its tokenizer; None is for folders and hub names")
+    if isinstance(model, (LimbeckForSequenceClassification, OnnxModel)):
+        save_model(model, tokenizer, folder)
+        return
+    if not hasattr(model, "save_pretrained"):
+        raise InputError(f"model: expected a model of transformers or limbeck, or a path, got {type(model).__name__}")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _answered(source: str, texts: Sequence[str]) -> Task:
+    """Return texts as a task whose labels are the model's own answers."""
+    from limbeck.engine.predict import answer
+    from limbeck.model.checkpoints import peek_outputs
+
+    if not texts:
+        raise InputError("data: there is no text")
+    spec = peek_outputs(source)
+    rows = answer(source, texts)
+    index = {name: position for position, name in enumerate(spec.labels)}
+    labels: tuple[Any, ...]
+    if spec.kind == "tokens":
+        words = tuple(tuple(text.split()) for text in texts)
+        labels = tuple(tuple(index[name] for name in row["labels"]) for row in rows)
+        return Task("texts", spec.kind, {"train": Split(words, labels)}, spec.labels, METRICS_OF[spec.kind][0])
+    if spec.kind == "score":
+        raise InputError("data: the model scores pairs; give (texts, pairs, labels)")
+    if spec.kind == "multilabel":
+        labels = tuple(tuple(int(score > 0.5) for score in row["scores"].values()) for row in rows)
+    elif spec.kind == "regression":
+        labels = tuple(float(row["answer"]) for row in rows)
+    else:
+        labels = tuple(index[row["answer"]] for row in rows)
+    return Task("texts", spec.kind, {"train": Split(tuple(texts), labels)}, spec.labels, METRICS_OF[spec.kind][0])
+
+
+def _filled(task: Task) -> Task:
+    """Return a task with train and validation splits: steps look at both, and one list of texts serves for both."""
+    splits = dict(task.splits)
+    first = next(iter(splits.values()))
+    splits.setdefault("train", first)
+    splits.setdefault("validation", splits["train"])
+    filled = replace(task, splits=splits)
+    return filled if "validation" in task.splits else filled.limit(validation=TEXTS)
