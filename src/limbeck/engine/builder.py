@@ -74,9 +74,9 @@ class CandidateBuilder:
         self.origins[key] = Provenance(seed, source=source, role=role)
         if key not in self.records:
             with self.store.lock(key):
-                known = self.store.recall(f"record-{key}")
-                made = record_from_json(known) if known else self._make_root(key)
-                self.records[key] = replace(made, parameters={"source": source})  # the same content may have moved
+                stored = self.store.recall(f"record-{key}")
+                record = record_from_json(stored) if stored else self._make_root(key)
+                self.records[key] = replace(record, parameters={"source": source})  # the same content may have moved
         return self.records[key]
 
     def root_key(self, source: str, seed: int, role: str) -> str:
@@ -95,17 +95,17 @@ class CandidateBuilder:
         """What ``step`` makes of a record, and whether that was known already."""
         base = self.child_base(parent.key, step, seed)
         with self.store.lock(base):
-            known = self.store.recall(f"children-{base}")
-            made = [record_from_json(one) for one in known] if known else self._apply(parent, step, seed, base)
-        for index, record in enumerate(made):
+            stored = self.store.recall(f"children-{base}")
+            records = [record_from_json(entry) for entry in stored] if stored else self._apply(parent, step, seed, base)
+        for index, record in enumerate(records):
             self.origins[record.key] = Provenance(seed, step, index)
-            made[index] = self.records.setdefault(record.key, record)
-        return made, bool(known)
+            records[index] = self.records.setdefault(record.key, record)
+        return records, bool(stored)
 
     def finished(self, parent: Record, step: Technique, seed: int) -> list[Record] | None:
         """What ``step`` made of a record in an earlier run; None where it is still to be done."""
-        known = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
-        return self.children(parent, step, seed)[0] if known else None
+        stored = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
+        return self.children(parent, step, seed)[0] if stored else None
 
     def open(self, key: str) -> Candidate:
         """A private copy of a candidate, made again if the store lost it or cannot read it."""
@@ -144,10 +144,12 @@ class CandidateBuilder:
             "teacher": lambda: self.teacher(key, step),
             "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
-        found = {name: value() for name, value in values.items() if name in step.info.reads}
+        services = {name: value() for name, value in values.items() if name in step.info.reads}
         if step.info.standardizes and getattr(self.task, "kind", None) == "regression":
-            found["targets"] = "standardized"  # results from before that are others
-        return found | ({"processes": processes.count()} if _together(step) else {})  # batches are as many times larger
+            services["targets"] = "standardized"  # results from before that are others
+        return services | (
+            {"processes": processes.count()} if _together(step) else {}
+        )  # batches are as many times larger
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """The key of the first child that a step makes; its siblings append their number."""
@@ -216,8 +218,8 @@ class CandidateBuilder:
         if origin.role == "teacher":
             traits.add("teacher")
         notes = (note,) if fresh else ()
-        about = {"source": origin.source}
-        record = Record(key, None, origin.role, about, model.shape, frozenset(traits), notes=notes)
+        root_parameters = {"source": origin.source}
+        record = Record(key, None, origin.role, root_parameters, model.shape, frozenset(traits), notes=notes)
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.remember(f"record-{key}", record_to_json(record))
         return record
@@ -243,7 +245,7 @@ class CandidateBuilder:
             services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
         context = self.context(parent.key, step, seed, log, **services)
         traits = next_traits(parent.traits, step.info)
-        made: list[Record] = []
+        records: list[Record] = []
         with self._helped(parent.key, step, seed, base):
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
@@ -259,16 +261,16 @@ class CandidateBuilder:
                     notes=tuple(notes),
                 )
                 self._keep(record, child, seed)
-                made.append(record)
+                records.append(record)
                 notes.clear()
                 start = time.perf_counter()
-        if not made:
+        if not records:
             raise StepFailed(
                 f"{step.info.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes)
             )
-        self.store.remember(f"children-{base}", [record_to_json(record) for record in made])
+        self.store.remember(f"children-{base}", [record_to_json(record) for record in records])
         self.store.done(base)
-        return made
+        return records
 
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
         card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
@@ -286,8 +288,8 @@ class CandidateBuilder:
         if teacher:
             self._ensure(teacher)  # it cannot be made again while the others wait in this step
         recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
-        about = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
-        processes.agree(do="help", store=str(self.store.root), recipe=recipe, about=about)
+        arguments = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
+        processes.agree(do="help", store=str(self.store.root), recipe=recipe, about=arguments)
         with processes.agreeing():
             yield
 
@@ -311,8 +313,8 @@ class CandidateBuilder:
 
         What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
         """
-        known, own = self.records.get(teacher or ""), candidate.model.shape
-        wider = known.shape if known is not None and known.shape is not None else own
+        teacher_record, own = self.records.get(teacher or ""), candidate.model.shape
+        wider = teacher_record.shape if teacher_record is not None and teacher_record.shape is not None else own
         whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
 
         def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ def data_report(task: Task, model: str | None = None, splits: Sequence[str] | No
 def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str | None = None) -> None:
     """Send what was read, as an event of kind ``data``, to who listens to a run; a stand-in for a task is left out."""
     if isinstance(task, Task):
-        found = data_report(task, model)
-        on_event({"kind": "data", "message": "\n".join(found.lines()), "data": found.to_json()})
+        summary = data_report(task, model)
+        on_event({"kind": "data", "message": "\n".join(summary.lines()), "data": summary.to_json()})
 
 
 def token_counter(model: str) -> CountTokens | None:
@@ -47,6 +47,6 @@ def token_counter(model: str) -> CountTokens | None:
         rows = [text if isinstance(text, str) else list(text) for text in texts]
         words = bool(rows) and not isinstance(rows[0], str)
         inputs: list[Any] = rows if pairs is None else list(zip(rows, pairs, strict=True))
-        return [len(one.ids) for one in tokenizer.encode_batch(inputs, is_pretokenized=words)]
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(inputs, is_pretokenized=words)]
 
     return count

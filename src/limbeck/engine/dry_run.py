@@ -108,17 +108,17 @@ class _Planner:
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
-        made = [record_from_json(one) for children in store.memories("children-") for one in children]
-        self.history = [(one.step, dict(one.parameters), one.duration) for one in made]
+        records = [record_from_json(entry) for children in store.memories("children-") for entry in children]
+        self.history = [(record.step, dict(record.parameters), record.duration) for record in records]
         looked = store.memories("facts-")
-        self.history += [(one["probe"], one["parameters"], one["seconds"]) for one in looked]
+        self.history += [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in looked]
 
     def root(self) -> _Planned:
         """The model of the recipe, as its configuration file describes it."""
         shape, runtime = None, "torch"
         try:
-            about = import_module("limbeck.model.checkpoints").peek(self.recipe.model)
-            shape, runtime = about["shape"], about["runtime"]
+            facts = import_module("limbeck.model.checkpoints").peek(self.recipe.model)
+            shape, runtime = facts["shape"], facts["runtime"]
         except (InputError, OSError):
             pass  # a hub name that is not here yet
         source = model_folder(self.recipe.model)
@@ -129,51 +129,55 @@ class _Planner:
 
     def _known_root(self) -> str | None:
         key = self.builder.root_key(self.recipe.model, self.recipe.seed, "model")
-        known = self.store.recall(f"record-{key}")
-        if known is None:
+        stored = self.store.recall(f"record-{key}")
+        if stored is None:
             return None
-        self.builder.records[key] = record_from_json(known)
+        self.builder.records[key] = record_from_json(stored)
         self.builder.origins[key] = Provenance(self.recipe.seed, source=self.recipe.model)
         return key
 
     def walk(self, steps: Sequence[LocatedStep], front: list[_Planned]) -> list[_Planned]:
         for placed in steps:
             if placed.branches is not None:
-                front = [one for branch in placed.branches for one in self.walk(branch, front)]
-                front = list(dict.fromkeys(one for one in front if one.key)) + [one for one in front if not one.key]
+                front = [candidate for branch in placed.branches for candidate in self.walk(branch, front)]
+                front = list(dict.fromkeys(candidate for candidate in front if candidate.key)) + [
+                    candidate for candidate in front if not candidate.key
+                ]
             elif isinstance(placed.step, Technique):
                 front = [
-                    child for number, one in enumerate(front) for child in self._make(placed, one, number, len(front))
+                    child
+                    for number, candidate in enumerate(front)
+                    for child in self._make(placed, candidate, number, len(front))
                 ]
             elif isinstance(placed.step, Choice):
-                done = all(one.key for one in front)
+                done = all(candidate.key for candidate in front)
                 self._row(placed, None, len(front), None, done, 0.0, 0)
             else:
                 self._look(placed, front)
         return front
 
-    def _make(self, placed: LocatedStep, one: _Planned, number: int, count: int) -> list[_Planned]:
+    def _make(self, placed: LocatedStep, candidate: _Planned, number: int, count: int) -> list[_Planned]:
         step = placed.step
-        traits = next_traits(one.traits, step.info)
-        rows = step.rows_after(one.rows)
-        known = self._children(step, one.key)
-        if known is not None:
-            self._row(placed, number + 1, count, known[0].shape, True, 0.0, 0)
-            made = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in known]
-            return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in made]
-        shape = step.shape_after(one.shape) if one.shape else None
-        size = _bytes_after(one, shape, traits)
-        seconds, rough = self._seconds(step, one)
+        traits = next_traits(candidate.traits, step.info)
+        rows = step.rows_after(candidate.rows)
+        finished = self._children(step, candidate.key)
+        if finished is not None:
+            self._row(placed, number + 1, count, finished[0].shape, True, 0.0, 0)
+            children = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in finished]
+            return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in children]
+        shape = step.shape_after(candidate.shape) if candidate.shape else None
+        size = _bytes_after(candidate, shape, traits)
+        seconds, rough = self._seconds(step, candidate)
         self._row(placed, number + 1, count, shape, False, seconds, size, rough)
-        return [_Planned(None, shape, shape or one.widest, traits, size, rows)] * step.result_count()
+        return [_Planned(None, shape, shape or candidate.widest, traits, size, rows)] * step.result_count()
 
     def _look(self, placed: LocatedStep, front: list[_Planned]) -> None:
         """One row for all candidates, since a probe takes them together."""
-        left = [one for one in front if not self._measured(placed.step, one.key, front[0].key)]
-        found = [self._seconds(placed.step, one) for one in left]
-        times = [seconds for seconds, _ in found if seconds is not None]
-        seconds = sum(times) if len(times) == len(found) else None
-        self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in found))
+        left = [candidate for candidate in front if not self._measured(placed.step, candidate.key, front[0].key)]
+        estimates = [self._seconds(placed.step, candidate) for candidate in left]
+        times = [seconds for seconds, _ in estimates if seconds is not None]
+        seconds = sum(times) if len(times) == len(estimates) else None
+        self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in estimates))
 
     def _measured(self, step: Any, key: str | None, first: str | None) -> bool:
         """Whether the facts of a candidate are in the memo."""
@@ -193,17 +197,17 @@ class _Planner:
         size: int | None,
         rough: bool = False,
     ) -> None:
-        about = (placed.path, placed.name, parameters(placed.step))
-        self.rows.append(Row(*about, candidate, count, shape, done, seconds, size, rough))
+        step = (placed.path, placed.name, parameters(placed.step))
+        self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough))
 
     def _children(self, step: Any, parent: str | None) -> list[Any] | None:
         """The records of a finished step, from the memo."""
         if parent is None:
             return None
-        known = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")
-        if known is None:
+        stored = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")
+        if stored is None:
             return None
-        records = [record_from_json(one) for one in known]
+        records = [record_from_json(entry) for entry in stored]
         for index, record in enumerate(records):
             self.builder.records[record.key] = record
             self.builder.origins[record.key] = Provenance(self.recipe.seed, step, index)
@@ -211,8 +215,8 @@ class _Planner:
 
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
         """Typical time (of the same step with the same parameters, of the same step, by its own estimate); if rough."""
-        same = [one for one in self.history if one[0] == step.info.name]
-        if times := [one[2] for one in same if one[1] == parameters(step)] or [one[2] for one in same]:
+        same = [past for past in self.history if past[0] == step.info.name]
+        if times := [past[2] for past in same if past[1] == parameters(step)] or [past[2] for past in same]:
             return median(times), False
         if planned.widest is not None:
             seconds = step.estimated_seconds(planned.widest, planned.rows, self.tokens)
@@ -235,12 +239,12 @@ def _layer_parameters(shape: Shape) -> int:
     return sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
 
 
-def _bytes_after(one: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
+def _bytes_after(candidate: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
     """Size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; all embeddings are counted."""
-    size = one.bytes
+    size = candidate.bytes
     if size is None:
         return None
-    if shape is not None and one.shape is not None:
-        size -= 4 * (_layer_parameters(one.shape) - _layer_parameters(shape))
-    newly_int8 = "int8" in traits - one.traits
+    if shape is not None and candidate.shape is not None:
+        size -= 4 * (_layer_parameters(candidate.shape) - _layer_parameters(shape))
+    newly_int8 = "int8" in traits - candidate.traits
     return math.ceil(size / 4) if newly_int8 else size

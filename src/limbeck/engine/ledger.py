@@ -92,8 +92,8 @@ class Ledger:
             finally:
                 os.close(handle)
         except OSError as error:
-            said = "the disk is full; free some space and run again" if disk_full(error) else str(error)
-            raise StoreError(f"the ledger {self.path} cannot be written: {said}") from error
+            reason = "the disk is full; free some space and run again" if disk_full(error) else str(error)
+            raise StoreError(f"the ledger {self.path} cannot be written: {reason}") from error
 
     @staticmethod
     def _closing(handle: int) -> bytes:
@@ -131,8 +131,8 @@ class Ledger:
         for event in self.read() if events is None else events:
             if event["event"] == "record":
                 new = record_from_json(event["record"])
-                known = records[new.key].facts if new.key in records else ()
-                records[new.key] = replace(new, facts=merge(known, new.facts))
+                earlier = records[new.key].facts if new.key in records else ()
+                records[new.key] = replace(new, facts=merge(earlier, new.facts))
             elif event["event"] == "facts" and event["key"] in records:
                 old = records[event["key"]]
                 fresh = [Measurement.from_json(fact) for fact in event["facts"]]
@@ -144,6 +144,6 @@ class Ledger:
         records = self.records()
         full = [name for name in records if name.startswith(key)]
         if key not in records and len(full) != 1:
-            said = "no record has" if not full else f"{len(full)} records have"
-            raise InputError(f"{said} the key '{key}' in {self.path}")
+            matches = "no record has" if not full else f"{len(full)} records have"
+            raise InputError(f"{matches} the key '{key}' in {self.path}")
         return lineage(records, key if key in records else full[0])

@@ -48,8 +48,8 @@ def story_of(result: RunResult, task: Any) -> RunSummary:
 
 def histories(result: RunResult) -> list[dict[str, Any]]:
     """What was done to the rows of the task on the way to any candidate, each once, as far as the store has it."""
-    found = [entry for key in result.records for entry in result.store.task_history(key)]
-    return list({json.dumps(entry, sort_keys=True): entry for entry in found}.values())
+    entries = [entry for key in result.records for entry in result.store.task_history(key)]
+    return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
 
 def check_place(out: Path | None, folder: Path | None = None) -> None:
@@ -73,10 +73,10 @@ def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, 
             key = result.chosen[0]
             if not result.store.has(key):
                 result.open(key)  # says what to do
-            made = write_artefact(story_of(result, task), key, result.store.objects / key, out)
-            with writing(made):
-                _write(made / "report.html", written["report"].read_text(encoding="utf-8"))
-            written = {"artefact": made, **written}
+            artefact = write_artefact(story_of(result, task), key, result.store.objects / key, out)
+            with writing(artefact):
+                _write(artefact / "report.html", written["report"].read_text(encoding="utf-8"))
+            written = {"artefact": artefact, **written}
     return written
 
 

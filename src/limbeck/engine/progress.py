@@ -124,8 +124,10 @@ class _Screen:
             self.progress.start()
             self.steps = self.progress.add_task("steps", total=None)
         if kind == "step_start":
-            about = f"{event['step']}" + (f" x{event['candidates']}" if event["candidates"] > 1 else "")
-            self.progress.update(self.steps, total=event["total"], completed=event["position"] - 1, description=about)
+            description = f"{event['step']}" + (f" x{event['candidates']}" if event["candidates"] > 1 else "")
+            self.progress.update(
+                self.steps, total=event["total"], completed=event["position"] - 1, description=description
+            )
         elif kind == "step_end":
             self.progress.update(self.steps, completed=event["position"])
             self._close()
@@ -160,9 +162,9 @@ class _Tracker:
     def __init__(self, name: str) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-        known = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
-        if name not in known:
-            raise LimbeckError(f"--track: no tracker '{name}'; {nearest(name, known)}")
+        trackers = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
+        if name not in trackers:
+            raise LimbeckError(f"--track: no tracker '{name}'; {nearest(name, trackers)}")
         if name not in [str(kind.value) for kind in get_available_trackers()]:
             raise LimbeckError(f"--track {name}: the package is not installed; do: pip install {name}")
         from accelerate import PartialState

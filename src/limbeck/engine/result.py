@@ -91,8 +91,8 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     ends: dict[str, Any] = next((event for event in events if event["event"] == "finished"), {})
     parents = {record.parent for record in records.values()}
     recipe = parse(first["recipe"])
-    if kept := first.get("kept_task"):
-        recipe = replace(recipe, task=str(Path(folder) / kept))  # the folder may have been moved
+    if task_folder := first.get("kept_task"):
+        recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved
     return RunResult(
         recipe=recipe,
         folder=Path(folder),

@@ -129,7 +129,7 @@ class _Run:
         self.probed: list[tuple[LocatedStep, set[str]]] = []
         self.written: set[str] = set()
         self.judged: set[str] = set()
-        self.chooses = any(one.step.info.final for one in leaves(placed_steps(recipe)))
+        self.chooses = any(located.step.info.final for located in leaves(placed_steps(recipe)))
         self.position = self.total = 0
 
     def go(self, notes: Sequence[str] = ()) -> RunResult:
@@ -238,35 +238,35 @@ class _Run:
             return list(dict.fromkeys(ends))
         self.position += 1
         start = time.perf_counter()
-        about = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
-        self.tell({"kind": "step_start", **about, "candidates": len(front), "parameters": parameters(placed.step)})
+        event = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
+        self.tell({"kind": "step_start", **event, "candidates": len(front), "parameters": parameters(placed.step)})
         match placed.step:
             case Technique() as step:
-                front = self._make(front, placed, step, about)
+                front = self._make(front, placed, step, event)
             case Probe():
                 front = self._probe(front, placed)
             case Choice():
                 front = self._choose(front, placed)
         seconds = time.perf_counter() - start
-        self.tell({"kind": "step_end", **about, "candidates": len(front), "seconds": seconds})
+        self.tell({"kind": "step_end", **event, "candidates": len(front), "seconds": seconds})
         return front
 
-    def _make(self, front: Sequence[str], placed: LocatedStep, step: Technique, about: dict[str, Any]) -> list[str]:
+    def _make(self, front: Sequence[str], placed: LocatedStep, step: Technique, event: dict[str, Any]) -> list[str]:
         children: list[str] = []
         for number, key in enumerate(front):
-            about = {**about, "key": key, "candidate": number + 1, "candidates": len(front)}
-            self.tell({"kind": "candidate_start", **about})
-            made: list[Record] = []
+            event = {**event, "key": key, "candidate": number + 1, "candidates": len(front)}
+            self.tell({"kind": "candidate_start", **event})
+            records: list[Record] = []
             self._check_teacher(key)
-            start, known = time.perf_counter(), False
+            start, finished = time.perf_counter(), False
             with self._isolate_failure(placed.path, placed.name, key):
-                made, known = self.builder.children(self.records[key], step, self.recipe.seed)
-            for record in made:
+                records, finished = self.builder.children(self.records[key], step, self.recipe.seed)
+            for record in records:
                 self._write(record)
-            children += [record.key for record in made]
+            children += [record.key for record in records]
             seconds = time.perf_counter() - start
-            keys = [record.key for record in made]
-            self.tell({"kind": "candidate_end", **about, "children": keys, "known": known, "seconds": seconds})
+            keys = [record.key for record in records]
+            self.tell({"kind": "candidate_end", **event, "children": keys, "known": finished, "seconds": seconds})
         return list(dict.fromkeys(children))
 
     def _check_teacher(self, key: str) -> None:
@@ -282,7 +282,7 @@ class _Run:
             return
         self.judged.add(teacher)
 
-        def judge() -> dict[str, Any]:
+        def compare() -> dict[str, Any]:
             candidate = self.builder.open(teacher)
             size = self.recipe.target.batch if getattr(candidate.model, "int8", False) else 32
             comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, self.task, size)
@@ -291,7 +291,7 @@ class _Run:
                 "message": "" if comparison.better else weak_teacher_message(self.task, comparison, constant.answer),
             }
 
-        verdict = self.store.memo(f"teacher-{teacher}-{self.task.fingerprint}", judge)
+        verdict = self.store.memo(f"teacher-{teacher}-{self.task.fingerprint}", compare)
         if not bool(verdict["better"]):
             message = str(verdict["message"])
             self._note(message, kind="weak_teacher")
@@ -312,21 +312,21 @@ class _Run:
         names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
         before = len(self.failed)
         with self.store.lock(names[group[-1]]):
-            known: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
-            if step.info.group and len({_session(one) for one in known.values()}) > 1:
-                known = dict.fromkeys(group)  # facts of different sessions cannot be compared
-            missing = [key for key in group if known[key] is None]
+            remembered: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
+            if step.info.group and len({_session(facts) for facts in remembered.values()}) > 1:
+                remembered = dict.fromkeys(group)  # facts of different sessions cannot be compared
+            missing = [key for key in group if remembered[key] is None]
             if missing:
                 todo = list(dict.fromkeys([*first, *missing]))
                 start = time.perf_counter()
-                found = self._measure(todo, first, placed, seed)
+                measured = self._measure(todo, first, placed, seed)
                 seconds = (time.perf_counter() - start) / len(todo)
-                about = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
-                for key, facts in found.items():
-                    known[key] = {**about, "facts": [fact.to_json() for fact in facts]}
-                    self.store.remember(names[key], known[key])
+                description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
+                for key, facts in measured.items():
+                    remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
+                    self.store.remember(names[key], remembered[key])
         for key in group:
-            self._add_facts(key, step.info.name, known[key]["facts"] if known[key] else [])
+            self._add_facts(key, step.info.name, remembered[key]["facts"] if remembered[key] else [])
         self.probed.append((placed, set(group)))
         lost = {failure.key for failure in self.failed[before:]}
         return [key for key in front if key not in lost]
@@ -343,22 +343,22 @@ class _Run:
                 raise
             except Exception as error:
                 self._note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
-        found: dict[str, list[Measurement]] = {}
+        measured: dict[str, list[Measurement]] = {}
         for group in [[*first, key] for key in rest] or [first]:
             with self._isolate_failure(placed.path, placed.name, group[-1]):
-                found |= self._measure_once(group, placed, seed)
-        return found
+                measured |= self._measure_once(group, placed, seed)
+        return measured
 
     def _measure_once(self, todo: list[str], placed: LocatedStep, seed: int) -> dict[str, list[Measurement]]:
         step = placed.step
         assert isinstance(step, Probe)
         context = self.builder.context(todo[-1], step, seed, partial(self._log, step.info.name, todo[-1]))
-        found: dict[str, list[Measurement]] = {key: [] for key in todo}
+        measured: dict[str, list[Measurement]] = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]
         with self.store.lock(MACHINE) if step.info.machine_bound else nullcontext():
             for number, fact in step.measure(candidates, context):  # times must not share the cores
-                found[todo[number]].append(fact)
-        return found
+                measured[todo[number]].append(fact)
+        return measured
 
     def _add_facts(self, key: str, probe: str, facts: list[dict[str, Any]]) -> None:
         if facts:
@@ -379,16 +379,16 @@ class _Run:
             context = self.builder.context(front[0], step, self.recipe.seed, partial(self._log, step.info.name, ""))
             records = [self.records[key] for key in front]
             taken = step.choose(self._learnt(records) if step.info.final else records, context)
-            kept = [record.key for record in taken]
+            keys = [record.key for record in taken]
             for record in taken:
                 self._add_notes(record)
             self.ledger.append(
-                "choice", step=step.info.name, parameters=parameters(step), path=placed.path, among=front, kept=kept
+                "choice", step=step.info.name, parameters=parameters(step), path=placed.path, among=front, kept=keys
             )
-            self.tell({"kind": "choice", "step": step.info.name, "path": placed.path, "among": front, "kept": kept})
+            self.tell({"kind": "choice", "step": step.info.name, "path": placed.path, "among": front, "kept": keys})
             if step.info.final:
-                self.chosen = kept
-            return kept
+                self.chosen = keys
+            return keys
         return front
 
     def _learnt(self, records: list[Record]) -> list[Record]:
@@ -416,12 +416,12 @@ class _Run:
                 seed = self.recipe.seed + number
                 self.tell({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
                 with self._isolate_failure("replicas", "replica", key):
-                    twin = self._replay(key, seed)
-                    self.replicas.setdefault(key, []).append(twin)
-                    self.ledger.append("note", message="replica", replica_of=key, key=twin, seed=seed)
-                    for placed in [one for one, keys in self.probed if key in keys]:
+                    replica = self._replay(key, seed)
+                    self.replicas.setdefault(key, []).append(replica)
+                    self.ledger.append("note", message="replica", replica_of=key, key=replica, seed=seed)
+                    for placed in [probe for probe, keys in self.probed if key in keys]:
                         if not placed.step.info.machine_bound:
-                            self._probe([twin], placed, seed)
+                            self._probe([replica], placed, seed)
 
     def _replay(self, key: str, seed: int) -> str:
         """The key of the candidate made like ``key``, with another seed."""
@@ -465,9 +465,9 @@ class _Run:
         except Exception as error:  # whatever a step raises concerns one candidate
             if disk_full(error):
                 raise StoreError(refusal(error, self.store.root)) from error
-            told = isinstance(error, LimbeckError) and not isinstance(error, UndeclaredService)
-            said = str(error) if told else f"{type(error).__name__}: {error}"
-            failure = Failure(path, step, key, said, "" if told else traceback.format_exc())
+            expected = isinstance(error, LimbeckError) and not isinstance(error, UndeclaredService)
+            message = str(error) if expected else f"{type(error).__name__}: {error}"
+            failure = Failure(path, step, key, message, "" if expected else traceback.format_exc())
             self.failed.append(failure)
             self.ledger.append("failed", failure=asdict(failure))
             self.tell({"kind": "failed", **asdict(failure)})
@@ -487,5 +487,5 @@ def _session(remembered: dict[str, Any] | None) -> Any:
     """In which call the facts of a record were measured: '' where the probe does not say, None if there are none."""
     if remembered is None:
         return None
-    told = (fact.get("detail", {}).get("session") for fact in remembered["facts"])
-    return next(filter(None, told), "")
+    sessions = (fact.get("detail", {}).get("session") for fact in remembered["facts"])
+    return next(filter(None, sessions), "")

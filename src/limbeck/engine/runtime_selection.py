@@ -36,9 +36,9 @@ class Case:
         from limbeck.measure.latency import lengths_of
         from limbeck.model.checkpoints import peek, peek_style
 
-        about, answers = peek(model), as_task(task)
-        seq_len = target.seq_len or int(median(lengths_of(answers, about["max_length"])))
-        return cls(about["shape"], peek_style(model), seq_len, answers.kind == "tokens")
+        facts, answers = peek(model), as_task(task)
+        seq_len = target.seq_len or int(median(lengths_of(answers, facts["max_length"])))
+        return cls(facts["shape"], peek_style(model), seq_len, answers.kind == "tokens")
 
     def memo(
         self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]
@@ -51,9 +51,9 @@ class Case:
             with store.lock(MACHINE) if store is not None else nullcontext():
                 return measure()
 
-        known = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
-        known |= {"machine": machine(), "per_token": self.per_token, **more}
-        name = f"{name}-{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:16]}"
+        identity = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
+        identity |= {"machine": machine(), "per_token": self.per_token, **more}
+        name = f"{name}-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}"
         return store.memo(name, alone) if store is not None else alone()
 
 
@@ -69,11 +69,14 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
         return None
 
     def measure() -> dict[str, Any]:
-        found = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)
-        return {"seconds": [] if found is None else [found.softmax, found.linear], "pays": bool(found and found.pays)}
+        comparison = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)
+        return {
+            "seconds": [] if comparison is None else [comparison.softmax, comparison.linear],
+            "pays": bool(comparison and comparison.pays),
+        }
 
-    told = case.memo("faster-core", {"core": LINEAR, "target": asdict(target)}, store, measure)
-    return LINEAR if bool(told["pays"]) else None
+    timing = case.memo("faster-core", {"core": LINEAR, "target": asdict(target)}, store, measure)
+    return LINEAR if bool(timing["pays"]) else None
 
 
 def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Runtime:
@@ -98,9 +101,9 @@ def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Ru
         return {"seconds": in_turns([(half, setting) for setting in settings])}
 
     try:
-        told = case.memo("faster-runtime", {"target": asdict(replace(target, runtime=runtimes[0]))}, store, measure)
+        timing = case.memo("faster-runtime", {"target": asdict(replace(target, runtime=runtimes[0]))}, store, measure)
     except LimbeckError as error:
         warnings.warn(f"OpenVINO is installed but not tried: {error}", stacklevel=2)
         return "onnxruntime"
-    ours, theirs = told["seconds"]
-    return runtimes[int(ours / theirs >= LEAST)]
+    onnxruntime, openvino = timing["seconds"]
+    return runtimes[int(onnxruntime / openvino >= LEAST)]

@@ -157,10 +157,10 @@ class Store:
 
         Objects that another run is making right now are left alone.
         """
-        kept, removed, freed = set(keep), 0, 0
+        retained, removed, freed = set(keep), 0, 0
         if not self.objects.is_dir():
             return 0, 0
-        rest = [path for path in self.objects.iterdir() if path.name not in kept]
+        rest = [path for path in self.objects.iterdir() if path.name not in retained]
         rest += list((self.root / "quarantine").glob("*")) + list(self._work.glob("*")) + list(self._kept.glob("*"))
         for path in rest:
             key = path.name.lstrip(".").split(".")[0].split("-")[0]
@@ -236,9 +236,9 @@ class Store:
         """Arrays computed once and kept under ``name``, which must identify the content."""
         path = self._memo / f"{_safe(name)}.npz"
         with self.lock(f"memo-{_safe(name)}"):
-            known = self._arrays(path)
-            if known is not None:
-                return known
+            stored = self._arrays(path)
+            if stored is not None:
+                return stored
             built = build()
             with self._writing():
                 self._memo.mkdir(parents=True, exist_ok=True)
@@ -347,8 +347,8 @@ class Store:
         except StoreError:
             raise
         except Exception as error:
-            if said := refusal(error, self.root):
-                raise StoreError(said) from error
+            if message := refusal(error, self.root):
+                raise StoreError(message) from error
             raise
 
 
@@ -384,9 +384,9 @@ def _hash_file(path: Path, store: Store) -> str:
     status = path.stat()
     stamp = [str(path.resolve()), status.st_size, status.st_mtime_ns]
     name = "file-" + hashlib.sha256(stamp[0].encode()).hexdigest()[:16]  # type: ignore[attr-defined]
-    known = store.recall(name)
-    if known and known["stamp"] == stamp:
-        return str(known["sha256"])
+    stored = store.recall(name)
+    if stored and stored["stamp"] == stamp:
+        return str(stored["sha256"])
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if status.st_size > 1 << 20:

@@ -29,16 +29,16 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start))}, always, problems)
-    steps = [one.parsed for one in leaves(placed) if one.parsed is not None]
-    for one in leaves(placed):
-        if one.parsed is None:
+    steps = [located.parsed for located in leaves(placed) if located.parsed is not None]
+    for located in leaves(placed):
+        if located.parsed is None:
             continue
-        where = f"{one.path}.{one.name}"
-        problems += [Problem(where, text) for text in one.parsed.file_problems()]
+        where = f"{located.path}.{located.name}"
+        problems += [Problem(where, text) for text in located.parsed.file_problems()]
         if "budget" in values:
-            problems += [Problem(where, text) for text in one.parsed.budget_problems(values["budget"])]
+            problems += [Problem(where, text) for text in located.parsed.budget_problems(values["budget"])]
         if "target" in values:
-            unsuited = one.parsed.target_problems(values["target"], steps)
+            unsuited = located.parsed.target_problems(values["target"], steps)
             problems += [Problem(f"{where}.{name}", text) for name, text in unsuited.items()]
     return problems
 
@@ -51,10 +51,12 @@ def next_traits(traits: frozenset[str], info: StepInfo) -> frozenset[str]:
 def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
     """Steps that look at a split which the task does not have."""
     return [
-        Problem(f"{one.path}.{one.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}")
-        for one in leaves(placed)
-        if one.parsed is not None
-        for split in one.parsed.required_splits()
+        Problem(
+            f"{located.path}.{located.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}"
+        )
+        for located in leaves(placed)
+        if located.parsed is not None
+        for split in located.parsed.required_splits()
         if split not in task.splits
     ]
 
@@ -108,9 +110,9 @@ def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
 
 def before_training(placed: Sequence[LocatedStep]) -> list[LocatedStep]:
     """The steps that some path reaches with answers that nothing has trained: techniques, and probes of answers."""
-    found: list[LocatedStep] = []
-    _untrained(placed, found)
-    return found
+    early: list[LocatedStep] = []
+    _untrained(placed, early)
+    return early
 
 
 def trained_first(placed: Sequence[LocatedStep]) -> bool:
@@ -119,18 +121,18 @@ def trained_first(placed: Sequence[LocatedStep]) -> bool:
     return not _untrained(placed, early) and not early
 
 
-def _untrained(placed: Sequence[LocatedStep], found: list[LocatedStep]) -> bool:
+def _untrained(placed: Sequence[LocatedStep], early: list[LocatedStep]) -> bool:
     """Whether some path trains nothing; the techniques on such paths are added to ``found``."""
-    for one in placed:
-        if one.branches is not None:
-            if not any([_untrained(branch, found) for branch in one.branches]):  # a list: every branch is walked
+    for located in placed:
+        if located.branches is not None:
+            if not any([_untrained(branch, early) for branch in located.branches]):  # a list: every branch is walked
                 return False
-        elif one.cls is None:
+        elif located.cls is None:
             continue
-        elif one.cls.info.trains:
+        elif located.cls.info.trains:
             return False
-        elif one.cls.info.judges or (isinstance(one.parsed, Technique) and not one.cls.info.headless):
-            found.append(one)
+        elif located.cls.info.judges or (isinstance(located.parsed, Technique) and not located.cls.info.headless):
+            early.append(located)
     return True
 
 
@@ -145,25 +147,25 @@ class _State:
 def _walk(
     placed: Sequence[LocatedStep], front: set[_State], always: frozenset[str], problems: list[Problem]
 ) -> set[_State]:
-    for one in placed:
-        if one.branches is not None:
-            front = set().union(*(_walk(branch, front, always, problems) for branch in one.branches))
-        elif one.cls is None:  # a step that could not be read may have given anything
+    for located in placed:
+        if located.branches is not None:
+            front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
+        elif located.cls is None:  # a step that could not be read may have given anything
             front = {_State(TRAITS)}
         else:
-            front = {_step(one, state, always, problems) for state in front}
+            front = {_step(located, state, always, problems) for state in front}
     return front
 
 
-def _step(one: LocatedStep, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
-    assert one.cls is not None
-    info = one.cls.info
-    wanted = needs(one.parsed) if one.parsed is not None else frozenset(info.needs)
+def _step(located: LocatedStep, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
+    assert located.cls is not None
+    info = located.cls.info
+    wanted = needs(located.parsed) if located.parsed is not None else frozenset(info.needs)
     for trait in sorted(wanted - state.traits - always):
-        problems.append(Problem(f"{one.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
-    gone = {trait: f"'{info.name}' ({one.path})" for trait in info.drops & state.traits}
+        problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    removed = {trait: f"'{info.name}' ({located.path})" for trait in info.drops & state.traits}
     traits = next_traits(state.traits | wanted, info)  # told once; the steps after it are judged as if it were there
-    return _State(traits, tuple((dict(state.taken) | gone).items()))
+    return _State(traits, tuple((dict(state.taken) | removed).items()))
 
 
 def _cure(trait: str, taken: Mapping[str, str]) -> str:

@@ -43,7 +43,7 @@ class LocatedStep:
         """The step alone."""
         if self.branches is None:
             return self.parsed
-        return Fork(tuple(tuple(one.bare() for one in branch) for branch in self.branches))
+        return Fork(tuple(tuple(located.bare() for located in branch) for branch in self.branches))
 
     @property
     def step(self) -> Step:
@@ -80,11 +80,11 @@ def place(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
 
 def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
     """Every step, those in branches included."""
-    for one in placed:
-        if one.branches is None:
-            yield one
+    for located in placed:
+        if located.branches is None:
+            yield located
         else:
-            yield from (inner for branch in one.branches for inner in leaves(branch))
+            yield from (inner for branch in located.branches for inner in leaves(branch))
 
 
 def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
@@ -163,7 +163,9 @@ class _Reader:
                 self.wrong(path, f"should be a list of steps, got {entries!r}")
             return []
         return [
-            one for index, entry in enumerate(entries) for one in self._entry(entry, f"{path}[{index}]", base, chain)
+            located
+            for index, entry in enumerate(entries)
+            for located in self._entry(entry, f"{path}[{index}]", base, chain)
         ]
 
     def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
@@ -200,10 +202,10 @@ class _Reader:
             return []
         file = ((base or Path()) / Path(value).expanduser()).resolve()
         if file in chain:
-            self.wrong(path, f"'{value}' includes itself: {' -> '.join(one.name for one in (*chain, file))}")
+            self.wrong(path, f"'{value}' includes itself: {' -> '.join(included.name for included in (*chain, file))}")
             return []
         if not file.is_file():
-            beside = [one.name for one in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+            beside = [sibling.name for sibling in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
             self.wrong(path, f"no file '{value}'; {nearest(file.name, beside)}")
             return []
         try:
@@ -224,8 +226,10 @@ class _Reader:
         if not swept.lists:
             self.wrong(where, f"lists no values to try, as in 'each: {{{swept.name}: {{field: [1, 2]}}}}'")
             return LocatedStep(path, cls=swept.cls)
-        places = itertools.product(*(range(len(values)) for values in swept.lists.values()))
-        branches = [(self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in places]
+        combinations = itertools.product(*(range(len(values)) for values in swept.lists.values()))
+        branches = [
+            (self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in combinations
+        ]
         return LocatedStep(path, branches=tuple(branches))
 
     def _stages(self, value: Any, path: str, base: Path | None) -> list[LocatedStep]:
@@ -236,15 +240,17 @@ class _Reader:
         if not isinstance(value, (list, tuple)) or not value:
             self.wrong(path, f"should be a list of steps with lists of values, got {value!r}")
             return []
-        found = [self._swept(entry, f"{path}[{index}]", base) for index, entry in enumerate(value)]
-        body = [swept for swept in found if swept is not None]
+        entries = [self._swept(entry, f"{path}[{index}]", base) for index, entry in enumerate(value)]
+        body = [swept for swept in entries if swept is not None]
         counts = {f"{swept.name}.{key}": len(given) for swept in body for key, given in swept.lists.items()}
-        if len(body) < len(found):
+        if len(body) < len(entries):
             return [LocatedStep(path)]
         if len(set(counts.values())) != 1:
-            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            lengths = ", ".join(f"{name} has {count}" for name, count in counts.items())
             example = "as in 'stages: [{prune: {speedup: [2, 3]}}, distill]'"
-            self.wrong(path, f"lists should be equally long: {told}" if told else f"lists one value a stage, {example}")
+            self.wrong(
+                path, f"lists should be equally long: {lengths}" if lengths else f"lists one value a stage, {example}"
+            )
             return [LocatedStep(path)]
         placed: list[LocatedStep] = []
         for stage in reversed(range(next(iter(counts.values())))):
@@ -275,11 +281,11 @@ class _Reader:
         }
         return _Swept(name, cls, given, lists)
 
-    def _chosen(self, swept: _Swept, places: Mapping[str, int], where: str) -> LocatedStep:
+    def _chosen(self, swept: _Swept, indices: Mapping[str, int], where: str) -> LocatedStep:
         """The step with one value of every list."""
-        chosen = dict(swept.given) | {key: swept.lists[key][place] for key, place in places.items()}
+        chosen = dict(swept.given) | {key: swept.lists[key][index] for key, index in indices.items()}
         step, problems = fields.read(swept.cls, chosen, f"{where}.{swept.name}")
-        position = {f"{where}.{swept.name}.{key}": place for key, place in places.items()}
+        position = {f"{where}.{swept.name}.{key}": index for key, index in indices.items()}
         for problem in problems:
             suffix = f"[{position[problem.path]}]" if problem.path in position else ""
             self.wrong(problem.path + suffix, problem.message)
@@ -311,7 +317,7 @@ def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
 
     def placed(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
-            return [placed(one) for one in value]
+            return [placed(entry) for entry in value]
         return _beside(value, base) if isinstance(value, str) else value
 
     return {key: placed(value) if key in cls.info.files else value for key, value in given.items()}
@@ -319,11 +325,11 @@ def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
 
 def _positive(value: Any, path: str) -> list[Problem]:
     """Sizes, times and counts of a target or budget are more than nothing."""
-    found: Iterator[tuple[str, Any]] = (
+    numbers: Iterator[tuple[str, Any]] = (
         ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)) if value else iter(())
     )
     return [
         Problem(f"{path}.{name}", f"should be more than 0, got {number!r}")
-        for name, number in found
+        for name, number in numbers
         if isinstance(number, (int, float)) and (number < 0 or (number == 0 and name != "max_drop"))
     ]

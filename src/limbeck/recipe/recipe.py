@@ -76,9 +76,9 @@ def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
     values, placed, problems = parsing.read(Recipe, data, base)
     if problems:
         title = f"recipe {name}".strip()
-        found = _unique([*problems, *meaning(values, placed)])
-        raise RecipeError(listing(title, found))
-    return Recipe(**{"name": name, **values, "steps": tuple(one.bare() for one in placed)})
+        unique = _unique([*problems, *meaning(values, placed)])
+        raise RecipeError(listing(title, unique))
+    return Recipe(**{"name": name, **values, "steps": tuple(located.bare() for located in placed)})
 
 
 def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None) -> list[Problem]:
@@ -143,7 +143,7 @@ def _find(source: str | Path) -> Path:
     if str(source) in ours:
         return ours[str(source)]
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        beside = [one.name for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise RecipeError(f"no recipe file '{source}'; {nearest(path.name, beside)}")
     raise RecipeError(f"no recipe called '{source}' and no such file; {nearest(source, ours)}")
 

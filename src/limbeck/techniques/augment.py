@@ -111,23 +111,23 @@ class Augment(Technique):
         """What is wrong with the combination of fields."""
         from limbeck.augmentation.pos_taggers import check_tagger
 
-        found = []
+        problems = []
         others = TINYBERT_ONLY if self.method == "ngram" else NGRAM_ONLY
-        told = [name for name in others if getattr(self, name) != getattr(type(self), name)]
-        if told:
+        foreign = [name for name in others if getattr(self, name) != getattr(type(self), name)]
+        if foreign:
             other = "tinybert" if self.method == "ngram" else "ngram"
-            found.append(f"{', '.join(told)}: for method: {other}, got method: {self.method}")
+            problems.append(f"{', '.join(foreign)}: for method: {other}, got method: {self.method}")
         if self.mask_probability + self.part_of_speech_probability > 1:
-            found.append("mask_probability and part_of_speech_probability: should add up to at most 1")
+            problems.append("mask_probability and part_of_speech_probability: should add up to at most 1")
         if self.labels == "teacher" and self.guard == "relabel":
-            found.append("labels: teacher gives the teacher's labels already; use guard: off or drop")
+            problems.append("labels: teacher gives the teacher's labels already; use guard: off or drop")
         if self.positions_per_pass > 1 and self.mlm is None:
-            found.append("positions_per_pass: is for a masked language model; name one with mlm")
+            problems.append("positions_per_pass: is for a masked language model; name one with mlm")
         try:
             check_tagger(self.tagger or "nltk")
         except InputError as error:
-            found.append(f"tagger: {error}")
-        return found
+            problems.append(f"tagger: {error}")
+        return problems
 
     def file_problems(self) -> list[str]:
         """What is wrong with the files and the library that the fields name; what only the hub knows is not asked."""
@@ -135,23 +135,23 @@ class Augment(Technique):
         from limbeck.data.readers import missing_file
         from limbeck.model.checkpoints import peek_here
 
-        found = []
+        problems = []
         path = Path(self.vectors).expanduser() if self.vectors else None
         if path is not None and not path.is_file():
-            found.append(f"vectors: {missing_file(path)}")
+            problems.append(f"vectors: {missing_file(path)}")
         try:
             if self.mlm is not None:
                 peek_here(self.mlm)
         except UnsupportedModel:
             pass  # transformers opens more families than ours
         except InputError as error:
-            found.append(f"mlm: {error}")
+            problems.append(f"mlm: {error}")
         try:
             if self.tagger and self.tagger.partition(":")[0] in EXTRAS and self.part_of_speech_probability:
                 check_installed(self.tagger)
         except MissingExtra as error:
-            found.append(f"tagger: {error}")
-        return found
+            problems.append(f"tagger: {error}")
+        return problems
 
     @property
     def count(self) -> int:
@@ -186,10 +186,10 @@ class Augment(Technique):
         from limbeck.augmentation.pipeline import AugmentationPipeline
 
         self.check(candidate, context)
-        judge = None
+        label_filter = None
         if self.judged:
             assert context.teacher is not None
-            judge = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
+            label_filter = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
         prepare = self.ngrams if self.method == "ngram" else self.substitutes
         with tempfile.TemporaryDirectory() as folder:
             growth = AugmentationPipeline(
@@ -198,7 +198,7 @@ class Augment(Technique):
                 self.count,
                 context.seed,
                 context.scratch or Path(folder),
-                judge,
+                label_filter,
                 self.chunk_rows,
                 self.workers,
                 context.log,

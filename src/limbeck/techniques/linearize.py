@@ -122,24 +122,24 @@ class Linearize(TrainingConfig, Technique):
 
     def problems(self) -> list[str]:
         """What fields contradict each other."""
-        found = []
+        problems = []
         for core in self.attention:
             try:
                 attention_core(core)
             except InputError as error:
-                found.append(str(error))
-        if not found and {attention_core(core) for core in self.attention} == {"softmax"}:
-            found.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
+                problems.append(str(error))
+        if not problems and {attention_core(core) for core in self.attention} == {"softmax"}:
+            problems.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
         for name in ("share", "init"):
             if getattr(self, name) != getattr(type(self), name) and not self.linformer:
-                found.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
+                problems.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
         if (self.guide == "hybrid") != (self.max_distill_steps is not None):
-            found.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
+            problems.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
         if self.guide != "unguided" and not self.alpha_output and not self.alpha_layer:
-            found.append(f"guide: {self.guide} has no weight; give alpha_output or alpha_layer, or guide: unguided")
+            problems.append(f"guide: {self.guide} has no weight; give alpha_output or alpha_layer, or guide: unguided")
         if self.freeze_steps and not self.linformer:
-            found.append("freeze_steps: only linformer has new weights to train meanwhile")
-        return found
+            problems.append("freeze_steps: only linformer has new weights to train meanwhile")
+        return problems
 
     def file_problems(self) -> list[str]:
         """That a second model cannot be trained by several processes."""
@@ -198,10 +198,10 @@ class Linearize(TrainingConfig, Technique):
         if self.freeze_steps and not fresh:
             raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
         objective = self.objective(candidate, model, teacher, before, fresh)
-        made = replace(candidate, model=model, folder=None)
+        converted = replace(candidate, model=model, folder=None)
         context.log(f"{before.shape} -> {model.shape}; projections shared: {self.share}")
-        train_on_task(made, objective, self, context)
-        yield replace(made, model=model.requires_grad_())
+        train_on_task(converted, objective, self, context)
+        yield replace(converted, model=model.requires_grad_())
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
         """The guide, if it can teach this student."""
@@ -210,15 +210,17 @@ class Linearize(TrainingConfig, Technique):
                 f"linearize: guide {self.guide} has no teacher; put 'finetune' before it or name one with "
                 "'teacher: MODEL', or use guide: trajectory"
             )
-        known = context.teacher.open()
-        teacher = reading(candidate, known)
+        opened = context.teacher.open()
+        teacher = reading(candidate, opened)
         if teacher is None:
             raise InputError("linearize: the teacher lacks tokens of the candidate's vocabulary")
-        if teacher is not known and (self.guide == "waypoint" or self.pretrained):
+        if teacher is not opened and (self.guide == "waypoint" or self.pretrained):
             raise InputError("linearize: the kept epochs read another vocabulary than the candidate; use guide: target")
-        mine, theirs = candidate.model.shape, teacher.model.shape
-        if self.guide in TAUGHT and mine.depth > theirs.depth:
-            raise InputError(f"linearize: the model has {mine.depth} layers, more than its teacher's {theirs.depth}")
+        student_shape, teacher_shape = candidate.model.shape, teacher.model.shape
+        if self.guide in TAUGHT and student_shape.depth > teacher_shape.depth:
+            raise InputError(
+                f"linearize: the model has {student_shape.depth} layers, more than its teacher's {teacher_shape.depth}"
+            )
         if len(teacher.epoch_checkpoints) < (2 if self.guide == "waypoint" else int(self.pretrained)):
             short = ", of one epoch at least" if teacher.epoch_checkpoints else ""
             raise InputError(
@@ -239,8 +241,10 @@ class Linearize(TrainingConfig, Technique):
         from safetensors.torch import load_file
 
         assert teacher is not None
-        weights, mine = load_file(teacher.epoch_checkpoints[0]), candidate.model.state_dict()
-        if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in mine.items()}:
+        weights, state = load_file(teacher.epoch_checkpoints[0]), candidate.model.state_dict()
+        if {name: tensor.shape for name, tensor in weights.items()} != {
+            name: tensor.shape for name, tensor in state.items()
+        }:
             raise InputError(
                 f"linearize.start: the weights before the fine-tuning are those of another model than the candidate "
                 f"({teacher.model.shape} and {candidate.model.shape}); use start: candidate"
@@ -270,10 +274,15 @@ class Linearize(TrainingConfig, Technique):
         else:
             assert teacher is not None
             guide = teacher.model.eval()
-        mine, theirs = model.shape, guide.shape
-        hidden = HiddenLoss("mse", "uniform", (mine.depth, theirs.depth), (mine.hidden, theirs.hidden))
+        student_shape, guide_shape = model.shape, guide.shape
+        hidden = HiddenLoss(
+            "mse", "uniform", (student_shape.depth, guide_shape.depth), (student_shape.hidden, guide_shape.hidden)
+        )
         logits = LogitLoss("kl", self.temperature, candidate.task.problem_type)
-        terms = {"logits": (self.alpha_output, logits), "hidden": (self.alpha_layer * (mine.depth + 1), hidden)}
+        terms = {
+            "logits": (self.alpha_output, logits),
+            "hidden": (self.alpha_layer * (student_shape.depth + 1), hidden),
+        }
         both = (guides.alone(model), guides.beside(model, guide, terms))
         if self.guide == "trajectory":
             plan = replace(self, learning_rate=self.teacher_learning_rate)

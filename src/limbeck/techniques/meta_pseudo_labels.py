@@ -90,16 +90,16 @@ class MetaPseudoLabels(TrainingConfig, Technique):
 
     def problems(self) -> list[str]:
         """What fields contradict each other."""
-        found = []
+        problems = []
         if self.feedback == "reinforce" and self.pseudo_labels == "soft":
-            found.append(
+            problems.append(
                 "feedback 'reinforce' of soft labels is nothing; set pseudo_labels: sampled, or feedback: exact"
             )
         if self.feedback_average and self.feedback != "reinforce":
-            found.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
+            problems.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
         if self.gradient_accumulation_steps > 1:
-            found.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
-        return found
+            problems.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
+        return problems
 
     def file_problems(self) -> list[str]:
         """What is wrong with the file of texts, and with the processes."""
@@ -131,7 +131,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         teacher = self.teacher(candidate, context)
         labelled, unlabelled = self.texts(candidate.task)
         source = f"; {unlabelled.notes[-1]}" if self.unlabelled else ""
-        rows = [len(one.split("train")) for one in (labelled, unlabelled)]
+        rows = [len(task.split("train")) for task in (labelled, unlabelled)]
         context.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
         objective = self.objective(candidate, teacher, labelled, context.seed)
         first = train_on_task(replace(candidate, task=unlabelled), objective, self, context, "pseudo")

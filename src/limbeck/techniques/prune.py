@@ -248,11 +248,11 @@ class Prune(Technique):
                 f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
             )
         if self.layer_choice == "importance":
-            kept = RemovalOrder.of(self.scores(model, batches()).layers).kept(count)
+            layers = RemovalOrder.of(self.scores(model, batches()).layers).kept(count)
         else:
-            kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
+            layers = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)
-        return Cut(kept, tuple(full.heads[i] for i in kept), tuple(full.ffn[i] for i in kept))
+        return Cut(layers, tuple(full.heads[i] for i in layers), tuple(full.ffn[i] for i in layers))
 
     def cost_of(self, candidate: Candidate, context: RunContext) -> Cost:
         """What a shape costs, in the unit of the goal."""
@@ -302,7 +302,7 @@ class Prune(Technique):
 
     def uniform(self, shape: Shape) -> Shape:
         """At most ``heads`` heads and ``ffn`` neurons in every layer."""
-        kept = (
+        layers = (
             LayerShape(
                 layer.heads if self.heads is None else min(self.heads, layer.heads),
                 layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
@@ -310,7 +310,7 @@ class Prune(Technique):
             )
             for layer in shape.layers
         )
-        return replace(shape, layers=tuple(kept))
+        return replace(shape, layers=tuple(layers))
 
     def allocate(self, orders: RemovalOrders, shape: Shape, cost: Cost, budget: float) -> Shape:
         """How many heads and neurons each layer keeps."""
@@ -319,9 +319,9 @@ class Prune(Technique):
                 raise InputError(f"prune.{wrong}")
             return self.uniform(shape)
         parts = _parts(orders, shape, cache(cost), self.ffn_multiple)
-        made = allocate(shape, parts, lambda shapes: cost.many(shapes)[:, 0].tolist(), budget)
-        if made is not None:
-            return made
+        allocated = allocate(shape, parts, lambda shapes: cost.many(shapes)[:, 0].tolist(), budget)
+        if allocated is not None:
+            return allocated
         raise InputError(f"prune: {self._too_tight(cost, budget, smallest(shape, parts))}")
 
     def _too_wide(self, shape: Shape) -> str | None:

@@ -124,8 +124,10 @@ class Quantize(Technique):
         from limbeck.model.onnx.smooth_quant import divisors
 
         texts = samples(candidate, SMOOTHING_TEXTS + RANKING_TEXTS)
-        found = divisors(*parts, plain, [text for i, text in enumerate(texts) if i % 3], static=self.mode == "static")
-        ways = {"smooth": self._ranged(parts, candidate, replace(plain, smooth=found)), "plain": plain}
+        smoothing = divisors(
+            *parts, plain, [text for i, text in enumerate(texts) if i % 3], static=self.mode == "static"
+        )
+        ways = {"smooth": self._ranged(parts, candidate, replace(plain, smooth=smoothing)), "plain": plain}
         error = errors(*parts, ways, texts[::3])
         return ways[min(error, key=error.__getitem__)]
 
@@ -142,11 +144,11 @@ def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
     task = replace(candidate.task, splits={**candidate.task.splits, "train": chosen})
     encoded = encode(task, "train", candidate.tokenizer)
     read = candidate.model.inputs
-    found = []
+    batches = []
     for row in range(len(encoded)):
         batch = {name: np.asarray(value) for name, value in collate(encoded, [row]).items() if name in read}
-        found.append({name: batch.get(name, np.zeros_like(batch["input_ids"])) for name in sorted(read)})
-    return found
+        batches.append({name: batch.get(name, np.zeros_like(batch["input_ids"])) for name in sorted(read)})
+    return batches
 
 
 @dataclass(frozen=True)

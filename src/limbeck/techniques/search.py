@@ -133,22 +133,22 @@ class Search(Technique):
     def problems(self) -> list[str]:
         """What fields contradict each other."""
         given = [name for name in ("latency_ms", "speedup", "keep") if getattr(self, name) is not None]
-        found = []
+        problems = []
         if len(given) > 1:
-            found.append(f"give one bound, got {', '.join(given)}")
+            problems.append(f"give one bound, got {', '.join(given)}")
         if self.cost == "macs" and self.latency_ms is not None:
-            found.append("latency_ms needs cost: latency, got cost: macs")
+            problems.append("latency_ms needs cost: latency, got cost: macs")
         if self.cost == "macs" and self.profile is not None:
-            found.append("profile needs cost: latency, got cost: macs")
+            problems.append("profile needs cost: latency, got cost: macs")
         if self.least >= self.at_most:
-            found.append(f"at_least should be below at_most, got {self.least:g} and {self.at_most:g}")
+            problems.append(f"at_least should be below at_most, got {self.least:g} and {self.at_most:g}")
         if self.method == "nsga2" and self.population < 2:
-            found.append(f"population should be at least 2 for method: nsga2, got {self.population}")
+            problems.append(f"population should be at least 2 for method: nsga2, got {self.population}")
         if self.storage is not None and self.method != "nsga2":
-            found.append(f"storage needs method: nsga2, got method: {self.method}")
+            problems.append(f"storage needs method: nsga2, got method: {self.method}")
         if self.study_name is not None and self.storage is None:
-            found.append("study_name needs a storage")
-        return found
+            problems.append("study_name needs a storage")
+        return problems
 
     @property
     def least(self) -> float:
@@ -159,14 +159,14 @@ class Search(Technique):
         """What is wrong with the file of latency data, with the storage, or with what is installed."""
         from limbeck.cost_models.latency_predictor import file_problems
 
-        found = file_problems(self.profile, self.number_format)
+        problems = file_problems(self.profile, self.number_format)
         if self.method == "nsga2" and find_spec("optuna") is None:
-            found.append(f"method: {MissingExtra('optuna', 'search')}")
+            problems.append(f"method: {MissingExtra('optuna', 'search')}")
         elif self.storage is not None:
             from limbeck.search.nsga2 import unusable
 
-            found += unusable(self.storage)
-        return found
+            problems += unusable(self.storage)
+        return problems
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
@@ -201,19 +201,19 @@ class Search(Technique):
         costs = self.costs(candidate, context)
         limits = self.limits(costs, space, context)
         with self.scores(candidate, context).shared(self.workers) as scores:
-            known = self.searched(space, costs, limits, scores, context)
-        if not known:
+            scored = self.searched(space, costs, limits, scores, context)
+        if not scored:
             largest, smallest = costs(space.largest), costs(space.smallest)
             raise InputError(
                 f"search: no shape of the space costs between {limits.least:.4g} and {limits.most:.4g} "
                 f"{largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
             )
-        for shape in self.best(known, costs, candidate.task.metric, context):
+        for shape in self.best(scored, costs, candidate.task.metric, context):
             cost = costs(shape)
             amount = _amount(cost.value, cost.unit)
-            context.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {amount}")
-            told = (self.foretold(cost, costs, candidate, context),) if self.cost == "latency" else ()
-            yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=told)
+            context.log(f"{shape}: {candidate.task.metric} {scored[shape]:.4f}, {cost.name} {amount}")
+            facts = (self.foretold(cost, costs, candidate, context),) if self.cost == "latency" else ()
+            yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
 
     def foretold(self, latency: Measurement, costs: Costs, candidate: Candidate, context: RunContext) -> Measurement:
         """The latency that a winner should have once it is in the number format, to be held against the measured.
@@ -229,14 +229,14 @@ class Search(Technique):
             detail |= {"elsewhere": True} if (learnt.machine, learnt.setting.seq_len) != here else {}
         return replace(latency, name="latency_predicted", detail=detail)
 
-    def best(self, known: Mapping[Shape, float], costs: Costs, metric: str, context: RunContext) -> list[Shape]:
+    def best(self, scores: Mapping[Shape, float], costs: Costs, metric: str, context: RunContext) -> list[Shape]:
         """The winners: by score and then by cost; of a front those that span the most of it."""
         if self.method != "nsga2":
-            return sorted(known, key=lambda one: (-known[one], costs(one).value))[: self.winners]
+            return sorted(scores, key=lambda shape: (-scores[shape], costs(shape).value))[: self.winners]
         from limbeck.core.pareto import beyond, front, hypervolume, spread
 
-        shapes = list(known)
-        points = [(known[shape], costs(shape).value) for shape in shapes]
+        shapes = list(scores)
+        points = [(scores[shape], costs(shape).value) for shape in shapes]
         senses: tuple[Any, Any] = ("max", "min")
         corner, count = beyond(points, senses), int(front(points, senses).sum())
         unit = costs(shapes[0]).unit
@@ -245,16 +245,16 @@ class Search(Technique):
             f"front of {count} among {len(shapes)} shapes: hypervolume {volume} x {metric}, from the reference point "
             f"{metric} {corner[0]:.4f}, {_amount(corner[1], unit)}"
         )
-        return [shapes[place] for place in spread(points, corner, senses, self.winners)]
+        return [shapes[index] for index in spread(points, corner, senses, self.winners)]
 
     def space(self, candidate: Candidate) -> Space:
         """The space that the super-network was trained for."""
         from limbeck.core.analytic_cost import as_shape
 
-        about = getattr(candidate.model.config, "space", None)
-        if about is None:
+        stored = getattr(candidate.model.config, "space", None)
+        if stored is None:
             raise InputError("search: the model says of no space of slices; train it with 'supernet' first")
-        space = Space.from_json(about)
+        space = Space.from_json(stored)
         if space.largest != as_shape(candidate.model.shape):
             raise InputError(
                 f"search: the model is {candidate.model.shape}, but its space goes up to {space.largest}; search "
@@ -338,14 +338,14 @@ class Search(Technique):
             rows = choose(split.labels, self.samples, context.seed, stratified=candidate.task.kind == "classification")
         seen = {"best": float("-inf"), "count": 0}
 
-        def tell(shape: Shape, score: float) -> None:
+        def report(shape: Shape, score: float) -> None:
             seen["count"] += 1
             seen["best"] = max(seen["best"], score)
             total = self.population * self.generations
             context.log("", step=seen["count"], total=total, score=score, best=seen["best"])
 
         file = context.scratch / "scores.jsonl" if context.scratch else None
-        return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, tell)
+        return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, report)
 
     def beyond(self, costs: Costs, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
         """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits."""
@@ -366,18 +366,18 @@ class Search(Technique):
 
         rng, total = Random(context.seed), self.population * self.generations
         if self.method == "nsga2":
-            found = self.front(space, costs, limits, fits, scores, context)
+            evaluated = self.front(space, costs, limits, fits, scores, context)
         elif self.method == "evolution":
             options: dict[str, Any] = {"population": self.population, "generations": self.generations}
             options |= {"explore": self.explore, "mutation": self.mutation, "rng": rng}
-            found = evolve(space, fits, scores, **options)
+            evaluated = evolve(space, fits, scores, **options)
         else:
-            drawn = draw(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
-            return dict(zip(drawn, scores(drawn), strict=True))
-        known: Mapping[Shape, float] = {}
-        for number, known in enumerate(found, start=1):
-            context.log(f"generation {number}: {len(known)} shapes judged, best {max(known.values()):.4f}")
-        return known
+            sampled = draw(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
+            return dict(zip(sampled, scores(sampled), strict=True))
+        scored: Mapping[Shape, float] = {}
+        for number, scored in enumerate(evaluated, start=1):
+            context.log(f"generation {number}: {len(scored)} shapes judged, best {max(scored.values()):.4f}")
+        return scored
 
     def front(
         self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
@@ -392,9 +392,9 @@ class Search(Technique):
         first = [*ends, *draw(space, fits, self.population - len(ends), Random(context.seed), ends)]
         if not first:
             return
-        place = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
+        storage = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
         try:
-            study = open_study(place, self.study_name or "", self.about(space, costs, limits, scores, context))
+            study = open_study(storage, self.study_name or "", self.about(space, costs, limits, scores, context))
         except InputError as error:
             raise InputError(f"search.{error}") from error
         if self.storage:
@@ -435,8 +435,8 @@ def _ruled(fits: Fits) -> Fits:
     """Whether shapes fit and keep the rule of thumb."""
 
     def both(shapes: Sequence[Shape]) -> list[bool]:
-        kept = [shape for shape in shapes if by_rule(shape)]
-        fitting = {shape for shape, good in zip(kept, fits(kept), strict=True) if good}
+        by_thumb = [shape for shape in shapes if by_rule(shape)]
+        fitting = {shape for shape, good in zip(by_thumb, fits(by_thumb), strict=True) if good}
         return [shape in fitting for shape in shapes]
 
     return both

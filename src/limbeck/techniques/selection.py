@@ -35,8 +35,8 @@ class Front(Choice):
         compared = with_facts(records, self.by, "front")
         points = [[value(record, name) for name in self.by] for record in compared]
         senses: list[pareto.Sense] = ["max" if name in MORE_IS_BETTER else "min" for name in self.by]
-        kept = pareto.front(points, senses)
-        return [record for record, stays in zip(compared, kept, strict=True) if stays]
+        on_front = pareto.front(points, senses)
+        return [record for record, stays in zip(compared, on_front, strict=True) if stays]
 
 
 @step(
@@ -112,8 +112,8 @@ def _latency(record: Record) -> float:
 
 def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) -> list[Record]:
     """The records that have all these facts; an error when there is none."""
-    found = [record for record in records if all(record.fact(name) for name in names)]
-    if records and not found:
+    complete = [record for record in records if all(record.fact(name) for name in names)]
+    if records and not complete:
         there = {fact.name for record in records for fact in record.facts}
         missing = next((name for name in names if name not in there), None)
         if missing is None:
@@ -122,7 +122,7 @@ def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) 
             f"{step_name}: no candidate has the fact '{missing}'; {nearest(missing, there)} "
             "(put the probe that measures it before this step)"
         )
-    return found
+    return complete
 
 
 def within(

@@ -96,22 +96,22 @@ class Student(Technique):
         """The shape of a student of a model with shape ``before``."""
         if self.layers is not None and self.layers > before.depth:
             raise InputError(f"student.layers: {self.layers} is more than the model's {before.depth}")
-        kept = [before.layers[index] for index in self.chosen(before.depth)]
+        chosen = [before.layers[index] for index in self.chosen(before.depth)]
         hidden, heads, head_dim = self.hidden or before.hidden, self.heads, self.head_dim
         if head_dim is not None and heads is None:
             heads = self._parts(hidden, head_dim, "head_dim")
         elif head_dim is None and (self.hidden or self.heads):
-            counts = {heads} if heads else {layer.heads for layer in kept}
+            counts = {heads} if heads else {layer.heads for layer in chosen}
             if len(counts) > 1:
                 raise InputError(f"student: the layers have {sorted(counts)} heads; give heads, head_dim, or both")
             head_dim = self._parts(hidden, max(counts), "heads")
         layers = tuple(
-            replace(layer, heads=layer.heads if heads is None else heads, ffn=self.ffn or layer.ffn) for layer in kept
+            replace(layer, heads=layer.heads if heads is None else heads, ffn=self.ffn or layer.ffn) for layer in chosen
         )
-        made = Shape(hidden, head_dim or before.head_dim, layers)
-        if not made <= before:
-            raise InputError(f"student: {made} is larger than the model, {before}; a student can only be smaller")
-        return made
+        shape = Shape(hidden, head_dim or before.head_dim, layers)
+        if not shape <= before:
+            raise InputError(f"student: {shape} is larger than the model, {before}; a student can only be smaller")
+        return shape
 
     def _parts(self, hidden: int, size: int, field: str) -> int:
         """``hidden / size``, which must be a whole number."""

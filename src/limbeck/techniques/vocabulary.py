@@ -94,16 +94,16 @@ class Vocabulary(Technique):
             raise InputError(f"vocabulary.{problems[0]}")
         counts = self.counts(candidate)
         used = np.flatnonzero(counts >= self.min_count).tolist()
-        model, tokenizer, kept = trim(candidate.model, candidate.tokenizer, used)
-        share = 100 * counts[kept].sum() / counts.sum()
-        told = (
-            f"{len(kept):,} of {len(candidate.tokenizer):,} tokens stay, {share:.2f} % of those in the training texts"
+        model, tokenizer, tokens = trim(candidate.model, candidate.tokenizer, used)
+        share = 100 * counts[tokens].sum() / counts.sum()
+        message = (
+            f"{len(tokens):,} of {len(candidate.tokenizer):,} tokens stay, {share:.2f} % of those in the training texts"
         )
-        told += " and the corpus" if self.corpus else ""
+        message += " and the corpus" if self.corpus else ""
         if "validation" in candidate.task.splits:
-            same = read_alike(candidate, tokenizer, kept, "validation")
-            told += f"; {100 * same.mean():.1f} % of {len(same):,} validation texts are read as before"
-        context.log(told)
+            same = read_alike(candidate, tokenizer, tokens, "validation")
+            message += f"; {100 * same.mean():.1f} % of {len(same):,} validation texts are read as before"
+        context.log(message)
         yield replace(candidate, model=model, tokenizer=tokenizer, folder=None)
 
     def counts(self, candidate: Candidate) -> np.ndarray:
@@ -113,11 +113,11 @@ class Vocabulary(Technique):
         from limbeck.data.batching import encode
 
         count = max(candidate.tokenizer.get_vocab().values()) + 1
-        found = np.zeros(count, dtype=np.int64)
+        counts = np.zeros(count, dtype=np.int64)
         own = encode(candidate.task, "train", candidate.tokenizer).input_ids
         for texts in chain([own], self.further(candidate)):
-            found += np.bincount(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), minlength=count)
-        return found
+            counts += np.bincount(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), minlength=count)
+        return counts
 
     def further(self, candidate: Candidate) -> Iterator[list[list[int]]]:
         """The corpus in tokens, some lines at a time; where the task's texts come as words, lines are split."""
@@ -134,12 +134,12 @@ class Vocabulary(Technique):
             yield tokenizer(texts, add_special_tokens=False, **options)["input_ids"]
 
 
-def read_alike(candidate: Candidate, tokenizer: Any, kept: list[int], split: str) -> np.ndarray:
+def read_alike(candidate: Candidate, tokenizer: Any, tokens: list[int], split: str) -> np.ndarray:
     """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts]."""
     import numpy as np
 
     from limbeck.data.batching import encode
 
-    new = {old: place for place, old in enumerate(kept)}
-    before, after = (encode(candidate.task, split, one).input_ids for one in (candidate.tokenizer, tokenizer))
+    new = {old: new_id for new_id, old in enumerate(tokens)}
+    before, after = (encode(candidate.task, split, reader).input_ids for reader in (candidate.tokenizer, tokenizer))
     return np.array([[new.get(old) for old in old_ids] == ids for old_ids, ids in zip(before, after, strict=True)])

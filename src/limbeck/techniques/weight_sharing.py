@@ -84,29 +84,29 @@ class Share(TrainingConfig, Technique):
         if not counts:
             return [f"give the shapes: {', '.join(LISTS)}, each a list"]
         if len(set(counts.values()) - {1}) > 1:
-            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-            return [f"lists are read side by side, so they should be equally long, or of one number: {told}"]
+            lengths = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            return [f"lists are read side by side, so they should be equally long, or of one number: {lengths}"]
         return []
 
     def shapes(self, before: Shape) -> Listed:
         """The slices of a model of that shape."""
         count = max(len(getattr(self, name)) for name in LISTS)
         columns = {name: (given := getattr(self, name)) * (count if len(given) == 1 else 1) for name in LISTS}
-        found = []
-        for place in range(count):
-            mine = {name: column[place] for name, column in columns.items() if column}
-            depth = mine.get("layers", before.depth)
+        shapes = []
+        for index in range(count):
+            sizes = {name: column[index] for name, column in columns.items() if column}
+            depth = sizes.get("layers", before.depth)
             if depth > before.depth:
                 raise InputError(f"share.layers: {depth} is more than the model's {before.depth}")
             rows = [
-                replace(row, heads=mine.get("heads", row.heads), ffn=mine.get("ffn", row.ffn))
+                replace(row, heads=sizes.get("heads", row.heads), ffn=sizes.get("ffn", row.ffn))
                 for row in before.layers[:depth]
             ]
-            hidden, head_dim = mine.get("hidden", before.hidden), mine.get("head_dim", before.head_dim)
-            found.append(Shape(hidden, head_dim, tuple(rows)))
-            if not found[-1] <= before:
-                raise InputError(f"share: {found[-1]} is larger than the model, {before}; a slice can only be smaller")
-        return Listed(tuple(dict.fromkeys(found)))
+            hidden, head_dim = sizes.get("hidden", before.hidden), sizes.get("head_dim", before.head_dim)
+            shapes.append(Shape(hidden, head_dim, tuple(rows)))
+            if not shapes[-1] <= before:
+                raise InputError(f"share: {shapes[-1]} is larger than the model, {before}; a slice can only be smaller")
+        return Listed(tuple(dict.fromkeys(shapes)))
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot become the shared model; None if it can."""
