@@ -25,10 +25,10 @@ def main() -> None:
         add_techniques()
     if processes.count() == 1:
         sys.exit(_command())
-    from limbeck.engine.worker import lead
+    from limbeck.engine.worker import run_with_workers
 
     try:
-        status = lead(_command)
+        status = run_with_workers(_command)
     except LimbeckError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()

@@ -53,9 +53,9 @@ def console_of() -> Console:
 @contextmanager
 def watching(quiet: bool, track: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A listener that draws progress on standard error and feeds a tracker."""
-    from limbeck.engine.progress import watching
+    from limbeck.engine.progress import show_progress
 
-    with watching(quiet=quiet, track=track) as show:
+    with show_progress(quiet=quiet, track=track) as show:
         yield show
 
 
@@ -82,10 +82,10 @@ def print_json(value: Any) -> None:
 
 def finish(result: RunResult, written: Mapping[str, Path], unmet: Any, as_json: bool) -> int:
     """Print what came out; the exit status says whether all went well."""
-    from limbeck.engine.outputs import story_of
+    from limbeck.engine.outputs import summary_of
     from limbeck.report.report import front_table, headline, to_json
 
-    summary = story_of(result, result.task)
+    summary = summary_of(result, result.task)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
         print_json(to_json(summary) | {"written": paths, "unmet": list(unmet)})

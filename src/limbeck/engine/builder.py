@@ -289,7 +289,7 @@ class CandidateBuilder:
             self._ensure(teacher)  # it cannot be made again while the others wait in this step
         recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
         arguments = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
-        processes.agree(do="help", store=str(self.store.root), recipe=recipe, about=arguments)
+        processes.agree(do="help", store=str(self.store.root), recipe=recipe, arguments=arguments)
         with processes.agreeing():
             yield
 

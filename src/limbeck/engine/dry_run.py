@@ -125,9 +125,9 @@ class _Planner:
         files = source.rglob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
         traits = frozenset({"torch" if runtime == "torch" else "onnx"})
-        return _Planned(self._known_root(), shape, shape, traits, size, self.task_rows)
+        return _Planned(self._stored_root(), shape, shape, traits, size, self.task_rows)
 
-    def _known_root(self) -> str | None:
+    def _stored_root(self) -> str | None:
         key = self.builder.root_key(self.recipe.model, self.recipe.seed, "model")
         stored = self.store.recall(f"record-{key}")
         if stored is None:

@@ -14,7 +14,7 @@ Event = Mapping[str, Any]
 
 
 @contextmanager
-def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
+def show_progress(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
     """Give a listener for ``run(on_event=...)``.
 
     Progress goes to standard error, or into the notebook's cell, and nowhere when ``quiet``.
@@ -49,7 +49,7 @@ def listening(
     if on_event is not None and not progress:  # the caller's own listener shows what was read, too
         yield on_event
         return
-    with watching(quiet=not progress) as show:
+    with show_progress(quiet=not progress) as show:
 
         def listen(event: dict[str, Any]) -> None:
             show(event)

@@ -50,16 +50,16 @@ class RunResult:
         return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
 
     def __str__(self) -> str:
-        from limbeck.engine.outputs import story_of  # which imports this module
+        from limbeck.engine.outputs import summary_of  # which imports this module
         from limbeck.report.text import summary
 
-        return summary(story_of(self, self.task), {"folder": self.folder})
+        return summary(summary_of(self, self.task), {"folder": self.folder})
 
     def _repr_html_(self) -> str:
-        from limbeck.engine.outputs import story_of
+        from limbeck.engine.outputs import summary_of
         from limbeck.report.text import summary_html
 
-        return summary_html(story_of(self, self.task), {"folder": self.folder})
+        return summary_html(summary_of(self, self.task), {"folder": self.folder})
 
     @property
     def ok(self) -> bool:

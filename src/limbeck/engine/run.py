@@ -118,7 +118,7 @@ class _Run:
     def __init__(
         self, recipe: Recipe, task: Any, store: Store, folder: Path, on_event: OnEvent, cost: CostFactory | None
     ) -> None:
-        self.recipe, self.task, self.store, self.folder, self.tell = recipe, task, store, folder, on_event
+        self.recipe, self.task, self.store, self.folder, self.emit = recipe, task, store, folder, on_event
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.builder = CandidateBuilder(recipe, task, store, cost, self._log)
         self.records = self.builder.records
@@ -138,7 +138,7 @@ class _Run:
         steps = placed_steps(self.recipe)
         self.total = sum(1 for _ in leaves(steps))
         self._begin()
-        announce(self.tell, self.task, self.recipe.model)
+        announce(self.emit, self.task, self.recipe.model)
         for note in notes:
             self._note(note)
         try:
@@ -164,7 +164,7 @@ class _Run:
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
         seconds = time.perf_counter() - start
         self.ledger.append("finished", **ends, failed=len(self.failed), seconds=seconds)
-        self.tell({"kind": "finished", **ends, "failed": len(self.failed), "seconds": seconds})
+        self.emit({"kind": "finished", **ends, "failed": len(self.failed), "seconds": seconds})
         return RunResult(
             recipe=self.recipe,
             folder=self.folder,
@@ -239,7 +239,7 @@ class _Run:
         self.position += 1
         start = time.perf_counter()
         event = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
-        self.tell({"kind": "step_start", **event, "candidates": len(front), "parameters": parameters(placed.step)})
+        self.emit({"kind": "step_start", **event, "candidates": len(front), "parameters": parameters(placed.step)})
         match placed.step:
             case Technique() as step:
                 front = self._make(front, placed, step, event)
@@ -248,14 +248,14 @@ class _Run:
             case Choice():
                 front = self._choose(front, placed)
         seconds = time.perf_counter() - start
-        self.tell({"kind": "step_end", **event, "candidates": len(front), "seconds": seconds})
+        self.emit({"kind": "step_end", **event, "candidates": len(front), "seconds": seconds})
         return front
 
     def _make(self, front: Sequence[str], placed: LocatedStep, step: Technique, event: dict[str, Any]) -> list[str]:
         children: list[str] = []
         for number, key in enumerate(front):
             event = {**event, "key": key, "candidate": number + 1, "candidates": len(front)}
-            self.tell({"kind": "candidate_start", **event})
+            self.emit({"kind": "candidate_start", **event})
             records: list[Record] = []
             self._check_teacher(key)
             start, finished = time.perf_counter(), False
@@ -266,7 +266,7 @@ class _Run:
             children += [record.key for record in records]
             seconds = time.perf_counter() - start
             keys = [record.key for record in records]
-            self.tell({"kind": "candidate_end", **event, "children": keys, "known": finished, "seconds": seconds})
+            self.emit({"kind": "candidate_end", **event, "children": keys, "known": finished, "seconds": seconds})
         return list(dict.fromkeys(children))
 
     def _check_teacher(self, key: str) -> None:
@@ -366,7 +366,7 @@ class _Run:
             old = self.records[key]
             fresh = [Measurement.from_json(fact) for fact in facts]
             self.records[key] = replace(old, facts=merge(old.facts, fresh))
-            self.tell({"kind": "facts", "key": key, "step": probe, "facts": facts})
+            self.emit({"kind": "facts", "key": key, "step": probe, "facts": facts})
 
     # --- choices and replicas ----------------------------------------------------------------------------------
 
@@ -385,7 +385,7 @@ class _Run:
             self.ledger.append(
                 "choice", step=step.info.name, parameters=parameters(step), path=placed.path, among=front, kept=keys
             )
-            self.tell({"kind": "choice", "step": step.info.name, "path": placed.path, "among": front, "kept": keys})
+            self.emit({"kind": "choice", "step": step.info.name, "path": placed.path, "among": front, "kept": keys})
             if step.info.final:
                 self.chosen = keys
             return keys
@@ -407,14 +407,14 @@ class _Run:
         if record.notes != self.records[record.key].notes:
             self.records[record.key] = replace(self.records[record.key], notes=record.notes)
             self.ledger.append("record", record=record_to_json(self.records[record.key]))
-            self.tell({"kind": "record", "key": record.key, "record": self.records[record.key]})
+            self.emit({"kind": "record", "key": record.key, "record": self.records[record.key]})
 
     def _replicate(self) -> None:
         """Make the chosen candidates again with other seeds and measure what does not depend on the machine."""
         for key in self.chosen:
             for number in range(1, self.recipe.replicas):
                 seed = self.recipe.seed + number
-                self.tell({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
+                self.emit({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
                 with self._isolate_failure("replicas", "replica", key):
                     replica = self._replay(key, seed)
                     self.replicas.setdefault(key, []).append(replica)
@@ -441,19 +441,19 @@ class _Run:
         if record.key not in self.written:
             self.written.add(record.key)
             self.ledger.append("record", record=record_to_json(record))
-            self.tell({"kind": "record", "key": record.key, "record": self.records[record.key]})
+            self.emit({"kind": "record", "key": record.key, "record": self.records[record.key]})
 
     def _note(self, message: str, kind: str = "note") -> None:
         self.ledger.append("note", message=message)
-        self.tell({"kind": kind, "message": message})
+        self.emit({"kind": kind, "message": message})
 
     def _log(self, step: str, key: str, message: str, /, **numbers: Any) -> None:
         """A message goes into the ledger; numbers (step, total, loss) only to the person watching."""
         if message:
             self.ledger.append("note", step=step, key=key, message=message)
-            self.tell({"kind": "log", "step": step, "key": key, "message": message})
+            self.emit({"kind": "log", "step": step, "key": key, "message": message})
         if numbers:
-            self.tell({"kind": "progress", "step": step, "key": key, "numbers": numbers})
+            self.emit({"kind": "progress", "step": step, "key": key, "numbers": numbers})
 
     @contextmanager
     def _isolate_failure(self, path: str, step: str, key: str = "") -> Iterator[None]:
@@ -470,7 +470,7 @@ class _Run:
             failure = Failure(path, step, key, message, "" if expected else traceback.format_exc())
             self.failed.append(failure)
             self.ledger.append("failed", failure=asdict(failure))
-            self.tell({"kind": "failed", **asdict(failure)})
+            self.emit({"kind": "failed", **asdict(failure)})
 
 
 def _check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:

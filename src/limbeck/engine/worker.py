@@ -19,17 +19,17 @@ from limbeck.errors import LimbeckError, ProcessLost
 from limbeck.recipe.recipe import parse
 
 
-def lead(work: Callable[[], int]) -> int:
+def run_with_workers(work: Callable[[], int]) -> int:
     """Do ``work`` on process 0 while all others follow; its exit status, on all of them.
 
     Raises:
         ProcessLost: one of the processes is gone.
     """
     processes.join()
-    return _follow() if processes.rank() else _lead(work)
+    return _run_worker() if processes.rank() else _run_main(work)
 
 
-def _lead(work: Callable[[], int]) -> int:
+def _run_main(work: Callable[[], int]) -> int:
     try:
         status = work()
     except ProcessLost:
@@ -47,7 +47,7 @@ def _end(status: int) -> None:
         processes.leave()
 
 
-def _follow() -> int:
+def _run_worker() -> int:
     while True:
         order = processes.agree()[0]
         match order.get("do"):
@@ -63,7 +63,7 @@ def _follow() -> int:
 def _help(order: Mapping[str, Any]) -> None:
     try:
         with processes.agreeing():
-            CandidateBuilder(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["about"])
+            CandidateBuilder(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["arguments"])
     except ProcessLost:
         raise
     except Exception:  # process 0 knows of it, and tells

@@ -65,13 +65,13 @@ def registry() -> dict[str, type[Step]]:
     return REGISTRY
 
 
-def place(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
+def locate(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
     """Steps with their paths."""
     placed = []
     for index, step in enumerate(steps):
         where = f"{path}[{index}]"
         if isinstance(step, Fork):
-            branches = tuple(tuple(place(branch, f"{where}.fork[{n}]")) for n, branch in enumerate(step.branches))
+            branches = tuple(tuple(locate(branch, f"{where}.fork[{n}]")) for n, branch in enumerate(step.branches))
             placed.append(LocatedStep(where, branches=branches))
         else:
             placed.append(LocatedStep(where, step, type(step)))
@@ -103,7 +103,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self.known = registry()
+        self.registry = registry()
 
     def wrong(self, path: str, message: str) -> None:
         self.problems.append(Problem(path, message))
@@ -187,11 +187,11 @@ class _Reader:
             return [self._each(value, path, base)]
         if name == "stages":
             return self._stages(value, f"{path}.stages", base)
-        if name not in self.known:
-            hint = nearest(name, [*self.known, *COMBINATORS])
+        if name not in self.registry:
+            hint = nearest(name, [*self.registry, *COMBINATORS])
             self.wrong(path, f"no step called '{name}'; {hint}")
             return [LocatedStep(path)]
-        cls = self.known[name]
+        cls = self.registry[name]
         step, problems = fields.read(cls, _files_beside(cls, value, base), f"{path}.{name}")
         self.problems += problems
         return [LocatedStep(path, step, cls)]
@@ -268,10 +268,10 @@ class _Reader:
             self.wrong(where, f"should be one step with lists of values, got {value!r}")
             return None
         ((name, given),) = value.items()
-        if name not in self.known:
-            self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
+        if name not in self.registry:
+            self.wrong(where, f"no step called '{name}'; {nearest(name, self.registry)}")
             return None
-        cls = self.known[name]
+        cls = self.registry[name]
         given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in fields_of(cls)}
         lists = {

@@ -213,4 +213,4 @@ def _unique(problems: list[Problem]) -> list[Problem]:
 
 def placed_steps(recipe: Recipe) -> list[LocatedStep]:
     """The steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
-    return parsing.place(recipe.steps)
+    return parsing.locate(recipe.steps)

@@ -381,11 +381,11 @@ def _widths(shape: Shape, cost: ShapeCost, multiple: int) -> Iterator[tuple[int,
     seeing = max((index for index, layer in enumerate(shape.layers) if layer.heads), default=None)
     for index, layer in enumerate(shape.layers):
         neurons = sorted({*range(0, layer.ffn + 1, multiple), layer.ffn})
-        yield index, "heads", _known(range(int(index == seeing), layer.heads + 1), "heads", shape, cost)
-        yield index, "ffn", _known(neurons, "ffn", shape, cost)
+        yield index, "heads", _within_measured(range(int(index == seeing), layer.heads + 1), "heads", shape, cost)
+        yield index, "ffn", _within_measured(neurons, "ffn", shape, cost)
 
 
-def _known(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:
+def _within_measured(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:
     """Those that the cost knows: if all layers had that width at most, it would not have to extrapolate further.
 
     What is beyond the measured widths looks as cheap as the fit happens to make it, and pruning would run there.

@@ -212,10 +212,12 @@ class Search(Technique):
             cost = costs(shape)
             amount = _amount(cost.value, cost.unit)
             context.log(f"{shape}: {candidate.task.metric} {scored[shape]:.4f}, {cost.name} {amount}")
-            facts = (self.foretold(cost, costs, candidate, context),) if self.cost == "latency" else ()
+            facts = (self.predicted_latency(cost, costs, candidate, context),) if self.cost == "latency" else ()
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
 
-    def foretold(self, latency: Measurement, costs: Costs, candidate: Candidate, context: RunContext) -> Measurement:
+    def predicted_latency(
+        self, latency: Measurement, costs: Costs, candidate: Candidate, context: RunContext
+    ) -> Measurement:
         """The latency that a winner should have once it is in the number format, to be held against the measured.
 
         Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
@@ -394,7 +396,9 @@ class Search(Technique):
             return
         storage = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
         try:
-            study = open_study(storage, self.study_name or "", self.about(space, costs, limits, scores, context))
+            study = open_study(
+                storage, self.study_name or "", self.study_attributes(space, costs, limits, scores, context)
+            )
         except InputError as error:
             raise InputError(f"search.{error}") from error
         if self.storage:
@@ -404,7 +408,7 @@ class Search(Technique):
             scores, self.population * self.generations
         )
 
-    def about(
+    def study_attributes(
         self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
     ) -> dict[str, str]:
         """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
