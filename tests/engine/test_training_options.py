@@ -23,7 +23,7 @@ def test_few_texts_are_passed_more_often():
 def test_what_the_user_says_wins():
     fields = Training(epochs=8, learning_rate=1e-4, class_weights="balanced", early_stopping_patience=3)
     assert fields.finetune(task(10_000), 3) == {
-        "epochs": 8,
+        "num_train_epochs": 8,
         "early_stopping_patience": 3,
         "learning_rate": 1e-4,
         "class_weights": "balanced",

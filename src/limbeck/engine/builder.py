@@ -68,7 +68,13 @@ class CandidateBuilder:
     # --- what there is -----------------------------------------------------------------------------------------
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
-        """The record of a model folder, stored on the first sight of its content."""
+        """Return the record of a model folder, storing the model when its content is new.
+
+        Args:
+            source: Folder or hub name of a model.
+            seed: Decides everything random.
+            role: 'model' or 'teacher'.
+        """
         role = self._role(source, role)
         key = self.root_key(source, seed, role)
         self.origins[key] = Provenance(seed, source=source, role=role)
@@ -80,7 +86,13 @@ class CandidateBuilder:
         return self.records[key]
 
     def root_key(self, source: str, seed: int, role: str) -> str:
-        """The name of a model folder's content with this task; the seed decides a head that is made fresh."""
+        """Return the key of a model folder's content with this task; the seed decides a newly initialized head.
+
+        Args:
+            source: Folder or hub name of a model.
+            seed: Decides everything random.
+            role: 'model' or 'teacher'.
+        """
         if source not in self._sources:
             self._sources[source] = fingerprint(model_folder(source) or source, self.store)
         role = self._role(source, role)
@@ -88,11 +100,17 @@ class CandidateBuilder:
         return lineage_key(None, role, ROOT_VERSION, {"source": self._sources[source]}, reads)
 
     def _role(self, source: str, role: str) -> str:
-        """A model that is its own teacher is one record, not two."""
+        """Return the role of a model; one that is its own teacher is one record, not two."""
         return "model" if source == self.recipe.model else role
 
     def children(self, parent: Record, step: Technique, seed: int) -> tuple[list[Record], bool]:
-        """What ``step`` makes of a record, and whether that was known already."""
+        """Return the records that ``step`` makes of ``parent``, and whether they were stored already.
+
+        Args:
+            parent: The record to start from.
+            step: The step.
+            seed: Decides everything random.
+        """
         base = self.child_base(parent.key, step, seed)
         with self.store.lock(base):
             stored = self.store.recall(f"children-{base}")
@@ -103,12 +121,18 @@ class CandidateBuilder:
         return records, bool(stored)
 
     def finished(self, parent: Record, step: Technique, seed: int) -> list[Record] | None:
-        """What ``step`` made of a record in an earlier run; None where it is still to be done."""
+        """Return the records that ``step`` made of ``parent`` in an earlier run; None if it has not run yet.
+
+        Args:
+            parent: The record to start from.
+            step: The step.
+            seed: Decides everything random.
+        """
         stored = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
         return self.children(parent, step, seed)[0] if stored else None
 
     def open(self, key: str) -> Candidate:
-        """A private copy of a candidate, made again if the store lost it or cannot read it."""
+        """Return a private copy of a candidate, rebuilt if the store lost it or cannot read it."""
         self._ensure(key)
         try:
             return self.store.open(key)
@@ -135,7 +159,13 @@ class CandidateBuilder:
         return None
 
     def reads(self, key: str, step: Step, seed: int) -> dict[str, Any]:
-        """The values of the services that a step declares, as they enter keys."""
+        """Return the values of the services that a step declares, as they enter keys.
+
+        Args:
+            key: Key of the record.
+            step: The step.
+            seed: Decides everything random.
+        """
         target = asdict(self.recipe.target)
         values: dict[str, Callable[[], Any]] = {
             "seed": lambda: seed,
@@ -152,23 +182,52 @@ class CandidateBuilder:
         )  # batches are as many times larger
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
-        """The key of the first child that a step makes; its siblings append their number."""
+        """Return the key of the first child that a step makes; its siblings append their number.
+
+        Args:
+            parent: Key of the parent.
+            step: The technique.
+            seed: Decides everything random.
+        """
         return lineage_key(parent, step.info.name, step.info.version, identity(step), self.reads(parent, step, seed))
 
     def fact_name(self, key: str, step: Step, seed: int, teacher: str | None) -> str:
-        """Where the facts of a record are remembered: as precise as what decides them."""
+        """Where the facts of a record are remembered: as precise as what decides them.
+
+        Args:
+            key: Key of the record.
+            step: The probe.
+            seed: Decides everything random.
+            teacher: Key of the teacher measured beside it, if any.
+        """
         reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
         if step.info.machine_bound:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(self, key: str, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
-        """The services that a step may use while it works on a record; others are refused."""
+        """Return the services that a step may use while it works on a record; others are refused.
+
+        Args:
+            key: Key of the record.
+            step: The step.
+            seed: Decides everything random.
+            log: Receives messages, and numbers by name.
+            **services: Further services: ``scratch``, ``cost``.
+        """
         teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
         return self._context(teacher, step, seed, log, **services)
 
     def context_for(self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]) -> Any:
-        """The services of a step that looks at a candidate, costs included, and makes nothing of it."""
+        """Return the services, costs included, of a step that only inspects a candidate.
+
+        Args:
+            candidate: The candidate to inspect.
+            key: Key of the record.
+            step: The step.
+            seed: Decides everything random.
+            log: Receives messages, and numbers by name.
+        """
         costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.info.reads else {}
         return self.context(key, step, seed, log, **costs)
 
@@ -294,7 +353,14 @@ class CandidateBuilder:
             yield
 
     def help(self, parent: str, seed: int, base: str, teacher: str | None) -> None:
-        """The other side of ``_helped``: carry out the recipe's only step and drop what comes out of it."""
+        """Carry out the recipe's only step for ``_helped`` in another process, and discard its results.
+
+        Args:
+            parent: Key of the candidate to work on.
+            seed: Decides everything random.
+            base: Key of the first child, which names the scratch folder.
+            teacher: Key of the teacher, if the step has one.
+        """
         (step,) = self.recipe.steps
         candidate = self.store.open(parent)
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
@@ -309,7 +375,7 @@ class CandidateBuilder:
         return Path(processes.broadcast_from_main(lambda: str(self.store.keep(name, build))))
 
     def _make_cost(self, candidate: Candidate, teacher: str | None) -> Any:
-        """What shapes cost; a table is timed alone on the machine, as probes are.
+        """Return the cost model of a candidate's shapes; a latency table is timed alone on the machine, as probes are.
 
         What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
         """

@@ -22,14 +22,20 @@ def data_report(task: Task, model: str | None = None, splits: Sequence[str] | No
 
 
 def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str | None = None) -> None:
-    """Send what was read, as an event of kind ``data``, to who listens to a run; a stand-in for a task is left out."""
+    """Send what was read, as an event of kind ``data``, to who listens to a run; a stand-in for a task is left out.
+
+    Args:
+        on_event: Receives each event as a dictionary.
+        task: The task.
+        model: Folder or name of the model whose tokenizer counts tokens.
+    """
     if isinstance(task, Task):
         summary = data_report(task, model)
         on_event({"kind": "data", "message": "\n".join(summary.lines()), "data": summary.to_json()})
 
 
 def token_counter(model: str) -> CountTokens | None:
-    """What counts tokens with the ``tokenizer.json`` of a model's folder; None where there is none."""
+    """Return a function that counts tokens with a model folder's ``tokenizer.json``; None if it has none."""
     folder = model_folder(model)
     path = folder / "tokenizer.json" if folder else None
     if path is None or not path.is_file():

@@ -84,7 +84,13 @@ class _Planned:
 
 
 def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:
-    """What ``run`` would do with the same recipe and store."""
+    """Return what ``run`` would do with the same recipe and store.
+
+    Args:
+        recipe: The recipe.
+        store: Where finished work is kept.
+        task: A task in memory instead of ``recipe.task``.
+    """
     task = checked_task(recipe, task)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     task, _ = adapt_task(recipe, task, store, dry=True)
@@ -114,7 +120,7 @@ class _Planner:
         self.history += [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in looked]
 
     def root(self) -> _Planned:
-        """The model of the recipe, as its configuration file describes it."""
+        """Return the model of the recipe, as its configuration file describes it."""
         shape, runtime = None, "torch"
         try:
             facts = import_module("limbeck.model.checkpoints").peek(self.recipe.model)
@@ -201,7 +207,7 @@ class _Planner:
         self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough))
 
     def _children(self, step: Any, parent: str | None) -> list[Any] | None:
-        """The records of a finished step, from the memo."""
+        """Return the stored records of a finished step; None if it has not run yet."""
         if parent is None:
             return None
         stored = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")

@@ -27,7 +27,7 @@ EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "finis
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
-    """A record as plain data."""
+    """Return a record as plain data."""
     return {
         "key": record.key,
         "parent": record.parent,
@@ -57,7 +57,7 @@ def record_from_json(data: Mapping[str, Any]) -> Record:
 
 
 def lineage(records: Mapping[str, Record], key: str) -> list[Record]:
-    """The records from the root to ``key``."""
+    """Return the records from the root to ``key``."""
     chain: list[Record] = []
     current: str | None = key
     while current is not None and current in records:
@@ -97,7 +97,7 @@ class Ledger:
 
     @staticmethod
     def _closing(handle: int) -> bytes:
-        """A line end, if a crash left the last line without one."""
+        """Return a line end if a crash left the last line without one, else nothing."""
         size = os.fstat(handle).st_size
         return b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
 
@@ -118,7 +118,7 @@ class Ledger:
         return events
 
     def last(self) -> list[dict[str, Any]]:
-        """The events of the newest run only."""
+        """Return the events of the newest run only."""
         events = self.read()
         runs = [event["run"] for event in events if event["event"] == "run"]
         if not runs:
@@ -140,7 +140,7 @@ class Ledger:
         return records
 
     def ancestors(self, key: str) -> list[Record]:
-        """The records from the root to ``key``, which may be shortened as long as it stays unique."""
+        """Return the records from the root to ``key``, which may be shortened as long as it stays unique."""
         records = self.records()
         full = [name for name in records if name.startswith(key)]
         if key not in records and len(full) != 1:

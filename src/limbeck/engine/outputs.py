@@ -25,7 +25,7 @@ ARTEFACT = "artefact"
 
 
 def summary_of(result: RunResult, task: Any) -> RunSummary:
-    """The run as the report tells it."""
+    """Return the summary of a run that reports are written from."""
     replicas = [result.recipe.seed + number for number in range(max(1, result.recipe.replicas))]
     return RunSummary(
         records=result.records,
@@ -47,7 +47,7 @@ def summary_of(result: RunResult, task: Any) -> RunSummary:
 
 
 def histories(result: RunResult) -> list[dict[str, Any]]:
-    """What was done to the rows of the task on the way to any candidate, each once, as far as the store has it."""
+    """Return what changed the task's rows on the way to any candidate: each entry once, as far as the store has it."""
     entries = [entry for key in result.records for entry in result.store.task_history(key)]
     return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
@@ -65,6 +65,11 @@ def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, 
     """Write the report, and the first chosen model with a copy of the report to ``out``.
 
     ``out`` is ``<run folder>/artefact`` unless given. Returns the paths written, by name.
+
+    Args:
+        result: The run.
+        task: The task.
+        out: Folder of the artefact; ``<run folder>/artefact`` unless given.
     """
     out = out or result.folder / ARTEFACT
     with nothing_lost(result, *result.chosen[:1]):
@@ -105,7 +110,7 @@ def write_report(result: RunResult, task: Any) -> dict[str, Path]:
 
 
 def budget_violations(result: RunResult, task: Any) -> list[str]:
-    """What the chosen candidate breaks of the budget, in words; empty when it meets it or there is no budget."""
+    """Return the limits of the budget that the chosen candidate exceeds, in words; empty if it meets the budget."""
     summary = summary_of(result, task)
     return [problem for row in rows(summary) if row.chosen for problem in row.problems]
 

@@ -95,7 +95,7 @@ def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
 
 
 def _data_alone() -> Callable[[Event], None]:
-    """A listener that only says what was read, once."""
+    """Return a listener that only shows the summary of the task's data, once."""
     shown: list[str] = []
 
     def show(event: Event) -> None:

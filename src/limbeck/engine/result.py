@@ -72,18 +72,18 @@ class RunResult:
         return [key for key, record in self.records.items() if any(not fact.foretold for fact in record.facts)]
 
     def open(self, key: str) -> Candidate:
-        """A private copy of a candidate, from the store."""
+        """Return a private copy of a candidate, from the store."""
         if not self.store.has(key):
             raise StoreError(f"the store {self.store.root} has no object {key}; run the recipe again to make it")
         return self.store.open(key)
 
     def ancestors(self, key: str) -> list[Record]:
-        """The records from the root to ``key``."""
+        """Return the records from the root to ``key``."""
         return lineage(self.records, key)
 
 
 def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
-    """The result of the newest run of a folder, from its ledger alone; of an unfinished run, what it reached."""
+    """Return the result of a folder's newest run from its ledger alone; of an unfinished run, what it reached."""
     ledger = Ledger(Path(folder) / "ledger.jsonl")
     events = ledger.last()
     records = ledger.records(events)
@@ -108,7 +108,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
-    """The store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
+    """Return the store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
 
     Of an unfinished run all models, because it goes on from them.
     """

@@ -80,7 +80,16 @@ def carry_out(
     on_event: OnEvent,
     cost: CostFactory | None = None,
 ) -> RunResult:
-    """Carry out a recipe whose task is loaded already: ``task`` is what ``recipe.task`` names. See :func:`run`."""
+    """Carry out a recipe whose task is loaded already. See :func:`run`.
+
+    Args:
+        recipe: The recipe.
+        task: What ``recipe.task`` names.
+        store: Where finished work is kept.
+        folder: Where the ledger and the resolved recipe go.
+        on_event: Receives each event as a dictionary.
+        cost: See :func:`run`.
+    """
     check_destination(folder, "--folder", within=True)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
@@ -94,7 +103,7 @@ def default_folder(name: str) -> Path:
 
 
 def checked_task(recipe: Recipe, task: Any = None) -> Any:
-    """The task of a recipe (``task`` if given); one error tells all that is wrong with the recipe or with both."""
+    """Load and check the task of a recipe (``task`` if given); one error lists every problem of both."""
     title = f"recipe {recipe.name}".strip()
     if problems := [problem for problem in check(recipe) if task is None or problem.path != "task"]:
         raise RecipeError(listing(title, problems))
@@ -106,7 +115,7 @@ def checked_task(recipe: Recipe, task: Any = None) -> Any:
 
 
 def load(recipe: Recipe) -> Any:
-    """The task of a recipe."""
+    """Load the task of a recipe."""
     from limbeck.data.loading import load_task
 
     return load_task(recipe.task)
@@ -203,7 +212,7 @@ class _Run:
         return not isinstance(task, Mapping) and Path(task).resolve() == (self.folder / FOLDER).resolve()
 
     def _write_recipe(self) -> None:
-        """The resolved recipe beside the ledger; it can be edited and run again."""
+        """Write the resolved recipe beside the ledger; it can be edited and run again."""
         path = self.folder / "recipe.yaml"
         temporary = path.with_suffix(f".{self.ledger.run}.tmp")
         try:
@@ -222,7 +231,7 @@ class _Run:
         return front
 
     def _branch(self, branch: Sequence[LocatedStep], front: list[str]) -> list[str]:
-        """The keys that come out of a branch; one that cannot reach its goal fails before it trains anything."""
+        """Return the keys at the end of a branch; one that cannot reach its goal fails before it trains anything."""
         obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
         if obstacle is None:
             return self._walk(branch, front)
@@ -232,7 +241,7 @@ class _Run:
         return []
 
     def advance(self, front: list[str], placed: LocatedStep) -> list[str]:
-        """The keys that come out of one step."""
+        """Carry out one step and return the keys of the candidates after it."""
         if placed.branches is not None:
             ends = [key for branch in placed.branches for key in self._branch(branch, front)]
             return list(dict.fromkeys(ends))
@@ -392,7 +401,7 @@ class _Run:
         return front
 
     def _learnt(self, records: list[Record]) -> list[Record]:
-        """The candidates that are better than the best constant answer on validation; all, where none is.
+        """Return the candidates that beat the best constant answer on validation; all of them if none does.
 
         However fast another is, it is not what anybody came for.
         """
@@ -424,7 +433,7 @@ class _Run:
                             self._probe([replica], placed, seed)
 
     def _replay(self, key: str, seed: int) -> str:
-        """The key of the candidate made like ``key``, with another seed."""
+        """Return the key of the candidate made like ``key``, with another seed."""
         current = self.builder.root(self.recipe.model, seed)
         self._write(current)
         for record in lineage(self.records, key)[1:]:
@@ -448,7 +457,7 @@ class _Run:
         self.emit({"kind": kind, "message": message})
 
     def _log(self, step: str, key: str, message: str, /, **numbers: Any) -> None:
-        """A message goes into the ledger; numbers (step, total, loss) only to the person watching."""
+        """Write a message to the ledger; send numbers (step, total, loss) to the listener only."""
         if message:
             self.ledger.append("note", step=step, key=key, message=message)
             self.emit({"kind": "log", "step": step, "key": key, "message": message})

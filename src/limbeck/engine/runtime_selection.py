@@ -31,7 +31,13 @@ class Case:
 
     @classmethod
     def of(cls, model: str, task: Any, target: Target) -> Case:
-        """From the model's configuration and the task's median text, or the target's length."""
+        """From the model's configuration and the task's median text, or the target's length.
+
+        Args:
+            model: Folder or hub name of the model.
+            task: A task, or what ``as_task`` makes one of.
+            target: What will serve the model.
+        """
         from limbeck.data.given import as_task
         from limbeck.measure.latency import lengths_of
         from limbeck.model.checkpoints import peek, peek_style
@@ -43,7 +49,14 @@ class Case:
     def memo(
         self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """What ``measure`` finds, once for this case on this machine; no two processes time at once."""
+        """Return the result of ``measure``, run once per case and machine; no two processes time at once.
+
+        Args:
+            name: Kind of the result.
+            more: What else decides the result.
+            store: Where finished work is kept.
+            measure: Times the models.
+        """
         from limbeck.core.measurement import machine
         from limbeck.measure.dummy_model import style_of
 
@@ -58,10 +71,15 @@ class Case:
 
 
 def faster_core(case: Case, target: Target, store: Store | None = None) -> str | None:
-    """The attention core that is faster than softmax in INT8 at the length of the task's texts; None where none is.
+    """Return the attention core that beats softmax in INT8 at the length of the task's texts; None if there is none.
 
     Measured on this machine, a stand-in of the model's shape with each core in turn, and kept in the store. Where texts
     are so short that linear attention has no fewer operations, nothing is timed.
+
+    Args:
+        case: The model, its style and the length of its texts.
+        target: What will serve the model.
+        store: Where finished work is kept.
     """
     from limbeck.measure.paying import paying
 
@@ -80,11 +98,16 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
 
 
 def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Runtime:
-    """The runtime in which INT8 is faster on this machine: OpenVINO where it is installed and clearly so.
+    """Return the runtime in which INT8 is faster on this machine: OpenVINO where it is installed and clearly faster.
 
     Timed is a stand-in of half of the model's heads and neurons, as candidates are, each runtime with the graph that
     suits it: ONNX Runtime's fused operators, or standard operators with static ranges. Kept in the store. An OpenVINO
     that does not work is left alone, with a warning.
+
+    Args:
+        case: The model, its style and the length of its texts.
+        target: What will serve the model.
+        store: Where finished work is kept.
     """
     from limbeck.measure.dummy_model import Setting, style_of
     from limbeck.measure.paying import LEAST, in_turns

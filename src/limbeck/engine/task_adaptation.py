@@ -51,7 +51,15 @@ def adapt_task(recipe: Recipe, task: Any, store: Store, *, dry: bool = False) ->
 def fit(
     source: str, task: Any, store: Store | None = None, *, trained_next: bool = False, dry: bool = False
 ) -> Fitted | None:
-    """What ``measure.labels.fit_task`` says; None for a model that cannot be looked at, which opening it explains."""
+    """Return the result of ``label_order.fit_task``; None for a model that cannot be read (opening it says why).
+
+    Args:
+        source: Folder or hub name of a model.
+        task: The task.
+        store: Where finished work is kept.
+        trained_next: Whether a step trains the head before its answers count.
+        dry: Open no model; an order not checked before counts as right.
+    """
     from limbeck.measure.label_order import Order, fit_task, measure_order
     from limbeck.model.checkpoints import model_folder, peek_outputs
 

@@ -42,7 +42,13 @@ def compare_teacher(model: Any, tokenizer: Any, task: Task, batch_size: int = 32
 
 
 def weak_teacher_message(task: Task, comparison: Comparison, answer: str) -> str:
-    """Say what the two are worth, what to try, and how to go on all the same."""
+    """Say what the two are worth, what to try, and how to go on all the same.
+
+    Args:
+        task: The task.
+        comparison: The teacher against the constant answer.
+        answer: The constant answer, in words.
+    """
     model, constant = comparison.model, comparison.constant
 
     def interval(fact: Measurement) -> str:

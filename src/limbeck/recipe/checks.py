@@ -49,7 +49,7 @@ def next_traits(traits: frozenset[str], info: StepInfo) -> frozenset[str]:
 
 
 def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
-    """Steps that look at a split which the task does not have."""
+    """Return a problem for each step that reads a split which the task does not have."""
     return [
         Problem(
             f"{located.path}.{located.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}"
@@ -64,7 +64,15 @@ def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
 def check_lengths(
     model: str, teacher: str | None, task: Any, placed: Sequence[LocatedStep], seq_len: int | None = None
 ) -> None:
-    """Refuse texts that are longer than a model has positions for, unless its first step gives it as many."""
+    """Refuse texts that are longer than a model has positions for, unless its first step gives it as many.
+
+    Args:
+        model: Folder or hub name of the model.
+        teacher: Folder or hub name of the teacher, if any.
+        task: Its ``max_length`` is where texts are cut, in tokens.
+        placed: The steps of the recipe.
+        seq_len: Tokens of the texts that are timed; None for the real lengths.
+    """
     wanted = max(getattr(task, "max_length", 0), seq_len or 0)
     sources = [] if _first_reads(placed, wanted) else [model]
     for source in [*sources, *filter(None, [teacher])]:
@@ -109,7 +117,7 @@ def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
 
 
 def before_training(placed: Sequence[LocatedStep]) -> list[LocatedStep]:
-    """The steps that some path reaches with answers that nothing has trained: techniques, and probes of answers."""
+    """Return the techniques, and probes of answers, that some path reaches before a head has been trained."""
     early: list[LocatedStep] = []
     _untrained(placed, early)
     return early
@@ -178,7 +186,7 @@ def _cure(trait: str, taken: Mapping[str, str]) -> str:
 
 
 def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
-    """What the configuration file of a local model says, and what is wrong with it; a hub name is left alone."""
+    """Read the configuration file of a local model and list its problems; a hub name is not looked up."""
     try:
         return import_module("limbeck.model.checkpoints").peek_here(source) or {}, []
     except InputError as error:

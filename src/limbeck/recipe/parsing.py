@@ -40,7 +40,7 @@ class LocatedStep:
     branches: tuple[tuple[LocatedStep, ...], ...] | None = None
 
     def bare(self) -> Any:
-        """The step alone."""
+        """Return the step without its location."""
         if self.branches is None:
             return self.parsed
         return Fork(tuple(tuple(located.bare() for located in branch) for branch in self.branches))
@@ -66,7 +66,7 @@ def registry() -> dict[str, type[Step]]:
 
 
 def locate(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
-    """Steps with their paths."""
+    """Return steps with their paths."""
     placed = []
     for index, step in enumerate(steps):
         where = f"{path}[{index}]"
@@ -157,7 +157,14 @@ class _Reader:
             self.wrong("task", f"should be text or a mapping, got {task!r}")
 
     def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
-        """A list of entries; ``chain`` holds the files being included, to see a cycle."""
+        """Read a list of entries; ``chain`` holds the files being included, to detect a cycle.
+
+        Args:
+            entries: The entries as they are written.
+            path: Where the list stands in the recipe.
+            base: Folder that file names are relative to.
+            chain: The files being included.
+        """
         if not isinstance(entries, (list, tuple)):
             if path != "steps":
                 self.wrong(path, f"should be a list of steps, got {entries!r}")
@@ -219,7 +226,7 @@ class _Reader:
         return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
 
     def _each(self, value: Any, path: str, base: Path | None) -> LocatedStep:
-        """A sweep: one branch for every combination of the values listed."""
+        """Read a sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
         if (swept := self._swept(value, where, base)) is None:
             return LocatedStep(path)
@@ -233,7 +240,7 @@ class _Reader:
         return LocatedStep(path, branches=tuple(branches))
 
     def _stages(self, value: Any, path: str, base: Path | None) -> list[LocatedStep]:
-        """The same steps again and again, each time from what came out last; what comes out of every stage goes on.
+        """Repeat the same steps, each time from the last results; the results of every stage go on.
 
         Lists of values are read side by side: the first stage has the first of every list.
         """
@@ -282,7 +289,7 @@ class _Reader:
         return _Swept(name, cls, given, lists)
 
     def _chosen(self, swept: _Swept, indices: Mapping[str, int], where: str) -> LocatedStep:
-        """The step with one value of every list."""
+        """Return the step with one value from every list."""
         chosen = dict(swept.given) | {key: swept.lists[key][index] for key, index in indices.items()}
         step, problems = fields.read(swept.cls, chosen, f"{where}.{swept.name}")
         position = {f"{where}.{swept.name}.{key}": index for key, index in indices.items()}
@@ -303,7 +310,7 @@ class _Swept:
 
 
 def _beside(text: str, base: Path | None) -> str:
-    """A path written in a recipe is relative to the recipe's file; a name that lies nowhere stays a name."""
+    """Resolve a path relative to the recipe's file; a name that is no file there is returned as it is."""
     if base is None or not text or Path(text).expanduser().is_absolute():
         return text
     near = base / Path(text).expanduser()
@@ -311,7 +318,7 @@ def _beside(text: str, base: Path | None) -> str:
 
 
 def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
-    """The fields of a step, those that name files relative to the recipe's file."""
+    """Return the fields of a step, with its file names resolved relative to the recipe's file."""
     if not isinstance(given, Mapping):
         return given
 

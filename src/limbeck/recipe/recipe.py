@@ -61,7 +61,7 @@ class Recipe:
         return dump(self)
 
     def with_(self, *settings: str) -> Recipe:
-        """This recipe with fields replaced: ``recipe.with_("steps.2.prune.keep=0.4", "seed=1")``.
+        """Return this recipe with fields replaced: ``recipe.with_("steps.2.prune.keep=0.4", "seed=1")``.
 
         Steps count from 0 as ``str(recipe)`` shows them, that is, after ``use`` and ``each`` are resolved.
         """
@@ -72,7 +72,13 @@ class Recipe:
 
 
 def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
-    """A recipe from plain data; paths in it are relative to ``base``. Raises one error with every problem."""
+    """Build a recipe from plain data with paths relative to ``base``; one error lists every problem.
+
+    Args:
+        data: The recipe as a mapping.
+        base: Folder that file names are relative to.
+        name: Name of the recipe unless it has its own.
+    """
     values, placed, problems = parsing.read(Recipe, data, base)
     if problems:
         title = f"recipe {name}".strip()
@@ -96,7 +102,7 @@ def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = N
 
 
 def listing(title: str, problems: list[Problem]) -> str:
-    """The problems of a recipe as the text of one error."""
+    """Return the problems of a recipe as the text of one error."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return f"{title} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems)
 
@@ -118,12 +124,12 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
 
 
 def dump(recipe: Recipe, *, full: bool = False) -> str:
-    """The recipe as YAML; ``parse`` reads it back as an equal recipe."""
+    """Return the recipe as YAML; ``parse`` reads it back as an equal recipe."""
     return strict_yaml.dump(to_data(recipe, full=full))
 
 
 def load_recipe(source: str | Path) -> Recipe:
-    """A recipe from a file, or one that limbeck ships, by name."""
+    """Load a recipe from a file, or one that limbeck ships, by name."""
     path = _find(source)
     data = strict_yaml.load(path.read_text(encoding="utf-8"), str(path))
     return parse(data, base=path.parent, name=path.stem)
@@ -155,7 +161,7 @@ def _step_data(step: Any, full: bool) -> dict[str, Any]:
 
 
 def _fields(value: Any, full: bool) -> dict[str, Any]:
-    """The fields of a dataclass as plain data; without the defaults unless ``full``."""
+    """Return the fields of a dataclass as plain data; without the defaults unless ``full``."""
     plain = parameters(value)
     if full:
         return plain
@@ -212,5 +218,5 @@ def _unique(problems: list[Problem]) -> list[Problem]:
 
 
 def placed_steps(recipe: Recipe) -> list[LocatedStep]:
-    """The steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
+    """Return the steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
     return parsing.locate(recipe.steps)

@@ -39,7 +39,7 @@ class Problem:
 
 
 def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
-    """An instance of ``cls`` (None when something is wrong) and every problem of ``data``.
+    """Return an instance of ``cls`` (None when something is wrong) and every problem of ``data``.
 
     ``preset: name`` stands for the fields that the step's ``info.presets`` lists under that name; fields beside it win.
     """

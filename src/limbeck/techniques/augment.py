@@ -108,7 +108,7 @@ class Augment(Technique):
     # not chunk_rows: kept chunks are found by their numbers, and batches of a model that differ in padding may differ
     # in the last bits, which can change what is nearest
     def problems(self) -> list[str]:
-        """What is wrong with the combination of fields."""
+        """Return the conflicts between fields."""
         from limbeck.augmentation.pos_taggers import check_tagger
 
         problems = []
@@ -130,7 +130,7 @@ class Augment(Technique):
         return problems
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the files and the library that the fields name; what only the hub knows is not asked."""
+        """Return the problems of the files and the library that the fields name; the hub is not contacted."""
         from limbeck.augmentation.pos_taggers import EXTRAS, check_installed
         from limbeck.data.readers import missing_file
         from limbeck.model.checkpoints import peek_here
@@ -164,7 +164,7 @@ class Augment(Technique):
         return self.labels == "teacher" or self.guard != "off"
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The model stays."""
+        """Return the same shape: the model is not changed."""
         return shape
 
     def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
@@ -172,7 +172,13 @@ class Augment(Technique):
         return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: drawing, a masked copy for every second word, and the teacher's reading."""
+        """Rough seconds: drawing, a masked copy for every second word, and the teacher's reading.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         from limbeck.train.config import forward_seconds
 
         texts = rows.get("train", 0)
@@ -285,7 +291,7 @@ class Augment(Technique):
 
 
 def _originals(task: Task) -> list[Row]:
-    """The rows that new ones are made of."""
+    """Return the rows that new rows are made of."""
     from limbeck.augmentation.pipeline import rows_of
 
     return rows_of(task.split("train"), task.labelled_rows)

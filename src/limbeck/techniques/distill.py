@@ -126,7 +126,7 @@ class Distill(LayerDistillationConfig, Technique):
         yield replace(candidate, folder=None)
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
+        """Return the conflicts between fields."""
         problems, inside = [], set(self.match) & set(LAYERS)
         if self.intermediate_epochs and not (inside and ("logits" in self.match or self.task_weight)):
             problems.append(
@@ -144,7 +144,7 @@ class Distill(LayerDistillationConfig, Technique):
         return problems
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the further teachers."""
+        """Return the problems of the additional teachers."""
         from limbeck.model.checkpoints import peek_here
 
         problems = []
@@ -158,7 +158,13 @@ class Distill(LayerDistillationConfig, Technique):
         return problems
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds of both phases."""
+        """Rough seconds of both phases.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         first = replace(self, num_train_epochs=self.intermediate_epochs + self.num_train_epochs)
         return LayerDistillationConfig.estimated_seconds(first, shape, rows, tokens)
 
@@ -178,7 +184,13 @@ class Distill(LayerDistillationConfig, Technique):
         yield "prediction", self, {name: term for name, term in terms.items() if name not in LAYERS}
 
     def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
-        """Weighted terms of the loss; of ``match``, where that is not the field's."""
+        """Weighted terms of the loss; of ``match``, where that is not the field's.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            match: What to imitate; the field ``match`` unless given.
+        """
         from limbeck.train.finetuning import target_scale
         from limbeck.train.objectives import LogitLoss, task_loss
 
@@ -193,7 +205,14 @@ class Distill(LayerDistillationConfig, Technique):
         return terms | self.layer_terms(match or self.match, candidate, teacher)
 
     def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, context: RunContext) -> TeacherCall:
-        """Where a loss of these terms finds what the teacher puts out."""
+        """Where a loss of these terms finds what the teacher puts out.
+
+        Args:
+            terms: Weighted terms of the loss.
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            context: Services of the run.
+        """
         from limbeck.train.objectives import LiveTeacher
         from limbeck.train.teacher_cache import KeptTeacher, kept_layers
 
@@ -216,7 +235,14 @@ class Distill(LayerDistillationConfig, Technique):
     def answers(
         self, candidate: Candidate, teacher: Candidate, context: RunContext, logits: np.ndarray | None = None
     ) -> Answers:
-        """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
+        """Return the training split's logits (``logits`` if computed already), averaged over all teachers.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            context: Services of the run.
+            logits: The teacher's logits, if they are computed already [rows, labels].
+        """
         from limbeck.train.teacher_cache import kept_answers, mean_answers
 
         task = candidate.task
@@ -232,7 +258,7 @@ class Distill(LayerDistillationConfig, Technique):
         return mean_answers(answers)
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
-        """The further teachers, opened one by one, and what their content is called."""
+        """Open the additional teachers one by one, each with a key of its content."""
         from limbeck.measure.label_order import fit_task
         from limbeck.model.checkpoints import open_model, peek
 

@@ -98,7 +98,7 @@ class Linearize(TrainingConfig, Technique):
     max_length: Annotated[int, Ge(1)] | None = None
 
     def required_traits(self) -> set[str]:
-        """What these parameters need of a candidate besides: a guide that is fine-tuned already."""
+        """Return the traits that these parameters need in addition: a guide needs a fine-tuned teacher."""
         return {"teacher"} if self.taught else set()
 
     @property
@@ -121,7 +121,7 @@ class Linearize(TrainingConfig, Technique):
         return self.max_length or 0
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
+        """Return the conflicts between fields."""
         problems = []
         for core in self.attention:
             try:
@@ -142,7 +142,7 @@ class Linearize(TrainingConfig, Technique):
         return problems
 
     def file_problems(self) -> list[str]:
-        """That a second model cannot be trained by several processes."""
+        """Report that several processes cannot train a second model."""
         from limbeck.distributed import context as processes
 
         if self.guide == "trajectory" and processes.count() > 1:
@@ -150,7 +150,13 @@ class Linearize(TrainingConfig, Technique):
         return []
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why a model of this shape cannot become what is wanted; None if it can."""
+        """Say why a model of this shape cannot become what is wanted; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in, trained or not.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
         try:
             self.cores(candidate.model.shape.depth)
         except InputError as error:
@@ -158,19 +164,25 @@ class Linearize(TrainingConfig, Technique):
         return None
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """The shape that comes out; None where that is impossible."""
+        """Return the resulting shape; None if it is impossible."""
         try:
             return shape.with_attention(*self.cores(shape.depth))
         except InputError:
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: a guide's forward pass comes on top, and a trajectory's steps."""
+        """Rough seconds: a guide's forward pass comes on top, and a trajectory's steps.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         more = {"unguided": 0.0, "trajectory": 1 + 3 / self.teacher_update_cycle}.get(self.guide, 1.0)
         return super().estimated_seconds(shape, rows, tokens) * (1 + more / self.passes)
 
     def cores(self, depth: int) -> tuple[str, ...]:
-        """The core of every layer, by its full name."""
+        """Return the core of every layer, by its full name."""
         cores = tuple(attention_core(core) for core in self.attention)
         if len(cores) == 1:
             return cores * depth
@@ -204,7 +216,7 @@ class Linearize(TrainingConfig, Technique):
         yield replace(converted, model=model.requires_grad_())
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
-        """The guide, if it can teach this student."""
+        """Return the guide after checking that it can teach this student."""
         if context.teacher is None:
             raise InputError(
                 f"linearize: guide {self.guide} has no teacher; put 'finetune' before it or name one with "
@@ -235,7 +247,7 @@ class Linearize(TrainingConfig, Technique):
         return teacher
 
     def begun(self, candidate: Candidate, teacher: Candidate | None) -> Any:
-        """The model to convert."""
+        """Return the model to convert."""
         if not self.pretrained:
             return candidate.model
         from safetensors.torch import load_file
@@ -261,7 +273,15 @@ class Linearize(TrainingConfig, Technique):
     def objective(
         self, candidate: Candidate, model: Any, teacher: Candidate | None, before: Any, fresh: frozenset[str]
     ) -> GuidedLoss:
-        """The loss of this guide."""
+        """Return the loss of this guide.
+
+        Args:
+            candidate: The candidate that the step works on.
+            model: The converted model.
+            teacher: The teacher; None for guides without one.
+            before: The model before the conversion.
+            fresh: Names of new weights.
+        """
         from limbeck.model.attention_conversion import convert
         from limbeck.train import linearization as guides
         from limbeck.train.objectives import HiddenLoss, LogitLoss

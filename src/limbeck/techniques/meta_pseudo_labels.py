@@ -89,7 +89,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
     passes: ClassVar[float] = 16.0  # both learn from both batches, and a teacher is some two or three times as large
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
+        """Return the conflicts between fields."""
         problems = []
         if self.feedback == "reinforce" and self.pseudo_labels == "soft":
             problems.append(
@@ -102,7 +102,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return problems
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the file of texts, and with the processes."""
+        """Return the problems of the text file and of the number of processes."""
         from limbeck.data.unlabeled import check_texts
         from limbeck.distributed import context as processes
 
@@ -116,7 +116,13 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return []
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's."""
+        """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         last = replace(self, num_train_epochs=self.finetune_epochs)
         share = TrainingConfig.passes / self.passes
         return super().estimated_seconds(shape, rows, tokens) + share * TrainingConfig.estimated_seconds(
@@ -148,7 +154,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         yield replace(candidate, folder=None)
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
-        """The teacher's copy, if it can teach this student in this way."""
+        """Return a copy of the teacher after checking that it can teach this student in this way."""
         if context.teacher is None:
             raise InputError(
                 "meta_pseudo_labels has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
@@ -167,7 +173,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return teacher
 
     def texts(self, task: Task) -> tuple[Task, Task]:
-        """The task with the rows that have labels of their own, and with those that the teacher labels."""
+        """Return the task with its labelled rows only, and the task with the rows that the teacher labels."""
         from limbeck.data.unlabeled import with_texts_of
 
         rows = task.split("train").take(range(task.labelled_rows))
@@ -177,7 +183,14 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return labelled, with_texts_of(task, Path(self.unlabelled), self.unlabelled_columns)
 
     def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> Any:
-        """Both losses of a step."""
+        """Both losses of a step.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            labelled: The task with its labelled rows.
+            seed: Decides everything random.
+        """
         from limbeck.data.batching import encode
         from limbeck.train import meta_pseudo_labels as pseudo
 

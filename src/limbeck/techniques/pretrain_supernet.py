@@ -130,7 +130,7 @@ class GeneralSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: ig
         yield candidate
 
     def head(self, candidate: Candidate, context: RunContext) -> LanguageHead:
-        """The head of the language model: the pretrained model's if it has one that fits, or a new one."""
+        """Return the language-model head: the pretrained model's if it fits, else a new one."""
         from limbeck.model.mlm_head import language_head
 
         record = context.teacher.record if context.teacher is not None else None

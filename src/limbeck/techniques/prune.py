@@ -100,7 +100,7 @@ class Prune(Technique):
     samples: Annotated[int, Ge(1)] = 1024
 
     def problems(self) -> list[str]:
-        """What is wrong with the combination of fields."""
+        """Return the conflicts between fields."""
         goals = [n for n in ("speedup", "latency_ms", "keep", "size_mb") if getattr(self, n) is not None]
         uniform = [n for n in ("heads", "ffn") if getattr(self, n) is not None]
         if len(goals) + bool(uniform) > 1:
@@ -133,13 +133,13 @@ class Prune(Technique):
         return any(goal is not None for goal in goals)
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the file of latency data."""
+        """Return the problems of the latency data file."""
         from limbeck.cost_models.latency_predictor import file_problems
 
         return file_problems(self.profile, self.number_format)
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """The shape that comes out, where the goal alone decides it; scores and measured costs decide it otherwise."""
+        """Return the resulting shape where the goal alone decides it; None where scores and measured costs do."""
         if self.layers is not None:
             if len(set(shape.layers)) > 1 or self.layers > shape.depth:
                 return None
@@ -149,7 +149,13 @@ class Prune(Technique):
         return self.uniform(shape)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table."""
+        """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         looks = self.narrows or self.layer_choice == "importance"
         texts = min(self.samples, rows.get("train", 0)) * looks
         measures = self.by_latency and self.profile is None
@@ -183,7 +189,15 @@ class Prune(Technique):
     def narrow(
         self, candidate: Candidate, batches: list[dict[str, Any]], cost: Cost, budget: float, context: RunContext
     ) -> None:
-        """Take heads and neurons out of the layers, and repair what stays."""
+        """Take heads and neurons out of the layers, and repair what stays.
+
+        Args:
+            candidate: The candidate; its model is changed in place.
+            batches: Calibration texts.
+            cost: Cost of shapes.
+            budget: Most that the result may cost, in the unit of ``cost``.
+            context: Services of the run.
+        """
         from limbeck.model.pruning.reconstruction import collect, put, repaired
         from limbeck.model.pruning.slicing import Cut, slice_to
 
@@ -209,7 +223,14 @@ class Prune(Technique):
     def orders(
         self, candidate: Candidate, batches: list[dict[str, Any]], grams: Callable[[], Grams], context: RunContext
     ) -> RemovalOrders:
-        """In which order heads and neurons go: kept, so that one pass serves every goal for the same model."""
+        """Return the order in which heads and neurons are removed; stored, so one pass serves every goal of a model.
+
+        Args:
+            candidate: The candidate to rank.
+            batches: Calibration texts.
+            grams: Returns the second moments of layer inputs.
+            context: Services of the run.
+        """
         from limbeck.model.checkpoints import fingerprint
         from limbeck.model.pruning.optimal_brain_surgeon import layer_wise, second_order
         from limbeck.model.pruning.slicing import RemovalOrders
@@ -255,7 +276,7 @@ class Prune(Technique):
         return Cut(layers, tuple(full.heads[i] for i in layers), tuple(full.ffn[i] for i in layers))
 
     def cost_of(self, candidate: Candidate, context: RunContext) -> Cost:
-        """What a shape costs, in the unit of the goal."""
+        """Return the cost of shapes, in the unit of the goal."""
         from limbeck.core import analytic_cost as counts
 
         model, task = candidate.model, candidate.task
@@ -284,7 +305,7 @@ class Prune(Technique):
         return context.cost.for_format(self.number_format)
 
     def whole(self, before: Shape, context: RunContext) -> Shape:
-        """The shape that speedup and keep are parts of."""
+        """Return the shape that ``speedup`` and ``keep`` are relative to."""
         if self.relative_to == "input":
             return before
         record = context.teacher.record if context.teacher is not None else None
@@ -293,7 +314,7 @@ class Prune(Technique):
         return record.shape
 
     def budget(self, cost: Cost, whole: Shape) -> float:
-        """The goal in the unit of the cost."""
+        """Return the goal in the unit of the cost."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
         if self.size_mb is not None:
@@ -313,7 +334,14 @@ class Prune(Technique):
         return replace(shape, layers=tuple(layers))
 
     def allocate(self, orders: RemovalOrders, shape: Shape, cost: Cost, budget: float) -> Shape:
-        """How many heads and neurons each layer keeps."""
+        """How many heads and neurons each layer keeps.
+
+        Args:
+            orders: In which order each layer loses heads and neurons.
+            shape: Shape to prune.
+            cost: Cost of shapes.
+            budget: Most that the result may cost, in the unit of ``cost``.
+        """
         if self.heads is not None or self.ffn is not None:
             if wrong := self._too_wide(shape):
                 raise InputError(f"prune.{wrong}")
@@ -325,7 +353,7 @@ class Prune(Technique):
         raise InputError(f"prune: {self._too_tight(cost, budget, smallest(shape, parts))}")
 
     def _too_wide(self, shape: Shape) -> str | None:
-        """The message for more heads or neurons than there are; None where there are as many."""
+        """Return the message for more heads or neurons than the model has; None if it has enough."""
         for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
             most = max((getattr(layer, name) for layer in shape.layers), default=0)
             if goal is not None and goal > most:
@@ -333,7 +361,7 @@ class Prune(Technique):
         return None
 
     def _too_tight(self, cost: Cost, budget: float, least: Shape) -> str:
-        """The message for a goal that even the smallest shape misses."""
+        """Return the message for a goal that even the smallest shape misses."""
         fact = cost(least)
         return (
             f"the goal of {budget:.4g} {fact.unit} is below the {fact.value:.4g} of {least}, the smallest that "

@@ -69,11 +69,17 @@ class Quantize(Technique):
     calibration_samples: Annotated[int, Ge(1)] = 128
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The shape stays; the numbers change."""
+        """Return the same shape: only the number format changes."""
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations."""
+        """Rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         texts = self.calibration_samples if self.mode == "static" else 0
         texts += 3 * (SMOOTHING_TEXTS + RANKING_TEXTS) if self.smooth else 0
         if self.max_drop is not None:
@@ -119,7 +125,7 @@ class Quantize(Technique):
         return replace(int8, ranges=calibrate(*parts, texts, self.calibration, int8.smooth))
 
     def _smooth(self, parts: PartSelection, candidate: Candidate, plain: Int8) -> Int8:
-        """The smooth version, if that brings logits closer to those of float on texts that took no part in it."""
+        """Return the smoothed version if it brings held-out logits closer to those of the float model."""
         from limbeck.model.onnx.quantization import errors
         from limbeck.model.onnx.smooth_quant import divisors
 
@@ -167,7 +173,7 @@ class Attempt:
         return write(quantize(*self.parts, int8), self.folder / INT8_FILE)
 
     def points(self, int8: Int8 | None) -> float:
-        """The task's metric on the validation split, times 100; None: of the float model.
+        """Return the task's metric on the validation split, times 100; of the float model if ``int8`` is None.
 
         One text at a time, as it will be used: in dynamic mode the texts of a batch share a range.
         """
@@ -192,6 +198,13 @@ def fall_back(
     """Leave as few parts as possible in float, worst first, so that at most ``max_drop`` points are lost.
 
     How many is found by bisection: some five evaluations, where one part at a time would take dozens.
+
+    Args:
+        attempt: Writes and evaluates versions.
+        int8: The version with everything in INT8.
+        max_drop: Most points of the metric to lose.
+        texts: Texts by which parts are ranked.
+        log: Receives messages, and numbers by name.
     """
     from limbeck.model.onnx.quantization import harms
 

@@ -131,7 +131,7 @@ class Search(Technique):
     study_name: str | None = None
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
+        """Return the conflicts between fields."""
         given = [name for name in ("latency_ms", "speedup", "keep") if getattr(self, name) is not None]
         problems = []
         if len(given) > 1:
@@ -156,7 +156,7 @@ class Search(Technique):
         return self.at_least if self.at_least is not None else 0.0 if self.method == "nsga2" else 0.85
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the file of latency data, with the storage, or with what is installed."""
+        """Return the problems of the latency data file, the storage and missing packages."""
         from limbeck.cost_models.latency_predictor import file_problems
 
         problems = file_problems(self.profile, self.number_format)
@@ -177,7 +177,7 @@ class Search(Technique):
         return self.winners
 
     def budget_problems(self, budget: Budget) -> list[str]:
-        """That no bound is given, by the fields or by the recipe's budget, where one is needed."""
+        """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed."""
         given = any(bound is not None for bound in (self.latency_ms, self.speedup, self.keep))
         if given or self.method == "nsga2" or (self.cost == "latency" and budget.latency_ms is not None):
             return []
@@ -187,7 +187,13 @@ class Search(Technique):
         return [f"give a bound: {ways}"]
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: slices of half the work, each judged on the split."""
+        """Rough seconds: slices of half the work, each judged on the split.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         texts = min(self.samples or rows.get(self.split, 0), rows.get(self.split, 0))
         return 0.5 * forward_seconds(shape, self.population * self.generations * texts, tokens)
 
@@ -218,9 +224,15 @@ class Search(Technique):
     def predicted_latency(
         self, latency: Measurement, costs: Costs, candidate: Candidate, context: RunContext
     ) -> Measurement:
-        """The latency that a winner should have once it is in the number format, to be held against the measured.
+        """Return the latency predicted for a winner in its number format, to be compared with the measured one.
 
         Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
+
+        Args:
+            latency: Latency of the winner by the cost model.
+            costs: Costs of shapes.
+            candidate: The candidate that the step works on.
+            context: Services of the run.
         """
         from limbeck.cost_models.latency_table import typical_length
 
@@ -232,7 +244,14 @@ class Search(Technique):
         return replace(latency, name="latency_predicted", detail=detail)
 
     def best(self, scores: Mapping[Shape, float], costs: Costs, metric: str, context: RunContext) -> list[Shape]:
-        """The winners: by score and then by cost; of a front those that span the most of it."""
+        """Return the winners: by score and then by cost; of a front, those that span most of it.
+
+        Args:
+            scores: Scores of the shapes.
+            costs: Costs of shapes.
+            metric: Name of the metric, for messages.
+            context: Services of the run.
+        """
         if self.method != "nsga2":
             return sorted(scores, key=lambda shape: (-scores[shape], costs(shape).value))[: self.winners]
         from limbeck.core.pareto import beyond, front, hypervolume, spread
@@ -250,7 +269,7 @@ class Search(Technique):
         return [shapes[index] for index in spread(points, corner, senses, self.winners)]
 
     def space(self, candidate: Candidate) -> Space:
-        """The space that the super-network was trained for."""
+        """Return the space that the super-network was trained for."""
         from limbeck.core.analytic_cost import as_shape
 
         stored = getattr(candidate.model.config, "space", None)
@@ -265,10 +284,9 @@ class Search(Technique):
         return space
 
     def costs(self, candidate: Candidate, context: RunContext) -> Costs:
-        """What shapes cost."""
+        """Return the cost model of shapes."""
         from limbeck.core import analytic_cost as counts
         from limbeck.cost_models.latency_table import typical_length
-        from limbeck.search.cached_cost import Costs
 
         if self.cost == "macs":
             model, length = candidate.model, typical_length(candidate)
@@ -287,12 +305,24 @@ class Search(Technique):
         return Costs(context.cost.for_format(self.number_format))
 
     def limits(self, costs: Costs, space: Space, context: RunContext) -> Limits:
-        """What a shape may cost. Of a bound that the largest slice keeps, the least is a share of what that costs."""
+        """Return the range of allowed costs; it begins at a share of the bound or, if cheaper, of the largest slice.
+
+        Args:
+            costs: Costs of shapes.
+            space: The space of slices.
+            context: Services of the run.
+        """
         bound, whole = self.bound(costs, space, context), costs(space.largest).value
         return Limits(self.least * min(bound, whole), self.at_most * bound)
 
     def bound(self, costs: Costs, space: Space, context: RunContext) -> float:
-        """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound."""
+        """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound.
+
+        Args:
+            costs: Costs of shapes.
+            space: The space of slices.
+            context: Services of the run.
+        """
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
         whole = costs(space.largest).value
@@ -330,7 +360,7 @@ class Search(Technique):
         return f"the bound of {_amount(limits.most, unit)} is out of reach: {smallest}{sure}; ask for less"
 
     def scores(self, candidate: Candidate, context: RunContext) -> SliceScores:
-        """What slices are worth on the split."""
+        """Return the scorer of slices on the split."""
         from limbeck.data.task import choose
         from limbeck.search.subnet_scores import SliceScores
 
@@ -350,7 +380,13 @@ class Search(Technique):
         return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, report)
 
     def beyond(self, costs: Costs, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
-        """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits."""
+        """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits.
+
+        Args:
+            costs: Costs of shapes.
+            limits: Least and most that a shape may cost.
+            shapes: Shapes to judge.
+        """
         values, highs = costs.many(shapes).T
         most = (highs if self.sure else values) / limits.most - 1
         if not limits.least:
@@ -361,7 +397,15 @@ class Search(Technique):
     def searched(
         self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
     ) -> Mapping[Shape, float]:
-        """Every shape that was judged, with its score."""
+        """Every shape that was judged, with its score.
+
+        Args:
+            space: The space of slices.
+            costs: Costs of shapes.
+            limits: Least and most that a shape may cost.
+            scores: Scores slices.
+            context: Services of the run.
+        """
 
         def fits(shapes: Sequence[Shape]) -> list[bool]:
             return [share <= 0 for share in self.beyond(costs, limits, shapes)]
@@ -384,7 +428,16 @@ class Search(Technique):
     def front(
         self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
     ) -> Iterator[Mapping[Shape, float]]:
-        """Every shape judged so far, by this search and those that it joined."""
+        """Every shape judged so far, by this search and those that it joined.
+
+        Args:
+            space: The space of slices.
+            costs: Costs of shapes.
+            limits: Least and most that a shape may cost.
+            fits: Tells which shapes are within the limits.
+            scores: Scores slices.
+            context: Services of the run.
+        """
         from limbeck.search.nsga2 import FrontSearch, open_study
 
         def price(shape: Shape) -> tuple[float, float]:
@@ -411,7 +464,15 @@ class Search(Technique):
     def study_attributes(
         self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
     ) -> dict[str, str]:
-        """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
+        """Return what decides scores and costs of shapes; searches that share a storage must agree in it.
+
+        Args:
+            space: The space of slices.
+            costs: Costs of shapes.
+            limits: Least and most that a shape may cost.
+            scores: Scores slices.
+            context: Services of the run.
+        """
         cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which tells the length of texts
         if self.cost == "latency":
             data = content(self.profile) if self.profile is not None else costs.cost.key or machine()

@@ -93,7 +93,7 @@ class Supernet(SupernetConfig, Technique):
     sort_samples: Annotated[int, Ge(1)] = 1024
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
+        """Return the conflicts between fields."""
         problems = super().problems()
         if self.in_place and self.rule != "sandwich":
             problems.append("in_place: the largest slice teaches the others, so it needs rule: sandwich")
@@ -133,7 +133,13 @@ class Supernet(SupernetConfig, Technique):
         yield candidate
 
     def importance(self, candidate: Candidate, seed: int, model: Any) -> Scores:
-        """How much heads and neurons of a model matter for the candidate's task."""
+        """How much heads and neurons of a model matter for the candidate's task.
+
+        Args:
+            candidate: The candidate; its task gives the texts.
+            seed: Decides everything random.
+            model: The model to score.
+        """
         from limbeck.data.batching import collate, encode, length_batches
         from limbeck.data.task import choose
         from limbeck.model.pruning.importance import CRITERIA
@@ -145,7 +151,13 @@ class Supernet(SupernetConfig, Technique):
         return CRITERIA["fisher"](model, batches)
 
     def terms(self, candidate: Candidate, teacher: Candidate, order: ChannelOrder) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of the loss of a slice."""
+        """Weighted terms of the loss of a slice.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            order: How the channels are sorted.
+        """
         from limbeck.train.objectives import LogitLoss, TaskLoss
 
         terms: dict[str, tuple[float, Any]] = {}

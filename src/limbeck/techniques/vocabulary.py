@@ -61,7 +61,7 @@ class Vocabulary(Technique):
     corpus: str | None = None
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the corpus."""
+        """Return the problems of the corpus."""
         from limbeck.data.corpus.documents import numbered_lines
         from limbeck.data.readers import missing_file
 
@@ -76,11 +76,17 @@ class Vocabulary(Technique):
             return [f"corpus: {error}"]
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The layers stay."""
+        """Return the same shape: layers are not changed."""
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
-        """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell."""
+        """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         texts = rows.get("train", 0) + 2 * rows.get("validation", 0)
         return 2.0 + texts / TEXTS_PER_SECOND if self.corpus is None else None
 
@@ -120,7 +126,7 @@ class Vocabulary(Technique):
         return counts
 
     def further(self, candidate: Candidate) -> Iterator[list[list[int]]]:
-        """The corpus in tokens, some lines at a time; where the task's texts come as words, lines are split."""
+        """Yield the corpus in tokens, some lines at a time; lines are split into words for token tasks."""
         from limbeck.data.corpus.documents import numbered_lines
 
         if self.corpus is None:
@@ -135,7 +141,14 @@ class Vocabulary(Technique):
 
 
 def read_alike(candidate: Candidate, tokenizer: Any, tokens: list[int], split: str) -> np.ndarray:
-    """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts]."""
+    """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts].
+
+    Args:
+        candidate: The candidate before trimming.
+        tokenizer: The trimmed tokenizer.
+        tokens: Old ids of the tokens that stay, in their new order.
+        split: Name of the split.
+    """
     import numpy as np
 
     from limbeck.data.batching import encode

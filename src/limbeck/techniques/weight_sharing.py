@@ -79,7 +79,7 @@ class Share(TrainingConfig, Technique):
     evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
 
     def problems(self) -> list[str]:
-        """What is wrong with the lists."""
+        """Return the problems of the lists."""
         counts = {name: len(getattr(self, name)) for name in LISTS if getattr(self, name)}
         if not counts:
             return [f"give the shapes: {', '.join(LISTS)}, each a list"]
@@ -89,7 +89,7 @@ class Share(TrainingConfig, Technique):
         return []
 
     def shapes(self, before: Shape) -> Listed:
-        """The slices of a model of that shape."""
+        """Return the slices of a model of that shape."""
         count = max(len(getattr(self, name)) for name in LISTS)
         columns = {name: (given := getattr(self, name)) * (count if len(given) == 1 else 1) for name in LISTS}
         shapes = []
@@ -109,7 +109,13 @@ class Share(TrainingConfig, Technique):
         return Listed(tuple(dict.fromkeys(shapes)))
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why a model of this shape cannot become the shared model; None if it can."""
+        """Say why a model of this shape cannot become the shared model; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in, trained or not.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
         try:
             self.shapes(candidate.model.shape)
         except InputError as error:
@@ -117,14 +123,20 @@ class Share(TrainingConfig, Technique):
         return None
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """The shape that comes out; None where that is impossible."""
+        """Return the resulting shape; None if it is impossible."""
         try:
             return self.shapes(shape).whole
         except InputError:
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: a drawn slice has about half the work of the whole."""
+        """Rough seconds: a drawn slice has about half the work of the whole.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
         return slices * TrainingConfig.estimated_seconds(self, shape, rows, tokens)
 
