@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from limbeck.core.candidate import Record
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique, parameters
 from limbeck.data.summary import Summary
@@ -83,7 +84,7 @@ class _Planned:
     rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
 
 
-def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:
+def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task | None = None) -> Plan:
     """Return what ``run`` would do with the same recipe and store.
 
     Args:
@@ -108,7 +109,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any =
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, task: Any, store: Store) -> None:
+    def __init__(self, recipe: Recipe, task: Task, store: Store) -> None:
         self.recipe, self.task, self.store = recipe, task, store
         self.builder = CandidateBuilder(recipe, task, store)
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
@@ -164,6 +165,7 @@ class _Planner:
 
     def _make(self, placed: LocatedStep, candidate: _Planned, number: int, count: int) -> list[_Planned]:
         step = placed.step
+        assert isinstance(step, Technique)
         traits = next_traits(candidate.traits, step.info)
         rows = step.rows_after(candidate.rows)
         finished = self._children(step, candidate.key)
@@ -185,7 +187,7 @@ class _Planner:
         seconds = sum(times) if len(times) == len(estimates) else None
         self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in estimates))
 
-    def _measured(self, step: Any, key: str | None, first: str | None) -> bool:
+    def _measured(self, step: Step, key: str | None, first: str | None) -> bool:
         """Whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
@@ -206,7 +208,7 @@ class _Planner:
         step = (placed.path, placed.name, parameters(placed.step))
         self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough))
 
-    def _children(self, step: Any, parent: str | None) -> list[Any] | None:
+    def _children(self, step: Technique, parent: str | None) -> list[Record] | None:
         """Return the stored records of a finished step; None if it has not run yet."""
         if parent is None:
             return None
@@ -230,7 +232,7 @@ class _Planner:
         return None, False
 
 
-def typical_tokens(task: Any, pieces: float = 1.3) -> float:
+def typical_tokens(task: Task, pieces: float = 1.3) -> float:
     """Tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
     split = next(iter(task.splits.values()))
     texts = list(getattr(split, "texts", ()))[:1000]

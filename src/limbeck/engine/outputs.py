@@ -24,7 +24,7 @@ ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
 
 
-def summary_of(result: RunResult, task: Any) -> RunSummary:
+def summary_of(result: RunResult, task: Task | None) -> RunSummary:
     """Return the summary of a run that reports are written from."""
     replicas = [result.recipe.seed + number for number in range(max(1, result.recipe.replicas))]
     return RunSummary(
@@ -61,7 +61,7 @@ def check_destinations(out: Path | None, folder: Path | None = None) -> None:
         check_out(out)
 
 
-def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, Path]:
+def deliver(result: RunResult, task: Task | None, out: Path | None = None) -> dict[str, Path]:
     """Write the report, and the first chosen model with a copy of the report to ``out``.
 
     ``out`` is ``<run folder>/artefact`` unless given. Returns the paths written, by name.
@@ -99,7 +99,7 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
         raise LimbeckError(f"{error}. The finished models are kept in the store {result.store.root}: {ways}") from error
 
 
-def write_report(result: RunResult, task: Any) -> dict[str, Path]:
+def write_report(result: RunResult, task: Task | None) -> dict[str, Path]:
     """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
     summary = summary_of(result, task)
     chosen = result.store.objects / result.chosen[0] if result.chosen else None
@@ -109,7 +109,7 @@ def write_report(result: RunResult, task: Any) -> dict[str, Path]:
         return {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
 
 
-def budget_violations(result: RunResult, task: Any) -> list[str]:
+def budget_violations(result: RunResult, task: Task | None) -> list[str]:
     """Return the limits of the budget that the chosen candidate exceeds, in words; empty if it meets the budget."""
     summary = summary_of(result, task)
     return [problem for row in rows(summary) if row.chosen for problem in row.problems]

@@ -47,7 +47,7 @@ def run(
     folder: str | Path | None = None,
     on_event: OnEvent | None = None,
     *,
-    task: Any = None,
+    task: Task | None = None,
     cost: CostFactory | None = None,
     progress: bool | None = None,
 ) -> RunResult:
@@ -74,7 +74,7 @@ def run(
 
 def carry_out(
     recipe: Recipe,
-    task: Any,
+    task: Task,
     store: Store | str | Path | None,
     folder: Path,
     on_event: OnEvent,
@@ -102,7 +102,7 @@ def default_folder(name: str) -> Path:
     return Path("runs") / (name or "run")
 
 
-def checked_task(recipe: Recipe, task: Any = None) -> Any:
+def checked_task(recipe: Recipe, task: Task | None = None) -> Task:
     """Load and check the task of a recipe (``task`` if given); one error lists every problem of both."""
     title = f"recipe {recipe.name}".strip()
     if problems := [problem for problem in check(recipe) if task is None or problem.path != "task"]:
@@ -114,7 +114,7 @@ def checked_task(recipe: Recipe, task: Any = None) -> Any:
     return task
 
 
-def load(recipe: Recipe) -> Any:
+def load(recipe: Recipe) -> Task:
     """Load the task of a recipe."""
     from limbeck.data.loading import load_task
 
@@ -125,7 +125,7 @@ class _Run:
     """The state of one run: the builder with its records, what failed, what was chosen."""
 
     def __init__(
-        self, recipe: Recipe, task: Any, store: Store, folder: Path, on_event: OnEvent, cost: CostFactory | None
+        self, recipe: Recipe, task: Task, store: Store, folder: Path, on_event: OnEvent, cost: CostFactory | None
     ) -> None:
         self.recipe, self.task, self.store, self.folder, self.emit = recipe, task, store, folder, on_event
         self.ledger = Ledger(folder / "ledger.jsonl")
@@ -492,7 +492,7 @@ def _check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:
         )
 
 
-def _session(remembered: dict[str, Any] | None) -> Any:
+def _session(remembered: dict[str, Any] | None) -> str | None:
     """In which call the facts of a record were measured: '' where the probe does not say, None if there are none."""
     if remembered is None:
         return None

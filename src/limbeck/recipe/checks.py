@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
 from limbeck.errors import InputError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
 
 
 def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
@@ -48,7 +51,7 @@ def next_traits(traits: frozenset[str], info: StepInfo) -> frozenset[str]:
     return (traits - info.drops) | info.gives
 
 
-def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
+def absent_splits(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
     """Return a problem for each step that reads a split which the task does not have."""
     return [
         Problem(
@@ -62,7 +65,7 @@ def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
 
 
 def check_lengths(
-    model: str, teacher: str | None, task: Any, placed: Sequence[LocatedStep], seq_len: int | None = None
+    model: str, teacher: str | None, task: Task, placed: Sequence[LocatedStep], seq_len: int | None = None
 ) -> None:
     """Refuse texts that are longer than a model has positions for, unless its first step gives it as many.
 
@@ -79,7 +82,7 @@ def check_lengths(
         check_length(source, task, seq_len)
 
 
-def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
+def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
     """Refuse texts that are longer than a model has positions for.
 
     Args:

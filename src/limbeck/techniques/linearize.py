@@ -27,6 +27,7 @@ from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import reading
 
 if TYPE_CHECKING:
+    from limbeck.core.model import TrainableEncoder
     from limbeck.train.linearization import GuidedLoss
 
 TAUGHT = ("target", "waypoint", "hybrid")
@@ -264,7 +265,7 @@ class Linearize(TrainingConfig, Technique):
         candidate.model.load_state_dict(weights)
         return candidate.model
 
-    def positions(self, model: Any) -> int | None:
+    def positions(self, model: TrainableEncoder) -> int | None:
         """How many positions the model needs; None where it has enough."""
         if self.max_length is None or self.max_length <= longest(model):
             return None
@@ -313,6 +314,6 @@ class Linearize(TrainingConfig, Technique):
         return guides.GuidedLoss(*both, until=self.max_distill_steps, **frozen)
 
 
-def longest(model: Any) -> int:
+def longest(model: TrainableEncoder) -> int:
     """Tokens that a model has positions for."""
     return int(model.config.max_positions) - skipped_positions(model.config.position_offset)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
@@ -29,6 +29,7 @@ from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.shape import Shape
 
@@ -140,7 +141,7 @@ class Vocabulary(Technique):
             yield tokenizer(texts, add_special_tokens=False, **options)["input_ids"]
 
 
-def read_alike(candidate: Candidate, tokenizer: Any, tokens: list[int], split: str) -> np.ndarray:
+def read_alike(candidate: Candidate, tokenizer: PreTrainedTokenizerBase, tokens: list[int], split: str) -> np.ndarray:
     """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts].
 
     Args:
