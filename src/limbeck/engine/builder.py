@@ -192,7 +192,7 @@ class CandidateBuilder:
         return lineage_key(parent, step.info.name, step.info.version, identity(step), self.reads(parent, step, seed))
 
     def fact_name(self, key: str, step: Step, seed: int, teacher: str | None) -> str:
-        """Where the facts of a record are remembered: as precise as what decides them.
+        """Return the name under which the facts of a record are stored; it covers all that decides them.
 
         Args:
             key: Key of the record.
@@ -293,7 +293,7 @@ class CandidateBuilder:
         notes: list[str] = []
 
         def log(message: str, /, **numbers: Any) -> None:
-            if message and not numbers:  # lines with numbers tell of progress, not of the result
+            if message and not numbers:  # lines with numbers report progress, not results
                 notes.append(message)
             self.log(step.info.name, parent.key, message, **numbers)
 
@@ -371,7 +371,7 @@ class CandidateBuilder:
             pass
 
     def _keep_once(self, name: str, build: Callable[[Path], None]) -> Path:
-        """Process 0 keeps the folder, the others wait for it."""
+        """Return a folder that process 0 fills while the others wait for it."""
         return Path(processes.broadcast_from_main(lambda: str(self.store.keep(name, build))))
 
     def _make_cost(self, candidate: Candidate, teacher: str | None) -> Any:
@@ -395,5 +395,5 @@ class CandidateBuilder:
 
 
 def _together(step: Step) -> bool:
-    """Whether several processes run, and all of them this step."""
+    """Return whether several processes run, and all of them this step."""
     return processes.count() > 1 and step.info.every_process

@@ -53,7 +53,7 @@ class Compressed:
         return front_frame(summary_of(self.result, self.result.task))
 
     def summary(self) -> str:
-        """Return the table of candidates and what came of it, as text."""
+        """Return the table of candidates and the outcome, as text."""
         return summary(summary_of(self.result, self.result.task), self.written)
 
     def __str__(self) -> str:

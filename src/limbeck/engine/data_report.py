@@ -1,4 +1,4 @@
-"""What was read of a task, and how much of its texts a model will not see: told before any work starts."""
+"""Report what a task contains, and how much of its texts a model will truncate, before any work starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def data_report(task: Task, model: str | None = None, splits: Sequence[str] | No
 
 
 def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str | None = None) -> None:
-    """Send what was read, as an event of kind ``data``, to who listens to a run; a stand-in for a task is left out.
+    """Send the summary of a task to a listener, as an event of kind ``data``; nothing for a stand-in of a task.
 
     Args:
         on_event: Receives each event as a dictionary.
@@ -44,7 +44,7 @@ def token_counter(model: str) -> CountTokens | None:
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception:  # tokenizers raises bare exceptions; who opens the model says what is wrong
+    except Exception:  # tokenizers raises bare exceptions; opening the model reports the error
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -1,9 +1,9 @@
 """A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
 
 Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
-own ``estimate(shape, rows, tokens)`` (rough, in seconds; rows by split, tokens of a typical text); failing that they
-are unknown. A step may foretell its result's shape by ``outlook(shape)`` (None: only doing it will tell), and by a
-field ``winners`` that as many candidates come out. Times after a step whose result is unknown are those of the shape
+own ``estimated_seconds(shape, rows, tokens)`` (rough; rows by split, tokens of a typical text); failing that
+they are unknown. A step may predict its result's shape with ``shape_after(shape)`` (None: only running it shows), and
+the number of its results with ``result_count()``. Times after a step whose result is unknown are those of the shape
 before it.
 """
 
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a dry run and their sums; ``unknown`` counts the rows whose time nobody knows.
+    """The rows of a dry run and their sums; ``unknown`` counts the rows without a time.
 
     ``data`` is what was read of the task.
     """
@@ -180,7 +180,7 @@ class _Planner:
         return [_Planned(None, shape, shape or candidate.widest, traits, size, rows)] * step.result_count()
 
     def _look(self, placed: LocatedStep, front: list[_Planned]) -> None:
-        """One row for all candidates, since a probe takes them together."""
+        """Add one row for all candidates, since a probe measures them together."""
         left = [candidate for candidate in front if not self._measured(placed.step, candidate.key, front[0].key)]
         estimates = [self._seconds(placed.step, candidate) for candidate in left]
         times = [seconds for seconds, _ in estimates if seconds is not None]
@@ -188,7 +188,7 @@ class _Planner:
         self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in estimates))
 
     def _measured(self, step: Step, key: str | None, first: str | None) -> bool:
-        """Whether the facts of a candidate are in the memo."""
+        """Return whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
         teacher = self.builder.teacher(first) if step.info.with_teacher else None
@@ -222,7 +222,7 @@ class _Planner:
         return records
 
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
-        """Typical time (of the same step with the same parameters, of the same step, by its own estimate); if rough."""
+        """Return the typical time (same step and parameters, same step, or the step's estimate), and whether it is rough."""
         same = [past for past in self.history if past[0] == step.info.name]
         if times := [past[2] for past in same if past[1] == parameters(step)] or [past[2] for past in same]:
             return median(times), False
@@ -233,7 +233,7 @@ class _Planner:
 
 
 def typical_tokens(task: Task, pieces: float = 1.3) -> float:
-    """Tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
+    """Estimate the tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
     split = next(iter(task.splits.values()))
     texts = list(getattr(split, "texts", ()))[:1000]
     pairs = list(getattr(split, "pairs", None) or ())[:1000]
@@ -242,13 +242,13 @@ def typical_tokens(task: Task, pieces: float = 1.3) -> float:
 
 
 def _layer_parameters(shape: Shape) -> int:
-    """Weights of the layers (biases and norms are too few to matter here)."""
+    """Count the weights of the layers (biases and norms are too few to matter here)."""
     width = shape.hidden
     return sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
 
 
 def _bytes_after(candidate: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
-    """Size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; all embeddings are counted."""
+    """Return the size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; all embeddings are counted."""
     size = candidate.bytes
     if size is None:
         return None

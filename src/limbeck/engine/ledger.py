@@ -102,7 +102,7 @@ class Ledger:
         return b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
 
     def read(self) -> list[dict[str, Any]]:
-        """All events; the numbers of torn lines are then in ``torn``."""
+        """Read all events; the numbers of torn lines are then in ``torn``."""
         events: list[dict[str, Any]] = []
         self.torn = []
         if not self.path.is_file():
@@ -126,7 +126,7 @@ class Ledger:
         return [event for event in events if event.get("run") == runs[-1]]
 
     def records(self, events: Iterable[Mapping[str, Any]] | None = None) -> dict[str, Record]:
-        """Every record with all its facts; of all runs unless ``events`` are given."""
+        """Return every record with all its facts; of all runs unless ``events`` are given."""
         records: dict[str, Record] = {}
         for event in self.read() if events is None else events:
             if event["event"] == "record":

@@ -99,7 +99,7 @@ class Cell:
 
 
 def _bar(name: str, done: float, total: float, beside: str) -> str:
-    """One row: name, bar, count, remark."""
+    """Return one row: name, bar, count, remark."""
     left = "<td style='text-align:left'>"
     bar = f"<progress value='{done:g}' max='{max(total, 1):g}'></progress>"
     return f"<tr>{left}{escape(name)}</td><td>{bar}</td>{left}{done:g}/{total:g}</td>{left}{escape(beside)}</td></tr>"

@@ -1,4 +1,4 @@
-"""Show a run to the person who waits for it: progress bars with time left, lines worth reading, trackers."""
+"""Show the progress of a run: bars with the time left, messages, and experiment trackers."""
 
 from __future__ import annotations
 

@@ -95,5 +95,5 @@ class Reach:
 
 
 def _has_goal(step: Step) -> bool:
-    """Return whether the step can be out of reach at all; asking it opens the model."""
+    """Return whether the goal of a step can be out of reach; answering this opens the model."""
     return type(step).out_of_reach is not Step.out_of_reach

@@ -1,7 +1,7 @@
 """Carries out a recipe: breadth first, one step over all candidates, then the next.
 
-Whatever is finished is found again by its key, so resuming is running again. A candidate that fails is told in the
-ledger and leaves the front; its siblings go on.
+Finished work is found by its key, so resuming means running again. A candidate that fails is recorded in the ledger
+and leaves the front; its siblings go on.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run(
     """Carry out a recipe, or go on with it where an earlier run stopped.
 
     Args:
-        recipe: What to do; checked first, and every problem is told at once.
+        recipe: What to do; checked first, and every problem is reported at once.
         store: Where finished work is kept; a folder, or None for the user's own.
         folder: Where the ledger and the resolved recipe go; ``runs/<name>`` unless given.
         on_event: Called with a dictionary (``kind`` and more) at every start, end, log line and failure.
@@ -142,7 +142,7 @@ class _Run:
         self.position = self.total = 0
 
     def go(self, notes: Sequence[str] = ()) -> RunResult:
-        """Carry out the recipe; ``notes`` are told first."""
+        """Carry out the recipe; ``notes`` are emitted first."""
         start = time.perf_counter()
         steps = placed_steps(self.recipe)
         self.total = sum(1 for _ in leaves(steps))
@@ -343,7 +343,7 @@ class _Run:
     def _measure(
         self, todo: list[str], first: list[str], placed: LocatedStep, seed: int
     ) -> dict[str, list[Measurement]]:
-        """Measure all together; if that fails, each by itself, to find out who is at fault."""
+        """Measure all together; if that fails, each alone, to find the one that fails."""
         rest = [key for key in todo if key not in first]
         if len(rest) > 1:
             try:
@@ -403,7 +403,7 @@ class _Run:
     def _learnt(self, records: list[Record]) -> list[Record]:
         """Return the candidates that beat the best constant answer on validation; all of them if none does.
 
-        However fast another is, it is not what anybody came for.
+        A candidate below that is useless, however fast it is.
         """
         if not isinstance(self.task, Task) or "validation" not in self.task.splits:
             return records
@@ -444,7 +444,7 @@ class _Run:
             self._write(current)
         return current.key
 
-    # --- telling -----------------------------------------------------------------------------------------------
+    # --- events ------------------------------------------------------------------------------------------------
 
     def _write(self, record: Record) -> None:
         if record.key not in self.written:

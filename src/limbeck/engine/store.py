@@ -90,7 +90,7 @@ class Store:
     # --- objects ---------------------------------------------------------------------------------------------
 
     def has(self, key: str) -> bool:
-        """Whether the object is there and whole; a damaged one is put aside and told."""
+        """Return whether the object exists and is intact; a damaged one is quarantined and reported."""
         if not (self.objects / key).is_dir():
             return False
         try:
@@ -152,7 +152,7 @@ class Store:
         self.notify(f"{reason}; moved to {aside}, it will be made again")
 
     def bytes_of(self, key: str) -> int | None:
-        """Size of an object on the disk, if it is there."""
+        """Return the size of an object on the disk, if it exists."""
         folder = self.objects / key
         return sum(path.stat().st_size for path in _files(folder)) if folder.is_dir() else None
 
@@ -232,14 +232,14 @@ class Store:
             temporary.replace(path)
 
     def memories(self, prefix: str) -> Iterator[Any]:
-        """All small results whose names begin with ``prefix``."""
+        """Yield all small results whose names begin with ``prefix``."""
         for path in sorted(self._memo.glob(f"{prefix}*.json")):
             value = self.recall(path.stem)
             if value is not None:
                 yield value
 
     def memo(self, name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Arrays computed once and kept under ``name``, which must identify the content."""
+        """Return arrays computed once and stored under ``name``, which must identify their content."""
         path = self._memo / f"{_safe(name)}.npz"
         with self.lock(f"memo-{_safe(name)}"):
             stored = self._arrays(path)
@@ -374,7 +374,7 @@ MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".mode
 
 
 def fingerprint(source: str | Path, store: Store) -> str:
-    """Hash of what decides a model: the content of a local folder, or the name of a remote one."""
+    """Hash what decides a model: the content of a local folder, or the name of a remote one."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         return f"name:{source}"
@@ -386,7 +386,7 @@ def fingerprint(source: str | Path, store: Store) -> str:
 
 
 def _hash_file(path: Path, store: Store) -> str:
-    """Hash of a file, remembered for its path, size and time of change."""
+    """Hash a file; the result is cached by path, size and modification time."""
     status = path.stat()
     stamp = [str(path.resolve()), status.st_size, status.st_mtime_ns]
     name = "file-" + hashlib.sha256(stamp[0].encode()).hexdigest()[:16]  # type: ignore[attr-defined]

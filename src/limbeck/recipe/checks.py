@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
-    """Problems that the parts of a recipe have with each other and with the files they name."""
+    """Return the conflicts between the parts of a recipe, and the problems of the files they name."""
     problems = []
     start = {"torch"}
     for key in ("model", "teacher"):
@@ -97,7 +97,7 @@ def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
     try:
         most = import_module("limbeck.model.checkpoints").peek(source)["max_length"]
     except InputError:
-        return  # a hub name that cannot be looked up now: opening it tells why
+        return  # a hub name that cannot be looked up now: opening it says why
     if wanted > most:
         raise InputError(
             f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
@@ -110,7 +110,7 @@ def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
 
 
 def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
-    """Whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
+    """Return whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
     if not placed:
         return False
     first, rest = placed[0], placed[1:]
@@ -127,13 +127,13 @@ def before_training(placed: Sequence[LocatedStep]) -> list[LocatedStep]:
 
 
 def trained_first(placed: Sequence[LocatedStep]) -> bool:
-    """Whether a head is trained before anything looks at its answers, on every path through the steps."""
+    """Return whether every path through the steps trains a head before its answers are used."""
     early: list[LocatedStep] = []
     return not _untrained(placed, early) and not early
 
 
 def _untrained(placed: Sequence[LocatedStep], early: list[LocatedStep]) -> bool:
-    """Whether some path trains nothing; the techniques on such paths are added to ``found``."""
+    """Return whether some path trains nothing; the techniques on such paths are added to ``found``."""
     for located in placed:
         if located.branches is not None:
             if not any([_untrained(branch, early) for branch in located.branches]):  # a list: every branch is walked
@@ -175,7 +175,7 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
     for trait in sorted(wanted - state.traits - always):
         problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
     removed = {trait: f"'{info.name}' ({located.path})" for trait in info.drops & state.traits}
-    traits = next_traits(state.traits | wanted, info)  # told once; the steps after it are judged as if it were there
+    traits = next_traits(state.traits | wanted, info)  # reported once; later steps are checked as if it were there
     return _State(traits, tuple((dict(state.taken) | removed).items()))
 
 
@@ -197,7 +197,7 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _task(spec: Any) -> list[Problem]:
-    """Options that do not exist, files that are not there, names that no task has; no row is read."""
+    """Return unknown options, missing files and unknown task names, without reading a row."""
     try:
         import_module("limbeck.data.loading").check_task(spec)
     except InputError as error:

@@ -22,7 +22,7 @@ COMBINATORS = ("fork", "each", "stages", "use")
 
 @dataclass(frozen=True)
 class Fork:
-    """Branches that each start from the same candidates; what comes out of all of them goes on."""
+    """Branches that each start from the same candidates; the results of all of them go on."""
 
     branches: tuple[tuple[Any, ...], ...]
 
@@ -60,7 +60,7 @@ class LocatedStep:
 
 
 def registry() -> dict[str, type[Step]]:
-    """All steps; importing the techniques registers them."""
+    """Return all steps; importing the techniques registers them."""
     import_module("limbeck.techniques")
     return REGISTRY
 
@@ -79,7 +79,7 @@ def locate(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
 
 
 def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
-    """Every step, those in branches included."""
+    """Yield every step, including those in branches."""
     for located in placed:
         if located.branches is None:
             yield located
@@ -88,7 +88,7 @@ def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
 
 
 def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
-    """Fields of a recipe (without the steps), its steps with their places, and what is wrong with both."""
+    """Return the fields of a recipe (without the steps), its located steps, and the problems of both."""
     reader = _Reader()
     if not isinstance(data, Mapping):
         problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {data!r}")
@@ -109,7 +109,7 @@ class _Reader:
         self.problems.append(Problem(path, message))
 
     def top(self, cls: type, data: Mapping[Any, Any], base: Path | None) -> dict[str, Any]:
-        """Everything except the steps."""
+        """Read everything except the steps."""
         names = [f.name for f in dataclasses.fields(cls)]
         for key in data:
             if key not in names:
@@ -269,7 +269,7 @@ class _Reader:
         return placed
 
     def _swept(self, value: Any, where: str, base: Path | None) -> _Swept | None:
-        """One step whose fields may have lists of values; None, and a problem, where that is not what stands there."""
+        """Read one step whose fields may have lists of values; report a problem and return None for anything else."""
         value = {value: {}} if isinstance(value, str) else value
         if not isinstance(value, Mapping) or len(value) != 1:
             self.wrong(where, f"should be one step with lists of values, got {value!r}")

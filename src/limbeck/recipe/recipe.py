@@ -8,7 +8,7 @@ steps:
   - meta_pseudo_labels: {preset: teacher-finetune, epochs: 1}   # fields under one name; fields beside it win
   - use: warm-up.yaml                           # splice the steps of another recipe
   - each: {prune: {keep: [0.3, 0.5]}}           # a sweep: one branch per value
-  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # again and again; what comes out of every stage goes on
+  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # again and again; the results of every stage go on
   - fork: [[{export: {}}], []]                  # branches, each from the same candidates
   - quality: {}
 """
@@ -88,7 +88,7 @@ def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
 
 
 def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None) -> list[Problem]:
-    """Everything wrong with a recipe (a Recipe, plain data, a file or a shipped name); loads no weights and no data."""
+    """List every problem of a recipe (a Recipe, plain data, a file or a shipped name) without loading weights or data."""
     if isinstance(source, (str, Path)):
         try:
             path = _find(source)
@@ -136,7 +136,7 @@ def load_recipe(source: str | Path) -> Recipe:
 
 
 def shipped() -> dict[str, Path]:
-    """Recipes inside the package: name -> file."""
+    """Return the recipes that limbeck ships: name -> file."""
     folder = Path(str(resources.files("limbeck"))) / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 

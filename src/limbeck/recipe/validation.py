@@ -74,7 +74,7 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
 
 
 def accepts(cls: type, name: str, value: Any) -> bool:
-    """Whether ``value`` as it stands is a legal value of that field."""
+    """Return whether ``value`` as it stands is a legal value of that field."""
     try:
         TypeAdapter(_hints(cls)[name]).validate_python(value)
     except ValidationError:
@@ -95,7 +95,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
-    """One problem per place; a union that fits in none of its ways is told in one line."""
+    """Yield one problem per location; a union that fits none of its types gets one line."""
     messages: dict[str, list[str]] = {}
     for entry in error.errors(include_url=False):
         where, location = path, entry["loc"]
@@ -145,7 +145,7 @@ def _interval(annotation: Any) -> str:
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
-    """Every bound in an annotation, also inside unions and pydantic's Field."""
+    """Yield every bound in an annotation, also inside unions and pydantic's Field."""
     for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
         if isinstance(part, annotated_types.Interval):
             yield from part

@@ -168,11 +168,11 @@ class Augment(Technique):
         return shape
 
     def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
-        """So many rows of single texts before duplicates go; of pairs both texts are changed, up to twice as many."""
+        """Return the rows before deduplication, for single texts; pairs, of which both texts change, may give twice as many."""
         return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: drawing, a masked copy for every second word, and the teacher's reading.
+        """Return rough seconds: drawing, a masked copy for every second word, and the teacher's reading.
 
         Args:
             shape: Shape of the model.
@@ -238,7 +238,7 @@ class Augment(Technique):
             open_tagger(self.tagger)
 
     def ngrams(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
-        """How n-gram samples are drawn, and what notes the parts of speech of rows."""
+        """Return the transform that samples n-grams, and what tags the parts of speech of rows."""
         from limbeck.augmentation.pos_taggers import tag_rows
         from limbeck.augmentation.transforms import NGram, split_words, words_by_tag
 
@@ -259,7 +259,7 @@ class Augment(Technique):
         return replace(rule, bags=words_by_tag(words, tags)), noted
 
     def substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
-        """How words are replaced, and what notes the candidates of each word."""
+        """Return the transform that replaces words, and what stores the candidates of each word."""
         from limbeck.augmentation.transforms import Substitute, replaceable, split_words
         from limbeck.augmentation.word_candidates import (
             Lexicon,

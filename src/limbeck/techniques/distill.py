@@ -158,7 +158,7 @@ class Distill(LayerDistillationConfig, Technique):
         return problems
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds of both phases.
+        """Return rough seconds of both phases.
 
         Args:
             shape: Shape of the model.
@@ -184,7 +184,7 @@ class Distill(LayerDistillationConfig, Technique):
         yield "prediction", self, {name: term for name, term in terms.items() if name not in LAYERS}
 
     def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
-        """Weighted terms of the loss; of ``match``, where that is not the field's.
+        """Return the weighted terms of the loss.
 
         Args:
             candidate: The candidate that the step works on.
@@ -205,7 +205,7 @@ class Distill(LayerDistillationConfig, Technique):
         return terms | self.layer_terms(match or self.match, candidate, teacher)
 
     def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, context: RunContext) -> TeacherCall:
-        """Where a loss of these terms finds what the teacher puts out.
+        """Return the source of the teacher outputs that a loss of these terms needs.
 
         Args:
             terms: Weighted terms of the loss.

@@ -60,7 +60,7 @@ class Export(Technique):
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: writing and checking the graph, and answering the texts of the parity check twice.
+        """Return rough seconds: writing and checking the graph, and answering the texts of the parity check twice.
 
         Args:
             shape: Shape of the model.

@@ -118,7 +118,7 @@ class Linearize(TrainingConfig, Technique):
         return self.start == "pretrained" or (self.start is None and self.guide == "waypoint")
 
     def max_tokens(self) -> int:
-        """Tokens that what comes out surely reads, whatever the candidate reads."""
+        """Return the tokens that the result is sure to read, whatever the candidate reads."""
         return self.max_length or 0
 
     def problems(self) -> list[str]:
@@ -172,7 +172,7 @@ class Linearize(TrainingConfig, Technique):
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: a guide's forward pass comes on top, and a trajectory's steps.
+        """Return rough seconds: a guide's forward pass comes on top, and a trajectory's steps.
 
         Args:
             shape: Shape of the model.
@@ -266,7 +266,7 @@ class Linearize(TrainingConfig, Technique):
         return candidate.model
 
     def positions(self, model: TrainableEncoder) -> int | None:
-        """How many positions the model needs; None where it has enough."""
+        """Return how many positions the model needs; None if it has enough."""
         if self.max_length is None or self.max_length <= longest(model):
             return None
         return self.max_length + int(model.config.max_positions) - longest(model)
@@ -315,5 +315,5 @@ class Linearize(TrainingConfig, Technique):
 
 
 def longest(model: TrainableEncoder) -> int:
-    """Tokens that a model has positions for."""
+    """Return the number of tokens that a model has positions for."""
     return int(model.config.max_positions) - skipped_positions(model.config.position_offset)

@@ -1,4 +1,4 @@
-"""Train a student on the labels of a teacher that is told, step by step, what its labels did to the student.
+"""Train a student on the labels of a teacher that gets feedback at every step on how its labels changed the student.
 
 Reference: Pham et al., 2021, arXiv:2003.10580 (Meta Pseudo Labels). Differs: the feedback is by default the exact
 gradient of the student's loss on labelled texts after its step (a forward-mode pass, for soft labels), where the paper
@@ -116,7 +116,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return []
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's.
+        """Return rough seconds: both trainings; the texts of a file are taken to be as many as the train split's.
 
         Args:
             shape: Shape of the model.
@@ -183,7 +183,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return labelled, with_texts_of(task, Path(self.unlabelled), self.unlabelled_columns)
 
     def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> Any:
-        """Both losses of a step.
+        """Return the objective with both losses of a step.
 
         Args:
             candidate: The candidate that the step works on.

@@ -118,7 +118,7 @@ class Prune(Technique):
         return []
 
     def required_traits(self) -> frozenset[str]:
-        """Traits that a candidate needs besides."""
+        """Return the further traits that these parameters need."""
         return frozenset({"teacher"} if self.relative_to == "teacher" else ())
 
     @property
@@ -149,7 +149,7 @@ class Prune(Technique):
         return self.uniform(shape)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table.
+        """Return rough seconds: scoring costs a training step without update, the repair a forward pass, plus the table.
 
         Args:
             shape: Shape of the model.
@@ -174,7 +174,7 @@ class Prune(Technique):
         budget = self.budget(cost, self.whole(before, context))
         batches = cache(
             lambda: self.calibration(candidate, context.seed)
-        )  # whole layers can go without a look at texts
+        )  # whole layers can be removed without reading texts
         if self.layers is not None:
             slice_to(model, self.layer_cut(model, batches))
         if self.narrows:
@@ -202,7 +202,7 @@ class Prune(Technique):
         from limbeck.model.pruning.slicing import Cut, slice_to
 
         model = candidate.model
-        grams = cache(lambda: collect(model, batches))  # not every way to prune looks at them
+        grams = cache(lambda: collect(model, batches))  # not every criterion needs them
         orders = self.orders(candidate, batches, grams, context)
         cut = Cut.best(orders, self.allocate(orders, model.shape, cost, budget))
         repair = repaired(model, cut, grams()) if self.reconstruct else {}
@@ -210,7 +210,7 @@ class Prune(Technique):
         put(model, repair)
 
     def calibration(self, candidate: Candidate, seed: int) -> list[dict[str, Any]]:
-        """Batches of a seeded sample of training texts."""
+        """Return batches of a seeded sample of training texts."""
         import random
 
         from limbeck.data.batching import collate, encode
@@ -252,7 +252,7 @@ class Prune(Technique):
         return RemovalOrders.from_arrays(kept_arrays(context.keep, f"order-{way}-{fingerprint(model)}-{texts}", build))
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
-        """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""
+        """Score every head, neuron and layer by itself; by Fisher's scores where the criterion ranks them together."""
         from limbeck.model.pruning.importance import CRITERIA
 
         return CRITERIA[self.criterion if self.criterion in CRITERIA else "fisher"](model, batches)
@@ -322,7 +322,7 @@ class Prune(Technique):
         return cost(whole).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
 
     def uniform(self, shape: Shape) -> Shape:
-        """At most ``heads`` heads and ``ffn`` neurons in every layer."""
+        """Return the shape with at most ``heads`` heads and ``ffn`` neurons in every layer."""
         layers = (
             LayerShape(
                 layer.heads if self.heads is None else min(self.heads, layer.heads),
@@ -334,7 +334,7 @@ class Prune(Technique):
         return replace(shape, layers=tuple(layers))
 
     def allocate(self, orders: RemovalOrders, shape: Shape, cost: Cost, budget: float) -> Shape:
-        """How many heads and neurons each layer keeps.
+        """Decide how many heads and neurons each layer keeps.
 
         Args:
             orders: In which order each layer loses heads and neurons.
@@ -393,7 +393,7 @@ class Prune(Technique):
 
 
 def _parts(orders: RemovalOrders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
-    """Attention and feed-forward of every layer: their widths, and the score that is lost with each."""
+    """Return attention and feed-forward of every layer: their widths, and the score lost at each."""
     order = {"heads": orders.heads, "ffn": orders.ffn}
     return [
         Part(layer, name, widths, [order[name][layer].loss(width) for width in widths])
@@ -414,7 +414,7 @@ def _widths(shape: Shape, cost: ShapeCost, multiple: int) -> Iterator[tuple[int,
 
 
 def _within_measured(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:
-    """Those that the cost knows: if all layers had that width at most, it would not have to extrapolate further.
+    """Return the widths that the cost model was measured at: those for which it extrapolates no further.
 
     What is beyond the measured widths looks as cheap as the fit happens to make it, and pruning would run there.
     """

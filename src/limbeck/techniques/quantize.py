@@ -73,7 +73,7 @@ class Quantize(Technique):
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.
+        """Return rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.
 
         Args:
             shape: Shape of the model.
@@ -116,7 +116,7 @@ class Quantize(Technique):
         yield replace(candidate, model=model, folder=None)
 
     def _ranged(self, parts: PartSelection, candidate: Candidate, int8: Int8) -> Int8:
-        """With ranges from calibration texts, where they are to be fixed."""
+        """Add fixed ranges from calibration texts; none in dynamic mode."""
         from limbeck.model.onnx.quantization import calibrate
 
         if self.mode == "dynamic":
@@ -139,7 +139,7 @@ class Quantize(Technique):
 
 
 def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
-    """Train texts, evenly spread over the split, each a batch of its own: padding would distort the ranges."""
+    """Sample train texts evenly, each as a batch of its own: padding would distort the ranges."""
     import numpy as np
 
     from limbeck.data.batching import collate, encode

@@ -187,7 +187,7 @@ class Search(Technique):
         return [f"give a bound: {ways}"]
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: slices of half the work, each judged on the split.
+        """Return rough seconds: slices of half the work, each judged on the split.
 
         Args:
             shape: Shape of the model.
@@ -226,7 +226,7 @@ class Search(Technique):
     ) -> Measurement:
         """Return the latency predicted for a winner in its number format, to be compared with the measured one.
 
-        Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
+        It is marked 'elsewhere' where the file is of another machine or of another length of texts, and not compared.
 
         Args:
             latency: Latency of the winner by the cost model.
@@ -316,7 +316,7 @@ class Search(Technique):
         return Limits(self.least * min(bound, whole), self.at_most * bound)
 
     def bound(self, costs: Costs, space: Space, context: RunContext) -> float:
-        """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound.
+        """Return the most that a shape may cost, in the unit of the cost; infinite where a front needs no bound.
 
         Args:
             costs: Costs of shapes.
@@ -380,7 +380,7 @@ class Search(Technique):
         return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, report)
 
     def beyond(self, costs: Costs, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
-        """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits.
+        """Return how far each shape exceeds its limits, as a share of them; at most 0 if it fits.
 
         Args:
             costs: Costs of shapes.
@@ -397,7 +397,7 @@ class Search(Technique):
     def searched(
         self, space: Space, costs: Costs, limits: Limits, scores: SliceScores, context: RunContext
     ) -> Mapping[Shape, float]:
-        """Every shape that was judged, with its score.
+        """Run the search and return every shape that was evaluated, with its score.
 
         Args:
             space: The space of slices.
@@ -428,7 +428,7 @@ class Search(Technique):
     def front(
         self, space: Space, costs: Costs, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
     ) -> Iterator[Mapping[Shape, float]]:
-        """Every shape judged so far, by this search and those that it joined.
+        """Yield every shape evaluated so far, by this search and by those that share its study.
 
         Args:
             space: The space of slices.
@@ -473,7 +473,7 @@ class Search(Technique):
             scores: Scores slices.
             context: Services of the run.
         """
-        cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which tells the length of texts
+        cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which depends on the length of texts
         if self.cost == "latency":
             data = content(self.profile) if self.profile is not None else costs.cost.key or machine()
             cost = f"latency by {data} on {context.target}"
@@ -487,7 +487,7 @@ class Search(Technique):
 
 
 def _fits_table(space: Space, shape: Shape) -> bool:
-    """Whether one latency table, that of the whole model, knows all shapes of the space."""
+    """Return whether one latency table, that of the whole model, knows all shapes of the space."""
     fixed = len(space.hidden) * len(space.head_dim) == 1
     return fixed and (space.largest.hidden, space.largest.head_dim) == (shape.hidden, shape.head_dim)
 
@@ -497,7 +497,7 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _ruled(fits: Fits) -> Fits:
-    """Whether shapes fit and keep the rule of thumb."""
+    """Return whether shapes fit and keep the rule of thumb."""
 
     def both(shapes: Sequence[Shape]) -> list[bool]:
         by_thumb = [shape for shape in shapes if by_rule(shape)]

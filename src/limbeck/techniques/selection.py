@@ -181,7 +181,7 @@ def violations(record: Record, budget: Budget, reference: float | None) -> list[
 
 
 def excess(record: Record, budget: Budget, reference: float | None) -> float:
-    """How far a record is from the budget: the sum of the shares by which it exceeds each limit.
+    """Return how far a record is from the budget: the sum of the shares by which it exceeds each limit.
 
     A loss of quality counts in points over the limit, a limit below one point as one point.
 

@@ -133,7 +133,7 @@ class Supernet(SupernetConfig, Technique):
         yield candidate
 
     def importance(self, candidate: Candidate, seed: int, model: Any) -> Scores:
-        """How much heads and neurons of a model matter for the candidate's task.
+        """Score the heads and neurons of a model on the candidate's task.
 
         Args:
             candidate: The candidate; its task gives the texts.
@@ -151,7 +151,7 @@ class Supernet(SupernetConfig, Technique):
         return CRITERIA["fisher"](model, batches)
 
     def terms(self, candidate: Candidate, teacher: Candidate, order: ChannelOrder) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of the loss of a slice.
+        """Return the weighted terms of the loss of a slice.
 
         Args:
             candidate: The candidate that the step works on.

@@ -81,7 +81,7 @@ class Vocabulary(Technique):
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
-        """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell.
+        """Return rough seconds for the task's own texts; unknown for a corpus, which is not read for this.
 
         Args:
             shape: Shape of the model.
@@ -114,7 +114,7 @@ class Vocabulary(Technique):
         yield replace(candidate, model=model, tokenizer=tokenizer, folder=None)
 
     def counts(self, candidate: Candidate) -> np.ndarray:
-        """How often each token appears [tokens]."""
+        """Count how often each token appears [tokens]."""
         import numpy as np
 
         from limbeck.data.batching import encode
@@ -142,7 +142,7 @@ class Vocabulary(Technique):
 
 
 def read_alike(candidate: Candidate, tokenizer: PreTrainedTokenizerBase, tokens: list[int], split: str) -> np.ndarray:
-    """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts].
+    """Return which texts of a split the trimmed tokenizer splits into the same tokens [texts].
 
     Args:
         candidate: The candidate before trimming.

@@ -130,7 +130,7 @@ class Share(TrainingConfig, Technique):
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: a drawn slice has about half the work of the whole.
+        """Return rough seconds: a drawn slice has about half the work of the whole.
 
         Args:
             shape: Shape of the model.
