@@ -222,7 +222,7 @@ class _Planner:
         return records
 
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
-        """Return the typical time (same step and parameters, same step, or the step's estimate), and whether it is rough."""
+        """Return the typical time (of the step and parameters, of the step, or estimated), and whether it is rough."""
         same = [past for past in self.history if past[0] == step.info.name]
         if times := [past[2] for past in same if past[1] == parameters(step)] or [past[2] for past in same]:
             return median(times), False

@@ -34,7 +34,7 @@ class Training:
     early_stopping_patience: int = 0
 
     def shared(self, task: Task, epochs: float) -> dict[str, Any]:
-        """Return the fields of every training on the task; those that change nothing are left out, so that keys stay."""
+        """Return the fields of every training on the task; defaults are left out, so that keys stay."""
         steps = self.min_steps
         if steps is None:
             least = max(LEAST_STEPS, STEPS_PER_LABEL * task.num_labels)

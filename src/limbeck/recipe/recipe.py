@@ -88,7 +88,7 @@ def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
 
 
 def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None) -> list[Problem]:
-    """List every problem of a recipe (a Recipe, plain data, a file or a shipped name) without loading weights or data."""
+    """List every problem of a recipe (a Recipe, plain data, a file or a shipped name); loads no weights or data."""
     if isinstance(source, (str, Path)):
         try:
             path = _find(source)

@@ -149,7 +149,7 @@ class Prune(Technique):
         return self.uniform(shape)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Return rough seconds: scoring costs a training step without update, the repair a forward pass, plus the table.
+        """Return rough seconds: scoring (a training step without update), repair (a forward pass) and the table.
 
         Args:
             shape: Shape of the model.

@@ -287,6 +287,7 @@ class Search(Technique):
         """Return the cost model of shapes."""
         from limbeck.core import analytic_cost as counts
         from limbeck.cost_models.latency_table import typical_length
+        from limbeck.search.cached_cost import Costs
 
         if self.cost == "macs":
             model, length = candidate.model, typical_length(candidate)
