@@ -168,7 +168,7 @@ class Augment(Technique):
         return shape
 
     def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
-        """Return the rows of single texts before deduplication; pairs give up to twice as many, since both texts change."""
+        """Return the rows before deduplication; pairs give up to twice as many, because both of their texts change."""
         return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
