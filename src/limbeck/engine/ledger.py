@@ -20,8 +20,8 @@ from limbeck.core.candidate import Record
 from limbeck.core.finite import json_text
 from limbeck.core.measurement import Measurement, merge
 from limbeck.core.shape import Shape
-from limbeck.engine.store import disk_full
 from limbeck.errors import InputError, StoreError
+from limbeck.storage.destination import disk_full
 
 EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "finished"})
 

@@ -26,7 +26,7 @@ from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
 from limbeck.engine.result import Failure, RunResult, read_result
-from limbeck.engine.store import MACHINE, Store, disk_full, refusal
+from limbeck.engine.store import MACHINE, Store, refusal
 from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
@@ -34,7 +34,7 @@ from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, S
 from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
-from limbeck.storage.destination import check_destination
+from limbeck.storage.destination import check_destination, disk_full
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 

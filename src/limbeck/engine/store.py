@@ -286,7 +286,7 @@ class Store:
             raise TypeError(f"memo {path.stem}: {', '.join(objects)} would have to be pickled; keep plain arrays")
         temporary = path.with_name(f".{uuid.uuid4().hex}.npz")
         try:
-            np.savez(temporary, allow_pickle=False, **plain)  # type: ignore[arg-type]
+            np.savez(temporary, allow_pickle=False, **plain)
             _sync(temporary)
             temporary.replace(path)
         finally:

@@ -85,7 +85,7 @@ def accepts(cls: type, name: str, value: Any) -> bool:
 @cache
 def _adapter(cls: Any) -> TypeAdapter[Any]:
     if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
-        cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+        cls.__pydantic_config__ = ConfigDict(extra="forbid")
     return TypeAdapter(cls)
 
 
