@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from limbeck.engine.outputs import story_of
+from limbeck.engine.outputs import summary_of
 from limbeck.engine.result import read_result
 from limbeck.errors import InputError
 from limbeck.report.table import rows
@@ -42,7 +42,7 @@ def front(folder, task):
     """All INT8 models of a run that its store still has, by the names of its report."""
     result = read_result(folder)
     found = []
-    for row in rows(story_of(result, task)):
+    for row in rows(summary_of(result, task)):
         if "int8" in result.records[row.key].traits and result.store.has(row.key):
             mark = " ★" if row.chosen else ""
             found.append(artefact(result.store.objects / row.key, task, f"limbeck: {row.name}{mark}"))

@@ -69,7 +69,9 @@ def test_the_others_get_the_same_teacher(builder, toys, monkeypatch):
     for imitates, teacher in (("", trained.key), ("root", root.key)):
         monkeypatch.setattr(toys.ToyImitate, "info", replace(toys.ToyImitate.info, imitates=imitates))
         with shop._helped(trained.key, toys.ToyImitate(), 0, "base"):
-            assert said[-1]["about"]["teacher"] == shop.reads(trained.key, toys.ToyImitate(), 0)["teacher"] == teacher
+            assert (
+                said[-1]["arguments"]["teacher"] == shop.reads(trained.key, toys.ToyImitate(), 0)["teacher"] == teacher
+            )
 
 
 def test_a_lost_or_damaged_chain_is_made_again(builder, toys):

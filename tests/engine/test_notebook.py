@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from limbeck.engine import notebook
-from limbeck.engine.progress import listening, watching
+from limbeck.engine.progress import listening, show_progress
 
 EVENTS = (
     {"kind": "step_start", "step": "finetune", "position": 1, "total": 2, "candidates": 3},
@@ -38,7 +38,7 @@ def test_a_plain_process_is_no_notebook(monkeypatch):
 
 def test_the_cell_shows_steps_training_and_lines(pictures, capsys):
     assert notebook.is_here()
-    with watching() as show:
+    with show_progress() as show:
         for event in EVENTS:
             show(event)
     last = pictures[-1]
@@ -48,7 +48,7 @@ def test_the_cell_shows_steps_training_and_lines(pictures, capsys):
 
 
 def test_training_goes_when_it_ends(pictures):
-    with watching() as show:
+    with show_progress() as show:
         for event in (*EVENTS, {"kind": "candidate_end"}, {"kind": "step_end", "position": 1}, {"kind": "finished"}):
             show(event)
     assert "training" not in pictures[-1]
@@ -56,14 +56,14 @@ def test_training_goes_when_it_ends(pictures):
 
 
 def test_a_fast_loop_does_not_flood_the_browser(pictures):
-    with watching() as show:
+    with show_progress() as show:
         for _ in range(1000):
             show(EVENTS[1])
     assert len(pictures) < 20
 
 
 def test_nothing_is_shown_before_the_first_event(pictures):
-    with watching():
+    with show_progress():
         pass
     assert not pictures
 

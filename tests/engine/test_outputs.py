@@ -11,7 +11,7 @@ import pytest
 from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.compress import Compressed
-from limbeck.engine.outputs import check_place, deliver, histories, story_of, tell, unmet
+from limbeck.engine.outputs import budget_violations, check_destinations, deliver, histories, summary_of, write_report
 from limbeck.engine.run import run
 from limbeck.errors import InputError, LimbeckError, StoreError
 from limbeck.model.checkpoints import save_model
@@ -44,23 +44,23 @@ def test_report_table_and_artefact(result, tmp_path):
 
 def test_the_report_needs_no_store(result, tmp_path, monkeypatch):
     monkeypatch.setattr(result.store, "objects", tmp_path / "nowhere")
-    assert set(tell(result, result.task)) == {"report", "front"}
+    assert set(write_report(result, result.task)) == {"report", "front"}
     with pytest.raises(StoreError, match="run the recipe again"):
         deliver(result, result.task, tmp_path / "art")
 
 
 def test_unmet_says_what_the_chosen_one_breaks(result, monkeypatch):
     nothing_learnt = "no better than a constant answer (always 'happy')"
-    assert unmet(result, result.task) == [nothing_learnt]  # the model is random
+    assert budget_violations(result, result.task) == [nothing_learnt]  # the model is random
     tight = SimpleNamespace(**{**vars(result), "measured": result.measured})
     tight.recipe = SimpleNamespace(**{**vars(result.recipe), "budget": Budget(size_mb=0.001)})
-    size, learnt = unmet(tight, result.task)
+    size, learnt = budget_violations(tight, result.task)
     assert "MB > 0.001 MB" in size
     assert learnt == nothing_learnt
 
 
 def test_the_story_of_a_run(result):
-    summary = story_of(result, result.task)
+    summary = summary_of(result, result.task)
     assert summary.teacher == result.teacher
     assert list(summary.seeds) == [0]
     assert summary.chosen == result.chosen
@@ -79,17 +79,17 @@ def test_the_report_shows_how_texts_were_made(tmp_path, make_model):
     found = histories(made)
     assert [entry["summary"].split(",")[1] for entry in found] == [" 2 samples a text", " 3 samples a text"]
     assert found[1]["counts"]["original texts"] == len(TASK.split("train"))
-    text = tell(made, made.task)["report"].read_text()
+    text = write_report(made, made.task)["report"].read_text()
     assert text.count("Augmented texts</h2>") == 1
     assert "Relabelled by the guard" in text
 
 
 def test_a_place_that_holds_something_else_is_refused_before_the_work(tmp_path):
-    check_place(None)
-    check_place(tmp_path / "new")
+    check_destinations(None)
+    check_destinations(tmp_path / "new")
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(InputError, match=r"not empty .*thesis\.tex"):
-        check_place(tmp_path)
+        check_destinations(tmp_path)
 
 
 def test_what_is_finished_is_kept_when_the_disk_is_full(result, tmp_path, monkeypatch):
@@ -111,5 +111,5 @@ def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path
     assert str(made) == made.summary()
     assert "★" in str(made)
     assert "<table>" in made._repr_html_()
-    assert list(made.front["chosen"]) == [row.chosen for row in rows(story_of(result, result.task))]
+    assert list(made.front["chosen"]) == [row.chosen for row in rows(summary_of(result, result.task))]
     assert "does not meet the budget: too slow" in repr(Compressed(result, made.written, ("too slow",)))

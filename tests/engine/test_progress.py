@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from limbeck.engine.progress import watching
+from limbeck.engine.progress import show_progress
 from limbeck.errors import LimbeckError
 
 EVENTS = (
@@ -22,7 +22,7 @@ EVENTS = (
 
 
 def test_lines_worth_reading_go_to_standard_error(capsys):
-    with watching() as show:
+    with show_progress() as show:
         for event in EVENTS:
             show(event)
     out, err = capsys.readouterr()
@@ -33,9 +33,9 @@ def test_lines_worth_reading_go_to_standard_error(capsys):
 
 
 def test_nothing_is_drawn_when_nothing_happened_or_nobody_looks(capsys):
-    with pytest.raises(KeyError), watching():
+    with pytest.raises(KeyError), show_progress():
         raise KeyError("before the first event")
-    with watching(quiet=True) as show:
+    with show_progress(quiet=True) as show:
         for event in EVENTS:
             show(event)
     assert capsys.readouterr() == ("", "")
@@ -66,7 +66,7 @@ def tracker(monkeypatch):
 
 
 def test_a_tracker_gets_numbers_and_facts(tracker):
-    with watching(quiet=True, track="toy") as show:
+    with show_progress(quiet=True, track="toy") as show:
         for event in EVENTS:
             show(event)
     assert tracker == [
@@ -81,6 +81,6 @@ def test_a_tracker_gets_numbers_and_facts(tracker):
     ("name", "message"), [("tpy", "no tracker 'tpy'; did you mean 'toy'"), ("absent", "pip install absent")]
 )
 def test_a_missing_tracker_is_one_error_before_any_work(tracker, name, message):
-    with pytest.raises(LimbeckError, match=message), watching(quiet=True, track=name):
+    with pytest.raises(LimbeckError, match=message), show_progress(quiet=True, track=name):
         raise AssertionError("work began")
     assert not tracker

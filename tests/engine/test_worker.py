@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.distributed import context as processes
-from limbeck.engine import worker as follow
+from limbeck.engine import worker
 from limbeck.errors import InputError, LimbeckError, ProcessLost
 from limbeck.recipe.recipe import dump, parse
 
@@ -222,16 +222,16 @@ def test_one_that_is_lost_does_not_delay_the_end(monkeypatch):
     monkeypatch.setattr(processes, "join", lambda: None)
     monkeypatch.setattr(processes, "leave", lambda: None)
     monkeypatch.setattr(processes, "all_gather", lambda **said: told.append(said) or [said])
-    assert follow.lead(lambda: 3) == 3
+    assert worker.run_with_workers(lambda: 3) == 3
     with pytest.raises(InputError):
-        follow.lead(fail(InputError("no")))
+        worker.run_with_workers(fail(InputError("no")))
     with pytest.raises(ProcessLost):
-        follow.lead(fail(ProcessLost("process 1 of 2 is gone")))
+        worker.run_with_workers(fail(ProcessLost("process 1 of 2 is gone")))
     assert told == [{"do": "end", "status": 3}, {"do": "end", "status": 1}]
 
 
 def test_a_follower_does_what_it_hears(monkeypatch):
-    orders = iter([[{"do": "help", "recipe": {}, "store": "s", "about": {}}], [{"do": "end", "status": 4}], [{}]])
+    orders = iter([[{"do": "help", "recipe": {}, "store": "s", "arguments": {}}], [{"do": "end", "status": 4}], [{}]])
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(processes, "join", lambda: None)
@@ -243,9 +243,9 @@ def test_a_follower_does_what_it_hears(monkeypatch):
         return None if error else next(orders)
 
     monkeypatch.setattr(processes, "all_gather", gather)
-    assert follow.lead(fail(AssertionError("followers do no work of their own"))) == 4
+    assert worker.run_with_workers(fail(AssertionError("followers do no work of their own"))) == 4
     with pytest.raises(LimbeckError, match="process 0 trains alone"):
-        follow.lead(fail(AssertionError))
+        worker.run_with_workers(fail(AssertionError))
 
 
 def fail(error):
@@ -272,7 +272,7 @@ def main(ending: str, told: Path) -> None:
 
     number = processes.rank()
     try:
-        status = follow.lead(work)
+        status = worker.run_with_workers(work)
     except InputError:
         status = 1
     told.with_suffix(f".{number}").write_text(json.dumps(status))

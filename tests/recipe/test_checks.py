@@ -13,7 +13,7 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.checks import before_training, check_length
-from limbeck.recipe.parsing import place
+from limbeck.recipe.parsing import locate
 from limbeck.recipe.recipe import Fork, Recipe, check, parse
 
 
@@ -157,7 +157,7 @@ def test_options_of_a_task_are_checked_without_reading_it():
 def test_what_comes_before_training(toys, monkeypatch):
     train, prune, export = toys.ToyTrain(), toys.ToyPrune(), toys.ToyExport()
     found = [
-        [one.path for one in before_training(place(steps))]
+        [one.path for one in before_training(locate(steps))]
         for steps in (
             (toys.ToyQuality(), train, prune),
             (prune, train),
@@ -167,7 +167,7 @@ def test_what_comes_before_training(toys, monkeypatch):
     ]
     assert found == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
     monkeypatch.setattr(type(prune), "info", replace(prune.info, headless=True))
-    assert before_training(place((prune, train))) == []  # it looks at no answers
+    assert before_training(locate((prune, train))) == []  # it looks at no answers
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.core.step import StepInfo, Technique, step
 from limbeck.errors import RenamedWarning
-from limbeck.recipe.parsing import Fork, place, read
+from limbeck.recipe.parsing import Fork, locate, read
 from limbeck.recipe.recipe import Recipe, parse, to_data
 
 
@@ -22,7 +22,7 @@ def test_steps_know_their_places(toys):
     assert placed[1].name == "fork"
     assert placed[1].branches[0][0].path == "steps[1].fork[0][0]"
     assert [one.bare() for one in placed] == [toys.ToyTrain(), Fork(((toys.ToyPrune(0.25),), ()))]
-    again = place([one.bare() for one in placed])
+    again = locate([one.bare() for one in placed])
     assert [one.path for one in again] == ["steps[0]", "steps[1]"]
     assert again[1].branches[0][0].path == "steps[1].fork[0][0]"
 

@@ -28,10 +28,10 @@ def main() -> None:
         add_techniques()
     if processes.count() == 1:
         sys.exit(_run_command())
-    from limbeck.engine.worker import lead
+    from limbeck.engine.worker import run_with_workers
 
     try:
-        status = lead(_run_command)
+        status = run_with_workers(_run_command)
     except LimbeckError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()

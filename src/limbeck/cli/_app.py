@@ -54,9 +54,9 @@ def make_console() -> Console:
 
 def watching(quiet: bool, track: str | None) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
     """Return a context that yields a listener for events of a run, which shows progress and feeds a tracker."""
-    from limbeck.engine.progress import watching
+    from limbeck.engine.progress import show_progress
 
-    return watching(quiet=quiet, track=track)
+    return show_progress(quiet=quiet, track=track)
 
 
 def open_store(path: Path | None) -> OpenStore | None:
@@ -97,10 +97,10 @@ def finish(result: RunResult, written: Mapping[str, Path], violations: Sequence[
     Returns:
         The exit status: 3 if limits are exceeded, 1 if steps failed, else 0.
     """
-    from limbeck.engine.outputs import story_of
+    from limbeck.engine.outputs import summary_of
     from limbeck.report.report import front_table, headline, to_json
 
-    summary = story_of(result, result.task)
+    summary = summary_of(result, result.task)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
         print_json(to_json(summary) | {"written": paths, "unmet": list(violations)})

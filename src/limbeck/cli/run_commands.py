@@ -145,15 +145,15 @@ def run(
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
-    from limbeck.engine.outputs import check_place, deliver, unmet
+    from limbeck.engine.outputs import budget_violations, check_destinations, deliver
     from limbeck.engine.run import default_folder
     from limbeck.engine.run import run as work
 
     loaded = _load_recipe(recipe, set, data)
-    check_place(out, folder or default_folder(loaded.name))
+    check_destinations(out, folder or default_folder(loaded.name))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
-    return finish(result, deliver(result, result.task, out), unmet(result, result.task), json)
+    return finish(result, deliver(result, result.task, out), budget_violations(result, result.task), json)
 
 
 def _load_recipe(name: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
@@ -250,7 +250,7 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
         store: Folder of finished work.
         json: Print JSON.
     """
-    from limbeck.engine.outputs import tell, unmet
+    from limbeck.engine.outputs import budget_violations, write_report
     from limbeck.engine.result import read_result
     from limbeck.engine.run import load
     from limbeck.engine.task_adaptation import adapt_task
@@ -258,7 +258,7 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     result = read_result(folder, open_store(store))
     task, _ = adapt_task(result.recipe, load(result.recipe), result.store, dry=True)
     result = replace(result, task=task)
-    return finish(result, tell(result, result.task), unmet(result, result.task), json)
+    return finish(result, write_report(result, result.task), budget_violations(result, result.task), json)
 
 
 @app.command(group=RUNS)

@@ -1,1 +1,1 @@
-"""The engine: reads recipes, runs their steps over candidates, and keeps what came out."""
+"""The engine: reads recipes, runs their steps over candidates, and stores the results."""

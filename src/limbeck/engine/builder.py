@@ -68,19 +68,31 @@ class CandidateBuilder:
     # --- what there is -----------------------------------------------------------------------------------------
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
-        """The record of a model folder, stored on the first sight of its content."""
+        """Return the record of a model folder, storing the model when its content is new.
+
+        Args:
+            source: Folder or hub name of a model.
+            seed: Decides everything random.
+            role: 'model' or 'teacher'.
+        """
         role = self._role(source, role)
         key = self.root_key(source, seed, role)
         self.origins[key] = Provenance(seed, source=source, role=role)
         if key not in self.records:
             with self.store.lock(key):
-                known = self.store.recall(f"record-{key}")
-                made = record_from_json(known) if known else self._make_root(key)
-                self.records[key] = replace(made, parameters={"source": source})  # the same content may have moved
+                stored = self.store.recall(f"record-{key}")
+                record = record_from_json(stored) if stored else self._make_root(key)
+                self.records[key] = replace(record, parameters={"source": source})  # the same content may have moved
         return self.records[key]
 
     def root_key(self, source: str, seed: int, role: str) -> str:
-        """The name of a model folder's content with this task; the seed decides a head that is made fresh."""
+        """Return the key of a model folder's content with this task; the seed decides a newly initialized head.
+
+        Args:
+            source: Folder or hub name of a model.
+            seed: Decides everything random.
+            role: 'model' or 'teacher'.
+        """
         if source not in self._sources:
             self._sources[source] = fingerprint(model_folder(source) or source, self.store)
         role = self._role(source, role)
@@ -88,27 +100,39 @@ class CandidateBuilder:
         return lineage_key(None, role, ROOT_VERSION, {"source": self._sources[source]}, reads)
 
     def _role(self, source: str, role: str) -> str:
-        """A model that is its own teacher is one record, not two."""
+        """Return the role of a model; one that is its own teacher is one record, not two."""
         return "model" if source == self.recipe.model else role
 
     def children(self, parent: Record, step: Technique, seed: int) -> tuple[list[Record], bool]:
-        """What ``step`` makes of a record, and whether that was known already."""
+        """Return the records that ``step`` makes of ``parent``, and whether they were stored already.
+
+        Args:
+            parent: The record to start from.
+            step: The step.
+            seed: Decides everything random.
+        """
         base = self.child_base(parent.key, step, seed)
         with self.store.lock(base):
-            known = self.store.recall(f"children-{base}")
-            made = [record_from_json(one) for one in known] if known else self._apply(parent, step, seed, base)
-        for index, record in enumerate(made):
+            stored = self.store.recall(f"children-{base}")
+            records = [record_from_json(entry) for entry in stored] if stored else self._apply(parent, step, seed, base)
+        for index, record in enumerate(records):
             self.origins[record.key] = Provenance(seed, step, index)
-            made[index] = self.records.setdefault(record.key, record)
-        return made, bool(known)
+            records[index] = self.records.setdefault(record.key, record)
+        return records, bool(stored)
 
     def finished(self, parent: Record, step: Technique, seed: int) -> list[Record] | None:
-        """What ``step`` made of a record in an earlier run; None where it is still to be done."""
-        known = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
-        return self.children(parent, step, seed)[0] if known else None
+        """Return the records that ``step`` made of ``parent`` in an earlier run; None if it has not run yet.
+
+        Args:
+            parent: The record to start from.
+            step: The step.
+            seed: Decides everything random.
+        """
+        stored = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
+        return self.children(parent, step, seed)[0] if stored else None
 
     def open(self, key: str) -> Candidate:
-        """A private copy of a candidate, made again if the store lost it or cannot read it."""
+        """Return a private copy of a candidate, rebuilt if the store lost it or cannot read it."""
         self._ensure(key)
         try:
             return self.store.open(key)
@@ -135,7 +159,13 @@ class CandidateBuilder:
         return None
 
     def reads(self, key: str, step: Step, seed: int) -> dict[str, Any]:
-        """The values of the services that a step declares, as they enter keys."""
+        """Return the values of the services that a step declares, as they enter keys.
+
+        Args:
+            key: Key of the record.
+            step: The step.
+            seed: Decides everything random.
+        """
         target = asdict(self.recipe.target)
         values: dict[str, Callable[[], Any]] = {
             "seed": lambda: seed,
@@ -144,31 +174,62 @@ class CandidateBuilder:
             "teacher": lambda: self.teacher(key, step),
             "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
-        found = {name: value() for name, value in values.items() if name in step.info.reads}
+        services = {name: value() for name, value in values.items() if name in step.info.reads}
         if step.info.standardizes and getattr(self.task, "kind", None) == "regression":
-            found["targets"] = "standardized"  # results from before that are others
-        return found | ({"processes": processes.count()} if _together(step) else {})  # batches are as many times larger
+            services["targets"] = "standardized"  # results from before that are others
+        return services | (
+            {"processes": processes.count()} if _together(step) else {}
+        )  # batches are as many times larger
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
-        """The key of the first child that a step makes; its siblings append their number."""
+        """Return the key of the first child that a step makes; its siblings append their number.
+
+        Args:
+            parent: Key of the parent.
+            step: The technique.
+            seed: Decides everything random.
+        """
         return lineage_key(
             parent, step.info.key_name, step.info.version, identity(step), self.reads(parent, step, seed)
         )
 
     def fact_name(self, key: str, step: Step, seed: int, teacher: str | None) -> str:
-        """Where the facts of a record are remembered: as precise as what decides them."""
+        """Return the name under which the facts of a record are stored; it covers all that decides them.
+
+        Args:
+            key: Key of the record.
+            step: The probe.
+            seed: Decides everything random.
+            teacher: Key of the teacher measured beside it, if any.
+        """
         reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
         if step.info.machine_bound:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(self, key: str, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
-        """The services that a step may use while it works on a record; others are refused."""
+        """Return the services that a step may use while it works on a record; others are refused.
+
+        Args:
+            key: Key of the record.
+            step: The step.
+            seed: Decides everything random.
+            log: Receives messages, and numbers by name.
+            **services: Further services: ``scratch``, ``cost``.
+        """
         teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
         return self._context(teacher, step, seed, log, **services)
 
     def context_for(self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]) -> Any:
-        """The services of a step that looks at a candidate, costs included, and makes nothing of it."""
+        """Return the services, costs included, of a step that only inspects a candidate.
+
+        Args:
+            candidate: The candidate to inspect.
+            key: Key of the record.
+            step: The step.
+            seed: Decides everything random.
+            log: Receives messages, and numbers by name.
+        """
         costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.info.reads else {}
         return self.context(key, step, seed, log, **costs)
 
@@ -218,8 +279,8 @@ class CandidateBuilder:
         if origin.role == "teacher":
             traits.add("teacher")
         notes = (note,) if fresh else ()
-        about = {"source": origin.source}
-        record = Record(key, None, origin.role, about, model.shape, frozenset(traits), notes=notes)
+        root_parameters = {"source": origin.source}
+        record = Record(key, None, origin.role, root_parameters, model.shape, frozenset(traits), notes=notes)
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.remember(f"record-{key}", record_to_json(record))
         return record
@@ -234,7 +295,7 @@ class CandidateBuilder:
         notes: list[str] = []
 
         def log(message: str, /, **numbers: Any) -> None:
-            if message and not numbers:  # lines with numbers tell of progress, not of the result
+            if message and not numbers:  # lines with numbers report progress, not results
                 notes.append(message)
             self.log(step.info.name, parent.key, message, **numbers)
 
@@ -245,7 +306,7 @@ class CandidateBuilder:
             services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
         context = self.context(parent.key, step, seed, log, **services)
         traits = next_traits(parent.traits, step.info)
-        made: list[Record] = []
+        records: list[Record] = []
         with self._helped(parent.key, step, seed, base):
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
@@ -261,16 +322,16 @@ class CandidateBuilder:
                     notes=tuple(notes),
                 )
                 self._keep(record, child, seed)
-                made.append(record)
+                records.append(record)
                 notes.clear()
                 start = time.perf_counter()
-        if not made:
+        if not records:
             raise StepFailed(
                 f"{step.info.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes)
             )
-        self.store.remember(f"children-{base}", [record_to_json(record) for record in made])
+        self.store.remember(f"children-{base}", [record_to_json(record) for record in records])
         self.store.done(base)
-        return made
+        return records
 
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
         card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
@@ -288,13 +349,20 @@ class CandidateBuilder:
         if teacher:
             self._ensure(teacher)  # it cannot be made again while the others wait in this step
         recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
-        about = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
-        processes.all_gather(do="help", store=str(self.store.root), recipe=recipe, about=about)
+        arguments = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
+        processes.all_gather(do="help", store=str(self.store.root), recipe=recipe, arguments=arguments)
         with processes.synchronized():
             yield
 
     def help(self, parent: str, seed: int, base: str, teacher: str | None) -> None:
-        """The other side of ``_helped``: carry out the recipe's only step and drop what comes out of it."""
+        """Carry out the recipe's only step for ``_helped`` in another process, and discard its results.
+
+        Args:
+            parent: Key of the candidate to work on.
+            seed: Decides everything random.
+            base: Key of the first child, which names the scratch folder.
+            teacher: Key of the teacher, if the step has one.
+        """
         (step,) = self.recipe.steps
         candidate = self.store.open(parent)
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
@@ -305,16 +373,16 @@ class CandidateBuilder:
             pass
 
     def _keep_once(self, name: str, build: Callable[[Path], None]) -> Path:
-        """Process 0 keeps the folder, the others wait for it."""
+        """Return a folder that process 0 fills while the others wait for it."""
         return Path(processes.broadcast_from_main(lambda: str(self.store.keep(name, build))))
 
     def _make_cost(self, candidate: Candidate, teacher: str | None) -> Any:
-        """What shapes cost; a table is timed alone on the machine, as probes are.
+        """Return the cost model of a candidate's shapes; a latency table is timed alone on the machine, as probes are.
 
         What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
         """
-        known, own = self.records.get(teacher or ""), candidate.model.shape
-        wider = known.shape if known is not None and known.shape is not None else own
+        teacher_record, own = self.records.get(teacher or ""), candidate.model.shape
+        wider = teacher_record.shape if teacher_record is not None and teacher_record.shape is not None else own
         whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
 
         def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -329,5 +397,5 @@ class CandidateBuilder:
 
 
 def _together(step: Step) -> bool:
-    """Whether several processes run, and all of them this step."""
+    """Return whether several processes run, and all of them this step."""
     return processes.count() > 1 and step.info.every_process

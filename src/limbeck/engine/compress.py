@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.engine.data_report import announce
-from limbeck.engine.outputs import check_place, deliver, story_of, unmet
+from limbeck.engine.outputs import budget_violations, check_destinations, deliver, summary_of
 from limbeck.engine.planner import Effort, Strategy, plan_recipe
 from limbeck.engine.progress import listening
 from limbeck.engine.result import RunResult
@@ -50,11 +50,11 @@ class Compressed:
     @property
     def front(self) -> pandas.DataFrame:
         """The measured candidates, slowest first, a row each; ``on_front`` and ``chosen`` are columns."""
-        return front_frame(story_of(self.result, self.result.task))
+        return front_frame(summary_of(self.result, self.result.task))
 
     def summary(self) -> str:
-        """Return the table of candidates and what came of it, as text."""
-        return summary(story_of(self.result, self.result.task), self.written)
+        """Return the table of candidates and the outcome, as text."""
+        return summary(summary_of(self.result, self.result.task), self.written)
 
     def __str__(self) -> str:
         return self.summary()
@@ -65,7 +65,7 @@ class Compressed:
         return f"Compressed({len(self.result.measured)} candidates measured, artefact {artefact})"
 
     def _repr_html_(self) -> str:
-        return summary_html(story_of(self.result, self.result.task), self.written)
+        return summary_html(summary_of(self.result, self.result.task), self.written)
 
 
 def compress(
@@ -124,7 +124,7 @@ def compress(
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
     name = f"compress-{Path(str(model)).name}"
     run_folder, destination = Path(folder) if folder else default_folder(name), Path(out) if out else None
-    check_place(destination, run_folder)
+    check_destinations(destination, run_folder)
     if runtime not in (valid := ("auto", "onnxruntime", "openvino")):
         raise InputError(f"runtime: exported models run in no '{runtime}'; {nearest(runtime, valid)}")
     check_runtime(runtime)
@@ -148,4 +148,4 @@ def compress(
         recipe = plan_recipe(model, spec, target=target, linear=linear, **options)
         result = carry_out(recipe, checked_task(recipe, rows), store, run_folder, listener)
     written = deliver(result, result.task, destination)
-    return Compressed(result, written, tuple(unmet(result, result.task)))
+    return Compressed(result, written, tuple(budget_violations(result, result.task)))

@@ -1,4 +1,4 @@
-"""What was read of a task, and how much of its texts a model will not see: told before any work starts."""
+"""Report what a task contains, and how much of its texts a model will truncate, before any work starts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ def data_report(task: Task, model: str | None = None, splits: Sequence[str] | No
 
 
 def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str | None = None) -> None:
-    """Send what was read, as an event of kind ``data``, to who listens to a run; a stand-in for a task is left out."""
+    """Send the summary of a task to a listener, as an event of kind ``data``; nothing for a stand-in of a task.
+
+    Args:
+        on_event: Receives each event as a dictionary.
+        task: The task.
+        model: Folder or name of the model whose tokenizer counts tokens.
+    """
     if isinstance(task, Task):
-        found = data_report(task, model)
-        on_event({"kind": "data", "message": "\n".join(found.lines()), "data": found.to_json()})
+        summary = data_report(task, model)
+        on_event({"kind": "data", "message": "\n".join(summary.lines()), "data": summary.to_json()})
 
 
 def token_counter(model: str) -> CountTokens | None:
-    """What counts tokens with the ``tokenizer.json`` of a model's folder; None where there is none."""
+    """Return a function that counts tokens with a model folder's ``tokenizer.json``; None if it has none."""
     folder = model_folder(model)
     path = folder / "tokenizer.json" if folder else None
     if path is None or not path.is_file():
@@ -38,7 +44,7 @@ def token_counter(model: str) -> CountTokens | None:
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception:  # tokenizers raises bare exceptions; who opens the model says what is wrong
+    except Exception:  # tokenizers raises bare exceptions; opening the model reports the error
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -47,6 +53,6 @@ def token_counter(model: str) -> CountTokens | None:
         rows = [text if isinstance(text, str) else list(text) for text in texts]
         words = bool(rows) and not isinstance(rows[0], str)
         inputs: list[Any] = rows if pairs is None else list(zip(rows, pairs, strict=True))
-        return [len(one.ids) for one in tokenizer.encode_batch(inputs, is_pretokenized=words)]
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(inputs, is_pretokenized=words)]
 
     return count

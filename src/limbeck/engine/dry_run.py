@@ -1,9 +1,9 @@
 """A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
 
 Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
-own ``estimate(shape, rows, tokens)`` (rough, in seconds; rows by split, tokens of a typical text); failing that they
-are unknown. A step may foretell its result's shape by ``outlook(shape)`` (None: only doing it will tell), and by a
-field ``winners`` that as many candidates come out. Times after a step whose result is unknown are those of the shape
+own ``estimated_seconds(shape, rows, tokens)`` (rough; rows by split, tokens of a typical text); failing that
+they are unknown. A step may predict its result's shape with ``shape_after(shape)`` (None: only running it shows), and
+the number of its results with ``result_count()``. Times after a step whose result is unknown are those of the shape
 before it.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from limbeck.core.candidate import Record
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique, parameters
 from limbeck.data.summary import Summary
@@ -55,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a dry run and their sums; ``unknown`` counts the rows whose time nobody knows.
+    """The rows of a dry run and their sums; ``unknown`` counts the rows without a time.
 
     ``data`` is what was read of the task.
     """
@@ -83,8 +84,14 @@ class _Planned:
     rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
 
 
-def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any = None) -> Plan:
-    """What ``run`` would do with the same recipe and store."""
+def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task | None = None) -> Plan:
+    """Return what ``run`` would do with the same recipe and store.
+
+    Args:
+        recipe: The recipe.
+        store: Where finished work is kept.
+        task: A task in memory instead of ``recipe.task``.
+    """
     task = checked_task(recipe, task)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     task, _ = adapt_task(recipe, task, store, dry=True)
@@ -102,81 +109,86 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Any =
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, task: Any, store: Store) -> None:
+    def __init__(self, recipe: Recipe, task: Task, store: Store) -> None:
         self.recipe, self.task, self.store = recipe, task, store
         self.builder = CandidateBuilder(recipe, task, store)
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
-        made = [record_from_json(one) for children in store.memories("children-") for one in children]
-        self.history = [(one.step, dict(one.parameters), one.duration) for one in made]
+        records = [record_from_json(entry) for children in store.memories("children-") for entry in children]
+        self.history = [(record.step, dict(record.parameters), record.duration) for record in records]
         looked = store.memories("facts-")
-        self.history += [(one["probe"], one["parameters"], one["seconds"]) for one in looked]
+        self.history += [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in looked]
 
     def root(self) -> _Planned:
-        """The model of the recipe, as its configuration file describes it."""
+        """Return the model of the recipe, as its configuration file describes it."""
         shape, runtime = None, "torch"
         try:
-            about = import_module("limbeck.model.checkpoints").peek(self.recipe.model)
-            shape, runtime = about["shape"], about["runtime"]
+            facts = import_module("limbeck.model.checkpoints").peek(self.recipe.model)
+            shape, runtime = facts["shape"], facts["runtime"]
         except (InputError, OSError):
             pass  # a hub name that is not here yet
         source = model_folder(self.recipe.model)
         files = source.rglob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
         traits = frozenset({"torch" if runtime == "torch" else "onnx"})
-        return _Planned(self._known_root(), shape, shape, traits, size, self.task_rows)
+        return _Planned(self._stored_root(), shape, shape, traits, size, self.task_rows)
 
-    def _known_root(self) -> str | None:
+    def _stored_root(self) -> str | None:
         key = self.builder.root_key(self.recipe.model, self.recipe.seed, "model")
-        known = self.store.recall(f"record-{key}")
-        if known is None:
+        stored = self.store.recall(f"record-{key}")
+        if stored is None:
             return None
-        self.builder.records[key] = record_from_json(known)
+        self.builder.records[key] = record_from_json(stored)
         self.builder.origins[key] = Provenance(self.recipe.seed, source=self.recipe.model)
         return key
 
     def walk(self, steps: Sequence[LocatedStep], front: list[_Planned]) -> list[_Planned]:
         for placed in steps:
             if placed.branches is not None:
-                front = [one for branch in placed.branches for one in self.walk(branch, front)]
-                front = list(dict.fromkeys(one for one in front if one.key)) + [one for one in front if not one.key]
+                front = [candidate for branch in placed.branches for candidate in self.walk(branch, front)]
+                front = list(dict.fromkeys(candidate for candidate in front if candidate.key)) + [
+                    candidate for candidate in front if not candidate.key
+                ]
             elif isinstance(placed.step, Technique):
                 front = [
-                    child for number, one in enumerate(front) for child in self._make(placed, one, number, len(front))
+                    child
+                    for number, candidate in enumerate(front)
+                    for child in self._make(placed, candidate, number, len(front))
                 ]
             elif isinstance(placed.step, Choice):
-                done = all(one.key for one in front)
+                done = all(candidate.key for candidate in front)
                 self._row(placed, None, len(front), None, done, 0.0, 0)
             else:
                 self._look(placed, front)
         return front
 
-    def _make(self, placed: LocatedStep, one: _Planned, number: int, count: int) -> list[_Planned]:
+    def _make(self, placed: LocatedStep, candidate: _Planned, number: int, count: int) -> list[_Planned]:
         step = placed.step
-        traits = next_traits(one.traits, step.info)
-        rows = step.rows_after(one.rows)
-        known = self._children(step, one.key)
-        if known is not None:
-            self._row(placed, number + 1, count, known[0].shape, True, 0.0, 0)
-            made = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in known]
-            return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in made]
-        shape = step.shape_after(one.shape) if one.shape else None
-        size = _bytes_after(one, shape, traits)
-        seconds, rough = self._seconds(step, one)
+        assert isinstance(step, Technique)
+        traits = next_traits(candidate.traits, step.info)
+        rows = step.rows_after(candidate.rows)
+        finished = self._children(step, candidate.key)
+        if finished is not None:
+            self._row(placed, number + 1, count, finished[0].shape, True, 0.0, 0)
+            children = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in finished]
+            return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in children]
+        shape = step.shape_after(candidate.shape) if candidate.shape else None
+        size = _bytes_after(candidate, shape, traits)
+        seconds, rough = self._seconds(step, candidate)
         self._row(placed, number + 1, count, shape, False, seconds, size, rough)
-        return [_Planned(None, shape, shape or one.widest, traits, size, rows)] * step.result_count()
+        return [_Planned(None, shape, shape or candidate.widest, traits, size, rows)] * step.result_count()
 
     def _look(self, placed: LocatedStep, front: list[_Planned]) -> None:
-        """One row for all candidates, since a probe takes them together."""
-        left = [one for one in front if not self._measured(placed.step, one.key, front[0].key)]
-        found = [self._seconds(placed.step, one) for one in left]
-        times = [seconds for seconds, _ in found if seconds is not None]
-        seconds = sum(times) if len(times) == len(found) else None
-        self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in found))
+        """Add one row for all candidates, since a probe measures them together."""
+        left = [candidate for candidate in front if not self._measured(placed.step, candidate.key, front[0].key)]
+        estimates = [self._seconds(placed.step, candidate) for candidate in left]
+        times = [seconds for seconds, _ in estimates if seconds is not None]
+        seconds = sum(times) if len(times) == len(estimates) else None
+        self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in estimates))
 
-    def _measured(self, step: Any, key: str | None, first: str | None) -> bool:
-        """Whether the facts of a candidate are in the memo."""
+    def _measured(self, step: Step, key: str | None, first: str | None) -> bool:
+        """Return whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
         teacher = self.builder.teacher(first) if step.info.with_teacher else None
@@ -193,26 +205,26 @@ class _Planner:
         size: int | None,
         rough: bool = False,
     ) -> None:
-        about = (placed.path, placed.name, parameters(placed.step))
-        self.rows.append(Row(*about, candidate, count, shape, done, seconds, size, rough))
+        step = (placed.path, placed.name, parameters(placed.step))
+        self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough))
 
-    def _children(self, step: Any, parent: str | None) -> list[Any] | None:
-        """The records of a finished step, from the memo."""
+    def _children(self, step: Technique, parent: str | None) -> list[Record] | None:
+        """Return the stored records of a finished step; None if it has not run yet."""
         if parent is None:
             return None
-        known = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")
-        if known is None:
+        stored = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")
+        if stored is None:
             return None
-        records = [record_from_json(one) for one in known]
+        records = [record_from_json(entry) for entry in stored]
         for index, record in enumerate(records):
             self.builder.records[record.key] = record
             self.builder.origins[record.key] = Provenance(self.recipe.seed, step, index)
         return records
 
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
-        """Typical time (of the same step with the same parameters, of the same step, by its own estimate); if rough."""
-        same = [one for one in self.history if one[0] == step.info.name]
-        if times := [one[2] for one in same if one[1] == parameters(step)] or [one[2] for one in same]:
+        """Return the typical time (of the step and parameters, of the step, or estimated), and whether it is rough."""
+        same = [past for past in self.history if past[0] == step.info.name]
+        if times := [past[2] for past in same if past[1] == parameters(step)] or [past[2] for past in same]:
             return median(times), False
         if planned.widest is not None:
             seconds = step.estimated_seconds(planned.widest, planned.rows, self.tokens)
@@ -220,8 +232,8 @@ class _Planner:
         return None, False
 
 
-def typical_tokens(task: Any, pieces: float = 1.3) -> float:
-    """Tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
+def typical_tokens(task: Task, pieces: float = 1.3) -> float:
+    """Estimate the tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
     split = next(iter(task.splits.values()))
     texts = list(getattr(split, "texts", ()))[:1000]
     pairs = list(getattr(split, "pairs", None) or ())[:1000]
@@ -230,17 +242,17 @@ def typical_tokens(task: Any, pieces: float = 1.3) -> float:
 
 
 def _layer_parameters(shape: Shape) -> int:
-    """Weights of the layers (biases and norms are too few to matter here)."""
+    """Count the weights of the layers (biases and norms are too few to matter here)."""
     width = shape.hidden
     return sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
 
 
-def _bytes_after(one: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
-    """Size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; all embeddings are counted."""
-    size = one.bytes
+def _bytes_after(candidate: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
+    """Return the size of a model cut to ``shape``: 4 bytes a weight, 1 byte in INT8; all embeddings are counted."""
+    size = candidate.bytes
     if size is None:
         return None
-    if shape is not None and one.shape is not None:
-        size -= 4 * (_layer_parameters(one.shape) - _layer_parameters(shape))
-    newly_int8 = "int8" in traits - one.traits
+    if shape is not None and candidate.shape is not None:
+        size -= 4 * (_layer_parameters(candidate.shape) - _layer_parameters(shape))
+    newly_int8 = "int8" in traits - candidate.traits
     return math.ceil(size / 4) if newly_int8 else size

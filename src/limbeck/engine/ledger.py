@@ -20,14 +20,14 @@ from limbeck.core.candidate import Record
 from limbeck.core.finite import json_text
 from limbeck.core.measurement import Measurement, merge
 from limbeck.core.shape import Shape
-from limbeck.engine.store import disk_full
 from limbeck.errors import InputError, StoreError
+from limbeck.storage.destination import disk_full
 
 EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "finished"})
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
-    """A record as plain data."""
+    """Return a record as plain data."""
     return {
         "key": record.key,
         "parent": record.parent,
@@ -57,7 +57,7 @@ def record_from_json(data: Mapping[str, Any]) -> Record:
 
 
 def lineage(records: Mapping[str, Record], key: str) -> list[Record]:
-    """The records from the root to ``key``."""
+    """Return the records from the root to ``key``."""
     chain: list[Record] = []
     current: str | None = key
     while current is not None and current in records:
@@ -92,17 +92,17 @@ class Ledger:
             finally:
                 os.close(handle)
         except OSError as error:
-            said = "the disk is full; free some space and run again" if disk_full(error) else str(error)
-            raise StoreError(f"the ledger {self.path} cannot be written: {said}") from error
+            reason = "the disk is full; free some space and run again" if disk_full(error) else str(error)
+            raise StoreError(f"the ledger {self.path} cannot be written: {reason}") from error
 
     @staticmethod
     def _closing(handle: int) -> bytes:
-        """A line end, if a crash left the last line without one."""
+        """Return a line end if a crash left the last line without one, else nothing."""
         size = os.fstat(handle).st_size
         return b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
 
     def read(self) -> list[dict[str, Any]]:
-        """All events; the numbers of torn lines are then in ``torn``."""
+        """Read all events; the numbers of torn lines are then in ``torn``."""
         events: list[dict[str, Any]] = []
         self.torn = []
         if not self.path.is_file():
@@ -118,7 +118,7 @@ class Ledger:
         return events
 
     def last(self) -> list[dict[str, Any]]:
-        """The events of the newest run only."""
+        """Return the events of the newest run only."""
         events = self.read()
         runs = [event["run"] for event in events if event["event"] == "run"]
         if not runs:
@@ -126,13 +126,13 @@ class Ledger:
         return [event for event in events if event.get("run") == runs[-1]]
 
     def records(self, events: Iterable[Mapping[str, Any]] | None = None) -> dict[str, Record]:
-        """Every record with all its facts; of all runs unless ``events`` are given."""
+        """Return every record with all its facts; of all runs unless ``events`` are given."""
         records: dict[str, Record] = {}
         for event in self.read() if events is None else events:
             if event["event"] == "record":
                 new = record_from_json(event["record"])
-                known = records[new.key].facts if new.key in records else ()
-                records[new.key] = replace(new, facts=merge(known, new.facts))
+                earlier = records[new.key].facts if new.key in records else ()
+                records[new.key] = replace(new, facts=merge(earlier, new.facts))
             elif event["event"] == "facts" and event["key"] in records:
                 old = records[event["key"]]
                 fresh = [Measurement.from_json(fact) for fact in event["facts"]]
@@ -140,10 +140,10 @@ class Ledger:
         return records
 
     def ancestors(self, key: str) -> list[Record]:
-        """The records from the root to ``key``, which may be shortened as long as it stays unique."""
+        """Return the records from the root to ``key``, which may be shortened as long as it stays unique."""
         records = self.records()
         full = [name for name in records if name.startswith(key)]
         if key not in records and len(full) != 1:
-            said = "no record has" if not full else f"{len(full)} records have"
-            raise InputError(f"{said} the key '{key}' in {self.path}")
+            matches = "no record has" if not full else f"{len(full)} records have"
+            raise InputError(f"{matches} the key '{key}' in {self.path}")
         return lineage(records, key if key in records else full[0])

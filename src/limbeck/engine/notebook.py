@@ -50,7 +50,7 @@ class Cell:
         """
         self._show, self._wrap = show, wrap
         self._handle: Any = None
-        self._start, self._drawn = time.monotonic(), 0.0
+        self._start, self._last_draw = time.monotonic(), 0.0
         self._step, self._done, self._total = "", 0, 0
         self._training: Mapping[str, float] | None = None
         self._lines: deque[str] = deque(maxlen=LINES)
@@ -74,7 +74,7 @@ class Cell:
                 self._lines.append(f"<span style='color:#c00'>{text}</span>")
             case "finished":
                 self._step, self._done = "finished", self._total
-        if time.monotonic() - self._drawn > PAUSE:
+        if time.monotonic() - self._last_draw > PAUSE:
             self.draw(first=True)
 
     def draw(self, *, first: bool = False) -> None:
@@ -84,7 +84,7 @@ class Cell:
                 self._handle = self._show(self.html)
         else:
             self._handle.update(self._wrap(self.html))
-        self._drawn = time.monotonic()
+        self._last_draw = time.monotonic()
 
     @property
     def html(self) -> str:
@@ -99,7 +99,7 @@ class Cell:
 
 
 def _bar(name: str, done: float, total: float, beside: str) -> str:
-    """One row: name, bar, count, remark."""
+    """Return one row: name, bar, count, remark."""
     left = "<td style='text-align:left'>"
     bar = f"<progress value='{done:g}' max='{max(total, 1):g}'></progress>"
     return f"<tr>{left}{escape(name)}</td><td>{bar}</td>{left}{done:g}/{total:g}</td>{left}{escape(beside)}</td></tr>"

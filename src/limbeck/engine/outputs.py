@@ -27,8 +27,8 @@ ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
 
 
-def story_of(result: RunResult, task: Any) -> RunSummary:
-    """The run as the report tells it."""
+def summary_of(result: RunResult, task: Task | None) -> RunSummary:
+    """Return the summary of a run that reports are written from."""
     replicas = [result.recipe.seed + number for number in range(max(1, result.recipe.replicas))]
     return RunSummary(
         records=result.records,
@@ -50,12 +50,12 @@ def story_of(result: RunResult, task: Any) -> RunSummary:
 
 
 def histories(result: RunResult) -> list[dict[str, Any]]:
-    """What was done to the rows of the task on the way to any candidate, each once, as far as the store has it."""
-    found = [entry for key in result.records for entry in result.store.task_history(key)]
-    return list({json.dumps(entry, sort_keys=True): entry for entry in found}.values())
+    """Return what changed the task's rows on the way to any candidate: each entry once, as far as the store has it."""
+    entries = [entry for key in result.records for entry in result.store.task_history(key)]
+    return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
 
-def check_place(out: Path | None, folder: Path | None = None) -> None:
+def check_destinations(out: Path | None, folder: Path | None = None) -> None:
     """Refuse folders for the artefact and for the run (which holds it without ``out``) before hours of work."""
     if folder is not None:
         check_destination(folder, "--folder", within=True)
@@ -64,22 +64,27 @@ def check_place(out: Path | None, folder: Path | None = None) -> None:
         check_out(out)
 
 
-def deliver(result: RunResult, task: Any, out: Path | None = None) -> dict[str, Path]:
+def deliver(result: RunResult, task: Task | None, out: Path | None = None) -> dict[str, Path]:
     """Write the report, and the first chosen model with a copy of the report to ``out``.
 
     ``out`` is ``<run folder>/artefact`` unless given. Returns the paths written, by name.
+
+    Args:
+        result: The run.
+        task: The task.
+        out: Folder of the artefact; ``<run folder>/artefact`` unless given.
     """
     out = out or result.folder / ARTEFACT
     with nothing_lost(result, *result.chosen[:1]):
-        written = tell(result, task)
+        written = write_report(result, task)
         if result.chosen:
             key = result.chosen[0]
             if not result.store.has(key):
                 result.open(key)  # says what to do
-            made = write_artefact(story_of(result, task), key, result.store.objects / key, out)
-            with writing(made):
-                _write(made / "report.html", written["report"].read_text(encoding="utf-8"))
-            written = {"artefact": made, **written}
+            artefact = write_artefact(summary_of(result, task), key, result.store.objects / key, out)
+            with writing(artefact):
+                _write(artefact / "report.html", written["report"].read_text(encoding="utf-8"))
+            written = {"artefact": artefact, **written}
     return written
 
 
@@ -97,9 +102,9 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
         raise LimbeckError(f"{error}. The finished models are kept in the store {result.store.root}: {ways}") from error
 
 
-def tell(result: RunResult, task: Any) -> dict[str, Path]:
+def write_report(result: RunResult, task: Task | None) -> dict[str, Path]:
     """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
-    summary = story_of(result, task)
+    summary = summary_of(result, task)
     chosen = result.store.objects / result.chosen[0] if result.chosen else None
     example = artefact_example(summary, chosen) if chosen is not None and chosen.is_dir() else ""
     with writing(result.folder, "--folder"):
@@ -107,9 +112,9 @@ def tell(result: RunResult, task: Any) -> dict[str, Path]:
         return {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
 
 
-def unmet(result: RunResult, task: Any) -> list[str]:
-    """What the chosen candidate breaks of the budget, in words; empty when it meets it or there is no budget."""
-    summary = story_of(result, task)
+def budget_violations(result: RunResult, task: Task | None) -> list[str]:
+    """Return the limits of the budget that the chosen candidate exceeds, in words; empty if it meets the budget."""
+    summary = summary_of(result, task)
     return [problem for row in rows(summary) if row.chosen for problem in row.problems]
 
 

@@ -1,4 +1,4 @@
-"""Show a run to the person who waits for it: progress bars with time left, lines worth reading, trackers."""
+"""Show the progress of a run: bars with the time left, messages, and experiment trackers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Event = Mapping[str, Any]
 
 
 @contextmanager
-def watching(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
+def show_progress(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
     """Give a listener for ``run(on_event=...)``.
 
     Progress goes to standard error, or into the notebook's cell, and nowhere when ``quiet``.
@@ -49,7 +49,7 @@ def listening(
     if on_event is not None and not progress:  # the caller's own listener shows what was read, too
         yield on_event
         return
-    with watching(quiet=not progress) as show:
+    with show_progress(quiet=not progress) as show:
 
         def listen(event: dict[str, Any]) -> None:
             show(event)
@@ -95,7 +95,7 @@ def _screen(quiet: bool) -> Iterator[Callable[[Event], None]]:
 
 
 def _data_alone() -> Callable[[Event], None]:
-    """A listener that only says what was read, once."""
+    """Return a listener that only shows the summary of the task's data, once."""
     shown: list[str] = []
 
     def show(event: Event) -> None:
@@ -124,8 +124,10 @@ class _Screen:
             self.progress.start()
             self.steps = self.progress.add_task("steps", total=None)
         if kind == "step_start":
-            about = f"{event['step']}" + (f" x{event['candidates']}" if event["candidates"] > 1 else "")
-            self.progress.update(self.steps, total=event["total"], completed=event["position"] - 1, description=about)
+            description = f"{event['step']}" + (f" x{event['candidates']}" if event["candidates"] > 1 else "")
+            self.progress.update(
+                self.steps, total=event["total"], completed=event["position"] - 1, description=description
+            )
         elif kind == "step_end":
             self.progress.update(self.steps, completed=event["position"])
             self._close()
@@ -160,9 +162,9 @@ class _Tracker:
     def __init__(self, name: str) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-        known = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
-        if name not in known:
-            raise LimbeckError(f"--track: no tracker '{name}'; {nearest(name, known)}")
+        trackers = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
+        if name not in trackers:
+            raise LimbeckError(f"--track: no tracker '{name}'; {nearest(name, trackers)}")
         if name not in [str(kind.value) for kind in get_available_trackers()]:
             raise LimbeckError(f"--track {name}: the package is not installed; do: pip install {name}")
         from accelerate import PartialState

@@ -70,7 +70,7 @@ class Reach:
         return None
 
     def _after(self, step: Technique, chain: _Chain) -> _Chain | None:
-        """The chain behind a step; None where it is not known what shape comes out."""
+        """Return the chain of steps before a step; None if the shape that reaches it is unknown."""
         if not chain.earlier:
             finished = self._builder.finished(self._builder.records[chain.key], step, self._seed)
             if finished is not None:
@@ -95,5 +95,5 @@ class Reach:
 
 
 def _has_goal(step: Step) -> bool:
-    """Return whether the step can be out of reach at all; asking it opens the model."""
+    """Return whether the goal of a step can be out of reach; answering this opens the model."""
     return type(step).out_of_reach is not Step.out_of_reach

@@ -50,16 +50,16 @@ class RunResult:
         return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
 
     def __str__(self) -> str:
-        from limbeck.engine.outputs import story_of  # which imports this module
+        from limbeck.engine.outputs import summary_of  # which imports this module
         from limbeck.report.text import summary
 
-        return summary(story_of(self, self.task), {"folder": self.folder})
+        return summary(summary_of(self, self.task), {"folder": self.folder})
 
     def _repr_html_(self) -> str:
-        from limbeck.engine.outputs import story_of
+        from limbeck.engine.outputs import summary_of
         from limbeck.report.text import summary_html
 
-        return summary_html(story_of(self, self.task), {"folder": self.folder})
+        return summary_html(summary_of(self, self.task), {"folder": self.folder})
 
     @property
     def ok(self) -> bool:
@@ -72,18 +72,18 @@ class RunResult:
         return [key for key, record in self.records.items() if any(not fact.is_prediction for fact in record.facts)]
 
     def open(self, key: str) -> Candidate:
-        """A private copy of a candidate, from the store."""
+        """Return a private copy of a candidate, from the store."""
         if not self.store.has(key):
             raise StoreError(f"the store {self.store.root} has no object {key}; run the recipe again to make it")
         return self.store.open(key)
 
     def ancestors(self, key: str) -> list[Record]:
-        """The records from the root to ``key``."""
+        """Return the records from the root to ``key``."""
         return lineage(self.records, key)
 
 
 def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
-    """The result of the newest run of a folder, from its ledger alone; of an unfinished run, what it reached."""
+    """Return the result of a folder's newest run from its ledger alone; of an unfinished run, what it reached."""
     ledger = Ledger(Path(folder) / "ledger.jsonl")
     events = ledger.last()
     records = ledger.records(events)
@@ -91,8 +91,8 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     ends: dict[str, Any] = next((event for event in events if event["event"] == "finished"), {})
     parents = {record.parent for record in records.values()}
     recipe = parse(first["recipe"])
-    if kept := first.get("kept_task"):
-        recipe = replace(recipe, task=str(Path(folder) / kept))  # the folder may have been moved
+    if task_folder := first.get("kept_task"):
+        recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved
     return RunResult(
         recipe=recipe,
         folder=Path(folder),
@@ -108,7 +108,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
-    """The store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
+    """Return the store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
 
     Of an unfinished run all models, because it goes on from them.
     """

@@ -1,7 +1,7 @@
 """Carries out a recipe: breadth first, one step over all candidates, then the next.
 
-Whatever is finished is found again by its key, so resuming is running again. A candidate that fails is told in the
-ledger and leaves the front; its siblings go on.
+Finished work is found by its key, so resuming means running again. A candidate that fails is recorded in the ledger
+and leaves the front; its siblings go on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
 from limbeck.engine.result import Failure, RunResult, read_result
-from limbeck.engine.store import MACHINE, Store, disk_full, refusal
+from limbeck.engine.store import MACHINE, Store, refusal
 from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
@@ -34,7 +34,7 @@ from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, S
 from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
-from limbeck.storage.destination import check_destination
+from limbeck.storage.destination import check_destination, disk_full
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 
@@ -47,14 +47,14 @@ def run(
     folder: str | Path | None = None,
     on_event: OnEvent | None = None,
     *,
-    task: Any = None,
+    task: Task | None = None,
     cost: CostFactory | None = None,
     progress: bool | None = None,
 ) -> RunResult:
     """Carry out a recipe, or go on with it where an earlier run stopped.
 
     Args:
-        recipe: What to do; checked first, and every problem is told at once.
+        recipe: What to do; checked first, and every problem is reported at once.
         store: Where finished work is kept; a folder, or None for the user's own.
         folder: Where the ledger and the resolved recipe go; ``runs/<name>`` unless given.
         on_event: Called with a dictionary (``kind`` and more) at every start, end, log line and failure.
@@ -74,13 +74,22 @@ def run(
 
 def carry_out(
     recipe: Recipe,
-    task: Any,
+    task: Task,
     store: Store | str | Path | None,
     folder: Path,
     on_event: OnEvent,
     cost: CostFactory | None = None,
 ) -> RunResult:
-    """Carry out a recipe whose task is loaded already: ``task`` is what ``recipe.task`` names. See :func:`run`."""
+    """Carry out a recipe whose task is loaded already. See :func:`run`.
+
+    Args:
+        recipe: The recipe.
+        task: What ``recipe.task`` names.
+        store: Where finished work is kept.
+        folder: Where the ledger and the resolved recipe go.
+        on_event: Receives each event as a dictionary.
+        cost: See :func:`run`.
+    """
     check_destination(folder, "--folder", within=True)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
@@ -93,8 +102,8 @@ def default_folder(name: str) -> Path:
     return Path("runs") / (name or "run")
 
 
-def checked_task(recipe: Recipe, task: Any = None) -> Any:
-    """The task of a recipe (``task`` if given); one error tells all that is wrong with the recipe or with both."""
+def checked_task(recipe: Recipe, task: Task | None = None) -> Task:
+    """Load and check the task of a recipe (``task`` if given); one error lists every problem of both."""
     title = f"recipe {recipe.name}".strip()
     if problems := [problem for problem in check(recipe) if task is None or problem.path != "task"]:
         raise RecipeError(listing(title, problems))
@@ -105,8 +114,8 @@ def checked_task(recipe: Recipe, task: Any = None) -> Any:
     return task
 
 
-def load(recipe: Recipe) -> Any:
-    """The task of a recipe."""
+def load(recipe: Recipe) -> Task:
+    """Load the task of a recipe."""
     from limbeck.data.loading import load_task
 
     return load_task(recipe.task)
@@ -116,9 +125,9 @@ class _Run:
     """The state of one run: the builder with its records, what failed, what was chosen."""
 
     def __init__(
-        self, recipe: Recipe, task: Any, store: Store, folder: Path, on_event: OnEvent, cost: CostFactory | None
+        self, recipe: Recipe, task: Task, store: Store, folder: Path, on_event: OnEvent, cost: CostFactory | None
     ) -> None:
-        self.recipe, self.task, self.store, self.folder, self.tell = recipe, task, store, folder, on_event
+        self.recipe, self.task, self.store, self.folder, self.emit = recipe, task, store, folder, on_event
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.builder = CandidateBuilder(recipe, task, store, cost, self._log)
         self.records = self.builder.records
@@ -129,16 +138,16 @@ class _Run:
         self.probed: list[tuple[LocatedStep, set[str]]] = []
         self.written: set[str] = set()
         self.judged: set[str] = set()
-        self.chooses = any(one.step.info.final for one in leaves(placed_steps(recipe)))
+        self.chooses = any(located.step.info.final for located in leaves(placed_steps(recipe)))
         self.position = self.total = 0
 
     def go(self, notes: Sequence[str] = ()) -> RunResult:
-        """Carry out the recipe; ``notes`` are told first."""
+        """Carry out the recipe; ``notes`` are emitted first."""
         start = time.perf_counter()
         steps = placed_steps(self.recipe)
         self.total = sum(1 for _ in leaves(steps))
         self._begin()
-        announce(self.tell, self.task, self.recipe.model)
+        announce(self.emit, self.task, self.recipe.model)
         for note in notes:
             self._note(note)
         try:
@@ -164,7 +173,7 @@ class _Run:
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
         seconds = time.perf_counter() - start
         self.ledger.append("finished", **ends, failed=len(self.failed), seconds=seconds)
-        self.tell({"kind": "finished", **ends, "failed": len(self.failed), "seconds": seconds})
+        self.emit({"kind": "finished", **ends, "failed": len(self.failed), "seconds": seconds})
         return RunResult(
             recipe=self.recipe,
             folder=self.folder,
@@ -203,7 +212,7 @@ class _Run:
         return not isinstance(task, Mapping) and Path(task).resolve() == (self.folder / FOLDER).resolve()
 
     def _write_recipe(self) -> None:
-        """The resolved recipe beside the ledger; it can be edited and run again."""
+        """Write the resolved recipe beside the ledger; it can be edited and run again."""
         path = self.folder / "recipe.yaml"
         temporary = path.with_suffix(f".{self.ledger.run}.tmp")
         try:
@@ -222,7 +231,7 @@ class _Run:
         return front
 
     def _branch(self, branch: Sequence[LocatedStep], front: list[str]) -> list[str]:
-        """The keys that come out of a branch; one that cannot reach its goal fails before it trains anything."""
+        """Return the keys at the end of a branch; one that cannot reach its goal fails before it trains anything."""
         obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
         if obstacle is None:
             return self._walk(branch, front)
@@ -232,41 +241,41 @@ class _Run:
         return []
 
     def advance(self, front: list[str], placed: LocatedStep) -> list[str]:
-        """The keys that come out of one step."""
+        """Carry out one step and return the keys of the candidates after it."""
         if placed.branches is not None:
             ends = [key for branch in placed.branches for key in self._branch(branch, front)]
             return list(dict.fromkeys(ends))
         self.position += 1
         start = time.perf_counter()
-        about = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
-        self.tell({"kind": "step_start", **about, "candidates": len(front), "parameters": parameters(placed.step)})
+        event = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
+        self.emit({"kind": "step_start", **event, "candidates": len(front), "parameters": parameters(placed.step)})
         match placed.step:
             case Technique() as step:
-                front = self._make(front, placed, step, about)
+                front = self._make(front, placed, step, event)
             case Probe():
                 front = self._probe(front, placed)
             case Choice():
                 front = self._choose(front, placed)
         seconds = time.perf_counter() - start
-        self.tell({"kind": "step_end", **about, "candidates": len(front), "seconds": seconds})
+        self.emit({"kind": "step_end", **event, "candidates": len(front), "seconds": seconds})
         return front
 
-    def _make(self, front: Sequence[str], placed: LocatedStep, step: Technique, about: dict[str, Any]) -> list[str]:
+    def _make(self, front: Sequence[str], placed: LocatedStep, step: Technique, event: dict[str, Any]) -> list[str]:
         children: list[str] = []
         for number, key in enumerate(front):
-            about = {**about, "key": key, "candidate": number + 1, "candidates": len(front)}
-            self.tell({"kind": "candidate_start", **about})
-            made: list[Record] = []
+            event = {**event, "key": key, "candidate": number + 1, "candidates": len(front)}
+            self.emit({"kind": "candidate_start", **event})
+            records: list[Record] = []
             self._check_teacher(key)
-            start, known = time.perf_counter(), False
+            start, finished = time.perf_counter(), False
             with self._isolate_failure(placed.path, placed.name, key):
-                made, known = self.builder.children(self.records[key], step, self.recipe.seed)
-            for record in made:
+                records, finished = self.builder.children(self.records[key], step, self.recipe.seed)
+            for record in records:
                 self._write(record)
-            children += [record.key for record in made]
+            children += [record.key for record in records]
             seconds = time.perf_counter() - start
-            keys = [record.key for record in made]
-            self.tell({"kind": "candidate_end", **about, "children": keys, "known": known, "seconds": seconds})
+            keys = [record.key for record in records]
+            self.emit({"kind": "candidate_end", **event, "children": keys, "known": finished, "seconds": seconds})
         return list(dict.fromkeys(children))
 
     def _check_teacher(self, key: str) -> None:
@@ -282,7 +291,7 @@ class _Run:
             return
         self.judged.add(teacher)
 
-        def judge() -> dict[str, Any]:
+        def compare() -> dict[str, Any]:
             candidate = self.builder.open(teacher)
             size = self.recipe.target.batch if getattr(candidate.model, "int8", False) else 32
             comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, self.task, size)
@@ -291,7 +300,7 @@ class _Run:
                 "message": "" if comparison.better else weak_teacher_message(self.task, comparison, constant.answer),
             }
 
-        verdict = self.store.memo(f"teacher-{teacher}-{self.task.fingerprint}", judge)
+        verdict = self.store.memo(f"teacher-{teacher}-{self.task.fingerprint}", compare)
         if not bool(verdict["better"]):
             message = str(verdict["message"])
             self._note(message, kind="weak_teacher")
@@ -312,21 +321,21 @@ class _Run:
         names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
         before = len(self.failed)
         with self.store.lock(names[group[-1]]):
-            known: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
-            if step.info.group and len({_session(one) for one in known.values()}) > 1:
-                known = dict.fromkeys(group)  # facts of different sessions cannot be compared
-            missing = [key for key in group if known[key] is None]
+            remembered: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
+            if step.info.group and len({_session(facts) for facts in remembered.values()}) > 1:
+                remembered = dict.fromkeys(group)  # facts of different sessions cannot be compared
+            missing = [key for key in group if remembered[key] is None]
             if missing:
                 todo = list(dict.fromkeys([*first, *missing]))
                 start = time.perf_counter()
-                found = self._measure(todo, first, placed, seed)
+                measured = self._measure(todo, first, placed, seed)
                 seconds = (time.perf_counter() - start) / len(todo)
-                about = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
-                for key, facts in found.items():
-                    known[key] = {**about, "facts": [fact.to_json() for fact in facts]}
-                    self.store.remember(names[key], known[key])
+                description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
+                for key, facts in measured.items():
+                    remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
+                    self.store.remember(names[key], remembered[key])
         for key in group:
-            self._add_facts(key, step.info.name, known[key]["facts"] if known[key] else [])
+            self._add_facts(key, step.info.name, remembered[key]["facts"] if remembered[key] else [])
         self.probed.append((placed, set(group)))
         lost = {failure.key for failure in self.failed[before:]}
         return [key for key in front if key not in lost]
@@ -334,7 +343,7 @@ class _Run:
     def _measure(
         self, todo: list[str], first: list[str], placed: LocatedStep, seed: int
     ) -> dict[str, list[Measurement]]:
-        """Measure all together; if that fails, each by itself, to find out who is at fault."""
+        """Measure all together; if that fails, each alone, to find the one that fails."""
         rest = [key for key in todo if key not in first]
         if len(rest) > 1:
             try:
@@ -343,22 +352,22 @@ class _Run:
                 raise
             except Exception as error:
                 self._note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
-        found: dict[str, list[Measurement]] = {}
+        measured: dict[str, list[Measurement]] = {}
         for group in [[*first, key] for key in rest] or [first]:
             with self._isolate_failure(placed.path, placed.name, group[-1]):
-                found |= self._measure_once(group, placed, seed)
-        return found
+                measured |= self._measure_once(group, placed, seed)
+        return measured
 
     def _measure_once(self, todo: list[str], placed: LocatedStep, seed: int) -> dict[str, list[Measurement]]:
         step = placed.step
         assert isinstance(step, Probe)
         context = self.builder.context(todo[-1], step, seed, partial(self._log, step.info.name, todo[-1]))
-        found: dict[str, list[Measurement]] = {key: [] for key in todo}
+        measured: dict[str, list[Measurement]] = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]
         with self.store.lock(MACHINE) if step.info.machine_bound else nullcontext():
             for number, fact in step.measure(candidates, context):  # times must not share the cores
-                found[todo[number]].append(fact)
-        return found
+                measured[todo[number]].append(fact)
+        return measured
 
     def _add_facts(self, key: str, probe: str, facts: list[dict[str, Any]]) -> None:
         if facts:
@@ -366,7 +375,7 @@ class _Run:
             old = self.records[key]
             fresh = [Measurement.from_json(fact) for fact in facts]
             self.records[key] = replace(old, facts=merge(old.facts, fresh))
-            self.tell({"kind": "facts", "key": key, "step": probe, "facts": facts})
+            self.emit({"kind": "facts", "key": key, "step": probe, "facts": facts})
 
     # --- choices and replicas ----------------------------------------------------------------------------------
 
@@ -379,22 +388,22 @@ class _Run:
             context = self.builder.context(front[0], step, self.recipe.seed, partial(self._log, step.info.name, ""))
             records = [self.records[key] for key in front]
             taken = step.choose(self._learnt(records) if step.info.final else records, context)
-            kept = [record.key for record in taken]
+            keys = [record.key for record in taken]
             for record in taken:
                 self._add_notes(record)
             self.ledger.append(
-                "choice", step=step.info.name, parameters=parameters(step), path=placed.path, among=front, kept=kept
+                "choice", step=step.info.name, parameters=parameters(step), path=placed.path, among=front, kept=keys
             )
-            self.tell({"kind": "choice", "step": step.info.name, "path": placed.path, "among": front, "kept": kept})
+            self.emit({"kind": "choice", "step": step.info.name, "path": placed.path, "among": front, "kept": keys})
             if step.info.final:
-                self.chosen = kept
-            return kept
+                self.chosen = keys
+            return keys
         return front
 
     def _learnt(self, records: list[Record]) -> list[Record]:
-        """The candidates that are better than the best constant answer on validation; all, where none is.
+        """Return the candidates that beat the best constant answer on validation; all of them if none does.
 
-        However fast another is, it is not what anybody came for.
+        A candidate below that is useless, however fast it is.
         """
         if not isinstance(self.task, Task) or "validation" not in self.task.splits:
             return records
@@ -407,24 +416,24 @@ class _Run:
         if record.notes != self.records[record.key].notes:
             self.records[record.key] = replace(self.records[record.key], notes=record.notes)
             self.ledger.append("record", record=record_to_json(self.records[record.key]))
-            self.tell({"kind": "record", "key": record.key, "record": self.records[record.key]})
+            self.emit({"kind": "record", "key": record.key, "record": self.records[record.key]})
 
     def _replicate(self) -> None:
         """Make the chosen candidates again with other seeds and measure what does not depend on the machine."""
         for key in self.chosen:
             for number in range(1, self.recipe.replicas):
                 seed = self.recipe.seed + number
-                self.tell({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
+                self.emit({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
                 with self._isolate_failure("replicas", "replica", key):
-                    twin = self._replay(key, seed)
-                    self.replicas.setdefault(key, []).append(twin)
-                    self.ledger.append("note", message="replica", replica_of=key, key=twin, seed=seed)
-                    for placed in [one for one, keys in self.probed if key in keys]:
+                    replica = self._replay(key, seed)
+                    self.replicas.setdefault(key, []).append(replica)
+                    self.ledger.append("note", message="replica", replica_of=key, key=replica, seed=seed)
+                    for placed in [probe for probe, keys in self.probed if key in keys]:
                         if not placed.step.info.machine_bound:
-                            self._probe([twin], placed, seed)
+                            self._probe([replica], placed, seed)
 
     def _replay(self, key: str, seed: int) -> str:
-        """The key of the candidate made like ``key``, with another seed."""
+        """Return the key of the candidate made like ``key``, with another seed."""
         current = self.builder.root(self.recipe.model, seed)
         self._write(current)
         for record in lineage(self.records, key)[1:]:
@@ -435,25 +444,25 @@ class _Run:
             self._write(current)
         return current.key
 
-    # --- telling -----------------------------------------------------------------------------------------------
+    # --- events ------------------------------------------------------------------------------------------------
 
     def _write(self, record: Record) -> None:
         if record.key not in self.written:
             self.written.add(record.key)
             self.ledger.append("record", record=record_to_json(record))
-            self.tell({"kind": "record", "key": record.key, "record": self.records[record.key]})
+            self.emit({"kind": "record", "key": record.key, "record": self.records[record.key]})
 
     def _note(self, message: str, kind: str = "note") -> None:
         self.ledger.append("note", message=message)
-        self.tell({"kind": kind, "message": message})
+        self.emit({"kind": kind, "message": message})
 
     def _log(self, step: str, key: str, message: str, /, **numbers: Any) -> None:
-        """A message goes into the ledger; numbers (step, total, loss) only to the person watching."""
+        """Write a message to the ledger; send numbers (step, total, loss) to the listener only."""
         if message:
             self.ledger.append("note", step=step, key=key, message=message)
-            self.tell({"kind": "log", "step": step, "key": key, "message": message})
+            self.emit({"kind": "log", "step": step, "key": key, "message": message})
         if numbers:
-            self.tell({"kind": "progress", "step": step, "key": key, "numbers": numbers})
+            self.emit({"kind": "progress", "step": step, "key": key, "numbers": numbers})
 
     @contextmanager
     def _isolate_failure(self, path: str, step: str, key: str = "") -> Iterator[None]:
@@ -465,12 +474,12 @@ class _Run:
         except Exception as error:  # whatever a step raises concerns one candidate
             if disk_full(error):
                 raise StoreError(refusal(error, self.store.root)) from error
-            told = isinstance(error, LimbeckError) and not isinstance(error, UndeclaredService)
-            said = str(error) if told else f"{type(error).__name__}: {error}"
-            failure = Failure(path, step, key, said, "" if told else traceback.format_exc())
+            expected = isinstance(error, LimbeckError) and not isinstance(error, UndeclaredService)
+            message = str(error) if expected else f"{type(error).__name__}: {error}"
+            failure = Failure(path, step, key, message, "" if expected else traceback.format_exc())
             self.failed.append(failure)
             self.ledger.append("failed", failure=asdict(failure))
-            self.tell({"kind": "failed", **asdict(failure)})
+            self.emit({"kind": "failed", **asdict(failure)})
 
 
 def _check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:
@@ -483,9 +492,9 @@ def _check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:
         )
 
 
-def _session(remembered: dict[str, Any] | None) -> Any:
+def _session(remembered: dict[str, Any] | None) -> str | None:
     """In which call the facts of a record were measured: '' where the probe does not say, None if there are none."""
     if remembered is None:
         return None
-    told = (fact.get("detail", {}).get("session") for fact in remembered["facts"])
-    return next(filter(None, told), "")
+    sessions = (fact.get("detail", {}).get("session") for fact in remembered["facts"])
+    return next(filter(None, sessions), "")

@@ -31,19 +31,32 @@ class Case:
 
     @classmethod
     def of(cls, model: str, task: Any, target: Target) -> Case:
-        """From the model's configuration and the task's median text, or the target's length."""
+        """From the model's configuration and the task's median text, or the target's length.
+
+        Args:
+            model: Folder or hub name of the model.
+            task: A task, or what ``as_task`` makes one of.
+            target: What will serve the model.
+        """
         from limbeck.data.given import as_task
         from limbeck.measure.latency import lengths_of
         from limbeck.model.checkpoints import peek, peek_style
 
-        about, answers = peek(model), as_task(task)
-        seq_len = target.seq_len or int(median(lengths_of(answers, about["max_length"])))
-        return cls(about["shape"], peek_style(model), seq_len, answers.kind == "tokens")
+        facts, answers = peek(model), as_task(task)
+        seq_len = target.seq_len or int(median(lengths_of(answers, facts["max_length"])))
+        return cls(facts["shape"], peek_style(model), seq_len, answers.kind == "tokens")
 
     def memo(
         self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """What ``measure`` finds, once for this case on this machine; no two processes time at once."""
+        """Return the result of ``measure``, run once per case and machine; no two processes time at once.
+
+        Args:
+            name: Kind of the result.
+            more: What else decides the result.
+            store: Where finished work is kept.
+            measure: Times the models.
+        """
         from limbeck.core.measurement import machine
         from limbeck.measure.dummy_model import style_of
 
@@ -51,17 +64,22 @@ class Case:
             with store.lock(MACHINE) if store is not None else nullcontext():
                 return measure()
 
-        known = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
-        known |= {"machine": machine(), "per_token": self.per_token, **more}
-        name = f"{name}-{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:16]}"
+        identity = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
+        identity |= {"machine": machine(), "per_token": self.per_token, **more}
+        name = f"{name}-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}"
         return store.memo(name, alone) if store is not None else alone()
 
 
 def faster_core(case: Case, target: Target, store: Store | None = None) -> str | None:
-    """The attention core that is faster than softmax in INT8 at the length of the task's texts; None where none is.
+    """Return the attention core that beats softmax in INT8 at the length of the task's texts; None if there is none.
 
     Measured on this machine, a stand-in of the model's shape with each core in turn, and kept in the store. Where texts
     are so short that linear attention has no fewer operations, nothing is timed.
+
+    Args:
+        case: The model, its style and the length of its texts.
+        target: What will serve the model.
+        store: Where finished work is kept.
     """
     from limbeck.measure.paying import paying
 
@@ -69,19 +87,27 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
         return None
 
     def measure() -> dict[str, Any]:
-        found = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)
-        return {"seconds": [] if found is None else [found.softmax, found.linear], "pays": bool(found and found.pays)}
+        comparison = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)
+        return {
+            "seconds": [] if comparison is None else [comparison.softmax, comparison.linear],
+            "pays": bool(comparison and comparison.pays),
+        }
 
-    told = case.memo("faster-core", {"core": LINEAR, "target": asdict(target)}, store, measure)
-    return LINEAR if bool(told["pays"]) else None
+    timing = case.memo("faster-core", {"core": LINEAR, "target": asdict(target)}, store, measure)
+    return LINEAR if bool(timing["pays"]) else None
 
 
 def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Runtime:
-    """The runtime in which INT8 is faster on this machine: OpenVINO where it is installed and clearly so.
+    """Return the runtime in which INT8 is faster on this machine: OpenVINO where it is installed and clearly faster.
 
     Timed is a stand-in of half of the model's heads and neurons, as candidates are, each runtime with the graph that
     suits it: ONNX Runtime's fused operators, or standard operators with static ranges. Kept in the store. An OpenVINO
     that does not work is left alone, with a warning.
+
+    Args:
+        case: The model, its style and the length of its texts.
+        target: What will serve the model.
+        store: Where finished work is kept.
     """
     from limbeck.measure.dummy_model import Setting, style_of
     from limbeck.measure.paying import LEAST, in_turns
@@ -98,9 +124,9 @@ def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Ru
         return {"seconds": in_turns([(half, setting) for setting in settings])}
 
     try:
-        told = case.memo("faster-runtime", {"target": asdict(replace(target, runtime=runtimes[0]))}, store, measure)
+        timing = case.memo("faster-runtime", {"target": asdict(replace(target, runtime=runtimes[0]))}, store, measure)
     except LimbeckError as error:
         warnings.warn(f"OpenVINO is installed but not tried: {error}", stacklevel=2)
         return "onnxruntime"
-    ours, theirs = told["seconds"]
-    return runtimes[int(ours / theirs >= LEAST)]
+    onnxruntime, openvino = timing["seconds"]
+    return runtimes[int(onnxruntime / openvino >= LEAST)]

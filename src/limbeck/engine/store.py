@@ -90,7 +90,7 @@ class Store:
     # --- objects ---------------------------------------------------------------------------------------------
 
     def has(self, key: str) -> bool:
-        """Whether the object is there and whole; a damaged one is put aside and told."""
+        """Return whether the object exists and is intact; a damaged one is quarantined and reported."""
         if not (self.objects / key).is_dir():
             return False
         try:
@@ -101,7 +101,7 @@ class Store:
         return True
 
     def card(self, key: str) -> dict[str, Any]:
-        """The card of an object, after a look at its files."""
+        """Return the card of an object after checking its files."""
         folder = self.objects / key
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
@@ -119,14 +119,20 @@ class Store:
         return dict(card)
 
     def open(self, key: str) -> Candidate:
-        """A private copy of a stored candidate."""
+        """Return a private copy of a stored candidate."""
         card, folder = self.card(key), self.objects / key
         model, tokenizer = self.open_model(folder)
         epoch_checkpoints = tuple(sorted((folder / WAYPOINTS).glob("*.safetensors")))
         return Candidate(model, tokenizer, self.task(card["task"]), folder, epoch_checkpoints=epoch_checkpoints)
 
     def put(self, key: str, candidate: Candidate, card: Mapping[str, Any]) -> None:
-        """Keep a candidate under its key. The caller holds the lock of the key."""
+        """Keep a candidate under its key. The caller holds the lock of the key.
+
+        Args:
+            key: Key of the object.
+            candidate: The candidate to store.
+            card: Facts to write beside the object.
+        """
         if self.has(key):
             return
         fingerprint = self._keep_task(candidate.task)
@@ -146,7 +152,7 @@ class Store:
         self.notify(f"{reason}; moved to {aside}, it will be made again")
 
     def bytes_of(self, key: str) -> int | None:
-        """Size of an object on the disk, if it is there."""
+        """Return the size of an object on the disk, if it exists."""
         folder = self.objects / key
         return sum(path.stat().st_size for path in _files(folder)) if folder.is_dir() else None
 
@@ -157,10 +163,10 @@ class Store:
 
         Objects that another run is making right now are left alone.
         """
-        kept, removed, freed = set(keep), 0, 0
+        retained, removed, freed = set(keep), 0, 0
         if not self.objects.is_dir():
             return 0, 0
-        rest = [path for path in self.objects.iterdir() if path.name not in kept]
+        rest = [path for path in self.objects.iterdir() if path.name not in retained]
         rest += list((self.root / "quarantine").glob("*")) + list(self._work.glob("*")) + list(self._kept.glob("*"))
         for path in rest:
             key = path.name.lstrip(".").split(".")[0].split("-")[0]
@@ -180,13 +186,13 @@ class Store:
     # --- tasks -----------------------------------------------------------------------------------------------
 
     def task(self, fingerprint: str) -> Any:
-        """A stored task; opened once (tasks are values)."""
+        """Return a stored task; it is opened once, because tasks are values."""
         if fingerprint not in self._open_tasks:
             self._open_tasks[fingerprint] = self.open_task(self.tasks / fingerprint)
         return self._open_tasks[fingerprint]
 
     def task_history(self, key: str) -> list[dict[str, Any]]:
-        """What was done to the rows of a candidate's task (``Task.history``); nothing where that cannot be read."""
+        """Return how the rows of a candidate's task were made (``Task.history``); empty if that cannot be read."""
         try:
             card = json.loads((self.objects / key / CARD).read_text(encoding="utf-8"))
             head = json.loads((self.tasks / str(card["task"]) / "task.json").read_text(encoding="utf-8"))
@@ -205,7 +211,7 @@ class Store:
     # --- memo ------------------------------------------------------------------------------------------------
 
     def recall(self, name: str) -> Any:
-        """A small result kept under ``name``, or None."""
+        """Return the small result stored under ``name``, or None."""
         path = self._memo / f"{_safe(name)}.json"
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -226,19 +232,19 @@ class Store:
             temporary.replace(path)
 
     def memories(self, prefix: str) -> Iterator[Any]:
-        """All small results whose names begin with ``prefix``."""
+        """Yield all small results whose names begin with ``prefix``."""
         for path in sorted(self._memo.glob(f"{prefix}*.json")):
             value = self.recall(path.stem)
             if value is not None:
                 yield value
 
     def memo(self, name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Arrays computed once and kept under ``name``, which must identify the content."""
+        """Return arrays computed once and stored under ``name``, which must identify their content."""
         path = self._memo / f"{_safe(name)}.npz"
         with self.lock(f"memo-{_safe(name)}"):
-            known = self._arrays(path)
-            if known is not None:
-                return known
+            stored = self._arrays(path)
+            if stored is not None:
+                return stored
             built = build()
             with self._writing():
                 self._memo.mkdir(parents=True, exist_ok=True)
@@ -246,7 +252,7 @@ class Store:
             return built
 
     def keep(self, name: str, build: Callable[[Path], None]) -> Path:
-        """A folder that ``build`` fills once, kept under ``name``, which must identify the content; to be read only."""
+        """Return a read-only folder that ``build`` fills once; ``name`` must identify its content."""
         folder = self._kept / _safe(name)
         with self.lock(f"kept-{_safe(name)}"):
             if folder.is_dir() and _sizes(folder) != self.recall(f"sizes-{name}"):
@@ -280,7 +286,7 @@ class Store:
             raise TypeError(f"memo {path.stem}: {', '.join(objects)} would have to be pickled; keep plain arrays")
         temporary = path.with_name(f".{uuid.uuid4().hex}.npz")
         try:
-            np.savez(temporary, allow_pickle=False, **plain)  # type: ignore[arg-type]
+            np.savez(temporary, allow_pickle=False, **plain)
             _sync(temporary)
             temporary.replace(path)
         finally:
@@ -289,14 +295,14 @@ class Store:
     # --- work in progress --------------------------------------------------------------------------------------
 
     def scratch(self, key: str) -> Path:
-        """The folder for checkpoints of the step that makes ``key``: the same again after an interruption."""
+        """Return the checkpoint folder of the step that makes ``key``; the same one after an interruption."""
         folder = self._work / key
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def done(self, key: str) -> None:
-        """The step is finished: its checkpoints go."""
+        """Delete the checkpoints of a finished step."""
         shutil.rmtree(self._work / key, ignore_errors=True)
 
     @contextmanager
@@ -322,7 +328,7 @@ class Store:
 
     @contextmanager
     def _appearing(self, final: Path) -> Iterator[Path]:
-        """A folder to fill, which becomes ``final`` in one step once all is on the disk."""
+        """Give a folder to fill, which becomes ``final`` atomically once all of it is on the disk."""
         temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
         with self._writing():
             try:
@@ -347,13 +353,13 @@ class Store:
         except StoreError:
             raise
         except Exception as error:
-            if said := refusal(error, self.root):
-                raise StoreError(said) from error
+            if message := refusal(error, self.root):
+                raise StoreError(message) from error
             raise
 
 
 def refusal(error: BaseException, root: Path) -> str | None:
-    """What to tell the user when ``error`` means a full or unwritable disk; None for any other error."""
+    """Return a message for the user if ``error`` means a full or unwritable disk; None for any other error."""
     if disk_full(error):
         return (
             f"the disk of the store {root} is full; free some space ('limbeck gc RUN') or set LIMBECK_STORE to a "
@@ -368,7 +374,7 @@ MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".mode
 
 
 def fingerprint(source: str | Path, store: Store) -> str:
-    """Hash of what decides a model: the content of a local folder, or the name of a remote one."""
+    """Hash what decides a model: the content of a local folder, or the name of a remote one."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         return f"name:{source}"
@@ -380,13 +386,13 @@ def fingerprint(source: str | Path, store: Store) -> str:
 
 
 def _hash_file(path: Path, store: Store) -> str:
-    """Hash of a file, remembered for its path, size and time of change."""
+    """Hash a file; the result is cached by path, size and modification time."""
     status = path.stat()
     stamp = [str(path.resolve()), status.st_size, status.st_mtime_ns]
     name = "file-" + hashlib.sha256(stamp[0].encode()).hexdigest()[:16]  # type: ignore[attr-defined]
-    known = store.recall(name)
-    if known and known["stamp"] == stamp:
-        return str(known["sha256"])
+    stored = store.recall(name)
+    if stored and stored["stamp"] == stamp:
+        return str(stored["sha256"])
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if status.st_size > 1 << 20:
@@ -396,7 +402,7 @@ def _hash_file(path: Path, store: Store) -> str:
 
 
 def _safe(name: str) -> str:
-    """A file name for any text."""
+    """Return a file name for any text."""
     plain = re.sub(r"[^\w.-]", "_", name)[:100]
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 

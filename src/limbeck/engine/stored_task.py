@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limbeck.storage.destination import whole_folder
+
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
 
 FOLDER = "task"
 """Where in a run's folder the task lies."""
 
 
-def keep_task(task: Any, run_folder: Path) -> Path:
+def keep_task(task: Task, run_folder: Path) -> Path:
     """Write a task into a run's folder, unless it lies there already; return its folder, which a recipe can name."""
     folder = run_folder / FOLDER
     if _fingerprint(folder) != task.fingerprint:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from limbeck.data.task import Task
 from limbeck.engine.store import Store, fingerprint
 from limbeck.errors import InputError
 from limbeck.recipe.checks import trained_first
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from limbeck.measure.label_order import Fitted
 
 
-def adapt_task(recipe: Recipe, task: Any, store: Store, *, dry: bool = False) -> tuple[Any, tuple[str, ...]]:
+def adapt_task(recipe: Recipe, task: Task, store: Store, *, dry: bool = False) -> tuple[Task, tuple[str, ...]]:
     """Give a task the label names of the recipe's model, or of its teacher if only that answers the task.
 
     Args:
@@ -29,8 +30,6 @@ def adapt_task(recipe: Recipe, task: Any, store: Store, *, dry: bool = False) ->
     Raises:
         InputError: The order of the labels had to be assumed, and another fits far better.
     """
-    from limbeck.data.task import Task
-
     if not isinstance(task, Task):
         return task, ()
     notes: list[str] = []
@@ -49,9 +48,17 @@ def adapt_task(recipe: Recipe, task: Any, store: Store, *, dry: bool = False) ->
 
 
 def fit(
-    source: str, task: Any, store: Store | None = None, *, trained_next: bool = False, dry: bool = False
+    source: str, task: Task, store: Store | None = None, *, trained_next: bool = False, dry: bool = False
 ) -> Fitted | None:
-    """What ``measure.labels.fit_task`` says; None for a model that cannot be looked at, which opening it explains."""
+    """Return the result of ``label_order.fit_task``; None for a model that cannot be read (opening it says why).
+
+    Args:
+        source: Folder or hub name of a model.
+        task: The task.
+        store: Where finished work is kept.
+        trained_next: Whether a step trains the head before its answers count.
+        dry: Open no model; an order not checked before counts as right.
+    """
     from limbeck.measure.label_order import OrderCheck, fit_task, measure_order
     from limbeck.model.checkpoints import peek_outputs
     from limbeck.model.location import model_folder
@@ -61,7 +68,7 @@ def fit(
     except InputError:
         return None
 
-    def remembered(adapted: Any) -> OrderCheck:
+    def remembered(adapted: Task) -> OrderCheck:
         if store is None:
             return measure_order(source, adapted)
         name = f"order-{fingerprint(model_folder(source) or source, store)}-{adapted.fingerprint}"

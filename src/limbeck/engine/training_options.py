@@ -34,7 +34,7 @@ class Training:
     early_stopping_patience: int = 0
 
     def shared(self, task: Task, epochs: float) -> dict[str, Any]:
-        """Fields of every training on the task; those that change nothing are left out, so that keys stay."""
+        """Return the fields of every training on the task; defaults are left out, so that keys stay."""
         steps = self.min_steps
         if steps is None:
             least = max(LEAST_STEPS, STEPS_PER_LABEL * task.num_labels)
@@ -44,7 +44,7 @@ class Training:
         return ({"min_steps": steps} if steps else {}) | patience
 
     def finetune(self, task: Task, epochs: float) -> dict[str, Any]:
-        """Fields of the fine-tuning."""
+        """Return the fields of the fine-tuning."""
         epochs = self.epochs or epochs
         fields = {"num_train_epochs": float(epochs), **self.shared(task, epochs)}
         fields |= {"learning_rate": self.learning_rate} if self.learning_rate is not None else {}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limbeck.core.measurement import Measurement
 from limbeck.data.baseline import Baseline, Comparison, baseline, compare
 from limbeck.data.task import Task
 from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from limbeck.core.model import Runnable
 
 ROWS = 2000  #: of validation, at most, that decide
 
@@ -16,7 +21,9 @@ class WeakTeacher(InputError):
     """The teacher was not shown to be better than the best constant answer."""
 
 
-def compare_teacher(model: Any, tokenizer: Any, task: Task, batch_size: int = 32) -> tuple[Comparison, Baseline]:
+def compare_teacher(
+    model: Runnable, tokenizer: PreTrainedTokenizerBase, task: Task, batch_size: int = 32
+) -> tuple[Comparison, Baseline]:
     """Judge a model and the constant answer on the same validation rows.
 
     Args:
@@ -42,7 +49,13 @@ def compare_teacher(model: Any, tokenizer: Any, task: Task, batch_size: int = 32
 
 
 def weak_teacher_message(task: Task, comparison: Comparison, answer: str) -> str:
-    """Say what the two are worth, what to try, and how to go on all the same."""
+    """Say what the two are worth, what to try, and how to go on all the same.
+
+    Args:
+        task: The task.
+        comparison: The teacher against the constant answer.
+        answer: The constant answer, in words.
+    """
     model, constant = comparison.model, comparison.constant
 
     def interval(fact: Measurement) -> str:

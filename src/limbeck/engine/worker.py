@@ -1,4 +1,4 @@
-"""One process leads, the others follow: they do nothing but help it with the steps that all processes must run.
+"""Run the engine on process 0, and let the other processes help with the steps that all processes must run.
 
 Process 0 is the engine: it alone has the store, the ledger, probes, choices, the report and the console. The others
 wait, without disturbing measurements, until it asks them to carry out the same step from the same stored candidate, or
@@ -19,17 +19,17 @@ from limbeck.errors import LimbeckError, ProcessLost
 from limbeck.recipe.recipe import parse
 
 
-def lead(work: Callable[[], int]) -> int:
-    """Do ``work`` on process 0 while all others follow; its exit status, on all of them.
+def run_with_workers(work: Callable[[], int]) -> int:
+    """Do ``work`` on process 0 while all others help; return its exit status on all of them.
 
     Raises:
-        ProcessLost: one of the processes is gone.
+        ProcessLost: One of the processes has died.
     """
     processes.join()
-    return _follow() if processes.rank() else _lead(work)
+    return _run_worker() if processes.rank() else _run_main(work)
 
 
-def _lead(work: Callable[[], int]) -> int:
+def _run_main(work: Callable[[], int]) -> int:
     try:
         status = work()
     except ProcessLost:
@@ -42,12 +42,12 @@ def _lead(work: Callable[[], int]) -> int:
 
 
 def _end(status: int) -> None:
-    with suppress(ProcessLost):  # who is gone now was not needed any more
+    with suppress(ProcessLost):  # a process lost at the end was no longer needed
         processes.all_gather(do="end", status=status)
         processes.leave()
 
 
-def _follow() -> int:
+def _run_worker() -> int:
     while True:
         order = processes.all_gather()[0]
         match order.get("do"):
@@ -63,8 +63,8 @@ def _follow() -> int:
 def _help(order: Mapping[str, Any]) -> None:
     try:
         with processes.synchronized():
-            CandidateBuilder(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["about"])
+            CandidateBuilder(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["arguments"])
     except ProcessLost:
         raise
-    except Exception:  # process 0 knows of it, and tells
+    except Exception:  # process 0 sees the failure, and reports it
         return

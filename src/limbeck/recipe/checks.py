@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
 from limbeck.errors import InputError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
 
+if TYPE_CHECKING:
+    from limbeck.data.task import Task
+
 
 def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
-    """Problems that the parts of a recipe have with each other and with the files they name."""
+    """Return the conflicts between the parts of a recipe, and the problems of the files they name."""
     problems = []
     start = {"torch"}
     for key in ("model", "teacher"):
@@ -29,16 +32,16 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start))}, always, problems)
-    steps = [one.parsed for one in leaves(placed) if one.parsed is not None]
-    for one in leaves(placed):
-        if one.parsed is None:
+    steps = [located.parsed for located in leaves(placed) if located.parsed is not None]
+    for located in leaves(placed):
+        if located.parsed is None:
             continue
-        where = f"{one.path}.{one.name}"
-        problems += [Problem(where, text) for text in one.parsed.file_problems()]
+        where = f"{located.path}.{located.name}"
+        problems += [Problem(where, text) for text in located.parsed.file_problems()]
         if "budget" in values:
-            problems += [Problem(where, text) for text in one.parsed.budget_problems(values["budget"])]
+            problems += [Problem(where, text) for text in located.parsed.budget_problems(values["budget"])]
         if "target" in values:
-            unsuited = one.parsed.target_problems(values["target"], steps)
+            unsuited = located.parsed.target_problems(values["target"], steps)
             problems += [Problem(f"{where}.{name}", text) for name, text in unsuited.items()]
     return problems
 
@@ -48,28 +51,38 @@ def next_traits(traits: frozenset[str], info: StepInfo) -> frozenset[str]:
     return (traits - info.drops) | info.gives
 
 
-def absent_splits(placed: Sequence[LocatedStep], task: Any) -> list[Problem]:
-    """Steps that look at a split which the task does not have."""
+def absent_splits(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
+    """Return a problem for each step that reads a split which the task does not have."""
     return [
-        Problem(f"{one.path}.{one.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}")
-        for one in leaves(placed)
-        if one.parsed is not None
-        for split in one.parsed.required_splits()
+        Problem(
+            f"{located.path}.{located.name}.split", f"the task has no split '{split}'; {nearest(split, task.splits)}"
+        )
+        for located in leaves(placed)
+        if located.parsed is not None
+        for split in located.parsed.required_splits()
         if split not in task.splits
     ]
 
 
 def check_lengths(
-    model: str, teacher: str | None, task: Any, placed: Sequence[LocatedStep], seq_len: int | None = None
+    model: str, teacher: str | None, task: Task, placed: Sequence[LocatedStep], seq_len: int | None = None
 ) -> None:
-    """Refuse texts that are longer than a model has positions for, unless its first step gives it as many."""
+    """Refuse texts that are longer than a model has positions for, unless its first step gives it as many.
+
+    Args:
+        model: Folder or hub name of the model.
+        teacher: Folder or hub name of the teacher, if any.
+        task: Its ``max_length`` is where texts are cut, in tokens.
+        placed: The steps of the recipe.
+        seq_len: Tokens of the texts that are timed; None for the real lengths.
+    """
     wanted = max(getattr(task, "max_length", 0), seq_len or 0)
     sources = [] if _first_reads(placed, wanted) else [model]
     for source in [*sources, *filter(None, [teacher])]:
         check_length(source, task, seq_len)
 
 
-def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
+def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
     """Refuse texts that are longer than a model has positions for.
 
     Args:
@@ -84,7 +97,7 @@ def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
     try:
         most = import_module("limbeck.model.checkpoints").peek(source)["max_length"]
     except InputError:
-        return  # a hub name that cannot be looked up now: opening it tells why
+        return  # a hub name that cannot be looked up now: opening it says why
     if wanted > most:
         raise InputError(
             f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
@@ -97,7 +110,7 @@ def check_length(source: str, task: Any, seq_len: int | None = None) -> None:
 
 
 def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
-    """Whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
+    """Return whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
     if not placed:
         return False
     first, rest = placed[0], placed[1:]
@@ -107,30 +120,30 @@ def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
 
 
 def before_training(placed: Sequence[LocatedStep]) -> list[LocatedStep]:
-    """The steps that some path reaches with answers that nothing has trained: techniques, and probes of answers."""
-    found: list[LocatedStep] = []
-    _untrained(placed, found)
-    return found
+    """Return the techniques, and probes of answers, that some path reaches before a head has been trained."""
+    early: list[LocatedStep] = []
+    _untrained(placed, early)
+    return early
 
 
 def trained_first(placed: Sequence[LocatedStep]) -> bool:
-    """Whether a head is trained before anything looks at its answers, on every path through the steps."""
+    """Return whether every path through the steps trains a head before its answers are used."""
     early: list[LocatedStep] = []
     return not _untrained(placed, early) and not early
 
 
-def _untrained(placed: Sequence[LocatedStep], found: list[LocatedStep]) -> bool:
-    """Whether some path trains nothing; the techniques on such paths are added to ``found``."""
-    for one in placed:
-        if one.branches is not None:
-            if not any([_untrained(branch, found) for branch in one.branches]):  # a list: every branch is walked
+def _untrained(placed: Sequence[LocatedStep], early: list[LocatedStep]) -> bool:
+    """Return whether some path trains nothing; the techniques on such paths are added to ``found``."""
+    for located in placed:
+        if located.branches is not None:
+            if not any([_untrained(branch, early) for branch in located.branches]):  # a list: every branch is walked
                 return False
-        elif one.cls is None:
+        elif located.cls is None:
             continue
-        elif one.cls.info.trains:
+        elif located.cls.info.trains:
             return False
-        elif one.cls.info.judges or (isinstance(one.parsed, Technique) and not one.cls.info.headless):
-            found.append(one)
+        elif located.cls.info.judges or (isinstance(located.parsed, Technique) and not located.cls.info.headless):
+            early.append(located)
     return True
 
 
@@ -145,25 +158,25 @@ class _State:
 def _walk(
     placed: Sequence[LocatedStep], front: set[_State], always: frozenset[str], problems: list[Problem]
 ) -> set[_State]:
-    for one in placed:
-        if one.branches is not None:
-            front = set().union(*(_walk(branch, front, always, problems) for branch in one.branches))
-        elif one.cls is None:  # a step that could not be read may have given anything
+    for located in placed:
+        if located.branches is not None:
+            front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
+        elif located.cls is None:  # a step that could not be read may have given anything
             front = {_State(TRAITS)}
         else:
-            front = {_step(one, state, always, problems) for state in front}
+            front = {_step(located, state, always, problems) for state in front}
     return front
 
 
-def _step(one: LocatedStep, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
-    assert one.cls is not None
-    info = one.cls.info
-    wanted = needs(one.parsed) if one.parsed is not None else frozenset(info.needs)
+def _step(located: LocatedStep, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
+    assert located.cls is not None
+    info = located.cls.info
+    wanted = needs(located.parsed) if located.parsed is not None else frozenset(info.needs)
     for trait in sorted(wanted - state.traits - always):
-        problems.append(Problem(f"{one.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
-    gone = {trait: f"'{info.name}' ({one.path})" for trait in info.drops & state.traits}
-    traits = next_traits(state.traits | wanted, info)  # told once; the steps after it are judged as if it were there
-    return _State(traits, tuple((dict(state.taken) | gone).items()))
+        problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    removed = {trait: f"'{info.name}' ({located.path})" for trait in info.drops & state.traits}
+    traits = next_traits(state.traits | wanted, info)  # reported once; later steps are checked as if it were there
+    return _State(traits, tuple((dict(state.taken) | removed).items()))
 
 
 def _cure(trait: str, taken: Mapping[str, str]) -> str:
@@ -176,7 +189,7 @@ def _cure(trait: str, taken: Mapping[str, str]) -> str:
 
 
 def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
-    """What the configuration file of a local model says, and what is wrong with it; a hub name is left alone."""
+    """Read the configuration file of a local model and list its problems; a hub name is not looked up."""
     try:
         return import_module("limbeck.model.checkpoints").peek_here(source) or {}, []
     except InputError as error:
@@ -184,7 +197,7 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _task(spec: Any) -> list[Problem]:
-    """Options that do not exist, files that are not there, names that no task has; no row is read."""
+    """Return unknown options, missing files and unknown task names, without reading a row."""
     try:
         import_module("limbeck.data.loading").check_task(spec)
     except InputError as error:

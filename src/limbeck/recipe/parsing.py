@@ -23,7 +23,7 @@ COMBINATORS = ("fork", "each", "stages", "use")
 
 @dataclass(frozen=True)
 class Fork:
-    """Branches that each start from the same candidates; what comes out of all of them goes on."""
+    """Branches that each start from the same candidates; the results of all of them go on."""
 
     branches: tuple[tuple[Any, ...], ...]
 
@@ -41,10 +41,10 @@ class LocatedStep:
     branches: tuple[tuple[LocatedStep, ...], ...] | None = None
 
     def bare(self) -> Any:
-        """The step alone."""
+        """Return the step without its location."""
         if self.branches is None:
             return self.parsed
-        return Fork(tuple(tuple(one.bare() for one in branch) for branch in self.branches))
+        return Fork(tuple(tuple(located.bare() for located in branch) for branch in self.branches))
 
     @property
     def step(self) -> Step:
@@ -61,18 +61,18 @@ class LocatedStep:
 
 
 def registry() -> dict[str, type[Step]]:
-    """All steps; importing the techniques registers them."""
+    """Return all steps; importing the techniques registers them."""
     import_module("limbeck.techniques")
     return REGISTRY
 
 
-def place(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
-    """Steps with their paths."""
+def locate(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
+    """Return steps with their paths."""
     placed = []
     for index, step in enumerate(steps):
         where = f"{path}[{index}]"
         if isinstance(step, Fork):
-            branches = tuple(tuple(place(branch, f"{where}.fork[{n}]")) for n, branch in enumerate(step.branches))
+            branches = tuple(tuple(locate(branch, f"{where}.fork[{n}]")) for n, branch in enumerate(step.branches))
             placed.append(LocatedStep(where, branches=branches))
         else:
             placed.append(LocatedStep(where, step, type(step)))
@@ -80,16 +80,16 @@ def place(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
 
 
 def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
-    """Every step, those in branches included."""
-    for one in placed:
-        if one.branches is None:
-            yield one
+    """Yield every step, including those in branches."""
+    for located in placed:
+        if located.branches is None:
+            yield located
         else:
-            yield from (inner for branch in one.branches for inner in leaves(branch))
+            yield from (inner for branch in located.branches for inner in leaves(branch))
 
 
 def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
-    """Fields of a recipe (without the steps), its steps with their places, and what is wrong with both."""
+    """Return the fields of a recipe (without the steps), its located steps, and the problems of both."""
     reader = _Reader()
     if not isinstance(data, Mapping):
         problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {data!r}")
@@ -104,13 +104,13 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self.known = registry()
+        self.registry = registry()
 
     def wrong(self, path: str, message: str) -> None:
         self.problems.append(Problem(path, message))
 
     def top(self, cls: type, data: Mapping[Any, Any], base: Path | None) -> dict[str, Any]:
-        """Everything except the steps."""
+        """Read everything except the steps."""
         names = [f.name for f in dataclasses.fields(cls)]
         for key in data:
             if key not in names:
@@ -158,13 +158,22 @@ class _Reader:
             self.wrong("task", f"should be text or a mapping, got {task!r}")
 
     def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
-        """A list of entries; ``chain`` holds the files being included, to see a cycle."""
+        """Read a list of entries; ``chain`` holds the files being included, to detect a cycle.
+
+        Args:
+            entries: The entries as they are written.
+            path: Where the list stands in the recipe.
+            base: Folder that file names are relative to.
+            chain: The files being included.
+        """
         if not isinstance(entries, (list, tuple)):
             if path != "steps":
                 self.wrong(path, f"should be a list of steps, got {entries!r}")
             return []
         return [
-            one for index, entry in enumerate(entries) for one in self._entry(entry, f"{path}[{index}]", base, chain)
+            located
+            for index, entry in enumerate(entries)
+            for located in self._entry(entry, f"{path}[{index}]", base, chain)
         ]
 
     def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
@@ -187,11 +196,11 @@ class _Reader:
         if name == "stages":
             return self._stages(value, f"{path}.stages", base)
         name = _today(name)
-        if name not in self.known:
-            hint = nearest(name, [*self.known, *COMBINATORS])
+        if name not in self.registry:
+            hint = nearest(name, [*self.registry, *COMBINATORS])
             self.wrong(path, f"no step called '{name}'; {hint}")
             return [LocatedStep(path)]
-        cls = self.known[name]
+        cls = self.registry[name]
         step, problems = fields.read(cls, _files_beside(cls, value, base), f"{path}.{name}")
         self.problems += problems
         return [LocatedStep(path, step, cls)]
@@ -202,10 +211,10 @@ class _Reader:
             return []
         file = ((base or Path()) / Path(value).expanduser()).resolve()
         if file in chain:
-            self.wrong(path, f"'{value}' includes itself: {' -> '.join(one.name for one in (*chain, file))}")
+            self.wrong(path, f"'{value}' includes itself: {' -> '.join(included.name for included in (*chain, file))}")
             return []
         if not file.is_file():
-            beside = [one.name for one in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+            beside = [sibling.name for sibling in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
             self.wrong(path, f"no file '{value}'; {nearest(file.name, beside)}")
             return []
         try:
@@ -219,34 +228,38 @@ class _Reader:
         return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
 
     def _each(self, value: Any, path: str, base: Path | None) -> LocatedStep:
-        """A sweep: one branch for every combination of the values listed."""
+        """Read a sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
         if (swept := self._swept(value, where, base)) is None:
             return LocatedStep(path)
         if not swept.lists:
             self.wrong(where, f"lists no values to try, as in 'each: {{{swept.name}: {{field: [1, 2]}}}}'")
             return LocatedStep(path, cls=swept.cls)
-        places = itertools.product(*(range(len(values)) for values in swept.lists.values()))
-        branches = [(self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in places]
+        combinations = itertools.product(*(range(len(values)) for values in swept.lists.values()))
+        branches = [
+            (self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in combinations
+        ]
         return LocatedStep(path, branches=tuple(branches))
 
     def _stages(self, value: Any, path: str, base: Path | None) -> list[LocatedStep]:
-        """The same steps again and again, each time from what came out last; what comes out of every stage goes on.
+        """Repeat the same steps, each time from the last results; the results of every stage go on.
 
         Lists of values are read side by side: the first stage has the first of every list.
         """
         if not isinstance(value, (list, tuple)) or not value:
             self.wrong(path, f"should be a list of steps with lists of values, got {value!r}")
             return []
-        found = [self._swept(entry, f"{path}[{index}]", base) for index, entry in enumerate(value)]
-        body = [swept for swept in found if swept is not None]
+        entries = [self._swept(entry, f"{path}[{index}]", base) for index, entry in enumerate(value)]
+        body = [swept for swept in entries if swept is not None]
         counts = {f"{swept.name}.{key}": len(given) for swept in body for key, given in swept.lists.items()}
-        if len(body) < len(found):
+        if len(body) < len(entries):
             return [LocatedStep(path)]
         if len(set(counts.values())) != 1:
-            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            lengths = ", ".join(f"{name} has {count}" for name, count in counts.items())
             example = "as in 'stages: [{prune: {speedup: [2, 3]}}, distill]'"
-            self.wrong(path, f"lists should be equally long: {told}" if told else f"lists one value a stage, {example}")
+            self.wrong(
+                path, f"lists should be equally long: {lengths}" if lengths else f"lists one value a stage, {example}"
+            )
             return [LocatedStep(path)]
         placed: list[LocatedStep] = []
         for stage in reversed(range(next(iter(counts.values())))):
@@ -258,17 +271,17 @@ class _Reader:
         return placed
 
     def _swept(self, value: Any, where: str, base: Path | None) -> _Swept | None:
-        """One step whose fields may have lists of values; None, and a problem, where that is not what stands there."""
+        """Read one step whose fields may have lists of values; report a problem and return None for anything else."""
         value = {value: {}} if isinstance(value, str) else value
         if not isinstance(value, Mapping) or len(value) != 1:
             self.wrong(where, f"should be one step with lists of values, got {value!r}")
             return None
         ((name, given),) = value.items()
         name = _today(name)
-        if name not in self.known:
-            self.wrong(where, f"no step called '{name}'; {nearest(name, self.known)}")
+        if name not in self.registry:
+            self.wrong(where, f"no step called '{name}'; {nearest(name, self.registry)}")
             return None
-        cls = self.known[name]
+        cls = self.registry[name]
         given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in fields_of(cls)}
         lists = {
@@ -278,11 +291,11 @@ class _Reader:
         }
         return _Swept(name, cls, given, lists)
 
-    def _chosen(self, swept: _Swept, places: Mapping[str, int], where: str) -> LocatedStep:
-        """The step with one value of every list."""
-        chosen = dict(swept.given) | {key: swept.lists[key][place] for key, place in places.items()}
+    def _chosen(self, swept: _Swept, indices: Mapping[str, int], where: str) -> LocatedStep:
+        """Return the step with one value from every list."""
+        chosen = dict(swept.given) | {key: swept.lists[key][index] for key, index in indices.items()}
         step, problems = fields.read(swept.cls, chosen, f"{where}.{swept.name}")
-        position = {f"{where}.{swept.name}.{key}": place for key, place in places.items()}
+        position = {f"{where}.{swept.name}.{key}": index for key, index in indices.items()}
         for problem in problems:
             suffix = f"[{position[problem.path]}]" if problem.path in position else ""
             self.wrong(problem.path + suffix, problem.message)
@@ -309,7 +322,7 @@ class _Swept:
 
 
 def _beside(text: str, base: Path | None) -> str:
-    """A path written in a recipe is relative to the recipe's file; a name that lies nowhere stays a name."""
+    """Resolve a path relative to the recipe's file; a name that is no file there is returned as it is."""
     if base is None or not text or Path(text).expanduser().is_absolute():
         return text
     near = base / Path(text).expanduser()
@@ -317,13 +330,13 @@ def _beside(text: str, base: Path | None) -> str:
 
 
 def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
-    """The fields of a step, those that name files relative to the recipe's file."""
+    """Return the fields of a step, with its file names resolved relative to the recipe's file."""
     if not isinstance(given, Mapping):
         return given
 
     def placed(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
-            return [placed(one) for one in value]
+            return [placed(entry) for entry in value]
         return _beside(value, base) if isinstance(value, str) else value
 
     return {key: placed(value) if key in cls.info.files else value for key, value in given.items()}
@@ -331,11 +344,11 @@ def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
 
 def _positive(value: Any, path: str) -> list[Problem]:
     """Sizes, times and counts of a target or budget are more than nothing."""
-    found: Iterator[tuple[str, Any]] = (
+    numbers: Iterator[tuple[str, Any]] = (
         ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)) if value else iter(())
     )
     return [
         Problem(f"{path}.{name}", f"should be more than 0, got {number!r}")
-        for name, number in found
+        for name, number in numbers
         if isinstance(number, (int, float)) and (number < 0 or (number == 0 and name != "max_drop"))
     ]

@@ -8,7 +8,7 @@ steps:
   - meta_pseudo_labels: {preset: teacher-finetune, epochs: 1}   # fields under one name; fields beside it win
   - use: warm-up.yaml                           # splice the steps of another recipe
   - each: {prune: {keep: [0.3, 0.5]}}           # a sweep: one branch per value
-  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # again and again; what comes out of every stage goes on
+  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # again and again; the results of every stage go on
   - fork: [[{export: {}}], []]                  # branches, each from the same candidates
   - quality: {}
 """
@@ -61,7 +61,7 @@ class Recipe:
         return dump(self)
 
     def with_(self, *settings: str) -> Recipe:
-        """This recipe with fields replaced: ``recipe.with_("steps.2.prune.keep=0.4", "seed=1")``.
+        """Return this recipe with fields replaced: ``recipe.with_("steps.2.prune.keep=0.4", "seed=1")``.
 
         Steps count from 0 as ``str(recipe)`` shows them, that is, after ``use`` and ``each`` are resolved.
         """
@@ -72,17 +72,23 @@ class Recipe:
 
 
 def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
-    """A recipe from plain data; paths in it are relative to ``base``. Raises one error with every problem."""
+    """Build a recipe from plain data with paths relative to ``base``; one error lists every problem.
+
+    Args:
+        data: The recipe as a mapping.
+        base: Folder that file names are relative to.
+        name: Name of the recipe unless it has its own.
+    """
     values, placed, problems = parsing.read(Recipe, data, base)
     if problems:
         title = f"recipe {name}".strip()
-        found = _unique([*problems, *meaning(values, placed)])
-        raise RecipeError(listing(title, found))
-    return Recipe(**{"name": name, **values, "steps": tuple(one.bare() for one in placed)})
+        unique = _unique([*problems, *meaning(values, placed)])
+        raise RecipeError(listing(title, unique))
+    return Recipe(**{"name": name, **values, "steps": tuple(located.bare() for located in placed)})
 
 
 def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None) -> list[Problem]:
-    """Everything wrong with a recipe (a Recipe, plain data, a file or a shipped name); loads no weights and no data."""
+    """List every problem of a recipe (a Recipe, plain data, a file or a shipped name); loads no weights or data."""
     if isinstance(source, (str, Path)):
         try:
             path = _find(source)
@@ -96,7 +102,7 @@ def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = N
 
 
 def listing(title: str, problems: list[Problem]) -> str:
-    """The problems of a recipe as the text of one error."""
+    """Return the problems of a recipe as the text of one error."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return f"{title} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems)
 
@@ -118,19 +124,19 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
 
 
 def dump(recipe: Recipe, *, full: bool = False) -> str:
-    """The recipe as YAML; ``parse`` reads it back as an equal recipe."""
+    """Return the recipe as YAML; ``parse`` reads it back as an equal recipe."""
     return strict_yaml.dump(to_data(recipe, full=full))
 
 
 def load_recipe(source: str | Path) -> Recipe:
-    """A recipe from a file, or one that limbeck ships, by name."""
+    """Load a recipe from a file, or one that limbeck ships, by name."""
     path = _find(source)
     data = strict_yaml.load(path.read_text(encoding="utf-8"), str(path))
     return parse(data, base=path.parent, name=path.stem)
 
 
 def shipped() -> dict[str, Path]:
-    """Recipes inside the package: name -> file."""
+    """Return the recipes that limbeck ships: name -> file."""
     folder = Path(str(resources.files("limbeck"))) / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
@@ -143,7 +149,7 @@ def _find(source: str | Path) -> Path:
     if str(source) in ours:
         return ours[str(source)]
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        beside = [one.name for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise RecipeError(f"no recipe file '{source}'; {nearest(path.name, beside)}")
     raise RecipeError(f"no recipe called '{source}' and no such file; {nearest(source, ours)}")
 
@@ -155,7 +161,7 @@ def _step_data(step: Any, full: bool) -> dict[str, Any]:
 
 
 def _fields(value: Any, full: bool) -> dict[str, Any]:
-    """The fields of a dataclass as plain data; without the defaults unless ``full``."""
+    """Return the fields of a dataclass as plain data; without the defaults unless ``full``."""
     plain = parameters(value)
     if full:
         return plain
@@ -213,5 +219,5 @@ def _unique(problems: list[Problem]) -> list[Problem]:
 
 
 def placed_steps(recipe: Recipe) -> list[LocatedStep]:
-    """The steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
-    return parsing.place(recipe.steps)
+    """Return the steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
+    return parsing.locate(recipe.steps)

@@ -39,7 +39,7 @@ class Problem:
 
 
 def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
-    """An instance of ``cls`` (None when something is wrong) and every problem of ``data``.
+    """Return an instance of ``cls`` (None when something is wrong) and every problem of ``data``.
 
     ``preset: name`` stands for the fields that the step's ``info.presets`` lists under that name; fields beside it win.
     """
@@ -61,20 +61,20 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     problems = [
         Problem(f"{path}.{key}", f"no field called '{key}'; {nearest(key, names)}") for key in data if key not in names
     ]
-    known = {key: value for key, value in data.items() if key in names}
+    fields = {key: value for key, value in data.items() if key in names}
     try:
-        made = _adapter(cls).validate_python(known)  # type: ignore[arg-type]
+        instance = _adapter(cls).validate_python(fields)  # type: ignore[arg-type]
     except ValidationError as error:
         return None, problems + list(_explain(cls, error, path))
     except LimbeckError as error:  # from a __post_init__
         return None, [*problems, Problem(path, str(error))]
-    if not problems and isinstance(made, Step):  # what only a combination of fields shows
-        problems += [Problem(path, text) for text in made.problems()]
-    return (None if problems else made), problems
+    if not problems and isinstance(instance, Step):  # what only a combination of fields shows
+        problems += [Problem(path, text) for text in instance.problems()]
+    return (None if problems else instance), problems
 
 
 def accepts(cls: type, name: str, value: Any) -> bool:
-    """Whether ``value`` as it stands is a legal value of that field."""
+    """Return whether ``value`` as it stands is a legal value of that field."""
     try:
         TypeAdapter(_hints(cls)[name]).validate_python(value)
     except ValidationError:
@@ -85,7 +85,7 @@ def accepts(cls: type, name: str, value: Any) -> bool:
 @cache
 def _adapter(cls: Any) -> TypeAdapter[Any]:
     if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
-        cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+        cls.__pydantic_config__ = ConfigDict(extra="forbid")
     return TypeAdapter(cls)
 
 
@@ -95,19 +95,19 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
-    """One problem per place; a union that fits in none of its ways is told in one line."""
-    places: dict[str, list[str]] = {}
+    """Yield one problem per location; a union that fits none of its types gets one line."""
+    messages: dict[str, list[str]] = {}
     for entry in error.errors(include_url=False):
         where, location = path, entry["loc"]
         if location:
             where += f".{location[0]}" + "".join(f"[{part}]" for part in location[1:] if isinstance(part, int))
-        said = places.setdefault(where, [])
-        if entry["type"] != "none_required" and (text := _phrase(cls, entry)) not in said:
-            said.append(text)
-    for where, said in places.items():
-        seen = re.split(r", got |; ", said[0])[0] if said else ""
-        others = [re.split(r", got |; ", text)[0] for text in said[1:]]
-        tail = said[0][len(seen) :] if said else ""
+        texts = messages.setdefault(where, [])
+        if entry["type"] != "none_required" and (text := _phrase(cls, entry)) not in texts:
+            texts.append(text)
+    for where, texts in messages.items():
+        seen = re.split(r", got |; ", texts[0])[0] if texts else ""
+        others = [re.split(r", got |; ", text)[0] for text in texts[1:]]
+        tail = texts[0][len(seen) :] if texts else ""
         yield Problem(where, " or ".join([seen, *others]) + tail)
 
 
@@ -145,7 +145,7 @@ def _interval(annotation: Any) -> str:
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
-    """Every bound in an annotation, also inside unions and pydantic's Field."""
+    """Yield every bound in an annotation, also inside unions and pydantic's Field."""
     for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
         if isinstance(part, annotated_types.Interval):
             yield from part

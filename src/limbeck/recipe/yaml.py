@@ -59,8 +59,8 @@ def load(text: str, where: str = "recipe") -> Any:
         return yaml.load(text, _Loader)  # a SafeLoader: builds plain data only
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise RecipeError(f"{place}: {getattr(error, 'problem', None) or error}") from None
+        location = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        raise RecipeError(f"{location}: {getattr(error, 'problem', None) or error}") from None
 
 
 def dump(data: Any) -> str:

@@ -108,50 +108,50 @@ class Augment(Technique):
     # not chunk_rows: kept chunks are found by their numbers, and batches of a model that differ in padding may differ
     # in the last bits, which can change what is nearest
     def problems(self) -> list[str]:
-        """What is wrong with the combination of fields."""
+        """Return the conflicts between fields."""
         from limbeck.augmentation.pos_taggers import check_tagger
 
-        found = []
+        problems = []
         others = TINYBERT_ONLY if self.method == "ngram" else NGRAM_ONLY
-        told = [name for name in others if getattr(self, name) != getattr(type(self), name)]
-        if told:
+        foreign = [name for name in others if getattr(self, name) != getattr(type(self), name)]
+        if foreign:
             other = "tinybert" if self.method == "ngram" else "ngram"
-            found.append(f"{', '.join(told)}: for method: {other}, got method: {self.method}")
+            problems.append(f"{', '.join(foreign)}: for method: {other}, got method: {self.method}")
         if self.mask_probability + self.part_of_speech_probability > 1:
-            found.append("mask_probability and part_of_speech_probability: should add up to at most 1")
+            problems.append("mask_probability and part_of_speech_probability: should add up to at most 1")
         if self.labels == "teacher" and self.guard == "relabel":
-            found.append("labels: teacher gives the teacher's labels already; use guard: off or drop")
+            problems.append("labels: teacher gives the teacher's labels already; use guard: off or drop")
         if self.positions_per_pass > 1 and self.mlm is None:
-            found.append("positions_per_pass: is for a masked language model; name one with mlm")
+            problems.append("positions_per_pass: is for a masked language model; name one with mlm")
         try:
             check_tagger(self.tagger or "nltk")
         except InputError as error:
-            found.append(f"tagger: {error}")
-        return found
+            problems.append(f"tagger: {error}")
+        return problems
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the files and the library that the fields name; what only the hub knows is not asked."""
+        """Return the problems of the files and the library that the fields name; the hub is not contacted."""
         from limbeck.augmentation.pos_taggers import EXTRAS, check_installed
         from limbeck.data.readers import missing_file
         from limbeck.model.checkpoints import peek_here
 
-        found = []
+        problems = []
         path = Path(self.vectors).expanduser() if self.vectors else None
         if path is not None and not path.is_file():
-            found.append(f"vectors: {missing_file(path)}")
+            problems.append(f"vectors: {missing_file(path)}")
         try:
             if self.mlm is not None:
                 peek_here(self.mlm)
         except UnsupportedModel:
             pass  # transformers opens more families than ours
         except InputError as error:
-            found.append(f"mlm: {error}")
+            problems.append(f"mlm: {error}")
         try:
             if self.tagger and self.tagger.partition(":")[0] in EXTRAS and self.part_of_speech_probability:
                 check_installed(self.tagger)
         except MissingExtra as error:
-            found.append(f"tagger: {error}")
-        return found
+            problems.append(f"tagger: {error}")
+        return problems
 
     @property
     def count(self) -> int:
@@ -164,15 +164,21 @@ class Augment(Technique):
         return self.labels == "teacher" or self.guard != "off"
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The model stays."""
+        """Return the same shape: the model is not changed."""
         return shape
 
     def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
-        """So many rows of single texts before duplicates go; of pairs both texts are changed, up to twice as many."""
+        """Return the rows before deduplication; pairs give up to twice as many, because both of their texts change."""
         return {**rows, "train": rows.get("train", 0) * (1 + self.count)}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: drawing, a masked copy for every second word, and the teacher's reading."""
+        """Return rough seconds: drawing, a masked copy for every second word, and the teacher's reading.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         from limbeck.train.config import forward_seconds
 
         texts = rows.get("train", 0)
@@ -232,7 +238,7 @@ class Augment(Technique):
             open_tagger(self.tagger)
 
     def ngrams(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
-        """How n-gram samples are drawn, and what notes the parts of speech of rows."""
+        """Return the transform that samples n-grams, and what tags the parts of speech of rows."""
         from limbeck.augmentation.pos_taggers import tag_rows
         from limbeck.augmentation.transforms import NGram, split_words, words_by_tag
 
@@ -253,7 +259,7 @@ class Augment(Technique):
         return replace(rule, bags=words_by_tag(words, tags)), noted
 
     def substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
-        """How words are replaced, and what notes the candidates of each word."""
+        """Return the transform that replaces words, and what stores the candidates of each word."""
         from limbeck.augmentation.transforms import Substitute, replaceable, split_words
         from limbeck.augmentation.word_candidates import Lexicon, MaskedModel, load_masked_model
         from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
@@ -280,7 +286,7 @@ class Augment(Technique):
 
 
 def _originals(task: Task) -> list[Row]:
-    """The rows that new ones are made of."""
+    """Return the rows that new rows are made of."""
     from limbeck.augmentation.pipeline import rows_of
 
     return rows_of(task.split("train"), task.labelled_rows)

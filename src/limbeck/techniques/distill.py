@@ -126,39 +126,45 @@ class Distill(LayerDistillationConfig, Technique):
         yield replace(candidate, folder=None)
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
-        found, inside = [], set(self.match) & set(LAYERS)
+        """Return the conflicts between fields."""
+        problems, inside = [], set(self.match) & set(LAYERS)
         if self.intermediate_epochs and not (inside and ("logits" in self.match or self.task_weight)):
-            found.append(
+            problems.append(
                 "intermediate_epochs: has one phase for hidden, attention or relations and one for logits or labels, "
                 f"got match: [{', '.join(self.match)}]"
             )
         if self.cache_teacher and not inside:
-            found.append(f"cache_teacher: is for what is imitated inside the teacher, got match: {list(self.match)}")
+            problems.append(f"cache_teacher: is for what is imitated inside the teacher, got match: {list(self.match)}")
         if (self.class_weights != "none" or self.focal_gamma) and not self.task_weight:
-            found.append(
+            problems.append(
                 "class_weights, focal_gamma: weigh the loss on labels, which has no weight here; set task_weight"
             )
         if self.teachers and "logits" not in self.match:
-            found.append(f"teachers: their logits are averaged, so match needs logits, got {list(self.match)}")
-        return found
+            problems.append(f"teachers: their logits are averaged, so match needs logits, got {list(self.match)}")
+        return problems
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the further teachers."""
+        """Return the problems of the additional teachers."""
         from limbeck.model.checkpoints import peek_here
 
-        found = []
+        problems = []
         for source in self.teachers:
             try:
-                about = peek_here(source)
-                if about is not None and not about["labels"]:
-                    found.append(f"teachers: '{source}' has no trained head; fine-tune it first")
+                description = peek_here(source)
+                if description is not None and not description["labels"]:
+                    problems.append(f"teachers: '{source}' has no trained head; fine-tune it first")
             except InputError as error:
-                found.append(f"teachers: {error}")
-        return found
+                problems.append(f"teachers: {error}")
+        return problems
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds of both phases."""
+        """Return rough seconds of both phases.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         first = replace(self, num_train_epochs=self.intermediate_epochs + self.num_train_epochs)
         return LayerDistillationConfig.estimated_seconds(first, shape, rows, tokens)
 
@@ -178,23 +184,36 @@ class Distill(LayerDistillationConfig, Technique):
         yield "prediction", self, {name: term for name, term in terms.items() if name not in LAYERS}
 
     def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
-        """Weighted terms of the loss; of ``match``, where that is not the field's."""
+        """Return the weighted terms of the loss.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            match: What to imitate; the field ``match`` unless given.
+        """
         from limbeck.train.distillation_losses import LogitLoss
         from limbeck.train.finetuning import target_scale
         from limbeck.train.task_loss import task_loss
 
-        found: Terms = {}
+        terms: Terms = {}
         if self.task_weight:
             loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
-            found["task"] = (self.task_weight, loss)
+            terms["task"] = (self.task_weight, loss)
         if "logits" in self.match:
             scale = target_scale(candidate.task)
             kind = LogitLoss(self.logits_loss, self.temperature, candidate.task.problem_type, scale)
-            found["logits"] = (self.logits_weight, kind)
-        return found | self.layer_terms(match or self.match, candidate, teacher)
+            terms["logits"] = (self.logits_weight, kind)
+        return terms | self.layer_terms(match or self.match, candidate, teacher)
 
     def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, context: RunContext) -> TeacherCall:
-        """Where a loss of these terms finds what the teacher puts out."""
+        """Return the source of the teacher outputs that a loss of these terms needs.
+
+        Args:
+            terms: Weighted terms of the loss.
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            context: Services of the run.
+        """
         from limbeck.train.objectives import LiveTeacher
         from limbeck.train.teacher_cache import CachedTeacher, cached_layers
 
@@ -217,24 +236,32 @@ class Distill(LayerDistillationConfig, Technique):
         return LiveTeacher(reader.model.eval(), self.answers(candidate, teacher, context) if separate else None)
 
     def answers(
-        self, candidate: Candidate, teacher: Candidate, context: RunContext, made: np.ndarray | None = None
+        self, candidate: Candidate, teacher: Candidate, context: RunContext, logits: np.ndarray | None = None
     ) -> CachedLogits:
-        """The teacher's logits on the training split (``made`` by a pass already), or the mean of all teachers'."""
+        """Return the training split's logits (``logits`` if computed already), averaged over all teachers.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            context: Services of the run.
+            logits: The teacher's logits, if they are computed already [rows, labels].
+        """
         from limbeck.train.teacher_cache import cached_logits, mean_logits
 
         task = candidate.task
-        found = []
-        for name, one in ((context.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
-            # tokens have labels of their own, so the teacher must read the same ones
-            reader = adapt_vocabulary(candidate, one) if task.kind == "tokens" else one
+        answers = []
+        for name, source in ((context.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
+            reader = (
+                adapt_vocabulary(candidate, source) if task.kind == "tokens" else source
+            )  # a label for each of the same tokens
             if reader is None:
                 raise _other_words(f"teacher {name}")
-            kept = name if reader is one else f"{name}-{vocabulary_key(candidate.tokenizer)}"
-            found.append(cached_logits(reader, kept, task, context.keep, made if reader is teacher else None))
-        return mean_logits(found)
+            cache_key = name if reader is source else f"{name}-{vocabulary_key(candidate.tokenizer)}"
+            answers.append(cached_logits(reader, cache_key, task, context.keep, logits if reader is teacher else None))
+        return mean_logits(answers)
 
     def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
-        """The further teachers, opened one by one, and what their content is called."""
+        """Open the additional teachers one by one, each with a key of its content."""
         from limbeck.measure.label_order import fit_task
         from limbeck.model.checkpoints import open_model, peek
 

@@ -56,11 +56,17 @@ class Export(Technique):
         return {"fused": f"{reason}; give false"}
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The shape stays."""
+        """Return the same shape: only the format changes."""
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: writing and checking the graph, and answering the texts of the parity check twice."""
+        """Return rough seconds: writing and checking the graph, and answering the texts of the parity check twice.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         return 2.0 + forward_seconds(shape, 2 * min(self.parity_texts, rows.get("validation", 0)), tokens)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
@@ -112,6 +118,11 @@ class Parity:
 
 def parity(candidate: Candidate, other: Any, most: int) -> Parity:
     """Compare the logits of two models on up to ``most`` validation texts, in padded batches.
+
+    Args:
+        candidate: The reference; its task gives the texts.
+        other: The model to compare.
+        most: Most texts to compare.
 
     Raises:
         InputError: The logits of the first are no numbers.

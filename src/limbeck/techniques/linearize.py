@@ -27,6 +27,7 @@ from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import adapt_vocabulary
 
 if TYPE_CHECKING:
+    from limbeck.core.model import TrainableEncoder
     from limbeck.train.linearization import GuidedLoss
 
 TAUGHT = ("target", "waypoint", "hybrid")
@@ -98,7 +99,7 @@ class Linearize(TrainingConfig, Technique):
     max_length: Annotated[int, Ge(1)] | None = None
 
     def required_traits(self) -> set[str]:
-        """What these parameters need of a candidate besides: a guide that is fine-tuned already."""
+        """Return the traits that these parameters need in addition: a guide needs a fine-tuned teacher."""
         return {"teacher"} if self.taught else set()
 
     @property
@@ -117,32 +118,32 @@ class Linearize(TrainingConfig, Technique):
         return self.start == "pretrained" or (self.start is None and self.guide == "waypoint")
 
     def max_tokens(self) -> int:
-        """Tokens that what comes out surely reads, whatever the candidate reads."""
+        """Return the tokens that the result is sure to read, whatever the candidate reads."""
         return self.max_length or 0
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
-        found = []
+        """Return the conflicts between fields."""
+        problems = []
         for core in self.attention:
             try:
                 attention_core(core)
             except InputError as error:
-                found.append(str(error))
-        if not found and {attention_core(core) for core in self.attention} == {"softmax"}:
-            found.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
+                problems.append(str(error))
+        if not problems and {attention_core(core) for core in self.attention} == {"softmax"}:
+            problems.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
         for name in ("share", "init"):
             if getattr(self, name) != getattr(type(self), name) and not self.linformer:
-                found.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
+                problems.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
         if (self.guide == "hybrid") != (self.max_distill_steps is not None):
-            found.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
+            problems.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
         if self.guide != "unguided" and not self.alpha_output and not self.alpha_layer:
-            found.append(f"guide: {self.guide} has no weight; give alpha_output or alpha_layer, or guide: unguided")
+            problems.append(f"guide: {self.guide} has no weight; give alpha_output or alpha_layer, or guide: unguided")
         if self.freeze_steps and not self.linformer:
-            found.append("freeze_steps: only linformer has new weights to train meanwhile")
-        return found
+            problems.append("freeze_steps: only linformer has new weights to train meanwhile")
+        return problems
 
     def file_problems(self) -> list[str]:
-        """That a second model cannot be trained by several processes."""
+        """Report that several processes cannot train a second model."""
         from limbeck.distributed import context as processes
 
         if self.guide == "trajectory" and processes.count() > 1:
@@ -150,7 +151,13 @@ class Linearize(TrainingConfig, Technique):
         return []
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why a model of this shape cannot become what is wanted; None if it can."""
+        """Say why a model of this shape cannot become what is wanted; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in, trained or not.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
         try:
             self.cores(candidate.model.shape.depth)
         except InputError as error:
@@ -158,19 +165,25 @@ class Linearize(TrainingConfig, Technique):
         return None
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """The shape that comes out; None where that is impossible."""
+        """Return the resulting shape; None if it is impossible."""
         try:
             return shape.with_attention(*self.cores(shape.depth))
         except InputError:
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: a guide's forward pass comes on top, and a trajectory's steps."""
+        """Return rough seconds: a guide's forward pass comes on top, and a trajectory's steps.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         more = {"unguided": 0.0, "trajectory": 1 + 3 / self.teacher_update_cycle}.get(self.guide, 1.0)
         return super().estimated_seconds(shape, rows, tokens) * (1 + more / self.passes)
 
     def cores(self, depth: int) -> tuple[str, ...]:
-        """The core of every layer, by its full name."""
+        """Return the core of every layer, by its full name."""
         cores = tuple(attention_core(core) for core in self.attention)
         if len(cores) == 1:
             return cores * depth
@@ -198,27 +211,29 @@ class Linearize(TrainingConfig, Technique):
         if self.freeze_steps and not fresh:
             raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
         objective = self.objective(candidate, model, teacher, before, fresh)
-        made = replace(candidate, model=model, folder=None)
+        converted = replace(candidate, model=model, folder=None)
         context.log(f"{before.shape} -> {model.shape}; projections shared: {self.share}")
-        train_on_task(made, objective, self, context)
-        yield replace(made, model=model.requires_grad_())
+        train_on_task(converted, objective, self, context)
+        yield replace(converted, model=model.requires_grad_())
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
-        """The guide, if it can teach this student."""
+        """Return the guide after checking that it can teach this student."""
         if context.teacher is None:
             raise InputError(
                 f"linearize: guide {self.guide} has no teacher; put 'finetune' before it or name one with "
                 "'teacher: MODEL', or use guide: trajectory"
             )
-        known = context.teacher.open()
-        teacher = adapt_vocabulary(candidate, known)
+        opened = context.teacher.open()
+        teacher = adapt_vocabulary(candidate, opened)
         if teacher is None:
             raise InputError("linearize: the teacher lacks tokens of the candidate's vocabulary")
-        if teacher is not known and (self.guide == "waypoint" or self.pretrained):
+        if teacher is not opened and (self.guide == "waypoint" or self.pretrained):
             raise InputError("linearize: the kept epochs read another vocabulary than the candidate; use guide: target")
-        mine, theirs = candidate.model.shape, teacher.model.shape
-        if self.guide in TAUGHT and mine.depth > theirs.depth:
-            raise InputError(f"linearize: the model has {mine.depth} layers, more than its teacher's {theirs.depth}")
+        student_shape, teacher_shape = candidate.model.shape, teacher.model.shape
+        if self.guide in TAUGHT and student_shape.depth > teacher_shape.depth:
+            raise InputError(
+                f"linearize: the model has {student_shape.depth} layers, more than its teacher's {teacher_shape.depth}"
+            )
         if len(teacher.epoch_checkpoints) < (2 if self.guide == "waypoint" else int(self.pretrained)):
             short = ", of one epoch at least" if teacher.epoch_checkpoints else ""
             raise InputError(
@@ -233,14 +248,16 @@ class Linearize(TrainingConfig, Technique):
         return teacher
 
     def begun(self, candidate: Candidate, teacher: Candidate | None) -> Any:
-        """The model to convert."""
+        """Return the model to convert."""
         if not self.pretrained:
             return candidate.model
         from safetensors.torch import load_file
 
         assert teacher is not None
-        weights, mine = load_file(teacher.epoch_checkpoints[0]), candidate.model.state_dict()
-        if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in mine.items()}:
+        weights, state = load_file(teacher.epoch_checkpoints[0]), candidate.model.state_dict()
+        if {name: tensor.shape for name, tensor in weights.items()} != {
+            name: tensor.shape for name, tensor in state.items()
+        }:
             raise InputError(
                 f"linearize.start: the weights before the fine-tuning are those of another model than the candidate "
                 f"({teacher.model.shape} and {candidate.model.shape}); use start: candidate"
@@ -248,8 +265,8 @@ class Linearize(TrainingConfig, Technique):
         candidate.model.load_state_dict(weights)
         return candidate.model
 
-    def positions(self, model: Any) -> int | None:
-        """How many positions the model needs; None where it has enough."""
+    def positions(self, model: TrainableEncoder) -> int | None:
+        """Return how many positions the model needs; None if it has enough."""
         if self.max_length is None or self.max_length <= longest(model):
             return None
         return self.max_length + int(model.config.max_positions) - longest(model)
@@ -257,7 +274,15 @@ class Linearize(TrainingConfig, Technique):
     def objective(
         self, candidate: Candidate, model: Any, teacher: Candidate | None, before: Any, fresh: frozenset[str]
     ) -> GuidedLoss:
-        """The loss of this guide."""
+        """Return the loss of this guide.
+
+        Args:
+            candidate: The candidate that the step works on.
+            model: The converted model.
+            teacher: The teacher; None for guides without one.
+            before: The model before the conversion.
+            fresh: Names of new weights.
+        """
         from limbeck.model.attention_conversion import convert
         from limbeck.train import linearization as guides
         from limbeck.train.distillation_losses import HiddenLoss, LogitLoss
@@ -270,12 +295,14 @@ class Linearize(TrainingConfig, Technique):
         else:
             assert teacher is not None
             guide = teacher.model.eval()
-        mine, theirs = model.shape, guide.shape
-        hidden = HiddenLoss("mse", "uniform", (mine.depth, theirs.depth), (mine.hidden, theirs.hidden))
+        student_shape, guide_shape = model.shape, guide.shape
+        hidden = HiddenLoss(
+            "mse", "uniform", (student_shape.depth, guide_shape.depth), (student_shape.hidden, guide_shape.hidden)
+        )
         logits = LogitLoss("kl", self.temperature, candidate.task.problem_type)
         terms: dict[str, tuple[float, Any]] = {
             "logits": (self.alpha_output, logits),
-            "hidden": (self.alpha_layer * (mine.depth + 1), hidden),
+            "hidden": (self.alpha_layer * (student_shape.depth + 1), hidden),
         }
         both = (guides.unguided(model), guides.guided(model, guide, terms))
         if self.guide == "trajectory":
@@ -288,6 +315,6 @@ class Linearize(TrainingConfig, Technique):
         return guides.GuidedLoss(*both, until=self.max_distill_steps, **frozen)
 
 
-def longest(model: Any) -> int:
-    """Tokens that a model has positions for."""
+def longest(model: TrainableEncoder) -> int:
+    """Return the number of tokens that a model has positions for."""
     return int(model.config.max_positions) - skipped_positions(model.config.position_offset)

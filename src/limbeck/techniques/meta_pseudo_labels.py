@@ -1,4 +1,4 @@
-"""Train a student on the labels of a teacher that is told, step by step, what its labels did to the student.
+"""Train a student on the labels of a teacher that gets feedback at every step on how its labels changed the student.
 
 Reference: Pham et al., 2021, arXiv:2003.10580 (Meta Pseudo Labels). Differs: the feedback is by default the exact
 gradient of the student's loss on labelled texts after its step (a forward-mode pass, for soft labels), where the paper
@@ -89,20 +89,20 @@ class MetaPseudoLabels(TrainingConfig, Technique):
     passes: ClassVar[float] = 16.0  # both learn from both batches, and a teacher is some two or three times as large
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
-        found = []
+        """Return the conflicts between fields."""
+        problems = []
         if self.feedback == "reinforce" and self.pseudo_labels == "soft":
-            found.append(
+            problems.append(
                 "feedback 'reinforce' of soft labels is nothing; set pseudo_labels: sampled, or feedback: exact"
             )
         if self.feedback_average and self.feedback != "reinforce":
-            found.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
+            problems.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
         if self.gradient_accumulation_steps > 1:
-            found.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
-        return found
+            problems.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
+        return problems
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the file of texts, and with the processes."""
+        """Return the problems of the text file and of the number of processes."""
         from limbeck.data.unlabeled import check_texts
         from limbeck.distributed import context as processes
 
@@ -116,7 +116,13 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return []
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: both trainings; the texts of a file are taken to be as many as the train split's."""
+        """Return rough seconds: both trainings; the texts of a file are taken to be as many as the train split's.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         last = replace(self, num_train_epochs=self.finetune_epochs)
         share = TrainingConfig.passes / self.passes
         return super().estimated_seconds(shape, rows, tokens) + share * TrainingConfig.estimated_seconds(
@@ -132,7 +138,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         teacher = self.teacher(candidate, context)
         labelled, unlabelled = self.texts(candidate.task)
         source = f"; {unlabelled.notes[-1]}" if self.unlabelled else ""
-        rows = [len(one.split("train")) for one in (labelled, unlabelled)]
+        rows = [len(task.split("train")) for task in (labelled, unlabelled)]
         context.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
         objective = self.objective(candidate, teacher, labelled, context.seed)
         first = train_on_task(replace(candidate, task=unlabelled), objective, self, context, "pseudo")
@@ -149,7 +155,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         yield replace(candidate, folder=None)
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
-        """The teacher's copy, if it can teach this student in this way."""
+        """Return a copy of the teacher after checking that it can teach this student in this way."""
         if context.teacher is None:
             raise InputError(
                 "meta_pseudo_labels has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
@@ -168,7 +174,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return teacher
 
     def texts(self, task: Task) -> tuple[Task, Task]:
-        """The task with the rows that have labels of their own, and with those that the teacher labels."""
+        """Return the task with its labelled rows only, and the task with the rows that the teacher labels."""
         from limbeck.data.unlabeled import with_texts_of
 
         rows = task.split("train").take(range(task.labelled_rows))
@@ -178,7 +184,14 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         return labelled, with_texts_of(task, Path(self.unlabelled), self.unlabelled_columns)
 
     def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> Any:
-        """Both losses of a step."""
+        """Return the objective with both losses of a step.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            labelled: The task with its labelled rows.
+            seed: Decides everything random.
+        """
         from limbeck.data.batching import encode
         from limbeck.train import meta_pseudo_labels as pseudo
 

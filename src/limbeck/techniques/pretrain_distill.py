@@ -92,8 +92,10 @@ class PretrainDistill(PretrainingConfig, LayerDistillationConfig, Technique):
 
     def check_difference(self, candidate: Candidate, teacher: Candidate) -> None:
         """Refuse a student that is its teacher."""
-        mine, theirs = (side.model.encoder.state_dict() for side in (candidate, teacher))
-        if mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine):
+        student_state, teacher_state = (side.model.encoder.state_dict() for side in (candidate, teacher))
+        if student_state.keys() == teacher_state.keys() and all(
+            student_state[name].equal(teacher_state[name]) for name in student_state
+        ):
             raise InputError(
                 "pretrain_distill: the student is the very model it should imitate; make it smaller first "
                 "('student_init', 'prune'), or name the model to imitate with 'pretrained'"

@@ -113,12 +113,12 @@ class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: i
         context.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(context.seed)  # what is new is drawn here, before the loop seeds itself
         head = self.head(candidate, context) if masking is not None else None
-        known = ChannelOrder.of(candidate.model)
-        made = self.arrange(candidate.model, known, space, lambda model: magnitude(model, ()))
-        if head is not None and len(made.channels) == candidate.model.shape.hidden:  # fewer: it is a new one
-            head.permute_channels(made.channels)
+        trained_order = ChannelOrder.of(candidate.model)
+        order = self.arrange(candidate.model, trained_order, space, lambda model: magnitude(model, ()))
+        if head is not None and len(order.channels) == candidate.model.shape.hidden:  # fewer: it is a new one
+            head.permute_channels(order.channels)
         model = extract(candidate.model, space.largest)
-        terms = {} if teacher is None else self.slice_terms(self.match, teacher.model, made)
+        terms = {} if teacher is None else self.slice_terms(self.match, teacher.model, order)
         if head is not None:
             terms["mlm"] = (self.mlm_weight, LanguageLoss(head, model.encoder.embeddings.word))
         guide = None if teacher is None else LiveTeacher(teacher.model.eval())
@@ -127,11 +127,11 @@ class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: i
             objective = OnMasked(objective, masking)
         candidate = replace(candidate, model=model, folder=None)
         self.train_on_text(candidate, objective, context)
-        made.mark(model, answers=False)
+        order.mark(model, answers=False)
         yield candidate
 
     def head(self, candidate: Candidate, context: RunContext) -> LanguageHead:
-        """The head of the language model: the pretrained model's if it has one that fits, or a new one."""
+        """Return the language-model head: the pretrained model's if it fits, else a new one."""
         from limbeck.model.mlm_head import language_head
 
         record = context.teacher.record if context.teacher is not None else None

@@ -100,7 +100,7 @@ class Prune(Technique):
     samples: Annotated[int, Ge(1)] = 1024
 
     def problems(self) -> list[str]:
-        """What is wrong with the combination of fields."""
+        """Return the conflicts between fields."""
         goals = [n for n in ("speedup", "latency_ms", "keep", "size_mb") if getattr(self, n) is not None]
         uniform = [n for n in ("heads", "ffn") if getattr(self, n) is not None]
         if len(goals) + bool(uniform) > 1:
@@ -118,7 +118,7 @@ class Prune(Technique):
         return []
 
     def required_traits(self) -> frozenset[str]:
-        """Traits that a candidate needs besides."""
+        """Return the further traits that these parameters need."""
         return frozenset({"teacher"} if self.relative_to == "teacher" else ())
 
     @property
@@ -133,13 +133,13 @@ class Prune(Technique):
         return any(goal is not None for goal in goals)
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the file of latency data."""
+        """Return the problems of the latency data file."""
         from limbeck.cost_models.latency_predictor import file_problems
 
         return file_problems(self.profile, self.number_format)
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """The shape that comes out, where the goal alone decides it; scores and measured costs decide it otherwise."""
+        """Return the resulting shape where the goal alone decides it; None where scores and measured costs do."""
         if self.layers is not None:
             if len(set(shape.layers)) > 1 or self.layers > shape.depth:
                 return None
@@ -149,7 +149,13 @@ class Prune(Technique):
         return self.uniform(shape)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: scoring is a training step without update, the repair a forward pass; then a latency table."""
+        """Return rough seconds: scoring (a training step without update), repair (a forward pass) and the table.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         looks = self.narrows or self.layer_choice == "importance"
         texts = min(self.samples, rows.get("train", 0)) * looks
         measures = self.by_latency and self.profile is None
@@ -168,7 +174,7 @@ class Prune(Technique):
         budget = self.budget(cost, self.whole(before, context))
         batches = cache(
             lambda: self.calibration(candidate, context.seed)
-        )  # whole layers can go without a look at texts
+        )  # whole layers can be removed without reading texts
         if self.layers is not None:
             slice_to(model, self.layer_cut(model, batches))
         if self.narrows:
@@ -183,12 +189,20 @@ class Prune(Technique):
     def narrow(
         self, candidate: Candidate, batches: list[dict[str, Any]], cost: Cost, budget: float, context: RunContext
     ) -> None:
-        """Take heads and neurons out of the layers, and repair what stays."""
+        """Take heads and neurons out of the layers, and repair what stays.
+
+        Args:
+            candidate: The candidate; its model is changed in place.
+            batches: Calibration texts.
+            cost: Cost of shapes.
+            budget: Most that the result may cost, in the unit of ``cost``.
+            context: Services of the run.
+        """
         from limbeck.model.pruning.reconstruction import collect, put, repaired
         from limbeck.model.pruning.slicing import Cut, slice_to
 
         model = candidate.model
-        grams = cache(lambda: collect(model, batches))  # not every way to prune looks at them
+        grams = cache(lambda: collect(model, batches))  # not every criterion needs them
         orders = self.orders(candidate, batches, grams, context)
         cut = Cut.best(orders, self.allocate(orders, model.shape, cost, budget))
         repair = repaired(model, cut, grams()) if self.reconstruct else {}
@@ -196,7 +210,7 @@ class Prune(Technique):
         put(model, repair)
 
     def calibration(self, candidate: Candidate, seed: int) -> list[dict[str, Any]]:
-        """Batches of a seeded sample of training texts."""
+        """Return batches of a seeded sample of training texts."""
         import random
 
         from limbeck.data.batching import collate, encode
@@ -209,7 +223,14 @@ class Prune(Technique):
     def orders(
         self, candidate: Candidate, batches: list[dict[str, Any]], grams: Callable[[], Grams], context: RunContext
     ) -> RemovalOrders:
-        """In which order heads and neurons go: kept, so that one pass serves every goal for the same model."""
+        """Return the order in which heads and neurons are removed; stored, so one pass serves every goal of a model.
+
+        Args:
+            candidate: The candidate to rank.
+            batches: Calibration texts.
+            grams: Returns the second moments of layer inputs.
+            context: Services of the run.
+        """
         from limbeck.model.checkpoints import fingerprint
         from limbeck.model.pruning.optimal_brain_surgeon import layer_wise, second_order
         from limbeck.model.pruning.slicing import RemovalOrders
@@ -230,7 +251,7 @@ class Prune(Technique):
         return RemovalOrders.from_arrays(cached_arrays(context.keep, name, build))
 
     def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
-        """How much every head, neuron and layer matters by itself; where they are judged together, Fisher's scores."""
+        """Score every head, neuron and layer by itself; by Fisher's scores where the criterion ranks them together."""
         from limbeck.model.pruning.importance import CRITERIA
 
         return CRITERIA[self.criterion if self.criterion in CRITERIA else "fisher"](model, batches)
@@ -247,14 +268,14 @@ class Prune(Technique):
                 f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
             )
         if self.layer_choice == "importance":
-            kept = RemovalOrder.of(self.scores(model, batches()).layers).remaining(count)
+            layers = RemovalOrder.of(self.scores(model, batches()).layers).remaining(count)
         else:
-            kept = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
+            layers = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
         full = Cut.everything(shape)
-        return Cut(kept, tuple(full.heads[i] for i in kept), tuple(full.ffn[i] for i in kept))
+        return Cut(layers, tuple(full.heads[i] for i in layers), tuple(full.ffn[i] for i in layers))
 
     def cost_of(self, candidate: Candidate, context: RunContext) -> Cost:
-        """What a shape costs, in the unit of the goal."""
+        """Return the cost of shapes, in the unit of the goal."""
         from limbeck.core import analytic_cost as counts
 
         model, task = candidate.model, candidate.task
@@ -283,7 +304,7 @@ class Prune(Technique):
         return context.cost.for_format(self.number_format)
 
     def whole(self, before: Shape, context: RunContext) -> Shape:
-        """The shape that speedup and keep are parts of."""
+        """Return the shape that ``speedup`` and ``keep`` are relative to."""
         if self.relative_to == "input":
             return before
         record = context.teacher.record if context.teacher is not None else None
@@ -292,7 +313,7 @@ class Prune(Technique):
         return record.shape
 
     def budget(self, cost: Cost, whole: Shape) -> float:
-        """The goal in the unit of the cost."""
+        """Return the goal in the unit of the cost."""
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
         if self.size_mb is not None:
@@ -300,8 +321,8 @@ class Prune(Technique):
         return cost(whole).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
 
     def uniform(self, shape: Shape) -> Shape:
-        """At most ``heads`` heads and ``ffn`` neurons in every layer."""
-        kept = (
+        """Return the shape with at most ``heads`` heads and ``ffn`` neurons in every layer."""
+        layers = (
             LayerShape(
                 layer.heads if self.heads is None else min(self.heads, layer.heads),
                 layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
@@ -309,22 +330,29 @@ class Prune(Technique):
             )
             for layer in shape.layers
         )
-        return replace(shape, layers=tuple(kept))
+        return replace(shape, layers=tuple(layers))
 
     def allocate(self, orders: RemovalOrders, shape: Shape, cost: Cost, budget: float) -> Shape:
-        """How many heads and neurons each layer keeps."""
+        """Decide how many heads and neurons each layer keeps.
+
+        Args:
+            orders: In which order each layer loses heads and neurons.
+            shape: Shape to prune.
+            cost: Cost of shapes.
+            budget: Most that the result may cost, in the unit of ``cost``.
+        """
         if self.heads is not None or self.ffn is not None:
             if wrong := self._too_wide(shape):
                 raise InputError(f"prune.{wrong}")
             return self.uniform(shape)
         parts = _parts(orders, shape, cache(cost), self.ffn_multiple)
-        made = allocate(shape, parts, lambda shapes: cost.many(shapes)[:, 0].tolist(), budget)
-        if made is not None:
-            return made
+        allocated = allocate(shape, parts, lambda shapes: cost.many(shapes)[:, 0].tolist(), budget)
+        if allocated is not None:
+            return allocated
         raise InputError(f"prune: {self._too_tight(cost, budget, smallest(shape, parts))}")
 
     def _too_wide(self, shape: Shape) -> str | None:
-        """The message for more heads or neurons than there are; None where there are as many."""
+        """Return the message for more heads or neurons than the model has; None if it has enough."""
         for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
             most = max((getattr(layer, name) for layer in shape.layers), default=0)
             if goal is not None and goal > most:
@@ -332,7 +360,7 @@ class Prune(Technique):
         return None
 
     def _too_tight(self, cost: Cost, budget: float, least: Shape) -> str:
-        """The message for a goal that even the smallest shape misses."""
+        """Return the message for a goal that even the smallest shape misses."""
         fact = cost(least)
         return (
             f"the goal of {budget:.4g} {fact.unit} is below the {fact.value:.4g} of {least}, the smallest that "
@@ -364,7 +392,7 @@ class Prune(Technique):
 
 
 def _parts(orders: RemovalOrders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
-    """Attention and feed-forward of every layer: their widths, and the score that is lost with each."""
+    """Return attention and feed-forward of every layer: their widths, and the score lost at each."""
     order = {"heads": orders.heads, "ffn": orders.ffn}
     return [
         Part(layer, name, widths, [order[name][layer].loss(width) for width in widths])
@@ -380,12 +408,12 @@ def _widths(shape: Shape, cost: ShapeCost, multiple: int) -> Iterator[tuple[int,
     seeing = max((index for index, layer in enumerate(shape.layers) if layer.heads), default=None)
     for index, layer in enumerate(shape.layers):
         neurons = sorted({*range(0, layer.ffn + 1, multiple), layer.ffn})
-        yield index, "heads", _known(range(int(index == seeing), layer.heads + 1), "heads", shape, cost)
-        yield index, "ffn", _known(neurons, "ffn", shape, cost)
+        yield index, "heads", _within_measured(range(int(index == seeing), layer.heads + 1), "heads", shape, cost)
+        yield index, "ffn", _within_measured(neurons, "ffn", shape, cost)
 
 
-def _known(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:
-    """Those that the cost knows: if all layers had that width at most, it would not have to extrapolate further.
+def _within_measured(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:
+    """Return the widths that the cost model was measured at: those for which it extrapolates no further.
 
     What is beyond the measured widths looks as cheap as the fit happens to make it, and pruning would run there.
     """

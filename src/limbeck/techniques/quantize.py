@@ -69,11 +69,17 @@ class Quantize(Technique):
     calibration_samples: Annotated[int, Ge(1)] = 128
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The shape stays; the numbers change."""
+        """Return the same shape: only the number format changes."""
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations."""
+        """Return rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         texts = self.calibration_samples if self.mode == "static" else 0
         texts += 3 * (SMOOTHING_TEXTS + RANKING_TEXTS) if self.smooth else 0
         if self.max_drop is not None:
@@ -110,7 +116,7 @@ class Quantize(Technique):
         yield replace(candidate, model=model, folder=None)
 
     def _ranged(self, parts: PartSelection, candidate: Candidate, int8: Int8) -> Int8:
-        """With ranges from calibration texts, where they are to be fixed."""
+        """Add fixed ranges from calibration texts; none in dynamic mode."""
         from limbeck.model.onnx.quantization import calibrate
 
         if self.mode == "dynamic":
@@ -119,19 +125,21 @@ class Quantize(Technique):
         return replace(int8, ranges=calibrate(*parts, texts, self.calibration, int8.smooth))
 
     def _smooth(self, parts: PartSelection, candidate: Candidate, plain: Int8) -> Int8:
-        """The smooth version, if that brings logits closer to those of float on texts that took no part in it."""
+        """Return the smoothed version if it brings held-out logits closer to those of the float model."""
         from limbeck.model.onnx.quantization import errors
         from limbeck.model.onnx.smooth_quant import divisors
 
         texts = samples(candidate, SMOOTHING_TEXTS + RANKING_TEXTS)
-        found = divisors(*parts, plain, [text for i, text in enumerate(texts) if i % 3], static=self.mode == "static")
-        ways = {"smooth": self._ranged(parts, candidate, replace(plain, smooth=found)), "plain": plain}
+        smoothing = divisors(
+            *parts, plain, [text for i, text in enumerate(texts) if i % 3], static=self.mode == "static"
+        )
+        ways = {"smooth": self._ranged(parts, candidate, replace(plain, smooth=smoothing)), "plain": plain}
         error = errors(*parts, ways, texts[::3])
         return ways[min(error, key=error.__getitem__)]
 
 
 def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
-    """Train texts, evenly spread over the split, each a batch of its own: padding would distort the ranges."""
+    """Sample train texts evenly, each as a batch of its own: padding would distort the ranges."""
     import numpy as np
 
     from limbeck.data.batching import collate, encode
@@ -142,11 +150,11 @@ def samples(candidate: Candidate, count: int) -> list[dict[str, np.ndarray]]:
     task = replace(candidate.task, splits={**candidate.task.splits, "train": chosen})
     encoded = encode(task, "train", candidate.tokenizer)
     read = candidate.model.inputs
-    found = []
+    batches = []
     for row in range(len(encoded)):
         batch = {name: np.asarray(value) for name, value in collate(encoded, [row]).items() if name in read}
-        found.append({name: batch.get(name, np.zeros_like(batch["input_ids"])) for name in sorted(read)})
-    return found
+        batches.append({name: batch.get(name, np.zeros_like(batch["input_ids"])) for name in sorted(read)})
+    return batches
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,7 @@ class Attempt:
         return write(quantize(*self.parts, int8), self.folder / INT8_FILE)
 
     def points(self, int8: Int8 | None) -> float:
-        """The task's metric on the validation split, times 100; None: of the float model.
+        """Return the task's metric on the validation split, times 100; of the float model if ``int8`` is None.
 
         One text at a time, as it will be used: in dynamic mode the texts of a batch share a range.
         """
@@ -190,6 +198,13 @@ def fall_back(
     """Leave as few parts as possible in float, worst first, so that at most ``max_drop`` points are lost.
 
     How many is found by bisection: some five evaluations, where one part at a time would take dozens.
+
+    Args:
+        attempt: Writes and evaluates versions.
+        int8: The version with everything in INT8.
+        max_drop: Most points of the metric to lose.
+        texts: Texts by which parts are ranked.
+        log: Receives messages, and numbers by name.
     """
     from limbeck.model.onnx.quantization import sensitivity
 

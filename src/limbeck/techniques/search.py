@@ -131,24 +131,24 @@ class Search(Technique):
     study_name: str | None = None
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
+        """Return the conflicts between fields."""
         given = [name for name in ("latency_ms", "speedup", "keep") if getattr(self, name) is not None]
-        found = []
+        problems = []
         if len(given) > 1:
-            found.append(f"give one bound, got {', '.join(given)}")
+            problems.append(f"give one bound, got {', '.join(given)}")
         if self.cost == "macs" and self.latency_ms is not None:
-            found.append("latency_ms needs cost: latency, got cost: macs")
+            problems.append("latency_ms needs cost: latency, got cost: macs")
         if self.cost == "macs" and self.profile is not None:
-            found.append("profile needs cost: latency, got cost: macs")
+            problems.append("profile needs cost: latency, got cost: macs")
         if self.least >= self.at_most:
-            found.append(f"at_least should be below at_most, got {self.least:g} and {self.at_most:g}")
+            problems.append(f"at_least should be below at_most, got {self.least:g} and {self.at_most:g}")
         if self.method == "nsga2" and self.population < 2:
-            found.append(f"population should be at least 2 for method: nsga2, got {self.population}")
+            problems.append(f"population should be at least 2 for method: nsga2, got {self.population}")
         if self.storage is not None and self.method != "nsga2":
-            found.append(f"storage needs method: nsga2, got method: {self.method}")
+            problems.append(f"storage needs method: nsga2, got method: {self.method}")
         if self.study_name is not None and self.storage is None:
-            found.append("study_name needs a storage")
-        return found
+            problems.append("study_name needs a storage")
+        return problems
 
     @property
     def least(self) -> float:
@@ -156,17 +156,17 @@ class Search(Technique):
         return self.at_least if self.at_least is not None else 0.0 if self.method == "nsga2" else 0.85
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the file of latency data, with the storage, or with what is installed."""
+        """Return the problems of the latency data file, the storage and missing packages."""
         from limbeck.cost_models.latency_predictor import file_problems
 
-        found = file_problems(self.profile, self.number_format)
+        problems = file_problems(self.profile, self.number_format)
         if self.method == "nsga2" and find_spec("optuna") is None:
-            found.append(f"method: {MissingExtra('optuna', 'search')}")
+            problems.append(f"method: {MissingExtra('optuna', 'search')}")
         elif self.storage is not None:
             from limbeck.search.nsga2 import unusable
 
-            found += unusable(self.storage)
-        return found
+            problems += unusable(self.storage)
+        return problems
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
@@ -177,7 +177,7 @@ class Search(Technique):
         return self.winners
 
     def budget_problems(self, budget: Budget) -> list[str]:
-        """That no bound is given, by the fields or by the recipe's budget, where one is needed."""
+        """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed."""
         given = any(bound is not None for bound in (self.latency_ms, self.speedup, self.keep))
         if given or self.method == "nsga2" or (self.cost == "latency" and budget.latency_ms is not None):
             return []
@@ -187,7 +187,13 @@ class Search(Technique):
         return [f"give a bound: {ways}"]
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: slices of half the work, each judged on the split."""
+        """Return rough seconds: slices of half the work, each judged on the split.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         texts = min(self.samples or rows.get(self.split, 0), rows.get(self.split, 0))
         return 0.5 * forward_seconds(shape, self.population * self.generations * texts, tokens)
 
@@ -201,26 +207,32 @@ class Search(Technique):
         costs = self.costs(candidate, context)
         limits = self.limits(costs, space, context)
         with self.scores(candidate, context).shared(self.workers) as scores:
-            known = self.searched(space, costs, limits, scores, context)
-        if not known:
+            scored = self.searched(space, costs, limits, scores, context)
+        if not scored:
             largest, smallest = costs(space.largest), costs(space.smallest)
             raise InputError(
                 f"search: no shape of the space costs between {limits.least:.4g} and {limits.most:.4g} "
                 f"{largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
             )
-        for shape in self.best(known, costs, candidate.task.metric, context):
+        for shape in self.best(scored, costs, candidate.task.metric, context):
             cost = costs(shape)
             amount = _amount(cost.value, cost.unit)
-            context.log(f"{shape}: {candidate.task.metric} {known[shape]:.4f}, {cost.name} {amount}")
-            told = (self.foretold(cost, costs, candidate, context),) if self.cost == "latency" else ()
-            yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=told)
+            context.log(f"{shape}: {candidate.task.metric} {scored[shape]:.4f}, {cost.name} {amount}")
+            facts = (self.predicted_latency(cost, costs, candidate, context),) if self.cost == "latency" else ()
+            yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
 
-    def foretold(
+    def predicted_latency(
         self, latency: Measurement, costs: CachedCost, candidate: Candidate, context: RunContext
     ) -> Measurement:
-        """The latency that a winner should have once it is in the number format, to be held against the measured.
+        """Return the latency predicted for a winner in its number format, to be compared with the measured one.
 
-        Not where it holds 'elsewhere': a file tells of another machine, or of texts of another length.
+        It is marked 'elsewhere' where the file is of another machine or of another length of texts, and not compared.
+
+        Args:
+            latency: Latency of the winner by the cost model.
+            costs: CachedCost of shapes.
+            candidate: The candidate that the step works on.
+            context: Services of the run.
         """
         from limbeck.cost_models.latency_table import typical_length
 
@@ -231,14 +243,21 @@ class Search(Technique):
             detail |= {"elsewhere": True} if (learnt.machine, learnt.setting.seq_len) != here else {}
         return replace(latency, name="latency_predicted", detail=detail)
 
-    def best(self, known: Mapping[Shape, float], costs: CachedCost, metric: str, context: RunContext) -> list[Shape]:
-        """The winners: by score and then by cost; of a front those that span the most of it."""
+    def best(self, scores: Mapping[Shape, float], costs: CachedCost, metric: str, context: RunContext) -> list[Shape]:
+        """Return the winners: by score and then by cost; of a front, those that span most of it.
+
+        Args:
+            scores: Scores of the shapes.
+            costs: CachedCost of shapes.
+            metric: Name of the metric, for messages.
+            context: Services of the run.
+        """
         if self.method != "nsga2":
-            return sorted(known, key=lambda one: (-known[one], costs(one).value))[: self.winners]
+            return sorted(scores, key=lambda shape: (-scores[shape], costs(shape).value))[: self.winners]
         from limbeck.core.pareto import beyond, front, hypervolume, spread
 
-        shapes = list(known)
-        points = [(known[shape], costs(shape).value) for shape in shapes]
+        shapes = list(scores)
+        points = [(scores[shape], costs(shape).value) for shape in shapes]
         senses: tuple[Any, Any] = ("max", "min")
         corner, count = beyond(points, senses), int(front(points, senses).sum())
         unit = costs(shapes[0]).unit
@@ -247,16 +266,16 @@ class Search(Technique):
             f"front of {count} among {len(shapes)} shapes: hypervolume {volume} x {metric}, from the reference point "
             f"{metric} {corner[0]:.4f}, {_amount(corner[1], unit)}"
         )
-        return [shapes[place] for place in spread(points, corner, senses, self.winners)]
+        return [shapes[index] for index in spread(points, corner, senses, self.winners)]
 
     def space(self, candidate: Candidate) -> Space:
-        """The space that the super-network was trained for."""
+        """Return the space that the super-network was trained for."""
         from limbeck.core.analytic_cost import as_shape
 
-        about = getattr(candidate.model.config, "space", None)
-        if about is None:
+        stored = getattr(candidate.model.config, "space", None)
+        if stored is None:
             raise InputError("search: the model says of no space of slices; train it with 'supernet' first")
-        space = Space.from_json(about)
+        space = Space.from_json(stored)
         if space.largest != as_shape(candidate.model.shape):
             raise InputError(
                 f"search: the model is {candidate.model.shape}, but its space goes up to {space.largest}; search "
@@ -265,7 +284,7 @@ class Search(Technique):
         return space
 
     def costs(self, candidate: Candidate, context: RunContext) -> CachedCost:
-        """What shapes cost."""
+        """Return the cost model of shapes."""
         from limbeck.core import analytic_cost as counts
         from limbeck.cost_models.latency_table import typical_length
         from limbeck.search.cached_cost import CachedCost
@@ -287,12 +306,24 @@ class Search(Technique):
         return CachedCost(context.cost.for_format(self.number_format))
 
     def limits(self, costs: CachedCost, space: Space, context: RunContext) -> Limits:
-        """What a shape may cost. Of a bound that the largest slice keeps, the least is a share of what that costs."""
+        """Return the range of allowed costs; it begins at a share of the bound or, if cheaper, of the largest slice.
+
+        Args:
+            costs: CachedCost of shapes.
+            space: The space of slices.
+            context: Services of the run.
+        """
         bound, whole = self.bound(costs, space, context), costs(space.largest).value
         return Limits(self.least * min(bound, whole), self.at_most * bound)
 
     def bound(self, costs: CachedCost, space: Space, context: RunContext) -> float:
-        """Most that a shape may cost, in the unit of the cost; infinite where a front needs no bound."""
+        """Return the most that a shape may cost, in the unit of the cost; infinite where a front needs no bound.
+
+        Args:
+            costs: CachedCost of shapes.
+            space: The space of slices.
+            context: Services of the run.
+        """
         if self.latency_ms is not None:
             return self.latency_ms / 1e3
         whole = costs(space.largest).value
@@ -330,7 +361,7 @@ class Search(Technique):
         return f"the bound of {_amount(limits.most, unit)} is out of reach: {smallest}{sure}; ask for less"
 
     def scores(self, candidate: Candidate, context: RunContext) -> SliceScores:
-        """What slices are worth on the split."""
+        """Return the scorer of slices on the split."""
         from limbeck.data.task import choose
         from limbeck.search.subnet_scores import SliceScores
 
@@ -350,7 +381,13 @@ class Search(Technique):
         return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, report)
 
     def beyond(self, costs: CachedCost, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
-        """How far each shape is beyond what it may cost, as a share of that; at most 0 if it fits."""
+        """Return how far each shape exceeds its limits, as a share of them; at most 0 if it fits.
+
+        Args:
+            costs: CachedCost of shapes.
+            limits: Least and most that a shape may cost.
+            shapes: Shapes to judge.
+        """
         values, highs = costs.many(shapes).T
         most = (highs if self.sure else values) / limits.most - 1
         if not limits.least:
@@ -361,30 +398,47 @@ class Search(Technique):
     def searched(
         self, space: Space, costs: CachedCost, limits: Limits, scores: SliceScores, context: RunContext
     ) -> Mapping[Shape, float]:
-        """Every shape that was judged, with its score."""
+        """Run the search and return every shape that was evaluated, with its score.
+
+        Args:
+            space: The space of slices.
+            costs: CachedCost of shapes.
+            limits: Least and most that a shape may cost.
+            scores: Scores slices.
+            context: Services of the run.
+        """
 
         def fits(shapes: Sequence[Shape]) -> list[bool]:
             return [share <= 0 for share in self.beyond(costs, limits, shapes)]
 
         rng, total = Random(context.seed), self.population * self.generations
         if self.method == "nsga2":
-            found = self.front(space, costs, limits, fits, scores, context)
+            evaluated = self.front(space, costs, limits, fits, scores, context)
         elif self.method == "evolution":
             options: dict[str, Any] = {"population": self.population, "generations": self.generations}
             options |= {"explore": self.explore, "mutation": self.mutation, "rng": rng}
-            found = evolve(space, fits, scores, **options)
+            evaluated = evolve(space, fits, scores, **options)
         else:
-            drawn = sample_shapes(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
-            return dict(zip(drawn, scores(drawn), strict=True))
-        known: Mapping[Shape, float] = {}
-        for number, known in enumerate(found, start=1):
-            context.log(f"generation {number}: {len(known)} shapes judged, best {max(known.values()):.4f}")
-        return known
+            sampled = sample_shapes(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
+            return dict(zip(sampled, scores(sampled), strict=True))
+        scored: Mapping[Shape, float] = {}
+        for number, scored in enumerate(evaluated, start=1):
+            context.log(f"generation {number}: {len(scored)} shapes judged, best {max(scored.values()):.4f}")
+        return scored
 
     def front(
         self, space: Space, costs: CachedCost, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
     ) -> Iterator[Mapping[Shape, float]]:
-        """Every shape judged so far, by this search and those that it joined."""
+        """Yield every shape evaluated so far, by this search and by those that share its study.
+
+        Args:
+            space: The space of slices.
+            costs: CachedCost of shapes.
+            limits: Least and most that a shape may cost.
+            fits: Tells which shapes are within the limits.
+            scores: Scores slices.
+            context: Services of the run.
+        """
         from limbeck.search.nsga2 import FrontSearch, open_study
 
         def price(shape: Shape) -> tuple[float, float]:
@@ -394,9 +448,11 @@ class Search(Technique):
         first = [*ends, *sample_shapes(space, fits, self.population - len(ends), Random(context.seed), ends)]
         if not first:
             return
-        place = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
+        storage = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
         try:
-            study = open_study(place, self.study_name or "", self.about(space, costs, limits, scores, context))
+            study = open_study(
+                storage, self.study_name or "", self.study_attributes(space, costs, limits, scores, context)
+            )
         except InputError as error:
             raise InputError(f"search.{error}") from error
         if self.storage:
@@ -406,11 +462,19 @@ class Search(Technique):
             scores, self.population * self.generations
         )
 
-    def about(
+    def study_attributes(
         self, space: Space, costs: CachedCost, limits: Limits, scores: SliceScores, context: RunContext
     ) -> dict[str, str]:
-        """What decides the worth and the cost of shapes: searches that share a storage agree in it."""
-        cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which tells the length of texts
+        """Return what decides scores and costs of shapes; searches that share a storage must agree in it.
+
+        Args:
+            space: The space of slices.
+            costs: CachedCost of shapes.
+            limits: Least and most that a shape may cost.
+            scores: Scores slices.
+            context: Services of the run.
+        """
+        cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which depends on the length of texts
         if self.cost == "latency":
             data = content(self.profile) if self.profile is not None else costs.cost.key or machine()
             cost = f"latency by {data} on {context.target}"
@@ -424,7 +488,7 @@ class Search(Technique):
 
 
 def _fits_table(space: Space, shape: Shape) -> bool:
-    """Whether one latency table, that of the whole model, knows all shapes of the space."""
+    """Return whether one latency table, that of the whole model, knows all shapes of the space."""
     fixed = len(space.hidden) * len(space.head_dim) == 1
     return fixed and (space.largest.hidden, space.largest.head_dim) == (shape.hidden, shape.head_dim)
 
@@ -434,11 +498,11 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _ruled(fits: Fits) -> Fits:
-    """Whether shapes fit and keep the rule of thumb."""
+    """Return whether shapes fit and keep the rule of thumb."""
 
     def both(shapes: Sequence[Shape]) -> list[bool]:
-        kept = [shape for shape in shapes if satisfies_rule(shape)]
-        fitting = {shape for shape, good in zip(kept, fits(kept), strict=True) if good}
+        by_thumb = [shape for shape in shapes if satisfies_rule(shape)]
+        fitting = {shape for shape, good in zip(by_thumb, fits(by_thumb), strict=True) if good}
         return [shape in fitting for shape in shapes]
 
     return both

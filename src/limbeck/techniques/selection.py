@@ -29,14 +29,14 @@ class Front(Choice):
     by: tuple[str, ...] = ("quality", "latency_p50")  #: the facts that count
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
-        """The records on the front, in the order given."""
+        """Return the records on the front, in the order given."""
         from limbeck.core import pareto
 
         compared = with_facts(records, self.by, "front")
         points = [[value(record, name) for name in self.by] for record in compared]
         senses: list[pareto.Sense] = ["max" if name in MORE_IS_BETTER else "min" for name in self.by]
-        kept = pareto.front(points, senses)
-        return [record for record, stays in zip(compared, kept, strict=True) if stays]
+        on_front = pareto.front(points, senses)
+        return [record for record, stays in zip(compared, on_front, strict=True) if stays]
 
 
 @step(
@@ -98,8 +98,9 @@ class Top(Choice):
 
 
 def value(record: Record, name: str) -> float:
-    """The newest value of a fact. Quality counts on the validation split where it was measured there: to choose by the
-    test split would spoil its figure.
+    """Return the newest value of a fact.
+
+    Quality is taken from the validation split where it was measured there: choosing by the test split would bias it.
     """
     fact = record.fact(name, "validation") or record.fact(name)
     assert fact is not None, f"{record.key} has no {name}"
@@ -111,9 +112,15 @@ def _latency(record: Record) -> float:
 
 
 def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) -> list[Record]:
-    """The records that have all these facts; an error when there is none."""
-    found = [record for record in records if all(record.fact(name) for name in names)]
-    if records and not found:
+    """Return the records that have all these facts; fail if there is none.
+
+    Args:
+        records: Records to choose from.
+        names: Names of facts.
+        step_name: Name of the step, for messages.
+    """
+    complete = [record for record in records if all(record.fact(name) for name in names)]
+    if records and not complete:
         there = {fact.name for record in records for fact in record.facts}
         missing = next((name for name in names if name not in there), None)
         if missing is None:
@@ -122,13 +129,20 @@ def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) 
             f"{step_name}: no candidate has the fact '{missing}'; {nearest(missing, there)} "
             "(put the probe that measures it before this step)"
         )
-    return found
+    return complete
 
 
 def within(
     records: Sequence[Record], context: RunContext, step_name: str, order: Callable[[Record], tuple[float, ...]]
 ) -> list[Record]:
-    """The first by ``order`` of the records that meet the budget; the nearest, with a note, if none does."""
+    """Return the first record by ``order`` that meets the budget; if none does, the nearest one, with a note.
+
+    Args:
+        records: Records to choose from.
+        context: Services of the run.
+        step_name: Name of the step, for messages.
+        order: Sort key among records that meet the budget.
+    """
     budget = context.budget
     compared = with_facts(records, ("quality", *limits(budget)), step_name)
     if not compared:
@@ -144,7 +158,7 @@ def within(
 
 
 def limits(budget: Budget) -> list[str]:
-    """The facts that the budget speaks of, quality apart."""
+    """Return the names of the facts that the budget limits, apart from quality."""
     return [name for name, limit in (("latency_p50", budget.latency_ms), ("size", budget.size_mb)) if limit is not None]
 
 
@@ -155,15 +169,26 @@ def reference_quality(teacher: Teacher | None) -> float | None:
 
 
 def violations(record: Record, budget: Budget, reference: float | None) -> list[str]:
-    """What a record breaks of the budget, in words."""
+    """Return the limits of the budget that a record exceeds, in words.
+
+    Args:
+        record: A measured record.
+        budget: The limits to meet.
+        reference: Quality of the teacher; None if unknown.
+    """
     names = [name for name in ("latency_p50", "size", "quality") if record.fact(name)]
     return budget.violations({name: value(record, name) for name in names}, reference)
 
 
 def excess(record: Record, budget: Budget, reference: float | None) -> float:
-    """How far a record is from the budget: the sum of the shares by which it exceeds each limit.
+    """Return how far a record is from the budget: the sum of the shares by which it exceeds each limit.
 
     A loss of quality counts in points over the limit, a limit below one point as one point.
+
+    Args:
+        record: A measured record.
+        budget: The limits to meet.
+        reference: Quality of the teacher; None if unknown.
     """
     total = 0.0
     for name, limit, unit in (("latency_p50", budget.latency_ms, 1e-3), ("size", budget.size_mb, 1e6)):

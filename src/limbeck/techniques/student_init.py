@@ -59,7 +59,7 @@ class StudentInit(Technique):
     init: Literal["fresh", "layers", "slice", "resplit"] = "fresh"
 
     def problems(self) -> list[str]:
-        """What is wrong with the combination of fields."""
+        """Return the conflicts between fields."""
         given = [name for name in WIDTHS if getattr(self, name) is not None]
         if self.layers is None and not given:
             return [f"give the shape of the student: layers, {', '.join(WIDTHS)}"]
@@ -68,7 +68,13 @@ class StudentInit(Technique):
         return []
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why a model of this shape cannot become the student; None if it can."""
+        """Say why a model of this shape cannot become the student; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in, trained or not.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
         try:
             self.shape(candidate.model.shape)
         except InputError as error:
@@ -76,43 +82,49 @@ class StudentInit(Technique):
         return None
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """The shape that comes out; None where that is impossible."""
+        """Return the resulting shape; None if it is impossible."""
         try:
             return self.shape(shape)
         except InputError:
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """No time worth speaking of."""
+        """No time worth speaking of.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         return 0.0
 
     def chosen(self, depth: int) -> tuple[int, ...]:
-        """The layer, from 0, that each layer stands for: ``m(j) = round(j N / M)``; of a slice the first."""
+        """Return the layers to copy, counted from 0: ``m(j) = round(j N / M)``; of a slice, the first."""
         count = depth if self.layers is None else self.layers
         if self.init in ("slice", "resplit"):
             return tuple(range(count))
         return tuple(max(1, round(j * depth / count)) - 1 for j in range(1, count + 1))
 
     def shape(self, before: Shape) -> Shape:
-        """The shape of a student of a model with shape ``before``."""
+        """Return the shape of a student of a model with shape ``before``."""
         if self.layers is not None and self.layers > before.depth:
             raise InputError(f"student.layers: {self.layers} is more than the model's {before.depth}")
-        kept = [before.layers[index] for index in self.chosen(before.depth)]
+        chosen = [before.layers[index] for index in self.chosen(before.depth)]
         hidden, heads, head_dim = self.hidden or before.hidden, self.heads, self.head_dim
         if head_dim is not None and heads is None:
             heads = self._parts(hidden, head_dim, "head_dim")
         elif head_dim is None and (self.hidden or self.heads):
-            counts = {heads} if heads else {layer.heads for layer in kept}
+            counts = {heads} if heads else {layer.heads for layer in chosen}
             if len(counts) > 1:
                 raise InputError(f"student: the layers have {sorted(counts)} heads; give heads, head_dim, or both")
             head_dim = self._parts(hidden, max(counts), "heads")
         layers = tuple(
-            replace(layer, heads=layer.heads if heads is None else heads, ffn=self.ffn or layer.ffn) for layer in kept
+            replace(layer, heads=layer.heads if heads is None else heads, ffn=self.ffn or layer.ffn) for layer in chosen
         )
-        made = Shape(hidden, head_dim or before.head_dim, layers)
-        if not made <= before:
-            raise InputError(f"student_init: {made} is larger than the model, {before}; a student can only be smaller")
-        return made
+        shape = Shape(hidden, head_dim or before.head_dim, layers)
+        if not shape <= before:
+            raise InputError(f"student_init: {shape} is larger than the model, {before}; a student can only be smaller")
+        return shape
 
     def _parts(self, hidden: int, size: int, field: str) -> int:
         """``hidden / size``, which must be a whole number."""
@@ -141,7 +153,7 @@ class StudentInit(Technique):
 
 
 def _copied(model: Any, layers: tuple[int, ...]) -> Any:
-    """The model with these layers alone."""
+    """Return the model with these layers only."""
     from limbeck.model.pruning.slicing import Cut, slice_to
 
     whole = Cut.everything(model.shape)
@@ -150,7 +162,7 @@ def _copied(model: Any, layers: tuple[int, ...]) -> Any:
 
 
 def _fresh(model: Any, shape: Shape, seed: int) -> Any:
-    """A model of this shape with the labels of the old one, drawn as BERT is: normal, 0.02."""
+    """Return a model of this shape with the old labels, initialized as BERT is: normal, 0.02."""
     import torch
 
     from limbeck.model.pruning.slicing import write_shape

@@ -93,13 +93,13 @@ class Supernet(SupernetConfig, Technique):
     sort_samples: Annotated[int, Ge(1)] = 1024
 
     def problems(self) -> list[str]:
-        """What fields contradict each other."""
-        found = super().problems()
+        """Return the conflicts between fields."""
+        problems = super().problems()
         if self.in_place and self.rule != "sandwich":
-            found.append("in_place: the largest slice teaches the others, so it needs rule: sandwich")
+            problems.append("in_place: the largest slice teaches the others, so it needs rule: sandwich")
         if self.in_place and "logits" not in self.match:
-            found.append("in_place: the largest slice teaches by its logits; add logits to match")
-        return found
+            problems.append("in_place: the largest slice teaches by its logits; add logits to match")
+        return problems
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the super-network; its configuration says of which space."""
@@ -117,23 +117,29 @@ class Supernet(SupernetConfig, Technique):
         teacher = adapt_vocabulary(candidate, context.teacher.open())
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
-        known = ChannelOrder.of(candidate.model)
-        space = known.space if known is not None and self.free else self.space(candidate.model.shape)
-        made = self.arrange(candidate.model, known, space, partial(self.importance, candidate, context.seed))
+        trained_order = ChannelOrder.of(candidate.model)
+        space = trained_order.space if trained_order is not None and self.free else self.space(candidate.model.shape)
+        order = self.arrange(candidate.model, trained_order, space, partial(self.importance, candidate, context.seed))
         model = extract(candidate.model, space.largest)
         context.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(context.seed)  # the projection is drawn here, before the loop seeds itself
         candidate = replace(candidate, model=model, folder=None)
-        terms = self.terms(candidate, teacher, made)
+        terms = self.terms(candidate, teacher, order)
         objective = SandwichLoss(
             terms, LiveTeacher(teacher.model.eval()), space, self.rule, self.samples, self.in_place, context.seed
         )
         train_on_task(candidate, objective, self, context)
-        made.mark(model, answers=True)
+        order.mark(model, answers=True)
         yield candidate
 
     def importance(self, candidate: Candidate, seed: int, model: Any) -> Scores:
-        """How much heads and neurons of a model matter for the candidate's task."""
+        """Score the heads and neurons of a model on the candidate's task.
+
+        Args:
+            candidate: The candidate; its task gives the texts.
+            seed: Decides everything random.
+            model: The model to score.
+        """
         from limbeck.data.batching import collate, encode, length_batches
         from limbeck.data.task import choose
         from limbeck.model.pruning.importance import CRITERIA
@@ -144,14 +150,20 @@ class Supernet(SupernetConfig, Technique):
         batches = [collate(encoded, [rows[i] for i in part]) for part in length_batches(lengths, 32)]
         return CRITERIA["fisher"](model, batches)
 
-    def terms(self, candidate: Candidate, teacher: Candidate, made: ChannelOrder) -> dict[str, tuple[float, Any]]:
-        """Weighted terms of the loss of a slice."""
+    def terms(self, candidate: Candidate, teacher: Candidate, order: ChannelOrder) -> dict[str, tuple[float, Any]]:
+        """Return the weighted terms of the loss of a slice.
+
+        Args:
+            candidate: The candidate that the step works on.
+            teacher: The model to imitate.
+            order: How the channels are sorted.
+        """
         from limbeck.train.distillation_losses import LogitLoss
         from limbeck.train.task_loss import TaskLoss
 
-        found: dict[str, tuple[float, Any]] = {}
+        terms: dict[str, tuple[float, Any]] = {}
         if self.task_weight:
-            found["task"] = (self.task_weight, TaskLoss(candidate.model.loss))
+            terms["task"] = (self.task_weight, TaskLoss(candidate.model.loss))
         if "logits" in self.match:
-            found["logits"] = (self.logits_weight, LogitLoss("kl", self.temperature, candidate.task.problem_type))
-        return found | self.slice_terms(self.match, teacher.model, made)
+            terms["logits"] = (self.logits_weight, LogitLoss("kl", self.temperature, candidate.task.problem_type))
+        return terms | self.slice_terms(self.match, teacher.model, order)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
@@ -29,6 +29,7 @@ from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.shape import Shape
 
@@ -61,7 +62,7 @@ class Vocabulary(Technique):
     corpus: str | None = None
 
     def file_problems(self) -> list[str]:
-        """What is wrong with the corpus."""
+        """Return the problems of the corpus."""
         from limbeck.data.corpus.documents import numbered_lines
         from limbeck.data.readers import missing_file
 
@@ -76,11 +77,17 @@ class Vocabulary(Technique):
             return [f"corpus: {error}"]
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The layers stay."""
+        """Return the same shape: layers are not changed."""
         return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
-        """Rough seconds for the task's own texts; unknown for a corpus, which is not read to tell."""
+        """Return rough seconds for the task's own texts; unknown for a corpus, which is not read for this.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         texts = rows.get("train", 0) + 2 * rows.get("validation", 0)
         return 2.0 + texts / TEXTS_PER_SECOND if self.corpus is None else None
 
@@ -94,33 +101,33 @@ class Vocabulary(Technique):
             raise InputError(f"vocabulary.{problems[0]}")
         counts = self.counts(candidate)
         used = np.flatnonzero(counts >= self.min_count).tolist()
-        model, tokenizer, kept = trim(candidate.model, candidate.tokenizer, used)
-        share = 100 * counts[kept].sum() / counts.sum()
-        told = (
-            f"{len(kept):,} of {len(candidate.tokenizer):,} tokens stay, {share:.2f} % of those in the training texts"
+        model, tokenizer, tokens = trim(candidate.model, candidate.tokenizer, used)
+        share = 100 * counts[tokens].sum() / counts.sum()
+        message = (
+            f"{len(tokens):,} of {len(candidate.tokenizer):,} tokens stay, {share:.2f} % of those in the training texts"
         )
-        told += " and the corpus" if self.corpus else ""
+        message += " and the corpus" if self.corpus else ""
         if "validation" in candidate.task.splits:
-            same = read_alike(candidate, tokenizer, kept, "validation")
-            told += f"; {100 * same.mean():.1f} % of {len(same):,} validation texts are read as before"
-        context.log(told)
+            same = read_alike(candidate, tokenizer, tokens, "validation")
+            message += f"; {100 * same.mean():.1f} % of {len(same):,} validation texts are read as before"
+        context.log(message)
         yield replace(candidate, model=model, tokenizer=tokenizer, folder=None)
 
     def counts(self, candidate: Candidate) -> np.ndarray:
-        """How often each token appears [tokens]."""
+        """Count how often each token appears [tokens]."""
         import numpy as np
 
         from limbeck.data.batching import encode
 
         count = max(candidate.tokenizer.get_vocab().values()) + 1
-        found = np.zeros(count, dtype=np.int64)
+        counts = np.zeros(count, dtype=np.int64)
         own = encode(candidate.task, "train", candidate.tokenizer).input_ids
         for texts in chain([own], self.further(candidate)):
-            found += np.bincount(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), minlength=count)
-        return found
+            counts += np.bincount(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), minlength=count)
+        return counts
 
     def further(self, candidate: Candidate) -> Iterator[list[list[int]]]:
-        """The corpus in tokens, some lines at a time; where the task's texts come as words, lines are split."""
+        """Yield the corpus in tokens, some lines at a time; lines are split into words for token tasks."""
         from limbeck.data.corpus.documents import numbered_lines
 
         if self.corpus is None:
@@ -134,12 +141,19 @@ class Vocabulary(Technique):
             yield tokenizer(texts, add_special_tokens=False, **options)["input_ids"]
 
 
-def read_alike(candidate: Candidate, tokenizer: Any, kept: list[int], split: str) -> np.ndarray:
-    """Which texts of a split a tokenizer with the ``kept`` tokens reads in the same ones [texts]."""
+def read_alike(candidate: Candidate, tokenizer: PreTrainedTokenizerBase, tokens: list[int], split: str) -> np.ndarray:
+    """Return which texts of a split the trimmed tokenizer splits into the same tokens [texts].
+
+    Args:
+        candidate: The candidate before trimming.
+        tokenizer: The trimmed tokenizer.
+        tokens: Old ids of the tokens that stay, in their new order.
+        split: Name of the split.
+    """
     import numpy as np
 
     from limbeck.data.batching import encode
 
-    new = {old: place for place, old in enumerate(kept)}
-    before, after = (encode(candidate.task, split, one).input_ids for one in (candidate.tokenizer, tokenizer))
+    new = {old: new_id for new_id, old in enumerate(tokens)}
+    before, after = (encode(candidate.task, split, reader).input_ids for reader in (candidate.tokenizer, tokenizer))
     return np.array([[new.get(old) for old in old_ids] == ids for old_ids, ids in zip(before, after, strict=True)])

@@ -82,39 +82,45 @@ class WeightSharing(TrainingConfig, Technique):
     evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
 
     def problems(self) -> list[str]:
-        """What is wrong with the lists."""
+        """Return the problems of the lists."""
         counts = {name: len(getattr(self, name)) for name in LISTS if getattr(self, name)}
         if not counts:
             return [f"give the shapes: {', '.join(LISTS)}, each a list"]
         if len(set(counts.values()) - {1}) > 1:
-            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-            return [f"lists are read side by side, so they should be equally long, or of one number: {told}"]
+            lengths = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            return [f"lists are read side by side, so they should be equally long, or of one number: {lengths}"]
         return []
 
     def shapes(self, before: Shape) -> Listed:
-        """The slices of a model of that shape."""
+        """Return the slices of a model of that shape."""
         count = max(len(getattr(self, name)) for name in LISTS)
         columns = {name: (given := getattr(self, name)) * (count if len(given) == 1 else 1) for name in LISTS}
-        found = []
-        for place in range(count):
-            mine = {name: column[place] for name, column in columns.items() if column}
-            depth = mine.get("layers", before.depth)
+        shapes = []
+        for index in range(count):
+            sizes = {name: column[index] for name, column in columns.items() if column}
+            depth = sizes.get("layers", before.depth)
             if depth > before.depth:
                 raise InputError(f"weight_sharing.layers: {depth} is more than the model's {before.depth}")
             rows = [
-                replace(row, heads=mine.get("heads", row.heads), ffn=mine.get("ffn", row.ffn))
+                replace(row, heads=sizes.get("heads", row.heads), ffn=sizes.get("ffn", row.ffn))
                 for row in before.layers[:depth]
             ]
-            hidden, head_dim = mine.get("hidden", before.hidden), mine.get("head_dim", before.head_dim)
-            found.append(Shape(hidden, head_dim, tuple(rows)))
-            if not found[-1] <= before:
+            hidden, head_dim = sizes.get("hidden", before.hidden), sizes.get("head_dim", before.head_dim)
+            shapes.append(Shape(hidden, head_dim, tuple(rows)))
+            if not shapes[-1] <= before:
                 raise InputError(
-                    f"weight_sharing: {found[-1]} is larger than the model, {before}; a slice can only be smaller"
+                    f"weight_sharing: {shapes[-1]} is larger than the model, {before}; a slice can only be smaller"
                 )
-        return Listed(tuple(dict.fromkeys(found)))
+        return Listed(tuple(dict.fromkeys(shapes)))
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why a model of this shape cannot become the shared model; None if it can."""
+        """Say why a model of this shape cannot become the shared model; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in, trained or not.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
         try:
             self.shapes(candidate.model.shape)
         except InputError as error:
@@ -122,14 +128,20 @@ class WeightSharing(TrainingConfig, Technique):
         return None
 
     def shape_after(self, shape: Shape) -> Shape | None:
-        """The shape that comes out; None where that is impossible."""
+        """Return the resulting shape; None if it is impossible."""
         try:
             return self.shapes(shape).whole
         except InputError:
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Rough seconds: a drawn slice has about half the work of the whole."""
+        """Return rough seconds: a drawn slice has about half the work of the whole.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
         return slices * TrainingConfig.estimated_seconds(self, shape, rows, tokens)
 
