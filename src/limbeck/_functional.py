@@ -66,7 +66,13 @@ def make_step(cls: type[T], fields: Mapping[str, Any]) -> T:
 
 
 def apply_step(step: Technique, candidate: Candidate, context: RunContext) -> Candidate:
-    """Return the candidate that a step makes of one, with a folder of its own for what it keeps."""
+    """Return the candidate that a step makes of one, with a folder of its own for what it keeps.
+
+    Args:
+        step: The technique.
+        candidate: The candidate, which it may change.
+        context: Services of the step.
+    """
     with tempfile.TemporaryDirectory(prefix="limbeck-") as scratch:
         (result,) = step.apply(candidate, replace(context, scratch=Path(scratch)))
         if result.model.runtime == "torch":
@@ -80,6 +86,13 @@ def apply_step(step: Technique, candidate: Candidate, context: RunContext) -> Ca
 
 
 def trained_model(step: Technique, candidate: Candidate, context: RunContext) -> LimbeckForSequenceClassification:
+    """Return the model that a step makes of a candidate, in eval mode.
+
+    Args:
+        step: The technique.
+        candidate: The candidate, which it may change.
+        context: Services of the step.
+    """
     model = apply_step(step, candidate, context).model
     return cast("LimbeckForSequenceClassification", model.eval())
 

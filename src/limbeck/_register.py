@@ -36,7 +36,7 @@ class Following(importlib.abc.Loader):
         return getattr(self.loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """The module object that the other makes."""
+        """Return the module object that the other loader makes."""
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -58,7 +58,7 @@ class Watcher(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec that the other finders give, its loader followed by the call back."""
+        """Return the spec of the other finders, with a loader that calls back after loading."""
         if fullname not in self.names:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)

@@ -16,7 +16,7 @@ APART = 13.0  #: pixels between the ways of one point, so that neither hides the
 
 
 def front(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """The picture's numbers; None where nothing was judged."""
+    """Return the numbers of the chart; None where no quality was measured."""
     judged = [row for row in rows if row.scores]
     if not judged:
         return None
@@ -63,7 +63,7 @@ def _lines(ordered: Sequence[Row], ways: Sequence[Mode], dot: Callable[[Row, Mod
 
 
 def _label(row: Row, rows: Sequence[Row]) -> str:
-    """What tells the settings of rows apart."""
+    """Return the words in which the settings of the rows differ."""
     parts = (("number_format", row.setting.number_format), ("seq_len", f"{row.setting.seq_len} tokens"))
     return ", ".join(text for name, text in parts if len({getattr(other.setting, name) for other in rows}) > 1)
 

@@ -36,12 +36,12 @@ class Point:
 
 
 def depths(base: Shape, layers: Sequence[int]) -> list[Point]:
-    """The base with other numbers of layers."""
+    """Return the base with other numbers of layers."""
     return [Point("layers", _layers(count), deepened(base, count)) for count in layers]
 
 
 def widths(base: Shape, hidden: Sequence[int]) -> list[Point]:
-    """The base with other hidden widths; heads keep their width, so their number scales, as do the neurons.
+    """Return the base with other hidden widths; heads keep their width, so their number scales, as do the neurons.
 
     >>> [str(point.shape) for point in widths(Shape.uniform(2, 128, 2, 512), [64, 256])]
     ['2x64 heads 1 of 64 ffn 256', '2x256 heads 4 of 64 ffn 1024']
@@ -50,7 +50,7 @@ def widths(base: Shape, hidden: Sequence[int]) -> list[Point]:
 
 
 def miniatures(layers: Sequence[int] = MINIATURE_LAYERS, hidden: Sequence[int] = MINIATURE_WIDTHS) -> list[Point]:
-    """The BERT miniatures: heads of 64 channels, four times as many neurons as channels."""
+    """Return the BERT miniatures: heads of 64 channels, four times as many neurons as channels."""
     return [
         Point("miniatures", f"L{count} H{width}", Shape.uniform(count, width, width // HEAD_WIDTH, 4 * width))
         for count, width in product(layers, hidden)
@@ -58,7 +58,7 @@ def miniatures(layers: Sequence[int] = MINIATURE_LAYERS, hidden: Sequence[int] =
 
 
 def cores(base: Shape, names: Sequence[str]) -> list[Point]:
-    """The base with other attention cores in all layers.
+    """Return the base with other attention cores in all layers.
 
     >>> [(point.label, str(point.shape)) for point in cores(Shape.uniform(2, 64, 2, 128), ["linformer"])]
     [('linformer:256', '2x64 heads 2 of 32 ffn 128 linformer:256')]
@@ -67,14 +67,27 @@ def cores(base: Shape, names: Sequence[str]) -> list[Point]:
 
 
 def attention(base: Shape, ratios: Sequence[float], approach: Approach) -> list[Point]:
-    """The base with a share of its attention."""
+    """Return the base with a share of its attention.
+
+    Args:
+        base: Shape of the base model.
+        ratios: Shares of the attention to keep, each in (0, 1].
+        approach: What is reduced: the number of heads, or the channels of each.
+    """
     return [
         Point("attention", f"attention {ratio:g}", narrowed(base, ratio, approach), ratio, approach) for ratio in ratios
     ]
 
 
 def paired(base: Shape, layers: Sequence[int], ratios: Sequence[float], approach: Approach) -> list[Point]:
-    """Element by element: the first depth with the first share, and so on."""
+    """Pair depths and shares of attention: the first depth with the first share, and so on.
+
+    Args:
+        base: Shape of the base model.
+        layers: Numbers of layers.
+        ratios: Shares of the attention to keep, as many as there are depths.
+        approach: What is reduced: the number of heads, or the channels of each.
+    """
     if len(layers) != len(ratios):
         raise InputError(
             f"layers and attention_ratio are taken in pairs, so both lists should be equally long; got {len(layers)} "
@@ -95,11 +108,18 @@ def paired(base: Shape, layers: Sequence[int], ratios: Sequence[float], approach
 def jointly(
     base: Shape, layers: Sequence[int], hidden: Sequence[int], ratios: Sequence[float], approach: Approach
 ) -> list[Point]:
-    """Every combination of what is given, of which there must be two dimensions at least.
+    """Return every combination of the given dimensions, of which there must be at least two.
 
     >>> found = jointly(Shape.uniform(2, 128, 2, 512), [1, 2], [64, 128], [], "head_num")
     >>> [point.label for point in found]
     ['1 layer, hidden 64', '1 layer, hidden 128', '2 layers, hidden 64', '2 layers, hidden 128']
+
+    Args:
+        base: Shape of the base model.
+        layers: Numbers of layers; may be empty.
+        hidden: Hidden widths; may be empty.
+        ratios: Shares of the attention to keep; may be empty.
+        approach: What is reduced: the number of heads, or the channels of each.
     """
     if sum(map(bool, (layers, hidden, ratios))) < 2:
         raise InputError("jointly combines two or three of layers, hidden and attention_ratio; give at least two")
@@ -121,14 +141,14 @@ def _layers(count: int) -> str:
 
 
 def deepened(base: Shape, layers: int) -> Shape:
-    """The base with so many layers like its first."""
+    """Return the base with that many layers like its first."""
     if layers < 1:
         raise InputError(f"layers: should be at least 1, got {layers}")
     return replace(base, layers=(base.layers[0],) * layers)
 
 
 def widened(base: Shape, width: int) -> Shape:
-    """The base with another hidden width."""
+    """Return the base with another hidden width."""
     row = base.layers[0]
     if width < 1 or width % base.head_dim:
         low, high = width // base.head_dim * base.head_dim, (width // base.head_dim + 1) * base.head_dim
@@ -139,11 +159,16 @@ def widened(base: Shape, width: int) -> Shape:
 
 
 def narrowed(base: Shape, ratio: float, approach: Approach) -> Shape:
-    """The base with a share of its attention: of its heads, or of the channels of each.
+    """Return the base with a share of its attention: of its heads, or of the channels of each.
 
     >>> base = Shape.uniform(1, 64, 4, 256)
     >>> str(narrowed(base, 0.5, "head_num")), str(narrowed(base, 0.5, "head_size_1"))
     ('1x64 heads 2 of 16 ffn 256', '1x64 heads 4 of 8 ffn 256')
+
+    Args:
+        base: Shape of the base model.
+        ratio: Share of the attention to keep, in (0, 1].
+        approach: What is reduced: the number of heads, or the channels of each.
     """
     if not 0 < ratio <= 1:
         raise InputError(f"attention_ratio: should be above 0 and at most 1, got {ratio:g}")

@@ -41,7 +41,7 @@ class BreakEven(NamedTuple):
 
 
 def break_even(lengths: Sequence[int], softmax: Sequence[float], linear: Sequence[float]) -> tuple[float | None, bool]:
-    """The length beyond which ``linear`` stays below ``softmax``, and whether two measured lengths enclose it.
+    """Find the length from which ``linear`` stays below ``softmax``, and whether two measured lengths enclose it.
 
     Between measured lengths, ratios of seconds are taken to be straight lines on logarithmic axes.
 
@@ -49,6 +49,11 @@ def break_even(lengths: Sequence[int], softmax: Sequence[float], linear: Sequenc
     (128.0, True)
     >>> break_even([64, 256], [1.0, 4.0], [2.0, 8.0])
     (None, False)
+
+    Args:
+        lengths: Measured lengths in tokens, ascending.
+        softmax: Seconds of softmax attention at these lengths.
+        linear: Seconds of the other attention at these lengths.
     """
     ratios = [math.log(b / a) for a, b in zip(softmax, linear, strict=True)]
     if ratios[-1] >= 0:

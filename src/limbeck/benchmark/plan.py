@@ -26,7 +26,13 @@ BASES = {
 
 
 def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None) -> Bench:
-    """What to time; ``task`` gives the kind of head, and the lengths where ``timing`` does not."""
+    """Plan what to time.
+
+    Args:
+        grid: The architectures.
+        timing: Where and how they are timed.
+        task: Gives the kind of head, and the lengths where ``timing`` does not.
+    """
     from limbeck.data.loading import load_task
 
     shape, style = base_of(grid.base)
@@ -65,7 +71,7 @@ def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None
 
 
 def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:
-    """The points that are asked for."""
+    """Return the requested points."""
     layers, hidden, ratios, approach = grid.layers, grid.hidden, grid.attention_ratio, grid.attention_approach
     if grid.jointly:
         points = grids.jointly(base, layers, hidden, ratios, approach)

@@ -91,14 +91,14 @@ def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _axis(group: str, rows: Sequence[Row]) -> tuple[str, Any]:
-    """What a picture has on its horizontal axis; of dimensions that vary jointly the first."""
+    """Return the title and values of the horizontal axis; of dimensions that vary jointly, the first."""
     if group == "jointly":
         group = "layers" if len({row.point.shape.depth for row in rows}) > 1 else "hidden"
     return AXES[group]
 
 
 def _parts(title: str, row: Row) -> list[str]:
-    """What a line of a picture may be told by."""
+    """Return the words that may name a line of a chart."""
     setting, group = row.setting, row.point.group
     width = f"H{row.point.shape.hidden}" if group in ("miniatures", "jointly") and title != "hidden width" else ""
     share = f"attention {row.point.ratio:g}" if group == "jointly" and row.point.ratio is not None else ""
@@ -106,7 +106,7 @@ def _parts(title: str, row: Row) -> list[str]:
 
 
 def _names(title: str, rows: Sequence[Row]) -> list[str]:
-    """The line that each row is on, by what tells the lines apart."""
+    """Name the line of each row by what distinguishes the lines."""
     parts = [_parts(title, row) for row in rows]
     telling = [index for index in range(len(parts[0])) if len({words[index] for words in parts}) > 1]
     labels = [", ".join(words[index] for index in telling) for words in parts]
@@ -114,7 +114,13 @@ def _names(title: str, rows: Sequence[Row]) -> list[str]:
 
 
 def report(rows: Sequence[Row], title: str, summary: str = "") -> str:
-    """Pictures and table as one self-contained page; ``summary`` tells how the models were trained."""
+    """Render charts and table as one self-contained page.
+
+    Args:
+        rows: The measured rows.
+        title: Title of the page.
+        summary: How the models were trained, in one sentence.
+    """
     from limbeck.report.html import page_environment
 
     values = {"title": title, "machine": environment()["processor"], "summary": summary, "table": cells(rows)}
@@ -132,7 +138,7 @@ class Cell(NamedTuple):
 
 
 def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
-    """The table for people: what tells rows apart, and what was measured of each."""
+    """Return the table's lines: what distinguishes the rows, and what was measured of each."""
     values = [row.to_json() for row in rows]
     names = [name for name in WORDS if name in ALWAYS or len({line[name] for line in values}) > 1]
     ways = dict.fromkeys((way, fact.detail["metric"]) for row in rows for way, fact in row.scores.items())
@@ -162,7 +168,7 @@ def _quality_cell(row: Row, way: Mode) -> Cell:
 
 
 def table(rows: Sequence[Row]) -> Any:
-    """The figures for a terminal."""
+    """Return the figures as a table for the terminal."""
     from rich.table import Table
 
     lines = cells(rows)

@@ -179,9 +179,19 @@ def bench(
     timer: Timer = time_trial,
     scale: Callable[[Trial], int] = peak_memory,
 ) -> list[Row]:
-    """Time what ``folder`` does not hold yet; give all rows, and write the samples and the table beside them.
+    """Time what ``folder`` does not hold yet, and write the samples and the table beside it.
 
     ``scale`` weighs: bytes that a trial needs while it answers.
+
+    Args:
+        plan: What to time.
+        folder: Folder of the trials, the samples and the table.
+        on_event: Called with a dictionary at every start and end.
+        timer: Times a trial; returns the seconds of its calls.
+        scale: Returns the most memory that a trial needs while it answers, in bytes.
+
+    Returns:
+        All rows, those measured earlier included.
     """
     plan.check()
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,7 +241,7 @@ def _rows(plan: Bench, jobs: Sequence[Job], samples: dict[str, Any], weighed: Ma
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:
-    """What the file holds of trials, by key: their seconds, or bytes."""
+    """Read the seconds or bytes of trials from a file, by key."""
     entries = {}
     for number, line in enumerate(whole_lines(path), start=1):
         try:

@@ -70,7 +70,7 @@ class TrainingBenchmark:
     def evaluate(
         self, rows: Sequence[Row], folder: Path, on_event: OnEvent | None = None
     ) -> tuple[list[Row], list[Failure]]:
-        """The rows with the quality of their points; what the store lacks is trained. Also what failed."""
+        """Add the quality of their points to the rows; train what the store lacks. Return the rows and what failed."""
         facts, failed = {}, []
         for training_run in self.runs:
             result = run(training_run.recipe, self.store, folder / training_run.name, on_event, task=self.task)
@@ -99,7 +99,7 @@ def make_training(
     *,
     task: str | Mapping[str, Any] | None = None,
 ) -> TrainingBenchmark:
-    """What to train, checked before any work starts.
+    """Plan the trainings, and check them before any work starts.
 
     Args:
         plan: What is timed.
@@ -158,14 +158,14 @@ def _runs(plan: Bench, training: Training, shared: Mapping[str, Any]) -> Iterato
 
 
 def _students(points: Sequence[Point]) -> dict[str, Any]:
-    """The step that makes a model of each point, from the leading parts of another."""
+    """Return the step that makes a model of each point from the leading parts of another."""
     init = "resplit" if any(point.approach == "head_size_2" for point in points) else "slice"
     shapes = dict.fromkeys(point.shape for point in points)
     return {"fork": [[{"student_init": {**_widths(shape), "init": init}}] for shape in shapes]}
 
 
 def _sharing(points: Sequence[Point], training: Training) -> dict[str, Any]:
-    """The step that trains one model for the points."""
+    """Return the step that trains one model for the points."""
     shapes = [_widths(shape) for shape in dict.fromkeys(point.shape for point in points)]
     lists = {name: [shape[name] for shape in shapes] for name in shapes[0]}
     resplit = any(point.approach == "head_size_2" for point in points)
@@ -194,7 +194,7 @@ def _check_slices(plan: Bench, base: str) -> None:
 
 
 def _fresh(plan: Bench, base: str, task: Any, seed: int, store: Store) -> Path:
-    """A model with random weights, large enough for all points, and a vocabulary of the training texts; kept."""
+    """Make a model with random weights, large enough for all points, and a vocabulary of the training texts."""
     import torch
 
     from limbeck.data.tokenizer_training import word_pieces

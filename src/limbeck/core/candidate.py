@@ -53,9 +53,9 @@ class Record:
         return f"Record({self.key}, {self.step}, {self.shape}, {len(self.facts)} facts)"
 
     def fact(self, name: str, split: str | None = None) -> Measurement | None:
-        """The newest fact of that name (on that split when given)."""
-        found = [fact for fact in self.facts if fact.name == name and split in (None, fact.split)]
-        return found[-1] if found else None
+        """Return the newest fact of that name (on that split, if given)."""
+        facts = [fact for fact in self.facts if fact.name == name and split in (None, fact.split)]
+        return facts[-1] if facts else None
 
 
 def lineage_key(
@@ -65,6 +65,13 @@ def lineage_key(
 
     >>> lineage_key(None, "finetune", 1, {"epochs": 3}, {"seed": 0})
     '74e4c744aeeeb1f9'
+
+    Args:
+        parent: Key of the parent; None for a root.
+        step: Name of the step in keys.
+        version: Version of the step.
+        parameters: Parameters that decide the result.
+        reads: Values of the services that the step reads.
     """
     text = canonical_json(
         {"parent": parent, "step": step, "version": version, "parameters": dict(parameters), "reads": dict(reads)}

@@ -26,9 +26,16 @@ def build(
     shape: Shape,
     source: object = "model",
 ) -> LimbeckForSequenceClassification:
-    """Our model around given weights, which are copied to float32; nothing is initialised in between.
+    """Build the model around given weights, which are copied to float32; nothing is initialised in between.
 
     The head alone may be missing; what is stays on the meta device until :func:`set_labels` draws it.
+
+    Args:
+        settings: Keyword arguments of the configuration.
+        weights: Tensors by their names in the model.
+        per_token: Whether it labels tokens.
+        shape: Shape of the encoder.
+        source: What to call the model in errors.
     """
     import torch
 
@@ -71,7 +78,7 @@ def _check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], so
 
 
 def head_parts(*, per_token: bool) -> tuple[str, ...]:
-    """The dense layers between the encoder and the logits."""
+    """Return the paths of the dense layers between the encoder and the logits."""
     return HEAD[1:] if per_token else HEAD
 
 
@@ -142,7 +149,7 @@ def _fit(own: OutputSpec, label_names: Sequence[str] | None, kind: Kind | None) 
 
 
 def missing_parts(model: LimbeckForSequenceClassification) -> list[tuple[str, str]]:
-    """The parts of the head that the weights lacked, as (layer, 'weight' or 'bias')."""
+    """Return the parts of the head that the weights lacked, as (layer, 'weight' or 'bias')."""
     return [
         (path, part)
         for path in head_parts(per_token=model.per_token)

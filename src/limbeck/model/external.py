@@ -92,7 +92,7 @@ def _add_inline(model: ModelProto, name: str, array: np.ndarray) -> None:
 
 
 def array_of(model: OnnxGraph, tensor: TensorProto) -> np.ndarray:
-    """The array of an initializer."""
+    """Return the array of an initializer."""
     from onnx import numpy_helper
 
     if isinstance(model, LargeGraph) and tensor.name in model.arrays:
@@ -101,7 +101,7 @@ def array_of(model: OnnxGraph, tensor: TensorProto) -> np.ndarray:
 
 
 def files(path: Path) -> list[Path]:
-    """An ONNX file and the external data beside it, as limbeck or another exporter names it."""
+    """Return an ONNX file and the external data beside it, as limbeck or another exporter names it."""
     beside = (path.with_name(f"{path.name}{ending}") for ending in ("_data", ".data"))
     return [path, *(file for file in beside if file.is_file())]
 
@@ -163,7 +163,13 @@ def _mapped(tensor: TensorProto, path: Path) -> np.ndarray:
 
 
 def extended(model: OnnxGraph, nodes: Sequence[NodeProto], constants: Mapping[str, np.ndarray]) -> OnnxGraph:
-    """A copy of the graph with other nodes and more constants."""
+    """Return a copy of the graph with other nodes and more constants.
+
+    Args:
+        model: The graph.
+        nodes: Its new nodes.
+        constants: More constants, by name.
+    """
     from onnx import ModelProto
 
     proto = ModelProto()

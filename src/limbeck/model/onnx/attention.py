@@ -17,9 +17,21 @@ MASKED = np.float32(-1e9)  # added to scores of what is not seen
 def linear(
     graph: Graph, projected: str, name: str, layer: LayerShape, head_dim: int, first_only: bool, fused: bool
 ) -> str:
-    """Context [batch, positions, heads x head_dim] of a core that is not softmax; of the first position alone if asked.
+    """Write an attention core that is not softmax.
 
     ``projected`` [batch, position, 3 heads x head_dim]: queries, keys and values side by side.
+
+    Args:
+        graph: The graph to add nodes to.
+        projected: Name of the projections [batch, position, 3 heads x head_dim]: queries, keys and values side by side.
+        name: Prefix of the layer's weights.
+        layer: Heads and core of the layer.
+        head_dim: Channels of a head.
+        first_only: Whether only the first position is needed.
+        fused: Whether ONNX Runtime's own operators may be used.
+
+    Returns:
+        Name of the context [batch, position, heads x head_dim].
     """
     query, key, value = graph.op("Split", projected, axis=2, num_outputs=3, outputs=3)
     if first_only:
@@ -35,7 +47,15 @@ def linear(
 
 
 def plain(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int, added: str | None) -> str:
-    """Softmax attention in standard operators; ``added`` to the scores, [batch, 1, 1, key]."""
+    """Write softmax attention in standard operators.
+
+    Args:
+        graph: The graph to add nodes to.
+        parts: Names of queries, keys and values.
+        heads: Number of heads.
+        head_dim: Channels of a head.
+        added: Name of what is added to the scores [batch, 1, 1, key]; None for nothing.
+    """
     query, value = (_split(graph, part, heads, [0, 2, 1, 3]) for part in (parts[0], parts[2]))
     key = _split(graph, parts[1], heads, [0, 2, 3, 1])
     return _join(graph, _softmax(graph, query, key, value, head_dim, added))
@@ -69,7 +89,7 @@ def _real(graph: Graph) -> str:
 
 
 def hidden(graph: Graph) -> str:
-    """What is added to the scores of padding [batch, 1, 1, position]."""
+    """Write the mask that is added to the scores [batch, 1, 1, position]."""
 
     def make() -> str:
         real = graph.op("Cast", "attention_mask", to=1)
@@ -92,13 +112,13 @@ def _linformer(
     graph: Graph, parts: tuple[str, str, str], name: str, heads: int, head_dim: int, size: int, fused: bool
 ) -> str:
     def scale() -> str:
-        """Padding is zero, tokens are divided by the square root of their number: [batch, position, 1]."""
+        """Write the weights of positions [batch, position, 1]: 0 for padding, else 1 / sqrt(number of tokens)."""
         count = graph.op("ReduceSum", _real(graph), graph.integers(1), keepdims=1)
         least = graph.op("Max", count, graph.constant("constant.one", np.float32(1)))
         return graph.op("Div", _real(graph), graph.op("Sqrt", least))
 
     def projection(which: str) -> str:
-        """The part that a text of this length uses: [size, position], or [heads, size, position]."""
+        """Write the part that a text of this length uses: [size, position], or [heads, size, position]."""
         whole, start = graph.weight(which), graph.integers(0)  # under its own name: the file is read back
         if graph.weights[which].shape[-2] > size:  # layers that share may differ
             rows = (start, graph.integers(size), graph.integers(-2))
@@ -167,7 +187,7 @@ def _window(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int
 
 
 def _first(graph: Graph, x: str) -> str:
-    """The first position of [batch, heads, position, head_dim], as [batch, heads, 1, 1, head_dim]."""
+    """Return the first position of [batch, heads, position, head_dim], as [batch, heads, 1, 1, head_dim]."""
     taken = graph.op("Slice", x, graph.integers(0), graph.integers(1), graph.integers(2))
     return graph.op("Unsqueeze", taken, graph.integers(2))
 
@@ -204,7 +224,7 @@ def _three(graph: Graph, blocks: str, axis: int) -> str:
 
 
 def _seen(graph: Graph, size: int) -> str:
-    """What is added to local scores [batch, 1, block, size, 3 size]: the first token is seen by all anyway."""
+    """Write the mask of local scores [batch, 1, block, size, 3 size]; every token sees the first one anyway."""
     real = graph.op("Cast", "attention_mask", to=1)
     most = graph.integers(np.iinfo(np.int64).max)
     rest = graph.op("Slice", real, graph.integers(1), most, graph.integers(1))

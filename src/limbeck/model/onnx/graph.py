@@ -141,16 +141,39 @@ class FloatWriter:
         self.fused = fused
 
     def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
-        """Gather rows of a table."""
+        """Gather rows of a table.
+
+        Args:
+            graph: The graph to add nodes to.
+            name: Name of the table.
+            gather: Which rows are needed.
+        """
         return gather(graph.weight(f"{name}.weight"))
 
     def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """Add one product; the bias is left to the next node."""
+        """Add one product; the bias is left to the next node.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: Name of the input.
+            name: Name of the linear map.
+
+        Returns:
+            Names of the product and of the bias still to be added, if any.
+        """
         graph.inputs_of[name] = x
         return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.weight(f"{name}.bias")
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
-        """Add one fused node, or standard ones."""
+        """Add one fused node, or standard ones.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: Name of the input [batch, position, hidden].
+            name: Prefix of the layer's weights.
+            mask: Name of the mask.
+            heads: Number of heads.
+        """
         width = graph.weights[f"{name}.bias"].size // 3
         if not self.fused:
             projected = _biased(graph, self.linear(graph, x, name))

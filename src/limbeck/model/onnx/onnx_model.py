@@ -59,7 +59,7 @@ class OnnxModel:
         return sum(file.stat().st_size for file in external.files(self.path))
 
     def session(self, threads: int = 1) -> InferenceSession:
-        """The session that computes with so many threads."""
+        """Return the session that computes with that many threads."""
         if threads not in self._sessions:
             self._sessions[threads] = open_session(self.path, threads)
         return self._sessions[threads]
@@ -102,6 +102,11 @@ def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool
 
     ``exact``: sum products of 8 bits without saturation on any processor (see ``saturation.py``). ONNX Runtime then
     stores matrices with weights beyond 64 without sign, which is slower.
+
+    Args:
+        model: Path of a file, or a graph.
+        threads: Threads that compute.
+        exact: Compute as written, without rewriting the graph.
     """
     import onnxruntime
 
@@ -131,9 +136,17 @@ def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool
 
 
 def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:
-    """Write a torch model as ONNX in 32-bit floating point; the path.
+    """Write a torch model as ONNX in 32-bit floating point.
 
     ``fused=False`` uses standard operators alone (opset 20): slower here, but any runtime reads it.
+
+    Args:
+        model: The torch model.
+        path: File to write.
+        fused: Use ONNX Runtime's own operators.
+
+    Returns:
+        The path.
     """
     from limbeck.model.onnx.graph import build
 

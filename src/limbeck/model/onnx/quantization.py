@@ -81,7 +81,13 @@ class Int8Writer(FloatWriter):
         self.quantized: dict[str, tuple[str, str, str]] = {}
 
     def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
-        """Gather rows of a table, with a scale for every row."""
+        """Gather rows of a table, with a scale for every row.
+
+        Args:
+            graph: The graph to add nodes to.
+            name: Name of the table.
+            gather: Which rows are needed.
+        """
         if EMBEDDINGS not in self.int8.modules:
             return super().rows(graph, name, gather)
         whole, scale = self._table(graph.weights[f"{name}.weight"])
@@ -98,7 +104,16 @@ class Int8Writer(FloatWriter):
         return whole, scale
 
     def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """Add one integer product with its bias; in standard operators the bias is left to the next node."""
+        """Add one integer product with its bias; in standard operators the bias is left to the next node.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: Name of the input.
+            name: Name of the linear map.
+
+        Returns:
+            Names of the product and of the bias still to be added, if any.
+        """
         if name not in self.int8.modules:
             return super().linear(graph, x, name)
         numbers, scale, zero = self._input(graph, x, name)
@@ -114,7 +129,15 @@ class Int8Writer(FloatWriter):
         return graph.op("MatMul", restored, graph.op("DequantizeLinear", weight, weight_scale, axis=1)), bias
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
-        """Add one node where the runtime has one: integer projections, then attention in float."""
+        """Add one node where the runtime has one: integer projections, then attention in float.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: Name of the input [batch, position, hidden].
+            name: Prefix of the layer's weights.
+            mask: Name of the mask.
+            heads: Number of heads.
+        """
         if name not in self.int8.modules or not self.fused:
             return super().attention(graph, x, name, mask, heads)
         numbers, scale, zero = self._input(graph, x, name)

@@ -72,7 +72,7 @@ class Inputs:
         return np.maximum(np.abs(self.lows).max(0), np.abs(self.highs).max(0))
 
     def rounded(self, divisor: np.ndarray) -> np.ndarray:
-        """The rows, divided, in 256 steps between the ends of the text that each is of."""
+        """Return the rows, divided, in 256 steps between the ends of the text that each belongs to."""
         low = np.minimum((self.lows / divisor).min(1), 0)[self.text, None]
         high = np.maximum((self.highs / divisor).max(1), 0)[self.text, None]
         step = np.where(high > low, (high - low) / 255, 1)
@@ -83,10 +83,17 @@ class Inputs:
 def divisors(
     blueprint: Blueprint, weights: Weights, int8: Int8, batches: Iterable[Mapping[str, Any]], *, static: bool = False
 ) -> dict[str, np.ndarray]:
-    """Divisors [channels] by the name of the map, for those maps of ``int8`` whose error they lower enough.
+    """Find the divisors [channels], by map, for those maps of ``int8`` whose error they lower enough.
 
     ``batches``: one text each, without padding; every other one gives the maxima, the rest judge. ``static``: one
     range for all texts, from the smallest to the largest number, not one for each.
+
+    Args:
+        blueprint: The graph's blueprint.
+        weights: Its weights.
+        int8: Which maps are quantized, and how.
+        batches: Texts, one each, without padding; every other one gives the maxima, the rest the errors.
+        static: Whether the ranges of inputs are fixed.
     """
     seen: dict[str, list[Inputs]] = {}
     for inputs in record_inputs(blueprint, weights, batches):
@@ -102,9 +109,15 @@ def divisors(
 
 
 def best(weight: np.ndarray, peaks: np.ndarray, inputs: Inputs, int8: Int8) -> np.ndarray | None:
-    """The divisor of the strength with the smallest squared error of ``x W``; None where the error hardly falls.
+    """Find the divisor of the strength with the smallest squared error of ``x W``; None where it hardly falls.
 
     Shapes: weight [channels, outputs]; peaks, the divisor [channels].
+
+    Args:
+        weight: The map [channels, outputs].
+        peaks: Largest input of each channel [channels].
+        inputs: Sampled inputs of the map.
+        int8: How it is quantized.
     """
     truth = inputs.rows @ weight
 

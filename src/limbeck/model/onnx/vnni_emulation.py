@@ -46,7 +46,7 @@ def overflowing(whole: np.ndarray) -> np.ndarray:
 
 
 def integer(model: OnnxGraph) -> OnnxGraph:
-    """The graph with products of restored tensors (QDQ) as the integer products that ONNX Runtime makes of them.
+    """Return the graph with products of restored tensors (QDQ) as the integer products that ONNX Runtime computes.
 
     Its own rewriting fails where sums are to be exact and weights have a scale for every output.
     """
@@ -65,7 +65,7 @@ def integer(model: OnnxGraph) -> OnnxGraph:
 
 
 def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
-    """The graph with sums as they are without VNNI, and how many pairs of its weights can overflow.
+    """Return the graph with sums as they are without VNNI, and how many pairs of its weights can overflow.
 
     To be opened with ``exact`` (``onnx.open_session``): what is clipped here must not be clipped before. With no such
     pair the graph is as it was, and so are its sums on any processor.
@@ -91,7 +91,7 @@ def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
 
 
 def _with(model: OnnxGraph, nodes: Sequence[Any], constants: Mapping[str, np.ndarray] | None = None) -> OnnxGraph:
-    """The graph with other nodes and more constants."""
+    """Return the graph with other nodes and more constants."""
     from onnx import helper
 
     copy = extended(model, nodes, constants or {})
@@ -102,7 +102,7 @@ def _with(model: OnnxGraph, nodes: Sequence[Any], constants: Mapping[str, np.nda
 
 
 def _linear(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> str:
-    """A product with its bias, corrected."""
+    """Write a product with its bias, corrected."""
     x, weight, scale, weight_scale, *rest = node.input
     product = graph.op("MatMulIntegerToFloat", x, weight, scale, weight_scale, *rest, domain=FUSED)
     excess = graph.op("Reshape", _excess(graph, x, weight, whole, risky), graph.op("Shape", product))
@@ -110,7 +110,7 @@ def _linear(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> st
 
 
 def _attention(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> str:
-    """The projections as a product of their own, corrected, then attention in float."""
+    """Write the projections as a product of their own, corrected, then attention in float."""
     from onnx import helper
 
     x, weight, bias, scale, weight_scale, mask, zero = node.input
@@ -122,7 +122,7 @@ def _attention(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) ->
 
 
 def _whole(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> str:
-    """A product in whole numbers, corrected."""
+    """Write a product in whole numbers, corrected."""
     product = graph.op("MatMulInteger", *node.input)
     excess = graph.op("Cast", _excess(graph, node.input[0], node.input[1], whole, risky), to=6)
     return str(graph.op("Sub", product, graph.op("Reshape", excess, graph.op("Shape", product))))
@@ -132,7 +132,7 @@ WRITERS = {"MatMulIntegerToFloat": _linear, "QAttention": _attention, "MatMulInt
 
 
 def _excess(graph: Graph, x: str, weight: str, whole: np.ndarray, risky: np.ndarray) -> str:
-    """What the clip cuts off every sum, in whole numbers [rows of x, outputs].
+    """Return what the clip cuts off every sum, in whole numbers [rows of x, outputs].
 
     Rows of x lie side by side meanwhile, [inputs, rows of x]: picking single numbers out of rows took 90 % of the time.
     """
