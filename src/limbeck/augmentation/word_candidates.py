@@ -31,6 +31,9 @@ BATCH_TOKENS: Mapping[str, int] = {"cpu": 1024, "cuda": 32_768}
 def load_masked_model(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a masked language model and its tokenizer from a folder or the hub.
 
+    Args:
+        source: Folder or hub name of the masked language model.
+
     Raises:
         InputError: It is not in safetensors, its head is untrained, or its tokenizer has no mask token or is not fast.
     """

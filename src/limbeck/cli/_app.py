@@ -69,6 +69,10 @@ def open_store(path: Path | None) -> OpenStore | None:
 def refuse_fresh_head(model: Runnable, source: str) -> None:
     """Refuse a model whose head is not trained for the task.
 
+    Args:
+        model: The opened model.
+        source: What the user called it.
+
     Raises:
         InputError: The head is new.
     """

@@ -74,7 +74,7 @@ def evaluate(
 
 
 @app.command(group=MODELS)
-def predict(
+def predict(  # noqa: DOC103 the command line's help needs the bare name
     model: str,
     *texts: str,
     pair: Annotated[list[str] | None, Parameter(help="Second text of a pair, one for each text.")] = None,

@@ -303,7 +303,7 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
 
 
 @app.command(group=RUNS)
-def gc(*runs: Path, all: bool = False, store: Store = None) -> None:
+def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DOC103 the command line's help needs the bare name
     """Free disk space: remove models from the store, except the final ones of the given runs.
 
     The front, the chosen model and the teacher of each run stay, and everything of an unfinished run. Intermediate

@@ -61,6 +61,10 @@ class _AnyShape(Protocol):
 def check_format(measured: NumberFormat, requested: str | None) -> None:
     """Refuse a request in another number format than the measured one; None requests the measured one.
 
+    Args:
+        measured: The number format that was measured.
+        requested: The number format that is asked for; None for any.
+
     Raises:
         InputError: The formats differ.
     """

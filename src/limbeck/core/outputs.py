@@ -279,6 +279,10 @@ def _architectures(config: Mapping[str, Any]) -> list[str]:
 def read_labels(config: Mapping[str, Any], source: object = "model") -> tuple[str, ...]:
     """Read the label names in the order of the outputs; empty for a model without a head.
 
+    Args:
+        config: Content of config.json.
+        source: What to call the model in errors.
+
     Raises:
         InputError: ``id2label`` does not give the outputs 0 to n-1 distinct names, or ``label2id`` contradicts it.
     """

@@ -202,7 +202,7 @@ class Dataset:
         """Select the only series that fits ``criteria``; of several machines this one, unless one is named.
 
         Args:
-            criteria: ``number_format``, ``seq_len``, ``per_token``, ``machine`` or a field of the target, by name.
+            **criteria: ``number_format``, ``seq_len``, ``per_token``, ``machine`` or a field of the target, by name.
 
         Raises:
             InputError: No series fits, or several do.
@@ -246,6 +246,9 @@ def _short(value: float) -> float:
 
 def read(path: str | Path) -> Dataset:
     """Read a whole file; a last line that was cut off by an interruption does not count.
+
+    Args:
+        path: File of latency data.
 
     Raises:
         InputError: there is no such file, it is another kind of file, or a line is damaged.

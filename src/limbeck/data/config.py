@@ -58,6 +58,9 @@ class Options:
     def parse(cls, given: Mapping[str, Any]) -> Options:
         """Check the names and types of options that a user wrote.
 
+        Args:
+            given: Options by name.
+
         Raises:
             InputError: A name is unknown, or a value has the wrong type or is out of range.
         """

@@ -97,6 +97,9 @@ SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val",
 def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
     """Load a data set.
 
+    Args:
+        options: What to load, and how.
+
     Returns:
         Its tables by split, its label names if it declares them, and notes.
 

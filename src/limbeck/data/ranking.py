@@ -74,6 +74,13 @@ class _Column:
     """
 
     def __init__(self, values: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> None:
+        """Sort the rows of a column by falling score.
+
+        Args:
+            values: Scores of the rows [rows].
+            truth: Whether each row is positive [rows].
+            rows: Indices of the rows [rows].
+        """
         order = np.argsort(-values, kind="stable")
         falling, true = -values[order], truth[order] > 0
         self.rows = rows[order]

@@ -252,6 +252,9 @@ class Task:
     def from_folder(cls, folder: str | Path) -> Task:
         """Read what :meth:`to_folder` wrote.
 
+        Args:
+            folder: Folder that ``to_folder`` wrote.
+
         Raises:
             InputError: The folder is incomplete or unreadable, or its rows were changed since.
         """

@@ -19,6 +19,9 @@ FILES = ("path", "train", "validation", "test")
 def read_task_file(path: Path) -> dict[str, Any]:
     """Read the options in a task file; relative paths in it are resolved against its folder.
 
+    Args:
+        path: The YAML file.
+
     Raises:
         InputError: The file is not a mapping of task options.
     """

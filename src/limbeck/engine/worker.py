@@ -22,6 +22,9 @@ from limbeck.recipe.recipe import parse
 def run_with_workers(work: Callable[[], int]) -> int:
     """Do ``work`` on process 0 while all others help; return its exit status on all of them.
 
+    Args:
+        work: Work of process 0; returns the exit status.
+
     Raises:
         ProcessLost: One of the processes has died.
     """

@@ -197,6 +197,10 @@ def check_finite(weights: Mapping[str, Tensor], source: object = "model") -> Non
 
     A sum that is finite has finite terms, so one pass without a copy clears almost every tensor.
 
+    Args:
+        weights: Tensors by name.
+        source: What to call the model in errors.
+
     Raises:
         InputError: Names the first tensors with their counts.
     """

@@ -257,6 +257,10 @@ class LimbeckModel(PreTrainedModel):
     def wanted_taps(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[str, ...]:
         """Return the taps for the outputs that a call requests, or else the configuration.
 
+        Args:
+            output_attentions: As in transformers; None for what the configuration says.
+            output_hidden_states: As in transformers; None for what the configuration says.
+
         Raises:
             ValueError: Attention weights are requested of a core that has none.
         """

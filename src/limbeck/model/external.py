@@ -44,6 +44,9 @@ class LargeGraph:
     def add_to(self, options: SessionOptions) -> list[OrtValue]:
         """Let a session read the arrays; those in C order are not copied.
 
+        Args:
+            options: Options of the session.
+
         Returns:
             What must live as long as the session, which points into it.
         """
@@ -134,6 +137,9 @@ def save(model: LargeGraph, path: Path) -> None:
 
 def load(path: Path) -> OnnxGraph:
     """Read a graph; external data comes as memory maps, which are read where they are looked at.
+
+    Args:
+        path: The ONNX file.
 
     Raises:
         InputError: The external data is missing, cut off, or in another folder.

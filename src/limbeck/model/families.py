@@ -180,6 +180,10 @@ _RELATIVES = {
 def read_family(config: Mapping[str, Any], source: object) -> str:
     """Return the family of a Hugging Face configuration.
 
+    Args:
+        config: Content of config.json.
+        source: What to call the model in errors.
+
     Raises:
         UnsupportedModel: The architecture, or one of its features, is not supported.
     """

@@ -33,6 +33,9 @@ def is_path(source: str) -> bool:
 def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
     """Return the folder of a model (None: it is on the hub) and the content of its config.json.
 
+    Args:
+        source: Folder or hub name of a model.
+
     Raises:
         InputError: There is no such model, or its config.json cannot be read.
     """

@@ -70,6 +70,10 @@ class LanguageHead(nn.Module):
 def language_head(model: LimbeckForSequenceClassification, source: str | None) -> tuple[LanguageHead, str]:
     """Build a head for a model, with the weights of a pretrained ``source`` if it has some that fit.
 
+    Args:
+        model: The encoder whose embeddings the head shares.
+        source: Folder or hub name of the pretrained model; None for a new head.
+
     Returns:
         The head, and a note that says whether its weights are pretrained or new.
     """

@@ -124,6 +124,9 @@ def _check_sizes(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]],
 def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     """Build the plain transformers model of the family, with the same logits.
 
+    Args:
+        model: The model.
+
     Raises:
         InputError: The family's configuration cannot express the shape; the message names the layers that differ.
     """

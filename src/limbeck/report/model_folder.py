@@ -29,6 +29,9 @@ def model_files(folder: Path) -> list[Path]:
 def check_source(folder: Path) -> None:
     """Refuse a folder that is not a complete model.
 
+    Args:
+        folder: Folder of the model.
+
     Raises:
         InputError: Configuration, tokenizer or weights are missing.
     """

@@ -58,6 +58,10 @@ def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
 
     If the body fails, ``path`` is left as it was.
 
+    Args:
+        path: The folder.
+        option: What the user knows it by.
+
     Raises:
         LimbeckError: The disk is full or cannot be written.
     """

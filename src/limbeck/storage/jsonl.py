@@ -10,6 +10,9 @@ from pathlib import Path
 def whole_lines(path: Path) -> list[str]:
     """Return the complete lines of a file; an empty list if the file does not exist.
 
+    Args:
+        path: The file.
+
     Raises:
         UnicodeDecodeError: The file is not UTF-8 text.
     """

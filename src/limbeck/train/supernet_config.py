@@ -109,6 +109,9 @@ class SupernetConfig(TrainingConfig):
     def space(self, shape: Shape) -> Space:
         """Return the space of slices of a model.
 
+        Args:
+            shape: Shape of the whole model.
+
         Raises:
             InputError: The model is too small for the given ranges.
         """
