@@ -152,7 +152,7 @@ def plan_recipe(
     fitted = fit(model, loaded, store)
     ready = fitted is not None and fitted.answers
     training = training or Training()
-    plan = _Plan(
+    plan = _CandidatePlan(
         model, description["shape"], budget, target, strategy, effort, training.shared(loaded, EPOCHS[effort][1])
     )
     first = () if ready else (Finetune(**training.finetune(loaded, EPOCHS[effort][0])),)
@@ -171,7 +171,7 @@ def plan_recipe(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _CandidatePlan:
     """The parts of a recipe; ``shared`` are fields of every training after the fine-tuning."""
 
     model: str
