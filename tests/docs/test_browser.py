@@ -12,7 +12,7 @@ import pytest
 import stories
 from pages import ROOT
 
-from limbeck.report.report import report_html
+from limbeck.report.html import report_html
 
 pytestmark = pytest.mark.slow
 

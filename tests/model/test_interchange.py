@@ -112,7 +112,7 @@ def python(code: str, *arguments: object) -> str:
     """Run code without limbeck and without input."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ran = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.quantizable_modules['limbeck'] = None\n" + textwrap.dedent(code),
+        [sys.executable, "-c", "import sys; sys.modules['limbeck'] = None\n" + textwrap.dedent(code),
          *map(str, arguments)],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False, env=environment,
     )  # fmt: skip

@@ -194,7 +194,7 @@ def test_it_may_come_before_the_head_is_trained(candidate, tmp_path):
     bad = replace(recipe, steps=(StudentInit(layers=1), replace(STEP, **short), Prune(layers=1), fine))
     with pytest.raises(
         InputError,
-        match=r"'prune' .* trained answers; put 'distill' or 'finetune' or .* or 'supernet' before it",
+        match=r"'prune' .* trained answers; put 'distill' or 'finetune' or .* or 'weight_sharing' before it",
     ):
         run(bad, tmp_path / "store", tmp_path / "run2", task=task)
 
