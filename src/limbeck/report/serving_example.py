@@ -12,14 +12,14 @@ from limbeck.report.summary import RunSummary
 OPEN = """\
 import json, numpy, {runtime}, tokenizers
 
-about = json.load(open("limbeck.json", encoding="utf-8"))
+metadata = json.load(open("limbeck.json", encoding="utf-8"))
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")  # cuts texts as they were cut when measured
-tokenizer.encode_special_tokens = about["encoding"]["split_special_tokens"]
+tokenizer.encode_special_tokens = metadata["encoding"]["split_special_tokens"]
 {session}
 
 {text}
 row = {{"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}}
-logits = {call}{{name: numpy.array([row[name]], dtype="int64") for name in about["inputs"]}})[0][0]
+logits = {call}{{name: numpy.array([row[name]], dtype="int64") for name in metadata["inputs"]}})[0][0]
 {seen}print({answer})
 """
 
@@ -31,13 +31,13 @@ SESSIONS = {
         """\
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = COUNT
-session = onnxruntime.InferenceSession(about["onnx_file"], options, providers=["CPUExecutionProvider"])""",
+session = onnxruntime.InferenceSession(metadata["onnx_file"], options, providers=["CPUExecutionProvider"])""",
         "session.run(None, ",
     ),
     "openvino": (
         """\
 options = {"INFERENCE_NUM_THREADS": COUNT, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-model = openvino.compile_model(about["onnx_file"], "CPU", options)""",
+model = openvino.compile_model(metadata["onnx_file"], "CPU", options)""",
         "model(",
     ),
 }
@@ -81,7 +81,7 @@ def example(
             call=call,
             text=f"{prefix}text = tokenizer.encode({sample}{', is_pretokenized=True' if words else ''})",
             seen=SEEN.format(word_ids="text.word_ids") if words else "",
-            answer=answer_code(kind, 'about["labels"]', 'about["default_label"]'),
+            answer=answer_code(kind, 'metadata["labels"]', 'metadata["default_label"]'),
         )
     auto = "AutoModelForTokenClassification" if words else "AutoModelForSequenceClassification"
     split = f"{', is_split_into_words=True' if words else ''}, truncation=True, max_length={max_length}"
