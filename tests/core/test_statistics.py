@@ -93,6 +93,15 @@ def test_paired_difference_is_tighter_than_two_intervals():
     assert 0 <= low < value < high < 0.05
 
 
+@pytest.mark.parametrize(("correct", "count"), [(0, 5), (3, 10), (87, 100), (1500, 1500)])
+def test_wilson_equals_scipy(correct, count):
+    from scipy.stats import binomtest
+
+    expected = binomtest(correct, count).proportion_ci(method="wilson")
+    interval = statistics.wilson(correct, count)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-3)
+
+
 def test_mcnemar_equals_the_binomial_test():
     from scipy.stats import binomtest
 
