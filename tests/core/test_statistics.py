@@ -99,7 +99,7 @@ def test_wilson_equals_scipy(correct, count):
 
     expected = binomtest(correct, count).proportion_ci(method="wilson")
     interval = statistics.wilson(correct, count)
-    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-3)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_mcnemar_equals_the_binomial_test():
