@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+import limbeck.techniques  # noqa: F401 names of candidates come from the steps
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape

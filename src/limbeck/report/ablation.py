@@ -13,7 +13,7 @@ import numpy as np
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
-from limbeck.core.statistics import unpack
+from limbeck.core.statistics import difference_of_shares, unpack
 from limbeck.report.formatting import signed
 from limbeck.report.speed_up import Ratio, Verdict, is_faster
 from limbeck.report.summary import RunSummary
@@ -87,9 +87,8 @@ def quality_change(
     after, before = correct(fact), correct(reference)
     if after is None or before is None or len(after) != len(before) or fact.detail.get("metric") != "accuracy":
         return points, None, None
-    difference = (after.astype(float) - before.astype(float)) * 100
-    margin = 1.96 * float(difference.std()) / len(difference) ** 0.5
-    return points, points - margin, points + margin
+    change = difference_of_shares(after, before)
+    return points, change.low * 100, change.high * 100
 
 
 def correct(fact: Measurement) -> np.ndarray | None:
