@@ -57,9 +57,6 @@ class FunctionCost(Cost):
     """A function from shapes to measurements, as a Cost.
 
     >>> from limbeck.core.shape import Shape
-
-    if TYPE_CHECKING:
-    import numpy as np
     >>> cost = FunctionCost(lambda shape: Measurement("size", 4.0 * shape.weights, "B"))
     >>> cost.many([Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)]).shape
     (1, 3)
