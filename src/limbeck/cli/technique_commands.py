@@ -154,6 +154,7 @@ def add_techniques() -> None:
 
     for name, cls in REGISTRY.items():
         if issubclass(cls, Technique):
-            app.command(_command_of(name, cls), name=name, group=STEPS)
+            command = _command_of(name, cls)
+            app.command(command, name=name, group=STEPS)
             if cls.info.formerly:
-                app.command(_command_of(name, cls), name=cls.info.formerly, show=False)
+                app.command(command, name=cls.info.formerly, show=False)
