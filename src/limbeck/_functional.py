@@ -32,17 +32,20 @@ Log = Callable[..., None]
 T = TypeVar("T", bound=Technique)
 
 
-def silent(message: str, **numbers: Any) -> None:
-    """Report to nobody."""
-
-
 def is_texts(data: Data) -> bool:
+    """Tell whether the data are texts alone, without labels."""
     return isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(text, str) for text in data)
 
 
-def given_splits(data: Data) -> set[str]:
-    """Return the splits that the user gave; texts and rows are one."""
-    return {"train"} if is_texts(data) else set(as_task(data).splits)
+def read_data(data: Data) -> Sequence[str] | Task:
+    """Read the rows, once; texts alone stay texts."""
+    return data if is_texts(data) else as_task(data)
+
+
+def training_fields(data: Sequence[str] | Task, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a training on these data: without a validation split, the last weights are kept."""
+    splits = data.splits if isinstance(data, Task) else ()
+    return dict(fields) if "validation" in splits else {"evaluations_per_epoch": 0, **fields}
 
 
 def judged(data: Data, split: str | None) -> tuple[Task, str]:
@@ -135,7 +138,8 @@ def open_candidate(
         else:
             source = stack.enter_context(tempfile.TemporaryDirectory(prefix="limbeck-"))
             _save(model, tokenizer, Path(source))
-        task = _answered(source, data) if is_texts(data) else as_task(data)
+        rows = read_data(data)
+        task = rows if isinstance(rows, Task) else _answered(source, rows)
         fitted = fit_task(source, task)
         if not fitted.answers:
             raise InputError(f"the model does not answer this task: {fitted.refusal}")

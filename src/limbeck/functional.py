@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from limbeck._functional import (
     apply_step,
-    given_splits,
     is_texts,
     judged,
     make_step,
     open_candidate,
-    silent,
+    read_data,
     trained_model,
+    training_fields,
     write_exported,
 )
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
-from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step import RunContext, Teacher, discard
 from limbeck.core.target import Runtime, Target
 from limbeck.errors import InputError
 from limbeck.storage.destination import check_destination
@@ -93,7 +93,7 @@ def prune(
     target = Target(threads=threads, batch=batch)
     with open_candidate(model, tokenizer, data) as candidate:
         cost = cost_factory(candidate, target, lambda name, build: build())
-        return trained_model(step, candidate, RunContext(seed=seed, target=target, cost=cost, log=log or silent))
+        return trained_model(step, candidate, RunContext(seed=seed, target=target, cost=cost, log=log or discard))
 
 
 def distill(
@@ -128,12 +128,12 @@ def distill(
     """
     from limbeck.techniques.distill import Distill
 
+    data = read_data(data)
+    fields = {"match": list(match), "epochs": epochs, "learning_rate": learning_rate, **options}
+    step = make_step(Distill, training_fields(data, fields))
     with open_candidate(teacher, tokenizer, data) as guide, open_candidate(student, tokenizer, guide.task) as candidate:
-        fields = {"match": list(match), "epochs": epochs, "learning_rate": learning_rate, **options}
-        if "validation" not in given_splits(data):
-            fields.setdefault("evaluations_per_epoch", 0)
-        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or silent)
-        return trained_model(make_step(Distill, fields), candidate, context)
+        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or discard)
+        return trained_model(step, candidate, context)
 
 
 def linearize(
@@ -168,11 +168,10 @@ def linearize(
 
     cores = [attention] if isinstance(attention, str) else list(attention)
     fields = {"attention": cores, "epochs": epochs, "learning_rate": learning_rate, **options}
-    if "validation" not in given_splits(data):
-        fields.setdefault("evaluations_per_epoch", 0)
-    step = make_step(Linearize, fields)
+    data = read_data(data)
+    step = make_step(Linearize, training_fields(data, fields))
     with open_candidate(model, tokenizer, data) as candidate, open_candidate(model, tokenizer, candidate.task) as guide:
-        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or silent)
+        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or discard)
         return trained_model(step, candidate, context)
 
 
@@ -205,7 +204,7 @@ def export(
     step = make_step(Export, {"fused": fused, **options})
     check_destination(Path(folder), "folder")
     with open_candidate(model, tokenizer, data) as candidate:
-        return write_exported(apply_step(step, candidate, RunContext(log=log or silent)), folder)
+        return write_exported(apply_step(step, candidate, RunContext(log=log or discard)), folder)
 
 
 def quantize(
@@ -239,7 +238,7 @@ def quantize(
 
     step = make_step(Quantize, {"mode": mode, **options})
     check_destination(Path(folder), "folder")
-    context = RunContext(log=log or silent)
+    context = RunContext(log=log or discard)
     with open_candidate(model, tokenizer, data) as candidate:
         if candidate.model.runtime == "torch":
             candidate = apply_step(Export(fused=fused), candidate, context)

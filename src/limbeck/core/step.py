@@ -134,6 +134,10 @@ def _temporary_folder(name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
+def discard(message: str, **numbers: Any) -> None:
+    """Report to nobody: what ``log`` does unless given."""
+
+
 @dataclass(frozen=True)
 class RunContext:
     """The services of a run; fields only."""
@@ -147,7 +151,7 @@ class RunContext:
     """Fill a folder once, keep it under ``name`` (which must identify the content), and return it; it is read-only."""
     scratch: Path | None = None
     """A folder for the step's own checkpoints: kept if the step is interrupted, removed when it is done."""
-    log: Callable[..., None] = lambda message, **numbers: None
+    log: Callable[..., None] = discard
     """Report to the user: a message, or numbers (step, total, loss) for progress and trackers."""
 
 
