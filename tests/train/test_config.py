@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.shape import Shape
-from limbeck.train.config import FLOPS_PER_CORE, TrainingConfig, forward_seconds
+from limbeck.train.config import FLOPS_PER_CORE, TRAINING, TrainingConfig, forward_seconds
 
 SHAPE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 ROWS = {"train": 100, "validation": 10}
 
 
 def test_short_names_are_fields_and_neutral_ones_too():
-    assert set(TrainingConfig.ALIASES.values()) | TrainingConfig.NEUTRAL <= set(TrainingConfig.__dataclass_fields__)
+    assert set(TRAINING.aliases.values()) | set(TRAINING.neutral) <= set(TrainingConfig.__dataclass_fields__)
 
 
 def test_forward_is_two_operations_for_each_weight_and_token():

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
-from limbeck.core.step import RunContext, StepInfo, Technique, content, step
+from limbeck.core.step import RunContext, Technique, content, step
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
+from limbeck.train.config import TRAINING
 from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, adapt_vocabulary, vocabulary_key
 
 if TYPE_CHECKING:
@@ -37,19 +37,16 @@ Terms = dict[str, tuple[float, Any]]
 
 
 @step(
-    StepInfo(
-        "distill",
+    replace(
+        TRAINING,
+        name="distill",
         label="distilled",
         version=2,
         needs={"torch", "teacher"},
         reads={"seed", "teacher"},
-        trains=True,
-        every_process=True,
         standardizes=True,
-        aliases=TrainingConfig.ALIASES,
         files=frozenset({"teachers"}),
-        neutral=TrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED | {"class_weights", "focal_gamma"},
+        added=TRAINING.added | {"class_weights", "focal_gamma"},
         presets={
             "tinybert": {
                 "match": ["logits", "hidden", "attention"],

@@ -13,23 +13,20 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, StepInfo, Technique, step
-from limbeck.train.config import TrainingConfig
+from limbeck.core.step import RunContext, Technique, step
+from limbeck.train.config import TRAINING, TrainingConfig
 
 
 @step(
-    StepInfo(
-        "finetune",
+    replace(
+        TRAINING,
+        name="finetune",
         label="fine-tuned",
         needs={"torch"},
         gives={"teacher"},
         reads={"seed"},
-        trains=True,
-        every_process=True,
         standardizes=True,
-        aliases=TrainingConfig.ALIASES,
-        neutral=TrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED | {"class_weights", "focal_gamma"},
+        added=TRAINING.added | {"class_weights", "focal_gamma"},
         example={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
 )

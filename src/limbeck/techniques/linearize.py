@@ -21,9 +21,9 @@ from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, attention_core, skipped_positions
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
+from limbeck.train.config import TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import adapt_vocabulary
 
 if TYPE_CHECKING:
@@ -35,18 +35,14 @@ TAUGHT = ("target", "waypoint", "hybrid")
 
 
 @step(
-    StepInfo(
-        "linearize",
+    replace(
+        TRAINING,
+        name="linearize",
         label="linearised",
         version=2,
         needs={"torch"},
         drops={"elastic"},
         reads={"seed", "teacher"},
-        trains=True,
-        every_process=True,
-        aliases=TrainingConfig.ALIASES,
-        neutral=TrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED,
         example={
             "num_train_epochs": 1,
             "learning_rate": 1e-3,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
+from limbeck.train.config import TRAINING, TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -27,17 +27,13 @@ if TYPE_CHECKING:
 
 
 @step(
-    StepInfo(
-        "meta_pseudo_labels",
+    replace(
+        TRAINING,
+        name="meta_pseudo_labels",
         label="taught by pseudo labels",
         needs={"torch", "teacher"},
         reads={"seed", "teacher"},
-        trains=True,
-        every_process=True,
-        aliases=TrainingConfig.ALIASES,
         files=frozenset({"unlabelled"}),
-        neutral=TrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED,
         presets={
             "paper": {"feedback": "reinforce", "pseudo_labels": "sampled"},
             "teacher-finetune": {"feedback": "off", "teacher_learning_rate": 5e-5, "teacher_weight_decay": 0.01},

@@ -29,27 +29,20 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import LayerDistillationConfig, Layers
-from limbeck.train.pretraining import PretrainingConfig
+from limbeck.train.pretraining import PRETRAINING, PretrainingConfig
 
 
 @step(
-    StepInfo(
-        "pretrain_distill",
+    replace(
+        PRETRAINING,
+        name="pretrain_distill",
         formerly="general_distill",
         label="distilled on text",
         needs={"torch"},
         reads={"seed", "teacher"},
-        headless=True,
-        every_process=True,
-        imitates="root",
-        aliases=TrainingConfig.ALIASES,
-        files=PretrainingConfig.FILES,
-        neutral=PretrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED,
         example={
             "num_train_epochs": 2,
             "per_device_train_batch_size": 8,

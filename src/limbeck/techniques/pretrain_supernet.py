@@ -28,10 +28,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
-from limbeck.train.pretraining import PretrainingConfig
+from limbeck.train.pretraining import PRETRAINING, PretrainingConfig
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
@@ -39,21 +38,15 @@ if TYPE_CHECKING:
 
 
 @step(
-    StepInfo(
-        "pretrain_supernet",
+    replace(
+        PRETRAINING,
+        name="pretrain_supernet",
         formerly="general_supernet",
         label="made elastic on text",
         version=2,
         needs={"torch"},
         drops={"elastic"},
         reads={"seed", "teacher"},
-        headless=True,
-        every_process=True,
-        imitates="root",
-        aliases=TrainingConfig.ALIASES,
-        files=PretrainingConfig.FILES,
-        neutral=PretrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED,
         presets={
             "autotinybert": {"rule": "single", "samples": 1, "match": ["hidden", "relations"], "num_train_epochs": 5},
             "autotinybert-mlm": {"rule": "single", "samples": 1, "match": ["mlm"], "num_train_epochs": 5},

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
+from limbeck.train.config import TRAINING
 from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
@@ -32,18 +32,14 @@ if TYPE_CHECKING:
 
 
 @step(
-    StepInfo(
-        "supernet",
+    replace(
+        TRAINING,
+        name="supernet",
         label="made elastic",
         version=3,
         needs={"torch", "teacher"},
         gives={"elastic"},
         reads={"seed", "teacher"},
-        trains=True,
-        every_process=True,
-        aliases=TrainingConfig.ALIASES,
-        neutral=TrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED,
         presets={
             "autotinybert": {
                 "rule": "single",

@@ -21,27 +21,23 @@ from annotated_types import Ge
 from limbeck.core.candidate import Candidate
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
+from limbeck.train.config import TRAINING, TrainingConfig
 
 LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
 Numbers = tuple[Annotated[int, Ge(1)], ...]
 
 
 @step(
-    StepInfo(
-        "weight_sharing",
+    replace(
+        TRAINING,
+        name="weight_sharing",
         formerly="share",
         label="weight-shared",
         needs={"torch"},
         drops={"elastic"},
         reads={"seed"},
-        trains=True,
-        every_process=True,
-        aliases=TrainingConfig.ALIASES,
-        neutral=TrainingConfig.NEUTRAL,
-        added=TrainingConfig.ADDED,
         example={
             "num_train_epochs": 1,
             "learning_rate": 1e-3,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from limbeck.core.step import StepInfo
+
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
 
@@ -73,18 +75,6 @@ class TrainingConfig:
     save_seconds: Annotated[float, Ge(0)] = 120.0
     save_total_limit: Annotated[int, Ge(1)] = 1
 
-    ALIASES: ClassVar[dict[str, str]] = {
-        "epochs": "num_train_epochs",
-        "batch_size": "per_device_train_batch_size",
-    }
-    """Shorter names that a recipe may use."""
-
-    NEUTRAL: ClassVar[frozenset[str]] = frozenset({"save_seconds", "save_total_limit"})
-    """Fields that do not change the result and are left out of the cache key."""
-
-    ADDED: ClassVar[frozenset[str]] = frozenset({"min_steps", "early_stopping_patience"})
-    """Fields added later: left out of the cache key at their default, so that older results stay valid."""
-
     passes: ClassVar[float] = 3.0
     """Cost of a training step in forward passes; backward costs two."""
 
@@ -108,3 +98,14 @@ class TrainingConfig:
         epochs = max(self.num_train_epochs, self.min_steps * per_step / max(1, rows.get("train", 0)))
         texts = epochs * self.passes * rows.get("train", 0) + self.num_train_epochs * evaluated
         return forward_seconds(shape, texts, tokens) / (1 if self.mixed_precision == "no" else 2)
+
+
+TRAINING = StepInfo(
+    "",
+    trains=True,
+    every_process=True,  # the loop shards each batch over the processes, so all must run it
+    aliases={"epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size"},
+    neutral={"save_seconds", "save_total_limit"},
+    added={"min_steps", "early_stopping_patience"},
+)
+"""What every technique with a :class:`TrainingConfig` declares; each replaces the name and adds its own."""

@@ -7,7 +7,7 @@ progress. The pretrained model is the one that the recipe started from. Imports 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -17,7 +17,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
+from limbeck.train.config import TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import same_tokens
 
 if TYPE_CHECKING:
@@ -62,9 +62,6 @@ class PretrainingConfig(TrainingConfig):
     evaluations_per_epoch: Annotated[int, Ge(0)] = 0
 
     info: ClassVar[StepInfo]
-
-    FILES: ClassVar[frozenset[str]] = frozenset({"corpus", "exclude", "pretrained"})
-    NEUTRAL: ClassVar[frozenset[str]] = TrainingConfig.NEUTRAL | {"num_proc"}
 
     def source(self) -> Source | None:
         """Return the source of the corpus; None for the texts of the task."""
@@ -210,3 +207,14 @@ def mean_loss(
             total += sum(float(loss.total) * len(indices) for loss in objective(model, batch, Progress(0, 1)))
     model.train(training)
     return total / max(1, len(encoded))
+
+
+PRETRAINING = replace(
+    TRAINING,
+    trains=False,  # the head is not trained
+    headless=True,
+    imitates="root",
+    files={"corpus", "exclude", "pretrained"},
+    neutral=TRAINING.neutral | {"num_proc"},
+)
+"""What every technique with a :class:`PretrainingConfig` declares."""
