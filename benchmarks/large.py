@@ -105,7 +105,7 @@ def work(source: Path, folder: Path, mode: str, smooth: bool, count: int) -> Non
     """The steps of a compression, one after the other."""
     from limbeck.core.candidate import Candidate
     from limbeck.core.step import RunContext
-    from limbeck.data.task import Task
+    from limbeck.data.loading import task_from_lists
     from limbeck.measure.latency import evaluate
     from limbeck.measure.memory import stored_bytes
     from limbeck.model.checkpoints import open_model, save_model
@@ -114,7 +114,7 @@ def work(source: Path, folder: Path, mode: str, smooth: bool, count: int) -> Non
 
     weights = (source / "model.safetensors").stat().st_size
     print(f"weights {weights / 1e9:.2f} GB; process before {peak() / 1e9:.2f} GB")
-    task = Task.from_lists(
+    task = task_from_lists(
         "toy", **{name: texts(count) for name in ("train", "validation", "test")}, label_names=("no", "yes")
     )
     steps = Steps(weights)

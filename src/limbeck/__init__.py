@@ -14,8 +14,8 @@ from limbeck import _register
 if TYPE_CHECKING:
     from limbeck.core.shape import LayerShape, Shape
     from limbeck.core.target import Budget, Target
-    from limbeck.data.loading import load_task
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
+    from limbeck.data.loading import load_task, task_from_lists
     from limbeck.engine.compress import compress
     from limbeck.engine.run import run
     from limbeck.engine.training_options import Training
@@ -47,6 +47,7 @@ __all__ = [
     "quantize",
     "run",
     "save_model",
+    "task_from_lists",
 ]
 
 _HOME = {
@@ -55,7 +56,7 @@ _HOME = {
     "Recipe": "limbeck.recipe.recipe",
     "Shape": "limbeck.core.shape",
     "Target": "limbeck.core.target",
-    "Task": "limbeck.data.task",
+    "Task": "limbeck.core.task",
     "Training": "limbeck.engine.training_options",
     "compress": "limbeck.engine.compress",
     "distill": "limbeck.functional",
@@ -70,6 +71,7 @@ _HOME = {
     "quantize": "limbeck.functional",
     "run": "limbeck.engine.run",
     "save_model": "limbeck.model.checkpoints",
+    "task_from_lists": "limbeck.data.loading",
 }
 
 

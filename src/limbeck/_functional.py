@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, Technique
+from limbeck.core.task import METRICS_OF, Split, Task
 from limbeck.data.given import as_task, names_task
-from limbeck.data.task import METRICS_OF, Split, Task
 from limbeck.errors import InputError
 from limbeck.recipe.validation import read
 

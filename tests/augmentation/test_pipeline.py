@@ -7,8 +7,8 @@ import pytest
 from limbeck.augmentation.label_filter import LabelFilter
 from limbeck.augmentation.pipeline import AugmentationPipeline, format_label, rows_of
 from limbeck.augmentation.transforms import NGram, Substitute, text_key
+from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task
-from limbeck.data.task import Split, Task
 
 KINDS = ("classification", "pairs", "multilabel", "regression", "tokens")
 

@@ -11,7 +11,7 @@ import pytest
 from commands import answer, call, recipe
 
 from limbeck.cli.task_options import Kind
-from limbeck.data.metrics import Kind as DataKind
+from limbeck.core.metrics import Kind as DataKind
 
 
 @pytest.fixture

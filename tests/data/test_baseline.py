@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from limbeck.core.measurement import Measurement
+from limbeck.core.metrics import METRICS
 from limbeck.core.statistics import pack
+from limbeck.core.task import Split, Task
 from limbeck.data.baseline import baseline, compare
-from limbeck.data.metrics import METRICS
-from limbeck.data.task import Split, Task
 
 
 def task(kind, labels, names, metric, texts=None):

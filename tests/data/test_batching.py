@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from limbeck.core.metrics import IGNORED
 from limbeck.data.batching import Encoded, collate, encode, length_batches, predict
-from limbeck.data.metrics import IGNORED
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 

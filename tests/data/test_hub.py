@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from limbeck.core.metrics import METRICS
 from limbeck.data import hub
 from limbeck.data.config import Options
 from limbeck.data.loading import load_task
-from limbeck.data.metrics import METRICS
 from limbeck.errors import InputError
 
 datasets = pytest.importorskip("datasets")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from limbeck.core.metrics import METRICS, READS_SCORES
 from limbeck.core.statistics import score
-from limbeck.data.metrics import METRICS, READS_SCORES
 from limbeck.data.ranking import MIN_RESAMPLES, metric_interval, resampled_metric
 
 RNG = np.random.default_rng(0)

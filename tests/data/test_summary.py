@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from limbeck.data.loading import load_task
+from limbeck.data.loading import load_task, task_from_lists
 from limbeck.data.summary import SAMPLE, summarize
 from limbeck.data.synthetic import toy_task
-from limbeck.data.task import Task
 
 
 def count(texts, pairs):
@@ -31,12 +30,12 @@ def test_columns_classes_and_what_is_not_read(tmp_path):
 
 def test_texts_that_are_cut():
     texts = ["one two three four", "one", "one two three four five six seven"]
-    task = Task.from_lists("x", train=(texts, [0, 1, 0]), validation=(texts, [0, 1, 0]), max_length=5)
+    task = task_from_lists("x", train=(texts, [0, 1, 0]), validation=(texts, [0, 1, 0]), max_length=5)
     (train, _) = summarize(task, count).truncation
     assert (train.cut, train.counted, train.tokens, train.lost) == (2, 3, 18, 5)
     text = "\n".join(summarize(task, count, ["validation"]).lines())
     assert "longer than 5 tokens and cut: validation: 2 of 3 texts (66.7 %), 27.8 % of their tokens" in text
-    many = Task.from_lists("x", train=(["a b"] * 5000, [0, 1] * 2500), validation=(texts, [0, 1, 0]))
+    many = task_from_lists("x", train=(["a b"] * 5000, [0, 1] * 2500), validation=(texts, [0, 1, 0]))
     summary = summarize(many, count).truncation[0]
     assert summary.counted <= SAMPLE
     assert f"none of a sample of {summary.counted:,} texts" in str(summary)

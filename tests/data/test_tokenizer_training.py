@@ -1,8 +1,8 @@
 from dataclasses import replace
 
+from limbeck.core.task import texts_of
 from limbeck.data.batching import encode
 from limbeck.data.synthetic import toy_task
-from limbeck.data.task import texts_of
 from limbeck.data.tokenizer_training import SPECIAL_TOKENS, word_pieces
 
 

@@ -7,9 +7,9 @@ from planned import TASK
 
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
+from limbeck.core.task import Task
 from limbeck.data import given
 from limbeck.data.loading import load_task
-from limbeck.data.task import Task
 from limbeck.engine import compress as compressing
 from limbeck.engine.compress import compress
 from limbeck.engine.outputs import summary_of

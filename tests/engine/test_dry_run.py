@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from limbeck.core.task import Split
 from limbeck.data.synthetic import toy_task
-from limbeck.data.task import Split
 from limbeck.engine.dry_run import plan, typical_tokens
 from limbeck.engine.run import run
 from limbeck.errors import RecipeError

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from limbeck.core.task import Task
 from limbeck.data.synthetic import toy_task
-from limbeck.data.task import Task
 from limbeck.engine.stored_task import keep_task
 
 

@@ -1,6 +1,6 @@
 """What the trainings of the main job are given, by the size of the data and by what the user says."""
 
-from limbeck.data.task import Split, Task
+from limbeck.core.task import Split, Task
 from limbeck.engine.training_options import Training
 
 

@@ -13,8 +13,8 @@ import pytest
 import small_tokenizers as small
 import stories
 
+from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode
-from limbeck.data.task import Split, Task
 from limbeck.engine.predict import answer
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.onnx.onnx_model import to_onnx

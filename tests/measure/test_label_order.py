@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from limbeck.data.loading import task_from_lists
 from limbeck.data.synthetic import toy_tokenizer
-from limbeck.data.task import Task
 from limbeck.errors import InputError
 from limbeck.measure.label_order import OrderCheck, check_order, fit_task, judge_order, measure_order
 from limbeck.model.checkpoints import save_model
@@ -21,7 +21,7 @@ def task_of(labels, count=60, **options):
     """Texts of one word each; the first label goes with the first word, and so on."""
     rows = [WORDS[index % len(labels)] for index in range(count)]
     names = [labels[index % len(labels)] for index in range(count)]
-    return Task.from_lists("words", train=(rows, names), validation=(rows[:30], names[:30]), **options)
+    return task_from_lists("words", train=(rows, names), validation=(rows[:30], names[:30]), **options)
 
 
 class Reader:
@@ -169,7 +169,7 @@ def test_a_constant_answer_that_is_often_right_in_another_order_is_no_evidence()
 def test_other_kinds_are_judged_too(kind):
     labels = [["a"], ["b"], ["a", "b"], []] * 15 if kind == "multilabel" else [["O", "X"], ["X", "O"]] * 30
     texts = ["good bad"] * 60 if kind == "multilabel" else [["good", "bad"]] * 60
-    task = Task.from_lists("many", train=(texts, labels), validation=(texts, labels), kind=kind)
+    task = task_from_lists("many", train=(texts, labels), validation=(texts, labels), kind=kind)
     truth = np.array(task.split("train").labels)
 
     class Oracle:

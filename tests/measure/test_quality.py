@@ -8,7 +8,7 @@ import pytest
 from limbeck.core.candidate import Candidate
 from limbeck.core.statistics import mcnemar, unpack
 from limbeck.core.step import RestrictedContext, RunContext
-from limbeck.data.task import Split, Task
+from limbeck.core.task import Split, Task
 from limbeck.measure.quality import Quality, assess
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from limbeck.core.candidate import Candidate
-from limbeck.data.task import Split, Task
+from limbeck.core.task import Split, Task
 
 WORDS = [f"w{number}" for number in range(40)]
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import RunContext
-from limbeck.data.task import Task
+from limbeck.data.loading import task_from_lists
 from limbeck.errors import InputError, LimbeckError
 from limbeck.model.checkpoints import open_model
 from limbeck.model.onnx import onnx_model as limbeck_onnx
@@ -48,7 +48,7 @@ def candidate(make_model):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS[4:], rng.integers(1, 12))) + f" {index}" for index in range(40)]
     labels = ["up" if "good" in text else "down" for text in texts]
-    task = Task.from_lists("toy", train=(texts[:24], labels[:24]), validation=(texts[24:], labels[24:]))
+    task = task_from_lists("toy", train=(texts[:24], labels[:24]), validation=(texts[24:], labels[24:]))
     model = make_model(Shape(32, 8, (LayerShape(3, 40), LayerShape(1, 0))))
     return Candidate(model, fast, task)
 

@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.metrics import METRICS, rmse
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher, identity
+from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
-from limbeck.data.metrics import METRICS, rmse
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.data.task import Split, Task
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.finetune import Finetune
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext
 from limbeck.data.batching import encode, predict
-from limbeck.data.task import Task
+from limbeck.data.loading import task_from_lists
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.techniques.export import Export
 from limbeck.techniques.quantize import Quantize, samples
@@ -52,7 +52,7 @@ def labelled_by(model, fast):
     model.classifier.bias.data += torch.from_numpy(np.median(logits[:, 1] - logits[:, 0]) * np.array([1, 0])).float()
     labels = [("down", "up")[index] for index in model.predict(batch).argmax(1)]
     halves = {"train": (texts[:32], labels[:32]), "validation": (texts[32:], labels[32:])}
-    return Task.from_lists("toy", **halves, label_names=("down", "up"))
+    return task_from_lists("toy", **halves, label_names=("down", "up"))
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext
+from limbeck.core.task import Task
 from limbeck.data.batching import Encoded, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.data.task import Task
 from limbeck.train.config import TrainingConfig
 from limbeck.train.finetuning import _standardize_output, train_on_task
 from limbeck.train.objectives import Weighted

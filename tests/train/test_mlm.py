@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from limbeck.core.metrics import IGNORED
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.data.corpus.masking import Masking
-from limbeck.data.metrics import IGNORED
 from limbeck.model.mlm_head import LanguageHead
 from limbeck.model.pruning.subnetwork import extract
 from limbeck.train.mlm import LanguageLoss, OnMasked

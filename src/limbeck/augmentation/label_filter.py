@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.metrics import IGNORED, Kind
 from limbeck.core.outputs import activate
 from limbeck.data.batching import encode, predict
-from limbeck.data.metrics import IGNORED, Kind
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
-    from limbeck.data.task import Split, Task
+    from limbeck.core.task import Split, Task
 
 Label: TypeAlias = Any
 """A label as ``Split.labels`` has it: its form depends on the kind of task."""

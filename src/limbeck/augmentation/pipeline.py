@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from limbeck.augmentation.label_filter import Label, LabelFilter
 from limbeck.augmentation.transforms import Deduplicator, Row, Sides, Transform, rewrite_rows, text_key
-from limbeck.data.task import Split, Task
+from limbeck.core.task import Split, Task
 from limbeck.storage.parallel import chunked, in_order, kept_lines, read_lines, write_lines
 
 Prepare = Callable[[], tuple[Transform, Callable[[Sequence[Row]], Sequence[Row]]]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 Kind = Literal["classification", "multilabel", "regression", "tokens"]
 

@@ -12,7 +12,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape, canonical_json
 
 if TYPE_CHECKING:
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,10 +13,10 @@ from functools import lru_cache
 import numpy as np
 
 from limbeck.core.measurement import Measurement
+from limbeck.core.metrics import METRICS, READS_SCORES
 from limbeck.core.statistics import Interval, pack, unpack, wilson
-from limbeck.data.metrics import METRICS, READS_SCORES
+from limbeck.core.task import Task
 from limbeck.data.ranking import metric_interval
-from limbeck.data.task import Task
 
 SIGNIFICANCE = 0.05  #: one-sided; a model with a larger p value was not shown to beat the baseline
 CANDIDATES = 200  #: the most frequent labels tried as constant answers

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from limbeck.core.metrics import IGNORED
 from limbeck.data.encoding import TextEncoding, first_pieces
-from limbeck.data.metrics import IGNORED
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 
 class Predictor(Protocol):

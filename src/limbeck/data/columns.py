@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from limbeck.core.metrics import Kind
 from limbeck.data.ambiguity import Choice, ambiguous, format_cell, quoted
 from limbeck.data.cells import (
     NumberFormat,
@@ -24,7 +25,6 @@ from limbeck.data.cells import (
 from limbeck.data.column_names import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS
 from limbeck.data.config import Options
 from limbeck.data.conll import UNIVERSAL
-from limbeck.data.metrics import Kind
 from limbeck.data.profile import MIN_ROWS, SCORES, Profile
 from limbeck.data.readers import Table, delimiter_hint
 from limbeck.errors import InputError, nearest

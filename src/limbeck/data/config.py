@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from limbeck.data.metrics import Kind
+from limbeck.core.metrics import Kind
 from limbeck.errors import InputError, nearest
 
 Column = str | int | None

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from limbeck.core.task import SPLITS, Task
 from limbeck.data.config import Options
 from limbeck.data.hub import tables_of
 from limbeck.data.loading import load_task, task_from_columns
-from limbeck.data.task import SPLITS, Task
 from limbeck.data.task_builder import build_task
 from limbeck.errors import InputError
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.core.metrics import OUTSIDE, Kind
 from limbeck.data.ambiguity import format_cell, quoted
 from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabelled, normalize_spelling, parse_bool
 from limbeck.data.columns import Columns
 from limbeck.data.config import Options
-from limbeck.data.metrics import OUTSIDE, Kind
 from limbeck.data.readers import Table, plural
 from limbeck.errors import InputError, nearest
 

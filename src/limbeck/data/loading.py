@@ -8,10 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from limbeck.core.task import METRICS, METRICS_OF, SPLITS, Task
 from limbeck.data.config import Options
 from limbeck.data.hub import PRESETS, SPLIT_NAMES, load_tables
 from limbeck.data.readers import READERS, Reading, Table, check_file, missing_file, read_table, table_of_columns
-from limbeck.data.task import METRICS, METRICS_OF, SPLITS, Task
 from limbeck.data.task_builder import build_task
 from limbeck.data.task_file import SUFFIXES as TASK_FILES
 from limbeck.data.task_file import read_task_file
@@ -166,8 +166,35 @@ def _find_path(options: Options, base: Path, others: Set[str], evaluation: bool)
     return _Location(options, options.name or path.name, folder=path)
 
 
+def task_from_lists(
+    name: str,
+    *,
+    train: Sequence[Sequence[Any]],
+    validation: Sequence[Sequence[Any]] | None = None,
+    test: Sequence[Sequence[Any]] | None = None,
+    **options: Any,
+) -> Task:
+    """Build a task from lists: each split is ``(texts, labels)`` or ``(texts, pairs, labels)``.
+
+    Args:
+        name: Name of the task.
+        train: The training split.
+        validation: The validation split; a part of train is set aside for it unless given.
+        test: The test split.
+        **options: As for a data source: kind, metric, label_names, label_separator, max_length, on_empty, limit, seed.
+
+    Returns:
+        The task.
+
+    Raises:
+        InputError: The lists fail a check; the checks are those of files, and messages count rows from 1.
+    """
+    splits = {"train": train, "validation": validation, "test": test}
+    return task_from_columns(name, {split: rows for split, rows in splits.items() if rows is not None}, **options)
+
+
 def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], **options: Any) -> Task:
-    """Build a task from lists; see :meth:`Task.from_lists`."""
+    """Build a task from lists by split; see :func:`task_from_lists`."""
     tables = {}
     for split, columns in splits.items():
         where = f"{name}, {split}"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from limbeck.core.metrics import METRICS, READS_SCORES, class_columns
 from limbeck.core.statistics import RESAMPLES, Interval, bootstrap, score
-from limbeck.data.metrics import METRICS, READS_SCORES, class_columns
 
 MAX_VALUES = 400_000_000  #: upper bound of rows x classes x resamples, as long as it allows MIN_RESAMPLES resamples
 MIN_RESAMPLES = 200  #: minimum resamples of a bootstrap

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from limbeck.data.task import SPLITS, Split, Task
+from limbeck.core.task import SPLITS, Split, Task
 
 CountTokens = Callable[[Sequence[Any], Sequence[str] | None], Sequence[int]]
 """Counts the tokens of every text (a string, or a tuple of words) with its second text, special tokens included."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from limbeck.data.task import Split, Task, texts_of
+from limbeck.core.task import Split, Task, texts_of
 from limbeck.data.tokenizer_training import SPECIAL_TOKENS, with_special_tokens
 from limbeck.errors import InputError, nearest
 

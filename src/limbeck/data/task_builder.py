@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from limbeck.core.metrics import METRICS_OF, OUTSIDE, Kind
+from limbeck.core.task import SPLITS, Split, Task, choose
 from limbeck.data.ambiguity import format_cell
 from limbeck.data.cells import is_missing
 from limbeck.data.columns import Columns, choose_columns, parse_lists, resolve_column
 from limbeck.data.config import Options
 from limbeck.data.labels import Encode, Rows, check_labelled, number_labels, to_python, unify_spelling
-from limbeck.data.metrics import METRICS_OF, OUTSIDE, Kind
 from limbeck.data.readers import Table, plural
-from limbeck.data.task import SPLITS, Split, Task, choose
 from limbeck.errors import InputError
 
 _JOINED = "\0labels"  #: the column that replaces several label columns

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from limbeck.data.task import Task, texts_of
+from limbeck.core.task import Task, texts_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.task import Split, Task
 from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, text_columns
 from limbeck.data.readers import check_file, missing_file, plural, read_table
-from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
 
 LINES = ".txt"  #: one text per line; of pairs two, separated by a tab

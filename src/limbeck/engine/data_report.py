@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from limbeck.core.task import Task
 from limbeck.data.summary import CountTokens, Summary, summarize
-from limbeck.data.task import Task
 from limbeck.model.location import model_folder
 
 

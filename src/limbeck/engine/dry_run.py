@@ -20,8 +20,8 @@ from typing import Any
 from limbeck.core.candidate import Record
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique, parameters
+from limbeck.core.task import Task
 from limbeck.data.summary import Summary
-from limbeck.data.task import Task
 from limbeck.engine.builder import CandidateBuilder, Provenance
 from limbeck.engine.data_report import data_report
 from limbeck.engine.ledger import record_from_json

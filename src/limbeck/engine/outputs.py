@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.measurement import environment
+from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
-from limbeck.data.task import Task
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.report.artefact import check_out, write_artefact

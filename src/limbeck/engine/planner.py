@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step
 from limbeck.core.target import Budget, Target
-from limbeck.data.task import Task
+from limbeck.core.task import Task
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import fit
 from limbeck.engine.training_options import Training

@@ -18,8 +18,8 @@ from typing import Any
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
+from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
-from limbeck.data.task import Task
 from limbeck.engine.builder import CandidateBuilder, CostFactory, untrained
 from limbeck.engine.data_report import announce
 from limbeck.engine.ledger import Ledger, lineage, record_to_json

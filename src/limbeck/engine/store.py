@@ -57,7 +57,7 @@ def _open_model(source: str | Path, **options: Any) -> tuple[Any, Any]:
 
 
 def _open_task(folder: Path) -> Any:
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
     return Task.from_folder(folder)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from limbeck.storage.destination import whole_folder
 
 if TYPE_CHECKING:
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 FOLDER = "task"
 """Where in a run's folder the task lies."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from limbeck.data.task import Task
+from limbeck.core.task import Task
 from limbeck.engine.store import Store, fingerprint
 from limbeck.errors import InputError
 from limbeck.recipe.checks import trained_first

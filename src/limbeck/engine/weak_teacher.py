@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from limbeck.core.measurement import Measurement
+from limbeck.core.task import Task
 from limbeck.data.baseline import Baseline, Comparison, baseline, compare
-from limbeck.data.task import Task
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.model import Runnable
     from limbeck.core.outputs import Match
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 TEXTS = 200
 """Texts that an assumed order is checked on."""
@@ -215,7 +215,7 @@ def _table(kind: str, logits: ArrayLike, labels: ArrayLike, count: int) -> np.nd
     """Count in a text how often an output answers where a label is true [label, output]; multilabel: both are equal."""
     import numpy as np
 
-    from limbeck.data.metrics import IGNORED
+    from limbeck.core.metrics import IGNORED
 
     if kind == "multilabel":
         given, truth = np.asarray(logits) > 0, np.asarray(labels) > 0

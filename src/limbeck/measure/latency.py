@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
     from limbeck.measure.backends import Runner
 
 
@@ -118,7 +118,7 @@ def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...
         most: Longer texts are cut to this, or to the task's ``max_length``, as a model's input is.
         samples: Texts to sample.
     """
-    from limbeck.data.task import texts_of
+    from limbeck.core.task import texts_of
 
     split = "test" if "test" in task.splits else "train"
     rows, sides = task.split(split), list(texts_of(task.split(split)))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from onnxruntime import InferenceSession
 
-    from limbeck.data.metrics import Kind
+    from limbeck.core.metrics import Kind
 
 
 @step(
@@ -109,7 +109,7 @@ def agreement(
     """
     import numpy as np
 
-    from limbeck.data.metrics import IGNORED, decode
+    from limbeck.core.metrics import IGNORED, decode
 
     largest = max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
     if kind == "tokens":

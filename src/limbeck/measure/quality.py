@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from limbeck.core.statistics import Interval
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 
 @step(
@@ -103,9 +103,9 @@ def assess(
     """
     import numpy as np
 
+    from limbeck.core.metrics import IGNORED, METRICS, decode, r2, readings, rmse
     from limbeck.core.statistics import pack, score, wilson
     from limbeck.data.encoding import default_label
-    from limbeck.data.metrics import IGNORED, METRICS, decode, r2, readings, rmse
     from limbeck.data.ranking import metric_interval
 
     metric = METRICS[task.metric]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from limbeck.core.shape import Shape
-    from limbeck.data.task import Kind
+    from limbeck.core.task import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 HEAD = ("pooler", "classifier")

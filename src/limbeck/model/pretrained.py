@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from limbeck.data.task import Kind
+    from limbeck.core.task import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 

@@ -13,7 +13,7 @@ from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
 
 if TYPE_CHECKING:
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 
 def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from limbeck.core.outputs import OutputKind, answer_code
-from limbeck.data.task import Task
+from limbeck.core.task import Task
 from limbeck.report.model_folder import onnx_file
 from limbeck.report.summary import RunSummary
 

@@ -15,8 +15,8 @@ from limbeck.core.candidate import Record
 from limbeck.core.target import Budget, Target
 
 if TYPE_CHECKING:
+    from limbeck.core.task import Task
     from limbeck.data.baseline import Baseline
-    from limbeck.data.task import Task
 
 CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman", "r2"})
 """Metrics that are written as 0.873; all others are proportions and written as 87.3 %."""

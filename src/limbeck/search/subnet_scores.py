@@ -21,8 +21,8 @@ from limbeck.storage.jsonl import append_lines, whole_lines
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from limbeck.core.task import Task
     from limbeck.data.batching import Encoded
-    from limbeck.data.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 
@@ -147,7 +147,7 @@ def _score_in_worker(folder: str, shape: Shape) -> float:
 
 @lru_cache(maxsize=1)
 def _open_scores(folder: str) -> SliceScores:
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
     from limbeck.model.checkpoints import open_model
 
     settings = json.loads(Path(folder, "settings.json").read_text(encoding="utf-8"))

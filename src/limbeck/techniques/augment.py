@@ -24,7 +24,7 @@ from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 if TYPE_CHECKING:
     from limbeck.augmentation.transforms import Row, Transform
     from limbeck.core.shape import Shape
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
     Noted = Callable[[Sequence[Row]], Sequence[Row]]
 

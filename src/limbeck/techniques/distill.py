@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from limbeck.core.shape import Shape
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
     from limbeck.train.objectives import TeacherCall
     from limbeck.train.teacher_cache import CachedLogits
 

@@ -23,7 +23,7 @@ from limbeck.train.config import TRAINING, TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 
 @step(

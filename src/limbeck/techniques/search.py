@@ -362,7 +362,7 @@ class Search(Technique):
 
     def scores(self, candidate: Candidate, context: RunContext) -> SliceScores:
         """Return the scorer of slices on the split."""
-        from limbeck.data.task import choose
+        from limbeck.core.task import choose
         from limbeck.search.subnet_scores import SliceScores
 
         split = candidate.task.split(self.split)

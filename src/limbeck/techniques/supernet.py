@@ -136,8 +136,8 @@ class Supernet(SupernetConfig, Technique):
             seed: Decides everything random.
             model: The model to score.
         """
+        from limbeck.core.task import choose
         from limbeck.data.batching import collate, encode, length_batches
-        from limbeck.data.task import choose
         from limbeck.model.pruning.importance import CRITERIA
 
         encoded = encode(candidate.task, "train", candidate.tokenizer)

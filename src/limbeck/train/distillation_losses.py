@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.data.metrics import IGNORED
+from limbeck.core.metrics import IGNORED
 from limbeck.train.objectives import Batch, Outputs, Taps
 from limbeck.train.task_loss import TargetScale
 

@@ -24,7 +24,7 @@ from limbeck.train.task_loss import TargetScale
 
 if TYPE_CHECKING:
     from limbeck.core.step import RunContext
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 

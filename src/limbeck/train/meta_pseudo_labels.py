@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from limbeck.core.metrics import IGNORED
 from limbeck.data.batching import Encoded, collate, length_batches
-from limbeck.data.metrics import IGNORED
 from limbeck.train.config import TrainingConfig
 from limbeck.train.distillation_losses import masked_mean
 from limbeck.train.objectives import Batch, CoTrainedModule, Loss, Progress, StepTaken

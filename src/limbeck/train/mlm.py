@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.core.metrics import IGNORED
 from limbeck.data.corpus.masking import Masking
-from limbeck.data.metrics import IGNORED
 from limbeck.model.mlm_head import LanguageHead
 from limbeck.train.objectives import Batch, Loss, Objective, Outputs, Progress, Taps, extra_modules
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.data.metrics import IGNORED
+from limbeck.core.metrics import IGNORED
 from limbeck.errors import InputError
 from limbeck.train.objectives import Batch, Outputs, Taps, Term
 
 if TYPE_CHECKING:
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 MOST_WEIGHT = 100.0  #: of the positives of a very rare label; more would make single rows the whole loss

@@ -27,7 +27,7 @@ from limbeck.train.objectives import Batch, Outputs, Taps
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 CachedLogits = Callable[[Tensor], Tensor]

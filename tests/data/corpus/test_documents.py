@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from limbeck.core.task import Split, Task
 from limbeck.data.corpus import documents
 from limbeck.data.corpus.documents import (
     ExclusionFilter,
@@ -13,7 +14,6 @@ from limbeck.data.corpus.documents import (
     task_texts,
 )
 from limbeck.data.synthetic import toy_task
-from limbeck.data.task import Split, Task
 from limbeck.errors import InputError
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from limbeck.core.metrics import IGNORED
 from limbeck.data.corpus.masking import Masking
-from limbeck.data.metrics import IGNORED
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 

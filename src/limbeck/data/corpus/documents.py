@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.step import file_digest
+from limbeck.core.task import Task, texts_of
 from limbeck.data.column_names import PAIR_WORDS, TEXT_WORDS
 from limbeck.data.conll import SUFFIXES as CONLL
 from limbeck.data.hub import stream
@@ -31,7 +32,6 @@ from limbeck.data.readers import (
     plural,
     read_table,
 )
-from limbeck.data.task import Task, texts_of
 from limbeck.errors import InputError, nearest
 
 Document = list[str]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from limbeck.data.metrics import IGNORED
+from limbeck.core.metrics import IGNORED
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from limbeck.storage.parallel import without_main
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from limbeck.data.task import Task
+    from limbeck.core.task import Task
 
 FORMAT = 2
 BLOCK = 50_000

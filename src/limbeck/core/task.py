@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.metrics import METRICS, METRICS_OF, Kind, check_metric, decode, score
 from limbeck.core.outputs import PROBLEM_TYPES
-from limbeck.data.metrics import METRICS, METRICS_OF, Kind, check_metric, decode, score
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Split:
 class Task:
     """What a model has to do, with the rows to train and to evaluate it on; validated and immutable.
 
-    >>> task = Task.from_lists("moods", train=(["good", "bad", "fine"] * 10, ["up", "down", "up"] * 10))
+    >>> task = task_from_lists("moods", train=(["good", "bad", "fine"] * 10, ["up", "down", "up"] * 10))
     >>> task.kind, task.label_names, sorted(task.splits)
     ('classification', ('down', 'up'), ['train', 'validation'])
     >>> len(task.limit(train=9).split("train"))
@@ -102,34 +102,6 @@ class Task:
         labels = f", {len(self.label_names)} labels" if self.label_names else ""
         rows = "".join(f", {len(split)} {name}" for name, split in self.splits.items())
         return f"Task('{self.name}', {self.kind}{labels}{rows}, {self.metric}, max_length {self.max_length})"
-
-    @classmethod
-    def from_lists(
-        cls,
-        name: str,
-        *,
-        train: Sequence[Sequence[Any]],
-        validation: Sequence[Sequence[Any]] | None = None,
-        test: Sequence[Sequence[Any]] | None = None,
-        **options: Any,
-    ) -> Task:
-        """Build a task from lists: each split is ``(texts, labels)`` or ``(texts, pairs, labels)``.
-
-        Args:
-            name: Name of the task.
-            train: The training split.
-            validation: The validation split; a part of train is set aside for it unless given.
-            test: The test split.
-            **options: As for a data source: kind, metric, label_names, label_separator, max_length, on_empty, limit,
-                seed.
-
-        Raises:
-            InputError: The lists fail a check; the checks are those of files, and messages count rows from 1.
-        """
-        from limbeck.data.loading import task_from_columns
-
-        splits = {"train": train, "validation": validation, "test": test}
-        return task_from_columns(name, {key: rows for key, rows in splits.items() if rows is not None}, **options)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -180,7 +152,7 @@ class Task:
             label_names: The new names; there may be more than before.
             indices: For each current label, its index among the new names.
 
-        >>> task = Task.from_lists("moods", train=(["good", "bad"] * 10, ["up", "down"] * 10))
+        >>> task = task_from_lists("moods", train=(["good", "bad"] * 10, ["up", "down"] * 10))
         >>> turned = task.relabel(("UP", "so-so", "DOWN"), [2, 0])
         >>> turned.label_names[turned.split("train").labels[0]]
         'UP'

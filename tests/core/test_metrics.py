@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from limbeck.data.metrics import IGNORED, METRICS, METRICS_OF, READS_SCORES, check_metric, decode, rmse, score
+from limbeck.core.metrics import IGNORED, METRICS, METRICS_OF, READS_SCORES, check_metric, decode, rmse, score
 from limbeck.errors import InputError
 
 CLASS_REFERENCES = {

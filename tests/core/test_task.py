@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from limbeck.core.task import Split, Task, choose
+from limbeck.data.loading import task_from_lists
 from limbeck.data.synthetic import toy_task
-from limbeck.data.task import Split, Task, choose
 from limbeck.errors import InputError
 
 KINDS = ["classification", "pairs", "multilabel", "regression", "tokens"]
@@ -57,7 +58,7 @@ def test_folder_is_plain_and_deterministic(task, tmp_path):
 
 def test_strange_characters_survive_a_folder(tmp_path):
     texts = ["a\u2028b", 'tab\tquote"', "é 漢 🙂", "line\nbreak", "\x85 x \x00"]
-    task = Task.from_lists("odd", train=(texts, [0, 1, 0, 1, 0]), validation=(texts, [0, 1, 0, 1, 0]))
+    task = task_from_lists("odd", train=(texts, [0, 1, 0, 1, 0]), validation=(texts, [0, 1, 0, 1, 0]))
     assert Task.from_folder(task.to_folder(tmp_path)).split("train").texts == task.split("train").texts
 
 
