@@ -31,7 +31,7 @@ def method(records):
 
 
 def models(run, split):
-    """Yield method, shape, which examples are right, latency in ms, and what was predicted, of every measured INT8 model."""
+    """Yield method, shape, correct examples, latency in ms and predicted latency of every measured INT8 model."""
     result = read_result(run)
     floats = {
         record.parent: record.fact("latency_p50")
