@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.metrics import METRICS, METRICS_OF, Kind, check_metric, decode, score
+from limbeck.core.metrics import Kind, check_metric, decode, score
 from limbeck.core.outputs import PROBLEM_TYPES
 from limbeck.errors import InputError, nearest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from limbeck.data.columns import Columns
 
-__all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode", "texts_of"]
+__all__ = ["SPLITS", "Kind", "Split", "Task", "choose", "decode", "texts_of"]
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: version of the folders that ``to_folder`` writes
