@@ -12,7 +12,6 @@ from limbeck.data import given
 from limbeck.data.loading import load_task
 from limbeck.engine import compress as compressing
 from limbeck.engine.compress import compress
-from limbeck.engine.outputs import summary_of
 from limbeck.engine.planner import SEARCHES
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import check
@@ -45,7 +44,7 @@ def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monk
     options["allow_weak_teacher"] = True  # the model is random
     made = compress(str(place / "ready"), task, **options, **where)
     assert not made.result.failed
-    named = {row.name for row in rows(summary_of(made.result, made.result.task))}
+    named = {row.name for row in rows(made.result.run_summary)}
     speedups = ("2.0x", "3.0x")
     wanted = {f"searched {goal} · distilled · INT8" for goal in speedups}
     wanted |= {"pruned 2.0x · distilled · INT8", "pruned 3.0x in 2 stages · distilled · INT8"}

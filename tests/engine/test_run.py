@@ -129,7 +129,7 @@ def test_several_children_have_keys_with_numbers(go, toys):
 
 def test_a_changed_task_is_kept_with_the_candidate(go, toys):
     result = go(toys.ToyAugment(), toys.ToyPrune())
-    assert result.open(result.front[0]).task.rows == ("good", "bad", "more")
+    assert result.open(result.front[0]).task.split("train").texts == ("good", "bad", "more")
     assert len(list(result.store.tasks.iterdir())) == 2
 
 
@@ -344,8 +344,7 @@ def test_texts_longer_than_the_model_are_told_before_anything(go, toys, tmp_path
     toys.model_folder(short)
     config = (short / "config.json").read_text()
     (short / "config.json").write_text(config.replace('"max_position_embeddings": 512', '"max_position_embeddings": 8'))
-    task = toys.ToyTask()
-    object.__setattr__(task, "max_length", 9)
+    task = replace(toys.ToyTask(), max_length=9)
     with pytest.raises(InputError, match=rf"max_length 9, but '{short}' takes at most 8 tokens"):
         go(toys.ToyTrain(), task=task, teacher=str(tmp_path / "teacher") if role == "teacher" else None)
     assert not (tmp_path / "store").exists()

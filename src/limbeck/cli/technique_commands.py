@@ -80,6 +80,7 @@ def _run_recipe(
     outcome = {"key": result.front[0], "folder": str(out), "shape": str(candidate.model.shape)}
     with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
         save_model(candidate.model, candidate.tokenizer, draft)
+        assert result.task is not None  # only a result that was read from a ledger has none
         if candidate.task.fingerprint != result.task.fingerprint:
             candidate.task.to_folder(draft / "task")
             outcome["task"] = str(out / "task")

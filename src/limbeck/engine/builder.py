@@ -18,6 +18,7 @@ from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.measurement import environment, machine
 from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, identity, needs, parameters
+from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.store import MACHINE, Store, fingerprint
@@ -55,7 +56,7 @@ class CandidateBuilder:
     def __init__(
         self,
         recipe: Recipe,
-        task: Any,
+        task: Task,
         store: Store,
         cost: CostFactory | None = None,
         log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
@@ -175,7 +176,7 @@ class CandidateBuilder:
             "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
         services = {name: value() for name, value in values.items() if name in step.info.reads}
-        if step.info.standardizes and getattr(self.task, "kind", None) == "regression":
+        if step.info.standardizes and self.task.kind == "regression":
             services["targets"] = "standardized"  # results from before that are others
         return services | (
             {"processes": processes.count()} if _together(step) else {}

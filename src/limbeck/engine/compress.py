@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.engine.data_report import announce
-from limbeck.engine.outputs import budget_violations, check_destinations, deliver, summary_of
+from limbeck.engine.outputs import budget_violations, check_destinations, deliver
 from limbeck.engine.planner import Effort, Strategy, plan_recipe
 from limbeck.engine.progress import listening
 from limbeck.engine.result import RunResult
@@ -50,11 +50,11 @@ class Compressed:
     @property
     def front(self) -> pandas.DataFrame:
         """The measured candidates, slowest first, a row each; ``on_front`` and ``chosen`` are columns."""
-        return front_frame(summary_of(self.result, self.result.task))
+        return front_frame(self.result.run_summary)
 
     def summary(self) -> str:
         """Return the table of candidates and the outcome, as text."""
-        return summary(summary_of(self.result, self.result.task), self.written)
+        return summary(self.result.run_summary, self.written)
 
     def __str__(self) -> str:
         return self.summary()
@@ -65,7 +65,7 @@ class Compressed:
         return f"Compressed({len(self.result.measured)} candidates measured, artefact {artefact})"
 
     def _repr_html_(self) -> str:
-        return summary_html(summary_of(self.result, self.result.task), self.written)
+        return summary_html(self.result.run_summary, self.written)
 
 
 def compress(
@@ -147,5 +147,4 @@ def compress(
         linear = faster_core(case, target, store) if effort != "one-shot" else None
         recipe = plan_recipe(model, spec, target=target, linear=linear, **options)
         result = carry_out(recipe, checked_task(recipe, rows), store, run_folder, listener)
-    written = deliver(result, result.task, destination)
-    return Compressed(result, written, tuple(budget_violations(result, result.task)))
+    return Compressed(result, deliver(result, destination), budget_violations(result))

@@ -284,7 +284,7 @@ class _Run:
         Only recipes that end in a choice claim that what they choose is good. Judged once for each teacher, and kept.
         """
         teacher = self.builder.teacher(key)
-        judged = isinstance(self.task, Task) and "validation" in self.task.splits
+        judged = "validation" in self.task.splits
         if self.recipe.allow_weak_teacher or not self.chooses or teacher is None or not judged:
             return
         if teacher in self.judged:
@@ -405,7 +405,7 @@ class _Run:
 
         A candidate below that is useless, however fast it is.
         """
-        if not isinstance(self.task, Task) or "validation" not in self.task.splits:
+        if "validation" not in self.task.splits:
             return records
         constant = baseline(self.task).quality["validation"].value
         facts = [(record, record.fact("quality", "validation")) for record in records]
