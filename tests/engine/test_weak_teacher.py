@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine import run as run_module
 from limbeck.engine.outputs import budget_violations, deliver
 from limbeck.engine.run import run
 from limbeck.engine.weak_teacher import WeakTeacher
@@ -88,18 +85,3 @@ def test_the_field_of_the_recipe(model):
     assert "allow_weak_teacher" not in to_data(recipe(model))
     (problem,) = check({**to_data(recipe(model)), "allow_weak_teacher": "yes"})
     assert "true or false" in str(problem)
-
-
-def test_what_is_no_better_is_not_chosen_while_something_is(model, tmp_path):
-    """The fastest candidate may be a constant answer; a slower one that learnt something goes before it."""
-    result = run(recipe(model, allow_weak_teacher=True), tmp_path / "store", tmp_path / "run", task=TASK)
-    running = run_module._Run(result.recipe, TASK, result.store, tmp_path / "again", lambda event: None, None)
-    record = result.records[result.chosen[0]]
-
-    def rated(value):
-        fact = replace(record.fact("quality", "validation"), value=value)
-        return replace(record, facts=(fact,))
-
-    poor, good = rated(0.1), rated(0.9)
-    assert running._learnt([poor, good]) == [good]
-    assert running._learnt([poor]) == [poor]
