@@ -106,12 +106,12 @@ def default_folder(name: str) -> Path:
 def checked_task(recipe: Recipe, task: Task | None = None) -> Task:
     """Load and check the task of a recipe (``task`` if given); one error lists every problem of both."""
     title = f"recipe {recipe.name}".strip()
-    if problems := [problem for problem in check(recipe) if task is None or problem.path != "task"]:
+    if problems := check(recipe, has_task=task is not None):
         raise RecipeError(listing(title, problems))
-    task = load(recipe) if task is None else task
-    if problems := absent_splits(placed_steps(recipe), task):
+    task, steps = load(recipe) if task is None else task, placed_steps(recipe)
+    if problems := absent_splits(steps, task):
         raise RecipeError(listing(title, problems))
-    check_lengths(recipe.model, recipe.teacher, task, placed_steps(recipe), recipe.target.seq_len)
+    check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
 
 

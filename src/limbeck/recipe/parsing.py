@@ -6,12 +6,12 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import REGISTRY, Step, current_name, fields_of
+from limbeck.core.step import REGISTRY, Step, current_name, fields_of, parameters
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, RenamedWarning, nearest
 from limbeck.recipe import validation as fields
@@ -88,14 +88,26 @@ def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
             yield from (inner for branch in located.branches for inner in leaves(branch))
 
 
-def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
-    """Return the fields of a recipe (without the steps), its located steps, and the problems of both."""
+def read(
+    cls: type, data: object, base: Path | None, steps: Sequence[object] | None = None
+) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
+    """Return the fields of a recipe (without the steps), its located steps, and the problems of both.
+
+    Args:
+        cls: The class of recipes.
+        data: The recipe as plain data.
+        base: Folder that file names are relative to.
+        steps: The steps and forks where they are objects already; they are checked as they are.
+    """
     reader = _Reader()
     if not isinstance(data, Mapping):
         problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {data!r}")
         return {}, [], [problem]
     values = reader.top(cls, data, base)
-    placed = reader.steps(data.get("steps") or [], "steps", base, ())
+    if steps is None:
+        placed = reader.steps(data.get("steps") or [], "steps", base, ())
+    else:
+        placed = [reader.checked(located) for located in locate(steps)]
     return values, placed, reader.problems
 
 
@@ -175,6 +187,20 @@ class _Reader:
             for index, entry in enumerate(entries)
             for located in self._entry(entry, f"{path}[{index}]", base, chain)
         ]
+
+    def checked(self, located: LocatedStep) -> LocatedStep:
+        """Check the fields of a step that is an object already; one with problems is returned without it."""
+        if located.branches is not None:
+            return replace(
+                located, branches=tuple(tuple(self.checked(inner) for inner in branch) for branch in located.branches)
+            )
+        step = located.parsed
+        if not isinstance(step, Step):
+            self.wrong(located.path, f"should be a step or a Fork, got {step!r}")
+            return LocatedStep(located.path)
+        _, problems = fields.read(type(step), parameters(step), f"{located.path}.{located.name}")
+        self.problems += problems
+        return replace(located, parsed=None) if problems else located
 
     def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         if isinstance(entry, str):

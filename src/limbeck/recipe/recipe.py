@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -87,17 +87,32 @@ def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
     return Recipe(**{"name": name, **values, "steps": tuple(located.bare() for located in placed)})
 
 
-def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None) -> list[Problem]:
-    """List every problem of a recipe (a Recipe, plain data, a file or a shipped name); loads no weights or data."""
-    if isinstance(source, (str, Path)):
+def check(
+    source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None, *, has_task: bool = False
+) -> list[Problem]:
+    """List every problem of a recipe; loads no weights or data.
+
+    Args:
+        source: A Recipe, plain data, a file or a shipped name.
+        base: Folder that file names in plain data are relative to.
+        has_task: Whether the task is in memory: then what the recipe says of it is not looked up.
+    """
+    steps: Sequence[object] | None = None
+    if isinstance(source, Recipe):  # checked as it is
+        data: object = to_data(replace(source, steps=()), full=True)
+        steps = source.steps
+    elif isinstance(source, (str, Path)):
         try:
             path = _find(source)
             data, base = strict_yaml.load(path.read_text(encoding="utf-8"), str(path)), path.parent
         except RecipeError as error:
             return [Problem("recipe", str(error))]
     else:
-        data = to_data(source, full=True) if isinstance(source, Recipe) else source
-    values, placed, problems = parsing.read(Recipe, data, base)
+        data = source
+    values, placed, problems = parsing.read(Recipe, data, base, steps)
+    if has_task:
+        values.pop("task", None)
+        problems = [problem for problem in problems if problem.path != "task"]
     return _unique([*problems, *meaning(values, placed)])
 
 
