@@ -365,6 +365,7 @@ class CandidateBuilder:
             teacher: Key of the teacher, if the step has one.
         """
         (step,) = self.recipe.steps
+        assert isinstance(step, Technique)  # process 0 sent it
         candidate = self.store.open(parent)
         services: dict[str, Any] = {"scratch": self.store.scratch(base)}
         if "cost" in step.info.reads:

@@ -196,7 +196,7 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
         return {}, [Problem(key, str(error))]
 
 
-def _task(spec: Any) -> list[Problem]:
+def _task(spec: str | Mapping[str, Any]) -> list[Problem]:
     """Return unknown options, missing files and unknown task names, without reading a row."""
     try:
         import_module("limbeck.data.loading").check_task(spec)
