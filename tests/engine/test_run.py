@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from toy_runs import values
 
-from limbeck.core.cost import FormatCost
-from limbeck.core.measurement import Measurement
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import read_result, run
 from limbeck.errors import InputError, RecipeError, StoreError
@@ -153,28 +151,6 @@ def test_replicas_repeat_the_chosen_with_other_seeds(go, toys):
     assert [result.records[key].fact("quality").value for key in (chosen, *twins)] == [5.0, 7.0, 9.0]
     assert [result.records[key].shape for key in twins] == [result.records[chosen].shape] * 2
     assert not any(result.records[key].fact("latency_p50") for key in twins)
-
-
-def test_the_cost_is_built_for_candidate_and_target(go, toys):
-    def factory(candidate, target, memo, whole):
-        return FormatCost(
-            lambda shape, number_format: Measurement(
-                "latency", target.threads * candidate.model.shape.layers[0].ffn, "s"
-            )
-        )
-
-    result = go(toys.ToyCost(), cost=factory)
-    assert result.open(result.front[0]).model.weights == [8]
-
-
-def test_the_cost_knows_the_whole_that_a_candidate_was_cut_out_of(go, toys):
-    def factory(candidate, target, memo, whole):
-        return FormatCost(lambda shape, number_format: Measurement("latency", whole.layers[0].ffn, "s"))
-
-    own, cut = (go(*steps, toys.ToyCost(), cost=factory) for steps in ([], [toys.ToyTrain(), toys.ToyPrune(keep=0.5)]))
-    assert own.open(own.front[0]).model.weights == cut.open(cut.front[0]).model.weights == [8]
-    lone = go(toys.ToyPrune(keep=0.5), toys.ToyCost(), cost=factory)  # nothing was fine-tuned: nobody's slice
-    assert lone.open(lone.front[0]).model.weights == [4]
 
 
 def test_events_count_the_steps(go, toys):
