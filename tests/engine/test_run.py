@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from toy_runs import values
 
+from limbeck.data import loading
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import read_result, run
 from limbeck.errors import InputError, RecipeError, StoreError
@@ -238,6 +240,23 @@ def test_recipes_from_yaml_run(go, toys, tmp_path):
     result = run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
     assert len(result.records) == 4
     assert [result.records[key].parameters for key in result.chosen] == [{"keep": 0.25}]
+
+
+def test_a_task_by_name_is_looked_up_and_loaded_once(toys, tmp_path, monkeypatch):
+    calls = Counter()
+
+    def counted(name):
+        function = getattr(loading, name)
+        monkeypatch.setattr(loading, name, lambda spec: calls.update([name]) or function(spec))
+
+    counted("check_task")
+    counted("load_task")
+    toys.ToyTask().to_folder(tmp_path / "task")
+    data = {"model": toys.model_folder(tmp_path / "model"), "task": str(tmp_path / "task"), "steps": ["toy-train"]}
+    result = run(parse(data), toys.store(tmp_path / "store"), tmp_path / "run")
+    assert result.ok
+    assert result.task == toys.ToyTask()
+    assert calls == {"check_task": 1, "load_task": 1}
 
 
 def test_a_task_by_value_is_named_by_the_recipe_that_is_written(go, toys, tmp_path):
