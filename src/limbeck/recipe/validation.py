@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from limbeck.core.step import Step, StepInfo
 from limbeck.errors import LimbeckError, nearest
@@ -38,7 +39,7 @@ class Problem:
         return f"{self.path}: {self.message}"
 
 
-def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
+def read(cls: type[T], data: object, path: str) -> tuple[T | None, list[Problem]]:
     """Return an instance of ``cls`` (None when something is wrong) and every problem of ``data``.
 
     ``preset: name`` stands for the fields that the step's ``info.presets`` lists under that name; fields beside it win.
@@ -73,7 +74,7 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     return (None if problems else instance), problems
 
 
-def accepts(cls: type, name: str, value: Any) -> bool:
+def accepts(cls: type, name: str, value: object) -> bool:
     """Return whether ``value`` as it stands is a legal value of that field."""
     try:
         TypeAdapter(_hints(cls)[name]).validate_python(value)
@@ -83,9 +84,9 @@ def accepts(cls: type, name: str, value: Any) -> bool:
 
 
 @cache
-def _adapter(cls: Any) -> TypeAdapter[Any]:
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
     if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
-        cls.__pydantic_config__ = ConfigDict(extra="forbid")
+        cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     return TypeAdapter(cls)
 
 
@@ -111,12 +112,12 @@ def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
         yield Problem(where, " or ".join([seen, *others]) + tail)
 
 
-def _phrase(cls: type, entry: Any) -> str:
+def _phrase(cls: type, entry: ErrorDetails) -> str:
     kind, got, location = entry["type"], entry["input"], entry["loc"]
     if kind == "missing":
         return "is required"
     if kind in _BOUNDS and location:
-        return f"should be {_interval(_hints(cls)[location[0]])}, got {got!r}"
+        return f"should be {_interval(_hints(cls)[str(location[0])])}, got {got!r}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
         return f"cannot be {got!r}; {nearest(got, choices)}" if choices else f"should be {entry['ctx']['expected']}"
@@ -124,7 +125,7 @@ def _phrase(cls: type, entry: Any) -> str:
     return text if kind in {"value_error", "assertion_error"} else f"{text[:1].lower()}{text[1:]}, got {got!r}"
 
 
-def _interval(annotation: Any) -> str:
+def _interval(annotation: object) -> str:
     low: Any = None
     high: Any = None
     opening, closing = "(", ")"
@@ -144,7 +145,7 @@ def _interval(annotation: Any) -> str:
     return f"in {opening}{low}, {high}{closing}"
 
 
-def _marks(annotation: Any) -> Iterator[Any]:
+def _marks(annotation: object) -> Iterator[annotated_types.BaseMetadata]:
     """Yield every bound in an annotation, also inside unions and pydantic's Field."""
     for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
         if isinstance(part, annotated_types.Interval):
