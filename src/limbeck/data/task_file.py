@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from limbeck.data.config import Options
 from limbeck.errors import InputError, nearest
+from limbeck.storage import yaml_text
 
 SUFFIXES = (".yaml", ".yml")
 FILES = ("path", "train", "validation", "test")
@@ -27,11 +26,7 @@ def read_task_file(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such task file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: a task file is YAML in UTF-8, and this is not UTF-8") from None
-    options = _parse(text, str(path))
+    options = yaml_text.load_file(path, "task file", typed=False)
     if not isinstance(options, dict):
         raise InputError(
             f"{path}: a task file is a mapping of options such as 'path: reviews.csv' and 'label: stars', got "
@@ -67,7 +62,8 @@ def settings(pairs: Iterable[str], option: str = "--task-set") -> dict[str, Any]
         names = Options.__dataclass_fields__
         if name not in names:
             raise InputError(f"{option} {pair}: there is no option '{name}'; {nearest(name, names)}")
-        parsed = _parse(value, f"{option} {key}") if value.lstrip()[:1] in ("[", "{", '"', "'") else _none(value)
+        is_yaml = value.lstrip()[:1] in ("[", "{", '"', "'")
+        parsed = yaml_text.load(value, f"{option} {key}", typed=False) if is_yaml else _none(value)
         if part:
             inside = options.setdefault(name, {})
             if not isinstance(inside, dict):
@@ -93,33 +89,3 @@ def _resolve(value: str, base: Path) -> str:
 
 def _none(value: str | None) -> str | None:
     return None if value in ("null", "~") else value
-
-
-def _parse(text: str, where: str) -> Any:
-    """Parse YAML with scalars left as text: options are converted by their types later, so ``no`` stays a word."""
-    try:
-        return _plain(yaml.compose(text, yaml.SafeLoader), where)
-    except yaml.YAMLError as error:
-        marked = error if isinstance(error, yaml.MarkedYAMLError) else yaml.MarkedYAMLError()
-        mark = marked.problem_mark
-        position = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise InputError(f"{position}: {marked.problem or 'not valid YAML'}") from None
-
-
-def _plain(node: yaml.Node | None, where: str, depth: int = 0) -> Any:
-    """Convert a YAML node to dictionaries, lists and texts."""
-    if depth > 10:
-        raise InputError(f"{where}: nested more than 10 deep, or by an alias into itself")
-    if node is None:
-        return ""
-    if isinstance(node, yaml.ScalarNode):
-        return node.value if node.style else _none(node.value or None)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(element, where, depth + 1) for element in node.value]
-    mapping: dict[str, Any] = {}
-    for key, value in node.value:
-        name = str(_plain(key, where, depth + 1))
-        if name in mapping:
-            raise InputError(f"{where}, line {key.start_mark.line + 1}: the option '{name}' appears twice")
-        mapping[name] = _plain(value, where, depth + 1)
-    return mapping

@@ -15,8 +15,8 @@ from limbeck.core.step import REGISTRY, Step, current_name, fields_of
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, RenamedWarning, nearest
 from limbeck.recipe import validation as fields
-from limbeck.recipe import yaml as strict_yaml
 from limbeck.recipe.validation import Problem
+from limbeck.storage import yaml_text
 
 COMBINATORS = ("fork", "each", "stages", "use")
 
@@ -218,7 +218,7 @@ class _Reader:
             self.wrong(path, f"no file '{value}'; {nearest(file.name, beside)}")
             return []
         try:
-            data = strict_yaml.load(file.read_text(encoding="utf-8"), str(file))
+            data = yaml_text.load_file(file, error=RecipeError)
         except RecipeError as error:
             self.wrong(path, str(error))
             return []

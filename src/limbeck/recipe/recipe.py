@@ -27,10 +27,10 @@ from limbeck.core.step import current_name, parameters, registered
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, nearest
 from limbeck.recipe import parsing
-from limbeck.recipe import yaml as strict_yaml
 from limbeck.recipe.checks import meaning
 from limbeck.recipe.parsing import Fork, LocatedStep
 from limbeck.recipe.validation import Problem
+from limbeck.storage import yaml_text
 
 __all__ = ["Fork", "Problem", "Recipe", "check", "dump", "load_recipe", "parse", "shipped", "to_data"]
 
@@ -92,7 +92,7 @@ def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = N
     if isinstance(source, (str, Path)):
         try:
             path = _find(source)
-            data, base = strict_yaml.load(path.read_text(encoding="utf-8"), str(path)), path.parent
+            data, base = yaml_text.load_file(path, error=RecipeError), path.parent
         except RecipeError as error:
             return [Problem("recipe", str(error))]
     else:
@@ -125,13 +125,13 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
 
 def dump(recipe: Recipe, *, full: bool = False) -> str:
     """Return the recipe as YAML; ``parse`` reads it back as an equal recipe."""
-    return strict_yaml.dump(to_data(recipe, full=full))
+    return yaml_text.dump(to_data(recipe, full=full))
 
 
 def load_recipe(source: str | Path) -> Recipe:
     """Load a recipe from a file, or one that limbeck ships, by name."""
     path = _find(source)
-    data = strict_yaml.load(path.read_text(encoding="utf-8"), str(path))
+    data = yaml_text.load_file(path, error=RecipeError)
     return parse(data, base=path.parent, name=path.stem)
 
 
@@ -202,7 +202,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         if isinstance(inside, dict) and part not in inside and parts[0] != "task":
             raise RecipeError(f"--set {path}: {where} has no '{part}'; {nearest(part, inside)}")
         if depth == len(parts) - 1:
-            inside[key] = strict_yaml.load(text, f"--set {path}")
+            inside[key] = yaml_text.load(text, f"--set {path}", error=RecipeError)
         else:
             inside = inside.setdefault(key, {}) if isinstance(inside, dict) else inside[key]
 
