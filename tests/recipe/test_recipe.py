@@ -17,7 +17,7 @@ def minimal(*steps, **more):
 def test_a_recipe_from_data(toys):
     made = parse(
         minimal(
-            {"toy-train": {"epochs": 3, "rate": {"start": "1e-4"}}},
+            {"toy-train": {"epochs": 3, "rate": {"start": 1e-4}}},
             "toy-prune",
             {"toy-quality": None},
             target={"threads": 2, "seq_len": 16},

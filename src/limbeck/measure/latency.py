@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, environment
@@ -55,9 +57,9 @@ class Latency(Probe):
     Units: seconds per call.
     """
 
-    samples: int = 40  #: texts in the sample (more when the batch is large: at least 8 batches)
-    rounds: int = 15  #: timed rounds
-    warmup: int = 1  #: rounds that are not timed
+    samples: Annotated[int, Ge(1), Le(100_000)] = 40  #: texts in the sample (at least 8 batches, however large)
+    rounds: Annotated[int, Ge(1), Le(10_000)] = 15  #: timed rounds
+    warmup: Annotated[int, Ge(0), Le(10_000)] = 1  #: rounds that are not timed
     split: str = "test"  #: where the texts come from
 
     def required_splits(self) -> tuple[str, ...]:
