@@ -162,7 +162,8 @@ def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
         if location:
             where += f".{location[0]}" + "".join(f"[{part}]" for part in location[1:] if isinstance(part, int))
         texts = messages.setdefault(where, [])
-        if entry["type"] != "none_required" and (text := _phrase(cls, entry)) not in texts:
+        hint = _hints(cls)[location[0]] if location and location[0] in _hints(cls) else None
+        if entry["type"] != "none_required" and (text := _phrase(hint, entry)) not in texts:
             texts.append(text)
     for where, texts in messages.items():
         seen = re.split(r", got |; ", texts[0])[0] if texts else ""
@@ -171,12 +172,22 @@ def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
         yield Problem(where, " or ".join([seen, *(other.removeprefix("should be ") for other in others)]) + tail)
 
 
-def _phrase(cls: type, entry: Any) -> str:
-    kind, got, location = entry["type"], entry["input"], entry["loc"]
+def explain_value(annotation: Any, error: ValidationError) -> str:  # any type
+    """Say what is wrong with one value, which has no name here.
+
+    Args:
+        annotation: Its type, with bounds.
+        error: What pydantic says of it.
+    """
+    return " or ".join(dict.fromkeys(_phrase(annotation, entry) for entry in error.errors(include_url=False)))
+
+
+def _phrase(hint: Any, entry: Any) -> str:
+    kind, got = entry["type"], entry["input"]
     if kind == "missing":
         return "is required"
-    if kind in _BOUNDS and location:
-        return f"should be {_interval(_hints(cls)[location[0]])}, got {shown(got)}"
+    if kind in _BOUNDS and hint is not None:
+        return f"should be {_interval(hint)}, got {shown(got)}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
         return (
