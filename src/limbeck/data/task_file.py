@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists, user_path
 from limbeck.data.config import Options
 from limbeck.errors import InputError, nearest
 from limbeck.storage import yaml_text
@@ -24,7 +25,7 @@ def read_task_file(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is not a mapping of task options.
     """
-    if not path.is_file():
+    if not exists(path):
         raise InputError(f"{path}: there is no such task file")
     options = yaml_text.load_file(path, "task file", typed=False)
     if not isinstance(options, dict):
@@ -83,8 +84,8 @@ def with_settings(task: str | Mapping[str, Any], changes: Mapping[str, Any]) -> 
 
 def _resolve(value: str, base: Path) -> str:
     """Resolve a path against ``base`` if it exists there or can only be a path; else return it unchanged."""
-    path = base / Path(value).expanduser()
-    return str(path) if path.exists() or "/" in value or Path(value).suffix else value
+    path = base / user_path(value)
+    return str(path) if exists(path) or "/" in value or Path(value).suffix else value
 
 
 def _none(value: str | None) -> str | None:

@@ -13,13 +13,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists, user_path
 from limbeck.core.step import REGISTRY, Choice, Step, current_name, fields_of
 from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
 from limbeck.recipe.validation import Problem
 from limbeck.storage import yaml_text
-from limbeck.storage.paths import exists, user_path
 
 COMBINATORS = ("fork", "each", "stages", "use")
 

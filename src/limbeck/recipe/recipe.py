@@ -23,9 +23,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists, user_path
 from limbeck.core.step import current_name, parameters, registered
 from limbeck.core.target import Budget, Target
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, nearest, shown
 from limbeck.recipe import parsing
 from limbeck.recipe.checks import meaning
 from limbeck.recipe.parsing import Fork, LocatedStep
@@ -142,16 +143,16 @@ def shipped() -> dict[str, Path]:
 
 
 def _find(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if path.is_file():
+    path = user_path(source)
+    if exists(path) and not path.is_dir():
         return path
     ours = shipped()
     if str(source) in ours:
         return ours[str(source)]
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise RecipeError(f"no recipe file '{source}'; {nearest(path.name, beside)}")
-    raise RecipeError(f"no recipe called '{source}' and no such file; {nearest(source, ours)}")
+        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if exists(path.parent) else []
+        raise RecipeError(f"no recipe file {shown(str(source))}; {nearest(path.name, beside)}")
+    raise RecipeError(f"no recipe called {shown(str(source))} and no such file; {nearest(source, ours)}")
 
 
 def _step_data(step: Any, full: bool) -> dict[str, Any]:

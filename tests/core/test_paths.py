@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.storage.paths import cache_folder, exists, user_path
+from limbeck.core.paths import cache_folder, exists, user_path
 
 
 def test_a_home_directory_is_filled_in_where_there_is_one(monkeypatch, tmp_path):
