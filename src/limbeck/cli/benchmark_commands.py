@@ -58,9 +58,15 @@ def bench(
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
     from limbeck.data.loading import load_task
+    from limbeck.engine.progress import check_tracker
+    from limbeck.recipe.validation import check_values
     from limbeck.storage.destination import check_destination
 
+    for options in (grid, timing, training):
+        check_values(options, "--")
     training.check()
+    if track:
+        check_tracker(track)
     timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)

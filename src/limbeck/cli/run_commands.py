@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Ge, Le
 from cyclopts import Parameter
 
 from limbeck.cli._app import RUNS, Json, Store, Track, app, finish, make_console, open_store, print_json, watching
@@ -33,9 +34,9 @@ class Serving:
             else ONNX Runtime.
     """
 
-    threads: int = 1
-    batch: int = 1
-    seq_len: int | None = None
+    threads: Annotated[int, Ge(1), Le(1024)] = 1
+    batch: Annotated[int, Ge(1), Le(100_000)] = 1
+    seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
 
 
@@ -54,8 +55,8 @@ class Search:
 
     strategy: Literal["prune", "search", "both"] = "prune"
     effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard"
-    seed: int = 0
-    replicas: int = 1
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    replicas: Annotated[int, Ge(1), Le(1000)] = 1
 
 
 @app.command(group=RUNS)
@@ -101,7 +102,10 @@ def compress(
         json: Print JSON.
     """
     from limbeck.engine.compress import compress as work
+    from limbeck.recipe.validation import check_values
 
+    for options in (budget, serving, search, training):
+        check_values(options, "--")
     with watching(json, track) as show:
         compressed = work(
             model,

@@ -23,14 +23,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists, user_path
 from limbeck.core.step import Step, current_name, parameters, registered
 from limbeck.core.target import Budget, Target
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, nearest, shown
 from limbeck.recipe import parsing
-from limbeck.recipe import yaml as strict_yaml
 from limbeck.recipe.checks import meaning
 from limbeck.recipe.parsing import Fork, LocatedStep, Steps
 from limbeck.recipe.validation import Problem
+from limbeck.storage import yaml_text
 
 __all__ = ["Fork", "Problem", "Recipe", "check", "dump", "load_recipe", "parse", "shipped", "to_data"]
 
@@ -104,7 +105,7 @@ def check(
     elif isinstance(source, (str, Path)):
         try:
             path = _find(source)
-            data, base = strict_yaml.load(path.read_text(encoding="utf-8"), str(path)), path.parent
+            data, base = yaml_text.load_file(path, error=RecipeError), path.parent
         except RecipeError as error:
             return [Problem("recipe", str(error))]
     else:
@@ -140,13 +141,13 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
 
 def dump(recipe: Recipe, *, full: bool = False) -> str:
     """Return the recipe as YAML; ``parse`` reads it back as an equal recipe."""
-    return strict_yaml.dump(to_data(recipe, full=full))
+    return yaml_text.dump(to_data(recipe, full=full))
 
 
 def load_recipe(source: str | Path) -> Recipe:
     """Load a recipe from a file, or one that limbeck ships, by name."""
     path = _find(source)
-    data = strict_yaml.load(path.read_text(encoding="utf-8"), str(path))
+    data = yaml_text.load_file(path, error=RecipeError)
     return parse(data, base=path.parent, name=path.stem)
 
 
@@ -157,16 +158,16 @@ def shipped() -> dict[str, Path]:
 
 
 def _find(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if path.is_file():
+    path = user_path(source)
+    if exists(path) and not path.is_dir():
         return path
     ours = shipped()
     if str(source) in ours:
         return ours[str(source)]
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise RecipeError(f"no recipe file '{source}'; {nearest(path.name, beside)}")
-    raise RecipeError(f"no recipe called '{source}' and no such file; {nearest(source, ours)}")
+        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if exists(path.parent) else []
+        raise RecipeError(f"no recipe file {shown(str(source))}; {nearest(path.name, beside)}")
+    raise RecipeError(f"no recipe called {shown(str(source))} and no such file; {nearest(source, ours)}")
 
 
 def _step_data(step: Step | Fork, full: bool) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         if isinstance(inside, dict) and part not in inside and parts[0] != "task":
             raise RecipeError(f"--set {path}: {where} has no '{part}'; {nearest(part, inside)}")
         if depth == len(parts) - 1:
-            inside[key] = strict_yaml.load(text, f"--set {path}")
+            inside[key] = yaml_text.load(text, f"--set {path}", error=RecipeError)
         else:
             inside = inside.setdefault(key, {}) if isinstance(inside, dict) else inside[key]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.paths import user_path
 from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
@@ -136,7 +137,7 @@ class Augment(Technique):
         from limbeck.model.checkpoints import peek_here
 
         problems = []
-        path = Path(self.vectors).expanduser() if self.vectors else None
+        path = user_path(self.vectors) if self.vectors else None
         if path is not None and not path.is_file():
             problems.append(f"vectors: {missing_file(path)}")
         try:

@@ -1,0 +1,33 @@
+"""Paths that users write: a home directory where there is one, and questions that odd paths answer with no."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path with ``~`` replaced; it stays where there is no such home directory, as in some containers."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is something at the path; a path that no file can have (too long, a zero byte) has not."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for caches; without a home directory, a folder of this user among temporary files."""
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
