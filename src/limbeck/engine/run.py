@@ -19,8 +19,8 @@ from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, InProcess, Work, lane_of
 from limbeck.engine.builder import CandidateBuilder, untrained
-from limbeck.engine.candidate_cost import CostFactory
 from limbeck.engine.choosing import choose
+from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
 from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
