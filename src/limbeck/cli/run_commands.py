@@ -253,13 +253,13 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
         store: Folder of finished work.
         json: Print JSON.
     """
+    from limbeck.data.loading import load_task
     from limbeck.engine.outputs import write_report
     from limbeck.engine.result import read_result
-    from limbeck.engine.run import load
     from limbeck.engine.task_adaptation import adapt_task
 
     result = read_result(folder, open_store(store))
-    task, _ = adapt_task(result.recipe, load(result.recipe), result.store, dry=True)
+    task, _ = adapt_task(result.recipe, load_task(result.recipe.task), result.store, dry=True)
     result = replace(result, task=task)
     return finish(result, write_report(result), json)
 

@@ -29,7 +29,7 @@ from limbeck.core.step import (
 )
 from limbeck.core.task import Task
 from limbeck.distributed import context as processes
-from limbeck.engine.candidate_cost import CostFactory, cost_of
+from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.store import Store, fingerprint
 from limbeck.errors import InputError, LimbeckError, StepFailed
@@ -405,9 +405,7 @@ class CandidateBuilder:
         return Path(processes.broadcast_from_main(lambda: str(self.store.keep(name, build))))
 
     def _make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost:
-        record = self.records.get(teacher or "")
-        shape = record.shape if record is not None else None
-        return cost_of(candidate, shape, self.recipe.target, self.store, self._cost)
+        return make_cost(candidate, self.records.get(teacher or ""), self.recipe.target, self.store, self._cost)
 
 
 def _together(step: Step) -> bool:

@@ -142,7 +142,13 @@ class _Compression:
     out: str | Path | None
 
     def go(self, task: Given, store: Store | str | Path | None, listener: OnEvent) -> Compressed:
-        """Check everything, measure what suits the machine, plan, run and write the artefact."""
+        """Check everything, measure what suits the machine, plan, run and write the artefact.
+
+        Args:
+            task: What the caller passed as the task.
+            store: Where finished work is kept.
+            listener: Receives each event as a dictionary.
+        """
         from limbeck.data.given import as_task, names_task
 
         name = f"compress-{Path(self.model).name}"

@@ -19,8 +19,8 @@ from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, InProcess, Work, lane_of
 from limbeck.engine.builder import CandidateBuilder, untrained
-from limbeck.engine.candidate_cost import CostFactory
 from limbeck.engine.choosing import choose
+from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
 from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
@@ -38,7 +38,7 @@ from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination
 
-__all__ = ["Failure", "OnEvent", "RunResult", "load", "read_result", "run"]
+__all__ = ["Failure", "OnEvent", "RunResult", "read_result", "run"]
 
 
 def run(
@@ -106,21 +106,16 @@ def default_folder(name: str) -> Path:
 
 def checked_task(recipe: Recipe, task: Task | None = None) -> Task:
     """Load and check the task of a recipe (``task`` if given); one error lists every problem of both."""
+    from limbeck.data.loading import load_task
+
     title = f"recipe {recipe.name}".strip()
     if problems := check(recipe, has_task=task is not None):
         raise RecipeError(listing(title, problems))
-    task, steps = load(recipe) if task is None else task, placed_steps(recipe)
+    task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
     if problems := absent_splits(steps, task):
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
-
-
-def load(recipe: Recipe) -> Task:
-    """Load the task of a recipe."""
-    from limbeck.data.loading import load_task
-
-    return load_task(recipe.task)
 
 
 class _Run:

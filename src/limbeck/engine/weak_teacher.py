@@ -45,6 +45,9 @@ class TeacherCheck:
     def check(self, key: str) -> None:
         """Check the teacher of a record, if it has one.
 
+        Args:
+            key: Key of the record.
+
         Raises:
             WeakTeacher: It was not shown to be better than the constant answer.
         """

@@ -1,4 +1,4 @@
-"""What a candidate's shapes cost on a run's target, measured alone on the machine and kept in the store."""
+"""The cost of a candidate's shapes on the target, measured once and kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import limbeck.techniques
-from limbeck.core.candidate import Candidate
+from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import TargetCost
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
@@ -18,23 +18,23 @@ CostFactory = Callable[[Candidate, Target, Memo, Shape], TargetCost]
 """Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
 
 
-def cost_of(
-    candidate: Candidate, teacher: Shape | None, target: Target, store: Store, factory: CostFactory | None = None
+def make_cost(
+    candidate: Candidate, teacher: Record | None, target: Target, store: Store, factory: CostFactory | None = None
 ) -> TargetCost:
-    """Return the cost of a candidate's shapes; a latency table is timed alone on the machine, as probes are.
+    """Return the cost model of a candidate's shapes; a latency table is timed alone on the machine, as probes are.
 
     What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
 
     Args:
-        candidate: The model.
-        teacher: Shape of its teacher, if it has one.
-        target: What will serve.
+        candidate: The candidate.
+        teacher: Record of its teacher.
+        target: What will serve the model.
         store: Where measurements are kept.
-        factory: Builds the cost; the techniques' own unless given.
+        factory: Builds the cost model; the techniques' own unless given.
     """
     own: Shape = candidate.model.shape
-    cut = teacher is not None and own <= teacher and (own.hidden, own.head_dim) == (teacher.hidden, teacher.head_dim)
-    whole = teacher if cut and teacher is not None else own
+    wider = teacher.shape if teacher is not None and teacher.shape is not None else own
+    whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
 
     def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         def alone() -> dict[str, Any]:
