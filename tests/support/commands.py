@@ -26,9 +26,7 @@ def call(*arguments, stdin=""):
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", ["limbeck", *map(str, arguments)]),
-        mock.patch.object(
-            sys, "stdin", io.TextIOWrapper(io.BytesIO(raw))
-        ),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw))),
         pytest.raises(SystemExit) as ended,
     ):
         main()
