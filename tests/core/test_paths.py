@@ -16,14 +16,19 @@ def test_a_home_directory_is_filled_in_where_there_is_one(monkeypatch, tmp_path)
     assert cache_folder() == tmp_path / ".cache"
 
 
-def test_without_a_home_directory_paths_stay_and_caches_are_temporary(monkeypatch):
+def test_without_a_home_directory_paths_stay_and_caches_are_private(monkeypatch, tmp_path):
     def homeless(*_):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
     monkeypatch.setattr(Path, "expanduser", homeless)
     assert user_path("~/a") == Path("~/a")
-    assert cache_folder().is_absolute()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = cache_folder()
+    assert folder.parent == tmp_path
+    assert cache_folder() == folder
+    folder.chmod(0o777)  # another user may have filled it
+    assert cache_folder() != folder
 
 
 @pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "none", "a/" * 3000, "\ud800"])

@@ -30,4 +30,9 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache"
     except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
+        folder = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:  # others could have put anything there
+        return Path(tempfile.mkdtemp(prefix="cache-"))
+    return folder
