@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watching
 from limbeck.cli.task_options import TaskOptions, TaskSettings
-from limbeck.core.field_groups import fields_of, groups_of
+from limbeck.core.field_groups import fields_of
 from limbeck.core.step import Step
 
 
@@ -136,14 +136,16 @@ def options_of(technique: type[Step]) -> type:
 
 
 def field_helps(cls: type) -> dict[str, str]:
-    """Read the help of each field from the ``Attributes:`` sections of a step and its groups."""
+    """Read the help of each flat field from the ``Attributes:`` section of the class that declares it."""
     from docstring_parser.google import parse
 
-    helps: dict[str, str] = {}
-    for owner in (*groups_of(cls).values(), cls):
-        for attribute in parse(owner.__doc__ or "").params:
-            helps[attribute.arg_name] = " ".join((attribute.description or "").split())
-    return helps
+    owned = {owner: parse(owner.__doc__ or "").params for owner in {field.owner for field in fields_of(cls)}}
+    helps = {(owner, entry.arg_name): entry.description or "" for owner, entries in owned.items() for entry in entries}
+    return {
+        field.name: " ".join(helps[field.owner, field.name].split())
+        for field in fields_of(cls)
+        if (field.owner, field.name) in helps
+    }
 
 
 @cache
