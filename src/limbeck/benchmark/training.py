@@ -19,6 +19,7 @@ from limbeck.benchmark.plan import BASES, base_of
 from limbeck.benchmark.run import Bench, Row
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.task import Task
 from limbeck.engine.result import Failure
 from limbeck.engine.run import OnEvent, checked_task, run
 from limbeck.engine.store import Store
@@ -51,7 +52,7 @@ class TrainingBenchmark:
 
     runs: tuple[TrainingRun, ...]
     training: Training
-    task: Any
+    task: Task
     start: str
     store: Store = field(default_factory=Store)
 
@@ -193,7 +194,7 @@ def _check_slices(plan: Bench, base: str) -> None:
             ) from error
 
 
-def _fresh(plan: Bench, base: str, task: Any, seed: int, store: Store) -> Path:
+def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
     """Make a model with random weights, large enough for all points, and a vocabulary of the training texts."""
     import torch
 

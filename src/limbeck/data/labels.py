@@ -266,7 +266,7 @@ def number_labels(
     if not seen <= index.keys() and all(name.isdecimal() and int(name) < len(names) for name in seen):
         index = {str(position): position for position in range(len(names))}
 
-    def encode(part: Rows, row: int) -> Any:
+    def encode(part: Rows, row: int) -> int | tuple[int, ...]:
         present = names_of(part, row)
         for name in present:
             if name not in index:
@@ -297,7 +297,7 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
         )
     order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
 
-    def encode(part: Rows, row: int) -> Any:
+    def encode(part: Rows, row: int) -> int | tuple[int, ...]:
         cells = part.labels[row]
         values = [parse_bool(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
         if len(values) != width or None in values:

@@ -293,7 +293,7 @@ class _Run:
 
         def compare() -> dict[str, Any]:
             candidate = self.builder.open(teacher)
-            size = self.recipe.target.batch if getattr(candidate.model, "int8", False) else 32
+            size = self.recipe.target.batch if candidate.model.int8 else 32
             comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, self.task, size)
             return {
                 "better": comparison.better,

@@ -264,7 +264,7 @@ class Distill(LayerDistillationConfig, Technique):
 
         for source in self.teachers:
             model, tokenizer = open_model(source, task=task)
-            if getattr(model, "fresh_head", False):
+            if model.fresh_head:
                 raise InputError(
                     f"distill.teachers: '{source}' was not trained for the labels of this task "
                     f"({', '.join(task.label_names)}), it has {', '.join(peek(source)['labels']) or 'none'}"

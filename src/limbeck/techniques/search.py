@@ -272,7 +272,7 @@ class Search(Technique):
         """Return the space that the super-network was trained for."""
         from limbeck.core.analytic_cost import as_shape
 
-        stored = getattr(candidate.model.config, "space", None)
+        stored = candidate.model.space
         if stored is None:
             raise InputError("search: the model says of no space of slices; train it with 'supernet' first")
         space = Space.from_json(stored)
@@ -345,7 +345,7 @@ class Search(Technique):
         """
         makers = [step for step in earlier if "elastic" in step.info.gives and isinstance(step, SupernetConfig)]
         shape = candidate.model.shape
-        if len(makers) != 1 or getattr(candidate.model.config, "space", None) is not None:
+        if len(makers) != 1 or candidate.model.space is not None:
             return None
         space = makers[0].space(shape)
         if self.cost == "latency" and self.profile is None and not _fits_table(space, shape):
