@@ -32,7 +32,7 @@ class Following(importlib.abc.Loader):
     def __init__(self, loader: importlib.abc.Loader, finished: Callable[[], None]) -> None:
         self.loader, self.finished = loader, finished
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # of the other loader, whatever it has
         return getattr(self.loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:

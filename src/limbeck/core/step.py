@@ -134,7 +134,7 @@ def _temporary_folder(name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def discard(message: str, **numbers: Any) -> None:
+def discard(message: str, **numbers: object) -> None:
     """Report to nobody: what ``log`` does unless given."""
 
 
@@ -352,7 +352,7 @@ def identity(step: Step) -> dict[str, Any]:
     return decisive | {name: content(decisive[name]) for name in info.files}
 
 
-def content(value: Any) -> Any:
+def content(value: Any) -> Any:  # a JSON value
     """Replace the files and folders that ``value`` names by digests; other names stand for themselves."""
     if isinstance(value, list):
         return [content(entry) for entry in value]
@@ -375,7 +375,7 @@ def _read_digest(file: str, changed: int, size: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:  # the value of a field, and its JSON
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (tuple, list)):

@@ -22,7 +22,7 @@ from limbeck.errors import InputError, nearest
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
 
-def to_python(cell: Any) -> Any:
+def to_python(cell: Any) -> Any:  # a cell of any type
     """Convert a NumPy scalar to a plain Python value; leave other cells as they are."""
     return cell.item() if isinstance(cell, np.generic) else cell
 

@@ -95,7 +95,7 @@ def _none(value: str | None) -> str | None:
     return None if value in ("null", "~") else value
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str) -> Any:  # a YAML value
     """Parse YAML with scalars left as text: options are converted by their types later, so ``no`` stays a word."""
     try:
         return _plain(yaml.compose(text, yaml.SafeLoader), where)
@@ -106,7 +106,7 @@ def _parse(text: str, where: str) -> Any:
         raise InputError(f"{position}: {marked.problem or 'not valid YAML'}") from None
 
 
-def _plain(node: yaml.Node | None, where: str, depth: int = 0) -> Any:
+def _plain(node: yaml.Node | None, where: str, depth: int = 0) -> Any:  # a YAML value
     """Convert a YAML node to dictionaries, lists and texts."""
     if depth > 10:
         raise InputError(f"{where}: nested more than 10 deep, or by an alias into itself")
