@@ -99,6 +99,7 @@ def make_training(
     store: Store | None = None,
     *,
     task: str | Mapping[str, Any] | None = None,
+    loaded: Task | None = None,
 ) -> TrainingBenchmark:
     """Plan the trainings, and check them before any work starts.
 
@@ -108,6 +109,7 @@ def make_training(
         training: How to train.
         store: Where finished work is kept.
         task: The task with its options; ``training.task`` if None.
+        loaded: The task that this names, where it is in memory already.
     """
     from limbeck.data.loading import load_task
     from limbeck.data.task_file import with_settings
@@ -120,7 +122,8 @@ def make_training(
             "base; leave out --train, and convert a trained model with 'limbeck linearize'"
         )
     given = with_settings(training.task if task is None else task, {"seed": training.seed})
-    loaded, store = load_task(training.task if task is None else task), store or Store()
+    loaded = load_task(training.task if task is None else task) if loaded is None else loaded
+    store = store or Store()
     spec: dict[str, Any] = dict(given) if not isinstance(given, str) else {}
     if training.train_samples is not None:
         if training.train_samples > (most := len(loaded.split("train"))):
