@@ -106,9 +106,8 @@ def refuse_fresh_head(model: Runnable, source: str) -> None:
     Raises:
         InputError: The head is new.
     """
-    if getattr(model, "fresh_head", False):  # only torch models can have one
-        untrained = getattr(model, "untrained", "")
-        reason = f": {untrained}" if untrained else ""
+    if model.fresh_head:
+        reason = f": {model.untrained}" if model.untrained else ""
         raise InputError(
             f"'{source}' has no trained head for this task{reason}; fine-tune it first, or use 'limbeck compress'"
         )

@@ -140,7 +140,7 @@ def _temporary_folder(name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def discard(message: str, **numbers: Any) -> None:
+def discard(message: str, **numbers: object) -> None:
     """Report to nobody: what ``log`` does unless given."""
 
 
@@ -358,7 +358,7 @@ def identity(step: Step) -> dict[str, Any]:
     return decisive | {name: content(decisive[name]) for name in info.files}
 
 
-def content(value: Any) -> Any:
+def content(value: Any) -> Any:  # a JSON value
     """Replace the files and folders that ``value`` names by digests; other names stand for themselves."""
     if isinstance(value, list):
         return [content(entry) for entry in value]

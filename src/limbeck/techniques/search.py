@@ -271,7 +271,7 @@ class Search(Technique):
         """Return the space that the super-network was trained for."""
         from limbeck.core.analytic_cost import as_shape
 
-        stored = getattr(candidate.model.config, "space", None)
+        stored = candidate.model.space
         if stored is None:
             raise InputError("search: the model says of no space of slices; train it with 'supernet' first")
         space = Space.from_json(stored)
@@ -344,7 +344,7 @@ class Search(Technique):
         """
         makers = [step for step in earlier if "elastic" in step.info.gives]
         shape = candidate.model.shape
-        if len(makers) != 1 or getattr(candidate.model.config, "space", None) is not None:
+        if len(makers) != 1 or candidate.model.space is not None:
             return None
         space = makers[0].search_space(shape)
         if space is None:

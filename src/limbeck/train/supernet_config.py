@@ -125,7 +125,7 @@ class SupernetConfig:
             model: The model.
             step: Name of the step, for messages.
         """
-        if self.free and getattr(model.config, "space", None):
+        if self.free and model.space:
             return None  # it has the space of an earlier step
         try:
             self.space(model.shape, step)
@@ -214,15 +214,18 @@ class ChannelOrder(NamedTuple):
     def of(cls, model: LimbeckForSequenceClassification) -> ChannelOrder | None:
         """Read the order from a model's configuration; None if there is none, or the model's shape has changed."""
         config = model.config
-        if not (space := getattr(config, "space", None) or getattr(config, "general_space", None)):
+        if not (space := config.space or config.general_space):
             return None
-        stored = getattr(config, "order", None) or {"channels": (), "heads": ()}
+        stored = config.order or {"channels": (), "heads": ()}
         order = cls(Space.from_json(space), tuple(stored["channels"]), tuple(map(tuple, stored["heads"])))
         return order if order.space.largest == model.shape else None
 
     def mark(self, model: LimbeckForSequenceClassification, answers: bool) -> None:
         """Write the order to a model's configuration; ``answers``: its slices were trained on the task."""
-        setattr(model.config, "space" if answers else "general_space", self.space.to_json())
+        if answers:
+            model.config.space = self.space.to_json()
+        else:
+            model.config.general_space = self.space.to_json()
         model.config.order = {"channels": list(self.channels), "heads": [list(row) for row in self.heads]}
 
     def relative_to(self, teacher: LimbeckForSequenceClassification) -> ChannelOrder:
