@@ -72,6 +72,14 @@ def _version() -> str:
     return version("limbeck")
 
 
+def check_options(*groups: object) -> None:
+    """Check the values of groups of options, as a recipe's fields are checked."""
+    from limbeck.recipe.validation import check_values
+
+    for options in groups:
+        check_values(options, "--")
+
+
 def make_console() -> Console:
     """Create the console that tables are printed on."""
     from rich.console import Console
