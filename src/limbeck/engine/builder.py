@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.measurement import environment, machine
 from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, identity, needs, parameters
+from limbeck.cost_models import measured_cost
 from limbeck.distributed import context as processes
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.store import MACHINE, Store, fingerprint
@@ -392,8 +392,8 @@ class CandidateBuilder:
 
             return self.store.memo(name, alone)
 
-        factory = self._cost or getattr(import_module("limbeck.techniques"), "cost_factory", None)
-        return factory(candidate, self.recipe.target, memo, whole) if factory else None
+        factory = self._cost or measured_cost.MeasuredCost
+        return factory(candidate, self.recipe.target, memo, whole)
 
 
 def _together(step: Step) -> bool:
