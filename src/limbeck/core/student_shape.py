@@ -43,7 +43,10 @@ class StudentShape:
         return tuple(max(1, round(j * depth / count)) - 1 for j in range(1, count + 1))
 
     def of(self, teacher: Shape) -> Shape:
-        """Return the shape of a student of a model with that shape.
+        """Return the shape of the student.
+
+        Args:
+            teacher: Shape of the model that the student is made of.
 
         Raises:
             InputError: The student would be larger, or its heads do not divide its width.

@@ -137,6 +137,9 @@ def amount(value: float, unit: str) -> str:
 def trained_space(model: TrainableEncoder) -> Space:
     """Return the space of slices that a super-network was trained for.
 
+    Args:
+        model: The super-network.
+
     Raises:
         InputError: The model is no super-network, or its shape has changed since.
     """

@@ -26,6 +26,10 @@ class Goal(Protocol):
     def __call__(self, orders: RemovalOrders, shape: Shape) -> Shape:
         """Return the shape to prune to, of the same depth.
 
+        Args:
+            orders: In which order each layer loses heads and neurons.
+            shape: Shape of the model.
+
         Raises:
             InputError: No shape meets the goal.
         """
