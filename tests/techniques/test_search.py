@@ -1,6 +1,5 @@
 import re
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.model.checkpoints import save_model
 from limbeck.model.pruning.subnetwork import extract
 from limbeck.recipe.recipe import Recipe, check
-from limbeck.techniques import cost_factory
 from limbeck.techniques.search import Search
 from limbeck.techniques.supernet import Supernet
 
@@ -289,25 +287,6 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
         list(step.apply(supernet, RunContext(target=Target(threads=1))))
     assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").file_problems()[0]
     assert identity(step) != identity(replace(step, profile=None))
-
-
-def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
-    """No table knows other hidden widths, so shapes of the space are measured, once."""
-    built = []
-
-    def memo(name, build):
-        built.append(name)
-        return build()
-
-    monkeypatch.setattr("limbeck.cost_models.latency_predictor.SAMPLES", 30)
-    monkeypatch.setattr("limbeck.cost_models.collection.collect", partial(collect, timer=timed))
-    cost = cost_factory(supernet, Target(), memo)
-    for shape in (SPACE.smallest, SPACE.largest):
-        found = cost.for_format("int8")(shape)
-        assert found.detail["source"] == "predictor"
-        assert found.value == pytest.approx(latency(shape).value, rel=0.15)
-    assert len(built) == 1
-    assert built[0].startswith("latency-predictor-")
 
 
 def test_a_saved_super_network_can_be_searched(supernet, tmp_path):

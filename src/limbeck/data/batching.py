@@ -192,3 +192,19 @@ def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -
         for row, index in zip(logits, indices, strict=True):
             rows[index] = row[: len(encoded.input_ids[index])] if encoded.kind == "tokens" else row
     return rows if encoded.kind == "tokens" else np.stack(rows)
+
+
+def score(
+    model: Predictor, task: Task, split: str, tokenizer: PreTrainedTokenizerBase, batch_size: int | None = None
+) -> float:
+    """Return the task's metric of a model on a split.
+
+    Args:
+        model: The model, as for :func:`predict`.
+        task: The task that has the split.
+        split: Name of the split.
+        tokenizer: A fast tokenizer.
+        batch_size: Texts per batch, as for :func:`predict`.
+    """
+    encoded = encode(task, split, tokenizer)
+    return float(task.score(predict(model, encoded, batch_size), encoded.labels))

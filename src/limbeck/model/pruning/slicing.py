@@ -116,6 +116,12 @@ class Cut:
         )
 
     @classmethod
+    def whole_layers(cls, shape: Shape, layers: Sequence[int]) -> Cut:
+        """Return the cut that keeps these layers as they are."""
+        full = cls.everything(shape)
+        return cls(tuple(layers), tuple(full.heads[i] for i in layers), tuple(full.ffn[i] for i in layers))
+
+    @classmethod
     def best(cls, orders: RemovalOrders, shape: Shape) -> Cut:
         """Keep the last to go of every layer, as many heads and neurons as ``shape`` (of the same depth) has."""
         return cls(

@@ -187,3 +187,25 @@ def _reorder_norm(norm: nn.LayerNorm, order: Tensor) -> None:
     order = order.to(norm.weight.device)
     norm.weight.copy_(norm.weight[order])
     norm.bias.copy_(norm.bias[order])
+
+
+def fresh_student(model: M, shape: Shape, seed: int) -> M:
+    """Build a model of another shape with the labels of a model, and its embeddings where they fit.
+
+    Args:
+        model: The model; it is not changed.
+        shape: Shape of the new model.
+        seed: Decides the weights, which are drawn as BERT's are: normal, 0.02.
+    """
+    config = copy.deepcopy(model.config)
+    forget_slices(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = type(model)(write_shape(config, shape))
+    student.encoder.shape = shape
+    tables = student.encoder.embeddings.state_dict()
+    for name, old in model.encoder.embeddings.state_dict().items():
+        if name in tables and tables[name].shape == old.shape:
+            tables[name].copy_(old)
+    student.fresh_head = True
+    return student.eval()
