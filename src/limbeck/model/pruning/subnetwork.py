@@ -208,4 +208,5 @@ def fresh_student(model: M, shape: Shape, seed: int) -> M:
         if name in tables and tables[name].shape == old.shape:
             tables[name].copy_(old)
     student.fresh_head = True
-    return student.eval()
+    student.train(False)
+    return student
