@@ -124,7 +124,7 @@ def compress(
     budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
     name = f"compress-{Path(str(model)).name}"
     run_folder, destination = Path(folder) if folder else default_folder(name), Path(out) if out else None
-    check_destinations(destination, run_folder)
+    check_destinations(destination, run_folder, (model,))
     if runtime not in (valid := ("auto", "onnxruntime", "openvino")):
         raise InputError(f"runtime: exported models run in no '{runtime}'; {nearest(runtime, valid)}")
     check_runtime(runtime)

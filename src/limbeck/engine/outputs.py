@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,37 +15,41 @@ from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
+from limbeck.recipe.recipe import to_data
+from limbeck.recipe.yaml import dump
 from limbeck.report.artefact import check_out, write_artefact
 from limbeck.report.html import report_html
 from limbeck.report.report import front_csv
 from limbeck.report.serving_example import artefact_example
+from limbeck.report.shareable import shareable, without_paths
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import rows
-from limbeck.storage.destination import check_destination, writing
+from limbeck.storage.destination import check_destination, check_outside, writing
 
 ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
 
 
 def summary_of(result: RunResult, task: Task | None) -> RunSummary:
-    """Return the summary of a run that reports are written from."""
+    """Return the summary of a run that reports are written from; it has no paths of this machine."""
+    failed = [asdict(failure) | {"parent": failure.key} for failure in result.failed]
     replicas = [result.recipe.seed + number for number in range(max(1, result.recipe.replicas))]
     return RunSummary(
-        records=result.records,
+        records={key: shareable(record) for key, record in result.records.items()},
         measured=result.measured,
         chosen=result.chosen,
         teacher=result.teacher,
-        recipe=result.recipe,
-        environment=result.environment or environment(),
-        failed=[asdict(failure) | {"parent": failure.key} for failure in result.failed],
+        recipe=dump(without_paths(to_data(result.recipe))),
+        environment=without_paths(result.environment or environment()),
+        failed=without_paths(failed),
         replicas=result.replicas,
         task=task,
         target=result.recipe.target,
         budget=result.recipe.budget,
         seeds=replicas,
-        model=result.recipe.model,
+        model=without_paths(result.recipe.model),
         baseline=baseline(task) if isinstance(task, Task) else None,
-        histories=histories(result),
+        histories=without_paths(histories(result)),
     )
 
 
@@ -55,12 +59,20 @@ def histories(result: RunResult) -> list[dict[str, Any]]:
     return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
 
-def check_destinations(out: Path | None, folder: Path | None = None) -> None:
-    """Refuse folders for the artefact and for the run (which holds it without ``out``) before hours of work."""
+def check_destinations(out: Path | None, folder: Path | None = None, inputs: Sequence[str | Path | None] = ()) -> None:
+    """Refuse folders for the artefact and for the run (which holds it without ``out``) before hours of work.
+
+    Args:
+        out: Folder of the artefact.
+        folder: Folder of the run.
+        inputs: Models that are read; neither folder may lie in one.
+    """
     if folder is not None:
+        check_outside(folder, inputs, "--folder")
         check_destination(folder, "--folder", within=True)
         out = out or folder / ARTEFACT
     if out is not None:
+        check_outside(out, inputs)
         check_out(out)
 
 

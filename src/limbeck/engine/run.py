@@ -34,7 +34,7 @@ from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, S
 from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
-from limbeck.storage.destination import check_destination, disk_full
+from limbeck.storage.destination import check_destination, check_outside, disk_full
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 
@@ -90,6 +90,7 @@ def carry_out(
         on_event: Receives each event as a dictionary.
         cost: See :func:`run`.
     """
+    check_outside(folder, (recipe.model, recipe.teacher), "--folder")
     check_destination(folder, "--folder", within=True)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
