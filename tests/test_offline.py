@@ -22,11 +22,6 @@ def python(code: str, **settings: str) -> str:
     return ran.stdout.strip()
 
 
-def environment(payload):
-    """Return what a child process sees; called there."""
-    return {"value": os.environ.get("ORT_DISABLE_TELEMETRY")}
-
-
 def test_importing_limbeck_disables_telemetry_unless_the_user_decided():
     show = "import limbeck, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     assert python(show) == "1"
@@ -39,8 +34,12 @@ def test_the_runtime_starts_no_thread_of_its_own():
     assert python("import limbeck; " + load) == python(load, ORT_DISABLE_TELEMETRY="1")
 
 
-def test_child_processes_inherit_it():
-    assert run_isolated("tests.test_offline:environment", {})["value"] == "1"
+def test_child_processes_have_it_too(tmp_path, monkeypatch):
+    helper = "import os\ndef read(payload):\n    return {'value': os.environ.get('ORT_DISABLE_TELEMETRY')}\n"
+    (tmp_path / "telemetry_helper.py").write_text(helper)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    assert run_isolated("telemetry_helper:read", {})["value"] == "1"
 
 
 @pytest.mark.parametrize("kind", ["classification", "tokens"])
@@ -97,32 +96,24 @@ def test_no_command_looks_up_a_host(tmp_path, make_model):
     task = toy_task(train=24, validation=16, test=16)
     tokenizer = toy_tokenizer(task)
     save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, tmp_path / "model")
-    rows = zip(task.splits["train"].texts, task.splits["train"].labels, strict=True)
-    lines = [json.dumps({"text": text, "label": task.label_names[int(label)]}) for text, label in rows]
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines * 4) + "\n")
+    (tmp_path / "data").mkdir()
+    for name, split in task.splits.items():
+        rows = zip(split.texts, split.labels, strict=True)
+        lines = [json.dumps({"text": text, "label": task.label_names[int(label)]}) for text, label in rows]
+        (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "toy.yaml").write_text(
-        "model: ./model\ntask: ./rows.jsonl\nallow_weak_teacher: true\n"
+        "model: ./model\ntask: {path: ./data, max_length: 32}\nallow_weak_teacher: true\n"
         "steps: [{finetune: {epochs: 1}}, export, quantize, latency, quality, {cheapest: {}}]\n"
     )
     limbeck = [sys.executable, "-m", "limbeck"]
-    weak = ["--allow-weak-teacher", "--store", str(tmp_path / "store")]
     shared = ["--store", str(tmp_path / "store")]
+    given = ["--task", "data", "--max-length", "32"]
     asked = "import socket; socket.getaddrinfo('control.invalid', 80)"
     control = [sys.executable, "-c", f"import contextlib\nwith contextlib.suppress(OSError):\n    {asked}"]
     commands = [
         [*limbeck, "run", "toy.yaml", *shared],
-        [
-            *limbeck,
-            "compress",
-            "model",
-            "--data",
-            "rows.jsonl",
-            "--effort",
-            "one-shot",
-            "--allow-weak-teacher",
-            *shared,
-        ],
-        [*limbeck, "evaluate", "model", "--data", "rows.jsonl"],
+        [*limbeck, "compress", "model", *given, "--effort", "one-shot", "--allow-weak-teacher", *shared],
+        [*limbeck, "evaluate", "model", *given],
         [*limbeck, "predict", "runs/toy/artefact", "a text"],
     ]
     assert lookups([control], tmp_path)  # the recording works

@@ -65,6 +65,7 @@ def run(
     """
     loaded = checked_task(recipe, task)
     run_folder = Path(folder) if folder else default_folder(recipe.name)
+    check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
         check_destination(run_folder, "--folder", within=True)
         recipe = replace(recipe, task=str(keep_task(task, run_folder)))
@@ -90,7 +91,6 @@ def carry_out(
         on_event: Receives each event as a dictionary.
         cost: See :func:`run`.
     """
-    check_outside(folder, (recipe.model, recipe.teacher), "--folder")
     check_destination(folder, "--folder", within=True)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()

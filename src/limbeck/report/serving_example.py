@@ -64,7 +64,7 @@ labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
 def example(
     kind: OutputKind, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
 ) -> str:
-    """Return code of at most 15 lines that answers one text in the artefact's folder.
+    """Return code of at most 17 lines that answers one text in the artefact's folder.
 
     Args:
         kind: Meaning of the outputs.
