@@ -91,9 +91,9 @@ def test_torch_artefact_uses_transformers(tmp_path, exported):
     folder.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (folder / name).write_bytes((exported / name).read_bytes())
-    (folder / "encoder.py").write_text("# the model\n")
+    (folder / "encoder.py").write_text("# code of a stranger\n")
     out = write_artefact(stories.tell(chosen=("t",)), "t", folder, tmp_path / "out")
-    assert (out / "encoder.py").is_file()
+    assert not (out / "encoder.py").exists()
     text = code((out / "README.md").read_text())
     assert "trust_remote_code=True" in text
     assert "max_length=16" in text
