@@ -25,6 +25,9 @@ DEEPEST_JSON = 32
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object of bounded size and depth.
 
+    Args:
+        path: The file.
+
     Raises:
         InputError: The file cannot be read, or holds something else.
     """
@@ -122,6 +125,9 @@ def inner_file(folder: Path, name: object, suffixes: Iterable[str], origin: str)
 
 def shards(folder: Path) -> list[Path]:
     """Return the files of a folder's weights: one, or those that its index names.
+
+    Args:
+        folder: The model's folder.
 
     Raises:
         InputError: The index is damaged, or names files that are missing, outside the folder or not safetensors.

@@ -55,6 +55,9 @@ def tensor_names(path: Path) -> set[str]:
 def tensor_sizes(path: Path) -> dict[str, list[int]]:
     """Read the sizes of the tensors in a safetensors file, by name, from its header.
 
+    Args:
+        path: The file.
+
     Raises:
         InputError: The file has no such header.
     """
