@@ -164,7 +164,7 @@ def run(
     from limbeck.engine.run import run as work
 
     loaded = _load_recipe(recipe, set, data)
-    check_destinations(out, folder or default_folder(loaded.name))
+    check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, out), json)

@@ -68,15 +68,15 @@ def _run_recipe(
     name: str, plain: Mapping[str, Any], out: Path, store: Path | None, track: str | None, json: bool
 ) -> int:
     """Run a recipe of one step and write its result to ``out``; returns the exit status."""
-    from limbeck.engine.outputs import nothing_lost
+    from limbeck.engine.outputs import check_destinations, nothing_lost
     from limbeck.engine.run import run as work
     from limbeck.model.checkpoints import save_model
     from limbeck.recipe.recipe import parse
-    from limbeck.report.artefact import check_out, keep_foreign
+    from limbeck.report.artefact import keep_foreign
     from limbeck.storage.destination import whole_folder
 
-    check_out(out)
     recipe = parse(plain, name=name)
+    check_destinations(out, inputs=(recipe.model, recipe.teacher))
     with watching(json, track) as show:
         result = work(recipe, store, None, show)
     if result.failed or not result.front:
