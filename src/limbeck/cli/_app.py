@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -119,22 +119,21 @@ def print_json(value: object) -> None:
     print(json_text(value, indent=2, default=str))
 
 
-def finish(result: RunResult, written: Mapping[str, Path], violations: Sequence[str], as_json: bool) -> int:
+def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int:
     """Print the outcome of a run.
 
     Args:
         result: The finished run.
         written: Paths that were written, by name.
-        violations: Limits that the chosen model exceeds, in words.
         as_json: Print JSON instead of tables.
 
     Returns:
-        The exit status: 3 if limits are exceeded, 1 if steps failed, else 0.
+        The exit status: 3 if the chosen model exceeds limits, 1 if steps failed, else 0.
     """
-    from limbeck.engine.outputs import summary_of
+    from limbeck.engine.outputs import budget_violations
     from limbeck.report.report import front_table, headline, to_json
 
-    summary = summary_of(result, result.task)
+    summary, violations = result.run_summary, budget_violations(result)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
         print_json(to_json(summary) | {"written": paths, "unmet": list(violations)})

@@ -120,7 +120,7 @@ def compress(
             store=store,
             on_event=show,
         )
-    return finish(compressed.result, compressed.written, compressed.unmet, json)
+    return finish(compressed.result, compressed.written, json)
 
 
 @app.command(group=RUNS)
@@ -149,7 +149,7 @@ def run(
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
-    from limbeck.engine.outputs import budget_violations, check_destinations, deliver
+    from limbeck.engine.outputs import check_destinations, deliver
     from limbeck.engine.run import default_folder
     from limbeck.engine.run import run as work
 
@@ -157,7 +157,7 @@ def run(
     check_destinations(out, folder or default_folder(loaded.name))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
-    return finish(result, deliver(result, result.task, out), budget_violations(result, result.task), json)
+    return finish(result, deliver(result, out), json)
 
 
 def _load_recipe(name: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
@@ -210,7 +210,7 @@ def plan(
 
     dry_run = work(_load_recipe(recipe, set, data), store)
     if json:
-        print_json(asdict(dry_run) | {"data": dry_run.data.to_json() if dry_run.data is not None else None})
+        print_json(asdict(dry_run) | {"data": dry_run.data.to_json()})
         return 0
     from rich.table import Table
 
@@ -224,8 +224,7 @@ def plan(
     console = make_console()
     console.print(table)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
-    if dry_run.data is not None:
-        print("\n".join(dry_run.data.lines()), file=sys.stderr)
+    print("\n".join(dry_run.data.lines()), file=sys.stderr)
     unknown = f", without {dry_run.unknown} steps of unknown time (?)" if dry_run.unknown else ""
     estimated = any(row.rough for row in dry_run.rows)
     rough = " (~: rough, by arithmetic; other times were measured here)" if estimated else ""
@@ -254,15 +253,15 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
         store: Folder of finished work.
         json: Print JSON.
     """
-    from limbeck.engine.outputs import budget_violations, write_report
+    from limbeck.data.loading import load_task
+    from limbeck.engine.outputs import write_report
     from limbeck.engine.result import read_result
-    from limbeck.engine.run import load
     from limbeck.engine.task_adaptation import adapt_task
 
     result = read_result(folder, open_store(store))
-    task, _ = adapt_task(result.recipe, load(result.recipe), result.store, dry=True)
+    task, _ = adapt_task(result.recipe, load_task(result.recipe.task), result.store, dry=True)
     result = replace(result, task=task)
-    return finish(result, write_report(result, result.task), budget_violations(result, result.task), json)
+    return finish(result, write_report(result), json)
 
 
 @app.command(group=RUNS)

@@ -118,7 +118,7 @@ def check_lengths(
         placed: The steps of the recipe.
         seq_len: Tokens of the texts that are timed; None for the real lengths.
     """
-    wanted = max(getattr(task, "max_length", 0), seq_len or 0)
+    wanted = max(task.max_length, seq_len or 0)
     sources = [] if _first_reads(placed, wanted) else [model]
     for source in [*sources, *filter(None, [teacher])]:
         check_length(source, task, seq_len)
@@ -135,7 +135,7 @@ def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
     Raises:
         InputError: they are longer; the message says which length they may have.
     """
-    wanted = getattr(task, "max_length", 0)
+    wanted = task.max_length
     try:
         most = import_module("limbeck.model.checkpoints").peek(source)["max_length"]
     except InputError:
@@ -246,7 +246,7 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
         return {}, [Problem(key, str(error))]
 
 
-def _task(spec: Any) -> list[Problem]:
+def _task(spec: str | Mapping[str, Any]) -> list[Problem]:
     """Return unknown options, missing files and unknown task names, without reading a row."""
     try:
         import_module("limbeck.data.loading").check_task(spec)

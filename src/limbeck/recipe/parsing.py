@@ -8,13 +8,13 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from limbeck.core.paths import exists, user_path
-from limbeck.core.step import REGISTRY, Choice, Step, current_name, fields_of
+from limbeck.core.step import REGISTRY, Choice, Step, current_name, fields_of, parameters
 from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
@@ -37,7 +37,11 @@ MAX_CANDIDATES = 10_000
 class Fork:
     """Branches that each start from the same candidates; the results of all of them go on."""
 
-    branches: tuple[tuple[Any, ...], ...]
+    branches: tuple[Steps, ...]
+
+
+Steps = tuple[Step | Fork, ...]
+"""What a recipe does, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ class LocatedStep:
     cls: type[Step] | None = None
     branches: tuple[tuple[LocatedStep, ...], ...] | None = None
 
-    def bare(self) -> Any:
-        """Return the step without its location."""
+    def bare(self) -> Step | Fork:
+        """Return the step of a checked recipe without its location."""
         if self.branches is None:
-            return self.parsed
+            return self.step
         return Fork(tuple(tuple(located.bare() for located in branch) for branch in self.branches))
 
     @property
@@ -78,7 +82,7 @@ def registry() -> dict[str, type[Step]]:
     return REGISTRY
 
 
-def locate(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
+def locate(steps: Sequence[Step | Fork], path: str = "steps") -> list[LocatedStep]:
     """Return steps with their paths."""
     placed = []
     for index, step in enumerate(steps):
@@ -100,15 +104,27 @@ def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
             yield from (inner for branch in located.branches for inner in leaves(branch))
 
 
-def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
-    """Return the fields of a recipe (without the steps), its located steps, and the problems of both."""
+def read(
+    cls: type, data: object, base: Path | None, steps: Steps | None = None
+) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
+    """Return the fields of a recipe (without the steps), its located steps, and the problems of both.
+
+    Args:
+        cls: The class of recipes.
+        data: The recipe as plain data.
+        base: Folder that file names are relative to.
+        steps: The steps and forks where they are objects already; they are checked as they are.
+    """
     reader = _Reader()
     if not isinstance(data, Mapping):
         problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {shown(data)}")
         return {}, [], [problem]
     values = reader.top(cls, data, base)
     try:
-        placed = reader.steps(data.get("steps") or [], "steps", base, ())
+        if steps is None:
+            placed = reader.steps(data.get("steps") or [], "steps", base, ())
+        else:
+            placed = [reader.checked(located) for located in locate(steps)]
     except _TooManySteps as error:
         return values, [], [*reader.problems, error.problem]
     if (count := candidate_count(placed)) > MAX_CANDIDATES:
@@ -204,7 +220,7 @@ class _Reader:
             self.wrong("steps", f"should be a list, got {shown(data['steps'])}")
         return values
 
-    def _task(self, task: Any, values: dict[str, Any], base: Path | None) -> None:
+    def _task(self, task: object, values: dict[str, Any], base: Path | None) -> None:
         if task is None:
             self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data lie")
         elif isinstance(task, str):
@@ -218,7 +234,7 @@ class _Reader:
         else:
             self.wrong("task", f"should be text or a mapping, got {shown(task)}")
 
-    def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
+    def steps(self, entries: object, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         """Read a list of entries; ``chain`` holds the files being included, to detect a cycle.
 
         Args:
@@ -237,7 +253,21 @@ class _Reader:
             for located in self._entry(entry, f"{path}[{index}]", base, chain)
         ]
 
-    def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
+    def checked(self, located: LocatedStep) -> LocatedStep:
+        """Check the fields of a step that is an object already; one with problems is returned without it."""
+        if located.branches is not None:
+            return replace(
+                located, branches=tuple(tuple(self.checked(inner) for inner in branch) for branch in located.branches)
+            )
+        step = located.parsed
+        if not isinstance(step, Step):
+            self.wrong(located.path, f"should be a step or a Fork, got {shown(step)}")
+            return LocatedStep(located.path)
+        _, problems = fields.read(type(step), parameters(step), f"{located.path}.{located.name}")
+        self.problems += problems
+        return replace(located, parsed=None) if problems else located
+
+    def _entry(self, entry: object, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         self.counted(path)
         if isinstance(entry, str):
             entry = {entry: {}}
@@ -263,11 +293,13 @@ class _Reader:
             self.wrong(path, f"no step called {shown(name)}; {hint}")
             return [LocatedStep(path)]
         cls = self.registry[name]
-        step, problems = fields.read(cls, _files_beside(cls, value, base), f"{path}.{name}")
+        if isinstance(value, Mapping):
+            value = _files_beside(cls, value, base)
+        step, problems = fields.read(cls, value, f"{path}.{name}")
         self.problems += problems
         return [LocatedStep(path, step, cls)]
 
-    def _use(self, value: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
+    def _use(self, value: object, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         if not isinstance(value, str):
             self.wrong(path, f"should name a recipe file, got {shown(value)}")
             return []
@@ -291,7 +323,7 @@ class _Reader:
             return []
         return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
 
-    def _each(self, value: Any, path: str, base: Path | None) -> LocatedStep:
+    def _each(self, value: object, path: str, base: Path | None) -> LocatedStep:
         """Read a sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
         if (swept := self._swept(value, where, base)) is None:
@@ -306,7 +338,7 @@ class _Reader:
         ]
         return LocatedStep(path, branches=tuple(branches))
 
-    def _stages(self, value: Any, path: str, base: Path | None) -> list[LocatedStep]:
+    def _stages(self, value: object, path: str, base: Path | None) -> list[LocatedStep]:
         """Repeat the same steps, each time from the last results; the results of every stage go on.
 
         Lists of values are read side by side: the first stage has the first of every list.
@@ -339,9 +371,10 @@ class _Reader:
             placed = [*steps, LocatedStep(path, branches=((), tuple(placed)))] if placed else steps
         return placed
 
-    def _swept(self, value: Any, where: str, base: Path | None) -> _Swept | None:
+    def _swept(self, value: object, where: str, base: Path | None) -> _Swept | None:
         """Read one step whose fields may have lists of values; report a problem and return None for anything else."""
-        value = {value: {}} if isinstance(value, str) else value
+        if isinstance(value, str):
+            value = {value: {}}
         if not isinstance(value, Mapping) or len(value) != 1:
             self.wrong(where, f"should be one step with lists of values, got {shown(value)}")
             return None
@@ -371,7 +404,7 @@ class _Reader:
         return LocatedStep(where, step, swept.cls)
 
 
-def _today(name: Any) -> Any:
+def _today(name: str) -> str:
     """Return today's name of a step, and say so where a recipe has an earlier one."""
     today = current_name(name)
     if today != name:
@@ -421,12 +454,10 @@ def _beside(text: str, base: Path | None) -> str:
     return str(near.resolve()) if exists(near) else text
 
 
-def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
+def _files_beside(cls: type[Step], given: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
     """Return the fields of a step, with its file names resolved relative to the recipe's file."""
-    if not isinstance(given, Mapping):
-        return given
 
-    def placed(value: Any) -> Any:
+    def placed(value: object) -> object:
         if isinstance(value, (list, tuple)):
             return [placed(entry) for entry in value]
         return _beside(value, base) if isinstance(value, str) else value

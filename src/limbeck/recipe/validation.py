@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from limbeck.core.step import Step, StepInfo
 from limbeck.errors import InputError, LimbeckError, nearest, shown
@@ -52,7 +53,7 @@ class Problem:
         return f"{self.path}: {self.message}"
 
 
-def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
+def read(cls: type[T], data: object, path: str) -> tuple[T | None, list[Problem]]:
     """Return an instance of ``cls`` (None when something is wrong) and every problem of ``data``.
 
     ``preset: name`` stands for the fields that the step's ``info.presets`` lists under that name; fields beside it win.
@@ -109,7 +110,7 @@ def check_values(instance: Any, path: str = "") -> None:  # any dataclass of opt
         raise InputError("; ".join(texts))
 
 
-def accepts(cls: type, name: str, value: Any) -> bool:
+def accepts(cls: type, name: str, value: object) -> bool:
     """Return whether ``value`` as it stands is a legal value of that field."""
     try:
         TypeAdapter(_hints(cls)[name]).validate_json(json.dumps(_plain(value), default=shown), strict=True)
@@ -119,10 +120,10 @@ def accepts(cls: type, name: str, value: Any) -> bool:
 
 
 @cache
-def _adapter(cls: Any) -> TypeAdapter[Any]:
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
     if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
         # strict: no true for 1, no '3' for 3; as JSON, which has no tuples, lists fill them
-        cls.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+        cls.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # type: ignore[attr-defined]
     return TypeAdapter(cls)
 
 
@@ -182,7 +183,7 @@ def explain_value(annotation: Any, error: ValidationError) -> str:  # any type
     return " or ".join(dict.fromkeys(_phrase(annotation, entry) for entry in error.errors(include_url=False)))
 
 
-def _phrase(hint: Any, entry: Any) -> str:
+def _phrase(hint: Any, entry: ErrorDetails) -> str:
     kind, got = entry["type"], entry["input"]
     if kind == "missing":
         return "is required"
@@ -199,7 +200,7 @@ def _phrase(hint: Any, entry: Any) -> str:
     return text if kind in {"value_error", "assertion_error"} else f"{text[:1].lower()}{text[1:]}, got {shown(got)}"
 
 
-def _interval(annotation: Any) -> str:
+def _interval(annotation: object) -> str:
     low: Any = None
     high: Any = None
     opening, closing = "(", ")"
@@ -219,7 +220,7 @@ def _interval(annotation: Any) -> str:
     return f"in {opening}{low:,}, {high:,}{closing}"
 
 
-def _marks(annotation: Any) -> Iterator[Any]:
+def _marks(annotation: object) -> Iterator[annotated_types.BaseMetadata]:
     """Yield every bound in an annotation, also inside unions and pydantic's Field."""
     for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
         if isinstance(part, annotated_types.Interval):
