@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -11,6 +11,17 @@ from limbeck.errors import InputError, nearest, shown
 
 Column = str | int | None
 Columns = str | int | tuple[str | int, ...] | None
+
+
+LONGEST = 1000
+"""Characters of a path, a name or a label in the options."""
+
+
+def _flat(value: object) -> Iterator[object]:
+    """Yield a value, and what is in it if it is a list or a mapping."""
+    yield value
+    if isinstance(value, (list, tuple)) or isinstance(value, Mapping):
+        yield from value
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,9 @@ class Options:
             if name not in names:
                 raise InputError(f"data: there is no option {shown(name)}; {nearest(name, names)}")
         plain = {name: str(value) if hasattr(value, "__fspath__") else value for name, value in given.items()}
+        for name, value in plain.items():
+            if any(isinstance(text, str) and len(text) > LONGEST for text in _flat(value)):
+                raise InputError(f"data option '{name}': has more than {LONGEST:,} characters: {shown(value)}")
         try:
             options = TypeAdapter(cls).validate_python(plain)
         except ValidationError as error:
