@@ -20,7 +20,7 @@ LONGEST = 1000
 def _flat(value: object) -> Iterator[object]:
     """Yield a value, and what is in it if it is a list or a mapping."""
     yield value
-    if isinstance(value, (list, tuple)) or isinstance(value, Mapping):
+    if isinstance(value, (list, tuple, Mapping)):
         yield from value
 
 
