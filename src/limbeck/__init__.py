@@ -75,7 +75,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # whatever is exported
     """Load a public name on first use."""
     if name == "__version__":
         from importlib.metadata import version

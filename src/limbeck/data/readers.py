@@ -280,7 +280,7 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(fields)
 
 
-def parse_json(where: str, text: str) -> Any:
+def parse_json(where: str, text: str) -> Any:  # a JSON value
     """Parse a JSON text; refuse an object that has the same field twice."""
     try:
         return json.loads(text, object_pairs_hook=_object)

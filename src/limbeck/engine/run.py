@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
-from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
+from limbeck.core.step import REGISTRY, Choice, Probe, Technique
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, InProcess, Work, lane_of
 from limbeck.engine.builder import CandidateBuilder, untrained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from logging import CRITICAL
 from pathlib import Path
 
 from limbeck.errors import InputError
@@ -13,7 +14,7 @@ from limbeck.errors import InputError
 def quiet() -> Iterator[None]:
     """Mute the progress bars, load reports and log lines of transformers; restore them and the random state after."""
     import torch
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
     verbosity, bars, hub_muted = (
@@ -21,7 +22,7 @@ def quiet() -> Iterator[None]:
         logging.is_progress_bar_enabled(),
         are_progress_bars_disabled(),
     )
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from limbeck.core.shape import LayerShape, Shape, attention_core
+from limbeck.model.style import Style
 
 WEIGHTS = "model.safetensors"
 CODE = ("attention.py", "encoder.py", "layers.py", "style.py")
@@ -21,6 +23,12 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     attention = config.get("layer_attention") or ["softmax"] * len(heads)
     rows = zip(heads, ffn, map(attention_core, attention), strict=True)
     return Shape(config["hidden_size"], config["head_dim"], tuple(LayerShape(*row) for row in rows))
+
+
+def style_of(config: Mapping[str, Any]) -> Style:
+    """Return the style that a config.json of ours describes; fields newer than the file have their defaults."""
+    names = (field.name for field in fields(Style))
+    return Style(**{name: config[name] for name in names if name in config})
 
 
 def tensor_names(path: Path) -> set[str]:

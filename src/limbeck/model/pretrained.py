@@ -82,7 +82,8 @@ def load_pretrained(
     model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
     head = {path: names[path] for path in head_parts(per_token=per_token)}
     set_labels(model, label_names, task_kind, seed=seed, names=head)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str, Any]:
@@ -152,13 +153,14 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
         transformers.AutoModelForTokenClassification if per_token else transformers.AutoModelForSequenceClassification
     )
     with quiet():
-        plain: PreTrainedModel = auto.from_config(config)
+        plain: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]
     renamed = {}
     for name, weight in weights.items():
         path, _, part = name.rpartition(".")
         renamed[f"{names[path]}.{part}"] = weight
     plain.load_state_dict(renamed)
-    return plain.eval()
+    plain.eval()
+    return plain
 
 
 def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, family: Family) -> dict[str, Any]:

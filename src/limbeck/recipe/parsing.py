@@ -13,8 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.field_groups import fields_of, parameters
 from limbeck.core.paths import exists, user_path
-from limbeck.core.step import REGISTRY, Choice, Step, current_name, fields_of, parameters
+from limbeck.core.step import REGISTRY, Choice, Step, current_name
 from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
