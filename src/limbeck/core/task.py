@@ -249,7 +249,7 @@ class Task:
             )
         except FileNotFoundError as error:
             raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error
-        except (KeyError, TypeError, ValueError, AssertionError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, AssertionError, RecursionError) as error:
             raise InputError(f"{folder} is no readable task folder: {error!r}") from error
         if task.fingerprint != head["fingerprint"]:
             raise InputError(

@@ -71,9 +71,9 @@ def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
 def _locate(source: str | Path) -> Path | None:
     """Return the folder that a name stands for; None for what can only be a name on the hub."""
     path = user_path(source)
-    if path.is_dir():
-        return path
     if exists(path):
+        if path.is_dir():
+            return path
         raise InputError(f"{path} is a file; give the folder that holds it, '{path.parent}'")
     if str(source) in ALIASES:
         package, inside, extra = ALIASES[str(source)]
@@ -83,7 +83,7 @@ def _locate(source: str | Path) -> Path | None:
         return Path(spec.submodule_search_locations[0]) / inside
     if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
         return None
-    siblings = [entry.name for entry in path.parent.glob("*/")] if path.parent.is_dir() else []
+    siblings = [entry.name for entry in path.parent.glob("*/")] if exists(path.parent) else []
     raise InputError(f"there is no folder {path}; {nearest(path.name, siblings)}")
 
 
