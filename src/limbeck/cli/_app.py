@@ -117,4 +117,5 @@ def finish(result: RunResult, written: Mapping[str, Path], violations: Sequence[
             console.print(message, style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+    result.store.release()  # its models may be removed by gc now, even in the same process
     return 3 if violations else 1 if result.failed else 0

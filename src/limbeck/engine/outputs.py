@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,7 +20,9 @@ from limbeck.report.report import front_csv
 from limbeck.report.serving_example import artefact_example
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import rows
+from limbeck.storage.atomic import replacing
 from limbeck.storage.destination import check_destination, writing
+from limbeck.storage.digests import DigestMismatch
 
 ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
@@ -76,16 +77,27 @@ def deliver(result: RunResult, task: Task | None, out: Path | None = None) -> di
     """
     out = out or result.folder / ARTEFACT
     with nothing_lost(result, *result.chosen[:1]):
+        if result.chosen:
+            result.stored(result.chosen[0])  # made again if it is gone, before the report shows how to serve it
         written = write_report(result, task)
         if result.chosen:
-            key = result.chosen[0]
-            if not result.store.has(key):
-                result.open(key)  # says what to do
-            artefact = write_artefact(summary_of(result, task), key, result.store.objects / key, out)
+            artefact = _write_chosen(result, task, out)
             with writing(artefact):
                 _write(artefact / "report.html", written["report"].read_text(encoding="utf-8"))
             written = {"artefact": artefact, **written}
     return written
+
+
+def _write_chosen(result: RunResult, task: Task | None, out: Path) -> Path:
+    """Write the artefact of the first chosen model; once more if its files changed while they were copied."""
+    key, summary = result.chosen[0], summary_of(result, task)
+    folder, digests = result.stored(key)
+    try:
+        return write_artefact(summary, key, folder, out, digests)
+    except DigestMismatch as error:
+        result.store.quarantine(key, str(error))
+    folder, digests = result.stored(key)
+    return write_artefact(summary, key, folder, out, digests)
 
 
 @contextmanager
@@ -105,8 +117,8 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
 def write_report(result: RunResult, task: Task | None) -> dict[str, Path]:
     """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
     summary = summary_of(result, task)
-    chosen = result.store.objects / result.chosen[0] if result.chosen else None
-    example = artefact_example(summary, chosen) if chosen is not None and chosen.is_dir() else ""
+    intact = bool(result.chosen) and result.store.has(result.chosen[0])
+    example = artefact_example(summary, result.store.objects / result.chosen[0]) if intact else ""
     with writing(result.folder, "--folder"):
         report = _write(result.folder / "report.html", report_html(summary, example=example))
         return {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
@@ -119,10 +131,6 @@ def budget_violations(result: RunResult, task: Task | None) -> list[str]:
 
 
 def _write(path: Path, text: str) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     return path

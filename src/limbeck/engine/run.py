@@ -20,13 +20,15 @@ from limbeck.core.measurement import Measurement, environment, merge
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
-from limbeck.engine.builder import CandidateBuilder, CostFactory, untrained
+from limbeck.engine.builder import CandidateBuilder, untrained
+from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
 from limbeck.engine.ledger import Ledger, lineage, record_to_json
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.store import MACHINE, Store, refusal
+from limbeck.engine.stored_form import read_probed
 from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import WeakTeacher, compare_teacher, weak_teacher_message
@@ -34,7 +36,8 @@ from limbeck.errors import InputError, LimbeckError, ProcessLost, RecipeError, S
 from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
-from limbeck.storage.destination import check_destination, disk_full
+from limbeck.storage.destination import check_destination
+from limbeck.storage.disk import disk_full
 
 __all__ = ["Failure", "RunResult", "load", "read_result", "run"]
 
@@ -171,6 +174,7 @@ class _Run:
             raise
         teacher = self.builder.teacher((self.chosen or front or [root.key])[0])
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
+        self.store.release(*front, *self.chosen, *([teacher] if teacher else []))
         seconds = time.perf_counter() - start
         self.ledger.append("finished", **ends, failed=len(self.failed), seconds=seconds)
         self.emit({"kind": "finished", **ends, "failed": len(self.failed), "seconds": seconds})
@@ -186,6 +190,7 @@ class _Run:
             replicas=self.replicas,
             environment=environment(),
             task=self.task,
+            builder=self.builder,
         )
 
     def _begin(self) -> None:
@@ -203,7 +208,7 @@ class _Run:
         self.store.notify = lambda message: self._note(message, kind="store")
         if torn:
             lines = ", ".join(map(str, torn))
-            self._note(f"{self.ledger.path}: line {lines} was torn by a crash and is ignored")
+            self._note(f"{self.ledger.path}: line {lines} was torn by a crash or is damaged, and is ignored")
 
     @property
     def _keeps_task(self) -> bool:
@@ -300,7 +305,7 @@ class _Run:
                 "message": "" if comparison.better else weak_teacher_message(self.task, comparison, constant.answer),
             }
 
-        verdict = self.store.memo(f"teacher-{teacher}-{self.task.fingerprint}", compare)
+        verdict = self.store.facts.arrays(f"teacher-{teacher}-{self.task.fingerprint}", compare)
         if not bool(verdict["better"]):
             message = str(verdict["message"])
             self._note(message, kind="weak_teacher")
@@ -321,7 +326,9 @@ class _Run:
         names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
         before = len(self.failed)
         with self.store.lock(names[group[-1]]):
-            remembered: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
+            remembered: dict[str, Any] = {
+                key: self.store.facts.recall(name, read_probed) for key, name in names.items()
+            }
             if step.info.group and len({_session(facts) for facts in remembered.values()}) > 1:
                 remembered = dict.fromkeys(group)  # facts of different sessions cannot be compared
             missing = [key for key in group if remembered[key] is None]
@@ -333,7 +340,7 @@ class _Run:
                 description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
                 for key, facts in measured.items():
                     remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
-                    self.store.remember(names[key], remembered[key])
+                    self.store.facts.remember(names[key], remembered[key])
         for key in group:
             self._add_facts(key, step.info.name, remembered[key]["facts"] if remembered[key] else [])
         self.probed.append((placed, set(group)))
