@@ -149,7 +149,10 @@ def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
         ],
         "stairs": " ".join(f"{across:.1f},{down:.1f}" for across, down in corners),
         "budget": {"at": x(budget), "text": f"budget {budget:g} ms"} if budget is not None else None,
-        "floor": {"at": y(floor), "text": f"{summary.budget.max_drop:g} points below the teacher"}
+        "floor": {
+            "at": y(floor),
+            "text": f"{summary.budget.max_drop:g} point{'' if summary.budget.max_drop == 1 else 's'} below the teacher",
+        }
         if floor is not None
         else None,
         "y_title": f"{summary.metric}, {summary.split}" + (", %" if share else ""),
