@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -132,6 +133,10 @@ def edit(**changes):
     return harm
 
 
+def other_card(folder):
+    return folder.with_name("other") / "card.json"
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -143,6 +148,7 @@ def edit(**changes):
         (lambda folder: (folder / "card.json").write_text("[]"), "card.json cannot be read"),
         (lambda folder: (folder / "card.json").write_text("[" * 100_000), "card.json cannot be read"),
         (lambda folder: (folder / "card.json").unlink(), "card.json cannot be read"),
+        (lambda folder: shutil.copyfile(other_card(folder), folder / "card.json"), "its card is that of other"),
         (edit(seed=4), "card.json cannot be read"),
         (edit(task="../../elsewhere"), "card.json cannot be read"),
         (edit(files={"../../secret": "0" * 64}), "card.json cannot be read"),
@@ -153,7 +159,8 @@ def edit(**changes):
 def test_a_damaged_object_is_put_aside(store, toys, harm, message):
     messages = []
     store.notify = messages.append
-    store.put("abc", candidate(toys, 1.0), {"seed": 3})
+    for key in ("abc", "other"):
+        store.put(key, candidate(toys, 1.0), {"seed": 3})
     assert store.has("abc")
     harm(store.objects / "abc")
     with pytest.raises(StoreError, match=r"object abc in .* is damaged"):

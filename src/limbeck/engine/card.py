@@ -32,6 +32,12 @@ class Card:
     digests: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """The key of the object; empty where an earlier version did not note it."""
+        record = self.content.get("record")
+        return str(self.content.get("key") or (record.get("key", "") if isinstance(record, dict) else ""))
+
     def size_problem(self, folder: Path) -> str | None:
         """Return which file is missing or has another size than was noted; None if none."""
         for name, size in self.sizes.items():

@@ -31,7 +31,7 @@ from limbeck.core.finite import json_text
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
 from limbeck.engine.store_folder import StoreFolder, refusal
-from limbeck.errors import StoreError
+from limbeck.errors import MissingExtra, StoreError
 from limbeck.storage.atomic import replacing, sync
 from limbeck.storage.digests import damage, files_of, folder_digests
 from limbeck.storage.drafts import draft_folder
@@ -133,13 +133,24 @@ class Store:
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise StoreError(f"object {key} in {self.root} is damaged: {CARD} cannot be read ({reason})") from None
+        if card.key not in ("", key):
+            raise StoreError(f"object {key} in {self.root} is damaged: its card is that of {card.key}")
         if problem := card.size_problem(folder) or damage(folder, card.digests):
             raise StoreError(f"object {key} in {self.root} is damaged: {problem}")
         if card.sizes:  # of a version that noted sizes alone; from now on its content is known
+            self._check_opens(key)
             card = card.with_digests(folder_digests(folder))
             with suppress(OSError), replacing(folder / CARD) as draft:
                 draft.write_text(json_text(card.content, indent=1), encoding="utf-8")
         return card
+
+    def _check_opens(self, key: str) -> None:
+        try:
+            self.open_model(self.objects / key)
+        except (MissingExtra, ImportError, MemoryError):
+            raise
+        except Exception as error:  # each file format has errors of its own for damage
+            raise StoreError(f"object {key} in {self.root} is damaged: it cannot be opened ({error})") from error
 
     def open(self, key: str) -> Candidate:
         """Return a private copy of a stored candidate."""
@@ -166,7 +177,7 @@ class Store:
             for path in candidate.epoch_checkpoints:
                 (draft / WAYPOINTS).mkdir(exist_ok=True)
                 shutil.copyfile(path, draft / WAYPOINTS / path.name)
-            content = sealed({**facts, "format": 2, "task": fingerprint, "files": folder_digests(draft)})
+            content = sealed({**facts, "format": 2, "key": key, "task": fingerprint, "files": folder_digests(draft)})
             (draft / CARD).write_text(json_text(content, indent=1), encoding="utf-8")
             _appear(draft, self.objects / key)
 
