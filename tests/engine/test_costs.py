@@ -1,33 +1,28 @@
-"""What a step is told of costs."""
+"""The cost that a step asks: built for its candidate, over what the candidate was cut out of."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from limbeck.core.candidate import Candidate, Record
-from limbeck.core.shape import Shape
-from limbeck.core.target import Target
-from limbeck.engine.costs import make_cost
-from limbeck.engine.store import MACHINE
+from limbeck.core.cost import FormatCost
+from limbeck.core.measurement import Measurement
 
 
-def test_a_table_covers_the_teacher_and_is_timed_alone(toys, tmp_path):
-    store = toys.store(tmp_path / "store")
-    store.prepare()
-    candidate = Candidate(toys.ToyModel([1.0], ffn=4), "tokenizer", toys.ToyTask())
-    wide, other = Shape.uniform(1, 4, 1, 8), Shape.uniform(1, 8, 1, 8)
-    seen = []
-
+def test_the_cost_is_built_for_candidate_and_target(go, toys):
     def factory(candidate, target, memo, whole):
-        def measure():
-            with store.lock(MACHINE, wait=False) as free:
-                seen.append(free)
-            return {"seconds": np.ones(1)}
+        return FormatCost(
+            lambda shape, number_format: Measurement(
+                "latency", target.threads * candidate.model.shape.layers[0].ffn, "s"
+            )
+        )
 
-        memo("table", measure)
-        return whole
+    result = go(toys.ToyCost(), cost=factory)
+    assert result.open(result.front[0]).model.weights == [8]
 
-    for teacher, expected in ((None, candidate.model.shape), (wide, wide), (other, candidate.model.shape)):
-        record = Record("t", None, "model", shape=teacher) if teacher else None
-        assert make_cost(candidate, record, Target(), store, factory) == expected
-    assert seen == [False]
+
+def test_the_cost_knows_the_whole_that_a_candidate_was_cut_out_of(go, toys):
+    def factory(candidate, target, memo, whole):
+        return FormatCost(lambda shape, number_format: Measurement("latency", whole.layers[0].ffn, "s"))
+
+    own, cut = (go(*steps, toys.ToyCost(), cost=factory) for steps in ([], [toys.ToyTrain(), toys.ToyPrune(keep=0.5)]))
+    assert own.open(own.front[0]).model.weights == cut.open(cut.front[0]).model.weights == [8]
+    lone = go(toys.ToyPrune(keep=0.5), toys.ToyCost(), cost=factory)  # nothing was fine-tuned: nobody's slice
+    assert lone.open(lone.front[0]).model.weights == [4]

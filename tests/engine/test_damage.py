@@ -32,7 +32,7 @@ def finished(tmp_path_factory, make_model):
     save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, root / "model")
     result = carry_out(root)
     assert result.ok
-    written = deliver(result, TASK, root / "artefact")
+    written = deliver(result, root / "artefact")
     return root, outcome(result), folder_digests(written["artefact"] / "onnx")
 
 
@@ -144,7 +144,7 @@ def test_the_same_run_ends_the_same(finished, tmp_path, monkeypatch, harm):
     harm(tmp_path / "copy")
     result = carry_out(tmp_path / "copy")
     assert outcome(result) == expected
-    artefact = deliver(result, TASK, tmp_path / "copy" / "artefact")["artefact"]
+    artefact = deliver(result, tmp_path / "copy" / "artefact")["artefact"]
     assert folder_digests(artefact / "onnx") == delivered
     assert not list((tmp_path / "copy" / "store" / "objects").glob(".*"))
     for key in result.records:
@@ -161,6 +161,6 @@ def test_a_run_that_is_over_delivers_all_the_same(finished, tmp_path, harm):
     shutil.copytree(root, tmp_path / "copy")
     harm(tmp_path / "copy")
     result = read_result(tmp_path / "copy" / "run", Store(tmp_path / "copy" / "store"))
-    artefact = deliver(result, TASK, tmp_path / "copy" / "artefact")["artefact"]
+    artefact = deliver(result, tmp_path / "copy" / "artefact")["artefact"]
     assert folder_digests(artefact / "onnx") == delivered
     assert result.open(result.chosen[0]).task == TASK

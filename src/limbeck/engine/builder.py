@@ -11,12 +11,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, identity, needs, parameters
+from limbeck.core.step import (
+    RestrictedContext,
+    RunContext,
+    Step,
+    Teacher,
+    Technique,
+    discard,
+    identity,
+    needs,
+    parameters,
+)
+from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.fingerprint import fingerprint
@@ -46,7 +57,7 @@ class CandidateBuilder:
     def __init__(
         self,
         recipe: Recipe,
-        task: Any,
+        task: Task,
         store: Store,
         cost: CostFactory | None = None,
         log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
@@ -188,7 +199,7 @@ class CandidateBuilder:
             "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
         services = {name: value() for name, value in values.items() if name in step.info.reads}
-        if step.info.standardizes and getattr(self.task, "kind", None) == "regression":
+        if step.info.standardizes and self.task.kind == "regression":
             services["targets"] = "standardized"  # results from before that are others
         return services | (
             {"processes": processes.count()} if _together(step) else {}
@@ -220,7 +231,16 @@ class CandidateBuilder:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
-    def context(self, key: str, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
+    def context(
+        self,
+        key: str,
+        step: Step,
+        seed: int,
+        log: Callable[..., None],
+        *,
+        scratch: Path | None = None,
+        cost: TargetCost | None = None,
+    ) -> RunContext:
         """Return the services that a step may use while it works on a record; others are refused.
 
         Args:
@@ -228,12 +248,15 @@ class CandidateBuilder:
             step: The step.
             seed: Decides everything random.
             log: Receives messages, and numbers by name.
-            **services: Further services: ``scratch``, ``cost``.
+            scratch: Folder for the step's own checkpoints.
+            cost: What a shape costs.
         """
         teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
-        return self._context(teacher, step, seed, log, **services)
+        return self._context(teacher, step, seed, log, scratch, cost)
 
-    def context_for(self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]) -> Any:
+    def context_for(
+        self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]
+    ) -> RunContext:
         """Return the services, costs included, of a step that only inspects a candidate.
 
         Args:
@@ -243,10 +266,18 @@ class CandidateBuilder:
             seed: Decides everything random.
             log: Receives messages, and numbers by name.
         """
-        costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.info.reads else {}
-        return self.context(key, step, seed, log, **costs)
+        cost = self._make_cost(candidate, self.teacher(key, step)) if "cost" in step.info.reads else None
+        return self.context(key, step, seed, log, cost=cost)
 
-    def _context(self, teacher: str | None, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
+    def _context(
+        self,
+        teacher: str | None,
+        step: Step,
+        seed: int,
+        log: Callable[..., None],
+        scratch: Path | None,
+        cost: TargetCost | None,
+    ) -> RunContext:
         context = RunContext(
             seed=seed,
             target=self.recipe.target,
@@ -254,9 +285,10 @@ class CandidateBuilder:
             teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
             keep=self._keep_once if _together(step) else self.store.facts.keep,
             log=log,
-            **services,
+            scratch=scratch,
+            cost=cost,
         )
-        return RestrictedContext(context, step.info)
+        return cast(RunContext, RestrictedContext(context, step.info))  # it has the fields that the step declares
 
     # --- how it is made ----------------------------------------------------------------------------------------
 
@@ -342,17 +374,16 @@ class CandidateBuilder:
             )
         notes: list[str] = []
 
-        def log(message: str, /, **numbers: Any) -> None:
+        def log(message: str, /, **numbers: float) -> None:
             if message and not numbers:  # lines with numbers report progress, not results
                 notes.append(message)
             self.log(step.info.name, parent.key, message, **numbers)
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
-        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
+        scratch = self.store.scratch(base)
         start = time.perf_counter()
-        if "cost" in step.info.reads:
-            services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
-        context = self.context(parent.key, step, seed, log, **services)
+        cost = self._make_cost(candidate, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
+        context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost)
         traits = next_traits(parent.traits, step.info)
         records: list[Record] = []
         with self._helped(parent.key, step, seed, base):
@@ -412,11 +443,10 @@ class CandidateBuilder:
             teacher: Key of the teacher, if the step has one.
         """
         (step,) = self.recipe.steps
+        assert isinstance(step, Technique)  # process 0 sent it
         candidate = self.store.open(parent)
-        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
-        if "cost" in step.info.reads:
-            services["cost"] = self._make_cost(candidate, teacher)
-        context = self._context(teacher, step, seed, lambda message, /, **numbers: None, **services)
+        cost = self._make_cost(candidate, teacher) if "cost" in step.info.reads else None
+        context = self._context(teacher, step, seed, discard, self.store.scratch(base), cost)
         for _ in step.apply(candidate, context):
             pass
 
@@ -424,7 +454,7 @@ class CandidateBuilder:
         """Return a folder that process 0 fills while the others wait for it."""
         return Path(processes.broadcast_from_main(lambda: str(self.store.facts.keep(name, build))))
 
-    def _make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost | None:
+    def _make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost:
         return make_cost(candidate, self.records.get(teacher or ""), self.recipe.target, self.store, self._cost)
 
 

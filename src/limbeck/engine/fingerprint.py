@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from limbeck.core.paths import user_path
 from limbeck.storage.digests import file_digest, files_of
 
 MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
@@ -13,7 +14,7 @@ MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".mode
 
 def fingerprint(source: str | Path) -> str:
     """Hash what decides a model: the content of a local folder, or the name of a remote one."""
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if not folder.is_dir():
         return f"name:{source}"
     parts = [

@@ -28,6 +28,7 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.finite import json_text
+from limbeck.core.paths import cache_folder, user_path
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
 from limbeck.engine.store_folder import StoreFolder, refusal
@@ -45,7 +46,7 @@ MACHINE = "machine"
 
 def default_root() -> Path:
     """``LIMBECK_STORE``, else a folder in the user's cache."""
-    return Path(os.environ.get("LIMBECK_STORE") or Path.home() / ".cache" / "limbeck")
+    return Path(os.environ.get("LIMBECK_STORE") or cache_folder() / "limbeck")
 
 
 def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -76,7 +77,7 @@ class Store:
     open_task: Callable[[Path], Any] = _open_task
 
     def __post_init__(self) -> None:
-        self.root = Path(self.root).expanduser().absolute()
+        self.root = user_path(self.root).absolute()
         self.folder = StoreFolder(self.root)
         self.facts = Facts(self.folder)
         self.objects, self.tasks, self.work = self.root / "objects", self.root / "tasks", self.root / "work"

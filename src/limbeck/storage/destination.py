@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from limbeck.core.paths import user_path
 from limbeck.errors import InputError, LimbeckError
 from limbeck.storage.disk import PROBE_BYTES, disk_full, full_folder
 from limbeck.storage.drafts import draft_folder, draft_path, locked, remove_leftovers
@@ -28,7 +29,7 @@ def check_destination(path: Path, option: str = "--out", *, within: bool = False
     Raises:
         InputError: The folder cannot be written.
     """
-    path = path.expanduser().absolute()
+    path = user_path(path).absolute()
     if _exists(path) and not path.is_dir():
         raise InputError(f"{option} {path} is a file; name a folder that is new or empty")
     if not within and os.path.ismount(path):
@@ -58,7 +59,7 @@ def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
     Raises:
         LimbeckError: The disk is full or cannot be written.
     """
-    path = path.expanduser().resolve()
+    path = user_path(path).resolve()
     with writing(path, option):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent, path.name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, Technique, step
@@ -42,8 +42,8 @@ class Finetune(TrainingConfig, Technique):
     """
 
     keep: Literal["best", "every_epoch"] = "best"
-    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    focal_gamma: Annotated[float, Ge(0)] = 0.0
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
+    focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

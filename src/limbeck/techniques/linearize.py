@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, attention_core, skipped_positions
@@ -84,15 +84,15 @@ class Linearize(TrainingConfig, Technique):
     share: Literal["none", "kv", "layer", "headwise", "per_head"] = "none"
     init: Literal["segments", "normal"] = "segments"
     guide: Literal["unguided", "target", "trajectory", "waypoint", "hybrid"] = "target"
-    alpha_output: Annotated[float, Ge(0)] = 0.0
-    alpha_layer: Annotated[float, Ge(0)] = 1.0
-    temperature: Annotated[float, Gt(0)] = 2.0
+    alpha_output: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    alpha_layer: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
     start: Literal["candidate", "pretrained"] | None = None
     freeze_steps: Annotated[int, Ge(0)] = 0
     max_distill_steps: Annotated[int, Ge(1)] | None = None
-    teacher_learning_rate: Annotated[float, Gt(0)] = 5e-5
-    teacher_update_cycle: Annotated[int, Ge(1)] = 1
-    max_length: Annotated[int, Ge(1)] | None = None
+    teacher_learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
+    teacher_update_cycle: Annotated[int, Ge(1), Le(1_000_000)] = 1
+    max_length: Annotated[int, Ge(1), Le(100_000)] | None = None
 
     def required_traits(self) -> set[str]:
         """Return the traits that these parameters need in addition: a guide needs a fine-tuned teacher."""

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, Technique, step
@@ -83,7 +83,7 @@ class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: i
     """
 
     match: Annotated[tuple[Literal["mlm", "hidden", "relations"], ...], MinLen(1)] = ("hidden", "relations")
-    mlm_weight: Annotated[float, Ge(0)] = 1.0
+    mlm_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     mlm_probability: Annotated[float, Gt(0), Lt(1)] = 0.15
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape, skipped_positions
@@ -53,12 +53,12 @@ class PretrainingConfig(TrainingConfig):
     dataset_split: str = "train"
     exclude_splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     exclude: tuple[str, ...] = ()
-    max_length: Annotated[int, Ge(3)] = 128
+    max_length: Annotated[int, Ge(3), Le(100_000)] = 128
     held_out: Annotated[float, Ge(0), Lt(1)] = 0.01
-    num_proc: Annotated[int, Ge(1)] | None = None
+    num_proc: Annotated[int, Ge(1), Le(1_024)] | None = None
 
-    learning_rate: Annotated[float, Gt(0)] = 1e-4
-    gradient_accumulation_steps: Annotated[int, Ge(1)] = 8
+    learning_rate: Annotated[float, Gt(0), Le(100)] = 1e-4
+    gradient_accumulation_steps: Annotated[int, Ge(1), Le(100_000)] = 8
     evaluations_per_epoch: Annotated[int, Ge(0)] = 0
 
     info: ClassVar[StepInfo]
