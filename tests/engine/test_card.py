@@ -43,7 +43,7 @@ def test_a_card_of_sizes_becomes_one_of_digests(tmp_path):
     assert card.size_problem(tmp_path) == "config.json has 2 bytes instead of 7"
     (tmp_path / "config.json").write_text("{}     ")
     assert card.size_problem(tmp_path) is None
-    renewed = card.with_digests({"config.json": "ab", "extra": "cd"})
+    renewed = card.with_digests("abc", {"config.json": "ab", "extra": "cd"})
     assert renewed.digests == {"config.json": "ab"}
     (tmp_path / CARD).write_text(json.dumps(renewed.content))
     assert read_card(tmp_path) == renewed

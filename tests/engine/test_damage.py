@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,7 @@ def test_a_run_that_is_over_delivers_all_the_same(finished, tmp_path, harm):
     root, _, delivered = finished
     shutil.copytree(root, tmp_path / "copy")
     harm(tmp_path / "copy")
-    result = read_result(tmp_path / "copy" / "run", Store(tmp_path / "copy" / "store"))
+    result = replace(read_result(tmp_path / "copy" / "run", Store(tmp_path / "copy" / "store")), task=TASK)
     artefact = deliver(result, tmp_path / "copy" / "artefact")["artefact"]
     assert folder_digests(artefact / "onnx") == delivered
     assert result.open(result.chosen[0]).task == TASK

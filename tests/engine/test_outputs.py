@@ -61,7 +61,10 @@ def test_the_report_needs_no_store(result, tmp_path):
 def test_what_the_store_has_lost_is_made_again_to_be_delivered(result, tmp_path):
     """Also where the run is over and only its ledger is left."""
     expected = deliver(result, tmp_path / "expected")["artefact"]
-    for lost in (replace(result, store=Store(tmp_path / "store"), builder=None), read_result(result.folder)):
+    for lost in (
+        replace(result, store=Store(tmp_path / "store"), builder=None),
+        replace(read_result(result.folder), task=TASK),
+    ):
         shutil.rmtree(lost.store.objects, ignore_errors=True)
         artefact = deliver(lost, tmp_path / "art")["artefact"]
         assert folder_digests(artefact / "onnx") == folder_digests(expected / "onnx")

@@ -47,10 +47,10 @@ class Card:
                 return f"{name} " + ("is missing" if seen is None else f"has {seen} bytes instead of {size}")
         return None
 
-    def with_digests(self, digests: Mapping[str, str]) -> Card:
-        """Return the card with digests instead of sizes."""
+    def with_digests(self, key: str, digests: Mapping[str, str]) -> Card:
+        """Return the card of an object with its key, and with digests instead of sizes."""
         files = {name: digests[name] for name in self.sizes}
-        return Card(sealed({**self.content, "format": 2, "files": files}), self.task, files)
+        return Card(sealed({**self.content, "format": 2, "key": key, "files": files}), self.task, files)
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:

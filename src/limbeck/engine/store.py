@@ -140,7 +140,7 @@ class Store:
             raise StoreError(f"object {key} in {self.root} is damaged: {problem}")
         if card.sizes:  # of a version that noted sizes alone; from now on its content is known
             self._check_opens(key)
-            card = card.with_digests(folder_digests(folder))
+            card = card.with_digests(key, folder_digests(folder))
             with suppress(OSError), replacing(folder / CARD) as draft:
                 draft.write_text(json_text(card.content, indent=1), encoding="utf-8")
         return card
