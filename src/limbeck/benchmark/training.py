@@ -221,4 +221,4 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
         set_shape(model, whole)
         save_model(model, tokenizer, folder)
 
-    return store.keep(f"fresh-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}", build)
+    return store.facts.keep(f"fresh-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}", build)

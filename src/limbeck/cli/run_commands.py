@@ -321,13 +321,15 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
 
     The front, the chosen model and the teacher of each run stay, and everything of an unfinished run. Intermediate
     models, replicas, models of other runs, damaged ones and checkpoints of interrupted steps are removed. Reports,
-    ledgers and measurements stay. A removed model that is needed again is made again.
+    ledgers and measurements stay, and so does what a running process makes or uses. A removed model that is needed
+    again is made again.
 
     Args:
         runs: Folders of runs whose models stay, such as runs/quickstart.
         all: Keep no model at all.
         store: Folder of finished work.
     """
+    from limbeck.engine.gc import collect
     from limbeck.engine.result import retained_keys
     from limbeck.engine.store import Store as OpenStore
     from limbeck.engine.store import default_root
@@ -342,5 +344,6 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
     if len(roots) > 1:
         raise InputError(f"these lie in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
     opened = OpenStore(roots.pop() if roots else default_root())
-    removed, freed = opened.gc({key for _, keys in retained for key in keys})
-    print(f"{opened.root}: removed {removed} models, freed {megabytes(freed)} MB")
+    collected = collect(opened, {key for _, keys in retained for key in keys})
+    in_use = f"; {collected.in_use} in use by running processes stay" if collected.in_use else ""
+    print(f"{opened.root}: removed {collected.models} models, freed {megabytes(collected.bytes)} MB{in_use}")

@@ -24,7 +24,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -47,6 +46,7 @@ from limbeck.cost_models.latency_dataset import Series, read
 from limbeck.data.readers import missing_file
 from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -194,8 +194,8 @@ class Predictor(Cost):
         name = f"latency-predictor-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 
         def measure() -> dict[str, Any]:
-            with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-                data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), Path(folder, "data.jsonl"))
+            with temporary_folder() as folder:
+                data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), folder / "data.jsonl")
             predictor = cls.of(data.of(setting, this_machine()))
             return {"json": np.frombuffer(json.dumps(predictor.to_json()).encode(), dtype=np.uint8)}
 

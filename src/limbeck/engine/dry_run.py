@@ -23,11 +23,12 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique
 from limbeck.core.task import Task
 from limbeck.data.summary import Summary
-from limbeck.engine.builder import CandidateBuilder, Provenance
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.data_report import data_report
-from limbeck.engine.ledger import record_from_json
+from limbeck.engine.provenance import Provenance
 from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
+from limbeck.engine.stored_form import read_probed, read_record, read_records
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
@@ -116,9 +117,9 @@ class _Planner:
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
-        records = [record_from_json(entry) for children in store.memories("children-") for entry in children]
+        records = [record for children in store.facts.all("children-", read_records) for record in children]
         self.history = [(record.step, dict(record.parameters), record.duration) for record in records]
-        looked = store.memories("facts-")
+        looked = store.facts.all("facts-", read_probed)
         self.history += [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in looked]
 
     def root(self) -> _Planned:
@@ -137,10 +138,10 @@ class _Planner:
 
     def _stored_root(self) -> str | None:
         key = self.builder.root_key(self.recipe.model, self.recipe.seed, "model")
-        stored = self.store.recall(f"record-{key}")
+        stored = self.store.facts.recall(f"record-{key}", read_record)
         if stored is None:
             return None
-        self.builder.records[key] = record_from_json(stored)
+        self.builder.records[key] = stored
         self.builder.origins[key] = Provenance(self.recipe.seed, source=self.recipe.model)
         return key
 
@@ -193,7 +194,8 @@ class _Planner:
         if key is None or first is None:
             return False
         teacher = self.builder.teacher(first) if step.info.with_teacher else None
-        return self.store.recall(self.builder.fact_name(key, step, self.recipe.seed, teacher)) is not None
+        name = self.builder.fact_name(key, step, self.recipe.seed, teacher)
+        return self.store.facts.recall(name, read_probed) is not None
 
     def _row(
         self,
@@ -213,10 +215,10 @@ class _Planner:
         """Return the stored records of a finished step; None if it has not run yet."""
         if parent is None:
             return None
-        stored = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")
-        if stored is None:
+        name = f"children-{self.builder.child_base(parent, step, self.recipe.seed)}"
+        records = self.store.facts.recall(name, read_records)
+        if records is None:
             return None
-        records = [record_from_json(entry) for entry in stored]
         for index, record in enumerate(records):
             self.builder.records[record.key] = record
             self.builder.origins[record.key] = Provenance(self.recipe.seed, step, index)

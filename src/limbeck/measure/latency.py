@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from limbeck.core.measurement import Measurement, environment
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.core.target import Target
 from limbeck.errors import InputError
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,9 +204,9 @@ def stored(candidate: Candidate) -> Iterator[Path]:
         return
     from limbeck.model.checkpoints import save_model
 
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-        save_model(candidate.model, candidate.tokenizer, Path(folder))
-        yield Path(folder)
+    with temporary_folder() as folder:
+        save_model(candidate.model, candidate.tokenizer, folder)
+        yield folder
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
