@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
 
 import pages
 import pytest
@@ -16,12 +15,13 @@ from limbeck.benchmark.options import Timing, Training
 from limbeck.benchmark.plan import plan
 from limbeck.cli import app
 from limbeck.cli.technique_commands import add_techniques
+from limbeck.core.field_groups import fields_of
 from limbeck.core.search_space import Space
 from limbeck.core.step import REGISTRY
 from limbeck.data.loading import load_task
 from limbeck.engine.result import read_result
 from limbeck.recipe.recipe import load_recipe, parse, shipped
-from limbeck.recipe.yaml import load
+from limbeck.storage.yaml_text import load
 from limbeck.train.supernet_config import ChannelOrder
 
 FOLDER = pages.DOCS / "recipes"
@@ -89,7 +89,7 @@ def test_yaml_is_recipes_and_steps(page):
 def test_fields_exist(page):
     for name, field in re.findall(r"`(\w+)\.(\w+)(?:: [^`]*)?`", PAGES[page]):
         if field not in FILES:
-            assert field in {one.name for one in fields(REGISTRY[name])}, f"{name}.{field}"
+            assert field in {one.name for one in fields_of(REGISTRY[name])}, f"{name}.{field}"
 
 
 @pytest.mark.parametrize("page", PAGES)

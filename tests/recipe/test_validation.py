@@ -52,7 +52,7 @@ class Knobs(Technique):
         ({"field": 7}, "x.field: should be in [0, 5], got 7"),
         ({"kind": "fischer"}, "x.kind: cannot be 'fischer'; did you mean 'fisher'?"),
         ({"level": 3}, "x.level: should be 1 or 2"),
-        ({"mixed": 1.5}, "x.mixed: should be a valid integer, got a number with a fractional part or should be"),
+        ({"mixed": 1.5}, "x.mixed: should be a whole number or a list, got 1.5"),
         ({"below": -1}, "x: below -1 there is nothing"),
         ({"shar": 1}, "x.shar: no field called 'shar'; did you mean 'share'?"),
         ([], "x: should be a mapping of fields, got []"),

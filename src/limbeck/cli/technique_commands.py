@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 from cyclopts import Parameter
 
@@ -14,6 +14,12 @@ from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watchin
 from limbeck.cli.task_options import TaskOptions, TaskSettings
 from limbeck.core.field_groups import fields_of
 from limbeck.core.step import Step
+
+
+class _Options(Protocol):
+    """What the class that :func:`options_of` makes for a technique has, whichever technique it is."""
+
+    given: Mapping[str, object]
 
 
 def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
@@ -35,7 +41,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         track: Track = None,
         json: Json = False,
         data: TaskSettings = data_type(),  # noqa: B008 frozen
-        options: Any = options_type(),  # noqa: B008 frozen; Any, because the type is made above
+        options: _Options = options_type(),  # noqa: B008 frozen
     ) -> int:
         plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
         plain |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
@@ -81,6 +87,7 @@ def _run_recipe(
     outcome = {"key": result.front[0], "folder": str(out), "shape": str(candidate.model.shape)}
     with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
         save_model(candidate.model, candidate.tokenizer, draft)
+        assert result.task is not None  # only a result that was read from a ledger has none
         if candidate.task.fingerprint != result.task.fingerprint:
             candidate.task.to_folder(draft / "task")
             outcome["task"] = str(out / "task")

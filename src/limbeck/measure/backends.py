@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from limbeck.errors import InputError, LimbeckError, MissingExtra
+from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest, shown
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -42,6 +43,31 @@ def check_runtime(runtime: str) -> None:
     """Refuse a runtime that is not installed, before any work starts."""
     if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
         raise MissingExtra("openvino", "openvino")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have here, before any work starts.
+
+    Args:
+        device: 'cpu', 'cuda', 'cuda:N' or 'mps'.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    if device == "cpu":  # torch need not be loaded
+        return
+    if not re.fullmatch(r"cuda(:[0-9]{1,3})?|mps", device):
+        raise InputError(f"no device {shown(device)}; {nearest(device, ['cpu', 'cuda', 'cuda:0', 'mps'])}")
+    import torch
+
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("torch finds no device 'mps' here; use 'cpu'")
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(device.partition(":")[2] or 0) >= count:
+        present = f"only {', '.join(f'cuda:{index}' for index in range(count))} and cpu" if count else "only 'cpu'"
+        raise InputError(f"torch finds no device '{device}' here, {present}")
 
 
 def import_runtime(name: str) -> ModuleType:

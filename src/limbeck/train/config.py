@@ -63,20 +63,20 @@ class TrainingConfig:
         save_total_limit: How many of these checkpoints to keep, the newest.
     """
 
-    num_train_epochs: Annotated[float, Gt(0)] = 3.0
-    learning_rate: Annotated[float, Gt(0)] = 5e-5
-    per_device_train_batch_size: Annotated[int, Ge(1)] = 32
-    gradient_accumulation_steps: Annotated[int, Ge(1)] = 1
-    weight_decay: Annotated[float, Ge(0)] = 0.01
+    num_train_epochs: Annotated[float, Gt(0), Le(100_000)] = 3.0
+    learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
+    per_device_train_batch_size: Annotated[int, Ge(1), Le(100_000)] = 32
+    gradient_accumulation_steps: Annotated[int, Ge(1), Le(100_000)] = 1
+    weight_decay: Annotated[float, Ge(0), Le(100)] = 0.01
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.1
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    max_grad_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
     min_steps: Annotated[int, Ge(0)] = 0
     early_stopping_patience: Annotated[int, Ge(0)] = 0
-    save_seconds: Annotated[float, Ge(0)] = 120.0
-    save_total_limit: Annotated[int, Ge(1)] = 1
+    save_seconds: Annotated[float, Ge(0), Le(1_000_000)] = 120.0
+    save_total_limit: Annotated[int, Ge(1), Le(1_000)] = 1
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float, passes: float = PASSES) -> float:
         """Estimate the time of training and of its evaluations.
