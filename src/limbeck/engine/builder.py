@@ -17,16 +17,7 @@ from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import (
-    RestrictedContext,
-    RunContext,
-    Step,
-    Teacher,
-    Technique,
-    discard,
-    identity,
-    needs,
-)
+from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, discard, identity, needs
 from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import CostFactory, make_cost

@@ -179,8 +179,7 @@ class Planner:
         effort, training = request.effort, request.training
         shared = training.shared(task, EPOCHS[effort][1])
         plan = _CandidatePlan(self.model, self.shape, request.budget, target, request.strategy, effort, shared)
-        finetune = Finetune(training=training.finetune(task, EPOCHS[effort][0]), class_weights=training.class_weights)
-        first = () if self.ready else (finetune,)
+        first = () if self.ready else (self._finetune(),)
         return Recipe(
             model=self.model,
             task=spec,
@@ -193,6 +192,11 @@ class Planner:
             name=request.name,
             allow_weak_teacher=request.allow_weak_teacher,
         )
+
+    def _finetune(self) -> Finetune:
+        training = self.request.training
+        config = training.finetune(self.task, EPOCHS[self.request.effort][0])
+        return Finetune(training=config, class_weights=training.class_weights)
 
 
 @dataclass(frozen=True)

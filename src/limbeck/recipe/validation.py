@@ -84,8 +84,8 @@ def read(cls: type[T], data: object, path: str) -> tuple[T | None, list[Problem]
     if too_large := list(_too_large(fields, path)):
         return None, problems + too_large
     try:
-        checked = _adapter(cls).validate_json(json.dumps(fields, default=shown))  # type: ignore[arg-type]
-        instance = build(cls, checked)
+        values = _adapter(cls).validate_json(json.dumps(fields, default=shown))  # type: ignore[arg-type]  # hashable
+        instance = build(cls, values)
     except ValidationError as error:
         return None, problems + list(_explain(cls, error, path))
     except LimbeckError as error:  # from a __post_init__
@@ -131,7 +131,8 @@ def _adapter(cls: type) -> TypeAdapter[Any]:  # of a mapping whose fields are on
     }
     flat: Any = TypedDict(cls.__name__, hints)  # type: ignore[misc, operator]
     # strict: no true for 1, no '3' for 3; as JSON, which has no tuples, lists fill them
-    return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))(flat))
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return TypeAdapter(with_config(config)(flat))  # also for dataclasses among the values
 
 
 def _plain(value: Any) -> Any:
@@ -157,6 +158,7 @@ def _too_large(value: Any, path: str) -> Iterator[Problem]:
         yield Problem(path, f"should be a number between -{LARGEST:,} and {LARGEST:,}, got {shown(value)}")
 
 
+@cache
 def _hints(cls: type) -> dict[str, Any]:
     return {field.name: field.hint for field in fields_of(cls)}
 
