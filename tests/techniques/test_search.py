@@ -323,4 +323,9 @@ def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_
     assert Search(latency_ms=2.0).out_of_reach(candidate, context, [maker]) is None
     assert Search(**bound).out_of_reach(candidate, context, []) is None  # nobody says what its slices will be
     if bound.get("cost") != "macs":  # widths that no table knows
-        assert Search(**bound).out_of_reach(candidate, context, [replace(maker, hidden=(16, 32))]) is None
+        assert (
+            Search(**bound).out_of_reach(
+                candidate, context, [replace(maker, slices=replace(maker.slices, hidden=(16, 32)))]
+            )
+            is None
+        )
