@@ -69,24 +69,9 @@ def make_step(cls: type[T], fields: Mapping[str, Any]) -> T:
     return step
 
 
-def apply_step(step: Technique, candidate: Candidate, context: RunContext) -> Candidate:
-    """Return the candidate that a step makes of one, with a folder of its own for what it keeps.
-
-    Args:
-        step: The technique.
-        candidate: The candidate, which it may change.
-        context: Services of the step.
-    """
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as scratch:
-        (result,) = step.apply(candidate, replace(context, scratch=Path(scratch)))
-        if result.model.runtime == "torch":
-            return result
-        from limbeck.model.checkpoints import open_model, save_model
-
-        folder = Path(tempfile.mkdtemp(prefix="limbeck-"))  # the files of an exported model outlive the scratch folder
-        save_model(result.model, result.tokenizer, folder)
-        model, _ = open_model(folder, task=result.task)
-        return replace(result, model=model)
+def checked_options(cls: type[Technique], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of a technique, with these fields checked as those of a recipe."""
+    return dict(vars(make_step(cls, fields)))
 
 
 def trained_model(step: Technique, candidate: Candidate, context: RunContext) -> LimbeckForSequenceClassification:
@@ -97,20 +82,15 @@ def trained_model(step: Technique, candidate: Candidate, context: RunContext) ->
         candidate: The candidate, which it may change.
         context: Services of the step.
     """
-    model = apply_step(step, candidate, context).model
-    return cast("LimbeckForSequenceClassification", model.eval())
+    with tempfile.TemporaryDirectory(prefix="limbeck-") as scratch:
+        (result,) = step.apply(candidate, replace(context, scratch=Path(scratch)))
+        return cast("LimbeckForSequenceClassification", result.model.eval())
 
 
-def write_exported(candidate: Candidate, folder: str | Path) -> OnnxModel:
-    """Return the exported model as it lies in the user's folder."""
-    import shutil
+def open_exported(folder: str | Path) -> OnnxModel:
+    """Open the exported model in a user's folder."""
+    from limbeck.model.checkpoints import open_model
 
-    from limbeck.model.checkpoints import open_model, save_model
-    from limbeck.storage.destination import whole_folder
-
-    with whole_folder(Path(folder)) as draft:
-        save_model(candidate.model, candidate.tokenizer, draft)
-    shutil.rmtree(candidate.model.folder)
     model, _ = open_model(folder)
     return cast("OnnxModel", model)
 

@@ -15,27 +15,28 @@ trained further with ``transformers.Trainer``, and given to the next function.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from limbeck._functional import (
-    apply_step,
+    checked_options,
     is_texts,
     judged,
     make_step,
     open_candidate,
+    open_exported,
     read_data,
     trained_model,
     training_fields,
-    write_exported,
 )
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import RunContext, Teacher, discard
 from limbeck.core.target import Runtime, Target
 from limbeck.errors import InputError
-from limbeck.storage.destination import check_destination
+from limbeck.storage.destination import check_destination, whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,14 +86,14 @@ def prune(
     Raises:
         InputError: the goal cannot be met, or an option does not exist.
     """
-    from limbeck.techniques import cost_factory
+    from limbeck.cost_models.measured_cost import MeasuredCost
     from limbeck.techniques.prune import Prune
 
     goals = {"speedup": speedup, "latency_ms": latency_ms, "keep": keep, "size_mb": size_mb}
     step = make_step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
     target = Target(threads=threads, batch=batch)
     with open_candidate(model, tokenizer, data) as candidate:
-        cost = cost_factory(candidate, target, lambda name, build: build())
+        cost = MeasuredCost(candidate, target, lambda name, build: build())
         return trained_model(step, candidate, RunContext(seed=seed, target=target, cost=cost, log=log or discard))
 
 
@@ -199,12 +200,13 @@ def export(
     Returns:
         The exported model.
     """
-    from limbeck.techniques.export import Export
+    from limbeck.techniques import export as onnx
 
-    step = make_step(Export, {"fused": fused, **options})
+    fields = checked_options(onnx.Export, {"fused": fused, **options})
     check_destination(Path(folder), "folder")
-    with open_candidate(model, tokenizer, data) as candidate:
-        return write_exported(apply_step(step, candidate, RunContext(log=log or discard)), folder)
+    with open_candidate(model, tokenizer, data) as candidate, whole_folder(Path(folder)) as draft:
+        onnx.export(candidate.model, candidate.tokenizer, candidate.task, draft, **fields, log=log or discard).close()
+    return open_exported(folder)
 
 
 def quantize(
@@ -233,16 +235,21 @@ def quantize(
     Returns:
         The INT8 model.
     """
-    from limbeck.techniques.export import Export
-    from limbeck.techniques.quantize import Quantize
+    from limbeck.techniques import export as onnx
+    from limbeck.techniques import quantize as int8
 
-    step = make_step(Quantize, {"mode": mode, **options})
+    fields, log = checked_options(int8.Quantize, {"mode": mode, **options}), log or discard
     check_destination(Path(folder), "folder")
-    context = RunContext(log=log or discard)
-    with open_candidate(model, tokenizer, data) as candidate:
-        if candidate.model.runtime == "torch":
-            candidate = apply_step(Export(fused=fused), candidate, context)
-        return write_exported(apply_step(step, candidate, context), folder)
+    with (
+        open_candidate(model, tokenizer, data) as candidate,
+        tempfile.TemporaryDirectory(prefix="limbeck-") as scratch,
+        whole_folder(Path(folder)) as draft,
+    ):
+        exported, task = candidate.model, candidate.task
+        if exported.runtime == "torch":
+            exported = onnx.export(exported, candidate.tokenizer, task, Path(scratch), fused=fused, log=log)
+        int8.quantize(exported, candidate.tokenizer, task, draft, **fields, log=log).close()
+    return open_exported(folder)
 
 
 def evaluate(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,41 @@ def test_report_table_and_artefact(result, tmp_path):
     assert (written["artefact"] / "report.html").read_text() == written["report"].read_text()
     assert written["front"].read_text().count("\n") == 3  # the heading, the teacher, the exported model
     assert not list(result.folder.glob(".*"))
+
+
+def test_nothing_delivered_has_a_path_of_this_machine(result, tmp_path):
+    written = deliver(result, tmp_path / "art")
+    folders = [str(result.folder.parent), str(tmp_path), str(result.store.root), str(Path.home())]
+    files = [written["report"], written["front"], *written["artefact"].rglob("*")]
+    for path in filter(Path.is_file, files):
+        content = path.read_bytes()
+        assert not [folder for folder in folders if folder.encode() in content], path
+    description = json.loads((written["artefact"] / "limbeck.json").read_text())
+    assert "model: ./model" in description["recipe"]
+    assert description["steps"][0]["parameters"]["source"] == "./model"
+    assert "base_model" not in (written["artefact"] / "README.md").read_text()
+
+
+def test_outputs_lie_outside_the_models(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    for inside in (model, model / "out", model / "deep" / "er", link / "out", tmp_path / "x" / ".." / "model"):
+        for inputs in ((model,), (str(model), None), ("owner/name", link)):
+            with pytest.raises(InputError, match="which is read; name a folder outside"):
+                check_destinations(inside, None, inputs)
+            with pytest.raises(InputError, match=r"--folder .* which is read"):
+                check_destinations(None, inside, inputs)
+    check_destinations(tmp_path / "model-small", tmp_path / "run", (model, None, "owner/name"))
+
+
+def test_a_run_refuses_a_folder_in_its_model(result, tmp_path):
+    model = Path(result.recipe.model)
+    content = sorted(model.rglob("*"))
+    with pytest.raises(InputError, match=r"--folder .* which is read"):
+        run(result.recipe, tmp_path / "store", model / "runs" / "toy", task=TASK)
+    assert sorted(model.rglob("*")) == content
 
 
 def test_the_report_needs_no_store(result, tmp_path):

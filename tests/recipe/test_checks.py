@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+import torch
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
@@ -183,3 +184,43 @@ def test_checking_imports_no_torch():
         "assert len(found) == 1, found; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"device": "nonsense"}, "target.device: no device 'nonsense'; choose from 'cpu'"),
+        ({"device": "cuda:99"}, "target.device: torch finds no device 'cuda:99' here"),
+        ({"device": "cpu"}, None),
+    ],
+)
+def test_a_device_that_is_not_there_is_reported(toys, target, message):
+    assert [problem for problem in problems("toy-train", target=target) if not problem.startswith(message or "-")] == []
+
+
+def test_exported_models_are_not_timed_on_another_device(toys, monkeypatch):
+    monkeypatch.setattr("limbeck.measure.backends.check_device", lambda device: None)
+    (problem,) = problems("toy-train", "toy-export", target={"device": "cuda:0"})
+    assert problem.startswith("target.device: models of 'toy-export' run on the processor")
+    assert not problems("toy-train", target={"device": "cuda:0"})
+
+
+def test_what_the_machine_lacks_is_reported_before_training(monkeypatch):
+    def missing(*_):
+        raise InputError("not here")
+
+    monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
+    found = problems({"finetune": {"mixed_precision": "fp16"}}, target={"runtime": "openvino"})
+    assert found[0] == "target.runtime: not here"
+    if not torch.cuda.is_available():
+        assert found[1].startswith("steps[0].finetune.mixed_precision: 'fp16' is for training on a GPU")
+
+
+def test_lengths_are_checked_as_far_as_the_recipe_says_them(tmp_path, make_model):
+    save_model(make_model(max_positions=64, vocab_size=60), toy_tokenizer(toy_task(train=9)), tmp_path)
+    data = {"model": str(tmp_path), "task": {"path": "movie-reviews", "max_length": 100}, "steps": ["finetune"]}
+    longer = {**data, "task": "movie-reviews", "target": {"seq_len": 65}}
+    linear = {**longer, "steps": [{"fork": [[], []]}, {"linearize": {"max_length": 128}}], "teacher": "hub-name"}
+    assert [problem.path for problem in check(data)] == ["task.max_length"]
+    assert [problem.path for problem in check(longer)] == ["target.seq_len"]
+    assert not check(linear)

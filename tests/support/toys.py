@@ -36,6 +36,9 @@ class ToyModel:
     ffn: int = 8
     runtime: str = "torch"
     fresh_head: bool = False
+    untrained: str = ""
+    int8: bool = False
+    space: None = None
 
     @property
     def shape(self) -> Shape:

@@ -15,7 +15,7 @@ from limbeck.data.batching import encode, predict
 from limbeck.data.loading import task_from_lists
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.techniques.export import Export
-from limbeck.techniques.quantize import Quantize, samples
+from limbeck.techniques.quantize import Quantize
 
 WORDS = (
     "[PAD]",
@@ -173,14 +173,6 @@ def test_nothing_falls_back_when_the_drop_holds(parent, tmp_path):
 def test_embeddings_may_stay_in_float(parent, tmp_path):
     (made,) = Quantize(embeddings=False).apply(parent, RunContext(scratch=tmp_path / "scratch"))
     assert not {name for name in int8_weights(made) if name.startswith("embeddings")}
-
-
-def test_calibration_takes_single_texts_from_all_over_the_train_split(parent):
-    found = samples(parent, 4)
-    assert [batch["attention_mask"].min() for batch in found] == [1] * 4
-    texts = parent.task.split("train").texts
-    for batch, row in zip(found, (0, 10, 20, 31), strict=True):
-        assert batch["input_ids"][0].tolist() == parent.tokenizer(texts[row])["input_ids"]
 
 
 @pytest.mark.parametrize(

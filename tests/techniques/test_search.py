@@ -1,6 +1,5 @@
 import re
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.model.checkpoints import save_model
 from limbeck.model.pruning.subnetwork import extract
 from limbeck.recipe.recipe import Recipe, check
-from limbeck.techniques import cost_factory
 from limbeck.techniques.search import Search
 from limbeck.techniques.supernet import Supernet
 
@@ -291,25 +289,6 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     assert identity(step) != identity(replace(step, profile=None))
 
 
-def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
-    """No table knows other hidden widths, so shapes of the space are measured, once."""
-    built = []
-
-    def memo(name, build):
-        built.append(name)
-        return build()
-
-    monkeypatch.setattr("limbeck.cost_models.latency_predictor.SAMPLES", 30)
-    monkeypatch.setattr("limbeck.cost_models.collection.collect", partial(collect, timer=timed))
-    cost = cost_factory(supernet, Target(), memo)
-    for shape in (SPACE.smallest, SPACE.largest):
-        found = cost.for_format("int8")(shape)
-        assert found.detail["source"] == "predictor"
-        assert found.value == pytest.approx(latency(shape).value, rel=0.15)
-    assert len(built) == 1
-    assert built[0].startswith("latency-predictor-")
-
-
 def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
     """As a command does: in a recipe of its own, whose model says that it is elastic."""
     save_model(supernet.model, supernet.tokenizer, tmp_path / "super")
@@ -336,7 +315,7 @@ def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_
     task = toy_task(train=16, validation=40)
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
-    maker = Supernet(layers=(1, 3), heads=(1, 4), ffn=(16, 64), ffn_step=16)
+    maker = Supernet.of(layers=(1, 3), heads=(1, 4), ffn=(16, 64), ffn_step=16)
     context = RunContext(
         cost=FormatCost(lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
     )

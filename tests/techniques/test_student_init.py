@@ -102,19 +102,19 @@ def test_shapes(make_model, fields, expected):
 
 def test_what_is_not_given_stays_also_where_layers_differ():
     ragged = FULL.with_layer(2, heads=1, ffn=5)
-    assert StudentInit(layers=2, ffn=4).shape(ragged).layers == (LayerShape(1, 4), LayerShape(4, 4))
+    assert StudentInit(layers=2, ffn=4).student.of(ragged).layers == (LayerShape(1, 4), LayerShape(4, 4))
     with pytest.raises(InputError, match=r"the layers have \[1, 4\] heads; give heads"):
-        StudentInit(layers=2, hidden=16).shape(ragged)
+        StudentInit(layers=2, hidden=16).student.of(ragged)
 
 
 BAD = {
     "nothing": ({}, "give the shape of the student: layers, hidden, heads, ffn, head_dim"),
     "copied and narrowed": ({"layers": 2, "ffn": 8, "init": "layers"}, "cannot change ffn; use init: fresh"),
-    "deeper": ({"layers": 7}, "student.layers: 7 is more than the model's 6"),
+    "deeper": ({"layers": 7}, "student_init: layers: 7 is more than the model's 6"),
     "wider": ({"hidden": 64, "head_dim": 8}, "64 .* is larger than the model, 6x32"),
     "more neurons": ({"ffn": 65}, "is larger than the model"),
-    "heads": ({"hidden": 16, "heads": 3}, "student.heads: 3 does not divide the hidden width 16; use [24]"),
-    "width of heads": ({"hidden": 16, "head_dim": 7}, "student.head_dim: 7 does not divide .*; use 8"),
+    "heads": ({"hidden": 16, "heads": 3}, "student_init: heads: 3 does not divide the hidden width 16; use [24]"),
+    "width of heads": ({"hidden": 16, "head_dim": 7}, "student_init: head_dim: 7 does not divide .*; use 8"),
 }
 
 

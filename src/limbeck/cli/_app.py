@@ -72,6 +72,14 @@ def _version() -> str:
     return version("limbeck")
 
 
+def check_options(*groups: object) -> None:
+    """Check the values of groups of options, as a recipe's fields are checked."""
+    from limbeck.recipe.validation import check_values
+
+    for options in groups:
+        check_values(options, "--")
+
+
 def make_console() -> Console:
     """Create the console that tables are printed on."""
     from rich.console import Console
@@ -106,9 +114,8 @@ def refuse_fresh_head(model: Runnable, source: str) -> None:
     Raises:
         InputError: The head is new.
     """
-    if getattr(model, "fresh_head", False):  # only torch models can have one
-        untrained = getattr(model, "untrained", "")
-        reason = f": {untrained}" if untrained else ""
+    if model.fresh_head:
+        reason = f": {model.untrained}" if model.untrained else ""
         raise InputError(
             f"'{source}' has no trained head for this task{reason}; fine-tune it first, or use 'limbeck compress'"
         )

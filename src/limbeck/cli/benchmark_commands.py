@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from limbeck.benchmark.options import Grid, Timing, Training
-from limbeck.cli._app import MODELS, Json, Store, Track, app, make_console, open_store, print_json, watching
+from limbeck.cli._app import (
+    MODELS,
+    Json,
+    Store,
+    Track,
+    app,
+    check_options,
+    make_console,
+    open_store,
+    print_json,
+    watching,
+)
 from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError
 
@@ -58,15 +69,9 @@ def bench(
     from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
-    from limbeck.engine.progress import check_tracker
-    from limbeck.recipe.validation import check_values
     from limbeck.storage.destination import check_destination
 
-    for options in (grid, timing, training):
-        check_values(options, "--")
-    training.check()
-    if track:
-        check_tracker(track)
+    _check(grid, timing, training, track)
     timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)
@@ -89,6 +94,16 @@ def bench(
         _print_tables(rows, failed, summary)
         print(f"samples and table: {folder}, pictures: {page}")
     return 1 if failed else 0
+
+
+def _check(grid: Grid, timing: Timing, training: Training, track: str | None) -> None:
+    """Refuse options that cannot be used, before anything is read."""
+    from limbeck.engine.progress import check_tracker
+
+    check_options(grid, timing, training)
+    training.check()
+    if track:
+        check_tracker(track)
 
 
 def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:

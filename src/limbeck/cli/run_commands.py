@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Le
 from cyclopts import Parameter
 
-from limbeck.cli._app import RUNS, Json, Store, Track, app, finish, make_console, open_store, print_json, watching
+from limbeck.cli._app import (
+    RUNS,
+    Json,
+    Store,
+    Track,
+    app,
+    check_options,
+    finish,
+    make_console,
+    open_store,
+    print_json,
+    watching,
+)
 from limbeck.cli.task_options import TaskOptions
 from limbeck.core.target import Budget
 from limbeck.engine.training_options import Training
@@ -102,10 +114,8 @@ def compress(
         json: Print JSON.
     """
     from limbeck.engine.compress import compress as work
-    from limbeck.recipe.validation import check_values
 
-    for options in (budget, serving, search, training):
-        check_values(options, "--")
+    check_options(budget, serving, search, training)
     with watching(json, track) as show:
         compressed = work(
             model,
@@ -154,7 +164,7 @@ def run(
     from limbeck.engine.run import run as work
 
     loaded = _load_recipe(recipe, set, data)
-    check_destinations(out, folder or default_folder(loaded.name))
+    check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, out), json)

@@ -340,7 +340,8 @@ class Predictor(Cost):
         """How far each feature lies outside the measured range, as a logarithm [shapes, SHAPE_FEATURES]; 0 inside."""
         low, high = self._range
         over = np.log1p(np.maximum(features, high)) - np.log1p(high)
-        return over + np.log1p(low) - np.log1p(np.minimum(features, low))
+        beyond: np.ndarray = over + np.log1p(low) - np.log1p(np.minimum(features, low))
+        return beyond
 
     def _stretch(self, features: np.ndarray) -> np.ndarray:
         """How many times wider the interval of a shape is: 1 inside; outside 2, and 1 more for each 10 % beyond."""

@@ -174,7 +174,7 @@ def task_from_lists(
     train: Sequence[Sequence[Any]],
     validation: Sequence[Sequence[Any]] | None = None,
     test: Sequence[Sequence[Any]] | None = None,
-    **options: Any,
+    **options: object,
 ) -> Task:
     """Build a task from lists: each split is ``(texts, labels)`` or ``(texts, pairs, labels)``.
 
@@ -195,7 +195,7 @@ def task_from_lists(
     return task_from_columns(name, {split: rows for split, rows in splits.items() if rows is not None}, **options)
 
 
-def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], **options: Any) -> Task:
+def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], **options: object) -> Task:
     """Build a task from lists by split; see :func:`task_from_lists`."""
     tables = {}
     for split, columns in splits.items():

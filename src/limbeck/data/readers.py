@@ -280,7 +280,7 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(fields)
 
 
-def parse_json(where: str, text: str) -> Any:
+def parse_json(where: str, text: str) -> Any:  # a JSON value
     """Parse a JSON text; refuse an object that has the same field twice."""
     try:
         return json.loads(text, object_pairs_hook=_object)
@@ -288,6 +288,8 @@ def parse_json(where: str, text: str) -> Any:
         raise InputError(f"{where}: the object has the field '{error}' twice") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not valid JSON ({error.msg} at character {error.pos + 1}): {text[:60]!r}") from None
+    except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
+        raise InputError(f"{where}: not JSON that can be read ({error}): {text[:60]!r}") from None
 
 
 def _from_objects(where: str, unit: str, numbers: list[int], objects: list[Any]) -> Table:

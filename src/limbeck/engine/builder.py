@@ -15,18 +15,9 @@ from typing import Any, cast
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import (
-    RestrictedContext,
-    RunContext,
-    Step,
-    Teacher,
-    Technique,
-    discard,
-    identity,
-    needs,
-    parameters,
-)
+from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, discard, identity, needs
 from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import CostFactory, make_cost
@@ -335,11 +326,10 @@ class CandidateBuilder:
         if self.root_key(origin.source, origin.seed, origin.role) != key:
             raise InputError(f"the model '{origin.source}' has changed since {key} was made of it; run again")
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
-        fresh = bool(getattr(model, "fresh_head", False))
-        reason = getattr(model, "untrained", "")
-        note = f"{FRESH_HEAD}: {reason}" if reason else FRESH_HEAD
+        fresh = model.fresh_head
+        note = f"{FRESH_HEAD}: {model.untrained}" if model.untrained else FRESH_HEAD
         traits = {"torch"} if model.runtime == "torch" else {"onnx"}
-        if model.runtime == "torch" and getattr(getattr(model, "config", None), "space", None):
+        if model.space:
             traits.add("elastic")
         if origin.role == "teacher":
             traits.add("teacher")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import Choice, parameters
+from limbeck.core.field_groups import parameters
+from limbeck.core.step import Choice
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
 from limbeck.engine.builder import CandidateBuilder

@@ -154,7 +154,7 @@ class _Compression:
         name = f"compress-{Path(self.model).name}"
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None
-        check_destinations(out, folder)
+        check_destinations(out, folder, (self.model,))
         if self.runtime not in (valid := ("auto", "onnxruntime", "openvino")):
             raise InputError(f"runtime: exported models run in no '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import limbeck.techniques
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import TargetCost
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
+from limbeck.cost_models import measured_cost
 from limbeck.engine.store import MACHINE, Store
 
 Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -43,4 +43,4 @@ def make_cost(
 
         return store.facts.arrays(name, alone)
 
-    return (factory or limbeck.techniques.cost_factory)(candidate, target, memo, whole)
+    return (factory or measured_cost.MeasuredCost)(candidate, target, memo, whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,19 +14,27 @@ from limbeck.report.report import front_csv
 from limbeck.report.serving_example import artefact_example
 from limbeck.report.table import rows
 from limbeck.storage.atomic import replacing
-from limbeck.storage.destination import check_destination, writing
+from limbeck.storage.destination import check_destination, check_outside, writing
 from limbeck.storage.digests import DigestMismatch
 
 ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
 
 
-def check_destinations(out: Path | None, folder: Path | None = None) -> None:
-    """Refuse folders for the artefact and for the run (which holds it without ``out``) before hours of work."""
+def check_destinations(out: Path | None, folder: Path | None = None, inputs: Sequence[str | Path | None] = ()) -> None:
+    """Refuse folders for the artefact and for the run (which holds it without ``out``) before hours of work.
+
+    Args:
+        out: Folder of the artefact.
+        folder: Folder of the run.
+        inputs: Models that are read; neither folder may lie in one.
+    """
     if folder is not None:
+        check_outside(folder, inputs, "--folder")
         check_destination(folder, "--folder", within=True)
         out = out or folder / ARTEFACT
     if out is not None:
+        check_outside(out, inputs)
         check_out(out)
 
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import Measurement, merge
-from limbeck.core.step import Probe, parameters
+from limbeck.core.step import Probe
 from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.run_log import RunLog

@@ -19,9 +19,11 @@ from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import StoreError
-from limbeck.recipe.recipe import Recipe, parse
+from limbeck.recipe.recipe import Recipe, parse, to_data
+from limbeck.report.shareable import shareable, without_paths
 from limbeck.report.summary import RunSummary
 from limbeck.report.text import summary, summary_html
+from limbeck.storage import yaml_text
 
 
 @dataclass(frozen=True)
@@ -69,24 +71,25 @@ class RunResult:
 
     @cached_property
     def run_summary(self) -> RunSummary:
-        """The run as its report, table, card and exit status read it."""
+        """The run as its report, table, card and exit status read it; it has no paths of this machine."""
         recipe = self.recipe
+        failed = [asdict(failure) | {"parent": failure.key} for failure in self.failed]
         return RunSummary(
-            records=self.records,
+            records={key: shareable(record) for key, record in self.records.items()},
             measured=self.measured,
             chosen=self.chosen,
             teacher=self.teacher,
-            recipe=recipe,
-            environment=self.environment or environment(),
-            failed=[asdict(failure) | {"parent": failure.key} for failure in self.failed],
+            recipe=yaml_text.dump(without_paths(to_data(recipe))),
+            environment=without_paths(self.environment or environment()),
+            failed=without_paths(failed),
             replicas=self.replicas,
             task=self.task,
             target=recipe.target,
             budget=recipe.budget,
             seeds=[recipe.seed + number for number in range(max(1, recipe.replicas))],
-            model=recipe.model,
+            model=without_paths(recipe.model),
             baseline=baseline(self.task) if self.task is not None else None,
-            histories=self._histories(),
+            histories=without_paths(self._histories()),
         )
 
     def _histories(self) -> list[dict[str, Any]]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
-from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
+from limbeck.core.step import REGISTRY, Choice, Probe, Technique
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, InProcess, Work, lane_of
 from limbeck.engine.builder import CandidateBuilder, untrained
@@ -36,7 +37,7 @@ from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
 from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
-from limbeck.storage.destination import check_destination
+from limbeck.storage.destination import check_destination, check_outside
 
 __all__ = ["Failure", "OnEvent", "RunResult", "read_result", "run"]
 
@@ -65,6 +66,7 @@ def run(
     """
     loaded = checked_task(recipe, task)
     run_folder = Path(folder) if folder else default_folder(recipe.name)
+    check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
         check_destination(run_folder, "--folder", within=True)
         recipe = replace(recipe, task=str(keep_task(task, run_folder)))

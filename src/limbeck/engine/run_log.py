@@ -15,7 +15,7 @@ from limbeck.engine.ledger import Ledger, record_to_json
 from limbeck.engine.result import Failure
 from limbeck.engine.store import Store, refusal
 from limbeck.errors import LimbeckError, ProcessLost, StoreError, UndeclaredService
-from limbeck.storage.destination import disk_full
+from limbeck.storage.disk import disk_full
 
 OnEvent = Callable[[dict[str, Any]], None]
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
+from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Runtime, Target
 from limbeck.core.task import Task
@@ -26,7 +27,7 @@ class Case:
     """A model's shape and style, with the length of a task's texts."""
 
     shape: Shape
-    style: Any
+    style: EncoderStyle
     seq_len: int
     per_token: bool
 

@@ -59,7 +59,7 @@ class TeacherCheck:
 
         def compare_once() -> dict[str, Any]:
             candidate = builder.open(teacher)
-            size = builder.recipe.target.batch if getattr(candidate.model, "int8", False) else 32
+            size = builder.recipe.target.batch if candidate.model.int8 else 32
             comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, builder.task, size)
             message = "" if comparison.better else weak_teacher_message(builder.task, comparison, constant.answer)
             return {"better": comparison.better, "message": message}

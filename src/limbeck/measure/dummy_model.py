@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat
+from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
     from limbeck.model.external import OnnxGraph
 
-STYLE = (
-    "family",
-    "embedding_size",
-    "max_positions",
-    "token_types",
-    "position_offset",
-    "pad_token_id",
-    "activation",
-    "pooler",
-    "projections",
-)
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
 
 
@@ -84,10 +74,19 @@ class Setting:
         return cls(**{**data, "target": Target(**data["target"])})
 
 
-def style_of(style: Any) -> dict[str, Any]:
-    """Select the fields of a style or a configuration that decide the speed."""
-    older = {"projections": "none"}  # configurations written before there were any
-    return {name: getattr(style, name, older[name]) if name in older else getattr(style, name) for name in STYLE}
+def style_of(style: EncoderStyle) -> dict[str, Any]:
+    """Select the fields of a style that decide the speed."""
+    return {
+        "family": style.family,
+        "embedding_size": style.embedding_size,
+        "max_positions": style.max_positions,
+        "token_types": style.token_types,
+        "position_offset": style.position_offset,
+        "pad_token_id": style.pad_token_id,
+        "activation": style.activation,
+        "pooler": style.pooler,
+        "projections": style.projections,
+    }
 
 
 def inputs(setting: Setting) -> dict[str, np.ndarray]:

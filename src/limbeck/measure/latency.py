@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from limbeck.core.model import Runnable
     from limbeck.core.task import Task
+    from limbeck.data.batching import Encoded
     from limbeck.measure.backends import Runner
 
 
@@ -305,7 +307,7 @@ def check_calls(threads: int, batch: int) -> None:
 
 
 def evaluate(
-    model: Any,
+    model: Runnable,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     split: str = "test",
@@ -336,10 +338,9 @@ def evaluate(
     import torch
 
     from limbeck.core.logits import require_finite_logits
-    from limbeck.data.batching import collate, encode
+    from limbeck.data.batching import encode
     from limbeck.measure.backends import check_runtime, make_runner
     from limbeck.measure.quality import assess
-    from limbeck.measure.timing import time_call
 
     check_calls(threads, batch)
     check_runtime(runtime)
@@ -348,14 +349,7 @@ def evaluate(
     torch.set_num_threads(threads)
     try:
         runner = make_runner(model, threads=threads, runtime=runtime)
-        logits: list[Any] = []
-        total = 0.0
-        for start in range(0, len(encoded), batch):
-            indices = range(start, min(start + batch, len(encoded)))
-            inputs = runner.prepare({name: tensor.numpy() for name, tensor in collate(encoded, indices).items()})
-            if not start:
-                runner(inputs)
-            total += time_call(partial(_answer, runner, inputs, logits), now or time.perf_counter)
+        logits, total = _timed_answers(runner, encoded, batch, now or time.perf_counter)
     finally:
         torch.set_num_threads(before)
     if task.kind == "tokens":
@@ -363,11 +357,29 @@ def evaluate(
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)
     mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
-    depends = batch > 1 and runtime != "torch" and bool(getattr(model, "int8", False))
+    depends = batch > 1 and runtime != "torch" and model.int8
     figures = (*assessment.quality, len(encoded), total * 1e3, mean)
     beside = {name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()}
     return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends, beside)
 
 
-def _answer(runner: Runner, inputs: Any, logits: list[Any]) -> None:  # each runner has inputs of its own type
+def _timed_answers(
+    runner: Runner, encoded: Encoded, batch: int, now: Callable[[], float]
+) -> tuple[list[np.ndarray], float]:
+    """Return the logits of every text, and the seconds that all calls took."""
+    from limbeck.data.batching import collate
+    from limbeck.measure.timing import time_call
+
+    logits: list[np.ndarray] = []
+    total = 0.0
+    for start in range(0, len(encoded), batch):
+        indices = range(start, min(start + batch, len(encoded)))
+        inputs = runner.prepare({name: tensor.numpy() for name, tensor in collate(encoded, indices).items()})
+        if not start:
+            runner(inputs)
+        total += time_call(partial(_answer, runner, inputs, logits), now)
+    return logits, total
+
+
+def _answer(runner: Runner, inputs: Any, logits: list[np.ndarray]) -> None:  # each runner has inputs of its own type
     logits.extend(runner(inputs))

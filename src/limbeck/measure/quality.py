@@ -55,11 +55,11 @@ class Quality(Probe):
 
         for index, candidate in enumerate(candidates):
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
-            size = context.target.batch if getattr(candidate.model, "int8", False) else self.batch
+            size = context.target.batch if candidate.model.int8 else self.batch
             logits = predict(candidate.model, encoded, size)
             require_finite_logits(logits, candidate.task.split(self.split).texts)
             assessment = assess(candidate.task, logits, encoded.labels, encoded.unseen)
-            if size > 1 and getattr(candidate.model, "int8", False):
+            if size > 1 and candidate.model.int8:
                 assessment.detail["batch"] = size
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs, parameters
+from limbeck.core.field_groups import parameters
+from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
 from limbeck.core.target import Target
 from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves

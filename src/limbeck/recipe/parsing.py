@@ -13,8 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.field_groups import fields_of, parameters
 from limbeck.core.paths import exists, user_path
-from limbeck.core.step import REGISTRY, Choice, Step, current_name, fields_of, parameters
+from limbeck.core.step import REGISTRY, Choice, Step, current_name
 from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
@@ -143,7 +144,9 @@ def candidate_count(placed: Sequence[LocatedStep], start: int = 1) -> int:
     most = count = start
     for located in placed:
         if located.branches is not None:
-            count = sum(candidate_count(branch, count) for branch in located.branches)
+            changing = [branch for branch in located.branches if branch]
+            unchanged = count if len(changing) < len(located.branches) else 0  # the same candidates, however often
+            count = unchanged + sum(candidate_count(branch, count) for branch in changing)
         elif located.parsed is not None:
             count *= located.parsed.result_count()
             if isinstance(located.parsed, Choice) and located.parsed.info.final:
@@ -431,7 +434,8 @@ def _source_problem(text: Any) -> str | None:
         return "is required: a folder or the name of a model"
     if not isinstance(text, str):
         return f"should be text, got {shown(text)}"
-    return None if text.isprintable() else f"should be a folder or the name of a model, got {shown(text)}"
+    good = text.isprintable() and len(text) <= 1000
+    return None if good else f"should be a folder or the name of a model, got {shown(text)}"
 
 
 def _name_problem(name: Any) -> str | None:

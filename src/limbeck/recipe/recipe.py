@@ -15,7 +15,6 @@ steps:
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,8 +22,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.field_groups import fields_of, parameters, values_of
 from limbeck.core.paths import exists, user_path
-from limbeck.core.step import Step, current_name, parameters, registered
+from limbeck.core.step import Step, current_name, registered
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, nearest, shown
 from limbeck.recipe import parsing
@@ -181,12 +181,8 @@ def _fields(value: Step | Target | Budget, full: bool) -> dict[str, Any]:
     plain = parameters(value)
     if full:
         return plain
-    fields = dataclasses.fields(value)  # type: ignore[arg-type]  # the decorator makes every step a dataclass
-    return {f.name: plain[f.name] for f in fields if getattr(value, f.name) != _default(f)}
-
-
-def _default(spec: dataclasses.Field[object]) -> object:
-    return spec.default_factory() if spec.default_factory is not dataclasses.MISSING else spec.default
+    given = values_of(value)
+    return {f.name: plain[f.name] for f in fields_of(type(value)) if given[f.name] != f.default}
 
 
 def _plain(value: object) -> object:

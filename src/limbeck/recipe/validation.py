@@ -1,6 +1,6 @@
 """Fill a plain frozen dataclass from a mapping, and say in a person's words what does not fit.
 
-pydantic does the parsing (its TypeAdapter works on plain dataclasses); this module turns its findings into
+pydantic does the parsing; this module turns its findings into
 problems with a path, an interval, and the nearest valid choice.
 """
 
@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, NotRequired, TypeVar, get_args
 
 import annotated_types
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict
 
+from limbeck.core.field_groups import build, fields_of
 from limbeck.core.step import Step, StepInfo
 from limbeck.errors import InputError, LimbeckError, nearest, shown
 
@@ -61,7 +63,7 @@ def read(cls: type[T], data: object, path: str) -> tuple[T | None, list[Problem]
     data = {} if data is None else data
     if not isinstance(data, Mapping):
         return None, [Problem(path, f"should be a mapping of fields, got {shown(data)}")]
-    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    names = [f.name for f in fields_of(cls)]
     info = cls.info if issubclass(cls, Step) else StepInfo("")
     aliases, presets = info.aliases, info.presets
     twice = [f"'{key}' and '{aliases[key]}'" for key in data if key in aliases and aliases[key] in data]
@@ -82,7 +84,8 @@ def read(cls: type[T], data: object, path: str) -> tuple[T | None, list[Problem]
     if too_large := list(_too_large(fields, path)):
         return None, problems + too_large
     try:
-        instance = _adapter(cls).validate_json(json.dumps(fields, default=shown))  # type: ignore[arg-type]
+        values = _adapter(cls).validate_json(json.dumps(fields, default=shown))  # type: ignore[arg-type]  # hashable
+        instance = build(cls, values)
     except ValidationError as error:
         return None, problems + list(_explain(cls, error, path))
     except LimbeckError as error:  # from a __post_init__
@@ -120,11 +123,16 @@ def accepts(cls: type, name: str, value: object) -> bool:
 
 
 @cache
-def _adapter(cls: type[T]) -> TypeAdapter[T]:
-    if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
-        # strict: no true for 1, no '3' for 3; as JSON, which has no tuples, lists fill them
-        cls.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # type: ignore[attr-defined]
-    return TypeAdapter(cls)
+def _adapter(cls: type) -> TypeAdapter[Any]:  # of a mapping whose fields are only known at run time
+    """Return what checks the flat fields of a class; those with a default may be left out."""
+    hints = {
+        field.name: field.hint if field.default is dataclasses.MISSING else NotRequired[field.hint]
+        for field in fields_of(cls)
+    }
+    flat: Any = TypedDict(cls.__name__, hints)  # type: ignore[misc, operator]
+    # strict: no true for 1, no '3' for 3; as JSON, which has no tuples, lists fill them
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return TypeAdapter(with_config(config)(flat))  # also for dataclasses among the values
 
 
 def _plain(value: Any) -> Any:
@@ -152,7 +160,7 @@ def _too_large(value: Any, path: str) -> Iterator[Problem]:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
+    return {field.name: field.hint for field in fields_of(cls)}
 
 
 def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:

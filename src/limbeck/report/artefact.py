@@ -16,9 +16,11 @@ from limbeck.core.outputs import OutputSpec
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_tokenizer
+from limbeck.model.folder_files import check_link, read_object
 from limbeck.model.interchange import translate_folder
+from limbeck.model.layout import model_files, write_code
 from limbeck.report.model_card import card
-from limbeck.report.model_folder import check_source, graph_inputs, model_files, onnx_file
+from limbeck.report.model_folder import check_source, graph_inputs, onnx_file
 from limbeck.report.report import slim
 from limbeck.report.serving_example import is_pair, runtime_of
 from limbeck.report.summary import RunSummary
@@ -57,12 +59,15 @@ def write_artefact(
             if digests is not None and path.as_posix() not in digests:
                 continue  # it is not part of what was stored
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
+            check_link(model_folder / path, model_folder)
             if digests is None:
                 shutil.copyfile(model_folder / path, draft / path)
             else:
                 copy_checked(model_folder / path, draft / path, digests[path.as_posix()])
         encoding = encoding_of(summary, model_folder)
         translate_folder(draft)
+        if "auto_map" in read_object(draft / "config.json"):
+            write_code(draft)
         bake_tokenizer(draft, encoding, open_tokenizer(model_folder))
         (draft / "README.md").write_text(card(summary, key, model_folder), encoding="utf-8")
         files = sorted([*_files(draft), DESCRIPTION])

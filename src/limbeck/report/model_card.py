@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.core.measurement import Measurement
+from limbeck.model.layout import model_files
 from limbeck.report.display_names import changed_parameters
 from limbeck.report.formatting import milliseconds, quality, quality_interval
 from limbeck.report.html import page_environment
-from limbeck.report.model_folder import model_files, onnx_file
+from limbeck.report.model_folder import onnx_file
 from limbeck.report.report import headline
 from limbeck.report.serving_example import artefact_example, runtime_of
 from limbeck.report.speed_up import Ratio

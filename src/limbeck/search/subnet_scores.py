@@ -73,6 +73,26 @@ class SliceScores:
             self.on_score(shape, score)
         return [self.scores[shape] for shape in shapes]
 
+    def sampled(self, count: int | None, seed: int) -> SliceScores:
+        """Return scores by a seeded sample of the split; of every text where it has no more than ``count``."""
+        from limbeck.core.task import choose
+
+        task, labels = self.candidate.task, self.candidate.task.split(self.split).labels
+        if count is None or count >= len(task.split(self.split)):
+            return self
+        return replace(self, rows=choose(labels, count, seed, stratified=task.kind == "classification"))
+
+    def reported(self, log: Callable[..., None], total: int) -> SliceScores:
+        """Return scores that are logged as they come, with their number, that of all, and the best so far."""
+        best, count = float("-inf"), 0
+
+        def report(shape: Shape, score: float) -> None:
+            nonlocal best, count
+            best, count = max(best, score), count + 1
+            log("", step=count, total=total, score=score, best=best)
+
+        return replace(self, on_score=report)
+
     @contextmanager
     def shared(self, workers: int) -> Iterator[SliceScores]:
         """Yield the same scores, computed by worker processes that open the super-network once each."""
@@ -159,6 +179,8 @@ def _open_scores(folder: str) -> SliceScores:
 class _Slice:
     """A slice of a torch model that predicts batches."""
 
+    int8 = False
+
     def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         self.model, self.shape = model.eval(), shape
 
@@ -173,6 +195,8 @@ class _Slice:
 
 class _Quantized:
     """A slice as an INT8 graph in ONNX Runtime."""
+
+    int8 = True
 
     def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         from limbeck.model.onnx.onnx_model import open_session, parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,6 +12,24 @@ from limbeck.core.paths import user_path
 from limbeck.errors import InputError, LimbeckError
 from limbeck.storage.disk import PROBE_BYTES, disk_full, full_folder
 from limbeck.storage.drafts import draft_folder, draft_path, locked, remove_leftovers
+
+
+def check_outside(path: Path, inputs: Iterable[str | Path | None], option: str = "--out") -> None:
+    """Refuse an output folder that is, or lies in, a folder that is read: a model with other files is another model.
+
+    Args:
+        path: The output folder.
+        inputs: Folders that are read; names that are no folders are skipped.
+        option: What the user knows the output folder by.
+
+    Raises:
+        InputError: Names the input.
+    """
+    target = path.expanduser().resolve()
+    for source in inputs:
+        folder = Path(source).expanduser() if source else None
+        if folder is not None and folder.is_dir() and target.is_relative_to(folder.resolve()):
+            raise InputError(f"{option} {path} lies in {source}, which is read; name a folder outside it")
 
 
 def check_destination(path: Path, option: str = "--out", *, within: bool = False) -> None:

@@ -172,10 +172,11 @@ def _writer() -> YAML:
     """Create a writer of the style that recipes have."""
     from ruamel.yaml import YAML
 
-    writer: Any = YAML(typ="safe", pure=True)  # its settings have no types
+    parser = YAML(typ="safe", pure=True)
+    writer: Any = parser  # its settings have no types
     writer.default_flow_style = None  # innermost collections alone
     writer.sort_base_mapping_type_on_output = False
     writer.allow_unicode = True
     writer.width = 110
     writer.representer.ignore_aliases = lambda data: True
-    return writer
+    return parser

@@ -1,75 +1,9 @@
 """Every technique, probe and choice: importing this package registers them all. Nothing here imports torch."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-from limbeck.core.cost import Cost, TargetCost
-
-if TYPE_CHECKING:
-    from limbeck.core.candidate import Candidate
-    from limbeck.core.shape import Shape
-    from limbeck.core.target import Target
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 for _probe in ("latency", "memory", "portability", "quality"):
     importlib.import_module(f"limbeck.measure.{_probe}")
-
-
-def cost_factory(
-    candidate: Candidate,
-    target: Target,
-    memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
-    whole: Shape | None = None,
-) -> MeasuredCost:
-    """Build the context's ``cost``.
-
-    Args:
-        candidate: The model whose slices are priced.
-        target: Where latency is measured.
-        memo: Keeps what was measured: (name, function that measures) -> JSON.
-        whole: The shape whose slices a latency table covers; the candidate's own unless given.
-
-    Returns:
-        The latencies of shapes, by number format.
-    """
-    return MeasuredCost(candidate, target, memo, whole)
-
-
-class MeasuredCost(TargetCost):
-    """Latency of shapes on the target, measured at the first call and kept in the store's memo.
-
-    For everything that can be cut out of ``whole`` it is a table; for a super-network whose hidden width or head width
-    varies, which no table covers, a predictor that learns from shapes of its space.
-    """
-
-    def __init__(
-        self,
-        candidate: Candidate,
-        target: Target,
-        memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
-        whole: Shape | None,
-    ) -> None:
-        self._candidate, self._target, self._memo, self._whole = candidate, target, memo, whole
-        self._costs: dict[str, Cost] = {}
-
-    def for_format(self, number_format: str) -> Cost:
-        """Return the latencies in that number format: a ``LatencyTable`` or a ``Predictor``."""
-        if number_format not in self._costs:
-            self._costs[number_format] = self._measure(number_format)
-        return self._costs[number_format]
-
-    def _measure(self, number_format: str) -> Cost:
-        from limbeck.core.search_space import Space
-        from limbeck.cost_models.latency_predictor import Predictor
-        from limbeck.cost_models.latency_table import LatencyTable
-
-        stored = getattr(self._candidate.model.config, "space", None)
-        space = Space.from_json(stored) if stored else None
-        if space is not None and len(space.hidden) * len(space.head_dim) > 1:
-            return Predictor.memoised(self._candidate, space, self._target, number_format, self._memo)
-        return LatencyTable.memoised(self._candidate, self._target, number_format, self._memo, self._whole)

@@ -9,7 +9,7 @@ them; work is kept in chunks and goes on after an interruption.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,9 @@ from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
 if TYPE_CHECKING:
-    from limbeck.augmentation.transforms import Row, Transform
+    from limbeck.augmentation.preparation import Annotate
+    from limbeck.augmentation.transforms import Transform
     from limbeck.core.shape import Shape
-    from limbeck.core.task import Task
-
-    Noted = Callable[[Sequence[Row]], Sequence[Row]]
 
 SAMPLES_PER_SECOND = 20_000.0  # of n-gram samples on one core; rough
 SHARES = ("mask_probability", "part_of_speech_probability", "ngram_probability")
@@ -197,7 +195,7 @@ class Augment(Technique):
         if self.judged:
             assert context.teacher is not None
             label_filter = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
-        prepare = self.ngrams if self.method == "ngram" else self.substitutes
+        prepare = self._ngrams if self.method == "ngram" else self._substitutes
         with tempfile.TemporaryDirectory() as folder:
             pipeline = AugmentationPipeline(
                 candidate.task,
@@ -238,56 +236,31 @@ class Augment(Technique):
         if self.tagger is not None and self.part_of_speech_probability:
             open_tagger(self.tagger)
 
-    def ngrams(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
+    def _ngrams(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Annotate]:
         """Return the transform that samples n-grams, and what tags the parts of speech of rows."""
-        from limbeck.augmentation.pos_taggers import tag_rows
-        from limbeck.augmentation.transforms import NGram, split_words, words_by_tag
+        from limbeck.augmentation.preparation import tagged
+        from limbeck.augmentation.transforms import NGram
 
         shares = (self.mask_probability, self.part_of_speech_probability, self.ngram_probability)
         rule = NGram(*shares, self.max_ng, self.ngram, candidate.tokenizer.mask_token)
-        if not self.part_of_speech_probability or self.tagger is None:
-            if self.part_of_speech_probability:
-                context.log("no tagger: words that would be swapped for one of their part of speech stay")
-            return rule, lambda rows: rows
-        rows = _originals(candidate.task)
-        words = [split_words(side)[0] for row in rows for side in row.sides]
-        tags = tag_rows(self.tagger, words, self.chunk_rows, self.workers)
-        width = 1 if candidate.task.split("train").pairs is None else 2
+        if self.part_of_speech_probability and self.tagger is None:
+            context.log("no tagger: words that would be swapped for one of their part of speech stay")
+        tagger = self.tagger if self.part_of_speech_probability else None
+        return tagged(rule, candidate.task, tagger, chunk_rows=self.chunk_rows, workers=self.workers)
 
-        def noted(rows: Sequence[Row]) -> list[Row]:
-            return [row._replace(notes=tuple(tags[row.number * width : (row.number + 1) * width])) for row in rows]
-
-        return replace(rule, bags=words_by_tag(words, tags)), noted
-
-    def substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Noted]:
+    def _substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Annotate]:
         """Return the transform that replaces words, and what stores the candidates of each word."""
-        from limbeck.augmentation.transforms import Substitute, replaceable, split_words
-        from limbeck.augmentation.word_candidates import Lexicon, MaskedModel, load_masked_model
+        from limbeck.augmentation.preparation import substitution
+        from limbeck.augmentation.word_candidates import MaskedModel, load_masked_model
         from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
 
-        masked = None
+        masked, task = None, candidate.task
         if self.mlm:
-            half, most = self.mixed_precision == "bf16", candidate.task.max_length
             model, tokenizer = load_masked_model(self.mlm)
-            masked = MaskedModel(model, tokenizer, self.top_k, self.positions_per_pass, half=half, max_length=most)
-        texts = (split_words(side)[0] for row in _originals(candidate.task) for side in row.sides)
-        words = sorted({word for text in texts for word in text if replaceable(word)})
+            half, width = self.mixed_precision == "bf16", self.positions_per_pass
+            masked = MaskedModel(model, tokenizer, self.top_k, width, half=half, max_length=task.max_length)
         if self.vectors:
-            vectors = read_vectors(self.vectors, words)
+            vectors = partial(read_vectors, self.vectors)
         else:
-            vectors = embedding_vectors(candidate.model, candidate.tokenizer, words)
-        lexicon = Lexicon(vectors.nearest(words, self.top_k), masked)
-
-        def noted(rows: Sequence[Row]) -> list[Row]:
-            texts = [split_words(side) for row in rows for side in row.sides]
-            notes = iter(lexicon.candidates(texts, [[replaceable(word) for word in words] for words, _ in texts]))
-            return [row._replace(notes=tuple(next(notes) for _ in row.sides)) for row in rows]
-
-        return Substitute(self.replace_probability), noted
-
-
-def _originals(task: Task) -> list[Row]:
-    """Return the rows that new rows are made of."""
-    from limbeck.augmentation.pipeline import rows_of
-
-    return rows_of(task.split("train"), task.labelled_rows)
+            vectors = partial(embedding_vectors, candidate.model, candidate.tokenizer)
+        return substitution(task, vectors, masked, top_k=self.top_k, replace_probability=self.replace_probability)

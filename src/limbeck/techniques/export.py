@@ -6,23 +6,28 @@ heads or dropped layers are as fast as whole ones; exporters that trace lose the
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
-from limbeck.errors import LimbeckError
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, discard, step
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from limbeck.core.shape import Shape
     from limbeck.core.target import Target
+    from limbeck.core.task import Task
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+Log = Callable[..., None]
 
 
 @step(
@@ -71,83 +76,47 @@ class Export(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate as an ONNX model; its folder keeps the torch weights."""
-        from limbeck.model.checkpoints import save_model
-        from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
-
         folder = Path(context.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "exported"
-        save_model(candidate.model, candidate.tokenizer, folder)
-        to_onnx(candidate.model, folder / FLOAT_FILE, fused=self.fused)
-        exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        save_model(exported, candidate.tokenizer, folder)
-        measured = parity(candidate, exported, self.parity_texts)
-        exported.close()
-        allowed = measured.allowed(self.parity_tolerance)
-        if not measured.difference <= allowed:
-            raise LimbeckError(
-                f"export: logits in ONNX differ from torch by up to {measured.difference:.2g} on {measured.texts} "
-                f"texts, more than {allowed:.2g} (parity_tolerance {self.parity_tolerance:g}, logits up to "
-                f"{measured.largest:.2g}); give a larger parity_tolerance if that is exact enough, or report the model"
-            )
-        context.log(
-            f"ONNX gives torch's logits on {measured.texts} texts, largest difference {measured.difference:.1e}"
-        )
-        yield replace(candidate, model=exported, folder=None)
+        fields = vars(self)
+        model = export(candidate.model, candidate.tokenizer, candidate.task, folder, **fields, log=context.log)
+        yield replace(candidate, model=model, folder=None)
 
 
-ROUNDING = 1e-5
-"""Share of the largest logit that sums in another order may differ by: some hundred roundings of float32."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Largest difference of the logits of two models, their largest size and spread, and on how many texts."""
-
-    difference: float
-    largest: float
-    spread: float
-    texts: int
-
-    def allowed(self, tolerance: float) -> float:
-        """Largest difference that counts as equal.
-
-        >>> Parity(0.01, largest=8000.0, spread=0.5, texts=9).allowed(1e-3)
-        0.081
-        """
-        return tolerance * max(1.0, self.spread) + ROUNDING * self.largest
-
-
-def parity(candidate: Candidate, other: Any, most: int) -> Parity:
-    """Compare the logits of two models on up to ``most`` validation texts, in padded batches.
+def export(
+    model: LimbeckForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    folder: Path,
+    *,
+    fused: bool = True,
+    parity_tolerance: float = 1e-3,
+    parity_texts: int = 100,
+    log: Log = discard,
+) -> OnnxModel:
+    """Write a model as ONNX to a folder, and check that it gives the same logits.
 
     Args:
-        candidate: The reference; its task gives the texts.
-        other: The model to compare.
-        most: Most texts to compare.
+        model: The torch model.
+        tokenizer: Its tokenizer.
+        task: Gives the texts of the check, from the validation split.
+        folder: Where to write: graph, configuration, tokenizer and the torch weights.
+        fused: As for :class:`Export`.
+        parity_tolerance: As for :class:`Export`.
+        parity_texts: As for :class:`Export`.
+        log: Called with each message.
+
+    Returns:
+        The exported model, closed until it is used.
 
     Raises:
-        InputError: The logits of the first are no numbers.
+        LimbeckError: The logits differ.
     """
-    import numpy as np
+    from limbeck.data.calibration import first_batches
+    from limbeck.model.onnx.export import export_model, parity
 
-    from limbeck.core.logits import require_finite_logits
-    from limbeck.data.batching import collate, encode
-
-    few = candidate.task.limit(validation=most)
-    encoded, texts = encode(few, "validation", candidate.tokenizer), few.split("validation").texts
-    pairs = []
-    for start in range(0, len(encoded), 8):  # texts as they come, so that batches hold padding
-        indices = range(start, min(start + 8, len(encoded)))
-        batch = collate(encoded, indices)
-        logits = candidate.model.predict(batch)
-        real = np.asarray(batch["attention_mask"], dtype=bool)
-        answers = other.predict(batch)
-        rows = [(a[r], b[r]) if a.ndim == 2 else (a, b) for a, b, r in zip(logits, answers, real, strict=True)]
-        require_finite_logits([row for row, _ in rows], [texts[index] for index in indices])
-        pairs += rows
-    before, after = (np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1))
-    return Parity(
-        difference=float(np.abs(before - after).max()),
-        largest=float(np.abs(before).max()),
-        spread=float(np.abs(before - np.median(before)).max()),
-        texts=len(encoded),
-    )
+    exported = export_model(model, tokenizer, folder, fused=fused)
+    measured = parity(model, exported, *first_batches(task, "validation", tokenizer, parity_texts))
+    exported.close()
+    measured.check(parity_tolerance)
+    log(str(measured))
+    return exported

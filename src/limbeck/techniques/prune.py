@@ -18,27 +18,26 @@ Gradually, a family of models from one run, each made of the one before:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.allocation import TOLERANCE, Part, allocate, smallest
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import Cost, FunctionCost
-from limbeck.core.measurement import Measurement
-from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.cost import Cost
+from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import InputError
+from limbeck.model.pruning.goals import CostGoal, Goal, UniformGoal
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
-    from limbeck.model.pruning.reconstruction import Grams
-    from limbeck.model.pruning.slicing import Cut, RemovalOrders, Scores
+    from collections.abc import Callable
 
-ShapeCost = Callable[[Shape], Measurement]
+    from limbeck.model.pruning.slicing import RemovalOrders
+
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
@@ -101,8 +100,8 @@ class Prune(Technique):
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        goals = [n for n in ("speedup", "latency_ms", "keep", "size_mb") if getattr(self, n) is not None]
-        uniform = [n for n in ("heads", "ffn") if getattr(self, n) is not None]
+        uniform = [name for name in ("heads", "ffn") if getattr(self, name) is not None]
+        goals = self.cost_goals
         if len(goals) + bool(uniform) > 1:
             return [f"give one goal, got {', '.join(goals + uniform)}"]
         if not goals and not uniform and self.layers is None:
@@ -122,15 +121,19 @@ class Prune(Technique):
         return frozenset({"teacher"} if self.relative_to == "teacher" else ())
 
     @property
+    def cost_goals(self) -> list[str]:
+        """Names of the given goals that bound a cost."""
+        return [name for name in ("speedup", "latency_ms", "keep", "size_mb") if getattr(self, name) is not None]
+
+    @property
     def by_latency(self) -> bool:
         """Whether the goal is one of latency."""
-        return self.cost == "latency" and any((self.speedup, self.latency_ms, self.keep))
+        return self.cost == "latency" and bool({"speedup", "latency_ms", "keep"} & {*self.cost_goals})
 
     @property
     def narrows(self) -> bool:
         """Whether there is a goal for the widths of layers, and not for their number alone."""
-        goals = (self.speedup, self.latency_ms, self.keep, self.size_mb, self.heads, self.ffn)
-        return any(goal is not None for goal in goals)
+        return bool(self.cost_goals) or self.heads is not None or self.ffn is not None
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file."""
@@ -144,9 +147,7 @@ class Prune(Technique):
             if len(set(shape.layers)) > 1 or self.layers > shape.depth:
                 return None
             shape = replace(shape, layers=shape.layers[: self.layers])
-        if any(goal is not None for goal in (self.speedup, self.latency_ms, self.keep, self.size_mb)):
-            return None
-        return self.uniform(shape)
+        return None if self.cost_goals else UniformGoal(self.heads, self.ffn).shape(shape)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: scoring (a training step without update), repair (a forward pass) and the table.
@@ -163,22 +164,22 @@ class Prune(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
-        from limbeck.model.pruning.slicing import slice_to
+        from limbeck.data.calibration import random_batches
+        from limbeck.model.pruning.slicing import Cut, slice_to
 
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
-        model, before = candidate.model, candidate.model.shape
+        model, before, task = candidate.model, candidate.model.shape, candidate.task
         if not before.depth:
             raise InputError("prune: the model has no layers, so there is nothing to prune")
-        cost = self.cost_of(candidate, context)
-        budget = self.budget(cost, self.whole(before, context))
-        batches = cache(
-            lambda: self.calibration(candidate, context.seed)
-        )  # whole layers can be removed without reading texts
+        cost = self._cost(candidate, context)
+        goal = self._goal(cost, self._whole(before, context))
+        # whole layers can be removed without reading texts
+        batches = cache(lambda: random_batches(task, candidate.tokenizer, self.samples, context.seed))
         if self.layers is not None:
-            slice_to(model, self.layer_cut(model, batches))
+            slice_to(model, Cut.whole_layers(before, self._layers(model, batches)))
         if self.narrows:
-            self.narrow(candidate, batches(), cost, budget, context)
+            self._narrow(candidate, batches(), goal, context)
         context.log(
             f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}"
         )
@@ -186,124 +187,67 @@ class Prune(Technique):
             context.log(f"its latency is a guess: beyond what was measured in {', '.join(outside)}")
         yield replace(candidate, model=model, folder=None)
 
-    def narrow(
-        self, candidate: Candidate, batches: list[dict[str, Any]], cost: Cost, budget: float, context: RunContext
-    ) -> None:
-        """Take heads and neurons out of the layers, and repair what stays.
+    def _narrow(self, candidate: Candidate, batches: list[dict[str, Any]], goal: Goal, context: RunContext) -> None:
+        """Take heads and neurons out of the layers."""
+        from limbeck.model.pruning.prune import prune
 
-        Args:
-            candidate: The candidate; its model is changed in place.
-            batches: Calibration texts.
-            cost: Cost of shapes.
-            budget: Most that the result may cost, in the unit of ``cost``.
-            context: Services of the run.
-        """
-        from limbeck.model.pruning.reconstruction import collect, put, repaired
-        from limbeck.model.pruning.slicing import Cut, slice_to
+        def keep_orders(build: Callable[[], RemovalOrders]) -> RemovalOrders:
+            return self._kept_orders(candidate, context, build)
 
-        model = candidate.model
-        grams = cache(lambda: collect(model, batches))  # not every criterion needs them
-        orders = self.orders(candidate, batches, grams, context)
-        cut = Cut.best(orders, self.allocate(orders, model.shape, cost, budget))
-        repair = repaired(model, cut, grams()) if self.reconstruct else {}
-        slice_to(model, cut)
-        put(model, repair)
+        try:
+            prune(
+                candidate.model,
+                batches,
+                goal,
+                criterion=self.criterion,
+                reconstruct=self.reconstruct,
+                seed=context.seed,
+                keep_orders=keep_orders,
+            )
+        except InputError as error:
+            raise InputError(f"prune: {error}" if self.cost_goals else f"prune.{error}") from error
 
-    def calibration(self, candidate: Candidate, seed: int) -> list[dict[str, Any]]:
-        """Return batches of a seeded sample of training texts."""
-        import random
-
-        from limbeck.data.batching import collate, encode
-
-        encoded = encode(candidate.task, "train", candidate.tokenizer)
-        count = min(self.samples, len(encoded))
-        chosen = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda i: encoded.lengths[i])
-        return [collate(encoded, chosen[at : at + 16]) for at in range(0, count, 16)]
-
-    def orders(
-        self, candidate: Candidate, batches: list[dict[str, Any]], grams: Callable[[], Grams], context: RunContext
+    def _kept_orders(
+        self, candidate: Candidate, context: RunContext, build: Callable[[], RemovalOrders]
     ) -> RemovalOrders:
-        """Return the order in which heads and neurons are removed; stored, so one pass serves every goal of a model.
-
-        Args:
-            candidate: The candidate to rank.
-            batches: Calibration texts.
-            grams: Returns the second moments of layer inputs.
-            context: Services of the run.
-        """
+        """Return the order in which parts go; stored, so one pass serves every goal of a model."""
         from limbeck.model.checkpoints import fingerprint
-        from limbeck.model.pruning.optimal_brain_surgeon import layer_wise, second_order
         from limbeck.model.pruning.slicing import RemovalOrders
         from limbeck.storage.memmap import cached_arrays
 
-        model = candidate.model
-
-        def build() -> Mapping[str, Any]:
-            if self.criterion == "obs":
-                return second_order(model, batches, grams(), context.seed).to_arrays()
-            if self.criterion == "ziplm":
-                return layer_wise(model, grams()).to_arrays()
-            return self.scores(model, batches).orders.to_arrays()
-
         method = f"{self.criterion}-{self.info.version}"
         texts = f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
-        name = f"order-{method}-{fingerprint(model)}-{texts}"
-        return RemovalOrders.from_arrays(cached_arrays(context.keep, name, build))
+        name = f"order-{method}-{fingerprint(candidate.model)}-{texts}"
+        return RemovalOrders.from_arrays(cached_arrays(context.keep, name, lambda: build().to_arrays()))
 
-    def scores(self, model: Any, batches: list[dict[str, Any]]) -> Scores:
-        """Score every head, neuron and layer by itself; by Fisher's scores where the criterion ranks them together."""
-        from limbeck.model.pruning.importance import CRITERIA
-
-        return CRITERIA[self.criterion if self.criterion in CRITERIA else "fisher"](model, batches)
-
-    def layer_cut(self, model: Any, batches: Callable[[], list[dict[str, Any]]]) -> Cut:
-        """Keep ``layers`` whole layers: evenly spread (the last among them), top, bottom, or those that matter most."""
-        from limbeck.model.pruning.slicing import Cut, RemovalOrder
+    def _layers(self, model: Any, batches: Callable[[], list[dict[str, Any]]]) -> tuple[int, ...]:
+        """Return the layers to keep: evenly spread (the last among them), top, bottom, or those that matter most."""
+        from limbeck.model.pruning.prune import important_layers
         from limbeck.train.distillation_losses import layer_map
 
-        shape, count = model.shape, self.layers
-        assert count is not None
-        if count > shape.depth:
-            raise InputError(
-                f"prune.layers: the model has {shape.depth} layers, got {count}; use at most {shape.depth}"
-            )
+        assert self.layers is not None
+        if message := self._too_deep(model.shape):
+            raise InputError(f"prune.{message}")
         if self.layer_choice == "importance":
-            layers = RemovalOrder.of(self.scores(model, batches()).layers).remaining(count)
-        else:
-            layers = tuple(layer - 1 for layer in layer_map(self.layer_choice, count, shape.depth))
-        full = Cut.everything(shape)
-        return Cut(layers, tuple(full.heads[i] for i in layers), tuple(full.ffn[i] for i in layers))
+            return important_layers(model, batches(), self.layers, self.criterion)
+        return tuple(layer - 1 for layer in layer_map(self.layer_choice, self.layers, model.shape.depth))
 
-    def cost_of(self, candidate: Candidate, context: RunContext) -> Cost:
+    def _too_deep(self, shape: Shape) -> str | None:
+        """Return the message for more layers than the model has; None if it has enough."""
+        if self.layers is None or self.layers <= shape.depth:
+            return None
+        return f"layers: the model has {shape.depth} layers, got {self.layers}; use at most {shape.depth}"
+
+    def _cost(self, candidate: Candidate, context: RunContext) -> Cost:
         """Return the cost of shapes, in the unit of the goal."""
-        from limbeck.core import analytic_cost as counts
+        from limbeck.cost_models.shape_cost import counted_cost, latency_cost
 
-        model, task = candidate.model, candidate.task
-        style, labels, pooler = model.encoder.style, task.num_labels, model.pooler is not None
-        if self.size_mb is not None:
-            return FunctionCost(
-                lambda shape: Measurement("size", counts.bytes(shape, style, self.number_format, labels, pooler), "B")
-            )
-        if self.cost == "macs":
-            from limbeck.cost_models.latency_table import typical_length
+        if self.by_latency:
+            return latency_cost(context.cost, context.target, self.number_format, profile=self.profile, log=context.log)
+        quantity: Literal["size", "macs", "parameters"] = "macs" if self.cost == "macs" else "parameters"
+        return counted_cost("size" if self.size_mb is not None else quantity, candidate, self.number_format)
 
-            length = typical_length(candidate)
-            return FunctionCost(
-                lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "MAC")
-            )
-        if not self.by_latency:
-            return FunctionCost(
-                lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
-            )
-        if self.profile is not None:
-            from limbeck.cost_models.latency_predictor import Predictor
-
-            return Predictor.elsewhere(self.profile, context.target, self.number_format, context.log)
-        if context.cost is None:
-            raise InputError("prune: no latency table for this target; use cost: macs")
-        return context.cost.for_format(self.number_format)
-
-    def whole(self, before: Shape, context: RunContext) -> Shape:
+    def _whole(self, before: Shape, context: RunContext) -> Shape:
         """Return the shape that ``speedup`` and ``keep`` are relative to."""
         if self.relative_to == "input":
             return before
@@ -312,60 +256,17 @@ class Prune(Technique):
             raise InputError("prune.relative_to: there is no teacher; put 'finetune' first, or use relative_to: input")
         return record.shape
 
-    def budget(self, cost: Cost, whole: Shape) -> float:
-        """Return the goal in the unit of the cost."""
+    def _goal(self, cost: Cost, whole: Shape) -> Goal:
+        """Return the goal for the widths of layers."""
+        if not self.cost_goals:
+            return UniformGoal(self.heads, self.ffn)
         if self.latency_ms is not None:
-            return self.latency_ms / 1e3
-        if self.size_mb is not None:
-            return self.size_mb * 1e6
-        return cost(whole).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
-
-    def uniform(self, shape: Shape) -> Shape:
-        """Return the shape with at most ``heads`` heads and ``ffn`` neurons in every layer."""
-        layers = (
-            LayerShape(
-                layer.heads if self.heads is None else min(self.heads, layer.heads),
-                layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
-                layer.attention,
-            )
-            for layer in shape.layers
-        )
-        return replace(shape, layers=tuple(layers))
-
-    def allocate(self, orders: RemovalOrders, shape: Shape, cost: Cost, budget: float) -> Shape:
-        """Decide how many heads and neurons each layer keeps.
-
-        Args:
-            orders: In which order each layer loses heads and neurons.
-            shape: Shape to prune.
-            cost: Cost of shapes.
-            budget: Most that the result may cost, in the unit of ``cost``.
-        """
-        if self.heads is not None or self.ffn is not None:
-            if wrong := self._too_wide(shape):
-                raise InputError(f"prune.{wrong}")
-            return self.uniform(shape)
-        parts = _parts(orders, shape, cache(cost), self.ffn_multiple)
-        allocated = allocate(shape, parts, lambda shapes: cost.many(shapes)[:, 0].tolist(), budget)
-        if allocated is not None:
-            return allocated
-        raise InputError(f"prune: {self._too_tight(cost, budget, smallest(shape, parts))}")
-
-    def _too_wide(self, shape: Shape) -> str | None:
-        """Return the message for more heads or neurons than the model has; None if it has enough."""
-        for name, goal in (("heads", self.heads), ("ffn", self.ffn)):
-            most = max((getattr(layer, name) for layer in shape.layers), default=0)
-            if goal is not None and goal > most:
-                return f"{name}: the model has {most} in a layer, got {goal}; use at most {most}"
-        return None
-
-    def _too_tight(self, cost: Cost, budget: float, least: Shape) -> str:
-        """Return the message for a goal that even the smallest shape misses."""
-        fact = cost(least)
-        return (
-            f"the goal of {budget:.4g} {fact.unit} is below the {fact.value:.4g} of {least}, the smallest that "
-            f"{'the latency data know' if self.profile else 'sees its text'}; keep fewer layers or ask for less"
-        )
+            budget = self.latency_ms / 1e3
+        elif self.size_mb is not None:
+            budget = self.size_mb * 1e6
+        else:
+            budget = cost(whole).value * (1 / self.speedup if self.speedup else self.keep or 1.0)
+        return CostGoal(cost, budget, self.ffn_multiple, "the latency data know" if self.profile else "sees its text")
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why no cut of a model of this shape meets the goal; None if one may.
@@ -377,50 +278,12 @@ class Prune(Technique):
         """
         shape = before = candidate.model.shape
         if self.layers is not None:
-            if self.layers > shape.depth:
-                return f"layers: the model has {shape.depth} layers, got {self.layers}; use at most {shape.depth}"
+            if message := self._too_deep(shape):
+                return message
             if len(set(shape.layers)) > 1:
                 return None
             shape = replace(shape, layers=shape.layers[: self.layers])
-        if all(goal is None for goal in (self.speedup, self.latency_ms, self.keep, self.size_mb)):
-            return self._too_wide(shape)
-        cost = self.cost_of(candidate, context)
-        budget = self.budget(cost, before if context.teacher is None else self.whole(before, context))
-        parts = [Part(*part, [0.0] * len(part[-1])) for part in _widths(shape, cache(cost), self.ffn_multiple)]
-        least = smallest(shape, parts)
-        return self._too_tight(cost, budget, least) if cost(least).value > budget * (1 + TOLERANCE) else None
-
-
-def _parts(orders: RemovalOrders, shape: Shape, cost: ShapeCost, multiple: int) -> list[Part]:
-    """Return attention and feed-forward of every layer: their widths, and the score lost at each."""
-    order = {"heads": orders.heads, "ffn": orders.ffn}
-    return [
-        Part(layer, name, widths, [order[name][layer].loss(width) for width in widths])
-        for layer, name, widths in _widths(shape, cost, multiple)
-    ]
-
-
-def _widths(shape: Shape, cost: ShapeCost, multiple: int) -> Iterator[tuple[int, str, list[int]]]:
-    """Layer, 'heads' or 'ffn', and the widths that each may have.
-
-    The last layer that has heads keeps one: a token that attends nowhere knows nothing of the others.
-    """
-    seeing = max((index for index, layer in enumerate(shape.layers) if layer.heads), default=None)
-    for index, layer in enumerate(shape.layers):
-        neurons = sorted({*range(0, layer.ffn + 1, multiple), layer.ffn})
-        yield index, "heads", _within_measured(range(int(index == seeing), layer.heads + 1), "heads", shape, cost)
-        yield index, "ffn", _within_measured(neurons, "ffn", shape, cost)
-
-
-def _within_measured(widths: Sequence[int], name: str, shape: Shape, cost: ShapeCost) -> list[int]:
-    """Return the widths that the cost model was measured at: those for which it extrapolates no further.
-
-    What is beyond the measured widths looks as cheap as the fit happens to make it, and pruning would run there.
-    """
-
-    def outside(width: int) -> set[str]:
-        narrowed = (replace(layer, **{name: min(width, getattr(layer, name))}) for layer in shape.layers)
-        return set(cost(replace(shape, layers=tuple(narrowed))).detail.get("extrapolates", ()))
-
-    whole = outside(widths[-1])
-    return [width for width in widths if width == widths[-1] or outside(width) <= whole]
+        if not self.cost_goals:
+            return UniformGoal(self.heads, self.ffn).out_of_reach(shape)
+        whole = before if context.teacher is None else self._whole(before, context)
+        return self._goal(self._cost(candidate, context), whole).out_of_reach(shape)

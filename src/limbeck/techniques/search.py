@@ -19,37 +19,26 @@ further, quantized and measured themselves, with their predicted latency beside.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from random import Random
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import FunctionCost
-from limbeck.core.measurement import Measurement, machine
-from limbeck.core.search_space import Space
-from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.measurement import machine
+from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, step
 from limbeck.errors import InputError, MissingExtra
-from limbeck.search.evolution import Fits, evolve, sample_shapes, satisfies_rule
+from limbeck.search.bounded_space import Bound, BoundedSpace, amount, trained_space
 from limbeck.train.config import forward_seconds
-from limbeck.train.supernet_config import SupernetConfig
 
 if TYPE_CHECKING:
+    from limbeck.core.search_space import Space
     from limbeck.core.target import Budget
-    from limbeck.search.cached_cost import CachedCost
+    from limbeck.search.strategies import StudyFile
     from limbeck.search.subnet_scores import SliceScores
-
-
-class Limits(NamedTuple):
-    """What a shape may cost, in the unit of the cost."""
-
-    least: float
-    most: float
 
 
 @step(
@@ -132,10 +121,9 @@ class Search(Technique):
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        given = [name for name in ("latency_ms", "speedup", "keep") if getattr(self, name) is not None]
         problems = []
-        if len(given) > 1:
-            problems.append(f"give one bound, got {', '.join(given)}")
+        if len(self.bound.given) > 1:
+            problems.append(f"give one bound, got {', '.join(self.bound.given)}")
         if self.cost == "macs" and self.latency_ms is not None:
             problems.append("latency_ms needs cost: latency, got cost: macs")
         if self.cost == "macs" and self.profile is not None:
@@ -149,6 +137,11 @@ class Search(Technique):
         if self.study_name is not None and self.storage is None:
             problems.append("study_name needs a storage")
         return problems
+
+    @property
+    def bound(self) -> Bound:
+        """The bound that the fields give."""
+        return Bound(self.latency_ms, self.speedup, self.keep)
 
     @property
     def least(self) -> float:
@@ -178,13 +171,13 @@ class Search(Technique):
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed."""
-        given = any(bound is not None for bound in (self.latency_ms, self.speedup, self.keep))
-        if given or self.method == "nsga2" or (self.cost == "latency" and budget.latency_ms is not None):
+        if self.bound.given or self.method == "nsga2" or (self.cost == "latency" and budget.latency_ms is not None):
             return []
-        ways = (
-            "latency_ms, speedup or keep, or a budget with latency_ms" if self.cost == "latency" else "speedup or keep"
-        )
-        return [f"give a bound: {ways}"]
+        by_latency = self.cost == "latency"
+        return [
+            "give a bound: "
+            + ("latency_ms, speedup or keep, or a budget with latency_ms" if by_latency else "speedup or keep")
+        ]
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: slices of half the work, each judged on the split.
@@ -199,141 +192,62 @@ class Search(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the winners."""
+        from limbeck.cost_models.shape_cost import is_elsewhere, predicted_latency
         from limbeck.model.pruning.subnetwork import extract
+        from limbeck.search import strategies
+        from limbeck.search.subnet_scores import SliceScores
 
         if problems := self.problems() + self.budget_problems(context.budget):
             raise InputError(f"search: {problems[0]}")
-        space = self.space(candidate)
-        costs = self.costs(candidate, context)
-        limits = self.limits(costs, space, context)
-        with self.scores(candidate, context).shared(self.workers) as scores:
-            scored = self.searched(space, costs, limits, scores, context)
+        try:
+            bounded = self._bounded(trained_space(candidate.model), candidate, context)
+        except InputError as error:
+            raise InputError(f"search: {error}") from error
+        settings = strategies.Settings(self.population, self.generations, self.explore, self.mutation, context.seed)
+        file = context.scratch / "scores.jsonl" if context.scratch else None
+        slices = SliceScores(candidate, self.number_format, self.split, batch=context.target.batch, file=file)
+        slices = slices.sampled(self.samples, context.seed).reported(context.log, settings.total)
+        study = self._study(bounded, slices, context) if self.method == "nsga2" else None
+        with slices.shared(self.workers) as scores:
+            scored = strategies.search(self.method, bounded, scores, settings, study_file=study, log=context.log)
         if not scored:
-            largest, smallest = costs(space.largest), costs(space.smallest)
-            raise InputError(
-                f"search: no shape of the space costs between {limits.least:.4g} and {limits.most:.4g} "
-                f"{largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
-            )
-        for shape in self.best(scored, costs, candidate.task.metric, context):
-            cost = costs(shape)
-            amount = _amount(cost.value, cost.unit)
-            context.log(f"{shape}: {candidate.task.metric} {scored[shape]:.4f}, {cost.name} {amount}")
-            facts = (self.predicted_latency(cost, costs, candidate, context),) if self.cost == "latency" else ()
+            raise InputError(f"search: {bounded.why_empty()}")
+        metric = candidate.task.metric
+        elsewhere = self.profile is not None and is_elsewhere(bounded.costs.cost, candidate, context.target)
+        for shape in strategies.winners(self.method, bounded, scored, self.winners, metric=metric, log=context.log):
+            cost = bounded.costs(shape)
+            context.log(f"{shape}: {metric} {scored[shape]:.4f}, {cost.name} {amount(cost.value, cost.unit)}")
+            latency = predicted_latency(cost, self.number_format, elsewhere=elsewhere)
+            facts = (latency,) if self.cost == "latency" else ()
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
 
-    def predicted_latency(
-        self, latency: Measurement, costs: CachedCost, candidate: Candidate, context: RunContext
-    ) -> Measurement:
-        """Return the latency predicted for a winner in its number format, to be compared with the measured one.
-
-        It is marked 'elsewhere' where the file is of another machine or of another length of texts, and not compared.
-
-        Args:
-            latency: Latency of the winner by the cost model.
-            costs: CachedCost of shapes.
-            candidate: The candidate that the step works on.
-            context: Services of the run.
-        """
-        from limbeck.cost_models.latency_table import typical_length
-
-        detail = {"number_format": self.number_format, **latency.detail}
-        if self.profile is not None:
-            learnt: Any = costs.cost  # a Predictor
-            here = (machine(), context.target.seq_len or typical_length(candidate, context.target.batch))
-            detail |= {"elsewhere": True} if (learnt.machine, learnt.setting.seq_len) != here else {}
-        return replace(latency, name="latency_predicted", detail=detail)
-
-    def best(self, scores: Mapping[Shape, float], costs: CachedCost, metric: str, context: RunContext) -> list[Shape]:
-        """Return the winners: by score and then by cost; of a front, those that span most of it.
-
-        Args:
-            scores: Scores of the shapes.
-            costs: CachedCost of shapes.
-            metric: Name of the metric, for messages.
-            context: Services of the run.
-        """
-        if self.method != "nsga2":
-            return sorted(scores, key=lambda shape: (-scores[shape], costs(shape).value))[: self.winners]
-        from limbeck.core.pareto import beyond, front, hypervolume, spread
-
-        shapes = list(scores)
-        points = [(scores[shape], costs(shape).value) for shape in shapes]
-        senses: tuple[Any, Any] = ("max", "min")
-        corner, count = beyond(points, senses), int(front(points, senses).sum())
-        unit = costs(shapes[0]).unit
-        volume = _amount(hypervolume(points, corner, senses), unit)
-        context.log(
-            f"front of {count} among {len(shapes)} shapes: hypervolume {volume} x {metric}, from the reference point "
-            f"{metric} {corner[0]:.4f}, {_amount(corner[1], unit)}"
-        )
-        return [shapes[index] for index in spread(points, corner, senses, self.winners)]
-
-    def space(self, candidate: Candidate) -> Space:
-        """Return the space that the super-network was trained for."""
-        from limbeck.core.analytic_cost import as_shape
-
-        stored = getattr(candidate.model.config, "space", None)
-        if stored is None:
-            raise InputError("search: the model says of no space of slices; train it with 'supernet' first")
-        space = Space.from_json(stored)
-        if space.largest != as_shape(candidate.model.shape):
-            raise InputError(
-                f"search: the model is {candidate.model.shape}, but its space goes up to {space.largest}; search "
-                "before other steps change its shape"
-            )
-        return space
-
-    def costs(self, candidate: Candidate, context: RunContext) -> CachedCost:
-        """Return the cost model of shapes."""
-        from limbeck.core import analytic_cost as counts
-        from limbeck.cost_models.latency_table import typical_length
+    def _bounded(self, space: Space, candidate: Candidate, context: RunContext) -> BoundedSpace:
+        """Return the space with its costs and the limits that the fields set."""
+        from limbeck.cost_models.shape_cost import counted_cost, latency_cost
         from limbeck.search.cached_cost import CachedCost
 
         if self.cost == "macs":
-            model, length = candidate.model, typical_length(candidate)
-            style, labels, pooler = model.encoder.style, candidate.task.num_labels, model.pooler is not None
-            return CachedCost(
-                FunctionCost(
-                    lambda shape: Measurement("macs", counts.macs(shape, length, style, labels, pooler), "MAC")
-                )
-            )
-        if self.profile is not None:
-            from limbeck.cost_models.latency_predictor import Predictor
+            cost = counted_cost("macs", candidate)
+        else:
+            cost = latency_cost(context.cost, context.target, self.number_format, profile=self.profile, log=context.log)
+        bound, costs = self.bound, CachedCost(cost)
+        if not bound.given and self.cost == "latency":
+            bound = Bound(latency_ms=context.budget.latency_ms)
+        most = bound.amount(costs, space.largest)
+        return BoundedSpace.near(space, costs, most, at_least=self.least, at_most=self.at_most, sure=self.sure)
 
-            return CachedCost(Predictor.elsewhere(self.profile, context.target, self.number_format, context.log))
-        if context.cost is None:
-            raise InputError("search: no model of latency for this target; use cost: macs")
-        return CachedCost(context.cost.for_format(self.number_format))
+    def _study(self, bounded: BoundedSpace, scores: SliceScores, context: RunContext) -> StudyFile:
+        """Return where NSGA-II keeps its study, and what those who share it must agree in."""
+        from limbeck.search.strategies import StudyFile, study_settings
 
-    def limits(self, costs: CachedCost, space: Space, context: RunContext) -> Limits:
-        """Return the range of allowed costs; it begins at a share of the bound or, if cheaper, of the largest slice.
-
-        Args:
-            costs: CachedCost of shapes.
-            space: The space of slices.
-            context: Services of the run.
-        """
-        bound, whole = self.bound(costs, space, context), costs(space.largest).value
-        return Limits(self.least * min(bound, whole), self.at_most * bound)
-
-    def bound(self, costs: CachedCost, space: Space, context: RunContext) -> float:
-        """Return the most that a shape may cost, in the unit of the cost; infinite where a front needs no bound.
-
-        Args:
-            costs: CachedCost of shapes.
-            space: The space of slices.
-            context: Services of the run.
-        """
-        if self.latency_ms is not None:
-            return self.latency_ms / 1e3
-        whole = costs(space.largest).value
-        if self.speedup is not None:
-            return whole / self.speedup
-        if self.keep is not None:
-            return whole * self.keep
-        if context.budget.latency_ms is not None and self.cost == "latency":
-            return context.budget.latency_ms / 1e3
-        return math.inf
+        if self.cost == "macs":  # which depends on the length of texts
+            cost = f"macs, {bounded.costs(bounded.space.largest).value:.0f} of the largest"
+        else:
+            data = content(self.profile) if self.profile is not None else bounded.costs.cost.key or machine()
+            cost = f"latency by {data} on {context.target}"
+        storage = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
+        agreed = study_settings(bounded, scores.settings, cost, self.population)
+        return StudyFile(storage, self.study_name or "", agreed, shared=self.storage is not None)
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why no slice meets the bound; None if one may.
@@ -343,166 +257,15 @@ class Search(Technique):
             context: The services that ``apply`` gets.
             earlier: The steps in between, that which makes the super-network among them.
         """
-        makers = [step for step in earlier if "elastic" in step.info.gives and isinstance(step, SupernetConfig)]
+        makers = [step for step in earlier if "elastic" in step.info.gives]
         shape = candidate.model.shape
-        if len(makers) != 1 or getattr(candidate.model.config, "space", None) is not None:
+        if len(makers) != 1 or candidate.model.space is not None:
             return None
-        space = makers[0].space(shape)
-        if self.cost == "latency" and self.profile is None and not _fits_table(space, shape):
+        space = makers[0].search_space(shape)
+        if space is None:
+            return None
+        fixed = len(space.hidden) * len(space.head_dim) == 1
+        in_table = fixed and (space.largest.hidden, space.largest.head_dim) == (shape.hidden, shape.head_dim)
+        if self.cost == "latency" and self.profile is None and not in_table:
             return None  # a predictor would have to be measured, which takes minutes
-        costs = self.costs(candidate, context)
-        limits = self.limits(costs, space, context)
-        value, high = costs.many([space.smallest])[0]
-        if (high if self.sure else value) <= limits.most:
-            return None
-        unit = costs(space.smallest).unit
-        smallest = f"{space.smallest}, the smallest slice, takes {_amount(value, unit)}"
-        sure = f" (surely below {_amount(high, unit)})" if self.sure and high > value else ""
-        return f"the bound of {_amount(limits.most, unit)} is out of reach: {smallest}{sure}; ask for less"
-
-    def scores(self, candidate: Candidate, context: RunContext) -> SliceScores:
-        """Return the scorer of slices on the split."""
-        from limbeck.core.task import choose
-        from limbeck.search.subnet_scores import SliceScores
-
-        split = candidate.task.split(self.split)
-        rows = None
-        if self.samples is not None and self.samples < len(split):
-            rows = choose(split.labels, self.samples, context.seed, stratified=candidate.task.kind == "classification")
-        seen = {"best": float("-inf"), "count": 0}
-
-        def report(shape: Shape, score: float) -> None:
-            seen["count"] += 1
-            seen["best"] = max(seen["best"], score)
-            total = self.population * self.generations
-            context.log("", step=seen["count"], total=total, score=score, best=seen["best"])
-
-        file = context.scratch / "scores.jsonl" if context.scratch else None
-        return SliceScores(candidate, self.number_format, self.split, rows, context.target.batch, file, report)
-
-    def beyond(self, costs: CachedCost, limits: Limits, shapes: Sequence[Shape]) -> list[float]:
-        """Return how far each shape exceeds its limits, as a share of them; at most 0 if it fits.
-
-        Args:
-            costs: CachedCost of shapes.
-            limits: Least and most that a shape may cost.
-            shapes: Shapes to judge.
-        """
-        values, highs = costs.many(shapes).T
-        most = (highs if self.sure else values) / limits.most - 1
-        if not limits.least:
-            return [float(share) for share in most]
-        least = 1 - values / limits.least
-        return [max(float(over), float(under)) for over, under in zip(most, least, strict=True)]
-
-    def searched(
-        self, space: Space, costs: CachedCost, limits: Limits, scores: SliceScores, context: RunContext
-    ) -> Mapping[Shape, float]:
-        """Run the search and return every shape that was evaluated, with its score.
-
-        Args:
-            space: The space of slices.
-            costs: CachedCost of shapes.
-            limits: Least and most that a shape may cost.
-            scores: Scores slices.
-            context: Services of the run.
-        """
-
-        def fits(shapes: Sequence[Shape]) -> list[bool]:
-            return [share <= 0 for share in self.beyond(costs, limits, shapes)]
-
-        rng, total = Random(context.seed), self.population * self.generations
-        if self.method == "nsga2":
-            evaluated = self.front(space, costs, limits, fits, scores, context)
-        elif self.method == "evolution":
-            options: dict[str, Any] = {"population": self.population, "generations": self.generations}
-            options |= {"explore": self.explore, "mutation": self.mutation, "rng": rng}
-            evaluated = evolve(space, fits, scores, **options)
-        else:
-            sampled = sample_shapes(space, _ruled(fits) if self.method == "rule" else fits, total, rng)
-            return dict(zip(sampled, scores(sampled), strict=True))
-        scored: Mapping[Shape, float] = {}
-        for number, scored in enumerate(evaluated, start=1):
-            context.log(f"generation {number}: {len(scored)} shapes judged, best {max(scored.values()):.4f}")
-        return scored
-
-    def front(
-        self, space: Space, costs: CachedCost, limits: Limits, fits: Fits, scores: SliceScores, context: RunContext
-    ) -> Iterator[Mapping[Shape, float]]:
-        """Yield every shape evaluated so far, by this search and by those that share its study.
-
-        Args:
-            space: The space of slices.
-            costs: CachedCost of shapes.
-            limits: Least and most that a shape may cost.
-            fits: Tells which shapes are within the limits.
-            scores: Scores slices.
-            context: Services of the run.
-        """
-        from limbeck.search.nsga2 import FrontSearch, open_study
-
-        def price(shape: Shape) -> tuple[float, float]:
-            return costs(shape).value, self.beyond(costs, limits, [shape])[0]
-
-        ends = [shape for shape in (space.smallest, space.largest) if fits([shape])[0]]
-        first = [*ends, *sample_shapes(space, fits, self.population - len(ends), Random(context.seed), ends)]
-        if not first:
-            return
-        storage = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
-        try:
-            study = open_study(
-                storage, self.study_name or "", self.study_attributes(space, costs, limits, scores, context)
-            )
-        except InputError as error:
-            raise InputError(f"search.{error}") from error
-        if self.storage:
-            context.log(f"study {study.study_name} in {self.storage}")
-        options: dict[str, Any] = {"population": self.population, "mutation": self.mutation, "seed": context.seed}
-        yield from FrontSearch(study, space, price, first, **options, alone=self.storage is None)(
-            scores, self.population * self.generations
-        )
-
-    def study_attributes(
-        self, space: Space, costs: CachedCost, limits: Limits, scores: SliceScores, context: RunContext
-    ) -> dict[str, str]:
-        """Return what decides scores and costs of shapes; searches that share a storage must agree in it.
-
-        Args:
-            space: The space of slices.
-            costs: CachedCost of shapes.
-            limits: Least and most that a shape may cost.
-            scores: Scores slices.
-            context: Services of the run.
-        """
-        cost = f"macs, {costs(space.largest).value:.0f} of the largest"  # which depends on the length of texts
-        if self.cost == "latency":
-            data = content(self.profile) if self.profile is not None else costs.cost.key or machine()
-            cost = f"latency by {data} on {context.target}"
-        return {
-            "space": canonical_json(space.to_json()),
-            **scores.settings,
-            "cost": cost,
-            "bound": f"{limits.least:.6g} to {limits.most:.6g}" + (", surely" if self.sure else ""),
-            "population": str(self.population),
-        }
-
-
-def _fits_table(space: Space, shape: Shape) -> bool:
-    """Return whether one latency table, that of the whole model, knows all shapes of the space."""
-    fixed = len(space.hidden) * len(space.head_dim) == 1
-    return fixed and (space.largest.hidden, space.largest.head_dim) == (shape.hidden, shape.head_dim)
-
-
-def _amount(value: float, unit: str) -> str:
-    return f"{value * 1e3:.4g} ms" if unit == "s" else f"{value:.4g} {unit}"
-
-
-def _ruled(fits: Fits) -> Fits:
-    """Return whether shapes fit and keep the rule of thumb."""
-
-    def both(shapes: Sequence[Shape]) -> list[bool]:
-        by_thumb = [shape for shape in shapes if satisfies_rule(shape)]
-        fitting = {shape for shape, good in zip(by_thumb, fits(by_thumb), strict=True) if good}
-        return [shape in fitting for shape in shapes]
-
-    return both
+        return self._bounded(space, candidate, context).out_of_reach()

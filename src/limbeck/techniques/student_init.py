@@ -7,16 +7,16 @@ student is the pruned model itself: ``prune`` in place of this step. Differs: em
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.student_shape import Init, StudentShape
 from limbeck.errors import InputError
 
 WIDTHS = ("hidden", "heads", "ffn", "head_dim")
@@ -56,7 +56,12 @@ class StudentInit(Technique):
     heads: Annotated[int, Ge(1), Le(10_000)] | None = None
     ffn: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     head_dim: Annotated[int, Ge(1), Le(10_000)] | None = None
-    init: Literal["fresh", "layers", "slice", "resplit"] = "fresh"
+    init: Init = "fresh"
+
+    @property
+    def student(self) -> StudentShape:
+        """The shape that the fields give."""
+        return StudentShape(self.layers, self.hidden, self.heads, self.ffn, self.head_dim, self.init)
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
@@ -76,7 +81,7 @@ class StudentInit(Technique):
             earlier: The steps in between.
         """
         try:
-            self.shape(candidate.model.shape)
+            self.student.of(candidate.model.shape)
         except InputError as error:
             return str(error)
         return None
@@ -84,12 +89,12 @@ class StudentInit(Technique):
     def shape_after(self, shape: Shape) -> Shape | None:
         """Return the resulting shape; None if it is impossible."""
         try:
-            return self.shape(shape)
+            return self.student.of(shape)
         except InputError:
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """No time worth speaking of.
+        """Return 0: it takes no time to speak of.
 
         Args:
             shape: Shape of the model.
@@ -98,85 +103,23 @@ class StudentInit(Technique):
         """
         return 0.0
 
-    def chosen(self, depth: int) -> tuple[int, ...]:
-        """Return the layers to copy, counted from 0: ``m(j) = round(j N / M)``; of a slice, the first."""
-        count = depth if self.layers is None else self.layers
-        if self.init in ("slice", "resplit"):
-            return tuple(range(count))
-        return tuple(max(1, round(j * depth / count)) - 1 for j in range(1, count + 1))
-
-    def shape(self, before: Shape) -> Shape:
-        """Return the shape of a student of a model with shape ``before``."""
-        if self.layers is not None and self.layers > before.depth:
-            raise InputError(f"student.layers: {self.layers} is more than the model's {before.depth}")
-        chosen = [before.layers[index] for index in self.chosen(before.depth)]
-        hidden, heads, head_dim = self.hidden or before.hidden, self.heads, self.head_dim
-        if head_dim is not None and heads is None:
-            heads = self._parts(hidden, head_dim, "head_dim")
-        elif head_dim is None and (self.hidden or self.heads):
-            counts = {heads} if heads else {layer.heads for layer in chosen}
-            if len(counts) > 1:
-                raise InputError(f"student: the layers have {sorted(counts)} heads; give heads, head_dim, or both")
-            head_dim = self._parts(hidden, max(counts), "heads")
-        layers = tuple(
-            replace(layer, heads=layer.heads if heads is None else heads, ffn=self.ffn or layer.ffn) for layer in chosen
-        )
-        shape = Shape(hidden, head_dim or before.head_dim, layers)
-        if not shape <= before:
-            raise InputError(f"student_init: {shape} is larger than the model, {before}; a student can only be smaller")
-        return shape
-
-    def _parts(self, hidden: int, size: int, field: str) -> int:
-        """``hidden / size``, which must be a whole number."""
-        if not size or hidden % size:
-            valid = [n for n in range(1, hidden + 1) if hidden % n == 0]
-            near = min(valid, key=lambda n: abs(n - size))
-            raise InputError(f"student.{field}: {size} does not divide the hidden width {hidden}; use {near}")
-        return hidden // size
-
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the student."""
-        from limbeck.model.pruning.subnetwork import extract
+        from limbeck.model.pruning.slicing import Cut, slice_to
+        from limbeck.model.pruning.subnetwork import extract, fresh_student
 
         if problems := self.problems():
             raise InputError(f"student_init: {problems[0]}")
         before = candidate.model.shape
-        shape = self.shape(before)
+        try:
+            shape = self.student.of(before)
+        except InputError as error:
+            raise InputError(f"student_init: {error}") from error
         if self.init == "layers":
-            model = _copied(candidate.model, self.chosen(before.depth))
-        elif self.init in ("slice", "resplit"):
-            model = extract(candidate.model, shape, self.init == "resplit" or None)
+            model = slice_to(candidate.model, Cut.whole_layers(before, self.student.source_layers(before.depth)))
+        elif self.init == "fresh":
+            model = fresh_student(candidate.model, shape, context.seed)
         else:
-            model = _fresh(candidate.model, shape, context.seed)
+            model = extract(candidate.model, shape, self.init == "resplit" or None)
         context.log(f"{before} -> {shape}")
         yield replace(candidate, model=model, folder=None)
-
-
-def _copied(model: Any, layers: tuple[int, ...]) -> Any:
-    """Return the model with these layers only."""
-    from limbeck.model.pruning.slicing import Cut, slice_to
-
-    whole = Cut.everything(model.shape)
-    heads, ffn = (tuple(rows[index] for index in layers) for rows in (whole.heads, whole.ffn))
-    return slice_to(model, Cut(layers, heads, ffn))
-
-
-def _fresh(model: Any, shape: Shape, seed: int) -> Any:
-    """Return a model of this shape with the old labels, initialized as BERT is: normal, 0.02."""
-    import torch
-
-    from limbeck.model.pruning.slicing import write_shape
-    from limbeck.model.pruning.subnetwork import forget_slices
-
-    config = copy.deepcopy(model.config)
-    forget_slices(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        student = type(model)(write_shape(config, shape))
-    student.encoder.shape = shape
-    tables = student.encoder.embeddings.state_dict()
-    for name, old in model.encoder.embeddings.state_dict().items():
-        if name in tables and tables[name].shape == old.shape:
-            tables[name].copy_(old)
-    student.fresh_head = True
-    return student.eval()

@@ -1,0 +1,84 @@
+"""What a transform needs before it samples: parts of speech and words by part of speech, or candidates of each word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from limbeck.augmentation.pipeline import rows_of
+from limbeck.augmentation.pos_taggers import tag_rows
+from limbeck.augmentation.transforms import (
+    NGram,
+    Row,
+    Substitute,
+    Transform,
+    replaceable,
+    split_words,
+    words_by_tag,
+)
+
+if TYPE_CHECKING:
+    from limbeck.augmentation.word_candidates import MaskedModel
+    from limbeck.augmentation.word_vectors import WordVectors
+    from limbeck.core.task import Task
+
+Annotate = Callable[[Sequence[Row]], Sequence[Row]]
+"""Adds to rows what the transform reads in them."""
+
+
+def tagged(
+    rule: NGram, task: Task, tagger: str | None, *, chunk_rows: int = 256, workers: int = 1
+) -> tuple[Transform, Annotate]:
+    """Return the n-gram transform with the words of every part of speech, and what tags the words of rows.
+
+    Args:
+        rule: The transform, which swaps no words yet.
+        task: Gives the texts.
+        tagger: Who finds parts of speech; None finds none, and no words are swapped.
+        chunk_rows: Texts that are tagged together.
+        workers: Processes that tag.
+    """
+    if tagger is None:
+        return rule, lambda rows: rows
+    train = task.split("train")
+    words = [split_words(side)[0] for row in rows_of(train, task.labelled_rows) for side in row.sides]
+    tags = tag_rows(tagger, words, chunk_rows, workers)
+    sides = 1 if train.pairs is None else 2
+
+    def annotate(rows: Sequence[Row]) -> list[Row]:
+        return [row._replace(notes=tuple(tags[row.number * sides : (row.number + 1) * sides])) for row in rows]
+
+    return replace(rule, bags=words_by_tag(words, tags)), annotate
+
+
+def substitution(
+    task: Task,
+    vectors: Callable[[Sequence[str]], WordVectors],
+    masked: MaskedModel | None,
+    *,
+    top_k: int = 15,
+    replace_probability: float = 0.4,
+) -> tuple[Transform, Annotate]:
+    """Return the transform that replaces words, and what adds the candidates of each word to rows.
+
+    Args:
+        task: Gives the texts.
+        vectors: Returns the vectors of words.
+        masked: Proposes words of one piece; None leaves all to the vectors.
+        top_k: Candidates for each word.
+        replace_probability: Probability that a word is replaced.
+    """
+    from limbeck.augmentation.word_candidates import Lexicon
+
+    rows = rows_of(task.split("train"), task.labelled_rows)
+    texts = (split_words(side)[0] for row in rows for side in row.sides)
+    words = sorted({word for text in texts for word in text if replaceable(word)})
+    lexicon = Lexicon(vectors(words).nearest(words, top_k), masked)
+
+    def annotate(rows: Sequence[Row]) -> list[Row]:
+        texts = [split_words(side) for row in rows for side in row.sides]
+        notes = iter(lexicon.candidates(texts, [[replaceable(word) for word in words] for words, _ in texts]))
+        return [row._replace(notes=tuple(next(notes) for _ in row.sides)) for row in rows]
+
+    return Substitute(replace_probability), annotate

@@ -1,0 +1,107 @@
+"""The cost of a model's shapes, by the name of what counts: operations, parameters and bytes by formula, or latency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from limbeck.core import analytic_cost
+from limbeck.core.analytic_cost import NumberFormat
+from limbeck.core.cost import Cost, FunctionCost, TargetCost
+from limbeck.core.measurement import Measurement, machine
+from limbeck.cost_models import latency_table
+from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from limbeck.core.candidate import Candidate
+    from limbeck.core.target import Target
+
+Quantity = Literal["macs", "parameters", "size"]
+
+
+def counted_cost(quantity: Quantity, candidate: Candidate, number_format: NumberFormat = "float") -> Cost:
+    """Return a cost that is counted from the shape alone.
+
+    Args:
+        quantity: Multiply-accumulates of a text of typical length, parameters, or bytes of the weights.
+        candidate: The model whose slices are priced, and the task whose texts it reads.
+        number_format: Format of the weights, for their size.
+
+    Returns:
+        The cost, in MAC, 1 or B.
+    """
+    model, labels = candidate.model, candidate.task.num_labels
+    style, pooler = model.encoder.style, model.pooler is not None
+    if quantity == "size":
+        return FunctionCost(
+            lambda shape: Measurement("size", analytic_cost.bytes(shape, style, number_format, labels, pooler), "B")
+        )
+    if quantity == "parameters":
+        return FunctionCost(
+            lambda shape: Measurement("parameters", analytic_cost.parameters(shape, style, labels, pooler), "1")
+        )
+    tokens = latency_table.typical_length(candidate)
+    return FunctionCost(
+        lambda shape: Measurement("macs", analytic_cost.macs(shape, tokens, style, labels, pooler), "MAC")
+    )
+
+
+def latency_cost(
+    measured: TargetCost | None,
+    target: Target,
+    number_format: NumberFormat,
+    *,
+    profile: str | None = None,
+    log: Callable[..., None] = lambda message: None,
+) -> Cost:
+    """Return the latency of shapes on the target.
+
+    Args:
+        measured: Latencies measured on this machine; None where there are none.
+        target: Device, runtime, threads and batch that count.
+        number_format: Format that serves.
+        profile: File of latency data, which is used instead of ``measured``.
+        log: Called with one line about the fit to the file.
+
+    Returns:
+        The cost, in seconds.
+
+    Raises:
+        InputError: There are no latencies, or no series of the file fits the target.
+    """
+    if profile is not None:
+        from limbeck.cost_models.latency_predictor import Predictor
+
+        return Predictor.elsewhere(profile, target, number_format, log)
+    if measured is None:
+        raise InputError("no model of latency for this target; use cost: macs")
+    return measured.for_format(number_format)
+
+
+def predicted_latency(latency: Measurement, number_format: NumberFormat, *, elsewhere: bool) -> Measurement:
+    """Return a latency by a cost model as the prediction that a later measurement is compared with.
+
+    Args:
+        latency: Latency of a shape.
+        number_format: Format that it is for.
+        elsewhere: Whether the model stands for another machine or length of texts; it is then not compared.
+    """
+    detail = {"number_format": number_format, **latency.detail} | ({"elsewhere": True} if elsewhere else {})
+    return replace(latency, name="latency_predicted", detail=detail)
+
+
+def is_elsewhere(cost: Cost, candidate: Candidate, target: Target) -> bool:
+    """Return whether a predictor was learnt on another machine, or with texts of another length than the task's.
+
+    Args:
+        cost: Latency of shapes.
+        candidate: Gives the texts whose typical length counts.
+        target: Gives the batch, and the length if it is fixed.
+    """
+    from limbeck.cost_models.latency_predictor import Predictor
+
+    if not isinstance(cost, Predictor):
+        return False
+    here = (machine(), target.seq_len or latency_table.typical_length(candidate, target.batch))
+    return (cost.machine, cost.setting.seq_len) != here

@@ -1,0 +1,76 @@
+"""Samples of training texts that are read without training: to score parts of a model, or to choose ranges."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from limbeck.data.batching import collate, encode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from limbeck.core.task import Task
+
+
+def random_batches(
+    task: Task, tokenizer: PreTrainedTokenizerBase, count: int, seed: int, batch_size: int = 16
+) -> list[dict[str, Tensor]]:
+    """Return batches of a random sample of training texts, the shortest first.
+
+    Args:
+        task: The task that gives texts and labels.
+        tokenizer: A fast tokenizer.
+        count: Texts to take; all where there are fewer.
+        seed: Decides which texts are taken.
+        batch_size: Texts in a batch.
+    """
+    encoded = encode(task, "train", tokenizer)
+    count = min(count, len(encoded))
+    rows = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda row: encoded.lengths[row])
+    return [collate(encoded, rows[start : start + batch_size]) for start in range(0, count, batch_size)]
+
+
+def spaced_texts(
+    task: Task, tokenizer: PreTrainedTokenizerBase, inputs: Collection[str], count: int
+) -> list[dict[str, np.ndarray]]:
+    """Return training texts at even distances, each as a batch of its own: padding would distort ranges.
+
+    Args:
+        task: The task that gives the texts.
+        tokenizer: A fast tokenizer.
+        inputs: Names of the arrays that the model reads; those that the tokenizer does not give are zeros.
+        count: Texts to take; all where there are fewer.
+    """
+    split = task.split("train")
+    rows = sorted({int(row) for row in np.linspace(0, len(split) - 1, min(count, len(split)))})
+    encoded = encode(replace(task, splits={**task.splits, "train": split.take(rows)}), "train", tokenizer)
+    texts = []
+    for row in range(len(encoded)):
+        batch = {name: np.asarray(value) for name, value in collate(encoded, [row]).items() if name in inputs}
+        texts.append({name: batch.get(name, np.zeros_like(batch["input_ids"])) for name in sorted(inputs)})
+    return texts
+
+
+def first_batches(
+    task: Task, split: str, tokenizer: PreTrainedTokenizerBase, count: int, batch_size: int = 8
+) -> tuple[list[dict[str, Tensor]], Sequence[str] | Sequence[Sequence[str]]]:
+    """Return the first texts of a split in batches and as they are; in their own order, so that batches hold padding.
+
+    Args:
+        task: The task that has the split.
+        split: Name of the split.
+        tokenizer: A fast tokenizer.
+        count: Texts to take; all where there are fewer.
+        batch_size: Texts in a batch.
+    """
+    few = task.limit(**{split: count})
+    encoded = encode(few, split, tokenizer)
+    starts = range(0, len(encoded), batch_size)
+    batches = [collate(encoded, range(start, min(start + batch_size, len(encoded)))) for start in starts]
+    return batches, few.split(split).texts

@@ -1,0 +1,108 @@
+"""Export a torch model as an ONNX folder, and compare the logits of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from limbeck.core.logits import require_finite_logits
+from limbeck.errors import LimbeckError
+from limbeck.model.checkpoints import save_model
+from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from limbeck.core.model import Runnable
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+
+ROUNDING = 1e-5
+"""Share of the largest logit that sums in another order may differ by: some hundred roundings of float32."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest difference of the logits of two models, their largest size and spread, and on how many texts."""
+
+    difference: float
+    largest: float
+    spread: float
+    texts: int
+
+    def allowed(self, tolerance: float) -> float:
+        """Return the largest difference that counts as equal.
+
+        >>> Parity(0.01, largest=8000.0, spread=0.5, texts=9).allowed(1e-3)
+        0.081
+        """
+        return tolerance * max(1.0, self.spread) + ROUNDING * self.largest
+
+    def __str__(self) -> str:
+        return f"ONNX gives torch's logits on {self.texts} texts, largest difference {self.difference:.1e}"
+
+    def check(self, tolerance: float) -> None:
+        """Raise a LimbeckError if the logits differ by more than is allowed."""
+        allowed = self.allowed(tolerance)
+        if not self.difference <= allowed:
+            raise LimbeckError(
+                f"export: logits in ONNX differ from torch by up to {self.difference:.2g} on {self.texts} texts, more "
+                f"than {allowed:.2g} (parity_tolerance {tolerance:g}, logits up to {self.largest:.2g}); give a larger "
+                "parity_tolerance if that is exact enough, or report the model"
+            )
+
+
+def export_model(
+    model: LimbeckForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    fused: bool = True,
+) -> OnnxModel:
+    """Write a model as an ONNX folder: the graph, the configuration, the tokenizer and the torch weights.
+
+    Args:
+        model: The torch model.
+        tokenizer: Its tokenizer.
+        folder: Where to write.
+        fused: Use ONNX Runtime's fused operators; without, standard ONNX alone.
+    """
+    save_model(model, tokenizer, folder)
+    to_onnx(model, folder / FLOAT_FILE, fused=fused)
+    exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    save_model(exported, tokenizer, folder)
+    return exported
+
+
+def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]], texts: Sequence[object]) -> Parity:
+    """Compare the logits of two models in padded batches.
+
+    Args:
+        model: The reference.
+        other: The model to compare.
+        batches: Batches with ``index``, the places of their texts among ``texts``.
+        texts: The texts, for messages.
+
+    Raises:
+        InputError: The logits of the first are no numbers.
+    """
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    for batch in batches:
+        logits = model.predict(batch)
+        real = np.asarray(batch["attention_mask"], dtype=bool)
+        answers = other.predict(batch)
+        rows = [(a[r], b[r]) if a.ndim == 2 else (a, b) for a, b, r in zip(logits, answers, real, strict=True)]
+        require_finite_logits([row for row, _ in rows], [texts[index] for index in batch["index"].tolist()])
+        pairs += rows
+    before, after = (np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1))
+    return Parity(
+        difference=float(np.abs(before - after).max()),
+        largest=float(np.abs(before).max()),
+        spread=float(np.abs(before - np.median(before)).max()),
+        texts=len(pairs),
+    )

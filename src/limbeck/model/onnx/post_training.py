@@ -1,0 +1,189 @@
+"""Make an INT8 model of an exported one: ranges, smoothing, and parts that fall back to float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from limbeck.model import external
+from limbeck.model.checkpoints import save_model
+from limbeck.model.onnx import smooth_quant
+from limbeck.model.onnx.onnx_model import INT8_FILE, OnnxModel, read_parts, write
+from limbeck.model.onnx.quantization import (
+    Calibration,
+    Int8,
+    calibrate,
+    errors,
+    quantizable_modules,
+    quantize,
+    sensitivity,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
+    from limbeck.model.onnx.graph import Blueprint
+
+    Parts = tuple[Blueprint, Mapping[str, np.ndarray]]
+    Texts = Callable[[int], Sequence[Mapping[str, np.ndarray]]]
+
+RANKING_TEXTS = 32  # enough to order modules by their error
+SMOOTHING_TEXTS = 64
+
+Mode = Literal["dynamic", "static"]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """How the ranges of activations are chosen.
+
+    Attributes:
+        mode: From each input (dynamic), or from calibration texts (static).
+        calibration: How ranges follow from texts.
+        samples: Texts to calibrate on.
+    """
+
+    mode: Mode = "dynamic"
+    calibration: Calibration = "minmax"
+    samples: int = 128
+
+    def of(self, parts: Parts, texts: Texts, int8: Int8) -> Int8:
+        """Return the version with its ranges; none in dynamic mode."""
+        if self.mode == "dynamic":
+            return int8
+        return replace(int8, ranges=calibrate(*parts, texts(self.samples), self.calibration, int8.smooth))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Writes and scores INT8 versions of one exported model.
+
+    Attributes:
+        model: The float model.
+        parts: Its graph and weights.
+        folder: Where versions are written, each in the place of the one before.
+        score: Scores a model in points.
+    """
+
+    model: OnnxModel
+    parts: Parts
+    folder: Path
+    score: Callable[[OnnxModel], float]
+
+    def write(self, int8: Int8) -> OnnxModel:
+        """Write a version and return it."""
+        write(quantize(*self.parts, int8), self.folder / INT8_FILE)
+        return OnnxModel(self.folder, INT8_FILE, self.model.config)
+
+    def points(self, int8: Int8 | None) -> float:
+        """Return the points of a version; of the float model if it is None."""
+        return self.score(self.model if int8 is None else self.write(int8))
+
+
+def quantize_model(
+    model: OnnxModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    texts: Texts,
+    *,
+    ranges: Ranges = Ranges(),
+    per_channel: bool = True,
+    reduce_range: bool = True,
+    embeddings: bool = True,
+    smooth: bool = False,
+    max_drop: float | None = None,
+    score: Callable[[OnnxModel], float] | None = None,
+    log: Callable[[str], None] = lambda message: None,
+) -> OnnxModel:
+    """Write an exported model in INT8; its folder keeps the torch weights, not the float graph.
+
+    Args:
+        model: The exported model.
+        tokenizer: Its tokenizer.
+        folder: Where to write.
+        texts: Returns so many calibration texts, each a batch of its own.
+        ranges: How the ranges of activations are chosen.
+        per_channel: A scale for every output channel of a matrix; without, one for the matrix.
+        reduce_range: 7-bit weights, safe on CPUs without VNNI.
+        embeddings: Store the embedding tables in 8 bits too.
+        smooth: Divide inputs channel by channel where that brings answers closer to float's.
+        max_drop: Points that may be lost; parts fall back to float, worst first. Needs ``score``.
+        score: Scores a model in points.
+        log: Called with each message.
+    """
+    parts = read_parts(model.path)
+    int8 = Int8(frozenset(quantizable_modules(*parts, embeddings=embeddings)), per_channel, reduce_range)
+    int8 = ranges.of(parts, texts, int8)
+    if smooth:
+        int8 = smoothed(parts, texts, int8, ranges)
+    save_model(model, tokenizer, folder)
+    external.remove(folder / "onnx" / model.path.name)
+    attempt = Attempt(model, parts, folder, score or (lambda model: 0.0))
+    if max_drop is not None:
+        int8 = fall_back(attempt, int8, max_drop, texts(RANKING_TEXTS), log)
+    quantized = attempt.write(int8)
+    save_model(quantized, tokenizer, folder)
+    evened = f", {len(int8.smooth.keys() & int8.modules)} inputs smoothed" if smooth else ""
+    log(f"INT8 ({ranges.mode}{evened}): {model.size_bytes / 1e6:.1f} MB -> {quantized.size_bytes / 1e6:.1f} MB")
+    return quantized
+
+
+def smoothed(parts: Parts, texts: Texts, plain: Int8, ranges: Ranges) -> Int8:
+    """Return the smoothed version if it brings held-out logits closer to those of the float model.
+
+    Args:
+        parts: Graph and weights of the float model.
+        texts: Returns calibration texts.
+        plain: The version that is not smoothed.
+        ranges: How the ranges of activations are chosen.
+    """
+    sample = texts(SMOOTHING_TEXTS + RANKING_TEXTS)
+    seen = [text for index, text in enumerate(sample) if index % 3]
+    smoothing = smooth_quant.divisors(*parts, plain, seen, static=ranges.mode == "static")
+    versions = {"smooth": ranges.of(parts, texts, replace(plain, smooth=smoothing)), "plain": plain}
+    error = errors(*parts, versions, sample[::3])
+    return versions[min(error, key=error.__getitem__)]
+
+
+def fall_back(
+    attempt: Attempt,
+    int8: Int8,
+    max_drop: float,
+    texts: Sequence[Mapping[str, np.ndarray]],
+    log: Callable[[str], None],
+) -> Int8:
+    """Leave as few parts as possible in float, worst first, so that at most ``max_drop`` points are lost.
+
+    How many is found by bisection: some five evaluations, where one part at a time would take dozens.
+
+    Args:
+        attempt: Writes and evaluates versions.
+        int8: The version with everything in INT8.
+        max_drop: Most points of the metric to lose.
+        texts: Texts by which parts are ranked.
+        log: Called with each message.
+
+    Returns:
+        The version with the fewest parts in float that loses no more.
+    """
+    float_points = attempt.points(None)
+    drop = float_points - attempt.points(int8)
+    if drop <= max_drop:
+        return int8
+    ranking = list(sensitivity(*attempt.parts, int8, texts))
+    fails, holds = 0, len(ranking)  # with nothing left in 8 bits nothing is lost
+    while holds - fails > 1:
+        middle = (fails + holds) // 2
+        tried = replace(int8, modules=frozenset(ranking[middle:]))
+        if float_points - attempt.points(tried) <= max_drop:
+            holds = middle
+        else:
+            fails = middle
+    log(
+        f"INT8 lost {drop:.2f} points, more than {max_drop:g}: {holds} of {len(ranking)} parts stay in float "
+        f"({', '.join(ranking[:holds])})"
+    )
+    return replace(int8, modules=frozenset(ranking[holds:]))

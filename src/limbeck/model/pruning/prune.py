@@ -1,0 +1,98 @@
+"""Structured pruning of a model in memory: score the parts, let a goal choose the shape, cut, and repair what stays.
+
+Works on limbeck's encoder, without recipe or store; ``techniques/prune.py`` and ``limbeck.prune`` call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from limbeck.model.pruning import optimal_brain_surgeon
+from limbeck.model.pruning.importance import CRITERIA
+from limbeck.model.pruning.reconstruction import Grams, collect, put, repaired
+from limbeck.model.pruning.slicing import Cut, RemovalOrder, RemovalOrders, Scores, slice_to
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limbeck.model.pruning.goals import Goal
+
+Criterion = Literal["fisher", "taylor", "magnitude", "obs", "ziplm"]
+
+
+def prune(
+    model: Any,
+    batches: Sequence[dict[str, Tensor]],
+    goal: Goal,
+    *,
+    criterion: Criterion = "obs",
+    reconstruct: bool = True,
+    seed: int = 0,
+    keep_orders: Callable[[Callable[[], RemovalOrders]], RemovalOrders] = lambda build: build(),
+) -> None:
+    """Take heads and neurons out of the layers of a model, in place, and repair what stays.
+
+    Args:
+        model: The model, an encoder with its head.
+        batches: Calibration texts, labelled where the criterion reads labels.
+        goal: Chooses the shape.
+        criterion: How parts are scored.
+        reconstruct: Repair the output projections by least squares on the texts.
+        seed: Decides what the criterion draws.
+        keep_orders: Returns the order in which parts go, from a cache or by calling what it gets.
+
+    Raises:
+        InputError: No shape meets the goal; the model is then as it was.
+    """
+    grams = cache(lambda: collect(model, batches))  # not every criterion needs them
+    orders = keep_orders(lambda: removal_orders(model, batches, grams, criterion, seed))
+    cut = Cut.best(orders, goal(orders, model.shape))
+    repair = repaired(model, cut, grams()) if reconstruct else {}
+    slice_to(model, cut)
+    put(model, repair)
+
+
+def removal_orders(
+    model: Any, batches: Sequence[dict[str, Tensor]], grams: Callable[[], Grams], criterion: Criterion, seed: int = 0
+) -> RemovalOrders:
+    """Return the order in which heads and neurons are removed, and what is lost on the way.
+
+    Args:
+        model: The model to score.
+        batches: Calibration texts.
+        grams: Returns the second moments of layer inputs.
+        criterion: How parts are scored.
+        seed: Decides what the criterion draws.
+    """
+    if criterion == "obs":
+        return optimal_brain_surgeon.second_order(model, batches, grams(), seed)
+    if criterion == "ziplm":
+        return optimal_brain_surgeon.layer_wise(model, grams())
+    return scores(model, batches, criterion).orders
+
+
+def scores(model: Any, batches: Sequence[dict[str, Tensor]], criterion: Criterion) -> Scores:
+    """Score every head, neuron and layer by itself; by Fisher's scores where the criterion ranks them together.
+
+    Args:
+        model: The model to score.
+        batches: Calibration texts.
+        criterion: How parts are scored.
+    """
+    return CRITERIA.get(criterion, CRITERIA["fisher"])(model, batches)
+
+
+def important_layers(
+    model: Any, batches: Sequence[dict[str, Tensor]], count: int, criterion: Criterion
+) -> tuple[int, ...]:
+    """Return the layers that matter most, counted from 0, ascending.
+
+    Args:
+        model: The model to score.
+        batches: Calibration texts.
+        count: Layers to return.
+        criterion: How layers are scored.
+    """
+    return RemovalOrder.of(scores(model, batches, criterion).layers).remaining(count)

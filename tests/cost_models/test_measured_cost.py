@@ -1,0 +1,72 @@
+from functools import partial
+
+import numpy as np
+import pytest
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.measurement import Measurement
+from limbeck.core.search_space import Range, Space
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.cost_models.collection import collect
+from limbeck.cost_models.measured_cost import MeasuredCost
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+
+FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
+SPACE = Space(Range(1, 3), Range(16, 32, 16), Range(1, 4), Range(16, 64, 16), Range(8, 8))
+
+
+@pytest.fixture
+def supernet(make_model):
+    task = toy_task(train=16, validation=40)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer))
+    model.config.space = SPACE.to_json()
+    return Candidate(model, tokenizer, task)
+
+
+def latency(shape, number_format):
+    """A machine on which every neuron and channel takes its time, and INT8 half of it."""
+    value = 1e-6 * sum(shape.hidden * (row.heads + row.ffn) for row in shape.layers)
+    value *= 0.5 if number_format == "int8" else 1.0
+    return Measurement("latency_p50", value, "s", 0.9 * value, 1.1 * value)
+
+
+def timed(shapes, setting, plan):
+    """A machine without noise: four rounds of two calls."""
+    seconds = [latency(shape, setting.number_format).value for shape in shapes]
+    return np.tile(np.array(seconds)[:, None, None], (1, 4, 2))
+
+
+def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
+    """No table knows other hidden widths, so shapes of the space are measured, once."""
+    built = []
+
+    def memo(name, build):
+        built.append(name)
+        return build()
+
+    monkeypatch.setattr("limbeck.cost_models.latency_predictor.SAMPLES", 30)
+    monkeypatch.setattr("limbeck.cost_models.collection.collect", partial(collect, timer=timed))
+    cost = MeasuredCost(supernet, Target(), memo)
+    for shape in (SPACE.smallest, SPACE.largest):
+        found = cost.for_format("int8")(shape)
+        assert found.detail["source"] == "predictor"
+        assert found.value == pytest.approx(latency(shape, "int8").value, rel=0.15)
+    assert len(built) == 1
+    assert built[0].startswith("latency-predictor-")
+
+
+def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, monkeypatch):
+    """Measured at the first question and never again."""
+    del supernet.model.config.space
+    asked = []
+    monkeypatch.setattr(
+        "limbeck.cost_models.latency_table.LatencyTable.memoised",
+        lambda candidate, target, number_format, memo, whole: asked.append((number_format, whole)) or object(),
+    )
+    cost = MeasuredCost(supernet, Target(), lambda name, build: build(), FULL)
+    assert not asked
+    assert cost.for_format("int8") is cost.for_format("int8")
+    assert cost.for_format("float") is not cost.for_format("int8")
+    assert asked == [("int8", FULL), ("float", FULL)]

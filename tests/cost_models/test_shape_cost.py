@@ -1,0 +1,48 @@
+import pytest
+
+from limbeck.core import analytic_cost
+from limbeck.core.candidate import Candidate
+from limbeck.core.cost import FormatCost
+from limbeck.core.measurement import Measurement
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.cost_models.latency_table import typical_length
+from limbeck.cost_models.shape_cost import counted_cost, latency_cost, predicted_latency
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
+
+FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
+
+
+@pytest.fixture
+def candidate(make_model):
+    task = toy_task("classification", train=48, validation=16, test=16)
+    tokenizer = toy_tokenizer(task)
+    return Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
+
+
+def test_counts_are_those_of_the_model(candidate):
+    parameters = sum(p.numel() for p in candidate.model.parameters())
+    assert counted_cost("parameters", candidate)(FULL).value == parameters
+    assert counted_cost("size", candidate, "float")(FULL).value == 4 * parameters
+    assert parameters <= counted_cost("size", candidate, "int8")(FULL).value < 2 * parameters
+    macs = counted_cost("macs", candidate)(FULL)
+    expected = analytic_cost.macs(FULL, typical_length(candidate), candidate.model.encoder.style, labels=3)
+    assert (macs.value, macs.unit) == (expected, "MAC")
+
+
+def test_latency_is_measured_in_the_format_that_serves():
+    seconds = {"float": 2e-3, "int8": 1e-3}
+    measured = FormatCost(lambda shape, number_format: Measurement("latency_p50", seconds[number_format], "s"))
+    for number_format, value in seconds.items():
+        assert latency_cost(measured, Target(), number_format)(FULL).value == value
+    with pytest.raises(InputError, match="no model of latency for this target"):
+        latency_cost(None, Target(), "int8")
+
+
+def test_a_prediction_says_its_format_and_whether_it_is_of_another_machine():
+    latency = Measurement("latency_p50", 1e-3, "s", 0.9e-3, 1.1e-3, detail={"source": "table"})
+    here, there = (predicted_latency(latency, "int8", elsewhere=elsewhere) for elsewhere in (False, True))
+    assert (here.name, here.value, here.low, here.high) == ("latency_predicted", 1e-3, 0.9e-3, 1.1e-3)
+    assert here.detail == {"source": "table", "number_format": "int8"}
+    assert there.detail == {**here.detail, "elsewhere": True}

@@ -1,0 +1,40 @@
+import random
+
+import numpy as np
+
+from limbeck.data.batching import encode
+from limbeck.data.calibration import first_batches, random_batches, spaced_texts
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+
+TASK = toy_task("classification", train=40, validation=20, test=16)
+TOKENIZER = toy_tokenizer(TASK)
+
+
+def test_random_batches_hold_a_seeded_sample_the_shortest_first():
+    batches = random_batches(TASK, TOKENIZER, 20, seed=3)
+    rows = [row for batch in batches for row in batch["index"].tolist()]
+    assert sorted(rows) == sorted(random.Random(3).sample(range(40), 20))
+    lengths = [length for batch in batches for length in batch["attention_mask"].sum(1).tolist()]
+    assert lengths == sorted(lengths)
+    assert [len(batch["index"]) for batch in batches] == [16, 4]
+    assert rows != [row for batch in random_batches(TASK, TOKENIZER, 20, seed=4) for row in batch["index"].tolist()]
+    assert sum(len(batch["index"]) for batch in random_batches(TASK, TOKENIZER, 99, seed=3)) == 40
+
+
+def test_spaced_texts_are_single_and_from_all_over_the_split():
+    texts = spaced_texts(TASK, TOKENIZER, {"input_ids", "attention_mask", "other"}, 4)
+    for batch, row in zip(texts, (0, 13, 26, 39), strict=True):
+        assert batch["input_ids"][0].tolist() == TOKENIZER(TASK.split("train").texts[row])["input_ids"]
+        assert batch["attention_mask"].all()
+        assert not batch["other"].any()
+
+
+def test_first_batches_keep_the_order_of_the_split():
+    batches, texts = first_batches(TASK, "validation", TOKENIZER, 19)
+    assert [batch["index"].tolist() for batch in batches] == [[*range(8)], [*range(8, 16)], [*range(16, 19)]]
+    assert list(texts) == list(TASK.split("validation").texts[:19])
+    ids = encode(TASK, "validation", TOKENIZER).input_ids
+    for batch in batches:
+        for row, index in enumerate(batch["index"].tolist()):
+            real = np.asarray(batch["attention_mask"][row], dtype=bool)
+            assert batch["input_ids"][row][real].tolist() == list(ids[index])

@@ -1,0 +1,70 @@
+"""Pruning of a model in memory, without a step."""
+
+import copy
+
+import pytest
+import torch
+
+from limbeck.core.cost import FunctionCost
+from limbeck.core.measurement import Measurement
+from limbeck.core.shape import Shape
+from limbeck.data.calibration import random_batches
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
+from limbeck.model.pruning.goals import CostGoal, UniformGoal
+from limbeck.model.pruning.prune import important_layers, prune, removal_orders
+from limbeck.model.pruning.reconstruction import collect
+from limbeck.model.pruning.slicing import Cut, slice_to
+
+FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
+TASK = toy_task("classification", train=32, validation=16, test=16)
+TOKENIZER = toy_tokenizer(TASK)
+BATCHES = random_batches(TASK, TOKENIZER, 32, seed=0)
+COST = FunctionCost(lambda shape: Measurement("weights", float(shape.weights), "1"))
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER))
+
+
+@pytest.mark.parametrize("criterion", ["obs", "ziplm", "fisher", "taylor"])
+def test_without_repair_it_is_the_cut_of_the_orders(model, criterion):
+    goal, original = CostGoal(COST, COST(FULL).value / 2, ffn_multiple=8), copy.deepcopy(model)
+    orders = removal_orders(original, BATCHES, lambda: collect(original, BATCHES), criterion)
+    expected = slice_to(original, Cut.best(orders, goal(orders, FULL)))
+    prune(model, BATCHES, goal, criterion=criterion, reconstruct=False)
+    assert model.shape == expected.shape != FULL
+    for (name, value), other in zip(model.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(value, other), name
+
+
+def test_orders_come_from_the_cache(model):
+    goal, kept = UniformGoal(heads=2, ffn=32), []
+
+    def keep(build):
+        if not kept:
+            kept.append(build())
+        return kept[0]
+
+    twin = copy.deepcopy(model)
+    prune(model, BATCHES, goal, keep_orders=keep)
+    prune(twin, BATCHES, goal, keep_orders=lambda build: kept[0])
+    assert all(map(torch.equal, model.parameters(), twin.parameters()))
+
+
+def test_a_goal_that_cannot_be_met_leaves_the_model_as_it_was(model):
+    before = copy.deepcopy(model)
+    with pytest.raises(InputError, match="is below"):
+        prune(model, BATCHES, CostGoal(COST, 1.0))
+    assert all(map(torch.equal, model.parameters(), before.parameters()))
+
+
+def test_layers_that_write_nothing_matter_least(model):
+    with torch.no_grad():
+        for name in ("attention_out", "down"):
+            part = getattr(model.encoder.layers[1], name)
+            part.weight.mul_(1e-3)
+            part.bias.mul_(1e-3)
+    for criterion in ("fisher", "taylor", "obs"):
+        assert important_layers(model, BATCHES, 2, criterion) == (0, 2)
