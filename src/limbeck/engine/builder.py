@@ -288,6 +288,9 @@ class CandidateBuilder:
 
         Locks are taken from child to parent only, so runs cannot block each other.
 
+        Args:
+            key: Key of the candidate.
+
         Raises:
             StoreError: It is not there, and nothing is known of how it was made.
         """

@@ -205,6 +205,9 @@ class Store:
     def task(self, fingerprint: str) -> Any:
         """Return a stored task; it is opened once, because tasks are values. A damaged one is put aside.
 
+        Args:
+            fingerprint: Fingerprint of the task.
+
         Raises:
             StoreError: It is missing or damaged.
         """

@@ -149,6 +149,9 @@ _PROBED: TypeAdapter[ProbedForm] = TypeAdapter(ProbedForm)
 def check_event(event: Any) -> Plain:
     """Return an event of a ledger if it has the form of one; ``Any``, as it comes from JSON.
 
+    Args:
+        event: What one line holds.
+
     Raises:
         ValueError: It has another form.
     """
@@ -165,6 +168,9 @@ def check_event(event: Any) -> Plain:
 
 def read_record(data: Any) -> Record:
     """Return a record from its JSON; ``Any``, as it comes from a file.
+
+    Args:
+        data: What JSON holds.
 
     Raises:
         ValueError: It has another form.
@@ -188,6 +194,9 @@ def read_record(data: Any) -> Record:
 def read_records(data: Any) -> list[Record]:
     """Return the children of a step from their JSON: at least one, all of one parent, numbered in order.
 
+    Args:
+        data: What JSON holds.
+
     Raises:
         ValueError: It has another form.
     """
@@ -205,6 +214,9 @@ def read_records(data: Any) -> list[Record]:
 def read_fact(data: Any) -> Measurement:
     """Return a measurement from its JSON.
 
+    Args:
+        data: What JSON holds.
+
     Raises:
         ValueError: It has another form.
     """
@@ -216,6 +228,9 @@ def read_fact(data: Any) -> Measurement:
 
 def read_probed(data: Any) -> ProbedForm:
     """Return what a probe measured, from its JSON.
+
+    Args:
+        data: What JSON holds.
 
     Raises:
         ValueError: It has another form.
