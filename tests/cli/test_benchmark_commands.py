@@ -72,6 +72,8 @@ def test_nonsense_is_refused_before_anything_is_timed():
             ((*SMALL, "--layers", 1, 4, "--train", "both"), "4 layers cannot begin with the weights of 'tuned'"),
             ((*SMALL, "--layers", 1, "--train", "both", "--epochs", 0), "num_train_epochs: should be more than 0"),
             (("bench", "--layers", 1, 2, "--jointly"), "at least two"),
+            (("bench", "--layers", 1, "--device", "cuda:97", "--runtime", "torch"), "device cuda:97 cannot be used"),
+            (("bench", "--layers", 1, "--device", "cuda:0"), "onnxruntime answers on the processor"),
         ):
             status, _, err = call(*given)
             assert (status, message in err) == (2, True), err

@@ -1,9 +1,9 @@
 """Accuracy of a grid's points: each trained alone, and all as slices of one model that is trained for them.
 
-Both ways begin with the same weights (except miniatures: alone, each begins with its own checkpoint), see the same texts
-as often, learn from labels alone, and keep the weights of the last step. They are recipes of ordinary steps, carried
-out by ``engine.run``: what is trained already is found in the store, and an interrupted training goes on from its last
-checkpoint.
+Both ways begin with the same weights (except miniatures: alone, each begins with its own checkpoint), see the same
+texts as often, learn from labels alone, and keep the weights of the last step. They are recipes of ordinary steps,
+carried out by ``engine.run``: what is trained already is found in the store, and an interrupted training goes on from
+its last checkpoint.
 """
 
 from __future__ import annotations

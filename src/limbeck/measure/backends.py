@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -42,6 +42,35 @@ def check_runtime(runtime: str) -> None:
     """Refuse a runtime that is not installed, before any work starts."""
     if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
         raise MissingExtra("openvino", "openvino")
+
+
+def check_device(device: str, runtimes: Iterable[str]) -> None:
+    """Refuse a device that is not there, or that one of these runtimes does not run on, before any work starts.
+
+    >>> check_device("cuda:0", ["onnxruntime"])
+    Traceback (most recent call last):
+    ...
+    limbeck.errors.InputError: device cuda:0: onnxruntime answers on the processor; use device cpu, or runtime torch
+
+    Args:
+        device: ``cpu``, ``cuda`` or another device of torch, with its number after a colon.
+        runtimes: Runtimes that should run on it.
+
+    Raises:
+        InputError: A runtime cannot use the device, or torch does not have it here.
+    """
+    if device == "cpu":
+        return
+    if others := [runtime for runtime in runtimes if runtime != "torch"]:
+        raise InputError(f"device {device}: {others[0]} answers on the processor; use device cpu, or runtime torch")
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()  # to the processor: the device "meta" holds no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch built without CUDA asserts
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        cause = str(error).splitlines()[0]
+        raise InputError(f"device {device} cannot be used ({cause}); there is {', '.join(there)}") from None
 
 
 def import_runtime(name: str) -> ModuleType:

@@ -18,7 +18,7 @@ from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_runtime
+from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_device, check_runtime
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
@@ -52,11 +52,8 @@ class Setting:
         """Refuse what cannot be timed here, before any work starts."""
         if self.number_format == "int8" and self.target.runtime == "torch":
             raise InputError("INT8 is timed in the runtimes onnxruntime and openvino, the target says torch")
-        if self.target.device != "cpu" and self.target.runtime != "torch":
-            raise InputError(
-                f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
-            )
         check_runtime(self.target.runtime)
+        check_device(self.target.device, [self.target.runtime])
         for name, count in (("threads", self.target.threads), ("batch", self.target.batch)):
             if count < 1:
                 raise InputError(f"{name}: should be at least 1, got {count}")

@@ -66,13 +66,16 @@ class Latency(Probe):
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of each candidate."""
-        from limbeck.measure.backends import check_runtime
+        from limbeck.measure.backends import check_device, check_runtime
         from limbeck.measure.isolation import run_isolated
 
         if not candidates:
             return
         target = context.target
         check_runtime(target.runtime)
+        check_device(
+            target.device, ["torch" if each.model.runtime == "torch" else target.runtime for each in candidates]
+        )
         rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
         with contextlib.ExitStack() as stack:
             payload = {
