@@ -16,6 +16,7 @@ from limbeck.data.baseline import baseline
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.report.artefact import check_out, write_artefact
+from limbeck.report.evaluated_shapes import shapes_csv
 from limbeck.report.html import report_html
 from limbeck.report.report import front_csv
 from limbeck.report.serving_example import artefact_example
@@ -25,6 +26,9 @@ from limbeck.storage.destination import check_destination, writing
 
 ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
+
+SHAPES = "shapes.csv"
+"""Every shape that the searches of a run evaluated."""
 
 
 def summary_of(result: RunResult, task: Task | None) -> RunSummary:
@@ -103,13 +107,19 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
 
 
 def write_report(result: RunResult, task: Task | None) -> dict[str, Path]:
-    """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
+    """Write ``report.html``, ``front.csv`` and, after a search, ``shapes.csv`` into the run's folder.
+
+    Needs no model, so the store may be gone.
+    """
     summary = summary_of(result, task)
     chosen = result.store.objects / result.chosen[0] if result.chosen else None
     example = artefact_example(summary, chosen) if chosen is not None and chosen.is_dir() else ""
     with writing(result.folder, "--folder"):
         report = _write(result.folder / "report.html", report_html(summary, example=example))
-        return {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
+        written = {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
+        if shapes := shapes_csv(result.records.values()):
+            written["shapes"] = _write(result.folder / SHAPES, shapes)
+        return written
 
 
 def budget_violations(result: RunResult, task: Task | None) -> list[str]:

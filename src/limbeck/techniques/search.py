@@ -200,6 +200,7 @@ class Search(Technique):
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the winners."""
         from limbeck.model.pruning.subnetwork import extract
+        from limbeck.report.evaluated_shapes import evaluated_shapes
 
         if problems := self.problems() + self.budget_problems(context.budget):
             raise InputError(f"search: {problems[0]}")
@@ -214,11 +215,17 @@ class Search(Technique):
                 f"search: no shape of the space costs between {limits.least:.4g} and {limits.most:.4g} "
                 f"{largest.unit}; it goes from {smallest.value:.4g} to {largest.value:.4g}"
             )
-        for shape in self.best(scored, costs, candidate.task.metric, context):
+        winners = self.best(scored, costs, candidate.task.metric, context)
+        for shape in winners:
             cost = costs(shape)
             amount = _amount(cost.value, cost.unit)
             context.log(f"{shape}: {candidate.task.metric} {scored[shape]:.4f}, {cost.name} {amount}")
-            facts = (self.predicted_latency(cost, costs, candidate, context),) if self.cost == "latency" else ()
+            facts: tuple[Measurement, ...] = (
+                (self.predicted_latency(cost, costs, candidate, context),) if self.cost == "latency" else ()
+            )
+            if shape == winners[0]:
+                values = costs.many(list(scored))[:, 0].tolist()
+                facts += (evaluated_shapes(scored, values, winners, cost, candidate.task.metric, self.split),)
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
 
     def predicted_latency(
