@@ -134,7 +134,7 @@ class Prune(Technique):
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file."""
-        from limbeck.cost_models.latency_predictor import file_problems
+        from limbeck.cost_models.predictor_file import file_problems
 
         return file_problems(self.profile, self.number_format)
 
@@ -296,9 +296,9 @@ class Prune(Technique):
                 lambda shape: Measurement("parameters", counts.parameters(shape, style, labels, pooler), "1")
             )
         if self.profile is not None:
-            from limbeck.cost_models.latency_predictor import Predictor
+            from limbeck.cost_models.predictor_file import open_predictor
 
-            return Predictor.elsewhere(self.profile, context.target, self.number_format, context.log)
+            return open_predictor(self.profile, context.target, self.number_format, context.log)
         if context.cost is None:
             raise InputError("prune: no latency table for this target; use cost: macs")
         return context.cost.for_format(self.number_format)

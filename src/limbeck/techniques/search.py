@@ -157,7 +157,7 @@ class Search(Technique):
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file, the storage and missing packages."""
-        from limbeck.cost_models.latency_predictor import file_problems
+        from limbeck.cost_models.predictor_file import file_problems
 
         problems = file_problems(self.profile, self.number_format)
         if self.method == "nsga2" and find_spec("optuna") is None:
@@ -305,9 +305,9 @@ class Search(Technique):
                 )
             )
         if self.profile is not None:
-            from limbeck.cost_models.latency_predictor import Predictor
+            from limbeck.cost_models.predictor_file import open_predictor
 
-            return CachedCost(Predictor.elsewhere(self.profile, context.target, self.number_format, context.log))
+            return CachedCost(open_predictor(self.profile, context.target, self.number_format, context.log))
         if context.cost is None:
             raise InputError("search: no model of latency for this target; use cost: macs")
         return CachedCost(context.cost.for_format(self.number_format))
