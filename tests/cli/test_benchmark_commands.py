@@ -73,6 +73,8 @@ def test_nonsense_is_refused_before_anything_is_timed():
             ((*SMALL, "--layers", 1, "--train", "both", "--epochs", 0), "num_train_epochs: should be more than 0"),
             (("bench", "--layers", 1, 2, "--jointly"), "at least two"),
             (("bench", "--layers", 1, "--device", "cuda:97", "--runtime", "torch"), "device cuda:97 cannot be used"),
+            (("bench", "--layers", 1, "--track", "tensorboard"), "--track is about training"),
+            ((*SMALL, "--layers", 1, "--train", "both", "--track", "nonsense"), "no tracker 'nonsense'"),
             (("bench", "--layers", 1, "--device", "cuda:0"), "onnxruntime answers on the processor"),
         ):
             status, _, err = call(*given)

@@ -61,6 +61,7 @@ def bench(
     from limbeck.storage.destination import check_destination
 
     training.check()
+    _check_track(track, training)
     timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)
@@ -83,6 +84,17 @@ def bench(
         _print_tables(rows, failed, summary)
         print(f"samples and table: {folder}, pictures: {page}")
     return 1 if failed else 0
+
+
+def _check_track(track: str | None, training: Training) -> None:
+    """Refuse a tracker that is missing, or that would have nothing to track, before anything is timed."""
+    if track is None:
+        return
+    from limbeck.engine.tracking import check_tracker
+
+    if training.train is None:
+        raise InputError("--track is about training; add --train individual, shared or both")
+    check_tracker(track)
 
 
 def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:

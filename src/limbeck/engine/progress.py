@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from limbeck.engine import notebook
-from limbeck.errors import LimbeckError, nearest
+from limbeck.engine.tracking import Tracking
 
 Event = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ def show_progress(*, quiet: bool = False, track: str | None = None) -> Iterator[
 
     Progress goes to standard error, or into the notebook's cell, and nowhere when ``quiet``.
     """
-    tracker = _Tracker(track) if track else None
+    tracker = Tracking(track) if track else None
     try:
         with _screen(quiet) as show:
 
@@ -154,36 +154,3 @@ class _Screen:
         if self.inner is not None:
             self.progress.remove_task(self.inner)
             self.inner = None
-
-
-class _Tracker:
-    """Forwards the numbers of training to one of Accelerate's trackers."""
-
-    def __init__(self, name: str) -> None:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-        trackers = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
-        if name not in trackers:
-            raise LimbeckError(f"--track: no tracker '{name}'; {nearest(name, trackers)}")
-        if name not in [str(kind.value) for kind in get_available_trackers()]:
-            raise LimbeckError(f"--track {name}: the package is not installed; do: pip install {name}")
-        from accelerate import PartialState
-
-        PartialState()  # trackers write on the main process only and ask it which one they are on
-        cls = LOGGER_TYPE_TO_CLASS[name]
-        self.tracker = cls("limbeck", logging_dir="runs/tracking") if cls.requires_logging_directory else cls("limbeck")
-        if hasattr(self.tracker, "start"):
-            self.tracker.start()
-        self.step = 0
-
-    def __call__(self, event: Event) -> None:
-        if event["kind"] == "progress":
-            self.step += 1
-            values = {f"{event['step']}/{name}": value for name, value in event["numbers"].items()}
-            self.tracker.log(values, step=self.step)
-        elif event["kind"] == "facts":
-            values = {f"{event['key']}/{fact['name']}": fact["value"] for fact in event["facts"]}
-            self.tracker.log(values, step=self.step)
-
-    def close(self) -> None:
-        self.tracker.finish()
