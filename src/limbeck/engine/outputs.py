@@ -15,6 +15,8 @@ from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
+from limbeck.recipe.parsing import leaves
+from limbeck.recipe.recipe import placed_steps
 from limbeck.report.artefact import check_out, write_artefact
 from limbeck.report.evaluated_shapes import shapes_csv
 from limbeck.report.html import report_html
@@ -50,6 +52,7 @@ def summary_of(result: RunResult, task: Task | None) -> RunSummary:
         model=result.recipe.model,
         baseline=baseline(task) if isinstance(task, Task) else None,
         histories=histories(result),
+        chooses=any(located.step.info.final for located in leaves(placed_steps(result.recipe))),
     )
 
 
