@@ -50,7 +50,11 @@ class TrainingConfig:
         gradient_accumulation_steps: Batches per optimizer step.
         weight_decay: AdamW's weight decay, on matrices only.
         warmup_ratio: Fraction of the steps in which the learning rate rises.
+        warmup_steps: Steps in which it rises, instead of a fraction of them; 0 leaves it to warmup_ratio.
         lr_scheduler_type: How the learning rate falls after that.
+        end_learning_rate: Last learning rate of lr_scheduler_type: polynomial.
+        lr_power: Power with which that falls; 1 is linear.
+        adam_epsilon: AdamW's epsilon, in the denominator of its step.
         max_grad_norm: Gradients are clipped to this norm.
         mixed_precision: Arithmetic of the forward pass; bf16 is faster on some processors that have it, not on all.
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
@@ -66,7 +70,11 @@ class TrainingConfig:
     gradient_accumulation_steps: Annotated[int, Ge(1)] = 1
     weight_decay: Annotated[float, Ge(0)] = 0.01
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.1
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "polynomial"] = "linear"
+    end_learning_rate: Annotated[float, Ge(0)] = 0.0
+    lr_power: Annotated[float, Gt(0)] = 1.0
+    adam_epsilon: Annotated[float, Gt(0)] = 1e-8
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
@@ -106,6 +114,13 @@ TRAINING = StepInfo(
     every_process=True,  # the loop shards each batch over the processes, so all must run it
     aliases={"epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size"},
     neutral={"save_seconds", "save_total_limit"},
-    added={"min_steps", "early_stopping_patience"},
+    added={
+        "min_steps",
+        "early_stopping_patience",
+        "warmup_steps",
+        "end_learning_rate",
+        "lr_power",
+        "adam_epsilon",
+    },
 )
 """What every technique with a :class:`TrainingConfig` declares; each replaces the name and adds its own."""
