@@ -68,12 +68,14 @@ def test_every_winner_has_a_folder_and_every_shape_a_line():
     assert Path("winner/config.json").is_file()
 
 
-def test_kept_epochs_are_written():
+def test_kept_epochs_are_models():
     train = ("--epochs", 2, "--evaluations-per-epoch", 0, "--keep", "every_epoch")
-    answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "epochs", *train)
-    assert [path.name for path in sorted(Path("epochs/waypoints").iterdir())] == [
-        f"epoch_00{number}.safetensors" for number in range(3)
-    ]
+    told = answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "epochs", *train)
+    assert told["kept"] == "initial, epoch_001, epoch_002"
+    last = [answer("evaluate", model, "--task", "moods")["quality"] for model in ("epochs", "epochs/epoch_002")]
+    assert last[0] == last[1]
+    status, _, err = call("evaluate", "epochs/initial", "--task", "moods")
+    assert (status, "its training had not begun" in err) == (2, True)
 
 
 def test_a_technique_refuses_before_it_works():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
@@ -97,6 +96,8 @@ def _run_recipe(
         return 0
     for outcome in outcomes:
         print(f"{outcome['folder']}: {outcome['shape']}")
+        if "kept" in outcome:
+            print(f"{outcome['folder']}: models in folders of their own: {outcome['kept']}")
         if "task" in outcome:
             print(f"{outcome['task']}: the resulting task ({outcome['rows']}); give it to --task")
     if shapes:
@@ -105,27 +106,26 @@ def _run_recipe(
 
 
 def _write_candidate(result: RunResult, key: str, draft: Path, folder: Path) -> dict[str, str]:
-    """Write a model, its kept epochs and its task, if that changed, to ``draft``, which becomes ``folder``.
+    """Write a model, the weights kept on its way, and its task if that changed.
 
     Args:
         result: The run.
         key: The candidate.
         draft: Folder to write to.
-        folder: Where the folder will appear.
+        folder: Where it will appear.
 
     Returns:
-        What to say about it: key, folder, shape, and the task with its number of rows if that changed.
+        What to say about it: key, folder, shape, what was kept, and the task with its rows if that changed.
     """
     from limbeck.model.checkpoints import save_model
-    from limbeck.model.layout import EPOCHS
+    from limbeck.model.kept_weights import write_kept_weights
 
     candidate = result.open(key)
     draft.mkdir(exist_ok=True)
     save_model(candidate.model, candidate.tokenizer, draft)
-    for path in candidate.epoch_checkpoints:
-        (draft / EPOCHS).mkdir(exist_ok=True)
-        shutil.copyfile(path, draft / EPOCHS / path.name)
     outcome = {"key": key, "folder": str(folder), "shape": str(candidate.model.shape)}
+    if kept := write_kept_weights(candidate.model, candidate.tokenizer, candidate.epoch_checkpoints, draft):
+        outcome["kept"] = ", ".join(kept)
     if candidate.task.fingerprint != result.task.fingerprint:
         candidate.task.to_folder(draft / "task")
         outcome["task"] = str(folder / "task")

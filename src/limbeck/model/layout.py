@@ -12,8 +12,6 @@ from limbeck.core.shape import LayerShape, Shape, attention_core
 WEIGHTS = "model.safetensors"
 CODE = ("attention.py", "encoder.py", "layers.py", "style.py")
 """The modelling files that a folder carries, so that transformers opens it where limbeck is not installed."""
-EPOCHS = "waypoints"
-"""Folder, beside the weights, of those that a fine-tuning had before its first epoch and after every one."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 
 
