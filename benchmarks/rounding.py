@@ -21,10 +21,10 @@ def logits(candidate, split):
     return predict(candidate.model, encoded, 1), np.array(encoded.labels)
 
 
-def moved(mine, theirs):
+def difference(logits, reference):
     """By how much logits differ from others, and how far these spread; [texts, classes], a constant left out."""
-    mine, theirs = (one - one.mean(1, keepdims=True) for one in (mine, theirs))
-    return float(np.sqrt(np.square(mine - theirs).mean())), float(theirs.std())
+    logits, reference = (values - values.mean(1, keepdims=True) for values in (logits, reference))
+    return float(np.sqrt(np.square(logits - reference).mean())), float(reference.std())
 
 
 def main():
@@ -37,12 +37,12 @@ def main():
     for key, record in result.records.items():
         if record.step != "quantize":
             continue
-        theirs, labels = logits(result.open(record.parent), arguments.split)
-        mine, _ = logits(result.open(key), arguments.split)
-        error, spread = moved(mine, theirs)
-        answers = [one.argmax(1) for one in (theirs, mine)]
+        float_logits, labels = logits(result.open(record.parent), arguments.split)
+        int8_logits, _ = logits(result.open(key), arguments.split)
+        error, spread = difference(int8_logits, float_logits)
+        answers = [answer.argmax(1) for answer in (float_logits, int8_logits)]
         changed = int((answers[0] != answers[1]).sum())
-        right = " | ".join(f"{100 * (one == labels).mean():.1f}" for one in answers)
+        right = " | ".join(f"{100 * (answer == labels).mean():.1f}" for answer in answers)
         print(
             f"{record.shape} | {changed_parameters(record)} | {error:.3f} | {spread:.2f} "
             f"| {changed} of {len(labels)} | {right}"

@@ -73,7 +73,7 @@ def main():
     kinds = {
         "limbeck": limbeck,
         "Trainer, defaults": trainer,
-        "Trainer, length grouping": lambda *given: trainer(*given, train_sampling_strategy="group_by_length"),
+        "Trainer, length grouping": lambda *run: trainer(*run, train_sampling_strategy="group_by_length"),
     }
     speeds = {name: [] for name in kinds}
     right = {}
@@ -87,15 +87,15 @@ def main():
     rows = [
         {
             "training": name,
-            "examples_per_second": [round(speed, 2) for speed in found],
-            "ratio_to_defaults": [round(a / b, 3) for a, b in zip(found, speeds["Trainer, defaults"], strict=True)],
-            "median": round(statistics.median(found), 2),
+            "examples_per_second": [round(speed, 2) for speed in values],
+            "ratio_to_defaults": [round(a / b, 3) for a, b in zip(values, speeds["Trainer, defaults"], strict=True)],
+            "median": round(statistics.median(values), 2),
             "accuracy": [round(float(x), 4) for x in wilson(right[name], len(test))],
         }
-        for name, found in speeds.items()
+        for name, values in speeds.items()
     ]
-    about = {"machine": environment(), "threads": torch.get_num_threads(), **vars(arguments), "test": len(test)}
-    print(json.dumps(about | {"table": rows}, indent=2))
+    context = {"machine": environment(), "threads": torch.get_num_threads(), **vars(arguments), "test": len(test)}
+    print(json.dumps(context | {"table": rows}, indent=2))
 
 
 if __name__ == "__main__":

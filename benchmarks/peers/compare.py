@@ -22,7 +22,7 @@ from limbeck.measure.isolation import run_isolated
 from limbeck.measure.latency import sample_rows
 from limbeck.report.prediction_flips import flips, groups_of
 
-from . import entries, judge, table
+from . import entries, results, table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,7 +35,7 @@ def parsed():
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--texts", type=int, default=60, help="texts that are timed, spread like the split's lengths")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--limit", type=int, help="judge on so many texts, to try it out")
+    parser.add_argument("--limit", type=int, help="evaluate on so many texts, to try it out")
     parser.add_argument("--memory", action="store_true", help="peak memory of each model, in a process of its own")
     parser.add_argument("--json", type=Path, help="where all that was measured goes")
     return parser.parse_args()
@@ -63,16 +63,16 @@ def measured(arguments, task, models, threads):
     timed = [test[row] for row in sample_rows(task, "test", arguments.texts)]
     payload = {"entries": models, "timed": timed, "test": test, "rounds": arguments.rounds}
     session = run_isolated("benchmarks.peers.session:compare", payload, threads)
-    rows = judge.rows(models, session, split.labels)
+    rows = results.rows(models, session, split.labels)
     memory = {}
     for row in rows if arguments.memory else ():
-        given = {"entry": models[row["place"]], "timed": timed[:8]}
-        memory[row["key"]] = run_isolated("benchmarks.peers.session:memory", given, threads)["bytes"]
+        request = {"entry": models[row["place"]], "timed": timed[:8]}
+        memory[row["key"]] = run_isolated("benchmarks.peers.session:memory", request, threads)["bytes"]
     print(f"\n{table.comparison(rows, memory)}\n\n{table.circumstances(session, rows, threads)}", flush=True)
-    for place, error in session["failed"].items():
-        print(f"\n{models[int(place)]['name']} could not run: {error}")
-    kept = {name: session[name] for name in ("others", "timed_tokens", "failed")}
-    return session, {"threads": threads, "rounds": arguments.rounds, "rows": rows, "memory": memory, **kept}
+    for index, error in session["failed"].items():
+        print(f"\n{models[int(index)]['name']} could not run: {error}")
+    rest = {name: session[name] for name in ("others", "timed_tokens", "failed")}
+    return session, {"threads": threads, "rounds": arguments.rounds, "rows": rows, "memory": memory, **rest}
 
 
 def main():
@@ -82,21 +82,21 @@ def main():
         job, task, models = gathered(arguments)
     except InputError as error:
         sys.exit(str(error))
-    found = {"environment": environment(), "job": job, "entries": models, "tables": []}
+    output = {"environment": environment(), "job": job, "entries": models, "tables": []}
     for threads in arguments.threads:
         session, part = measured(arguments, task, models, threads)
-        found["tables"].append(part)
+        output["tables"].append(part)
     labels = np.asarray(task.split("test").labels)
-    right = {place: answers == labels for place, answers in zip(session["opened"], session["answers"], strict=True)}
+    right = {index: answers == labels for index, answers in zip(session["opened"], session["answers"], strict=True)}
     groups = groups_of(labels, task.label_names, session["tokens"], "tokens")
-    found["flips"] = {}
-    for place, model in enumerate(models):
-        if model.get("limbeck") and place in right:
-            rows = flips(right[0], right[place], groups)
-            found["flips"][model["key"]] = [asdict(row) for row in rows]
+    output["flips"] = {}
+    for index, model in enumerate(models):
+        if model.get("limbeck") and index in right:
+            rows = flips(right[0], right[index], groups)
+            output["flips"][model["key"]] = [asdict(row) for row in rows]
             print(f"\n{table.flips(model['name'], rows)}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2, default=float) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(output, indent=2, default=float) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,15 +20,15 @@ def peers(folder, job, task):
     """What was made in a folder, the teacher first."""
     teacher = Path(job["settings"]["teacher"])
     check_labels(teacher, task)
-    found = []
+    entries = []
     for path in sorted(folder.glob("*/peer.json")):
-        about = json.loads(path.read_text(encoding="utf-8"))
-        place = Path(about["folder"]) if "folder" in about else (path.parent / about["file"]).resolve()
-        entry = {name: about[name] for name in ("name", "kind", "options") if name in about}
-        found.append(entry | {"key": path.parent.name, **_served(place, teacher, task)})
-    if not any(entry["key"] == "eager" for entry in found):
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        model_path = Path(metadata["folder"]) if "folder" in metadata else (path.parent / metadata["file"]).resolve()
+        entry = {name: metadata[name] for name in ("name", "kind", "options") if name in metadata}
+        entries.append(entry | {"key": path.parent.name, **_served(model_path, teacher, task)})
+    if not any(entry["key"] == "eager" for entry in entries):
         raise InputError(f"{folder} has no peer 'eager', the teacher that all others are stated against; make it")
-    return sorted(found, key=lambda entry: entry["key"] != "eager")
+    return sorted(entries, key=lambda entry: entry["key"] != "eager")
 
 
 def artefact(folder, task, name):
@@ -41,14 +41,14 @@ def artefact(folder, task, name):
 def front(folder, task):
     """All INT8 models of a run that its store still has, by the names of its report."""
     result = read_result(folder)
-    found = []
+    entries = []
     for row in rows(summary_of(result, task)):
         if "int8" in result.records[row.key].traits and result.store.has(row.key):
             mark = " ★" if row.chosen else ""
-            found.append(artefact(result.store.objects / row.key, task, f"limbeck: {row.name}{mark}"))
-    if not found:
+            entries.append(artefact(result.store.objects / row.key, task, f"limbeck: {row.name}{mark}"))
+    if not entries:
         raise InputError(f"{folder}: the store {result.store.root} has none of its INT8 models; run the recipe again")
-    return found
+    return entries
 
 
 def onnx_file(folder):

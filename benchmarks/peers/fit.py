@@ -48,8 +48,10 @@ class Distilling(Trainer):
         teacher = inputs.pop("teacher", None)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **others)
         if teacher is not None:
-            mine, theirs = (torch.log_softmax(one.float() / self.temperature, -1) for one in (outputs.logits, teacher))
-            soft = torch.nn.functional.kl_div(mine, theirs, reduction="batchmean", log_target=True)
+            student, target = (
+                torch.log_softmax(logits.float() / self.temperature, -1) for logits in (outputs.logits, teacher)
+            )
+            soft = torch.nn.functional.kl_div(student, target, reduction="batchmean", log_target=True)
             loss = (loss + self.temperature**2 * soft) / 2
         return (loss, outputs) if return_outputs else loss
 
@@ -80,7 +82,7 @@ def fit(model, tokenizer, task, *, seed, epochs, teacher=None, **others):
     set_seed(seed)
     rows = encode(task, "train", tokenizer)
     logits = None if teacher is None else predict(Answers(teacher), rows)
-    often = {name: 1 / (2 * epochs) for name in ("eval_steps", "save_steps")}
+    frequencies = {name: 1 / (2 * epochs) for name in ("eval_steps", "save_steps")}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):  # Trainer prints
         work = Distilling(
             model,
@@ -96,13 +98,15 @@ def fit(model, tokenizer, task, *, seed, epochs, teacher=None, **others):
                 save_total_limit=1,
                 load_best_model_at_end=True,
                 metric_for_best_model="accuracy",
-                **often,
+                **frequencies,
                 **others,
             ),
             train_dataset=Rows(rows, logits),
             eval_dataset=Rows(encode(task, "validation", tokenizer)),
             data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=lambda found: {"accuracy": np.mean(found.predictions.argmax(-1) == found.label_ids)},
+            compute_metrics=lambda predictions: {
+                "accuracy": np.mean(predictions.predictions.argmax(-1) == predictions.label_ids)
+            },
         )
         work.train()
     work.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()  # else it computes in bfloat16 from now on

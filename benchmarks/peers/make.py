@@ -191,10 +191,10 @@ def make(job, name):
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # tools print
-        told = PEERS[name].make(job, folder)
-    told = {"name": PEERS[name].words, "seconds": round(time.perf_counter() - start, 1), **told}
-    (folder / "peer.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    print(f"{name}: {json.dumps(told)}", flush=True)
+        metadata = PEERS[name].make(job, folder)
+    metadata = {"name": PEERS[name].words, "seconds": round(time.perf_counter() - start, 1), **metadata}
+    (folder / "peer.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    print(f"{name}: {json.dumps(metadata)}", flush=True)
     return folder
 
 
@@ -222,27 +222,27 @@ def opened(arguments):
     missing = [name for name in arguments.only if not (arguments.out / name / "peer.json").is_file()]
     if arguments.like is None and any(name.startswith("torch-pruning") for name in missing):
         raise InputError("torch-pruning: --like should name the artefact whose size and speed it is to reach")
-    kept = arguments.out / "job.json"
-    if kept.is_file():
-        earlier = json.loads(kept.read_text(encoding="utf-8"))["settings"]
+    job_file = arguments.out / "job.json"
+    if job_file.is_file():
+        earlier = json.loads(job_file.read_text(encoding="utf-8"))["settings"]
         others = [name for name in settings if settings[name] != earlier.get(name)]
         if others:
-            told = ", ".join(f"{name} {earlier.get(name)!r}, now {settings[name]!r}" for name in others)
-            raise InputError(f"{arguments.out} was begun with other settings ({told}); give another --out")
+            changes = ", ".join(f"{name} {earlier.get(name)!r}, now {settings[name]!r}" for name in others)
+            raise InputError(f"{arguments.out} was begun with other settings ({changes}); give another --out")
     else:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        about = {"settings": settings, "environment": environment(), "tools": versions()}
-        kept.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        content = {"settings": settings, "environment": environment(), "tools": versions()}
+        job_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return Job(settings, arguments.out, arguments.like)
 
 
 def versions():
     """Versions of the tools that are installed."""
-    found = {}
+    versions_installed = {}
     for name in TOOLS:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions_installed[name] = metadata.version(name)
+    return versions_installed
 
 
 def main():

@@ -63,8 +63,12 @@ class Encoder:
 
     def read(self, row):
         """A text, or a text and its pair, as the model takes it."""
-        made = self.tokenizer.encode(*row)
-        columns = {"input_ids": made.ids, "attention_mask": made.attention_mask, "token_type_ids": made.type_ids}
+        encoding = self.tokenizer.encode(*row)
+        columns = {
+            "input_ids": encoding.ids,
+            "attention_mask": encoding.attention_mask,
+            "token_type_ids": encoding.type_ids,
+        }
         return self.runner.prepare({name: np.array([ids], dtype=np.int64) for name, ids in columns.items()})
 
     def label(self, row):

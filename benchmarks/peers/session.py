@@ -25,23 +25,23 @@ def compare(payload):
     _quiet()
     timed, test = payload["timed"], payload["test"]
     opened, failed = {}, {}
-    for place, entry in enumerate(payload["entries"]):
+    for index, entry in enumerate(payload["entries"]):
         try:
             peer = open_peer(entry, payload["threads"])
             for row in timed:  # compiles, where something is compiled
                 peer.label(row)
         except Exception as error:  # one peer that cannot run here must not end the comparison
-            failed[str(place)] = f"{type(error).__name__}: {error}"[:500]
+            failed[str(index)] = f"{type(error).__name__}: {error}"[:500]
         else:
-            opened[place] = peer
-    alone = {place: peer for place, peer in opened.items() if peer.runner is not None}
-    ways = {
-        "alone": {place: _alone(peer, timed) for place, peer in alone.items()},
-        "whole": {place: _whole(peer, timed) for place, peer in opened.items()},
+            opened[index] = peer
+    alone = {index: peer for index, peer in opened.items() if peer.runner is not None}
+    scopes = {
+        "alone": {index: _alone(peer, timed) for index, peer in alone.items()},
+        "whole": {index: _whole(peer, timed) for index, peer in opened.items()},
     }
     answer = {"failed": failed, "opened": list(opened), "alone": list(alone)}
     start = _clocks()
-    for name, calls in ways.items():
+    for name, calls in scopes.items():
         timings = alternate(list(calls.values()), len(timed), payload["rounds"], warmup=2)
         answer[f"seconds_{name}"] = np.stack([timing.seconds for timing in timings])
     wall, everybody, own = (after - before for before, after in zip(start, _clocks(), strict=True))
@@ -69,17 +69,17 @@ def memory(payload):
 
 def _alone(peer, rows):
     prepared = [peer.read(row) for row in rows]
-    return lambda place: peer.runner(prepared[place])
+    return lambda index: peer.runner(prepared[index])
 
 
 def _whole(peer, rows):
-    return lambda place: peer.label(rows[place])
+    return lambda index: peer.label(rows[index])
 
 
 def _clocks():
     """Seconds that have passed, that all processors were busy, and that they were for this process."""
-    system, mine = psutil.cpu_times(), psutil.Process().cpu_times()
-    return time.perf_counter(), system.user + system.nice + system.system, mine.user + mine.system
+    system, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return time.perf_counter(), system.user + system.nice + system.system, own.user + own.system
 
 
 def _quiet():

@@ -7,11 +7,11 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
 def features(model, texts, pairs=None):
     """Embeddings of texts [texts, features]; of pairs u, v, |u - v| and u * v, as InferSent does (arXiv:1705.02364)."""
-    one = model.encode(list(texts))
+    first = model.encode(list(texts))
     if pairs is None:
-        return one
-    other = model.encode(list(pairs))
-    return np.concatenate([one, other, np.abs(one - other), one * other], axis=-1)
+        return first
+    second = model.encode(list(pairs))
+    return np.concatenate([first, second, np.abs(first - second), first * second], axis=-1)
 
 
 def train(model, task):
@@ -22,9 +22,9 @@ def train(model, task):
     from sklearn.linear_model import LogisticRegression
 
     train, validation = task.split("train"), task.split("validation")
-    rows, judge = (features(model, split.texts, split.pairs) for split in (train, validation))
-    fitted = [LogisticRegression(C=one, max_iter=2000).fit(rows, train.labels) for one in STRENGTHS]
-    scores = [one.score(judge, validation.labels) for one in fitted]
+    rows, held_out = (features(model, split.texts, split.pairs) for split in (train, validation))
+    fitted = [LogisticRegression(C=candidate, max_iter=2000).fit(rows, train.labels) for candidate in STRENGTHS]
+    scores = [candidate.score(held_out, validation.labels) for candidate in fitted]
     best = fitted[int(np.argmax(scores))]
     weights, bias = best.coef_.T, best.intercept_
     if weights.shape[1] == 1:  # the score of the second class alone

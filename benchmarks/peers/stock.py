@@ -38,9 +38,9 @@ def onnx(model, folder):
         hidden_size=attention.query.out_features,  # that of the heads; where some were pruned it is not the model's
         optimization_options=FusionOptions("bert"),
     )
-    found = fused.get_fused_operator_statistics()
-    if found["Attention"] != len(model.base_model.encoder.layer):
-        raise RuntimeError(f"ONNX Runtime's optimiser did not fuse attention: {json.dumps(found)}")
+    operators = fused.get_fused_operator_statistics()
+    if operators["Attention"] != len(model.base_model.encoder.layer):
+        raise RuntimeError(f"ONNX Runtime's optimiser did not fuse attention: {json.dumps(operators)}")
     fused.save_model_to_file(str(path))
     traced.unlink()
     check(model, path)
@@ -60,12 +60,12 @@ def check(model, path):
     session = open_session(path)
     names = [entry.name for entry in session.get_inputs()]
     for length in (5, 40):
-        given = example(length)
+        inputs = example(length)
         with torch.inference_mode():
-            theirs = model(**given).logits.numpy()
-        apart = np.abs(session.run(None, {name: given[name].numpy() for name in names})[0] - theirs).max()
-        if apart > SAME:
-            raise RuntimeError(f"{path}: logits of {length} tokens are {apart:.2g} from those of torch")
+            reference = model(**inputs).logits.numpy()
+        error = np.abs(session.run(None, {name: inputs[name].numpy() for name in names})[0] - reference).max()
+        if error > SAME:
+            raise RuntimeError(f"{path}: logits of {length} tokens are {error:.2g} from those of torch")
 
 
 def onnx_int8(path, out):
@@ -99,6 +99,8 @@ def openvino_int8(model, folder, texts):
     runtime = import_runtime("openvino")
 
     converted = runtime.convert_model(model, example_input=example())
-    made = nncf.quantize(converted, nncf.Dataset(texts), subset_size=len(texts), model_type=nncf.ModelType.TRANSFORMER)
-    runtime.save_model(made, folder / "int8.xml")
+    quantized = nncf.quantize(
+        converted, nncf.Dataset(texts), subset_size=len(texts), model_type=nncf.ModelType.TRANSFORMER
+    )
+    runtime.save_model(quantized, folder / "int8.xml")
     return folder / "int8.xml"

@@ -48,14 +48,14 @@ def pruned(teacher, keep):
     import torch_pruning
 
     model = copy.deepcopy(teacher)
-    for mine, theirs in zip(model.parameters(), teacher.parameters(), strict=True):
-        mine.grad = theirs.grad
+    for parameter, source in zip(model.parameters(), teacher.parameters(), strict=True):
+        parameter.grad = source.grad
     layers = model.base_model.encoder.layer
     heads = model.config.num_attention_heads
-    kept = [model.base_model.embeddings, model.base_model.pooler, model.classifier]
+    ignored = [model.base_model.embeddings, model.base_model.pooler, model.classifier]
     projections = {}
     for layer in layers:
-        kept += [layer.attention.output.dense, layer.output.dense]
+        ignored += [layer.attention.output.dense, layer.output.dense]
         attention = layer.attention.self
         projections |= dict.fromkeys((attention.query, attention.key, attention.value), heads)
     pruner = torch_pruning.pruner.BasePruner(
@@ -68,7 +68,7 @@ def pruned(teacher, keep):
         num_heads=projections,
         prune_num_heads=True,
         prune_head_dims=False,
-        ignored_layers=[one for one in kept if one is not None],
+        ignored_layers=[module for module in ignored if module is not None],
         output_transform=lambda outputs: outputs.logits.sum(),
     )
     pruner.step()
@@ -101,14 +101,14 @@ def as_fast_as(teacher, artefact, batches):
         middle = math.ceil((low + high) / 2)
         with tempfile.TemporaryDirectory() as folder:
             path = stock.onnx_int8(stock.onnx(pruned(teacher, middle), Path(folder)), Path(folder) / "int8.onnx")
-            theirs, mine = alternate(
+            reference_timing, timing = alternate(
                 [reference, _call(path, batches)], len(batches), 20, warmup=3, now=time.process_time
             )
-        low, high = (middle, high) if mine.p50.value <= theirs.p50.value else (low, middle - 1)
+        low, high = (middle, high) if timing.p50.value <= reference_timing.p50.value else (low, middle - 1)
     return low
 
 
 def _call(path, batches):
     session = open_session(path)
     names = [entry.name for entry in session.get_inputs()]
-    return lambda place: session.run(None, {name: batches[place][name] for name in names})
+    return lambda index: session.run(None, {name: batches[index][name] for name in names})

@@ -14,10 +14,10 @@ def comparison(rows, memory):
         teacher = row["key"] == "eager"
         cells = [str(row["number"]), row["name"], f"{row['megabytes']:.1f}", shown(row["accuracy"], 100)]
         cells += ["–", "–"] if teacher else [shown(row["over_teacher"], 100), f"{row['mcnemar']:.2g}"]
-        for way, parts in (("alone", ("p50_ms", "p99_ms")), ("whole", ("p50_ms",))):
-            found = row[way] or {}
-            cells += [f"{found[part][0]:.2f}" if part in found else "–" for part in parts]
-            cells += [f"{found[part][0]:.2f}x" if part in found else "–" for part in ("over_eager", "over_int8")]
+        for scope, parts in (("alone", ("p50_ms", "p99_ms")), ("whole", ("p50_ms",))):
+            timing = row[scope] or {}
+            cells += [f"{timing[part][0]:.2f}" if part in timing else "–" for part in parts]
+            cells += [f"{timing[part][0]:.2f}x" if part in timing else "–" for part in ("over_eager", "over_int8")]
         cells += [", ".join(str(number) for number in row["dominated_by"] if number in front) or "nothing"]
         cells += [f"{memory[row['key']] / 1e6:.0f}"] if memory else []
         lines.append(cells)
@@ -29,11 +29,11 @@ def shown(interval, scale):
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def flips(name, found):
+def flips(name, groups):
     """Flips of one model as Markdown."""
     lines = [f"Answers of {name} against the teacher's:", ""]
     lines += ["| texts | n | teacher right | lost | won |", "|---|---|---|---|---|"]
-    lines += [f"| {row.texts} | {row.n} | {row.before} | {row.lost} | {row.won} |" for row in found]
+    lines += [f"| {row.texts} | {row.n} | {row.before} | {row.lost} | {row.won} |" for row in groups]
     return "\n".join(lines)
 
 

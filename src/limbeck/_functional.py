@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.metrics import DEFAULT_METRIC
 from limbeck.core.step import RunContext, Technique
-from limbeck.core.task import METRICS_OF, Split, Task
+from limbeck.core.task import Split, Task
 from limbeck.data.given import as_task, names_task
 from limbeck.errors import InputError
 from limbeck.recipe.validation import read
@@ -180,7 +181,7 @@ def _answered(source: str, texts: Sequence[str]) -> Task:
     if spec.kind == "tokens":
         words = tuple(tuple(text.split()) for text in texts)
         labels = tuple(tuple(index[name] for name in row["labels"]) for row in rows)
-        return Task("texts", spec.kind, {"train": Split(words, labels)}, spec.labels, METRICS_OF[spec.kind][0])
+        return Task("texts", spec.kind, {"train": Split(words, labels)}, spec.labels, DEFAULT_METRIC[spec.kind])
     if spec.kind == "score":
         raise InputError("data: the model scores pairs; give (texts, pairs, labels)")
     if spec.kind == "multilabel":
@@ -189,7 +190,7 @@ def _answered(source: str, texts: Sequence[str]) -> Task:
         labels = tuple(float(row["answer"]) for row in rows)
     else:
         labels = tuple(index[row["answer"]] for row in rows)
-    return Task("texts", spec.kind, {"train": Split(tuple(texts), labels)}, spec.labels, METRICS_OF[spec.kind][0])
+    return Task("texts", spec.kind, {"train": Split(tuple(texts), labels)}, spec.labels, DEFAULT_METRIC[spec.kind])
 
 
 def _filled(task: Task) -> Task:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from limbeck.core.metrics import IGNORED, METRICS, METRICS_OF, READS_SCORES, check_metric, decode, rmse, score
+from limbeck.core.metrics import DEFAULT_METRIC, IGNORED, METRICS, check_metric, decode, metrics_of, rmse, score
 from limbeck.errors import InputError
 
 CLASS_REFERENCES = {
@@ -49,14 +49,14 @@ def test_correlations_equal_scipy_with_ties():
     assert METRICS["pearson_spearman"](guess, truth) == pytest.approx((linear + ranks) / 2)
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if name not in READS_SCORES])
+@pytest.mark.parametrize("name", [name for name in METRICS if not METRICS[name].reads_scores])
 def test_undefined_is_zero_and_never_a_warning(name):
     same = np.zeros(5, dtype=int)
     value = METRICS[name](same, same)
     assert value == (1.0 if name in ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1") else 0.0)
 
 
-@pytest.mark.parametrize("name", sorted(READS_SCORES))
+@pytest.mark.parametrize("name", sorted(name for name in METRICS if METRICS[name].reads_scores))
 def test_ranking_without_positives_is_chance_and_never_a_warning(name):
     assert METRICS[name](np.zeros((5, 2)), np.zeros(5, dtype=int)) == (0.5 if name == "roc_auc" else 0.0)
 
@@ -138,7 +138,7 @@ def test_a_metric_that_does_not_fit_is_refused(kind, metric, names, message):
 
 
 def test_every_kind_has_known_metrics():
-    assert {name for names in METRICS_OF.values() for name in names} == set(METRICS)
+    assert {name for kind in DEFAULT_METRIC for name in metrics_of(kind)} == set(METRICS)
 
 
 def test_balanced_accuracy_of_several_labels_is_the_mean_over_labels():

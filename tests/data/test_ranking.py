@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limbeck.core.metrics import METRICS, READS_SCORES
+from limbeck.core.metrics import METRICS
 from limbeck.core.statistics import score
 from limbeck.data.ranking import MIN_RESAMPLES, metric_interval, resampled_metric
 
@@ -18,7 +18,7 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("metric", sorted(READS_SCORES))
+@pytest.mark.parametrize("metric", sorted(name for name, info in METRICS.items() if info.reads_scores))
 @pytest.mark.parametrize("labels", LABELS)
 def test_a_resample_scores_as_its_rows_do(metric, labels):
     truth = LABELS[labels]

@@ -40,14 +40,14 @@ def test_what_a_benchmark_uses_exists(script):
 
 
 def test_a_peer_is_dominated_by_who_is_faster_and_no_worse():
-    judge = SimpleNamespace(**runpy.run_path(str(FOLDER / "peers" / "judge.py")))
+    results = SimpleNamespace(**runpy.run_path(str(FOLDER / "peers" / "results.py")))
     labels = [0, 1] * 4
     answers = np.array([labels, labels, [0] * 8])
     seconds = np.array([4.0, 2.0, 1.0])[:, None, None] * np.ones((3, 6, 2)) * 1e-3
     session = {"opened": [0, 1, 2], "alone": [0, 1], "answers": answers}
     session |= {"seconds_whole": seconds, "seconds_alone": seconds[:2]}
     entries = [{"key": key, "name": key, "megabytes": 1.0} for key in ("eager", "onnxruntime-int8", "model2vec")]
-    slow, fast, rough = judge.rows(entries, session, labels)
+    slow, fast, rough = results.rows(entries, session, labels)
     assert [row["dominated_by"] for row in (slow, fast, rough)] == [[fast["number"]], [], []]
     assert fast["whole"]["over_eager"] == [2.0, 2.0, 2.0]
     assert rough["alone"] is None

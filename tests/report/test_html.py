@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 import stories
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.target import Budget
-from limbeck.report.html import replicas, report_html
+from limbeck.report.html import front_svg, replicas, report_html
 from limbeck.report.report import front_csv, front_table, to_json, volume_line
 
 VOID = {"meta", "line", "circle", "rect", "path", "polyline", "br", "link", "img"}
@@ -40,6 +41,15 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def test_the_front_is_a_picture_of_its_own():
+    summary = stories.tell()
+    picture = ElementTree.fromstring(front_svg(summary))
+    labels = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "pruned 2.0x · distilled · INT8" in labels
+    timeless = {key: replace(record, facts=()) for key, record in stories.records().items()}
+    assert front_svg(stories.tell(records=timeless)) == ""
 
 
 def test_page_is_one_well_formed_file_that_needs_no_network():

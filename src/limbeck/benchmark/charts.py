@@ -88,9 +88,9 @@ def _dot(row: Row, way: Mode, x: float, y: Callable[[float], float]) -> dict[str
 
 
 def _percent(metric: str) -> bool:
-    from limbeck.report.summary import CORRELATIONS
+    from limbeck.core.metrics import METRICS
 
-    return metric not in CORRELATIONS
+    return METRICS[metric].share
 
 
 def _latency_axis(values: Sequence[float]) -> tuple[Callable[[float], float], list[dict[str, Any]]]:

@@ -6,6 +6,7 @@ Where a metric is undefined (no positive at all, a constant prediction) its valu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -16,13 +17,58 @@ from limbeck.core.logits import activate
 from limbeck.errors import InputError, nearest
 
 Kind = Literal["classification", "multilabel", "regression", "tokens"]
-Metric: TypeAlias = Callable[[npt.ArrayLike, npt.ArrayLike], float]
-"""Scores predictions against labels; ranking metrics take class scores instead of predictions."""
+MetricFunction: TypeAlias = Callable[[npt.ArrayLike, npt.ArrayLike], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and what the rest of the package has to know of it.
+
+    Attributes:
+        function: Scores predictions [rows] or [rows, labels] against labels of the same shape.
+        kinds: Kinds of task that it fits.
+        reads_scores: Whether it takes scores [rows, classes] instead of predictions: a ranking metric.
+        share: Whether it is a share, shown in per cent; otherwise it is shown as it is, such as a correlation.
+    """
+
+    function: MetricFunction
+    kinds: tuple[str, ...]
+    reads_scores: bool = False
+    share: bool = True
+
+    def __call__(self, predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+        """Score predictions (scores, for a ranking metric) against labels."""
+        return self.function(predictions, labels)
+
+
+METRICS: dict[str, Metric] = {}
+"""All metrics by name."""
+
+
+def metric(*kinds: Kind, reads_scores: bool = False, share: bool = True) -> Callable[[MetricFunction], MetricFunction]:
+    """Register a function as a metric, under its own name.
+
+    Args:
+        *kinds: Kinds of task that it fits.
+        reads_scores: Whether it takes scores instead of predictions.
+        share: Whether it is shown in per cent.
+
+    Returns:
+        The decorator, which leaves the function as it is.
+    """
+
+    def register(function: MetricFunction) -> MetricFunction:
+        METRICS[function.__name__] = Metric(function, kinds, reads_scores, share)
+        return function
+
+    return register
+
 
 IGNORED = -100  #: label of positions that do not count (padding, special tokens, word pieces after the first)
 OUTSIDE = "O"  #: the tag of words outside any entity
 
 
+@metric("classification", "multilabel", "tokens")
 def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the share of correct rows; where a row has several labels, all must be correct."""
     right = np.asarray(predictions) == np.asarray(labels)
@@ -35,6 +81,7 @@ def _f1_from_counts(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray
     return scores
 
 
+@metric("classification")
 def f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the F1 of class 1 of two classes."""
     predicted, truth = np.asarray(predictions) == 1, np.asarray(labels) == 1
@@ -52,18 +99,21 @@ def _class_counts(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[np
     return (predicted & truth).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0)
 
 
+@metric("classification", "multilabel", "tokens")
 def macro_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the unweighted mean F1 of the classes that occur in the labels or the predictions."""
     scores = _f1_from_counts(*_class_counts(predictions, labels))
     return float(scores.mean()) if scores.size else 0.0
 
 
+@metric("classification", "multilabel", "tokens")
 def micro_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the F1 over all decisions of all classes together."""
     hits, predicted, present = _class_counts(predictions, labels)
     return float(_f1_from_counts(hits.sum(), predicted.sum(), present.sum()))
 
 
+@metric("classification", share=False)
 def matthews(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the Matthews correlation for any number of classes (Gorodkin, 2004)."""
     hits, predicted, present = (np.asarray(count, dtype=float) for count in _class_counts(predictions, labels))
@@ -72,6 +122,7 @@ def matthews(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float((hits.sum() * rows - (predicted * present).sum()) / np.sqrt(scale)) if scale > 0 else 0.0
 
 
+@metric("regression", share=False)
 def pearson(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the Pearson correlation."""
     x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
@@ -87,16 +138,19 @@ def _ranks(values: npt.ArrayLike) -> np.ndarray:
     return ranks[inverse]
 
 
+@metric("regression", share=False)
 def spearman(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the Spearman correlation."""
     return pearson(_ranks(predictions), _ranks(labels))
 
 
+@metric("regression", share=False)
 def pearson_spearman(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the mean of the Pearson and Spearman correlations, as GLUE does for STS-B."""
     return (pearson(predictions, labels) + spearman(predictions, labels)) / 2
 
 
+@metric("tokens")
 def token_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the micro F1 over words whose tag is not class 0, which in a task is the tag 'O'.
 
@@ -106,6 +160,7 @@ def token_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(_f1_from_counts(((predicted == truth) & (truth > 0)).sum(), (predicted > 0).sum(), (truth > 0).sum()))
 
 
+@metric("classification", "multilabel", "tokens")
 def balanced_accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the mean recall of the classes that occur in the labels; 1 / classes for a constant answer.
 
@@ -130,6 +185,7 @@ def rmse(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.sqrt(((x - y) ** 2).mean())) if len(y) else 0.0
 
 
+@metric("regression", share=False)
 def r2(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the coefficient of determination: 0 for the mean of the labels, negative for worse."""
     x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
@@ -147,6 +203,7 @@ def class_columns(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[np.ndar
     return values, truth.astype(np.int64)
 
 
+@metric("classification", "multilabel", reads_scores=True)
 def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the area under the precision-recall curve, averaged over the classes that occur (by scikit-learn)."""
     from sklearn.metrics import average_precision_score
@@ -156,6 +213,7 @@ def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.mean([average_precision_score(truth[:, i], values[:, i]) for i in some])) if some.size else 0.0
 
 
+@metric("classification", "multilabel", reads_scores=True)
 def micro_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the area under the precision-recall curve of all decisions together (by scikit-learn)."""
     from sklearn.metrics import average_precision_score
@@ -164,6 +222,7 @@ def micro_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> flo
     return float(average_precision_score(truth.ravel(), values.ravel())) if truth.any() else 0.0
 
 
+@metric("classification", "multilabel", reads_scores=True)
 def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the area under the ROC curve, averaged over classes with positives and negatives (by scikit-learn)."""
     from sklearn.metrics import roc_auc_score
@@ -173,57 +232,20 @@ def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.mean([roc_auc_score(truth[:, i], values[:, i]) for i in both])) if both.size else 0.5
 
 
-READS_SCORES = frozenset({"average_precision", "micro_average_precision", "roc_auc"})
-"""Ranking metrics, which take scores [rows, classes]; all others take predictions."""
-
-METRICS: Mapping[str, Metric] = MappingProxyType(
+DEFAULT_METRIC: Mapping[str, str] = MappingProxyType(
     {
-        function.__name__: function
-        for function in (
-            accuracy,
-            f1,
-            macro_f1,
-            micro_f1,
-            matthews,
-            pearson,
-            spearman,
-            pearson_spearman,
-            token_f1,
-            balanced_accuracy,
-            average_precision,
-            micro_average_precision,
-            roc_auc,
-            r2,
-        )
+        "classification": "accuracy",
+        "multilabel": "micro_f1",
+        "regression": "pearson_spearman",
+        "tokens": "token_f1",
     }
 )
 
-METRICS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(  # the first one is the default
-    {
-        "classification": (
-            "accuracy",
-            "f1",
-            "macro_f1",
-            "micro_f1",
-            "matthews",
-            "balanced_accuracy",
-            "average_precision",
-            "micro_average_precision",
-            "roc_auc",
-        ),
-        "multilabel": (
-            "micro_f1",
-            "macro_f1",
-            "accuracy",
-            "balanced_accuracy",
-            "average_precision",
-            "micro_average_precision",
-            "roc_auc",
-        ),
-        "regression": ("pearson_spearman", "pearson", "spearman", "r2"),
-        "tokens": ("token_f1", "accuracy", "macro_f1", "micro_f1", "balanced_accuracy"),
-    }
-)
+
+def metrics_of(kind: str) -> tuple[str, ...]:
+    """Return the names of the metrics of a kind of task, the default first."""
+    default = DEFAULT_METRIC[kind]
+    return default, *(name for name, info in METRICS.items() if kind in info.kinds and name != default)
 
 
 def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
@@ -237,7 +259,7 @@ def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
     Raises:
         InputError: The metric is not for this kind of task, or not for these labels.
     """
-    allowed = METRICS_OF[kind]
+    allowed = metrics_of(kind)
     if metric not in allowed:
         raise InputError(f"metric '{metric}' does not fit a {kind} task; {nearest(metric, allowed)}")
     if metric == "f1" and len(label_names) != 2:
@@ -280,7 +302,7 @@ def readings(kind: Kind, metric: str, logits: npt.ArrayLike) -> np.ndarray:
     Returns:
         Predictions as from :func:`decode`, or probabilities [rows, labels].
     """
-    if metric not in READS_SCORES:
+    if not METRICS[metric].reads_scores:
         return decode(kind, logits)
     probabilities: np.ndarray = activate(logits, "sigmoid" if kind == "multilabel" else "softmax")
     return probabilities

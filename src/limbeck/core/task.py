@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.metrics import METRICS, METRICS_OF, Kind, check_metric, decode, score
+from limbeck.core.metrics import Kind, check_metric, decode, score
 from limbeck.core.outputs import PROBLEM_TYPES
 from limbeck.errors import InputError, nearest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from limbeck.data.columns import Columns
 
-__all__ = ["METRICS", "METRICS_OF", "SPLITS", "Kind", "Split", "Task", "choose", "decode", "texts_of"]
+__all__ = ["SPLITS", "Kind", "Split", "Task", "choose", "decode", "texts_of"]
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: version of the folders that ``to_folder`` writes
@@ -71,6 +71,7 @@ class Split:
 class Task:
     """What a model has to do, with the rows to train and to evaluate it on; validated and immutable.
 
+    >>> from limbeck.data.loading import task_from_lists
     >>> task = task_from_lists("moods", train=(["good", "bad", "fine"] * 10, ["up", "down", "up"] * 10))
     >>> task.kind, task.label_names, sorted(task.splits)
     ('classification', ('down', 'up'), ['train', 'validation'])
@@ -152,6 +153,7 @@ class Task:
             label_names: The new names; there may be more than before.
             indices: For each current label, its index among the new names.
 
+        >>> from limbeck.data.loading import task_from_lists
         >>> task = task_from_lists("moods", train=(["good", "bad"] * 10, ["up", "down"] * 10))
         >>> turned = task.relabel(("UP", "so-so", "DOWN"), [2, 0])
         >>> turned.label_names[turned.split("train").labels[0]]

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from limbeck.core.measurement import Measurement
-from limbeck.core.metrics import METRICS, READS_SCORES
+from limbeck.core.metrics import METRICS
 from limbeck.core.statistics import Interval, pack, unpack, wilson
 from limbeck.core.task import Task
 from limbeck.data.ranking import metric_interval
@@ -54,7 +54,7 @@ def baseline(task: Task) -> Baseline:
         answer = f"always {value:.4g}, the mean"
     else:
         values = list(_constants(task, train))
-        values = values[:1] if task.metric in READS_SCORES else values  # a ranking metric scores them all alike
+        values = values[:1] if METRICS[task.metric].reads_scores else values  # a ranking metric scores them all alike
         scores = [METRICS[task.metric](_constant(task, value, train), train) for value in values]
         value = values[int(np.argmax(scores))]
         answer = _describe(task, value)
@@ -86,13 +86,13 @@ def _constants(task: Task, train: np.ndarray) -> Iterator[Value]:
 
 def _constant(task: Task, value: Value, truth: np.ndarray) -> np.ndarray:
     """Repeat the answer for every row; a ranking metric gets equal scores."""
-    if task.metric in READS_SCORES:
+    if METRICS[task.metric].reads_scores:
         return np.zeros((len(truth), task.num_labels))
     return np.broadcast_to(np.asarray(value), truth.shape)
 
 
 def _describe(task: Task, value: Value) -> str:
-    if task.metric in READS_SCORES:
+    if METRICS[task.metric].reads_scores:
         return "equal scores for all"
     if task.kind == "multilabel":
         names = [name for name, present in zip(task.label_names, np.asarray(value), strict=True) if present]
@@ -102,7 +102,7 @@ def _describe(task: Task, value: Value) -> str:
 
 def _measure(task: Task, split: str, answers: np.ndarray, truth: np.ndarray) -> Measurement:
     detail: dict[str, object] = {"metric": task.metric}
-    if task.kind == "classification" and task.metric not in READS_SCORES:
+    if task.kind == "classification" and not METRICS[task.metric].reads_scores:
         correct = answers == truth
         detail["correct"] = pack(correct)
         if task.metric == "accuracy":

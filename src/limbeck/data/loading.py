@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from limbeck.core.task import METRICS, METRICS_OF, SPLITS, Task
+from limbeck.core.metrics import METRICS, metrics_of
+from limbeck.core.task import SPLITS, Task
 from limbeck.data.config import Options
 from limbeck.data.hub import PRESETS, SPLIT_NAMES, load_tables
 from limbeck.data.readers import READERS, Reading, Table, check_file, missing_file, read_table, table_of_columns
@@ -107,7 +108,7 @@ def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None 
         if split not in SPLITS:
             raise InputError(f"data option 'limit': there is no split '{split}'; {nearest(split, SPLITS)}")
     if options.metric is not None:
-        allowed = METRICS if options.kind is None else METRICS_OF[options.kind]
+        allowed = METRICS if options.kind is None else metrics_of(options.kind)
         if options.metric not in allowed:
             raise InputError(f"data: there is no metric '{options.metric}'; {nearest(options.metric, allowed)}")
 

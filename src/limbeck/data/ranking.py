@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from limbeck.core.metrics import METRICS, READS_SCORES, class_columns
+from limbeck.core.metrics import METRICS, class_columns
 from limbeck.core.statistics import RESAMPLES, Interval, bootstrap, score
 
 MAX_VALUES = 400_000_000  #: upper bound of rows x classes x resamples, as long as it allows MIN_RESAMPLES resamples
@@ -25,7 +25,7 @@ def metric_interval(metric: str, readings: np.ndarray, labels: np.ndarray) -> In
         The value with its 95 % interval over 1,000 resamples. For ranking metrics there are fewer where rows times
         classes exceed 400,000: ``MAX_VALUES`` / (rows * classes), at least 200.
     """
-    if metric not in READS_SCORES:
+    if not METRICS[metric].reads_scores:
         return score(METRICS[metric], readings, labels)
     values, _ = class_columns(readings, labels)
     resamples = max(MIN_RESAMPLES, min(RESAMPLES, MAX_VALUES // max(1, values.size)))
@@ -38,7 +38,7 @@ def resampled_metric(metric: str, readings: np.ndarray, labels: np.ndarray) -> C
     """Prepare a ranking metric for many resamples of the same rows.
 
     Args:
-        metric: One of ``READS_SCORES``.
+        metric: A ranking metric.
         readings: Scores [rows, classes].
         labels: [rows], or 0/1 [rows, labels].
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from limbeck.core.metrics import METRICS_OF, OUTSIDE, Kind
+from limbeck.core.metrics import DEFAULT_METRIC, OUTSIDE, Kind
 from limbeck.core.task import SPLITS, Split, Task, choose
 from limbeck.data.ambiguity import format_cell
 from limbeck.data.cells import is_missing
@@ -193,7 +193,7 @@ def _unused_labels(kind: Kind, label_names: Sequence[str], split: str, train: Sp
 def _default_metric(kind: Kind, label_names: tuple[str, ...]) -> str:
     if kind == "tokens" and label_names[0] != OUTSIDE:
         return "accuracy"
-    return METRICS_OF[kind][0]
+    return DEFAULT_METRIC[kind]
 
 
 # ---- splits ----

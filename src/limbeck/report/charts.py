@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypedDict
 
+from limbeck.core.metrics import METRICS
 from limbeck.report.ablation import Gain
 from limbeck.report.display_names import changed_parameters, names, step_label
-from limbeck.report.summary import CORRELATIONS, RunSummary
+from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row
 
 LETTER = 6.5  # mean width of a letter in labels, in pixels of the chart
@@ -127,7 +128,7 @@ def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
     floor = _quality_floor(summary, plotted)
     low_y, high_y = _quality_range(summary, plotted, floor)
     x = log_scale(low_x, high_x, FRONT.left, FRONT.right)
-    correlation = summary.metric in CORRELATIONS
+    share = METRICS[summary.metric].share
 
     def y(value: float) -> float:
         return FRONT.bottom - (value - low_y) / (high_y - low_y) * (FRONT.bottom - FRONT.top)
@@ -143,15 +144,18 @@ def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
         "points": _with_labels(points, lines),
         "x_ticks": [{"at": x(tick), "text": f"{tick:g}"} for tick in log_ticks(low_x, high_x)],
         "y_ticks": [
-            {"at": y(tick), "text": f"{tick:.3g}" if correlation else f"{tick * 100:.4g}"}
+            {"at": y(tick), "text": f"{tick * 100:.4g}" if share else f"{tick:.3g}"}
             for tick in linear_ticks(low_y, high_y)
         ],
         "stairs": " ".join(f"{across:.1f},{down:.1f}" for across, down in corners),
         "budget": {"at": x(budget), "text": f"budget {budget:g} ms"} if budget is not None else None,
-        "floor": {"at": y(floor), "text": f"{summary.budget.max_drop:g} points below the teacher"}
+        "floor": {
+            "at": y(floor),
+            "text": f"{summary.budget.max_drop:g} point{'' if summary.budget.max_drop == 1 else 's'} below the teacher",
+        }
         if floor is not None
         else None,
-        "y_title": f"{summary.metric}, {summary.split}" + ("" if correlation else ", %"),
+        "y_title": f"{summary.metric}, {summary.split}" + (", %" if share else ""),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.core.measurement import Measurement
-from limbeck.report.summary import CORRELATIONS
+from limbeck.core.metrics import METRICS
 
 
 def milliseconds(seconds: float) -> str:
@@ -41,19 +41,19 @@ def duration(seconds: float) -> str:
 
 
 def quality(value: float, metric: str) -> str:
-    """Format a metric: a correlation as it is, others in per cent.
+    """Format a metric: a share in per cent, others as they are.
 
     >>> quality(0.8731, "accuracy"), quality(0.8731, "spearman")
     ('87.3 %', '0.873')
     """
-    return f"{value:.3f}" if metric in CORRELATIONS else f"{value * 100:.1f} %"
+    return f"{value * 100:.1f} %" if METRICS[metric].share else f"{value:.3f}"
 
 
 def quality_interval(fact: Measurement, metric: str) -> str:
     """Format the interval of a quality; empty if it has none."""
     if fact.low is None or fact.high is None:
         return ""
-    if metric in CORRELATIONS:
+    if not METRICS[metric].share:
         return f"[{fact.low:.3f}, {fact.high:.3f}]"
     return f"[{fact.low * 100:.1f}, {fact.high * 100:.1f}]"
 

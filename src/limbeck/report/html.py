@@ -66,6 +66,13 @@ def report_html(summary: RunSummary, *, example: str = "") -> str:
     )
 
 
+def front_svg(summary: RunSummary) -> str:
+    """Render the chart of the front as an SVG file, in light and dark colours; empty where no latency was measured."""
+    picture = front_picture(summary, rows(summary))
+    template = page_environment().get_template("front.svg.j2")
+    return template.render(summary=summary, picture=picture) if picture else ""
+
+
 def _example_counts(table: Sequence[Row]) -> dict[str, str]:
     """Return the number of examples behind the figures of each split."""
     counts: dict[str, set[int]] = {}

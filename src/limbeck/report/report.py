@@ -11,11 +11,12 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
+from limbeck.core.metrics import METRICS
 from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.formatting import megabytes, milliseconds, quality, quality_interval, time_interval
 from limbeck.report.speed_up import is_faster
-from limbeck.report.summary import CORRELATIONS, RunSummary
+from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ def volume_line(summary: RunSummary) -> str:
     front = volume(summary)
     if front is None:
         return ""
-    scale = 1.0 if summary.metric in CORRELATIONS else 100.0
-    unit = summary.metric if summary.metric in CORRELATIONS else "points"
+    share = METRICS[summary.metric].share
+    scale = 100.0 if share else 1.0
+    unit = "points" if share else summary.metric
     return (
         f"Hypervolume of the front: {front.value * scale * 1e3:.4g} {unit} x ms, from the reference point "
         f"{quality(front.quality, summary.metric)} {summary.metric} ({summary.split}) "

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.data.baseline import Baseline
 
-CORRELATIONS = frozenset({"matthews", "pearson", "spearman", "pearson_spearman", "r2"})
-"""Metrics that are written as 0.873; all others are proportions and written as 87.3 %."""
-
 
 class FailedStep(Protocol):
     """A step that failed on a candidate."""
