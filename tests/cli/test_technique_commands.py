@@ -78,6 +78,13 @@ def test_kept_epochs_are_models():
     assert (status, "its training had not begun" in err) == (2, True)
 
 
+def test_kept_steps_are_students():
+    train = ("--epochs", 1, "--batch-size", 32, "--save-steps", 2, "--evaluations-per-epoch", 0)
+    told = answer("distill", "--model", "tuned", "--teacher", "tuned", "--task", "moods", "--out", "steps", *train)
+    assert told["kept"] == "step_000002"
+    answer("finetune", "--model", "steps/step_000002", "--task", "moods", "--out", "on", "--epochs", 0.5)
+
+
 def test_a_technique_refuses_before_it_works():
     status, _, err = call("prune", "--model", "tuned", "--task", "moods", "--keep", 1.5, "--out", "never")
     assert status == 2

@@ -25,6 +25,7 @@ from limbeck.errors import InputError, LimbeckError, StepFailed
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe, to_data
+from limbeck.train.config import kept_steps
 
 CostFactory = Callable[[Candidate, Any, Any, Any], TargetCost]
 """Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
@@ -310,6 +311,8 @@ class CandidateBuilder:
         with self._helped(parent.key, step, seed, base):
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
+                if kept := kept_steps(services["scratch"]):
+                    child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *kept))
                 record = Record(
                     key=base if index == 0 else f"{base}-{index}",
                     parent=parent.key,

@@ -8,7 +8,9 @@ each opens like any model, so it may be a student, a teacher, or where another t
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,6 +19,7 @@ from limbeck.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from limbeck.core.candidate import Candidate
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
@@ -113,3 +116,28 @@ def read_kept_weights(
         with replacing(file) as draft:
             save_file(weights, draft)
     return files
+
+
+def with_epochs(teacher: Candidate, waypoints: str | None, student: Candidate, scratch: Path | None) -> Candidate:
+    """Return a teacher with the epochs that its student is to follow: the student's first weights, then one an epoch.
+
+    Args:
+        teacher: The fine-tuned teacher.
+        waypoints: Folder with model folders ``epoch_*`` and perhaps ``initial``; None takes what the teacher kept.
+        student: What the epochs begin with where ``initial`` is missing.
+        scratch: Where the weights are put.
+    """
+    from safetensors.torch import save_file
+
+    if waypoints is None:
+        epochs = tuple(file for file in teacher.epoch_checkpoints if file.stem.startswith("epoch_"))
+        return replace(teacher, epoch_checkpoints=epochs)
+    folders, initial = epoch_folders(waypoints), Path(waypoints).expanduser() / INITIAL
+    to = (scratch or Path(tempfile.mkdtemp(prefix="limbeck-"))) / "waypoints"
+    first = [initial] if initial.is_dir() else []
+    files = read_kept_weights([*first, *folders], teacher.model, teacher.task, to)
+    if not first:
+        begun = to / f"{INITIAL}.safetensors"
+        save_file({name: tensor.detach().contiguous() for name, tensor in student.model.state_dict().items()}, begun)
+        files = [begun, *files]
+    return replace(teacher, epoch_checkpoints=tuple(files))

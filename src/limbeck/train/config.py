@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 FLOPS_PER_CORE = 30e9
 """Rough floating-point operations per second in training on one core; half precision about doubles it."""
+
+KEPT_STEPS = "steps"
+"""Where in a step's scratch folder the weights that ``save_steps`` keeps lie until the result is stored."""
 
 
 def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
@@ -34,6 +38,11 @@ def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
     0.0
     """
     return 2.0 * shape.weights * texts * tokens / (FLOPS_PER_CORE * (os.cpu_count() or 1))
+
+
+def kept_steps(scratch: Path | None) -> tuple[Path, ...]:
+    """Return the files of weights that a training with ``save_steps`` kept, in their order."""
+    return tuple(sorted((scratch / KEPT_STEPS).glob("*.safetensors"))) if scratch is not None else ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class TrainingConfig:
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
         min_steps: Fewest optimizer steps; small data sets are passed more often than ``num_train_epochs`` to reach it.
         early_stopping_patience: Stop after this many evaluations without a better score; 0 never stops early.
+        save_steps: Optimizer steps between weights that are kept beside the result, to be opened as models (folders
+            step_* of --out); 0 keeps none. Each takes as much disk as the model.
         save_seconds: Seconds between checkpoints for resuming; does not change the result.
         save_total_limit: How many of these checkpoints to keep, the newest.
     """
@@ -80,6 +91,7 @@ class TrainingConfig:
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
     min_steps: Annotated[int, Ge(0)] = 0
     early_stopping_patience: Annotated[int, Ge(0)] = 0
+    save_steps: Annotated[int, Ge(0)] = 0
     save_seconds: Annotated[float, Ge(0)] = 120.0
     save_total_limit: Annotated[int, Ge(1)] = 1
 
@@ -121,6 +133,7 @@ TRAINING = StepInfo(
         "end_learning_rate",
         "lr_power",
         "adam_epsilon",
+        "save_steps",
     },
 )
 """What every technique with a :class:`TrainingConfig` declares; each replaces the name and adds its own."""

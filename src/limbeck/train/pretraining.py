@@ -154,6 +154,7 @@ class PretrainingConfig(TrainingConfig):
             objective: What to minimize.
             context: Seed, scratch folder and log.
         """
+        from limbeck.train.kept_steps import keep_steps
         from limbeck.train.loop import fit
 
         train, held = self.sequences(candidate, context).hold_out(self.held_out, context.seed)
@@ -173,6 +174,7 @@ class PretrainingConfig(TrainingConfig):
             evaluate=evaluate,
             scratch=context.scratch,
             log=context.log,
+            after_step=keep_steps(candidate.model, self.save_steps, context.scratch),
         )
         if len(held):
             after = held_out_loss(candidate.model)
