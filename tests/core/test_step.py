@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from limbeck.core import step as steps
-from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, StepInfo, Technique, find, parameters, step
+from limbeck.core.field_groups import parameters
+from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, StepInfo, Technique, find, step
 from limbeck.errors import UndeclaredService
 
 
@@ -64,7 +65,11 @@ def test_a_declaration_names_fields_of_its_step(registry):
         source: str = ""
 
     with pytest.raises(ValueError, match="step 'writer': no field 'sourc'; did you mean 'source'"):
-        step(StepInfo("writer", files={"sourc"}))(type("Writer", (Reader,), {}))
+
+        @step(StepInfo("writer", files={"sourc"}))
+        class Writer(Echo):
+            source: str = ""
+
     assert "writer" not in registry.REGISTRY
 
 

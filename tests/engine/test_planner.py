@@ -143,8 +143,9 @@ def test_strategy_decides_how_smaller_models_are_found(place, effort):
     assert found["both"].branches == (*found["prune"].branches, found["search"].branches[3])
     assert planned(place, effort=effort).steps[1] == found["prune"]
     network, fork, *_ = found["search"].branches[3]
-    assert (network.layers, network.heads, network.ffn, network.hidden) == ((1, 2), (1, 4), (32, 64), None)
-    assert network.per_layer
+    slices = network.slices
+    assert (slices.layers, slices.heads, slices.ffn, slices.hidden) == ((1, 2), (1, 4), (32, 64), None)
+    assert slices.per_layer
     steps = [branch[0] for branch in fork.branches]
     assert [step.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
     assert {(step.population, step.number_format) for step in steps} == {(SEARCHES[effort].population, "int8")}

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watching
 from limbeck.cli.task_options import TaskOptions, TaskSettings
-from limbeck.core.step import Step, fields_of
+from limbeck.core.field_groups import fields_of, groups_of
+from limbeck.core.step import Step
 
 if TYPE_CHECKING:
     from limbeck.engine.result import RunResult
@@ -152,13 +153,11 @@ def _preset_help(presets: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def options_of(technique: type[Step]) -> type:
-    """Create the dataclass of a technique's fields for the command line, with their short names and resolved types.
+    """Create the dataclass of a technique's flat fields for the command line, with their short names and types.
 
-    It is a class of its own because a step may inherit fields from a module whose names its own module does not
-    import. An instance's ``given`` has the options that were typed: a preset fills only the others.
+    An instance's ``given`` has the options that were typed: a preset fills only the others.
     """
     helps = field_helps(technique)
-    hints = get_type_hints(technique)  # bounds are left to the check of the recipe, whose messages are better
     options: list[tuple[str, Any, Any]] = []
     for step_field in fields_of(technique):
         name = step_field.name
@@ -166,7 +165,8 @@ def options_of(technique: type[Step]) -> type:
         flags = [f"--{flag.replace('_', '-')}" for flag in (name, *aliases)]
         parameter = Parameter(name=flags, help=helps.get(name), consume_multiple=True, negative_iterable=())
         default = field() if step_field.default is MISSING else field(default=step_field.default)
-        options.append((name, Annotated[hints[name], parameter], default))
+        hint = get_type_hints(step_field.owner)[name]  # without bounds: the check of the recipe has better messages
+        options.append((name, Annotated[hint, parameter], default))
     if presets := technique.info.presets:
         parameter = Parameter(help=_preset_help(presets))
         options.append(("preset", Annotated[Literal[tuple(presets)] | None, parameter], field(default=None)))
@@ -175,12 +175,12 @@ def options_of(technique: type[Step]) -> type:
 
 
 def field_helps(cls: type) -> dict[str, str]:
-    """Read the help of each field from the ``Attributes:`` sections of a step and its bases."""
+    """Read the help of each field from the ``Attributes:`` sections of a step and its groups."""
     from docstring_parser.google import parse
 
     helps: dict[str, str] = {}
-    for base in reversed(cls.__mro__[:-1]):
-        for attribute in parse(base.__doc__ or "").params:
+    for owner in (*groups_of(cls).values(), cls):
+        for attribute in parse(owner.__doc__ or "").params:
             helps[attribute.arg_name] = " ".join((attribute.description or "").split())
     return helps
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, identity, needs, parameters
+from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, identity, needs
 from limbeck.distributed import context as processes
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
 from limbeck.engine.store import MACHINE, Store, fingerprint

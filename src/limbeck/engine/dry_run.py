@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
 from limbeck.core.shape import Shape
-from limbeck.core.step import Choice, Step, Technique, parameters
+from limbeck.core.step import Choice, Step, Technique
 from limbeck.core.task import Task
 from limbeck.data.summary import Summary
 from limbeck.engine.builder import CandidateBuilder, Provenance

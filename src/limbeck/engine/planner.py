@@ -32,6 +32,8 @@ from limbeck.techniques.search import Search
 from limbeck.techniques.selection import Best, Cheapest
 from limbeck.techniques.supernet import Supernet
 from limbeck.techniques.vocabulary import Vocabulary
+from limbeck.train.config import TrainingConfig
+from limbeck.train.supernet_config import SupernetConfig
 
 Effort = Literal["one-shot", "quick", "standard", "thorough"]
 Strategy = Literal["prune", "search", "both"]
@@ -85,8 +87,6 @@ QUANTIZATIONS: dict[str, tuple[tuple[Mode, bool], ...]] = {
 """Modes of INT8 that are tried, each without or with smoothing of the activations."""
 
 Steps = tuple[Step | Fork, ...]
-Uniform = dict[str, Any]
-"""Fields of a step whose names are only known when the plan is made."""
 
 
 def plan_recipe(
@@ -155,7 +155,8 @@ def plan_recipe(
     plan = _CandidatePlan(
         model, description["shape"], budget, target, strategy, effort, training.shared(loaded, EPOCHS[effort][1])
     )
-    first = () if ready else (Finetune(**training.finetune(loaded, EPOCHS[effort][0])),)
+    finetune = Finetune(training=training.finetune(loaded, EPOCHS[effort][0]), class_weights=training.class_weights)
+    first = () if ready else (finetune,)
     return Recipe(
         model=model,
         task=task,
@@ -172,7 +173,7 @@ def plan_recipe(
 
 @dataclass(frozen=True)
 class _CandidatePlan:
-    """The parts of a recipe; ``shared`` are fields of every training after the fine-tuning."""
+    """The parts of a recipe; ``shared`` is what all trainings after the fine-tuning have in common."""
 
     model: str
     shape: Shape
@@ -180,7 +181,7 @@ class _CandidatePlan:
     target: Target
     strategy: Strategy
     effort: Effort
-    shared: Uniform
+    shared: TrainingConfig
 
     def candidates(self, linear: str | None) -> Fork:
         """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
@@ -196,13 +197,13 @@ class _CandidatePlan:
         return (Size(split=split), *quality, Latency(split=split), choice, Portability())
 
     @property
-    def _training(self) -> Uniform:
-        """Return the fields of every training after the fine-tuning."""
-        return {"num_train_epochs": float(EPOCHS[self.effort][1]), "learning_rate": LEARNING_RATE, **self.shared}
+    def _training(self) -> TrainingConfig:
+        """Return the hyper-parameters of every training after the fine-tuning."""
+        return replace(self.shared, num_train_epochs=float(EPOCHS[self.effort][1]), learning_rate=LEARNING_RATE)
 
     @property
     def _distill(self) -> Distill:
-        return Distill(match=("logits", "hidden"), **self._training)
+        return Distill(training=self._training, match=("logits", "hidden"))
 
     def _smaller(self, linear: str | None) -> list[Steps]:
         """Return the ways to smaller models, each from the fine-tuned one."""
@@ -219,7 +220,7 @@ class _CandidatePlan:
         if self.strategy != "prune":
             branches.append((*self._search(), self._distill))
         if linear is not None:
-            convert = Linearize(attention=(linear,), **self._training)
+            convert = Linearize(training=self._training, attention=(linear,))
             branches.append((convert, Fork(((), (goals[0], self._distill)))))
         return branches
 
@@ -249,8 +250,12 @@ class _CandidatePlan:
         least["ffn"] = min(-(-least["ffn"] // FFN_STEP) * FFN_STEP, whole["ffn"])
         if not all(least.values()):
             raise InputError(f"strategy: '{self.model}' is {shape}, of which nothing can be searched; use 'prune'")
-        ranges: Uniform = {name: (least[name], most) for name, most in whole.items()}
-        supernet = Supernet(**ranges, per_layer=True, ffn_step=FFN_STEP, **self._training)
+        ranges = {name: (least[name], most) for name, most in whole.items()}
+        slices = SupernetConfig(
+            layers=ranges["layers"], heads=ranges["heads"], ffn=ranges["ffn"], per_layer=True, ffn_step=FFN_STEP
+        )
+        evaluations = Supernet.training.evaluations_per_epoch
+        supernet = Supernet(training=replace(self._training, evaluations_per_epoch=evaluations), slices=slices)
         search = replace(SEARCHES[self.effort], number_format="int8", at_least=0.7)
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in BOUNDS[self.effort]]

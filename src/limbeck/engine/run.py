@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import Measurement, environment, merge
-from limbeck.core.step import REGISTRY, Choice, Probe, Technique, parameters
+from limbeck.core.step import REGISTRY, Choice, Probe, Technique
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
 from limbeck.engine.builder import CandidateBuilder, CostFactory, untrained

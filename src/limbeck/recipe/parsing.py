@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import REGISTRY, Step, current_name, fields_of
+from limbeck.core.field_groups import fields_of
+from limbeck.core.step import REGISTRY, Step, current_name
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, RenamedWarning, nearest
 from limbeck.recipe import validation as fields

@@ -23,7 +23,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import current_name, parameters, registered
+from limbeck.core.field_groups import fields_of, parameters, values_of
+from limbeck.core.step import current_name, registered
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError, nearest
 from limbeck.recipe import parsing
@@ -165,11 +166,8 @@ def _fields(value: Any, full: bool) -> dict[str, Any]:
     plain = parameters(value)
     if full:
         return plain
-    return {f.name: plain[f.name] for f in dataclasses.fields(value) if getattr(value, f.name) != _default(f)}
-
-
-def _default(spec: dataclasses.Field[Any]) -> Any:
-    return spec.default_factory() if spec.default_factory is not dataclasses.MISSING else spec.default
+    given = values_of(value)
+    return {f.name: plain[f.name] for f in fields_of(type(value)) if given[f.name] != f.default}
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Fill a plain frozen dataclass from a mapping, and say in a person's words what does not fit.
 
-pydantic does the parsing (its TypeAdapter works on plain dataclasses); this module turns its findings into
+pydantic does the parsing; this module turns its findings into
 problems with a path, an interval, and the nearest valid choice.
 """
 
@@ -11,13 +11,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, NotRequired, TypeVar, get_args
 
 import annotated_types
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
+from limbeck.core.field_groups import build, fields_of, groups_of
 from limbeck.core.step import Step, StepInfo
 from limbeck.errors import LimbeckError, nearest
+from limbeck.train.config import TrainingConfig
 
 T = TypeVar("T")
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
@@ -46,7 +49,7 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     data = {} if data is None else data
     if not isinstance(data, Mapping):
         return None, [Problem(path, f"should be a mapping of fields, got {data!r}")]
-    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    names = [f.name for f in fields_of(cls)]
     info = cls.info if issubclass(cls, Step) else StepInfo("")
     aliases, presets = info.aliases, info.presets
     twice = [f"'{key}' and '{aliases[key]}'" for key in data if key in aliases and aliases[key] in data]
@@ -63,13 +66,15 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     ]
     fields = {key: value for key, value in data.items() if key in names}
     try:
-        instance = _adapter(cls).validate_python(fields)  # type: ignore[arg-type]
+        instance = build(cls, _adapter(cls).validate_python(fields))  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         return None, problems + list(_explain(cls, error, path))
     except LimbeckError as error:  # from a __post_init__
         return None, [*problems, Problem(path, str(error))]
     if not problems and isinstance(instance, Step):  # what only a combination of fields shows
-        problems += [Problem(path, text) for text in instance.problems()]
+        trainings = [getattr(instance, name) for name, held in groups_of(cls).items() if held is TrainingConfig]
+        texts = [*instance.problems(), *(text for training in trainings for text in training.problems())]
+        problems += [Problem(path, text) for text in texts]
     return (None if problems else instance), problems
 
 
@@ -83,15 +88,18 @@ def accepts(cls: type, name: str, value: Any) -> bool:
 
 
 @cache
-def _adapter(cls: Any) -> TypeAdapter[Any]:
-    if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
-        cls.__pydantic_config__ = ConfigDict(extra="forbid")
-    return TypeAdapter(cls)
+def _adapter(cls: type) -> TypeAdapter[Any]:  # of a mapping whose fields are only known at run time
+    """Return what checks the flat fields of a class; those with a default may be left out."""
+    hints = {
+        field.name: field.hint if field.default is dataclasses.MISSING else NotRequired[field.hint]
+        for field in fields_of(cls)
+    }
+    flat: Any = TypedDict(cls.__name__, hints)  # type: ignore[misc, operator]
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(flat))  # also for dataclasses among the values
 
 
-@cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
+    return {field.name: field.hint for field in fields_of(cls)}
 
 
 def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:

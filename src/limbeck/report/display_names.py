@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import fields_of, registered
+from limbeck.core.field_groups import fields_of
+from limbeck.core.step import registered
 from limbeck.report.summary import RunSummary
 
 

@@ -37,7 +37,6 @@ from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, st
 from limbeck.errors import InputError, MissingExtra
 from limbeck.search.evolution import Fits, evolve, sample_shapes, satisfies_rule
 from limbeck.train.config import forward_seconds
-from limbeck.train.supernet_config import SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.core.target import Budget
@@ -350,11 +349,13 @@ class Search(Technique):
             context: The services that ``apply`` gets.
             earlier: The steps in between, that which makes the super-network among them.
         """
-        makers = [step for step in earlier if "elastic" in step.info.gives and isinstance(step, SupernetConfig)]
+        makers = [step for step in earlier if "elastic" in step.info.gives]
         shape = candidate.model.shape
         if len(makers) != 1 or getattr(candidate.model.config, "space", None) is not None:
             return None
-        space = makers[0].space(shape)
+        space = makers[0].search_space(shape)
+        if space is None:
+            return None
         if self.cost == "latency" and self.profile is None and not _fits_table(space, shape):
             return None  # a predictor would have to be measured, which takes minutes
         costs = self.costs(candidate, context)

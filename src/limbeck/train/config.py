@@ -1,4 +1,4 @@
-"""The hyper-parameters that all training techniques share. Imports no torch."""
+"""The hyper-parameters that all training techniques share, as a group of fields. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FLOPS_PER_CORE = 30e9
 """Rough floating-point operations per second in training on one core; half precision about doubles it."""
+
+PASSES = 3.0
+"""Cost of a training step in forward passes; backward costs two."""
 
 KEPT_STEPS = "steps"
 """Where in a step's scratch folder the weights that ``save_steps`` keeps lie until the result is stored."""
@@ -95,20 +98,30 @@ class TrainingConfig:
     save_seconds: Annotated[float, Ge(0)] = 120.0
     save_total_limit: Annotated[int, Ge(1)] = 1
 
-    passes: ClassVar[float] = 3.0
-    """Cost of a training step in forward passes; backward costs two."""
+    def problems(self) -> list[str]:
+        """Return the conflicts between fields, and those that have no effect."""
+        problems = []
+        if self.warmup_steps and self.warmup_ratio not in (0.0, type(self).warmup_ratio):
+            problems.append(f"warmup_ratio: {self.warmup_ratio:g} has no effect beside warmup_steps; give one of them")
+        if self.lr_scheduler_type != "polynomial":
+            for name in ("end_learning_rate", "lr_power"):
+                if getattr(self, name) != getattr(type(self), name):
+                    problems.append(f"{name}: belongs to lr_scheduler_type: polynomial, got {self.lr_scheduler_type}")
+        if self.end_learning_rate > self.learning_rate:
+            problems.append(
+                f"end_learning_rate: should be at most learning_rate, got {self.end_learning_rate:g} and "
+                f"{self.learning_rate:g}"
+            )
+        return problems
 
-    def shape_after(self, shape: Shape) -> Shape | None:
-        """Return the shape after the step; training keeps it."""
-        return shape
-
-    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float, passes: float = PASSES) -> float:
         """Estimate the time of training and of its evaluations.
 
         Args:
             shape: The model's shape.
             rows: Number of texts by split.
             tokens: Mean tokens per text.
+            passes: Cost of a training step in forward passes of the model.
 
         Returns:
             Seconds, rough.
@@ -116,13 +129,14 @@ class TrainingConfig:
         evaluated = self.evaluations_per_epoch * rows.get("validation", 0)
         per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
         epochs = max(self.num_train_epochs, self.min_steps * per_step / max(1, rows.get("train", 0)))
-        texts = epochs * self.passes * rows.get("train", 0) + self.num_train_epochs * evaluated
+        texts = epochs * passes * rows.get("train", 0) + self.num_train_epochs * evaluated
         return forward_seconds(shape, texts, tokens) / (1 if self.mixed_precision == "no" else 2)
 
 
 TRAINING = StepInfo(
     "",
     trains=True,
+    keeps_shape=True,
     every_process=True,  # the loop shards each batch over the processes, so all must run it
     aliases={"epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size"},
     neutral={"save_seconds", "save_total_limit"},
@@ -137,3 +151,6 @@ TRAINING = StepInfo(
     },
 )
 """What every technique with a :class:`TrainingConfig` declares; each replaces the name and adds its own."""
+
+LAST_WEIGHTS = TrainingConfig(evaluations_per_epoch=0)
+"""Of techniques that train slices, which are at their best at different times: the last weights are kept."""
