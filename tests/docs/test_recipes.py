@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pages
 import pytest
@@ -16,6 +16,7 @@ from limbeck.benchmark.options import Timing, Training
 from limbeck.benchmark.plan import plan
 from limbeck.cli import app
 from limbeck.cli.technique_commands import add_techniques
+from limbeck.core.field_groups import fields_of
 from limbeck.core.search_space import Space
 from limbeck.core.step import REGISTRY
 from limbeck.data.loading import load_task
@@ -100,7 +101,7 @@ def test_yaml_is_recipes_and_steps(page):
 def test_fields_exist(page):
     for name, field in re.findall(r"`(\w+)\.(\w+)(?:: [^`]*)?`", PAGES[page]):
         if field not in FILES:
-            assert field in {one.name for one in fields(REGISTRY[name])}, f"{name}.{field}"
+            assert field in {one.name for one in fields_of(REGISTRY[name])}, f"{name}.{field}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -47,5 +47,5 @@ def test_the_forecast_counts_steps_and_evaluations():
 def test_options_of_the_schedule_that_have_no_effect_are_refused(fields, problem):
     (found,) = TrainingConfig(**fields).problems()
     assert problem in found
-    (problem_of_the_recipe,) = check({"model": "m", "task": "t", "steps": [{"finetune": fields}]})
-    assert found in str(problem_of_the_recipe)
+    problems = check({"model": "minilm-l6", "task": "movie-reviews", "steps": [{"finetune": fields}]})
+    assert any(found in str(problem) for problem in problems)
