@@ -57,14 +57,6 @@ def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
         list(Latency().measure([candidate], context(runtime="openvino")))
 
 
-def test_a_device_is_refused_before_any_work(candidate, exported, monkeypatch):
-    monkeypatch.setattr(latency, "sample_rows", lambda *_: pytest.fail("worked"))
-    with pytest.raises(InputError, match="onnxruntime answers on the processor"):
-        list(Latency().measure([candidate, exported], context(device="cuda:0")))
-    with pytest.raises(InputError, match="cuda:97 cannot be used"):
-        list(Latency().measure([candidate], context(device="cuda:97")))
-
-
 def test_nothing_to_measure():
     assert list(Latency().measure([], context())) == []
     assert isinstance(Latency(), Probe)

@@ -17,6 +17,7 @@ from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from limbeck.benchmark.run import Row
+    from limbeck.core.task import Task
     from limbeck.engine.result import Failure
 
 LISTS = Parameter(consume_multiple=True, negative=())
@@ -57,19 +58,21 @@ def bench(
     from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
-    from limbeck.data.loading import load_task
+    from limbeck.recipe.validation import check_values
     from limbeck.storage.destination import check_destination
 
+    for options in (grid, timing, training):
+        check_values(options, "--")
     training.check()
     _check_track(track, training)
     timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)
     task = _task_of(training, data)
-    spec = plan(grid, timing, task)
-    if task is not None:
-        report_data(load_task(task))
-    trainings = make_training(spec, grid.base, training, open_store(store), task=task) if training.train else None
+    loaded = _load(task) if task is not None else None
+    spec = plan(grid, timing, loaded)
+    wanted = (spec, grid.base, training, open_store(store))
+    trainings = make_training(*wanted, task=task, loaded=loaded) if training.train else None
     rows = bench_run.bench(spec, folder, _print_progress)
     failed: list[Failure] = []
     if trainings is not None:
@@ -107,6 +110,15 @@ def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | No
     if training.task is None and (changes := data.changes()):
         raise InputError(f"--task-set and the other options of a task need one, got {', '.join(changes)}; add --task")
     return data.of(training.task) if training.task else None
+
+
+def _load(task: str | Mapping[str, Any]) -> Task:
+    """Load a task and print what was read."""
+    from limbeck.data.loading import load_task
+
+    loaded = load_task(task)
+    report_data(loaded)
+    return loaded
 
 
 def _print_json(rows: Sequence[Row], failed: Sequence[Failure], folder: Path) -> None:

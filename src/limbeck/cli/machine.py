@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Ge, Le
 from cyclopts import Parameter
 
 from limbeck.cli._app import MODELS, Json, Runtime, app, print_json
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from limbeck.cost_models.latency_dataset import Series
 
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=())
-Steps = Annotated[tuple[int, ...] | None, SEVERAL]
+Steps = Annotated[tuple[Annotated[int, Ge(0), Le(100_000)], ...] | None, SEVERAL]
 Formats = Annotated[tuple[Literal["float", "int8"], ...], SEVERAL]
 
 
@@ -49,12 +50,12 @@ class Full:
     ffn: Steps = None
     head_dim: Steps = None
     per_layer: bool = True
-    samples: int = 200
+    samples: Annotated[int, Ge(1), Le(1_000_000)] = 200
     number_format: Formats = ("float", "int8")
     runtime: Runtime = "onnxruntime"
-    batch: int = 1
-    seq_len: int = 32
-    seed: int = 0
+    batch: Annotated[int, Ge(1), Le(100_000)] = 1
+    seq_len: Annotated[int, Ge(1), Le(100_000)] = 32
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
 
 
 @app.command(group=MODELS)
@@ -76,10 +77,13 @@ def profile(
         full: Measure the shapes of a space, in the file --out; the other options describe it.
         options: Options of a full profile.
     """
+    from limbeck.core.target import Target
     from limbeck.cost_models.machine_profile import profile as work
+    from limbeck.recipe.validation import check_values
     from limbeck.storage.destination import check_destination
 
-    _check_threads(threads)
+    check_values(options, "--")
+    check_values(Target(threads=threads), "--")
     if out is not None:
         _check_file(out, "--out")
         check_destination(out.parent, f"--out {out}: the folder", within=True)
@@ -120,13 +124,16 @@ def predictor(
         options: Which shapes, and in which setting; without --measure the setting selects among those of the file.
         json: Print JSON.
     """
+    from limbeck.core.target import Target
     from limbeck.cost_models.boosted_fit import check_extra
     from limbeck.cost_models.predictor_evaluation import evaluate
     from limbeck.cost_models.predictor_file import fit_predictor, write_predictor
+    from limbeck.recipe.validation import check_values
     from limbeck.storage.destination import check_destination
 
     check_extra()
-    _check_threads(threads)
+    check_values(options, "--")
+    check_values(Target(threads=threads), "--")
     if out is not None and against is not None:
         raise InputError("--out keeps what is learnt, and with --against nothing is; leave one of them out")
     if len(options.number_format) > 1 and options.number_format != Full.number_format:
@@ -176,11 +183,6 @@ def _check_file(file: Path, option: str) -> None:
         raise InputError(
             f"{option} {file}: " + ("is a folder" if file.is_dir() else f"there is no folder {file.parent}")
         )
-
-
-def _check_threads(threads: int) -> None:
-    if threads < 1:
-        raise InputError(f"threads should be at least 1, got {threads}")
 
 
 def _profile_full(out: Path | None, threads: int, options: Full) -> None:

@@ -6,17 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_type_hints
 
 from cyclopts import Parameter
 
 from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watching
 from limbeck.cli.task_options import TaskOptions, TaskSettings
-from limbeck.core.field_groups import fields_of, groups_of
+from limbeck.core.field_groups import fields_of
 from limbeck.core.step import Step
 
 if TYPE_CHECKING:
     from limbeck.engine.result import RunResult
+
+
+class _Options(Protocol):
+    """What the class that :func:`options_of` makes for a technique has, whichever technique it is."""
+
+    given: Mapping[str, object]
 
 
 def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
@@ -38,7 +44,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         track: Track = None,
         json: Json = False,
         data: TaskSettings = data_type(),  # noqa: B008 frozen
-        options: Any = options_type(),  # noqa: B008 frozen; Any, because the type is made above
+        options: _Options = options_type(),  # noqa: B008 frozen
     ) -> int:
         plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
         plain |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
@@ -127,6 +133,7 @@ def _write_candidate(result: RunResult, key: str, draft: Path, folder: Path) -> 
     outcome = {"key": key, "folder": str(folder), "shape": str(candidate.model.shape)}
     if kept := write_kept_weights(candidate.model, candidate.tokenizer, candidate.epoch_checkpoints, draft):
         outcome["kept"] = ", ".join(kept)
+    assert result.task is not None  # only a result that was read from a ledger has none
     if candidate.task.fingerprint != result.task.fingerprint:
         candidate.task.to_folder(draft / "task")
         outcome["task"] = str(folder / "task")
@@ -175,14 +182,16 @@ def options_of(technique: type[Step]) -> type:
 
 
 def field_helps(cls: type) -> dict[str, str]:
-    """Read the help of each field from the ``Attributes:`` sections of a step and its groups."""
+    """Read the help of each flat field from the ``Attributes:`` section of the class that declares it."""
     from docstring_parser.google import parse
 
-    helps: dict[str, str] = {}
-    for owner in (*groups_of(cls).values(), cls):
-        for attribute in parse(owner.__doc__ or "").params:
-            helps[attribute.arg_name] = " ".join((attribute.description or "").split())
-    return helps
+    owned = {owner: parse(owner.__doc__ or "").params for owner in {field.owner for field in fields_of(cls)}}
+    helps = {(owner, entry.arg_name): entry.description or "" for owner, entries in owned.items() for entry in entries}
+    return {
+        field.name: " ".join(helps[field.owner, field.name].split())
+        for field in fields_of(cls)
+        if (field.owner, field.name) in helps
+    }
 
 
 @cache

@@ -147,6 +147,9 @@ def plain(value: Any) -> Any:
 def check_fields(cls: type) -> None:
     """Refuse a class with two fields of one name, or with fields that it inherits.
 
+    Args:
+        cls: A step class.
+
     Raises:
         TypeError: The class inherits from a dataclass.
         ValueError: Two fields, or a field and a group, have the same name.

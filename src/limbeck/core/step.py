@@ -33,6 +33,7 @@ from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
+from limbeck.core.paths import exists, user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
@@ -361,11 +362,13 @@ def content(value: Any) -> Any:
     """Replace the files and folders that ``value`` names by digests; other names stand for themselves."""
     if isinstance(value, list):
         return [content(entry) for entry in value]
-    path = Path(value).expanduser() if isinstance(value, str) else None
-    if path is not None and path.is_dir():
+    path = user_path(value) if isinstance(value, str) else None
+    if path is None or not exists(path):
+        return value
+    if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return [[file.relative_to(path).as_posix(), file_digest(file)] for file in files]
-    return file_digest(path) if path is not None and path.is_file() else value
+    return file_digest(path) if path.is_file() else value
 
 
 def file_digest(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from limbeck.core.paths import user_path
 from limbeck.core.shape import canonical_json
 from limbeck.core.target import Target
 from limbeck.cost_models.boosted_fit import check_extra
@@ -84,7 +85,7 @@ def open_predictor(
         InputError: No series of the file fits, or several do.
     """
     check_extra()
-    path = Path(path).expanduser()
+    path = user_path(path)
     criteria: dict[str, object] = {"number_format": number_format, "device": target.device, "runtime": target.runtime}
     criteria |= {"threads": target.threads, "batch": target.batch}
     if target.seq_len:
@@ -131,7 +132,7 @@ def file_problems(path: str | None, number_format: str) -> list[str]:
     """List the problems of a step's ``profile`` field; empty if it names no file or one with enough shapes."""
     if path is None:
         return []
-    file = Path(path).expanduser()
+    file = user_path(path)
     try:
         check_file(file, number_format)
     except LimbeckError as error:

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from limbeck.core.paths import exists
 from limbeck.data import conll
 from limbeck.data.column_names import check_columns, looks_like_header
 from limbeck.errors import InputError, nearest
+from limbeck.storage.text_file import regular_file
 
 
 @dataclass
@@ -83,8 +85,9 @@ def read_table(path: Path, reading: Reading = Reading()) -> Table:
 
 def check_file(path: Path) -> None:
     """Refuse a file that does not exist or has no reader, without opening it."""
-    if not path.is_file():
+    if not exists(path) or path.is_dir():
         raise InputError(missing_file(path))
+    regular_file(path)
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise InputError(f"{path}: no reader for '{suffix or path.name}' files; {nearest(suffix, READERS)}")
@@ -93,9 +96,9 @@ def check_file(path: Path) -> None:
 def missing_file(path: Path) -> str:
     """Describe that a file does not exist, and which one may be meant."""
     folder = path.parent
-    if path.is_dir():
+    if exists(path) and path.is_dir():
         return f"{path} is a folder, a file is needed here"
-    if not folder.is_dir():
+    if not (exists(folder) and folder.is_dir()):
         return f"{path}: there is no such file, nor a folder {folder}"
     return f"{path}: there is no such file; {nearest(path.name, (sibling.name for sibling in folder.iterdir()))}"
 

@@ -5,8 +5,8 @@ The one module of the engine that names techniques: a plan is made of their step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from limbeck.core.shape import Shape
@@ -89,32 +89,12 @@ QUANTIZATIONS: dict[str, tuple[tuple[Mode, bool], ...]] = {
 Steps = tuple[Step | Fork, ...]
 
 
-def plan_recipe(
-    model: str,
-    task: Any,
-    *,
-    budget: Budget,
-    target: Target,
-    strategy: Strategy = "prune",
-    effort: Effort = "standard",
-    seed: int = 0,
-    replicas: int = 1,
-    name: str = "",
-    linear: str | None = None,
-    training: Training | None = None,
-    allow_weak_teacher: bool = False,
-    store: Store | None = None,
-    loaded: Task | None = None,
-) -> Recipe:
-    """Return the recipe that :func:`limbeck.compress` runs; it can be printed, edited and run again.
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of ``compress``, apart from model, task and target.
 
-    A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
-
-    Args:
-        model: A folder, a hub name or 'minilm-l6'.
-        task: What ``recipe.task`` says: a name, a path or a mapping.
+    Attributes:
         budget: Bounds of latency, size and loss of quality.
-        target: What will serve.
         strategy: 'prune' cuts the model down in stages, each pruned and distilled from the one before. 'search' trains
             it as a super-network, finds the INT8 slices that are best within bounds of latency, and distils them.
             'both' are branches of one recipe, measured and chosen from together. A bound of size is a goal of pruning
@@ -124,51 +104,95 @@ def plan_recipe(
         seed: Decides everything random.
         replicas: Make the chosen model again with this many seeds in all.
         name: Name of the recipe.
-        linear: An attention core that is faster than softmax for these texts here (see ``faster_core``): one branch
-            converts the model to it, and one prunes the result.
         training: What the user wants of the trainings.
         allow_weak_teacher: See :class:`Recipe`.
-        store: Where the check of an assumed order of labels is kept.
-        loaded: The task that ``task`` names, where it is in memory already.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        InputError: the model cannot be trained, or strategy and effort do not fit it.
     """
-    from limbeck.data.loading import load_task
-    from limbeck.model.checkpoints import peek
 
-    for field, value, valid in (("strategy", strategy, get_args(Strategy)), ("effort", effort, get_args(Effort))):
-        if value not in valid:
-            raise InputError(f"{field}: there is no '{value}'; {nearest(value, valid)}")
-    loaded = load_task(task) if loaded is None else loaded
-    description = peek(model)
-    if description["runtime"] != "torch":
-        raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
-    if effort == "one-shot" and strategy != "prune":
-        raise InputError(f"strategy: a super-network must be trained, so one shot is for 'prune', got '{strategy}'")
-    fitted = fit(model, loaded, store)
-    ready = fitted is not None and fitted.answers
-    training = training or Training()
-    plan = _CandidatePlan(
-        model, description["shape"], budget, target, strategy, effort, training.shared(loaded, EPOCHS[effort][1])
-    )
-    finetune = Finetune(training=training.finetune(loaded, EPOCHS[effort][0]), class_weights=training.class_weights)
-    first = () if ready else (finetune,)
-    return Recipe(
-        model=model,
-        task=task,
-        steps=(*first, plan.candidates(linear), *plan.measurements(loaded)),
-        target=target,
-        budget=budget,
-        seed=seed,
-        teacher=model if ready else None,
-        replicas=replicas,
-        name=name,
-        allow_weak_teacher=allow_weak_teacher,
-    )
+    budget: Budget = field(default_factory=Budget)
+    strategy: Strategy = "prune"
+    effort: Effort = "standard"
+    seed: int = 0
+    replicas: int = 1
+    name: str = ""
+    training: Training = field(default_factory=Training)
+    allow_weak_teacher: bool = False
+
+    def check(self) -> None:
+        """Refuse a strategy and an effort that do not exist or do not go together.
+
+        Raises:
+            InputError: The message names the choices.
+        """
+        for name, value, valid in (
+            ("strategy", self.strategy, get_args(Strategy)),
+            ("effort", self.effort, get_args(Effort)),
+        ):
+            if value not in valid:
+                raise InputError(f"{name}: there is no '{value}'; {nearest(value, valid)}")
+        if self.effort == "one-shot" and self.strategy != "prune":
+            raise InputError(
+                f"strategy: a super-network must be trained, so one shot is for 'prune', got '{self.strategy}'"
+            )
+
+
+class Planner:
+    """Plans the recipe that :func:`limbeck.compress` runs; it can be printed, edited and run again.
+
+    A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
+    """
+
+    def __init__(self, model: str, task: Task, request: Request, store: Store | None = None) -> None:
+        """Look at the model's configuration, once for all plans.
+
+        Args:
+            model: A folder, a hub name or 'minilm-l6'.
+            task: The task.
+            request: What to plan for.
+            store: Where the check of an assumed order of labels is kept.
+
+        Raises:
+            InputError: The model cannot be trained, or strategy and effort do not fit it.
+        """
+        from limbeck.model.checkpoints import peek
+
+        request.check()
+        description = peek(model)
+        if description["runtime"] != "torch":
+            raise InputError(
+                f"'{model}' is an exported model, which cannot be trained; give the folder it was made from"
+            )
+        fitted = fit(model, task, store)
+        self.model, self.task, self.request = model, task, request
+        self.shape: Shape = description["shape"]
+        self.ready = fitted is not None and fitted.answers
+
+    def recipe(self, spec: str | Mapping[str, Any], target: Target, linear: str | None = None) -> Recipe:
+        """Return the recipe for a target.
+
+        Args:
+            spec: What the recipe says of its task: a name, a path or a mapping.
+            target: What will serve.
+            linear: An attention core that is faster than softmax for these texts here (see ``faster_core``): one
+                branch converts the model to it, and one prunes the result.
+        """
+        request, task = self.request, self.task
+        effort, training = request.effort, request.training
+        shared = training.shared(task, EPOCHS[effort][1])
+        plan = _CandidatePlan(self.model, self.shape, request.budget, target, request.strategy, effort, shared)
+        finetune = Finetune(training=training.finetune(task, EPOCHS[effort][0]), class_weights=training.class_weights)
+        first = () if self.ready else (finetune,)
+        return Recipe(
+            model=self.model,
+            task=spec,
+            steps=(*first, plan.candidates(linear), *plan.measurements(task)),
+            target=target,
+            budget=request.budget,
+            seed=request.seed,
+            teacher=self.model if self.ready else None,
+            replicas=request.replicas,
+            name=request.name,
+            allow_weak_teacher=request.allow_weak_teacher,
+        )
 
 
 @dataclass(frozen=True)

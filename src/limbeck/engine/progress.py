@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.engine import notebook
 from limbeck.engine.tracking import Tracking
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Event = Mapping[str, Any]
 
@@ -109,10 +112,10 @@ def _data_alone() -> Callable[[Event], None]:
 class _Screen:
     """Draws events: one bar for the recipe's steps, one for the training that runs."""
 
-    def __init__(self, progress: Any) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.steps: Any = None
-        self.inner: Any = None
+        self.steps: TaskID | None = None
+        self.inner: TaskID | None = None
         self.data = _data_alone()
 
     def __call__(self, event: Event) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 PROJECT = "limbeck"
 FOLDER = "runs/tracking"
@@ -27,7 +27,7 @@ def check_tracker(name: str) -> None:
 
     trackers = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
     if name not in trackers:
-        raise InputError(f"--track: no tracker '{name}'; {nearest(name, trackers)}")
+        raise InputError(f"--track: no tracker {shown(name)}; {nearest(name, trackers)}")
     if name not in [str(kind.value) for kind in get_available_trackers()]:
         raise InputError(f"--track {name}: the package is not installed; do: pip install {name}")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
 
 from limbeck.train.config import TrainingConfig
 
@@ -29,11 +31,11 @@ class Training:
         early_stopping_patience: Stop training after this many evaluations without a better score; 0 never stops early.
     """
 
-    epochs: float | None = None
-    learning_rate: float | None = None
-    min_steps: int | None = None
+    epochs: Annotated[float, Gt(0), Le(100_000)] | None = None
+    learning_rate: Annotated[float, Gt(0), Le(100)] | None = None
+    min_steps: Annotated[int, Ge(0)] | None = None
     class_weights: Literal["none", "balanced"] = "none"
-    early_stopping_patience: int = 0
+    early_stopping_patience: Annotated[int, Ge(0)] = 0
 
     def shared(self, task: Task, epochs: float) -> TrainingConfig:
         """Return what every training on the task has in common."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from limbeck.errors import InputError, LimbeckError, MissingExtra
+from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest, shown
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -44,33 +45,29 @@ def check_runtime(runtime: str) -> None:
         raise MissingExtra("openvino", "openvino")
 
 
-def check_device(device: str, runtimes: Iterable[str]) -> None:
-    """Refuse a device that is not there, or that one of these runtimes does not run on, before any work starts.
-
-    >>> check_device("cuda:0", ["onnxruntime"])
-    Traceback (most recent call last):
-    ...
-    limbeck.errors.InputError: device cuda:0: onnxruntime answers on the processor; use device cpu, or runtime torch
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have here, before any work starts.
 
     Args:
-        device: ``cpu``, ``cuda`` or another device of torch, with its number after a colon.
-        runtimes: Runtimes that should run on it.
+        device: 'cpu', 'cuda', 'cuda:N' or 'mps'.
 
     Raises:
-        InputError: A runtime cannot use the device, or torch does not have it here.
+        InputError: There is no such device.
     """
-    if device == "cpu":
+    if device == "cpu":  # torch need not be loaded
         return
-    if others := [runtime for runtime in runtimes if runtime != "torch"]:
-        raise InputError(f"device {device}: {others[0]} answers on the processor; use device cpu, or runtime torch")
+    if not re.fullmatch(r"cuda(:[0-9]{1,3})?|mps", device):
+        raise InputError(f"no device {shown(device)}; {nearest(device, ['cpu', 'cuda', 'cuda:0', 'mps'])}")
     import torch
 
-    try:
-        torch.zeros(1, device=device).cpu()  # to the processor: the device "meta" holds no numbers
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch built without CUDA asserts
-        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        cause = str(error).splitlines()[0]
-        raise InputError(f"device {device} cannot be used ({cause}); there is {', '.join(there)}") from None
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("torch finds no device 'mps' here; use 'cpu'")
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(device.partition(":")[2] or 0) >= count:
+        present = f"only {', '.join(f'cuda:{index}' for index in range(count))} and cpu" if count else "only 'cpu'"
+        raise InputError(f"torch finds no device '{device}' here, {present}")
 
 
 def import_runtime(name: str) -> ModuleType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
@@ -41,7 +41,7 @@ class Portability(Probe):
     """
 
     split: str = "validation"  #: where the texts come from
-    samples: Annotated[int, Ge(1)] = 200  #: texts to answer
+    samples: Annotated[int, Ge(1), Le(100_000)] = 200  #: texts to answer
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""

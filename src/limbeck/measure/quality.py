@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
@@ -42,7 +44,7 @@ class Quality(Probe):
     """
 
     split: str = "validation"  #: choose on 'validation'; look at 'test' once, at the end
-    batch: int = 32  #: texts answered together
+    batch: Annotated[int, Ge(1), Le(100_000)] = 32  #: texts answered together
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
+from limbeck.core.paths import user_path
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
@@ -142,7 +143,7 @@ def peek_here(source: str) -> dict[str, Any] | None:
         return peek(source)
     if not is_path(source):
         return None
-    path = Path(source).expanduser()
+    path = user_path(source)
     siblings = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     raise InputError(f"no model folder '{source}'; {nearest(source, siblings)}")
 

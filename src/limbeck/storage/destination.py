@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from limbeck.core.paths import user_path
 from limbeck.errors import InputError, LimbeckError
 
 PROBE_BYTES = 1 << 20
@@ -37,7 +38,7 @@ def check_destination(path: Path, option: str = "--out", *, within: bool = False
     Raises:
         InputError: The folder cannot be written.
     """
-    path = path.expanduser().absolute()
+    path = user_path(path).absolute()
     if _exists(path) and not path.is_dir():
         raise InputError(f"{option} {path} is a file; name a folder that is new or empty")
     if not within and os.path.ismount(path):
@@ -65,7 +66,7 @@ def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
     Raises:
         LimbeckError: The disk is full or cannot be written.
     """
-    path = path.expanduser().resolve()
+    path = user_path(path).resolve()
     draft: Path | None = None
     with writing(path, option):
         try:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.field_groups import group, without_effect
@@ -102,16 +102,16 @@ class Distill(Technique):
     training: TrainingConfig = group(default=TrainingConfig())
     layerwise: LayerDistillationConfig = group(default=LayerDistillationConfig())
     match: Annotated[tuple[Match, ...], MinLen(1)] = ("logits",)
-    temperature: Annotated[float, Gt(0)] = 2.0
-    logits_weight: Annotated[float, Ge(0)] = 1.0
-    task_weight: Annotated[float, Ge(0)] = 0.0
+    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
+    logits_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    task_weight: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     logits_loss: Literal["kl", "soft_cross_entropy", "mse"] = "kl"
-    intermediate_epochs: Annotated[float, Ge(0)] = 0.0
-    intermediate_learning_rate: Annotated[float, Gt(0)] = 5e-5
+    intermediate_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
+    intermediate_learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
     teachers: tuple[str, ...] = ()
     cache_teacher: bool = False
-    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    focal_gamma: Annotated[float, Ge(0)] = 0.0
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
+    focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
@@ -48,8 +48,8 @@ class Finetune(Technique):
 
     training: TrainingConfig = group(default=TrainingConfig())
     keep: Literal["best", "every_epoch"] = "best"
-    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    focal_gamma: Annotated[float, Ge(0)] = 0.0
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
+    focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Estimate the time of the training.

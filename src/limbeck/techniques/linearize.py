@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
@@ -75,7 +75,7 @@ class Linearize(Technique):
     init: Literal["segments", "normal"] = "segments"
     guidance: GuideConfig = group(default=GuideConfig())
     waypoints: str | None = None
-    max_length: Annotated[int, Ge(1)] | None = None
+    max_length: Annotated[int, Ge(1), Le(100_000)] | None = None
 
     def required_traits(self) -> set[str]:
         """Return the traits that these parameters need in addition: a guide needs a fine-tuned teacher."""

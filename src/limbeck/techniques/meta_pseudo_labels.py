@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
@@ -78,16 +78,16 @@ class MetaPseudoLabels(Technique):
     training: TrainingConfig = group(default=TrainingConfig())
     feedback: Literal["exact", "reinforce", "off"] = "exact"
     pseudo_labels: Literal["soft", "sampled", "argmax"] = "soft"
-    feedback_weight: Annotated[float, Ge(0)] = 1.0
+    feedback_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     feedback_warmup_steps: Annotated[int, Ge(0)] = 0
     feedback_average: Annotated[float, Ge(0), Lt(1)] = 0.0
-    teacher_learning_rate: Annotated[float, Gt(0)] = 1e-5
-    teacher_weight_decay: Annotated[float, Ge(0)] = 0.01
-    labelled_batch_size: Annotated[int, Ge(1)] = 32
+    teacher_learning_rate: Annotated[float, Gt(0), Le(100)] = 1e-5
+    teacher_weight_decay: Annotated[float, Ge(0), Le(100)] = 0.01
+    labelled_batch_size: Annotated[int, Ge(1), Le(100_000)] = 32
     unlabelled: str | None = None
     unlabelled_columns: tuple[str, ...] = ()
-    finetune_epochs: Annotated[float, Ge(0)] = 1.0
-    finetune_learning_rate: Annotated[float, Gt(0)] = 2e-5
+    finetune_epochs: Annotated[float, Ge(0), Le(100_000)] = 1.0
+    finetune_learning_rate: Annotated[float, Gt(0), Le(100)] = 2e-5
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
@@ -92,7 +92,7 @@ class PretrainSupernet(Technique):
     pretraining: PretrainingConfig = group(default=PretrainingConfig())
     slices: SupernetConfig = group(default=SupernetConfig())
     match: Annotated[tuple[Literal["mlm", "hidden", "relations"], ...], MinLen(1)] = ("hidden", "relations")
-    mlm_weight: Annotated[float, Ge(0)] = 1.0
+    mlm_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     mlm_probability: Annotated[float, Gt(0), Lt(1)] = 0.15
 
     def problems(self) -> list[str]:

@@ -109,23 +109,23 @@ class Search(Technique):
     """
 
     method: Literal["evolution", "random", "rule", "nsga2"] = "evolution"
-    latency_ms: Annotated[float, Gt(0)] | None = None
-    speedup: Annotated[float, Gt(0)] | None = None
+    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
+    speedup: Annotated[float, Gt(0), Le(1_000)] | None = None
     keep: Annotated[float, Gt(0), Le(1)] | None = None
     cost: Literal["latency", "macs"] = "latency"
     profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
     at_least: Annotated[float, Ge(0), Le(1)] | None = None
-    at_most: Annotated[float, Gt(0)] = 1.0
+    at_most: Annotated[float, Gt(0), Le(1_000)] = 1.0
     sure: bool = True
-    population: Annotated[int, Ge(1)] = 25
-    generations: Annotated[int, Ge(1)] = 4
+    population: Annotated[int, Ge(1), Le(100_000)] = 25
+    generations: Annotated[int, Ge(1), Le(100_000)] = 4
     explore: Annotated[float, Ge(0), Le(1)] = 0.5
     mutation: Annotated[float, Ge(0), Le(0.5)] = 0.25
-    winners: Annotated[int, Ge(1)] = 1
+    winners: Annotated[int, Ge(1), Le(10_000)] = 1
     split: str = "validation"
     samples: Annotated[int, Ge(1)] | None = None
-    workers: Annotated[int, Ge(1)] = 1
+    workers: Annotated[int, Ge(1), Le(1_024)] = 1
     storage: str | None = None
     study_name: str | None = None
 

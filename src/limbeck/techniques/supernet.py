@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
@@ -90,9 +90,9 @@ class Supernet(Technique):
     slices: SupernetConfig = group(default=SupernetConfig())
     in_place: bool = False
     match: Annotated[tuple[Literal["logits", "hidden", "relations"], ...], MinLen(1)] = ("logits", "hidden")
-    temperature: Annotated[float, Gt(0)] = 2.0
-    logits_weight: Annotated[float, Ge(0)] = 1.0
-    task_weight: Annotated[float, Ge(0)] = 0.0
+    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
+    logits_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    task_weight: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     sort_samples: Annotated[int, Ge(1)] = 1024
 
     def problems(self) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
@@ -27,7 +27,7 @@ from limbeck.errors import InputError
 from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
 
 LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
-Numbers = tuple[Annotated[int, Ge(1)], ...]
+Numbers = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
 
 
 @step(

@@ -78,25 +78,25 @@ class TrainingConfig:
         save_total_limit: How many of these checkpoints to keep, the newest.
     """
 
-    num_train_epochs: Annotated[float, Gt(0)] = 3.0
-    learning_rate: Annotated[float, Gt(0)] = 5e-5
-    per_device_train_batch_size: Annotated[int, Ge(1)] = 32
-    gradient_accumulation_steps: Annotated[int, Ge(1)] = 1
-    weight_decay: Annotated[float, Ge(0)] = 0.01
+    num_train_epochs: Annotated[float, Gt(0), Le(100_000)] = 3.0
+    learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
+    per_device_train_batch_size: Annotated[int, Ge(1), Le(100_000)] = 32
+    gradient_accumulation_steps: Annotated[int, Ge(1), Le(100_000)] = 1
+    weight_decay: Annotated[float, Ge(0), Le(100)] = 0.01
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.1
-    warmup_steps: Annotated[int, Ge(0)] = 0
+    warmup_steps: Annotated[int, Ge(0), Le(1_000_000_000)] = 0
     lr_scheduler_type: Literal["linear", "cosine", "constant", "polynomial"] = "linear"
-    end_learning_rate: Annotated[float, Ge(0)] = 0.0
-    lr_power: Annotated[float, Gt(0)] = 1.0
-    adam_epsilon: Annotated[float, Gt(0)] = 1e-8
-    max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    end_learning_rate: Annotated[float, Ge(0), Le(100)] = 0.0
+    lr_power: Annotated[float, Gt(0), Le(100)] = 1.0
+    adam_epsilon: Annotated[float, Gt(0), Le(1)] = 1e-8
+    max_grad_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
     min_steps: Annotated[int, Ge(0)] = 0
     early_stopping_patience: Annotated[int, Ge(0)] = 0
-    save_steps: Annotated[int, Ge(0)] = 0
-    save_seconds: Annotated[float, Ge(0)] = 120.0
-    save_total_limit: Annotated[int, Ge(1)] = 1
+    save_steps: Annotated[int, Ge(0), Le(1_000_000_000)] = 0
+    save_seconds: Annotated[float, Ge(0), Le(1_000_000)] = 120.0
+    save_total_limit: Annotated[int, Ge(1), Le(1_000)] = 1
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields, and those that have no effect."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.field_groups import without_effect
 from limbeck.core.shape import canonical_json
@@ -66,13 +66,13 @@ class LayerDistillationConfig:
         shared_projection: One projection for all layers when widths differ, as in TinyBERT.
     """
 
-    hidden_weight: Annotated[float, Ge(0)] = 1.0
-    attention_weight: Annotated[float, Ge(0)] = 1.0
-    relations_weight: Annotated[float, Ge(0)] = 1.0
+    hidden_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    attention_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    relations_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     hidden_loss: Literal["mse", "cosine"] = "mse"
     attention_loss: Literal["mse", "cosine"] = "mse"
     layer_map: Literal["uniform", "last_of_block", "top", "bottom", "dynamic", "last"] = "uniform"
-    relation_heads: Annotated[int, Ge(1)] | None = None
+    relation_heads: Annotated[int, Ge(1), Le(10_000)] | None = None
     shared_projection: bool = False
 
     def comparable(

@@ -229,6 +229,10 @@ def checked_teacher(
 def restart(model: LimbeckForSequenceClassification, teacher: Candidate) -> None:
     """Give a model the weights that its teacher had before it was fine-tuned.
 
+    Args:
+        model: The model, which is changed in place.
+        teacher: The teacher, with its epoch checkpoints.
+
     Raises:
         InputError: They are those of another model.
     """

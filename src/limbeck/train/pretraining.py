@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Lt, MinLen
+from annotated_types import Ge, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import skipped_positions
@@ -51,9 +51,9 @@ class PretrainingConfig:
     dataset_split: str = "train"
     exclude_splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     exclude: tuple[str, ...] = ()
-    max_length: Annotated[int, Ge(3)] = 128
+    max_length: Annotated[int, Ge(3), Le(100_000)] = 128
     held_out: Annotated[float, Ge(0), Lt(1)] = 0.01
-    num_proc: Annotated[int, Ge(1)] | None = None
+    num_proc: Annotated[int, Ge(1), Le(1_024)] | None = None
 
     def source(self) -> Source | None:
         """Return the source of the corpus; None for the texts of the task."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from limbeck.train.objectives import Term
 
 DIVISORS = {"layers": 3, "hidden": 3, "heads": 3, "ffn": 6}  #: the smallest slice has the whole divided by these
-Bounds = tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]]
+Bounds = tuple[Annotated[int, Ge(0), Le(1_000_000)], Annotated[int, Ge(0), Le(1_000_000)]]
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class SupernetConfig:
     heads: Bounds | None = None
     ffn: Bounds | None = None
     head_dim: Bounds | None = None
-    hidden_step: Annotated[int, Ge(1)] = 16
-    ffn_step: Annotated[int, Ge(1)] = 32
-    head_dim_step: Annotated[int, Ge(1)] = 4
+    hidden_step: Annotated[int, Ge(1), Le(100_000)] = 16
+    ffn_step: Annotated[int, Ge(1), Le(100_000)] = 32
+    head_dim_step: Annotated[int, Ge(1), Le(10_000)] = 4
     per_layer: bool = False
     rule: Literal["sandwich", "single"] = "sandwich"
     samples: Annotated[int, Ge(1)] = 2
-    hidden_weight: Annotated[float, Ge(0)] = 1.0
-    relations_weight: Annotated[float, Ge(0)] = 1.0
+    hidden_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    relations_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     sort: bool = True
 
     def problems(self) -> list[str]:
