@@ -291,7 +291,7 @@ def lineage(folder: Path, key: str) -> None:
 
 @app.command(group=RUNS)
 def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
-    """Write any candidate of a run to a folder.
+    """Write any candidate of a run to a folder, and in it those weights that its training kept, as folders.
 
     Args:
         folder: Folder of the run.
@@ -303,6 +303,7 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     from limbeck.engine.ledger import Ledger
     from limbeck.engine.result import read_result
     from limbeck.model.checkpoints import save_model, write_plain
+    from limbeck.model.kept_weights import write_kept_weights
     from limbeck.report.artefact import check_out, keep_foreign
     from limbeck.storage.destination import whole_folder
 
@@ -311,6 +312,8 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     candidate = read_result(folder, open_store(store)).open(full_key)
     with whole_folder(to, "--to") as draft:
         (write_plain if plain else save_model)(candidate.model, candidate.tokenizer, draft)
+        if not plain:
+            write_kept_weights(candidate.model, candidate.tokenizer, candidate.epoch_checkpoints, draft)
         keep_foreign(to, draft)
     print(to)
 

@@ -31,6 +31,7 @@ from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe, to_data
 from limbeck.storage.disk import disk_full
+from limbeck.train.config import kept_steps
 
 ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
 FRESH_HEAD = "has no trained head for this task"
@@ -382,6 +383,8 @@ class CandidateBuilder:
         with self._helped(parent.key, step, seed, base):
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
+                if kept := kept_steps(scratch):
+                    child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *kept))
                 record = Record(
                     key=base if index == 0 else f"{base}-{index}",
                     parent=parent.key,

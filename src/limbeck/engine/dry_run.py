@@ -1,10 +1,10 @@
 """A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
 
-Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
-own ``estimated_seconds(shape, rows, tokens)`` (rough; rows by split, tokens of a typical text); failing that
-they are unknown. A step may predict its result's shape with ``shape_after(shape)`` (None: only running it shows), and
-the number of its results with ``result_count()``. Times after a step whose result is unknown are those of the shape
-before it.
+Nothing is trained and no torch is imported. Times come from earlier runs on this store of the same step, on the same
+shape and texts; failing that from the step's own ``estimated_seconds(shape, rows, tokens)``, in proportion to what it
+took earlier on the same task (rough; rows by split, tokens of a typical text); failing that they are unknown. A step
+may predict its result's shape with ``shape_after(shape)`` (None: only running it shows), and the number of its results
+with ``result_count()``. Times after a step whose result is unknown are those of the shape before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from limbeck.core.candidate import Record
@@ -25,6 +24,7 @@ from limbeck.core.task import Task
 from limbeck.data.summary import Summary
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.data_report import data_report
+from limbeck.engine.past_times import PastTimes, Work
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
@@ -118,9 +118,10 @@ class _Planner:
         self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
         records = [record for children in store.facts.all("children-", read_records) for record in children]
-        self.history = [(record.step, dict(record.parameters), record.duration) for record in records]
-        looked = store.facts.all("facts-", read_probed)
-        self.history += [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in looked]
+        records += store.facts.all("record-", read_record)
+        probed = store.facts.all("facts-", read_probed)
+        self.past = PastTimes(records, [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in probed])
+        self.root_key = self.builder.root_key(recipe.model, recipe.seed, "model")
 
     def root(self) -> _Planned:
         """Return the model of the recipe, as its configuration file describes it."""
@@ -137,7 +138,7 @@ class _Planner:
         return _Planned(self._stored_root(), shape, shape, traits, size, self.task_rows)
 
     def _stored_root(self) -> str | None:
-        key = self.builder.root_key(self.recipe.model, self.recipe.seed, "model")
+        key = self.root_key
         stored = self.store.facts.recall(f"record-{key}", read_record)
         if stored is None:
             return None
@@ -225,14 +226,8 @@ class _Planner:
         return records
 
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
-        """Return the typical time (of the step and parameters, of the step, or estimated), and whether it is rough."""
-        same = [past for past in self.history if past[0] == step.info.name]
-        if times := [past[2] for past in same if past[1] == parameters(step)] or [past[2] for past in same]:
-            return median(times), False
-        if planned.widest is not None:
-            seconds = step.estimated_seconds(planned.widest, planned.rows, self.tokens)
-            return (None if seconds is None else float(seconds)), True
-        return None, False
+        """Return the likely time, and whether it is rough."""
+        return self.past.seconds(step, Work(planned.widest, planned.rows, self.tokens, self.root_key, self.task_rows))
 
 
 def typical_tokens(task: Task, pieces: float = 1.3) -> float:

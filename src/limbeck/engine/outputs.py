@@ -9,6 +9,7 @@ from pathlib import Path
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.report.artefact import check_out, write_artefact
+from limbeck.report.evaluated_shapes import shapes_csv
 from limbeck.report.html import report_html
 from limbeck.report.report import front_csv
 from limbeck.report.serving_example import artefact_example
@@ -19,6 +20,9 @@ from limbeck.storage.digests import DigestMismatch
 
 ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
+
+SHAPES = "shapes.csv"
+"""Every shape that the searches of a run evaluated."""
 
 
 def check_destinations(out: Path | None, folder: Path | None = None, inputs: Sequence[str | Path | None] = ()) -> None:
@@ -87,13 +91,19 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
 
 
 def write_report(result: RunResult) -> dict[str, Path]:
-    """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
+    """Write ``report.html``, ``front.csv`` and, after a search, ``shapes.csv`` into the run's folder.
+
+    Needs no model, so the store may be gone.
+    """
     summary = result.run_summary
     intact = bool(result.chosen) and result.store.has(result.chosen[0])
     example = artefact_example(summary, result.store.objects / result.chosen[0]) if intact else ""
     with writing(result.folder, "--folder"):
         report = _write(result.folder / "report.html", report_html(summary, example=example))
-        return {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
+        written = {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
+        if shapes := shapes_csv(result.records.values()):
+            written["shapes"] = _write(result.folder / SHAPES, shapes)
+        return written
 
 
 def budget_violations(result: RunResult) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import StoreError
-from limbeck.recipe.recipe import Recipe, parse, to_data
+from limbeck.recipe.parsing import leaves
+from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
 from limbeck.report.shareable import shareable, without_paths
 from limbeck.report.summary import RunSummary
 from limbeck.report.text import summary, summary_html
@@ -90,6 +91,7 @@ class RunResult:
             model=without_paths(recipe.model),
             baseline=baseline(self.task) if self.task is not None else None,
             histories=without_paths(self._histories()),
+            chooses=any(located.step.info.final for located in leaves(placed_steps(recipe))),
         )
 
     def _histories(self) -> list[dict[str, Any]]:

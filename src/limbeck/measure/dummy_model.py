@@ -41,11 +41,12 @@ class Setting:
         """Refuse what cannot be timed here, before any work starts."""
         if self.number_format == "int8" and self.target.runtime == "torch":
             raise InputError("INT8 is timed in the runtimes onnxruntime and openvino, the target says torch")
+        check_runtime(self.target.runtime)
         if self.target.device != "cpu" and self.target.runtime != "torch":
             raise InputError(
-                f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
+                f"device {self.target.device}: {self.target.runtime} answers on the processor; use device cpu, or "
+                "runtime torch"
             )
-        check_runtime(self.target.runtime)
         check_device(self.target.device)
         for name, count in (("threads", self.target.threads), ("batch", self.target.batch)):
             if count < 1:

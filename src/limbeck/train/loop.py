@@ -29,7 +29,7 @@ from limbeck.train import checkpoint
 from limbeck.train.checkpoint import Log
 from limbeck.train.config import TrainingConfig
 from limbeck.train.objectives import CoTrainedModule, CoTraining, Objective, Progress, StepTaken, extra_modules
-from limbeck.train.schedules import SCHEDULES
+from limbeck.train.schedules import schedule_of
 
 if TYPE_CHECKING:
     from accelerate.optimizer import AcceleratedOptimizer
@@ -94,8 +94,8 @@ def parameter_groups(modules: nn.Module, weight_decay: float) -> list[dict[str, 
 def _optimizer(modules: nn.Module, config: TrainingConfig, total: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
     fused = all(p.dtype == torch.float32 for p in modules.parameters())
     groups = parameter_groups(modules, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
-    rate = SCHEDULES[config.lr_scheduler_type](config.warmup_ratio)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, eps=config.adam_epsilon, fused=fused)
+    rate = schedule_of(config, total)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / total))
 
 
