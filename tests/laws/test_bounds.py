@@ -63,6 +63,8 @@ def numbers(cls):
             for kind, marks in leaves(annotation):
                 if kind in (int, float):
                     yield name, kind, marks
+                elif dataclasses.is_dataclass(kind):  # a group of fields
+                    yield from numbers(kind)
 
 
 @pytest.mark.parametrize("name", CLASSES)

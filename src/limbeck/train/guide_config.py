@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from limbeck.errors import InputError
 from limbeck.train.config import PASSES, TrainingConfig
@@ -45,14 +45,14 @@ class GuideConfig:
     """
 
     guide: Literal["unguided", "target", "trajectory", "waypoint", "hybrid"] = "target"
-    alpha_output: Annotated[float, Ge(0)] = 0.0
-    alpha_layer: Annotated[float, Ge(0)] = 1.0
-    temperature: Annotated[float, Gt(0)] = 2.0
+    alpha_output: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    alpha_layer: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
     start: Literal["candidate", "pretrained"] | None = None
     freeze_steps: Annotated[int, Ge(0)] = 0
     max_distill_steps: Annotated[int, Ge(1)] | None = None
-    teacher_learning_rate: Annotated[float, Gt(0)] = 5e-5
-    teacher_update_cycle: Annotated[int, Ge(1)] = 1
+    teacher_learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
+    teacher_update_cycle: Annotated[int, Ge(1), Le(1_000_000)] = 1
 
     @property
     def needs_teacher(self) -> bool:
