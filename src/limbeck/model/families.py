@@ -64,7 +64,8 @@ class Family:
     """How one architecture names its modules and its configuration.
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
-    two dense layers of the sequence classification head, with ``activation`` between them.
+    two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
+    of biases by the distance of two tokens, for families that have one.
     """
 
     prefix: str
@@ -76,6 +77,7 @@ class Family:
     layers: str = "encoder.layer"
     layer: Mapping[str, str] = dataclasses.field(default_factory=lambda: _BERT_LAYER)
     positions_from_padding: bool = False
+    position_bias: str = ""
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
         """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
@@ -136,6 +138,24 @@ FAMILIES: dict[str, Family] = {
             "ffn_norm": "output_layer_norm",
         },
     ),
+    "mpnet": Family(
+        "mpnet",
+        "classifier.dense",
+        "classifier.out_proj",
+        keys=_XLM_KEYS
+        | {"vocab_size": ("vocab_size", 30527), "relative_buckets": ("relative_attention_num_buckets", 32)},
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "token_type"},
+        layer=_BERT_LAYER
+        | {
+            "query": "attention.attn.q",
+            "key": "attention.attn.k",
+            "value": "attention.attn.v",
+            "attention_out": "attention.attn.o",
+            "attention_norm": "attention.LayerNorm",
+        },
+        positions_from_padding=True,
+        position_bias="encoder.relative_attention_bias",
+    ),
 }
 """The supported architectures by their ``model_type``."""
 
@@ -146,6 +166,7 @@ FEATURES: Mapping[str, tuple[Any, Any]] = {
     "add_cross_attention": (None, False),
     "pruned_heads": (None, {}),
     "quantization_config": (None, {}),
+    "relative_attention_num_buckets": (None, 32),  # transformers computes 32, whatever the key says
 }
 """Keys of a configuration that require more than an encoder, and the values that do not."""
 
@@ -168,7 +189,6 @@ _RELATIVES = {
     "ernie": "bert",
     "mobilebert": "bert",
     "modernbert": "roberta",
-    "mpnet": "roberta",
     "nomic_bert": "bert",
     "roberta-prelayernorm": "roberta",
     "xlm": "xlm-roberta",
@@ -245,6 +265,8 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     if "token_type" not in family.embeddings:
         values["token_types"] = 0
     offset = values["pad_token_id"] if family.positions_from_padding else None
+    if family.position_bias:
+        values["relative_heads"] = family.value(config, "heads")
     return Style(family=name, position_offset=offset, pooler=family.activation, **values)
 
 
@@ -261,6 +283,8 @@ def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
     """
     family = FAMILIES[name]
     names = {f"encoder.embeddings.{ours}": f"{family.prefix}.{path}" for ours, path in family.embeddings.items()}
+    if family.position_bias:
+        names["encoder.position_bias"] = f"{family.prefix}.{family.position_bias}"
     for index in range(depth):
         for ours, path in family.layer.items():
             names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{path}"

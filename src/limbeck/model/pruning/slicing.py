@@ -141,8 +141,13 @@ def _take(layer: nn.Linear, dim: int, index: Tensor) -> nn.Linear:
     return taken
 
 
-def take_lengths(layer: Any, heads: Sequence[int]) -> None:
-    """Keep the length projections of these heads, in this order, where every head has its own."""
+def take_heads(layer: Any, heads: Sequence[int]) -> None:
+    """Keep what a layer has for each head besides its channels, for these heads in this order.
+
+    That are length projections, where every head has its own, and the columns of the table of position biases.
+    """
+    if layer.position_heads:
+        layer.position_heads = tuple(layer.position_heads[head] for head in heads)
     for name in ("key_lengths", "value_lengths"):
         if (lengths := getattr(layer, name)) is not None and lengths.dim() == 3:
             index = torch.tensor(heads, dtype=torch.long, device=lengths.device)
@@ -160,7 +165,7 @@ def slice_to(model: Any, cut: Cut) -> Any:
         for name in ("query", "key", "value"):
             setattr(layer, name, _take(getattr(layer, name), 0, channels))
         layer.attention_out = _take(layer.attention_out, 1, channels)
-        take_lengths(layer, heads)
+        take_heads(layer, heads)
         layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)
         layers.append(layer)
     encoder.layers = nn.ModuleList(layers)
@@ -181,6 +186,14 @@ def set_shape(model: Any, shape: Shape) -> None:
     """Set the shape of encoder and configuration."""
     model.encoder.shape = shape
     write_shape(model.config, shape)
+    write_position_heads(model)
+
+
+def write_position_heads(model: Any) -> None:
+    """Write into the configuration which position biases each head takes, unless every layer takes them in order."""
+    rows = [list(layer.position_heads) for layer in model.encoder.layers]
+    in_order = list(range(model.config.relative_heads))
+    model.config.position_heads = [] if all(row == in_order for row in rows) else rows
 
 
 def write_shape(config: Any, shape: Shape) -> Any:
@@ -189,4 +202,7 @@ def write_shape(config: Any, shape: Shape) -> Any:
     config.layer_heads = [layer.heads for layer in shape.layers]
     config.layer_ffn = [layer.ffn for layer in shape.layers]
     config.layer_attention = [layer.attention for layer in shape.layers]
+    config.position_heads = [
+        list(row[: layer.heads]) for row, layer in zip(config.position_heads, shape.layers, strict=False)
+    ]
     return config

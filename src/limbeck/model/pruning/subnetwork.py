@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.model.pruning.slicing import Scores, columns, take_lengths, write_shape
+from limbeck.model.pruning.slicing import Scores, columns, take_heads, write_position_heads, write_shape
 
 IN, OUT = ("query", "key", "value"), "attention_out"
 
@@ -105,10 +105,11 @@ def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
             for name in IN:
                 _reorder(getattr(layer, name), 0, channels)
             _reorder(layer.attention_out, 1, channels)
-            take_lengths(layer, heads)
+            take_heads(layer, heads)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
             _reorder(layer.up, 0, order)
             _reorder(layer.down, 1, order)
+    write_position_heads(model)
     return order_of_heads
 
 
