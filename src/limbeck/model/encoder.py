@@ -120,7 +120,7 @@ class Encoder(nn.Module):
 STANDARD_KEYS = frozenset((
     "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
     "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout",
+    "seq_classif_dropout", "relative_attention_num_buckets",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 
@@ -200,6 +200,10 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
+PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text")
+"""What the names of tensors begin with in the checkpoints of the families."""
+
+
 class LimbeckModel(PreTrainedModel):
     """The encoder alone: hidden states, for embeddings and as a teacher of general distillation."""
 
@@ -207,7 +211,7 @@ class LimbeckModel(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
     # An empty tensor under one of the family's names makes the family's own class refuse a shape it cannot hold.
-    _keys_to_ignore_on_load_unexpected = {r"^(bert|roberta|electra|distilbert|mpnet)\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
     accepts_loss_kwargs = False  # else Trainer infers them from forward's **options and scales accumulated losses
 
     def __init__(self, config: LimbeckConfig) -> None:
@@ -314,7 +318,10 @@ class LimbeckForSequenceClassification(LimbeckModel):
         style = self.encoder.style
         if self.pooler is not None:
             pooled = hidden[:, 0]
-            if style.family != "bert":  # BERT's pooler belongs to the encoder; elsewhere dropout comes first
+            if style.family not in (
+                "bert",
+                "ernie",
+            ):  # their pooler belongs to the encoder; elsewhere dropout comes first
                 pooled = F.dropout(pooled, style.classifier_dropout, self.training and style.family != "distilbert")
             hidden = ACT2FN[style.pooler](slice_linear(pooled, self.pooler, pooled.shape[-1], pooled.shape[-1]))
         hidden = F.dropout(hidden, style.classifier_dropout, self.training)

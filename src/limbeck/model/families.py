@@ -65,7 +65,7 @@ class Family:
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
     two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
-    of biases by the distance of two tokens, for families that have one.
+    of biases by the distance of two tokens, for families that have one. ``required``: keys with one supported value.
     """
 
     prefix: str
@@ -78,6 +78,7 @@ class Family:
     layer: Mapping[str, str] = dataclasses.field(default_factory=lambda: _BERT_LAYER)
     positions_from_padding: bool = False
     position_bias: str = ""
+    required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
         """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
@@ -86,14 +87,18 @@ class Family:
         return config.get(key, config.get(common, default))
 
 
+def _roberta(prefix: str, keys: Mapping[str, tuple[str, Any]]) -> Family:
+    """Return the row of a family that is RoBERTa under another name."""
+    return Family(prefix, "classifier.dense", "classifier.out_proj", keys=keys, positions_from_padding=True)
+
+
 FAMILIES: dict[str, Family] = {
     "bert": Family("bert", pooler="bert.pooler.dense"),
-    "roberta": Family(
-        "roberta", "classifier.dense", "classifier.out_proj", keys=_ROBERTA_KEYS, positions_from_padding=True
-    ),
-    "xlm-roberta": Family(
-        "roberta", "classifier.dense", "classifier.out_proj", keys=_XLM_KEYS, positions_from_padding=True
-    ),
+    "ernie": Family("ernie", pooler="ernie.pooler.dense", required={"use_task_id": False}),
+    "roberta": _roberta("roberta", _ROBERTA_KEYS),
+    "xlm-roberta": _roberta("roberta", _XLM_KEYS),
+    "camembert": _roberta("roberta", _XLM_KEYS),
+    "data2vec-text": _roberta("data2vec_text", _XLM_KEYS),
     "electra": Family(
         "electra",
         "classifier.dense",
@@ -155,18 +160,18 @@ FAMILIES: dict[str, Family] = {
         },
         positions_from_padding=True,
         position_bias="encoder.relative_attention_bias",
+        required={"relative_attention_num_buckets": 32, "pad_token_id": 1},
     ),
 }
 """The supported architectures by their ``model_type``."""
 
-FEATURES: Mapping[str, tuple[Any, Any]] = {
+FEATURES: dict[str, tuple[Any, Any]] = {
     "position_embedding_type": (None, "absolute"),
     "is_decoder": (None, False),
     "is_encoder_decoder": (None, False),
     "add_cross_attention": (None, False),
     "pruned_heads": (None, {}),
     "quantization_config": (None, {}),
-    "relative_attention_num_buckets": (None, 32),  # transformers computes 32, whatever the key says
 }
 """Keys of a configuration that require more than an encoder, and the values that do not."""
 
@@ -182,11 +187,9 @@ PASSING = frozenset((
 
 _RELATIVES = {
     "albert": "bert",
-    "camembert": "roberta",
     "convbert": "bert",
     "deberta": "bert",
     "deberta-v2": "roberta",
-    "ernie": "bert",
     "mobilebert": "bert",
     "modernbert": "roberta",
     "nomic_bert": "bert",
@@ -215,7 +218,8 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
         raise UnsupportedModel(
             f"{source}: model_type '{model_type}' is not supported; supported families: {supported}; {advice}"
         )
-    for key, allowed in FEATURES.items():
+    required = {key: (None, value) for key, value in FAMILIES[str(model_type)].required.items()}
+    for key, allowed in (FEATURES | required).items():
         if config.get(key) not in allowed:
             raise UnsupportedModel(
                 f"{source}: config.json has {key} = {config[key]!r}; the {model_type} family is supported with "

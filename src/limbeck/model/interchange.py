@@ -33,6 +33,9 @@ CLASSES = {
     "electra": "Electra",
     "distilbert": "DistilBert",
     "mpnet": "MPNet",
+    "ernie": "Ernie",
+    "camembert": "Camembert",
+    "data2vec-text": "Data2VecText",
 }
 """Prefix of transformers' class names, by family."""
 
