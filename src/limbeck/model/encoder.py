@@ -200,6 +200,8 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
+POOLED = ("bert", "ernie")
+"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
 PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text")
 """What the names of tensors begin with in the checkpoints of the families."""
 
@@ -318,10 +320,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         style = self.encoder.style
         if self.pooler is not None:
             pooled = hidden[:, 0]
-            if style.family not in (
-                "bert",
-                "ernie",
-            ):  # their pooler belongs to the encoder; elsewhere dropout comes first
+            if style.family not in POOLED:
                 pooled = F.dropout(pooled, style.classifier_dropout, self.training and style.family != "distilbert")
             hidden = ACT2FN[style.pooler](slice_linear(pooled, self.pooler, pooled.shape[-1], pooled.shape[-1]))
         hidden = F.dropout(hidden, style.classifier_dropout, self.training)
