@@ -15,6 +15,7 @@ FAMILIES = {
     "bert": {},
     "roberta": {"family": "roberta", "token_types": 1, "position_offset": 1, "pad_token_id": 1},
     "electra": {"family": "electra", "embedding_size": 16, "pooler": "gelu"},
+    "mpnet": {"family": "mpnet", "token_types": 0, "position_offset": 1, "relative_buckets": 32, "relative_heads": 4},
 }
 
 

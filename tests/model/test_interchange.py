@@ -38,8 +38,12 @@ STYLES = {
     "bert": {},
     "roberta": {"position_offset": 0, "token_types": 1},
     "xlm-roberta": {"position_offset": 0, "token_types": 1},
+    "camembert": {"position_offset": 0, "token_types": 1},
+    "data2vec-text": {"position_offset": 0, "token_types": 1},
+    "ernie": {},
     "electra": {"embedding_size": 8, "pooler": "gelu"},
     "distilbert": {"token_types": 0, "pooler": "relu"},
+    "mpnet": {"token_types": 0, "position_offset": 1, "pad_token_id": 1, "relative_buckets": 32, "relative_heads": 2},
 }
 KINDS = {"text": LimbeckForSequenceClassification, "tokens": LimbeckForTokenClassification}
 EXTRA = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}, "their_key": [1, 2]}

@@ -31,9 +31,13 @@ CONFIGS = {
     "bert-gelu_new": ("bert", BERT_LIKE | {"hidden_act": "gelu_new", "classifier_dropout": 0.3}),
     "roberta": ("roberta", BERT_LIKE | {"type_vocab_size": 1}),
     "xlm-roberta": ("xlm-roberta", BERT_LIKE | {"type_vocab_size": 1}),
+    "camembert": ("camembert", BERT_LIKE | {"type_vocab_size": 1}),
+    "data2vec-text": ("data2vec-text", BERT_LIKE | {"type_vocab_size": 1}),
+    "ernie": ("ernie", BERT_LIKE),
     "electra": ("electra", BERT_LIKE | {"embedding_size": 16}),
     "electra-wide": ("electra", BERT_LIKE | {"embedding_size": 32}),
     "distilbert": ("distilbert", DISTIL),
+    "mpnet": ("mpnet", BERT_LIKE),
     "distilbert-sinusoidal": ("distilbert", DISTIL | {"sinusoidal_pos_embds": True, "activation": "relu"}),
 }
 
@@ -73,7 +77,7 @@ def padding_patterns(pad):
 
 
 def with_pairs(batch, name):
-    if CONFIGS[name][0] in ("bert", "electra"):
+    if CONFIGS[name][0] in ("bert", "electra", "ernie"):
         yield {**batch, "token_type_ids": (torch.arange(LENGTH) > 3).long().expand(4, -1)}
     yield batch
 

@@ -45,6 +45,7 @@ CLASSES = {
     "distilbert": "DistilBertTokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
+    "mpnet": "MPNetTokenizer",
 }
 FAMILIES = tuple(CLASSES)
 
@@ -117,7 +118,7 @@ def write_model(
         sizes = {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 16}
     if family == "electra":
         sizes["embedding_size"] = 16
-    padded = family in ("roberta", "xlm-roberta")
+    padded = family in ("roberta", "xlm-roberta", "mpnet")
     named = {"id2label": dict(enumerate(labels)), "label2id": {name: index for index, name in enumerate(labels)}}
     if padded:
         sizes |= {"type_vocab_size": 1, "bos_token_id": 0, "eos_token_id": 2}

@@ -8,6 +8,8 @@ A saved model folder carries this file beside ``encoder.py``; it may import torc
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,13 +24,58 @@ def scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     Args:
         query: Queries [batch, heads, position, head_dim].
         key: Keys [batch, heads, position, head_dim].
-        mask: True where a token is [batch, 1, 1, key].
+        mask: True where a token is [batch, 1, 1, key], or what is added to the scores [batch, heads, query, key].
 
     Returns:
         Scores [batch, heads, query, key].
     """
     products: Tensor = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    return products if mask is None else products.masked_fill(~mask, torch.finfo(products.dtype).min)
+    if mask is None:
+        return products
+    if mask.dtype != torch.bool:
+        return products + mask.to(products.dtype)
+    return products.masked_fill(~mask, torch.finfo(products.dtype).min)
+
+
+def relative_buckets(distances: Tensor, buckets: int, largest: int) -> Tensor:
+    """Return the bucket of every distance key - query: exact ones for short distances, then logarithmically wider ones.
+
+    Reference: T5 (Raffel et al., 2020, arXiv:1910.10683), in both directions; MPNet uses the same.
+
+    Args:
+        distances: Distances, of any shape.
+        buckets: Number of buckets, half of them for each direction.
+        largest: From this distance on, all are in the last bucket.
+
+    Returns:
+        Indices of buckets, of the same shape.
+    """
+    half = buckets // 2
+    exact, apart = half // 2, distances.abs()
+    far = exact + (torch.log(apart.clamp_min(1) / exact) / math.log(largest / exact) * (half - exact)).long()
+    return (distances > 0).long() * half + torch.where(apart < exact, apart, far.clamp_max(half - 1))
+
+
+def bias_by_distance(table: Tensor, tokens: int, largest: int) -> Tensor:
+    """Spread a table of biases over all pairs of tokens.
+
+    Args:
+        table: Biases [bucket, heads].
+        tokens: Number of tokens.
+        largest: From this distance on, all are in the last bucket.
+
+    Returns:
+        Biases [heads, query, key].
+    """
+    positions = torch.arange(tokens, device=table.device)
+    distances = torch.arange(1 - tokens, tokens, device=table.device)
+    rows = table[relative_buckets(distances, len(table), largest)].t()
+    return rows[:, positions[None, :] - positions[:, None] + tokens - 1]
+
+
+def added_to_scores(bias: Tensor, mask: Tensor | None) -> Tensor:
+    """Join a bias [heads, query, key] and a mask [batch, 1, 1, key] to what is added to scores."""
+    return bias[None] if mask is None else bias[None].masked_fill(~mask, torch.finfo(bias.dtype).min)
 
 
 def softmax(
@@ -46,11 +93,13 @@ def softmax(
         query: Queries [batch, heads, position, head_dim].
         key: Keys, likewise.
         value: Values, likewise.
-        mask: True where a token is [batch, 1, 1, key].
+        mask: True where a token is [batch, 1, 1, key], or what is added to the scores [batch, heads, query, key].
         dropout: Probability of dropping an attention weight.
         size: Unused.
         lengths: Unused.
     """
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
 

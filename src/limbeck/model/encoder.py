@@ -22,7 +22,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput
 
-from .attention import core
+from .attention import bias_by_distance, core
 from .layers import (
     ConfigLayer,
     ConfigShape,
@@ -56,11 +56,16 @@ class Encoder(nn.Module):
         super().__init__()
         self.shape, self.style = shape, style
         self.embeddings = Embeddings(shape.hidden, style)
-        layers = (Layer(shape.hidden, shape.head_dim, layer, style) for layer in shape.layers)
+        rows = enumerate(shape.layers)
+        layers = (Layer(shape.hidden, shape.head_dim, layer, style, index) for index, layer in rows)
         self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
         sizes = [size for name, size in (core(layer.attention) for layer in shape.layers) if name == "linformer"]
         shared = style.projections == "layer" and sizes
         self.lengths = length_projection(style, max(sizes)) if shared else None
+        self.position_bias: nn.Embedding | None = None
+        if style.relative_buckets:
+            self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
+            self.position_bias.weight.data.normal_(0.0, 0.02)
 
     def forward(
         self,
@@ -94,22 +99,29 @@ class Encoder(nn.Module):
         gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+        bias = self.biases(input_ids.shape[1])
         x = self.embeddings(input_ids, token_type_ids, shape.hidden)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             if "hidden" in tapped:
                 tapped["hidden"].append(x)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
-            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths)
+            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, bias)
             x = y if own.layers is None else x + own.layers * (y - x)
         if "hidden" in tapped:
             tapped["hidden"].append(x)
         return x, tapped
 
+    def biases(self, tokens: int) -> Tensor | None:
+        """Return what is added to the scores for the distance of two tokens [heads, query, key], if anything is."""
+        if self.position_bias is None:
+            return None
+        return bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
+
 
 STANDARD_KEYS = frozenset((
     "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
     "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout",
+    "seq_classif_dropout", "relative_attention_num_buckets",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 
@@ -198,6 +210,12 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
+POOLED = ("bert", "ernie")
+"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
+PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text")
+"""What the names of tensors begin with in the checkpoints of the families."""
+
+
 class LimbeckModel(PreTrainedModel):
     """The encoder alone: hidden states, for embeddings and as a teacher of general distillation."""
 
@@ -206,7 +224,7 @@ class LimbeckModel(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
     # An empty tensor under one of the family's names makes the family's own class refuse a shape it cannot hold.
-    _keys_to_ignore_on_load_unexpected = {r"^(bert|roberta|electra|distilbert)\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
     accepts_loss_kwargs = False  # else Trainer infers them from forward's **options and scales accumulated losses
 
     def __init__(self, config: LimbeckConfig) -> None:
@@ -314,7 +332,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         style = self.encoder.style
         if self.pooler is not None:
             pooled = hidden[:, 0]
-            if style.family != "bert":  # BERT's pooler belongs to the encoder; elsewhere dropout comes first
+            if style.family not in POOLED:
                 pooled = F.dropout(pooled, style.classifier_dropout, self.training and style.family != "distilbert")
             hidden = ACT2FN[style.pooler](slice_linear(pooled, self.pooler, pooled.shape[-1], pooled.shape[-1]))
         hidden = F.dropout(hidden, style.classifier_dropout, self.training)

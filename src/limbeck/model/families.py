@@ -64,7 +64,8 @@ class Family:
     """How one architecture names its modules and its configuration.
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
-    two dense layers of the sequence classification head, with ``activation`` between them.
+    two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
+    of biases by the distance of two tokens, for families that have one. ``required``: keys with one supported value.
     """
 
     prefix: str
@@ -76,6 +77,8 @@ class Family:
     layers: str = "encoder.layer"
     layer: Mapping[str, str] = dataclasses.field(default_factory=lambda: _BERT_LAYER)
     positions_from_padding: bool = False
+    position_bias: str = ""
+    required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
         """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
@@ -84,14 +87,18 @@ class Family:
         return config.get(key, config.get(common, default))
 
 
+def _roberta(prefix: str, keys: Mapping[str, tuple[str, Any]]) -> Family:
+    """Return the row of a family that is RoBERTa under another name."""
+    return Family(prefix, "classifier.dense", "classifier.out_proj", keys=keys, positions_from_padding=True)
+
+
 FAMILIES: dict[str, Family] = {
     "bert": Family("bert", pooler="bert.pooler.dense"),
-    "roberta": Family(
-        "roberta", "classifier.dense", "classifier.out_proj", keys=_ROBERTA_KEYS, positions_from_padding=True
-    ),
-    "xlm-roberta": Family(
-        "roberta", "classifier.dense", "classifier.out_proj", keys=_XLM_KEYS, positions_from_padding=True
-    ),
+    "ernie": Family("ernie", pooler="ernie.pooler.dense", required={"use_task_id": False}),
+    "roberta": _roberta("roberta", _ROBERTA_KEYS),
+    "xlm-roberta": _roberta("roberta", _XLM_KEYS),
+    "camembert": _roberta("roberta", _XLM_KEYS),
+    "data2vec-text": _roberta("data2vec_text", _XLM_KEYS),
     "electra": Family(
         "electra",
         "classifier.dense",
@@ -136,10 +143,29 @@ FAMILIES: dict[str, Family] = {
             "ffn_norm": "output_layer_norm",
         },
     ),
+    "mpnet": Family(
+        "mpnet",
+        "classifier.dense",
+        "classifier.out_proj",
+        keys=_XLM_KEYS
+        | {"vocab_size": ("vocab_size", 30527), "relative_buckets": ("relative_attention_num_buckets", 32)},
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "token_type"},
+        layer=_BERT_LAYER
+        | {
+            "query": "attention.attn.q",
+            "key": "attention.attn.k",
+            "value": "attention.attn.v",
+            "attention_out": "attention.attn.o",
+            "attention_norm": "attention.LayerNorm",
+        },
+        positions_from_padding=True,
+        position_bias="encoder.relative_attention_bias",
+        required={"relative_attention_num_buckets": 32, "pad_token_id": 1},
+    ),
 }
 """The supported architectures by their ``model_type``."""
 
-FEATURES: Mapping[str, tuple[Any, Any]] = {
+FEATURES: dict[str, tuple[Any, Any]] = {
     "position_embedding_type": (None, "absolute"),
     "is_decoder": (None, False),
     "is_encoder_decoder": (None, False),
@@ -162,14 +188,11 @@ PASSING = frozenset((
 
 _RELATIVES = {
     "albert": "bert",
-    "camembert": "roberta",
     "convbert": "bert",
     "deberta": "bert",
     "deberta-v2": "roberta",
-    "ernie": "bert",
     "mobilebert": "bert",
     "modernbert": "roberta",
-    "mpnet": "roberta",
     "nomic_bert": "bert",
     "roberta-prelayernorm": "roberta",
     "xlm": "xlm-roberta",
@@ -196,7 +219,8 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
         raise UnsupportedModel(
             f"{source}: model_type '{model_type}' is not supported; supported families: {supported}; {advice}"
         )
-    for key, allowed in FEATURES.items():
+    required = {key: (None, value) for key, value in FAMILIES[str(model_type)].required.items()}
+    for key, allowed in (FEATURES | required).items():
         if config.get(key) not in allowed:
             raise UnsupportedModel(
                 f"{source}: config.json has {key} = {config[key]!r}; the {model_type} family is supported with "
@@ -246,6 +270,8 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     if "token_type" not in family.embeddings:
         values["token_types"] = 0
     offset = values["pad_token_id"] if family.positions_from_padding else None
+    if family.position_bias:
+        values["relative_heads"] = family.value(config, "heads")
     return Style(family=name, position_offset=offset, pooler=family.activation, **values)
 
 
@@ -262,6 +288,8 @@ def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
     """
     family = FAMILIES[name]
     names = {f"encoder.embeddings.{ours}": f"{family.prefix}.{path}" for ours, path in family.embeddings.items()}
+    if family.position_bias:
+        names["encoder.position_bias"] = f"{family.prefix}.{family.position_bias}"
     for index in range(depth):
         for ours, path in family.layer.items():
             names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{path}"

@@ -32,6 +32,10 @@ CLASSES = {
     "xlm-roberta": "XLMRoberta",
     "electra": "Electra",
     "distilbert": "DistilBert",
+    "mpnet": "MPNet",
+    "ernie": "Ernie",
+    "camembert": "Camembert",
+    "data2vec-text": "Data2VecText",
 }
 """Prefix of transformers' class names, by family."""
 
@@ -167,7 +171,7 @@ def _our_names(config: Mapping[str, Any]) -> dict[str, str]:
 def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
-    plain = not families.ragged_layers(shape) and shape.depth > 0
+    plain = not families.ragged_layers(shape) and shape.depth > 0 and not config.get("position_heads")
     if not path.is_file():
         return plain
     family_names = {ours: name for name, ours in _our_names(config).items()}

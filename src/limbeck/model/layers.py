@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from .attention import CORES, Lengths, core, scores
+from .attention import CORES, Lengths, added_to_scores, core, scores
 from .style import Style
 
 
@@ -125,6 +125,21 @@ def length_projection(style: Style, size: int, *heads: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(*heads, style.max_positions, size))
 
 
+def position_heads(style: Style, index: int, heads: int) -> tuple[int, ...]:
+    """Return the columns of the table of position biases that a layer's heads take; empty without a table.
+
+    Args:
+        style: How the encoder computes.
+        index: Number of the layer.
+        heads: Number of its heads; more heads than columns start again at the first.
+    """
+    if not style.relative_buckets:
+        return ()
+    given = style.position_heads[index] if index < len(style.position_heads) else ()
+    columns = given or range(style.relative_heads)
+    return tuple(columns[head % len(columns)] for head in range(heads))
+
+
 class Embeddings(nn.Module):
     """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder."""
 
@@ -175,9 +190,10 @@ class Layer(nn.Module):
     cutting everything is then exactly the same as masking everything.
     """
 
-    def __init__(self, hidden: int, head_dim: int, widths: LayerWidths, style: Style) -> None:
+    def __init__(self, hidden: int, head_dim: int, widths: LayerWidths, style: Style, index: int = 0) -> None:
         super().__init__()
         self.head_dim, self.style = head_dim, style
+        self.position_heads = position_heads(style, index, widths.heads)
         heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
         width = heads * head_dim
         self.query, self.key, self.value = (linear(hidden, width) for _ in range(3))
@@ -230,6 +246,7 @@ class Layer(nn.Module):
         gates: Gates,
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Compute the context of every head, before the output projection.
 
@@ -241,6 +258,7 @@ class Layer(nn.Module):
             gates: Multipliers of this layer's heads [heads].
             taps: Lists by name of the tap; the layer appends its activations to those that are there.
             shared: The length projection that all layers share, if they do.
+            bias: Biases of softmax attention by the distance of two tokens [heads, query, key], of all heads.
 
         Returns:
             The contexts of all heads, side by side [batch, seq, heads * head_dim].
@@ -252,13 +270,15 @@ class Layer(nn.Module):
                 taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
             return x.new_zeros(*x.shape[:2], 0)
         query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
-        for name, states in (("query", query), ("key", key), ("value", value)):
-            if name in taps:
-                taps[name].append(states)
+        for tap, states in (("query", query), ("key", key), ("value", value)):
+            if tap in taps:
+                taps[tap].append(states)
+        name, size = core(shape.attention)
+        if bias is not None and name == "softmax":
+            mask = added_to_scores(bias[list(self.position_heads[:heads])], mask)
         if "attention" in taps:
             taps["attention"].append(scores(query, key, mask))
         dropout = self.style.attention_dropout if self.training else 0.0
-        name, size = core(shape.attention)
         context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
         if gates.heads is not None:
             context = context * gates.heads[:heads, None, None]
@@ -273,6 +293,7 @@ class Layer(nn.Module):
         gates: Gates,
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Compute the layer's hidden states.
 
@@ -284,12 +305,13 @@ class Layer(nn.Module):
             gates: Multipliers of this layer's heads [heads] and neurons [ffn].
             taps: Lists by name of the tap; the layer appends its activations to those that are there.
             shared: The length projection that all layers share, if they do.
+            bias: Biases of softmax attention by the distance of two tokens [heads, query, key], of all heads.
 
         Returns:
             Hidden states [batch, seq, hidden].
         """
         hidden, drop = x.shape[-1], self.style.dropout
-        context = self.attend(x, mask, shape, head_dim, gates, taps, shared)
+        context = self.attend(x, mask, shape, head_dim, gates, taps, shared, bias)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out

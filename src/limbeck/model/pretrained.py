@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
@@ -180,7 +183,7 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
             "save_model keeps any shape, as a folder that transformers opens too"
         )
     names = module_names(style.family, shape.depth, per_token=per_token)
-    weights = model.state_dict()
+    weights = _with_heads_in_order(model).state_dict()
     if strange := sorted({name.rpartition(".")[0] for name in weights} - set(names)):
         raise InputError(f"a plain {style.family} checkpoint has no place for {', '.join(strange)}")
     config = transformers.AutoConfig.for_model(style.family, **_plain_settings(model, shape, family))
@@ -196,6 +199,16 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     plain.load_state_dict(renamed)
     plain.eval()
     return plain
+
+
+def _with_heads_in_order(model: LimbeckForSequenceClassification) -> LimbeckForSequenceClassification:
+    """Return the model with heads in the order of its position biases, the only one that the family knows."""
+    from limbeck.model.pruning.slicing import Cut, slice_to
+
+    if not model.config.position_heads:
+        return model
+    orders = tuple(tuple(np.argsort(layer.position_heads).tolist()) for layer in model.encoder.layers)
+    return slice_to(copy.deepcopy(model), dataclasses.replace(Cut.everything(model.shape), heads=orders))
 
 
 def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, family: Family) -> dict[str, Any]:

@@ -7,6 +7,7 @@ configuration can be read without torch.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,10 @@ class Style:
     ``resplit``: a slice with narrower heads takes the leading channels of all heads together and splits them into its
     own heads; otherwise every head keeps its own leading channels. ``projections``: which learned projections of the
     sequence length linformer layers have: two per layer ('none' shared), one per layer for keys and values ('kv'), one
-    for all layers ('layer'), or two for every head ('per_head').
+    for all layers ('layer'), or two for every head ('per_head'). ``relative_buckets``: rows of the table of biases that
+    are added to attention scores by the distance of two tokens, 0 for no such table (T5's buckets, as in MPNet);
+    ``relative_heads``: columns of that table; ``relative_distance``: from which distance on all tokens are alike;
+    ``position_heads``: which column each head of each layer takes, empty while no head was removed or moved.
     """
 
     family: str = "bert"
@@ -36,3 +40,7 @@ class Style:
     pooler: str = "tanh"
     resplit: bool = False
     projections: str = "none"
+    relative_buckets: int = 0
+    relative_heads: int = 0
+    relative_distance: int = 128
+    position_heads: Sequence[Sequence[int]] = ()

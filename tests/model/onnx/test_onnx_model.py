@@ -17,6 +17,15 @@ FAMILIES = {
     "roberta": {"family": "roberta", "token_types": 1, "position_offset": 1, "pad_token_id": 1},
     "electra": {"family": "electra", "embedding_size": 16, "pooler": "gelu"},
     "distilbert": {"family": "distilbert", "token_types": 0, "pooler": "relu"},
+    "mpnet": {
+        "family": "mpnet",
+        "token_types": 0,
+        "position_offset": 1,
+        "pad_token_id": 1,
+        "relative_buckets": 32,
+        "relative_heads": 4,
+        "position_heads": [[0, 1, 3], [], [2], [3, 1]],
+    },
 }
 MASKS = {
     "right": [[1] * 9, [1] * 5 + [0] * 4, [1] + [0] * 8],

@@ -46,7 +46,9 @@ def linear(
     return _window(graph, (query, key, value), layer.heads, head_dim, size)
 
 
-def plain(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int, added: str | None) -> str:
+def plain(
+    graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int, added: str | None, bias: str | None = None
+) -> str:
     """Write softmax attention in standard operators.
 
     Args:
@@ -55,7 +57,10 @@ def plain(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int, 
         heads: Number of heads.
         head_dim: Channels of a head.
         added: Name of what is added to the scores [batch, 1, 1, key]; None for nothing.
+        bias: Name of biases added to them too [1, heads, query, key]; None for nothing.
     """
+    if bias is not None:
+        added = bias if added is None else graph.op("Add", added, bias)
     query, value = (_split(graph, part, heads, [0, 2, 1, 3]) for part in (parts[0], parts[2]))
     key = _split(graph, parts[1], heads, [0, 2, 3, 1])
     return _join(graph, _softmax(graph, query, key, value, head_dim, added))
@@ -103,6 +108,32 @@ def hidden(graph: Graph) -> str:
 
 def _length(graph: Graph) -> str:
     return graph.once("length", lambda: graph.op("Shape", "input_ids", start=1, end=2))
+
+
+# --- biases by distance ---------------------------------------------------------------------------------------------
+
+
+def bias_by_distance(graph: Graph, name: str) -> str:
+    """Write the biases of softmax attention [1, heads, query, key] from one row a head.
+
+    Args:
+        graph: The graph to add nodes to.
+        name: Name of the rows [heads, distance]: biases for the distances key - query from -D to D, where D is half of
+            what a row holds. All greater distances are like D.
+    """
+    most = graph.weights[name].shape[1] // 2
+
+    def index() -> str:
+        length = graph.op("Squeeze", _length(graph))
+        zero, step = graph.constant("constant.first", np.int64(0)), graph.constant("constant.axis", np.int64(1))
+        positions = graph.op("Range", zero, length, step)
+        key, query = (graph.op("Unsqueeze", positions, graph.integers(axis)) for axis in (0, 1))
+        least, largest = (graph.constant(f"constant.distance_{n}", np.int64(n)) for n in (-most, most))
+        clipped = graph.op("Clip", graph.op("Sub", key, query), least, largest)
+        return graph.op("Add", clipped, largest)
+
+    rows = graph.op("Gather", graph.weight(name), graph.once(f"distances {most}", index), axis=1)
+    return graph.op("Unsqueeze", rows, graph.integers(0))
 
 
 # --- linformer ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -112,7 +113,7 @@ class TensorWriter(Protocol):
         """
         ...
 
-    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
+    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
         """Add self-attention from one matrix [hidden, queries + keys + values].
 
         Args:
@@ -121,6 +122,7 @@ class TensorWriter(Protocol):
             name: The linear map.
             mask: The mask, as the writer needs it.
             heads: Number of heads.
+            bias: What is added to the scores [1, heads, query, key]; None for nothing.
 
         Returns:
             The contexts of all heads, side by side.
@@ -166,7 +168,7 @@ class FloatWriter:
         graph.inputs_of[name] = x
         return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.weight(f"{name}.bias")
 
-    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int) -> str:
+    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
         """Add one fused node, or standard ones.
 
         Args:
@@ -175,16 +177,18 @@ class FloatWriter:
             name: Prefix of the layer's weights.
             mask: Name of the mask.
             heads: Number of heads.
+            bias: Name of what is added to the scores [1, heads, query, key]; None for nothing.
         """
         width = graph.weights[f"{name}.bias"].size // 3
         if not self.fused:
             projected = _biased(graph, self.linear(graph, x, name))
             query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-            return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask)
+            return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask, bias)
         graph.inputs_of[name] = x
-        weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
+        weight, shift = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
         sizes = [width] * 3
-        return graph.op("Attention", x, weight, bias, mask, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
+        inputs = (x, weight, shift, mask, None, bias)
+        return graph.op("Attention", *inputs, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
 
 
 def build(
@@ -300,7 +304,7 @@ def _layer(
     attention_output: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
     if layer.heads:
         if layer.core[0] == "softmax":
-            context = narrow(writer.attention(graph, x, f"{name}.attention", mask, layer.heads))
+            context = narrow(writer.attention(graph, x, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
             projected = _biased(graph, writer.linear(graph, x, f"{name}.attention"))
             parts = (f"{name}.attention", layer, blueprint.shape.head_dim, first_only, blueprint.fused)
@@ -312,6 +316,14 @@ def _layer(
         neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, x, f"{name}.up"))
         ffn_output = writer.linear(graph, neurons, f"{name}.down")
     return _normalise(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
+
+
+def _bias(graph: Graph, name: str) -> str | None:
+    """Build the biases that a layer adds to its scores; layers share them while no head was removed or moved."""
+    for rows in (f"{name}.position_bias", "position_bias"):
+        if rows in graph.weights:
+            return graph.once(rows, partial(graph_attention.bias_by_distance, graph, rows))
+    return None
 
 
 def _activate(graph: Graph, blueprint: Blueprint, activation: str, x: str, bias: str | None) -> str:

@@ -203,6 +203,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         matrix = array.ndim == 2 and not name.startswith(tuple(f"encoder.embeddings.{table}." for table in TABLES))
         lengths = name.endswith("lengths")
         weights[name.removeprefix("encoder.")] = array.swapaxes(-1, -2) if matrix or lengths else array
+    weights |= _position_biases(model, weights)
     for index, layer in enumerate(shape.layers):
         for kind in ("weight", "bias"):
             joined = [weights.pop(f"layers.{index}.{part}.{kind}") for part in ("query", "key", "value")]
@@ -213,6 +214,23 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         weights["embeddings.position.weight"] = weights["embeddings.position.weight"] + types
         del weights["embeddings.token_type.weight"]
     return blueprint, weights
+
+
+def _position_biases(model: Any, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Replace the table of position biases by rows [heads, distance] from the largest distance before to after."""
+    import torch
+
+    from limbeck.model.attention import relative_buckets
+
+    if weights.pop("position_bias.weight", None) is None:
+        return {}
+    style, table = model.encoder.style, model.encoder.position_bias.weight.detach().float().cpu()
+    distances = torch.arange(-style.relative_distance, style.relative_distance + 1)
+    rows = table[relative_buckets(distances, len(table), style.relative_distance)].t().contiguous().numpy()
+    if not model.config.position_heads:
+        return {"position_bias": rows}
+    layers = enumerate(model.encoder.layers)
+    return {f"layers.{index}.position_bias": rows[list(layer.position_heads)] for index, layer in layers}
 
 
 TABLES = ("word", "position", "token_type")

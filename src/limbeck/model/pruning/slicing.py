@@ -151,8 +151,11 @@ def _take(layer: nn.Linear, dim: int, index: Tensor) -> nn.Linear:
     return taken
 
 
-def take_lengths(layer: Layer, heads: Sequence[int]) -> None:
-    """Keep the length projections of these heads, in this order, where every head has its own."""
+def take_heads(layer: Layer, heads: Sequence[int]) -> None:
+    """Keep what a layer has for each head besides its channels, for these heads in this order.
+
+    These are length projections, where every head has its own, and the columns of the table of position biases.
+    """
 
     def taken(lengths: nn.Parameter | None) -> nn.Parameter | None:
         if lengths is None or lengths.dim() != 3:
@@ -161,6 +164,8 @@ def take_lengths(layer: Layer, heads: Sequence[int]) -> None:
         return nn.Parameter(lengths.detach().index_select(0, index).clone())
 
     layer.key_lengths, layer.value_lengths = taken(layer.key_lengths), taken(layer.value_lengths)
+    if layer.position_heads:
+        layer.position_heads = tuple(layer.position_heads[head] for head in heads)
 
 
 def slice_to(model: LimbeckForSequenceClassification, cut: Cut) -> LimbeckForSequenceClassification:
@@ -176,7 +181,7 @@ def slice_to(model: LimbeckForSequenceClassification, cut: Cut) -> LimbeckForSeq
             _take(part, 0, channels) for part in (layer.query, layer.key, layer.value)
         )
         layer.attention_out = _take(layer.attention_out, 1, channels)
-        take_lengths(layer, heads)
+        take_heads(layer, heads)
         layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)
         layers.append(layer)
     encoder.layers = nn.ModuleList(layers)  # type: ignore[assignment]
@@ -197,6 +202,14 @@ def set_shape(model: LimbeckForSequenceClassification, shape: Shape) -> None:
     """Set the shape of encoder and configuration."""
     model.encoder.shape = shape
     write_shape(model.config, shape)
+    write_position_heads(model)
+
+
+def write_position_heads(model: LimbeckForSequenceClassification) -> None:
+    """Write into the configuration which position biases each head takes, unless every layer takes them in order."""
+    rows = [list(layer.position_heads) for layer in model.encoder.layers]
+    in_order = list(range(model.config.relative_heads))
+    model.config.position_heads = [] if all(row == in_order for row in rows) else rows
 
 
 def write_shape(config: LimbeckConfig, shape: Shape) -> LimbeckConfig:
@@ -205,4 +218,7 @@ def write_shape(config: LimbeckConfig, shape: Shape) -> LimbeckConfig:
     config.layer_heads = [layer.heads for layer in shape.layers]
     config.layer_ffn = [layer.ffn for layer in shape.layers]
     config.layer_attention = [layer.attention for layer in shape.layers]
+    config.position_heads = [
+        list(row[: layer.heads]) for row, layer in zip(config.position_heads, shape.layers, strict=False)
+    ]
     return config

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.model.pruning.slicing import Scores, columns, take_lengths, write_shape
+from limbeck.model.pruning.slicing import Scores, columns, take_heads, write_position_heads, write_shape
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
@@ -122,10 +122,11 @@ def sort_parts(model: LimbeckForSequenceClassification, scores: Scores) -> tuple
             for part in (layer.query, layer.key, layer.value):
                 _reorder(part, 0, channels)
             _reorder(layer.attention_out, 1, channels)
-            take_lengths(layer, heads)
+            take_heads(layer, heads)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
             _reorder(layer.up, 0, order)
             _reorder(layer.down, 1, order)
+    write_position_heads(model)
     return order_of_heads
 
 

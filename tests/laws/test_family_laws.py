@@ -1,0 +1,134 @@
+"""What holds for every family of encoders, in several odd shapes: each law compares two ways to compute the same."""
+
+from __future__ import annotations
+
+import copy
+from random import Random
+
+import family_models as families
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from limbeck.core.search_space import Range, Space
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.encoder import Gates
+from limbeck.model.onnx.onnx_model import open_session, parts, to_onnx
+from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
+from limbeck.model.pretrained import to_transformers
+from limbeck.model.pruning.importance import magnitude
+from limbeck.model.pruning.slicing import Cut, slice_to
+from limbeck.model.pruning.subnetwork import extract, sort_parts
+
+WORDS = models.WordLevel({"[PAD]": 0, "[UNK]": 1, "word": 2}, unk_token="[UNK]")
+TOKENIZER = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WORDS), pad_token="[PAD]", unk_token="[UNK]")
+CASES = pytest.mark.parametrize("case", families.CASES)
+PRUNABLE = pytest.mark.parametrize("case", [case for case in families.CASES if not case.endswith("one")])
+
+
+def batches(model):
+    style = model.encoder.style
+    return families.batches(style.pad_token_id, types=style.token_types > 1)
+
+
+def logits(model, batch, **options):
+    with torch.no_grad():
+        return model.run(batch, **options)[0]
+
+
+def random_cut(model, seed=0):
+    """Keep some heads and neurons of each layer, and leave one layer without heads."""
+    rng, shape = Random(seed), model.shape
+    heads = [sorted(rng.sample(range(layer.heads), rng.randint(1, layer.heads - 1))) for layer in shape.layers]
+    heads[0] = []
+    ffn = [sorted(rng.sample(range(layer.ffn), rng.randint(1, layer.ffn))) for layer in shape.layers]
+    return Cut(tuple(range(shape.depth)), tuple(map(tuple, heads)), tuple(map(tuple, ffn)))
+
+
+@CASES
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_logits_are_those_of_transformers(case, kind):
+    reference, model = families.reference(case, kind), families.ours(case, kind)
+    plain = to_transformers(model)
+    for batch in batches(model):
+        with torch.no_grad():
+            expected = reference(**batch).logits
+            again = plain(**batch).logits
+        seen = logits(model, batch)
+        assert seen.shape == expected.shape
+        torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(again, expected, atol=1e-4, rtol=0)
+    assert expected.std() > 0.05, "the reference must say something"
+
+
+@PRUNABLE
+def test_sliced_equals_masked(case):
+    model = families.ours(case)
+    cut, shape = random_cut(model), model.shape
+    heads, ffn = torch.zeros(shape.depth, shape.layers[0].heads), torch.zeros(shape.depth, shape.layers[0].ffn)
+    for index in range(shape.depth):
+        heads[index, list(cut.heads[index])] = 1
+        ffn[index, list(cut.ffn[index])] = 1
+    small = slice_to(copy.deepcopy(model), cut)
+    for batch in batches(model):
+        masked = logits(model, batch, gates=Gates(heads, ffn, torch.ones(shape.depth)))
+        torch.testing.assert_close(logits(small, batch), masked, atol=1e-5, rtol=1e-4)
+
+
+@PRUNABLE
+def test_a_slice_answers_as_what_is_extracted(case):
+    model = families.ours(case)
+    sort_parts(model, magnitude(model, ()))
+    shape, rng = model.shape, Random(1)
+    ranges = (Range(1, shape.depth), Range(1, shape.hidden), Range(1, shape.layers[0].heads))
+    space = Space(*ranges, Range(1, shape.layers[0].ffn), Range(1, shape.head_dim), per_layer=True)
+    for sample in [space.sample(rng) for _ in range(4)]:
+        small = extract(model, sample)
+        for batch in batches(model):
+            torch.testing.assert_close(logits(small, batch), logits(model, batch, shape=sample), atol=1e-5, rtol=1e-4)
+
+
+@PRUNABLE
+def test_sorting_heads_and_neurons_changes_no_answer(case):
+    model = families.ours(case)
+    before = [logits(model, batch) for batch in batches(model)]
+    sort_parts(model, magnitude(model, ()))
+    plain = to_transformers(model)
+    for batch, expected in zip(batches(model), before, strict=True):
+        torch.testing.assert_close(logits(model, batch), expected, atol=1e-5, rtol=1e-4)
+        with torch.no_grad():
+            torch.testing.assert_close(plain(**batch).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@CASES
+def test_a_saved_folder_reopens(case, tmp_path):
+    model = families.ours(case)
+    if not case.endswith("one"):
+        slice_to(model, random_cut(model))
+    save_model(model, TOKENIZER, tmp_path)
+    again, _ = open_model(tmp_path)
+    assert again.shape == model.shape
+    for batch in batches(model):
+        assert torch.equal(logits(again, batch), logits(model, batch))
+
+
+@CASES
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_the_graph_answers_as_torch(case, kind, fused, tmp_path):
+    model = families.ours(case, kind)
+    if not case.endswith("one"):
+        slice_to(model, random_cut(model))
+    session = open_session(to_onnx(model, tmp_path / "model.onnx", fused=fused))
+    blueprint, weights = parts(model, fused=fused)
+    int8 = Int8(frozenset(quantizable_modules(blueprint, weights)), reduce_range=False)
+    rounded = open_session(quantize(blueprint, weights, int8))
+    names = [entry.name for entry in session.get_inputs()]
+    for batch in list(batches(model))[:4]:
+        expected = logits(model, batch).numpy()
+        feed = {name: batch[name].numpy() for name in names}
+        np.testing.assert_allclose(session.run(None, feed)[0], expected, atol=1e-4)
+        error = np.abs(rounded.run(None, feed)[0] - expected).mean()
+        assert error < 0.25 * expected.std(), "INT8 is near"

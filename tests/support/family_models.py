@@ -1,0 +1,71 @@
+"""Random models of every family with several odd configurations, made by transformers' own classes. Not a test."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import transformers
+
+from limbeck.model.encoder import LimbeckForSequenceClassification
+from limbeck.model.families import FAMILIES
+from limbeck.model.pretrained import load_pretrained
+
+VOCABULARY = 60
+COMMON = {"vocab_size": VOCABULARY, "max_position_embeddings": 40, "layer_norm_eps": 1e-5}
+SIZES = {
+    "small": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
+    "odd": {"hidden_size": 21, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 37},
+    "one": {"hidden_size": 10, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 5},
+}
+DISTILBERT = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+DISTILBERT["intermediate_size"] = "hidden_dim"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+    "camembert": {"type_vocab_size": 1},
+    "data2vec-text": {"type_vocab_size": 1, "hidden_act": "gelu_new"},
+    "electra": {"embedding_size": 12},
+    "distilbert": {"activation": "relu"},
+}
+"""What differs from a family's defaults, apart from sizes."""
+CASES = tuple(f"{family}-{size}" for family in FAMILIES for size in SIZES)
+
+
+def reference(case: str, kind: str = "text", seed: int = 0) -> Any:
+    """Return transformers' own model with weights large enough that every part of it shows in the logits."""
+    family, _, size = case.rpartition("-")
+    sizes = {DISTILBERT.get(key, key) if family == "distilbert" else key: n for key, n in SIZES[size].items()}
+    settings = COMMON | sizes | OPTIONS.get(family, {}) | {"num_labels": 3}
+    config = transformers.AutoConfig.for_model(family, **settings)
+    name = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}[kind]
+    torch.manual_seed(seed)
+    model = getattr(transformers, name).from_config(config)
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            parameter.normal_(0.0, 0.2)
+            if "norm" in parameter_name.lower() and parameter_name.endswith("weight"):
+                parameter.add_(1.0)
+    return model.eval()
+
+
+def ours(case: str, kind: str = "text") -> LimbeckForSequenceClassification:
+    """Return our model of the same weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference(case, kind).save_pretrained(folder)
+        return load_pretrained(folder)
+
+
+def batches(pad: int, *, types: bool) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield batches [rows, tokens] with padding on either side, with holes, and without a mask."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = 13
+    ids = torch.randint(5, VOCABULARY, (4, tokens), generator=generator)
+    position, lengths = torch.arange(tokens), torch.tensor([[13], [1], [4], [7]])
+    holes = torch.rand(4, tokens, generator=generator).gt(0.4).index_fill_(1, torch.tensor(0), True)
+    for mask in (position < lengths, position >= tokens - lengths, holes, torch.ones(4, tokens, dtype=torch.bool)):
+        batch = {"input_ids": torch.where(mask, ids, pad), "attention_mask": mask.long()}
+        yield batch | ({"token_type_ids": (position > 3).long().expand(4, -1)} if types else {})
+    yield {"input_ids": ids}
