@@ -37,7 +37,7 @@ from limbeck.techniques.finetune import Finetune
 
 
 def limbeck(model, tokenizer, task, arguments):
-    step = Finetune(
+    step = Finetune.of(
         num_train_epochs=arguments.epochs,
         per_device_train_batch_size=arguments.batch,
         learning_rate=5e-5,

@@ -11,15 +11,17 @@ from __future__ import annotations
 import inspect
 import posixpath
 import re
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
+
+    from limbeck.core.field_groups import FlatField
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = {
@@ -63,9 +65,9 @@ def describe_type(hint: Any) -> str:
     )
 
 
-def describe_default(option: Field[Any]) -> str:
+def describe_default(option: FlatField) -> str:
     """Return the default of an option as a recipe writes it; empty where there is none."""
-    value = option.default_factory() if option.default_factory is not MISSING else option.default
+    value = option.default
     if value is None or value is MISSING:
         return ""
     if isinstance(value, bool):
@@ -86,20 +88,21 @@ def option_helps(step: type) -> dict[str, str]:
 def options_table(name: str) -> str:
     """Return the table of a step's options, in Markdown."""
     import limbeck.techniques  # noqa: F401 registers the steps
+    from limbeck.core.field_groups import fields_of
     from limbeck.core.step import REGISTRY
 
     step = REGISTRY[name]
-    hints, helps = get_type_hints(step, include_extras=True), option_helps(step)
+    options, helps = fields_of(step), option_helps(step)
     lines = ["| option | values | default | meaning |", "|---|---|---|---|"]
-    for option in fields(step):
+    for option in options:
         cells = (
             f"`{option.name}`",
-            describe_type(hints[option.name]),
+            describe_type(option.hint),
             describe_default(option),
             helps.get(option.name, ""),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) if fields(step) else "This step has no options."
+    return "\n".join(lines) if options else "This step has no options."
 
 
 def further_names(markdown: str) -> str:

@@ -1,9 +1,9 @@
 """What is compared: peers, artefacts and whole runs as plain entries, which the measuring process can open."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from limbeck.engine.outputs import summary_of
 from limbeck.engine.result import read_result
 from limbeck.errors import InputError
 from limbeck.report.table import rows
@@ -40,9 +40,9 @@ def artefact(folder, task, name):
 
 def front(folder, task):
     """All INT8 models of a run that its store still has, by the names of its report."""
-    result = read_result(folder)
+    result = replace(read_result(folder), task=task)
     entries = []
-    for row in rows(summary_of(result, task)):
+    for row in rows(result.run_summary):
         if "int8" in result.records[row.key].traits and result.store.has(row.key):
             mark = " ★" if row.chosen else ""
             entries.append(artefact(result.store.objects / row.key, task, f"limbeck: {row.name}{mark}"))

@@ -1,12 +1,14 @@
 """limbeck: make BERT-class encoders small and fast, and measure what that costs.
 
 Importing it is cheap: the names below are loaded when they are first used. Importing it also teaches transformers' Auto
-classes to open limbeck folders, whichever of the two is imported first.
+classes to open limbeck folders, whichever of the two is imported first, and keeps ONNX Runtime from reporting its use
+to its makers, in this process and in those it starts, unless ``ORT_DISABLE_TELEMETRY`` is set already.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from limbeck import _register
@@ -75,7 +77,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # whatever is exported
     """Load a public name on first use."""
     if name == "__version__":
         from importlib.metadata import version
@@ -90,4 +92,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it once, when it is imported
 _register.install()

@@ -29,15 +29,16 @@ class Following(importlib.abc.Loader):
     A wrapper, since the other may serve many modules (pytest's does): it must not be changed itself.
     """
 
-    def __init__(self, loader: Any, finished: Callable[[], None]) -> None:
+    def __init__(self, loader: importlib.abc.Loader, finished: Callable[[], None]) -> None:
         self.loader, self.finished = loader, finished
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # of the other loader, whatever it has
         return getattr(self.loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         """Return the module object that the other loader makes."""
-        return self.loader.create_module(spec)
+        module: ModuleType | None = self.loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module, then call back."""

@@ -68,6 +68,22 @@ LISTED = 20
 """Choices that a message lists at most."""
 
 
+SHOWN = 100
+"""Characters of a value that a message shows at most."""
+
+
+def shown(value: object) -> str:
+    """Format a value for a message; a long one is cut.
+
+    >>> shown("a"), shown([1] * 1000)[-5:]
+    ("'a'", ' 1,…')
+    """
+    if isinstance(value, (str, list, tuple)):
+        value = value[: SHOWN + 1]  # before it is written out, which may take long
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN].rstrip() + "…"
+
+
 def nearest(seen: object, valid: Iterable[object]) -> str:
     """Name the closest valid choice, or list them when nothing is close: the ``LISTED`` nearest where there are more.
 
@@ -76,13 +92,13 @@ def nearest(seen: object, valid: Iterable[object]) -> str:
     >>> nearest("xyz", ["prune", "distill"])
     "choose from 'distill', 'prune'"
     """
-    names = sorted({str(choice) for choice in valid})
-    close = difflib.get_close_matches(str(seen), names, n=1, cutoff=0.6)
+    names, seen = sorted({str(choice) for choice in valid}), str(seen)[:SHOWN]
+    close = difflib.get_close_matches(seen, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     if not names:
         return "there is none to choose from"
-    shown = sorted(difflib.get_close_matches(str(seen), names, n=LISTED, cutoff=0.0))
+    shown = sorted(difflib.get_close_matches(seen, names, n=LISTED, cutoff=0.0))
     more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
     return "choose from " + ", ".join(f"'{name}'" for name in shown) + more
 

@@ -11,7 +11,6 @@ from limbeck.errors import InputError
         ({"task": "moods", "train_samples": 3}, "--train-samples is about training"),
         ({"train": "both"}, "--train needs a task"),
         ({"train": "individual", "task": "moods", "rule": "single"}, "--rule is about shared weights"),
-        ({"train": "shared", "task": "moods", "train_samples": 0}, "at least 1, got 0"),
     ],
 )
 def test_contradictions(given, message):

@@ -46,10 +46,10 @@ def test_formats_and_lengths_are_settings():
         ("int8", 32),
     ]
     assert plan(grid, Timing()).settings[0].seq_len == 128
-    real = plan(grid, Timing(), "movie-reviews")
+    real = plan(grid, Timing(), load_task("movie-reviews"))
     assert real.lengths == lengths_of(load_task("movie-reviews"))
     assert 15 < real.settings[0].seq_len < 40
-    fixed = plan(grid, Timing(seq_len=(64,)), "movie-reviews")
+    fixed = plan(grid, Timing(seq_len=(64,)), load_task("movie-reviews"))
     assert (fixed.lengths, fixed.settings[0].seq_len) == ((), 64)
 
 
@@ -68,10 +68,10 @@ def test_real_lengths_are_those_that_a_model_sees(make_model, tmp_path):
     assert first("long", lambda n: {"text": "word " * 50, "label": n % 2}) == {40}
     grid = Grid(layers=(1,), base="bert-base-uncased")
     for name, per_token in (("words", True), ("pairs", False)):  # a head for every token, or for the text
-        assert plan(grid, Timing(seq_len=(8,)), str(tmp_path / name)).settings[0].per_token is per_token
+        assert plan(grid, Timing(seq_len=(8,)), load_task(tmp_path / name)).settings[0].per_token is per_token
     save_model(make_model(max_positions=40), toy_tokenizer(toy_task(train=8)), tmp_path / "model")
     grid = Grid(layers=(1,), base=str(tmp_path / "model"))
-    assert max(plan(grid, Timing(), str(tmp_path / "long")).lengths) == 40
+    assert max(plan(grid, Timing(), load_task(tmp_path / "long")).lengths) == 40
     assert plan(grid, Timing()).settings[0].seq_len == 40
 
 
@@ -88,7 +88,7 @@ def test_a_title_names_all_that_is_timed():
     assert told(Timing(runtime=("torch", "onnxruntime"), seq_len=(512, 64))) == (
         "torch and onnxruntime, 1 thread, batch 1, 64 to 512 tokens"
     )
-    assert told(Timing(), "movie-reviews") == "onnxruntime, 1 thread, batch 1, real lengths"
+    assert told(Timing(), load_task("movie-reviews")) == "onnxruntime, 1 thread, batch 1, real lengths"
 
 
 def test_slices_that_are_timed_are_cut_as_asked():

@@ -70,7 +70,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
             ((*SMALL[:-1], 1000, "--layers", 1, "--train", "shared"), "the task has 96 training texts; got 1,000"),
             ((*SMALL, "--layers", 1, "--train", "both", "--split", "tset"), "no split 'tset'"),
             ((*SMALL, "--layers", 1, 4, "--train", "both"), "4 layers cannot begin with the weights of 'tuned'"),
-            ((*SMALL, "--layers", 1, "--train", "both", "--epochs", 0), "num_train_epochs: should be more than 0"),
+            ((*SMALL, "--layers", 1, "--train", "both", "--epochs", 0), "--epochs should be in (0, 100,000]"),
             (("bench", "--layers", 1, 2, "--jointly"), "at least two"),
         ):
             status, _, err = call(*given)

@@ -31,8 +31,8 @@ def test_a_full_profile_goes_into_one_file():
         for wrong, message in (
             (("--full",), "add --out"),
             (("--seq-len", 8), "--seq-len is about a full profile; add --full"),
-            ((*options, "--batch", 0), "batch and seq_len should be at least 1"),
-            ((*options, "--threads", 0), "threads should be at least 1"),
+            ((*options, "--batch", 0), "--batch should be in [1, 100,000], got 0"),
+            ((*options, "--threads", 0), "--threads should be in [1, 1,024], got 0"),
             ((*options, "--hidden", 4), "hidden: should be LOW HIGH"),
         ):
             status, _, err = call("profile", *wrong)

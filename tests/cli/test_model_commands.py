@@ -103,3 +103,10 @@ def test_words_that_were_not_seen_are_reported(tmp_path):
     status, out, _ = call("evaluate", model, "--task", tmp_path / "words.conll", "--max-length", 64)
     assert status == 0
     assert "\nunseen_words: 4 (" in out
+
+
+def test_input_that_is_not_utf_8_is_named():
+    status, _, err = call("predict", "tuned", stdin=b"sunny\ncaf\xe9\n")
+    assert (status, err) == (2, "error: standard input, line 2: byte 3 is not UTF-8\n")
+    status, _, err = call("predict", "tuned", "caf\udce9")
+    assert (status, "this text is not UTF-8" in err) == (2, True)

@@ -19,7 +19,6 @@ import yaml
 from commands import answer, call, keys_of, recipe
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.outputs import summary_of
 from limbeck.engine.run import run
 from limbeck.errors import InputError
 from limbeck.model import checkpoints as files
@@ -113,7 +112,7 @@ def test_report_shows_the_baseline_of_the_labels_as_the_run_had_them(tmp_path, m
     save_model(model, tokenizer, tmp_path / "model")
     data = {"model": str(tmp_path / "model"), "task": "movie-reviews", "steps": ["size", "quality"]}
     result = run(parse(data), tmp_path / "store", tmp_path / "run", task=task)
-    shown = summary_of(result, result.task).baseline
+    shown = result.run_summary.baseline
     assert shown.answer.split("'")[1].isupper()
     again = answer("report", tmp_path / "run")
     assert again["baseline"]["answer"] == shown.answer

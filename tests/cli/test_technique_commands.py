@@ -109,12 +109,11 @@ def test_a_preset_leaves_what_was_given():
 
 @pytest.mark.parametrize("name", ["finetune", "distill", "meta_pseudo_labels", "prune", "export", "quantize"])
 def test_every_field_of_a_technique_has_a_help(name):
-    from dataclasses import fields
-
     import limbeck.techniques  # noqa: F401
     from limbeck.cli.technique_commands import field_helps
+    from limbeck.core.field_groups import fields_of
     from limbeck.core.step import REGISTRY
 
     helps = field_helps(REGISTRY[name])
-    assert set(helps) == {field.name for field in fields(REGISTRY[name])}
+    assert set(helps) == {field.name for field in fields_of(REGISTRY[name])}
     assert all(text.endswith(".") for text in helps.values())

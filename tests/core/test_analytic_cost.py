@@ -9,6 +9,7 @@ from limbeck.core import analytic_cost as counts
 from limbeck.core.shape import Shape
 from limbeck.model.attention_conversion import convert
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+from limbeck.model.onnx.onnx_model import OnnxModel
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SHAPES = [FULL, FULL.with_layer(1, heads=1, ffn=17), FULL.with_layer(0, heads=0).with_layer(2, ffn=0)]
@@ -73,9 +74,6 @@ def test_int8_is_a_quarter_apart_from_the_vectors():
 
 
 def test_an_onnx_models_configuration_is_a_dictionary():
-    class Exported:
-        config = model(FULL).config.to_dict()
-        shape = model(FULL).shape
-
-    shape, style = counts.of_model(Exported)
+    exported = OnnxModel("folder", "onnx/model.onnx", model(FULL).config.to_dict())
+    shape, style = counts.of_model(exported)
     assert counts.parameters(shape, style) == counts.parameters(FULL, model(FULL).config.style)

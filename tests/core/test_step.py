@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from limbeck.core import step as steps
-from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, StepInfo, Technique, find, parameters, step
+from limbeck.core.field_groups import group, parameters
+from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, StepInfo, Technique, find, step
 from limbeck.errors import UndeclaredService
 
 
@@ -64,7 +65,11 @@ def test_a_declaration_names_fields_of_its_step(registry):
         source: str = ""
 
     with pytest.raises(ValueError, match="step 'writer': no field 'sourc'; did you mean 'source'"):
-        step(StepInfo("writer", files={"sourc"}))(type("Writer", (Reader,), {}))
+
+        @step(StepInfo("writer", files={"sourc"}))
+        class Writer(Echo):
+            source: str = ""
+
     assert "writer" not in registry.REGISTRY
 
 
@@ -79,6 +84,7 @@ def test_hooks_of_a_step_have_defaults(registry):
     plain = step(StepInfo("echo", needs={"torch"}))(type("Plain", (Echo,), {}))()
     assert steps.needs(plain) == {"torch"}
     assert (plain.problems(), plain.file_problems(), plain.required_splits()) == ([], [], ())
+    assert (plain.shape_after("any shape"), plain.search_space("any shape")) == (None, None)
     assert (plain.rows_after({"train": 3}), plain.result_count(), plain.max_tokens()) == ({"train": 3}, 1, 0)
 
 
@@ -105,6 +111,21 @@ def test_parameters_are_plain_values(registry):
         table: dict = dataclasses.field(default_factory=lambda: {1: (2, 3)})
 
     assert parameters(Nested()) == {"inner": {"rate": 0.1}, "names": ["a", "b"], "table": {"1": [2, 3]}}
+
+
+def test_a_step_has_groups_and_inherits_no_fields(registry):
+    @step(StepInfo("learn", neutral={"rate"}))
+    class Learn(Echo):
+        inner: Inner = group(default=Inner(rate=0.2))
+        keep: float = 1.0
+
+    assert Learn.of(keep=0.5) == Learn(keep=0.5)
+    assert Learn.of(rate=0.3) == Learn(Inner(0.3))
+    assert (parameters(Learn()), steps.identity(Learn())) == ({"rate": 0.2, "keep": 1.0}, {"keep": 1.0})
+    with pytest.raises(TypeError, match="Learn has no field 'rte'; did you mean 'rate'"):
+        Learn.of(rte=1)
+    with pytest.raises(TypeError, match="Child inherits fields"):
+        step(StepInfo("child"))(type("Child", (Learn,), {}))
 
 
 def test_of_a_file_the_content_counts_not_the_name(registry, tmp_path):

@@ -21,7 +21,7 @@ def test_plain_yaml_values_are_understood():
         ({"lable": "x"}, "no option 'lable'; did you mean 'label'"),
         ({"on_empty": "ignore"}, "data option 'on_empty': .*'error', 'drop' or 'keep', got 'ignore'"),
         ({"max_length": "long"}, "data option 'max_length'"),
-        ({"max_length": 1}, "at least 2, got 1"),
+        ({"max_length": 1}, "at least 2 and at most 100,000, got 1"),
     ],
 )
 def test_mistakes(given, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 
 import pytest
 
@@ -180,3 +181,18 @@ def test_missing_files_name_the_nearest(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         read_table(tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '[{"text": "a", "label": ' + "9" * 5000 + "}]"])
+def test_json_that_python_cannot_hold_is_refused(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match="not JSON that can be read"):
+        read_table(tmp_path / "a.json")
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for name, message in (("pipe.csv", "is a named pipe"), ("zero.csv", "is a device")):
+        with pytest.raises(InputError, match=message):
+            read_table(tmp_path / name)

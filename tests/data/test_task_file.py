@@ -41,14 +41,14 @@ def test_named_tasks_stay_names(tmp_path):
 WRONG = {
     "- a\n": "a task file is a mapping",
     "": "a task file is a mapping",
-    "path: x.csv\npath: y.csv\n": "line 2: the option 'path' appears twice",
+    "path: x.csv\npath: y.csv\n": "line 2, column 1: the key 'path' appears twice",
     "path: [x.csv\n": "line 2, column 1",
     "steps: []\n": "this is a recipe",
     "path: notes.csv\nlable: mood\n": "no option 'lable'; did you mean 'label'",
     "path: notes.csv\nmax_length: long\n": "data option 'max_length'",
     "path: notes.csv\ndelimiter: ab\n": "data option 'delimiter': should be one character",
     "path: none.csv\n": "no such file",
-    "a: &a [*a]\n": "nested",
+    "a: &a [*a]\n": "anchors and aliases",
 }
 
 

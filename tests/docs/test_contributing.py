@@ -24,7 +24,7 @@ def test_the_technique_in_the_guide(make_model, monkeypatch):
     block = BLOCKS[0]
     names: dict = {"__name__": __name__}  # dataclasses look the module up
     exec(compile(textwrap.dedent(block), "CONTRIBUTING.md", "exec"), names)
-    step = names["FirstLayers"](**names["FirstLayers"].info.example)
+    step = names["FirstLayers"].of(**names["FirstLayers"].info.example)
     task = toy_task(train=8, validation=8, test=8)
     candidate = Candidate(make_model(labels=task.num_labels), toy_tokenizer(task), task)
     (made,) = step.apply(candidate, RunContext())

@@ -13,7 +13,7 @@ from limbeck.cli import app
 from limbeck.cli.technique_commands import add_techniques
 from limbeck.core.step import REGISTRY
 from limbeck.recipe.recipe import check, load_recipe
-from limbeck.recipe.yaml import load
+from limbeck.storage.yaml_text import load
 
 PAGES = pages.read_pages(
     ROOT / "README.md",

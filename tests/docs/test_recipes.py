@@ -21,7 +21,7 @@ from limbeck.core.step import REGISTRY
 from limbeck.data.loading import load_task
 from limbeck.engine.result import read_result
 from limbeck.recipe.recipe import load_recipe, parse, shipped
-from limbeck.recipe.yaml import load
+from limbeck.storage.yaml_text import load
 from limbeck.train.supernet_config import ChannelOrder
 
 FOLDER = pages.DOCS / "recipes"

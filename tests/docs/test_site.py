@@ -6,7 +6,6 @@ import re
 import runpy
 import subprocess
 import sys
-from dataclasses import fields
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ import yaml
 from pages import DOCS, ROOT
 
 import limbeck
+from limbeck.core.field_groups import fields_of
 from limbeck.core.step import REGISTRY
 
 hooks = SimpleNamespace(**runpy.run_path(str(DOCS / "hooks.py")))
@@ -49,7 +49,7 @@ def test_every_step_has_its_table_of_options():
 def test_every_option_is_explained(name):
     table = hooks.options_table(name)
     explained = {row[0]: row[-1] for row in re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", table, re.MULTILINE)}
-    assert set(explained) == {option.name for option in fields(REGISTRY[name])}
+    assert set(explained) == {option.name for option in fields_of(REGISTRY[name])}
     assert all(explained.values()), [option for option, text in explained.items() if not text]
 
 

@@ -2,3 +2,4 @@
 
 from planned import place  # noqa: F401
 from toy_fixtures import toys  # noqa: F401
+from toy_runs import go  # noqa: F401

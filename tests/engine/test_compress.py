@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from planned import TASK
 
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.task import Task
-from limbeck.data import given
+from limbeck.data import given, loading
 from limbeck.data.loading import load_task
 from limbeck.engine import compress as compressing
+from limbeck.engine import run as running
 from limbeck.engine.compress import compress
-from limbeck.engine.outputs import summary_of
 from limbeck.engine.planner import SEARCHES
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import check
@@ -45,7 +47,7 @@ def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monk
     options["allow_weak_teacher"] = True  # the model is random
     made = compress(str(place / "ready"), task, **options, **where)
     assert not made.result.failed
-    named = {row.name for row in rows(summary_of(made.result, made.result.task))}
+    named = {row.name for row in rows(made.result.run_summary)}
     speedups = ("2.0x", "3.0x")
     wanted = {f"searched {goal} · distilled · INT8" for goal in speedups}
     wanted |= {"pruned 2.0x · distilled · INT8", "pruned 3.0x in 2 stages · distilled · INT8"}
@@ -100,6 +102,28 @@ def test_a_task_by_name_is_read_once_and_not_copied(begun, place, tmp_path, monk
     assert (recipe.task, read) == (str(place / "task"), [str(place / "task")])
     assert task.fingerprint == load_task(place / "task").fingerprint
     assert not (tmp_path / "run" / "task").exists()
+
+
+def counted(monkeypatch, calls, module, name):
+    """Count the calls of a function by the name that its module has for it."""
+    function = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given, **options: calls.update([name]) or function(*given, **options))
+
+
+def test_nothing_is_read_planned_or_checked_twice(begun, place, monkeypatch):
+    calls = Counter()
+    seams = ((given, "load_task"), (loading, "check_task"), (compressing, "Planner"), (running, "check"))
+    for module, name in seams:
+        counted(monkeypatch, calls, module, name)
+    begun(str(place / "task"), effort="one-shot", runtime="onnxruntime")
+    assert calls == {"load_task": 1, "Planner": 1, "check": 1}
+    calls.clear()
+    begun(str(place / "task"), runtime="auto")
+    assert calls == {"load_task": 1, "Planner": 1, "check": 1}
+    calls.clear()
+    monkeypatch.setattr(compressing, "faster_core", lambda *arguments: "linformer:128")
+    begun(str(place / "task"))  # what is measured adds steps, so the recipe is checked again
+    assert calls == {"load_task": 1, "Planner": 1, "check": 2}
 
 
 def test_destinations_are_checked_before_anything_is_read(place, tmp_path):

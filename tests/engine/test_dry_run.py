@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
-from limbeck.core.task import Split
+from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task
 from limbeck.engine.dry_run import plan, typical_tokens
 from limbeck.engine.run import run
@@ -18,7 +17,7 @@ from limbeck.recipe.recipe import Fork, Recipe, parse
 @pytest.fixture
 def recipe(toys, tmp_path):
     model = toys.model_folder(tmp_path / "model")
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"0" * 1000)
+    (tmp_path / "model" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}" + bytes(990))
     fork = Fork(((toys.ToyPrune(0.5),), (toys.ToyPrune(0.25),)))
     return Recipe(model, "movie-reviews", (toys.ToyTrain(), fork, toys.ToyQuality(), toys.ToyBest()))
 
@@ -100,8 +99,9 @@ def test_rows_that_a_step_adds_count_for_the_steps_after_it(toys, tmp_path):
 
 def test_typical_tokens():
     words = (("a", "b"), ("c", "d"))  # already split, as in a task of tokens
-    splits = {"train": Split(("a b", "c d e f"), (0, 1))}, {"train": Split(words, ((0, 0), (0, 0)))}
-    assert [typical_tokens(SimpleNamespace(splits=one, max_length=5)) for one in splits] == [5.0, pytest.approx(4.6)]
+    texts = Task("t", "classification", {"train": Split(("a b", "c d e f"), (0, 1))}, ("x", "y"), "accuracy", 5)
+    tokens = Task("t", "tokens", {"train": Split(words, ((0, 0), (0, 0)))}, ("x", "y"), "accuracy", 5)
+    assert [typical_tokens(task) for task in (texts, tokens)] == [5.0, pytest.approx(4.6)]
 
 
 def test_a_wrong_recipe_has_no_plan(toys, tmp_path):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
-from types import SimpleNamespace
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.compress import Compressed
-from limbeck.engine.outputs import budget_violations, check_destinations, deliver, histories, summary_of, write_report
+from limbeck.engine.outputs import budget_violations, check_destinations, deliver, write_report
 from limbeck.engine.run import run
 from limbeck.errors import InputError, LimbeckError, StoreError
 from limbeck.model.checkpoints import save_model
@@ -33,8 +35,15 @@ def result(tmp_path_factory, make_model):
     return run(recipe, place / "store", place / "run", task=TASK)
 
 
+def test_the_summary_of_a_run_is_computed_once(result):
+    summary = result.run_summary
+    assert (summary.teacher, list(summary.seeds), summary.chosen) == (result.teacher, [0], result.chosen)
+    assert result.run_summary is summary
+    assert rows(summary) is rows(summary)
+
+
 def test_report_table_and_artefact(result, tmp_path):
-    written = deliver(result, result.task, tmp_path / "art")
+    written = deliver(result, tmp_path / "art")
     assert set(written) == {"artefact", "report", "front"}
     assert (written["artefact"] / "onnx" / "model.onnx").is_file()
     assert (written["artefact"] / "report.html").read_text() == written["report"].read_text()
@@ -42,28 +51,54 @@ def test_report_table_and_artefact(result, tmp_path):
     assert not list(result.folder.glob(".*"))
 
 
+def test_nothing_delivered_has_a_path_of_this_machine(result, tmp_path):
+    written = deliver(result, tmp_path / "art")
+    folders = [str(result.folder.parent), str(tmp_path), str(result.store.root), str(Path.home())]
+    files = [written["report"], written["front"], *written["artefact"].rglob("*")]
+    for path in filter(Path.is_file, files):
+        content = path.read_bytes()
+        assert not [folder for folder in folders if folder.encode() in content], path
+    description = json.loads((written["artefact"] / "limbeck.json").read_text())
+    assert "model: ./model" in description["recipe"]
+    assert description["steps"][0]["parameters"]["source"] == "./model"
+    assert "base_model" not in (written["artefact"] / "README.md").read_text()
+
+
+def test_outputs_lie_outside_the_models(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    for inside in (model, model / "out", model / "deep" / "er", link / "out", tmp_path / "x" / ".." / "model"):
+        for inputs in ((model,), (str(model), None), ("owner/name", link)):
+            with pytest.raises(InputError, match="which is read; name a folder outside"):
+                check_destinations(inside, None, inputs)
+            with pytest.raises(InputError, match=r"--folder .* which is read"):
+                check_destinations(None, inside, inputs)
+    check_destinations(tmp_path / "model-small", tmp_path / "run", (model, None, "owner/name"))
+
+
+def test_a_run_refuses_a_folder_in_its_model(result, tmp_path):
+    model = Path(result.recipe.model)
+    content = sorted(model.rglob("*"))
+    with pytest.raises(InputError, match=r"--folder .* which is read"):
+        run(result.recipe, tmp_path / "store", model / "runs" / "toy", task=TASK)
+    assert sorted(model.rglob("*")) == content
+
+
 def test_the_report_needs_no_store(result, tmp_path, monkeypatch):
     monkeypatch.setattr(result.store, "objects", tmp_path / "nowhere")
-    assert set(write_report(result, result.task)) == {"report", "front"}
+    assert set(write_report(result)) == {"report", "front"}
     with pytest.raises(StoreError, match="run the recipe again"):
-        deliver(result, result.task, tmp_path / "art")
+        deliver(result, tmp_path / "art")
 
 
 def test_unmet_says_what_the_chosen_one_breaks(result, monkeypatch):
     nothing_learnt = "no better than a constant answer (always 'happy')"
-    assert budget_violations(result, result.task) == [nothing_learnt]  # the model is random
-    tight = SimpleNamespace(**{**vars(result), "measured": result.measured})
-    tight.recipe = SimpleNamespace(**{**vars(result.recipe), "budget": Budget(size_mb=0.001)})
-    size, learnt = budget_violations(tight, result.task)
+    assert budget_violations(result) == (nothing_learnt,)  # the model is random
+    size, learnt = budget_violations(replace(result, recipe=replace(result.recipe, budget=Budget(size_mb=0.001))))
     assert "MB > 0.001 MB" in size
     assert learnt == nothing_learnt
-
-
-def test_the_story_of_a_run(result):
-    summary = summary_of(result, result.task)
-    assert summary.teacher == result.teacher
-    assert list(summary.seeds) == [0]
-    assert summary.chosen == result.chosen
 
 
 def test_the_report_shows_how_texts_were_made(tmp_path, make_model):
@@ -76,10 +111,10 @@ def test_the_report_shows_how_texts_were_made(tmp_path, make_model):
     made = run(recipe, tmp_path / "store", tmp_path / "run", task=TASK)
     assert made.ok
     assert made.task.history == ()
-    found = histories(made)
+    found = made.run_summary.histories
     assert [entry["summary"].split(",")[1] for entry in found] == [" 2 samples a text", " 3 samples a text"]
     assert found[1]["counts"]["original texts"] == len(TASK.split("train"))
-    text = write_report(made, made.task)["report"].read_text()
+    text = write_report(made)["report"].read_text()
     assert text.count("Augmented texts</h2>") == 1
     assert "Relabelled by the guard" in text
 
@@ -98,12 +133,12 @@ def test_what_is_finished_is_kept_when_the_disk_is_full(result, tmp_path, monkey
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(LimbeckError, match=rf"disk is full.*limbeck save {result.folder} {result.chosen[0]} --to DIR"):
-        deliver(result, result.task, tmp_path / "art")
+        deliver(result, tmp_path / "art")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path):
-    made = Compressed(result, deliver(result, result.task, tmp_path / "art"), ())
+    made = Compressed(result, deliver(result, tmp_path / "art"), ())
     assert made.artefact == tmp_path / "art"
     assert made.report == result.folder / "report.html"
     assert len(repr(made)) < 300
@@ -111,5 +146,5 @@ def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path
     assert str(made) == made.summary()
     assert "★" in str(made)
     assert "<table>" in made._repr_html_()
-    assert list(made.front["chosen"]) == [row.chosen for row in rows(summary_of(result, result.task))]
+    assert list(made.front["chosen"]) == [row.chosen for row in rows(result.run_summary)]
     assert "does not meet the budget: too slow" in repr(Compressed(result, made.written, ("too slow",)))

@@ -111,3 +111,19 @@ def test_as_many_second_texts_as_texts(saved):
     with pytest.raises(InputError, match="2 texts but 1 second texts"):
         answer(folder, ["a", "b"], ["c"])
     assert answer(folder, []) == []
+
+
+@pytest.mark.parametrize(
+    ("takes_pairs", "pairs", "message"), [(False, ["b"], "takes single texts"), (True, None, "pairs")]
+)
+def test_an_artefact_says_whether_it_takes_pairs(saved, takes_pairs, pairs, message):
+    folder, _, _ = saved("classification")
+    (folder / "limbeck.json").write_text(json.dumps({"pair": takes_pairs, "max_length": 16}))
+    with pytest.raises(InputError, match=message):
+        answer(folder, ["a"], pairs)
+
+
+def test_a_model_that_labels_words_takes_no_pairs(saved):
+    folder, _, _ = saved("tokens")
+    with pytest.raises(InputError, match="takes single texts"):
+        answer(folder, ["a"], ["b"])

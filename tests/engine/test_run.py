@@ -5,40 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from toy_runs import values
 
-from limbeck.core.cost import FormatCost
-from limbeck.core.measurement import Measurement
+from limbeck.data import loading
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import read_result, run
-from limbeck.engine.store import MACHINE
 from limbeck.errors import InputError, RecipeError, StoreError
 from limbeck.model.checkpoints import save_model
-from limbeck.recipe.recipe import Fork, Recipe, load_recipe, parse
-
-
-@pytest.fixture
-def go(toys, tmp_path, monkeypatch):
-    """Run steps on the toy model; events are kept in ``go.events``."""
-    model = toys.model_folder(tmp_path / "model")
-
-    def run_steps(*steps, folder="run", **more):
-        options = {key: more.pop(key) for key in ("task", "cost") if key in more}
-        recipe = Recipe(model, "movie-reviews", steps, name="toy", **more)
-        run_steps.events = []
-        task = options.pop("task", toys.ToyTask())
-        store = toys.store(tmp_path / "store")
-        return run(recipe, store, tmp_path / folder, run_steps.events.append, task=task, **options)
-
-    return run_steps
-
-
-def values(result, name="quality"):
-    return {key: fact.value for key, record in result.records.items() if (fact := record.fact(name))}
+from limbeck.recipe.recipe import Fork, load_recipe, parse
 
 
 def test_steps_make_candidates_with_lineage(go, toys):
@@ -129,27 +108,8 @@ def test_several_children_have_keys_with_numbers(go, toys):
 
 def test_a_changed_task_is_kept_with_the_candidate(go, toys):
     result = go(toys.ToyAugment(), toys.ToyPrune())
-    assert result.open(result.front[0]).task.rows == ("good", "bad", "more")
+    assert result.open(result.front[0]).task.split("train").texts == ("good", "bad", "more")
     assert len(list(result.store.tasks.iterdir())) == 2
-
-
-def test_a_failing_candidate_leaves_its_siblings_alone(go, toys):
-    result = go(toys.ToyLevels((4, 2)), toys.ToyBreak(below=3), toys.ToyQuality())
-    assert [result.records[key].shape.layers[0].ffn for key in result.front] == [4]
-    (failure,) = result.failed
-    assert (failure.step, failure.path, failure.error) == ("toy-break", "steps[1]", "RuntimeError: too thin")
-    assert "Traceback" in failure.traceback
-    assert not result.ok
-    quiet = go(toys.ToyLevels((4, 2)), toys.ToyBreak(below=3, rude=False))
-    assert (quiet.failed[0].error, quiet.failed[0].traceback) == ("too thin; choose more", "")
-    nothing = go(toys.ToyBreak(below=99), toys.ToyPrune(), toys.ToyQuality(), toys.ToyBest())
-    assert nothing.front == []
-
-
-def test_an_undeclared_service_is_refused(go, toys):
-    (failure,) = go(toys.ToySneak()).failed
-    assert "step 'toy-sneak' used context.seed; add 'seed' to its reads" in failure.error
-    assert failure.traceback
 
 
 def test_only_declared_services_enter_keys(go, toys):
@@ -185,57 +145,6 @@ def test_a_teacher_from_the_recipe(go, toys, tmp_path):
     assert toys.calls().count("teacher opened") == 1
 
 
-def test_probes_measure_only_what_is_missing(go, toys):
-    go(toys.ToyLevels((4, 2)), toys.ToyQuality())
-    before = len(toys.calls())
-    result = go(Fork(((toys.ToyLevels((4, 2)),), ())), toys.ToyQuality())
-    assert [call for call in toys.calls()[before:] if "quality" in call] == ["quality 8"]
-    assert set(values(result).values()) == {3.0}
-
-
-def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
-    train = toys.ToyTrain()
-    first = go(train, toys.ToyPrune(), toys.ToyClock())
-    assert toys.calls()[-1] == "clock 2"
-    assert values(first, "latency_p50") == {first.teacher: 0.008, first.front[0]: 0.004}
-    done = len(toys.calls())
-    go(train, toys.ToyPrune(), toys.ToyClock())
-    assert len(toys.calls()) == done
-    go(train, Fork(((toys.ToyPrune(),), (toys.ToyPrune(0.25),))), toys.ToyClock())
-    assert toys.calls()[-1] == "clock 3"
-
-
-def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
-    from limbeck.engine import builder as builder
-
-    def cost(candidate, target, memo, whole):
-        return FormatCost(lambda shape, number_format: Measurement("latency", 1.0, "s"))
-
-    steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
-    here = go(*steps, cost=cost)
-    monkeypatch.setattr(builder, "machine", lambda: "another")
-    before = len(toys.calls())
-    assert go(toys.ToyClock(), toys.ToyQuality()).records.keys() < here.records.keys()
-    assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1", "quality 8"]
-    assert go(*steps, cost=cost).front != here.front  # what a table decided is made again
-
-
-def test_a_probe_that_fails_on_one_measures_the_others(go, toys):
-    result = go(toys.ToyLevels((4, 2, 1)), toys.ToyQuality(refuse=2))
-    assert [result.records[key].shape.layers[0].ffn for key in result.front] == [4, 1]
-    assert len(values(result)) == 2
-    assert [failure.error for failure in result.failed] == ["RuntimeError: cannot be measured"]
-
-
-def test_choices_narrow_the_front_and_facts_stay(go, toys):
-    result = go(toys.ToyLevels((4, 2, 1)), toys.ToyQuality(), toys.ToyFront(2), toys.ToyBest())
-    assert [result.records[key].shape.layers[0].ffn for key in result.front] == [2]
-    assert result.chosen == result.front
-    assert len(values(result)) == 3
-    choices = [event for event in go.events if event["kind"] == "choice"]
-    assert [(len(event["among"]), len(event["kept"])) for event in choices] == [(3, 2), (2, 1)]
-
-
 def test_replicas_repeat_the_chosen_with_other_seeds(go, toys):
     steps = (toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyQuality(), toys.ToyClock(), toys.ToyBest())
     result = go(*steps, replicas=3)
@@ -244,60 +153,6 @@ def test_replicas_repeat_the_chosen_with_other_seeds(go, toys):
     assert [result.records[key].fact("quality").value for key in (chosen, *twins)] == [5.0, 7.0, 9.0]
     assert [result.records[key].shape for key in twins] == [result.records[chosen].shape] * 2
     assert not any(result.records[key].fact("latency_p50") for key in twins)
-
-
-def test_facts_of_different_sessions_are_not_compared(go, toys):
-    train, thin, thinner = toys.ToyTrain(), toys.ToyPrune(), toys.ToyPrune(0.25)
-    go(train, thin, toys.ToyClock())
-    go(train, thinner, toys.ToyClock())  # measures the teacher again
-    result = go(train, thin, toys.ToyClock())
-    found = {record.fact("latency_p50").detail["session"] for record in result.records.values() if record.facts}
-    assert len(found) == 1
-    assert [call for call in toys.calls() if call.startswith("clock")] == ["clock 2"] * 3
-
-
-def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_path):
-    store, seen = toys.store(tmp_path / "store"), []
-
-    def note(what):
-        with store.lock(MACHINE, wait=False) as free:
-            seen.append((what, free))
-
-    def cost(candidate, target, memo, whole):
-        table = memo("table", lambda: note("table") or {"seconds": np.ones(1)})
-        return FormatCost(lambda shape, number_format: Measurement("latency", table["seconds"][0], "s"))
-
-    def opened(*source, **options):
-        note("open")
-        return toys.open_model(*source, **options)
-
-    measure = toys.ToyClock.measure
-    monkeypatch.setattr(toys.ToyClock, "measure", lambda *given: note("clock") or measure(*given))
-    recipe = Recipe(str(tmp_path / "model"), "movie-reviews", (toys.ToyCost(), toys.ToyClock()))
-    run(recipe, replace(store, open_model=opened), tmp_path / "run", task=toys.ToyTask(), cost=cost)
-    assert set(seen) == {("open", True), ("table", False), ("clock", False)}
-
-
-def test_the_cost_is_built_for_candidate_and_target(go, toys):
-    def factory(candidate, target, memo, whole):
-        return FormatCost(
-            lambda shape, number_format: Measurement(
-                "latency", target.threads * candidate.model.shape.layers[0].ffn, "s"
-            )
-        )
-
-    result = go(toys.ToyCost(), cost=factory)
-    assert result.open(result.front[0]).model.weights == [8]
-
-
-def test_the_cost_knows_the_whole_that_a_candidate_was_cut_out_of(go, toys):
-    def factory(candidate, target, memo, whole):
-        return FormatCost(lambda shape, number_format: Measurement("latency", whole.layers[0].ffn, "s"))
-
-    own, cut = (go(*steps, toys.ToyCost(), cost=factory) for steps in ([], [toys.ToyTrain(), toys.ToyPrune(keep=0.5)]))
-    assert own.open(own.front[0]).model.weights == cut.open(cut.front[0]).model.weights == [8]
-    lone = go(toys.ToyPrune(keep=0.5), toys.ToyCost(), cost=factory)  # nothing was fine-tuned: nobody's slice
-    assert lone.open(lone.front[0]).model.weights == [4]
 
 
 def test_events_count_the_steps(go, toys):
@@ -344,8 +199,7 @@ def test_texts_longer_than_the_model_are_told_before_anything(go, toys, tmp_path
     toys.model_folder(short)
     config = (short / "config.json").read_text()
     (short / "config.json").write_text(config.replace('"max_position_embeddings": 512', '"max_position_embeddings": 8'))
-    task = toys.ToyTask()
-    object.__setattr__(task, "max_length", 9)
+    task = replace(toys.ToyTask(), max_length=9)
     with pytest.raises(InputError, match=rf"max_length 9, but '{short}' takes at most 8 tokens"):
         go(toys.ToyTrain(), task=task, teacher=str(tmp_path / "teacher") if role == "teacher" else None)
     assert not (tmp_path / "store").exists()
@@ -374,15 +228,6 @@ def test_interruption_says_how_to_go_on(go, toys, monkeypatch):
     assert "the same command goes on from here" in go.events[-1]["message"]
 
 
-def test_a_full_disk_ends_the_run(go, toys, monkeypatch):
-    def full(self, candidate, context):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(toys.ToyPrune, "apply", full)
-    with pytest.raises(StoreError, match="is full"):
-        go(toys.ToyTrain(), toys.ToyPrune())
-
-
 def test_recipes_from_yaml_run(go, toys, tmp_path):
     model = str(tmp_path / "model")
     recipe = parse(
@@ -395,6 +240,23 @@ def test_recipes_from_yaml_run(go, toys, tmp_path):
     result = run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
     assert len(result.records) == 4
     assert [result.records[key].parameters for key in result.chosen] == [{"keep": 0.25}]
+
+
+def test_a_task_by_name_is_looked_up_and_loaded_once(toys, tmp_path, monkeypatch):
+    calls = Counter()
+
+    def counted(name):
+        function = getattr(loading, name)
+        monkeypatch.setattr(loading, name, lambda spec: calls.update([name]) or function(spec))
+
+    counted("check_task")
+    counted("load_task")
+    toys.ToyTask().to_folder(tmp_path / "task")
+    data = {"model": toys.model_folder(tmp_path / "model"), "task": str(tmp_path / "task"), "steps": ["toy-train"]}
+    result = run(parse(data), toys.store(tmp_path / "store"), tmp_path / "run")
+    assert result.ok
+    assert result.task == toys.ToyTask()
+    assert calls == {"check_task": 1, "load_task": 1}
 
 
 def test_a_task_by_value_is_named_by_the_recipe_that_is_written(go, toys, tmp_path):

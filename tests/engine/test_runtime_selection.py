@@ -9,6 +9,7 @@ import pytest
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
+from limbeck.data.loading import load_task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
@@ -32,7 +33,7 @@ def place(tmp_path_factory, make_model):
 
 
 def case(place, target=Target()):  # noqa: B008
-    return Case.of(str(place / "other"), str(place / "task"), target)
+    return Case.of(str(place / "other"), load_task(place / "task"), target)
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine import run as run_module
-from limbeck.engine.outputs import budget_violations, deliver, summary_of
+from limbeck.engine.outputs import budget_violations, deliver
 from limbeck.engine.run import run
 from limbeck.engine.weak_teacher import WeakTeacher
 from limbeck.model.checkpoints import save_model
@@ -51,9 +48,9 @@ def test_a_recipe_without_a_choice_claims_nothing_and_goes_on(model, tmp_path):
 
 def test_it_can_be_overridden_and_is_then_not_starred(model, tmp_path):
     result = run(recipe(model, allow_weak_teacher=True), tmp_path / "store", tmp_path / "run", task=TASK)
-    summary = summary_of(result, TASK)
+    summary = result.run_summary
     assert headline(summary).startswith("Nothing was learnt: the chosen model")
-    assert any("no better than a constant answer" in problem for problem in budget_violations(result, TASK))
+    assert any("no better than a constant answer" in problem for problem in budget_violations(result))
     table = front_table(summary)
     assert "★" not in list(table.columns[0].cells)
     assert "constant: always" in str(list(table.columns[1].cells)[-1])
@@ -62,7 +59,7 @@ def test_it_can_be_overridden_and_is_then_not_starred(model, tmp_path):
         to_json(summary)["baseline"]["quality"]["validation"]["value"] == summary.baseline.quality["validation"].value
     )
     assert "no better than a constant answer" in front_csv(summary)
-    written = deliver(result, TASK, tmp_path / "artefact")
+    written = deliver(result, tmp_path / "artefact")
     assert "constant answer: always" in written["report"].read_text(encoding="utf-8")
     assert "the same, always" in (written["artefact"] / "README.md").read_text(encoding="utf-8")
 
@@ -79,8 +76,8 @@ def test_a_teacher_that_knows_more_goes_on(tmp_path, make_model):
         tmp_path / "run",
         task=task,
     )
-    assert budget_violations(result, task) == []
-    assert not headline(summary_of(result, task)).startswith("Nothing was learnt")
+    assert budget_violations(result) == ()
+    assert not headline(result.run_summary).startswith("Nothing was learnt")
 
 
 def test_the_field_of_the_recipe(model):
@@ -88,18 +85,3 @@ def test_the_field_of_the_recipe(model):
     assert "allow_weak_teacher" not in to_data(recipe(model))
     (problem,) = check({**to_data(recipe(model)), "allow_weak_teacher": "yes"})
     assert "true or false" in str(problem)
-
-
-def test_what_is_no_better_is_not_chosen_while_something_is(model, tmp_path):
-    """The fastest candidate may be a constant answer; a slower one that learnt something goes before it."""
-    result = run(recipe(model, allow_weak_teacher=True), tmp_path / "store", tmp_path / "run", task=TASK)
-    running = run_module._Run(result.recipe, TASK, result.store, tmp_path / "again", lambda event: None, None)
-    record = result.records[result.chosen[0]]
-
-    def rated(value):
-        fact = replace(record.fact("quality", "validation"), value=value)
-        return replace(record, facts=(fact,))
-
-    poor, good = rated(0.1), rated(0.9)
-    assert running._learnt([poor, good]) == [good]
-    assert running._learnt([poor]) == [poor]

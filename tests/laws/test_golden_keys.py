@@ -32,7 +32,7 @@ def test_the_identity_of_a_step_with_default_fields_stays(name):
 
 def test_added_fields_enter_the_identity_when_they_are_set():
     for field, value in {"min_steps": 300, "early_stopping_patience": 2, "class_weights": "balanced"}.items():
-        assert digest(find("finetune")(**{field: value})) != GOLDEN["finetune"][1]
+        assert digest(find("finetune").of(**{field: value})) != GOLDEN["finetune"][1]
 
 
 @pytest.mark.parametrize(

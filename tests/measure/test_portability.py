@@ -53,6 +53,8 @@ def test_the_full_range_is_compared_text_by_text(quantized, batch):
     graph, pairs = saturating(onnx.load(str(made.model.path)))
 
     class Opened:
+        int8 = True
+
         def __init__(self, source):
             self.session = open_session(source, exact=True)
 

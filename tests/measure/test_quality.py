@@ -21,6 +21,7 @@ class Oracle:
     """Knows the number of words of a text, and answers yes when it is above a bound."""
 
     runtime = "torch"
+    int8 = False
 
     def __init__(self, bound):
         self.bound = bound

@@ -205,7 +205,7 @@ def test_an_incomplete_checkpoint_is_refused(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
-    with pytest.raises(InputError, match=r"shape \[48\] in the checkpoint but \[40\] by config.json"):
+    with pytest.raises(InputError, match=r"shape \[48, 32\] in the checkpoint but \[40, 32\] by config.json"):
         load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a"}, "label2id": {"a": 0}}))
     with pytest.raises(InputError, match=r"config\.json names 1 labels"):

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+import torch
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
@@ -48,7 +49,7 @@ def test_all_problems_at_once(toys):
     assert found == [
         "stepz: a recipe has no 'stepz'; did you mean 'steps'?",
         "target.thread: no field called 'thread'; did you mean 'threads'?",
-        "budget.latency_ms: should be more than 0, got -1.0",
+        "budget.latency_ms: should be in (0, 10,000,000], got -1",
         "steps[0]: no step called 'toy-prunne'; did you mean 'toy-prune'?",
         "steps[1].toy-prune.keep: should be in (0, 1], got 1.5",
         "steps[2].toy-train.epoch: no field called 'epoch'; did you mean 'epochs'?",
@@ -89,7 +90,7 @@ def test_a_teacher_in_the_recipe_is_enough(toys):
         (["toy-train"], "steps[0]: should be one step"),
         ({"toy-train": {}, "toy-prune": {}}, "steps[0]: should be one step"),
         ({"toy-train": 3}, "steps[0].toy-train: should be a mapping of fields, got 3"),
-        ({"toy-train": {"epochs": "x"}}, "steps[0].toy-train.epochs: should be a valid integer, unable to parse"),
+        ({"toy-train": {"epochs": "x"}}, "steps[0].toy-train.epochs: should be a whole number, got 'x'"),
         ({"toy-train": {"rate": {"begin": 1}}}, "steps[0].toy-train.rate"),
         ({"fork": {"a": 1}}, "steps[0].fork: should be a list of lists"),
         ({"fork": [3]}, "steps[0].fork[0]: should be a list of steps, got 3"),
@@ -183,3 +184,43 @@ def test_checking_imports_no_torch():
         "assert len(found) == 1, found; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"device": "nonsense"}, "target.device: no device 'nonsense'; choose from 'cpu'"),
+        ({"device": "cuda:99"}, "target.device: torch finds no device 'cuda:99' here"),
+        ({"device": "cpu"}, None),
+    ],
+)
+def test_a_device_that_is_not_there_is_reported(toys, target, message):
+    assert [problem for problem in problems("toy-train", target=target) if not problem.startswith(message or "-")] == []
+
+
+def test_exported_models_are_not_timed_on_another_device(toys, monkeypatch):
+    monkeypatch.setattr("limbeck.measure.backends.check_device", lambda device: None)
+    (problem,) = problems("toy-train", "toy-export", target={"device": "cuda:0"})
+    assert problem.startswith("target.device: models of 'toy-export' run on the processor")
+    assert not problems("toy-train", target={"device": "cuda:0"})
+
+
+def test_what_the_machine_lacks_is_reported_before_training(monkeypatch):
+    def missing(*_):
+        raise InputError("not here")
+
+    monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
+    found = problems({"finetune": {"mixed_precision": "fp16"}}, target={"runtime": "openvino"})
+    assert found[0] == "target.runtime: not here"
+    if not torch.cuda.is_available():
+        assert found[1].startswith("steps[0].finetune.mixed_precision: 'fp16' is for training on a GPU")
+
+
+def test_lengths_are_checked_as_far_as_the_recipe_says_them(tmp_path, make_model):
+    save_model(make_model(max_positions=64, vocab_size=60), toy_tokenizer(toy_task(train=9)), tmp_path)
+    data = {"model": str(tmp_path), "task": {"path": "movie-reviews", "max_length": 100}, "steps": ["finetune"]}
+    longer = {**data, "task": "movie-reviews", "target": {"seq_len": 65}}
+    linear = {**longer, "steps": [{"fork": [[], []]}, {"linearize": {"max_length": 128}}], "teacher": "hub-name"}
+    assert [problem.path for problem in check(data)] == ["task.max_length"]
+    assert [problem.path for problem in check(longer)] == ["target.seq_len"]
+    assert not check(linear)

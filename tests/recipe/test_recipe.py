@@ -17,7 +17,7 @@ def minimal(*steps, **more):
 def test_a_recipe_from_data(toys):
     made = parse(
         minimal(
-            {"toy-train": {"epochs": 3, "rate": {"start": "1e-4"}}},
+            {"toy-train": {"epochs": 3, "rate": {"start": 1e-4}}},
             "toy-prune",
             {"toy-quality": None},
             target={"threads": 2, "seq_len": 16},
@@ -49,10 +49,10 @@ def test_parse_of_dump_is_the_same_recipe(toys):
         name="mine",
     )
     for full in (False, True):
-        again = recipes.strict_yaml.load(dump(made, full=full))
+        again = recipes.yaml_text.load(dump(made, full=full))
         assert parse(again) == made
     assert str(made) == dump(made)
-    assert "- toy-train:\n    rate: {start: 1.0e-05, end: 0.0}\n    terms: [hidden, logits]\n" in str(made)
+    assert "- toy-train:\n    rate: {start: 1e-05, end: 0.0}\n    terms: [hidden, logits]\n" in str(made)
     assert to_data(made)["target"] == {"threads": 4}
     assert to_data(made, full=True)["target"]["batch"] == 1
 

@@ -9,6 +9,7 @@ import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import Field
 
+from limbeck.core.field_groups import group
 from limbeck.core.step import StepInfo, Technique
 from limbeck.errors import InputError
 from limbeck.recipe.validation import accepts, read
@@ -51,7 +52,7 @@ class Knobs(Technique):
         ({"field": 7}, "x.field: should be in [0, 5], got 7"),
         ({"kind": "fischer"}, "x.kind: cannot be 'fischer'; did you mean 'fisher'?"),
         ({"level": 3}, "x.level: should be 1 or 2"),
-        ({"mixed": 1.5}, "x.mixed: should be a valid integer, got a number with a fractional part or should be"),
+        ({"mixed": 1.5}, "x.mixed: should be a whole number or a list, got 1.5"),
         ({"below": -1}, "x: below -1 there is nothing"),
         ({"shar": 1}, "x.shar: no field called 'shar'; did you mean 'share'?"),
         ([], "x: should be a mapping of fields, got []"),
@@ -98,3 +99,48 @@ def test_where_there_are_no_presets_the_name_is_a_field_like_others():
         share: float = 0.5
 
     assert str(read(Plain, {"preset": "wide"}, "x")[1][0]).startswith("x.preset: no field called 'preset'")
+
+
+@dataclass(frozen=True)
+class Training:
+    epochs: Annotated[float, Gt(0)] = 3.0
+    rate: float = 0.1
+    precision: Literal["no", "bf16"] = "no"
+
+
+@dataclass(frozen=True)
+class Grouped(Technique):
+    info: ClassVar[StepInfo] = StepInfo("grouped", aliases={"passes": "epochs"}, presets={"long": {"epochs": 9}})
+
+    training: Training = group(default=Training(rate=0.5))
+    keep: float = 1.0
+
+    def apply(self, candidate, context):
+        yield candidate
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({}, Grouped()),
+        ({"epochs": 1, "keep": 2}, Grouped(Training(1.0, 0.5), 2.0)),
+        ({"passes": 2}, Grouped(Training(2.0, 0.5))),
+        ({"preset": "long", "rate": 0.2}, Grouped(Training(9.0, 0.2))),
+    ],
+)
+def test_fields_of_a_group_are_flat_and_keep_the_defaults_of_the_step(data, expected):
+    assert read(Grouped, data, "step") == (expected, [])
+
+
+def test_problems_of_a_group_have_flat_paths():
+    data = {"epochs": 0, "precision": "fp8", "rte": 1, "training": {"rate": 1.0}}
+    step, problems = read(Grouped, data, "step")
+    assert step is None
+    assert [str(problem) for problem in problems] == [
+        "step.rte: no field called 'rte'; did you mean 'rate'?",
+        "step.training: no field called 'training'; choose from 'epochs', 'keep', 'precision', 'rate'",
+        "step.epochs: should be more than 0, got 0",
+        "step.precision: cannot be 'fp8'; choose from 'bf16', 'no'",
+    ]
+    assert accepts(Grouped, "epochs", 2)
+    assert not accepts(Grouped, "epochs", -2)

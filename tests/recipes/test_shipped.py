@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.recipe.recipe import check, dump, load_recipe, parse, shipped
-from limbeck.recipe.yaml import load
+from limbeck.storage.yaml_text import load
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = {**shipped(), **{path.stem: path for path in (ROOT / "benchmarks").glob("*.yaml")}}

@@ -6,8 +6,9 @@ import pytest
 import stories
 
 from limbeck.errors import InputError
+from limbeck.model.layout import model_files
 from limbeck.report.artefact import write_artefact
-from limbeck.report.model_folder import model_files, onnx_file
+from limbeck.report.model_folder import onnx_file
 
 
 def test_the_files_of_a_model(exported):

@@ -37,7 +37,7 @@ def execute(text: str, folder: Path) -> str:
 def test_card_example_runs_with_onnxruntime_and_tokenizers_alone(exported, tmp_path):
     out = write_artefact(stories.tell(), "qa", exported, tmp_path / "new" / "out")
     text = code((out / "README.md").read_text())
-    assert len(text.strip().splitlines()) <= 15
+    assert len(text.strip().splitlines()) <= 17
     answer = execute(text + "print(len(text.ids))\n", out).split()
     assert answer[0] in ("negative", "positive")
     assert answer[1] == "7"  # five words in two marks: nothing padded
@@ -82,7 +82,7 @@ def test_examples_fit_the_card():
     for kind in ANSWER_CODE:
         for runtime in ("onnxruntime", "openvino", "torch"):
             text = example(kind, runtime=runtime)
-            assert len(text.strip().splitlines()) <= 15
+            assert len(text.strip().splitlines()) <= 17
             compile(text, kind, "exec")
 
 
@@ -91,9 +91,9 @@ def test_torch_artefact_uses_transformers(tmp_path, exported):
     folder.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (folder / name).write_bytes((exported / name).read_bytes())
-    (folder / "encoder.py").write_text("# the model\n")
+    (folder / "encoder.py").write_text("# code of a stranger\n")
     out = write_artefact(stories.tell(chosen=("t",)), "t", folder, tmp_path / "out")
-    assert (out / "encoder.py").is_file()
+    assert not (out / "encoder.py").exists()
     text = code((out / "README.md").read_text())
     assert "trust_remote_code=True" in text
     assert "max_length=16" in text

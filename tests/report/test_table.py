@@ -52,7 +52,7 @@ def test_replicas_and_missing_facts_do_not_disturb():
 
 
 def test_nothing_measured_gives_no_rows():
-    assert rows(stories.tell(measured=(), chosen=())) == []
+    assert rows(stories.tell(measured=(), chosen=())) == ()
 
 
 def test_a_super_network_in_int8_is_not_the_teacher_in_int8():

@@ -21,11 +21,12 @@ TRAIN = ("--epochs", "40", "--learning-rate", "3e-3", "--evaluations-per-epoch",
 def call(*arguments, stdin=""):
     """The exit status of a command, its standard output and its standard error."""
     out, err = io.StringIO(), io.StringIO()
+    raw = stdin if isinstance(stdin, bytes) else stdin.encode()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", ["limbeck", *map(str, arguments)]),
-        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw))),
         pytest.raises(SystemExit) as ended,
     ):
         main()

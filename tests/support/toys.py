@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -17,9 +16,11 @@ from annotated_types import Gt, Le
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import REGISTRY, Choice, Probe, StepInfo, Technique, step
+from limbeck.core.task import Split, Task
 from limbeck.engine.store import Store
 
 PRESETS = {"long": {"epochs": 9, "terms": ["a", "b"]}, "fancy": {"kind": "fancy"}}
+LABELS = ("down", "up")
 CALLS = "TOY_CALLS"  # environment variable: a file that counts what was really done
 
 
@@ -35,39 +36,32 @@ class ToyModel:
     ffn: int = 8
     runtime: str = "torch"
     fresh_head: bool = False
+    untrained: str = ""
+    int8: bool = False
+    space: None = None
 
     @property
     def shape(self) -> Shape:
         return Shape.uniform(layers=1, hidden=4, heads=1, ffn=self.ffn)
 
 
-@dataclass(frozen=True)
-class ToyTask:
-    rows: tuple[str, ...] = ("good", "bad")
-    name: str = "toy"
-    metric: str = "quality"
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256("\n".join(self.rows).encode()).hexdigest()[:16]
-
-    @property
-    def splits(self) -> dict[str, tuple[str, ...]]:
-        return {"train": self.rows}
-
-    def to_folder(self, folder: Path) -> None:
-        (folder / "task.json").write_text(json.dumps({"rows": self.rows, "name": self.name}))
+def ToyTask(rows: Sequence[str] = ("good", "bad"), name: str = "toy") -> Task:
+    labels = tuple(number % 2 for number in range(len(rows)))
+    return Task(name, "classification", {"train": Split(tuple(rows), labels)}, LABELS, "accuracy")
 
 
-def open_task(folder: Path) -> ToyTask:
-    data = json.loads((folder / "task.json").read_text())
-    return ToyTask(tuple(data["rows"]), data["name"])
+def rows_of(task: Task) -> tuple[str, ...]:
+    return task.split("train").texts
+
+
+open_task = Task.from_folder
 
 
 def save(model: ToyModel, tokenizer: Any, folder: Path) -> None:
     data = {"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     data |= {"intermediate_size": model.ffn, "max_position_embeddings": 512, "vocab_size": 9, "type_vocab_size": 2}
     data |= {"weights": model.weights, "toy_runtime": model.runtime}
+    data["id2label"] = dict(enumerate(LABELS))
     data["architectures"] = [] if model.fresh_head else ["BertForSequenceClassification"]
     (folder / "config.json").write_text(json.dumps(data))
 
@@ -163,7 +157,7 @@ class ToyAugment(Technique):
     """More rows."""
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
-        yield replace(candidate, task=ToyTask((*candidate.task.rows, "more")))
+        yield replace(candidate, task=ToyTask((*rows_of(candidate.task), "more")))
 
 
 class ToyImitate(Technique):

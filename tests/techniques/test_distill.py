@@ -7,11 +7,12 @@ from transformers import BertConfig, BertModel
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher
-from limbeck.data.batching import collate, encode, predict
+from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import save_model
 from limbeck.techniques.distill import Distill
+from limbeck.train.layer_distillation import LayerDistillationConfig
 
 SMALL = Shape.uniform(layers=1, hidden=32, heads=2, ffn=16, head_dim=8)
 
@@ -53,7 +54,7 @@ def test_a_student_comes_nearer_to_its_teacher(make_model, kind):
         return sum(float(abs(a - b).mean()) for a, b in zip(found, goal, strict=True))
 
     before = distance()
-    step = Distill(num_train_epochs=4, learning_rate=3e-3, evaluations_per_epoch=0, logits_loss="mse")
+    step = Distill.of(num_train_epochs=4, learning_rate=3e-3, evaluations_per_epoch=0, logits_loss="mse")
     (made,) = step.apply(student, lab_with(teacher))
     assert made.model is student.model
     assert distance() < 0.8 * before
@@ -63,7 +64,7 @@ def test_the_teachers_logits_are_computed_once(make_model, tmp_path):
     teacher, built = toy_candidate(make_model, seed=1), []
     for seed in (0, 1):
         student = toy_candidate(make_model, shape=SMALL, seed=seed)
-        list(Distill(num_train_epochs=1).apply(student, lab_with(teacher, keep=kept_in(tmp_path, built), seed=seed)))
+        list(Distill.of(num_train_epochs=1).apply(student, lab_with(teacher, keep=kept_in(tmp_path, built), seed=seed)))
     assert len(built) == 1
     assert teacher.task.fingerprint in built[0]
 
@@ -77,7 +78,7 @@ def test_a_second_student_costs_no_pass_of_the_teacher(make_model, tmp_path, kin
     shapes = [Shape.uniform(layers=1, hidden=32, heads=4, ffn=16), Shape.uniform(layers=1, hidden=16, heads=4, ffn=8)]
 
     student = toy_candidate(make_model, kind, shapes[0], seed=2)
-    list(Distill(**match, **plan).apply(student, lab_with(teacher, keep=keep)))
+    list(Distill.of(**match, **plan).apply(student, lab_with(teacher, keep=keep)))
     assert len(built) == len(set(built)) == 1 + 2 + 1 + 3  # logits, hidden states of embeddings and last layer, ...
 
     def fail(*args, **options):
@@ -85,7 +86,7 @@ def test_a_second_student_costs_no_pass_of_the_teacher(make_model, tmp_path, kin
 
     teacher.model.run = fail
     second = toy_candidate(make_model, kind, shapes[1], seed=3)
-    list(Distill(**match, **plan).apply(second, lab_with(teacher, keep=keep)))
+    list(Distill.of(**match, **plan).apply(second, lab_with(teacher, keep=keep)))
     assert len(built) == 7
 
 
@@ -94,7 +95,7 @@ def test_cached_outputs_teach_what_live_ones_do(make_model, tmp_path):
     for cached in (False, True):
         teacher = toy_candidate(make_model, seed=1)
         student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=16, heads=4, ffn=16), seed=2)
-        step = Distill(
+        step = Distill.of(
             match=("logits", "hidden", "attention"), num_train_epochs=2, learning_rate=1e-3, cache_teacher=cached
         )
         list(step.apply(student, lab_with(teacher, scratch=tmp_path / str(cached))))
@@ -103,58 +104,25 @@ def test_cached_outputs_teach_what_live_ones_do(make_model, tmp_path):
         torch.testing.assert_close(made[True][name], weights, rtol=1e-2, atol=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["classification", "tokens", "multilabel"])
-def test_several_teachers_are_averaged(make_model, tmp_path, kind):
-    first, second = (toy_candidate(make_model, kind, seed=seed) for seed in (1, 2))
-    save_model(second.model, second.tokenizer, tmp_path / "second")
-    student = toy_candidate(make_model, kind, SMALL, seed=3)
-    encoded = encode(first.task, "train", first.tokenizer)
-    answers = Distill(teachers=(str(tmp_path / "second"),)).answers(student, first, lab_with(first))
-    batch = collate(encoded, [4, 0, 7])
-    with torch.no_grad():
-        expected = (first.model.run(batch)[0] + second.model.run(batch)[0]) / 2
-    if kind == "tokens":
-        expected = expected * batch["attention_mask"][..., None]
-    torch.testing.assert_close(answers(batch["index"]), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_several_teachers_and_the_inside_of_one(make_model, tmp_path):
-    """Live or kept, the logits are the mean of both and the hidden states those of the first."""
-    first, second = (toy_candidate(make_model, seed=seed) for seed in (1, 2))
-    save_model(second.model, second.tokenizer, tmp_path / "second")
-    student = toy_candidate(make_model, seed=3)
-    batch = collate(encode(first.task, "train", first.tokenizer), [4, 0, 7])
-    for cached in (False, True):
-        step = Distill(match=("logits", "hidden"), teachers=(str(tmp_path / "second"),), cache_teacher=cached)
-        context = lab_with(first, scratch=tmp_path / "scratch")
-        found = step.outputs(step.terms(student, first), student, first, context)(batch, ["hidden"])
-        with torch.no_grad():
-            (one, taps), (two, _) = (model.run(batch, taps=("hidden",)) for model in (first.model, second.model))
-        torch.testing.assert_close(found.logits, (one + two) / 2, rtol=1e-4, atol=1e-5)
-        mask = batch["attention_mask"][..., None]
-        for layer, states in enumerate(taps["hidden"]):
-            torch.testing.assert_close(found.taps["hidden"][layer] * mask, states * mask, rtol=2e-3, atol=2e-3)
-
-
 def test_a_further_teacher_must_be_a_trained_model(tmp_path):
-    assert "teachers: " in Distill(teachers=(str(tmp_path / "none"),)).file_problems()[0]
+    assert "teachers: " in Distill.of(teachers=(str(tmp_path / "none"),)).file_problems()[0]
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "headless")
-    assert "no trained head" in Distill(teachers=(str(tmp_path / "headless"),)).file_problems()[0]
-    assert not Distill(teachers=("owner/name",)).file_problems()  # the hub may know it
+    assert "no trained head" in Distill.of(teachers=(str(tmp_path / "headless"),)).file_problems()[0]
+    assert not Distill.of(teachers=("owner/name",)).file_problems()  # the hub may know it
 
 
 def test_a_further_teacher_of_other_labels_is_named_with_both(make_model, tmp_path):
     first, other = toy_candidate(make_model, seed=1), toy_candidate(make_model, "tokens", seed=2)
     save_model(other.model, other.tokenizer, tmp_path / "other")
-    step = Distill(teachers=(str(tmp_path / "other"),))
+    step = Distill.of(teachers=(str(tmp_path / "other"),))
     with pytest.raises(InputError, match=r"was not trained for the labels of this task \(sad, happy, angry\)"):
         list(step.apply(toy_candidate(make_model, shape=SMALL), lab_with(first)))
 
 
 def test_fields_without_effect_are_told():
-    assert "cache_teacher" in Distill(cache_teacher=True).problems()[0]
-    assert "match needs logits" in Distill(match=("hidden",), teachers=("a",)).problems()[0]
+    assert "cache_teacher" in Distill.of(cache_teacher=True).problems()[0]
+    assert "match needs logits" in Distill.of(match=("hidden",), teachers=("a",)).problems()[0]
 
 
 def test_two_phases_are_two_steps(make_model):
@@ -167,10 +135,10 @@ def test_two_phases_are_two_steps(make_model):
         inside, learn = {"match": ("hidden", "attention"), "shared_projection": True}, {"learning_rate": 1e-3}
         if name == "at once":
             phases = {"intermediate_epochs": 2, "intermediate_learning_rate": 2e-3, "num_train_epochs": 1}
-            steps = [Distill(**inside | {"match": ("logits", "hidden", "attention")}, **phases, **learn)]
+            steps = [Distill.of(**inside | {"match": ("logits", "hidden", "attention")}, **phases, **learn)]
         else:
-            first = Distill(**inside, num_train_epochs=2, learning_rate=2e-3, evaluations_per_epoch=0)
-            steps = [first, Distill(match=("logits",), num_train_epochs=1, **learn)]
+            first = Distill.of(**inside, num_train_epochs=2, learning_rate=2e-3, evaluations_per_epoch=0)
+            steps = [first, Distill.of(match=("logits",), num_train_epochs=1, **learn)]
         for step in steps:
             (student,) = step.apply(student, lab_with(teacher))
         made[name] = student.model.state_dict()
@@ -178,9 +146,9 @@ def test_two_phases_are_two_steps(make_model):
 
 
 def test_two_phases_need_something_for_each():
-    assert Distill(intermediate_epochs=1).problems()
-    assert Distill(intermediate_epochs=1, match=("hidden",)).problems()
-    assert not Distill(intermediate_epochs=1, match=("hidden",), task_weight=1.0).problems()
+    assert Distill.of(intermediate_epochs=1).problems()
+    assert Distill.of(intermediate_epochs=1, match=("hidden",)).problems()
+    assert not Distill.of(intermediate_epochs=1, match=("hidden",), task_weight=1.0).problems()
     assert not Distill().problems()
 
 
@@ -188,7 +156,7 @@ def test_all_kinds_of_loss_together(make_model):
     teacher = toy_candidate(make_model, seed=1)
     student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=32, heads=4, ffn=16))
     told = []
-    step = Distill(
+    step = Distill.of(
         num_train_epochs=1,
         per_device_train_batch_size=4,
         match=("logits", "hidden", "attention", "relations"),
@@ -201,15 +169,15 @@ def test_all_kinds_of_loss_together(make_model):
     assert seen["loss"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_hidden_states_of_another_width_pass_a_projection_that_is_trained(make_model):
+def test_hidden_states_of_another_width_pass_a_projection_that_is_trained(make_model, monkeypatch):
     teacher = toy_candidate(make_model, seed=1)
     student = toy_candidate(make_model, shape=Shape.uniform(layers=2, hidden=16, heads=2, ffn=16))
-    terms = Distill(match=("hidden",)).terms(student, teacher)
+    config = LayerDistillationConfig()
+    terms = config.terms(("hidden",), student, teacher, "distill")
+    monkeypatch.setattr(LayerDistillationConfig, "terms", lambda *sides: terms)
     projections = list(terms["hidden"][1].parameters())
     before = [p.detach().clone() for p in projections]
-    step = Distill(match=("hidden",), num_train_epochs=1, learning_rate=1e-2)
-    object.__setattr__(step, "terms", lambda *sides: terms)
-    list(step.apply(student, lab_with(teacher)))
+    list(Distill.of(match=("hidden",), num_train_epochs=1, learning_rate=1e-2).apply(student, lab_with(teacher)))
     assert all(not torch.equal(a, b) for a, b in zip(before, projections, strict=True))
 
 
@@ -220,7 +188,7 @@ def test_projections_depend_on_the_seed_alone(make_model):
         teacher = toy_candidate(make_model, seed=1)
         student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=16, heads=2, ffn=16))
         torch.manual_seed(noise)
-        (done,) = Distill(match=("hidden",), num_train_epochs=1).apply(student, lab_with(teacher, seed=3))
+        (done,) = Distill.of(match=("hidden",), num_train_epochs=1).apply(student, lab_with(teacher, seed=3))
         made.append(done.model.state_dict())
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
 
@@ -228,7 +196,7 @@ def test_projections_depend_on_the_seed_alone(make_model):
 def test_another_vocabulary_is_refused_where_tokens_are_shared(make_model):
     teacher, student = toy_candidate(make_model, "pairs", seed=1), toy_candidate(make_model, shape=SMALL)
     with pytest.raises(InputError, match="lacks tokens of the student"):
-        list(Distill(match=("hidden",)).apply(student, lab_with(teacher)))
+        list(Distill.of(match=("hidden",)).apply(student, lab_with(teacher)))
 
 
 def test_attention_of_other_heads_is_compared_as_relations(make_model):
@@ -237,7 +205,7 @@ def test_attention_of_other_heads_is_compared_as_relations(make_model):
     for match in (("hidden", "attention"), ("hidden", "relations")):
         student = toy_candidate(make_model, shape=SMALL, seed=2)
         context = lab_with(teacher, log=lambda message, **numbers: told.append(message))
-        list(Distill(match=match, num_train_epochs=1, learning_rate=1e-3).apply(student, context))
+        list(Distill.of(match=match, num_train_epochs=1, learning_rate=1e-3).apply(student, context))
         made.append(student.model.state_dict())
     assert all(made[0][name].equal(made[1][name]) for name in made[0])
     assert "attention is compared as relations: the student has 2 heads, the teacher 4" in told
@@ -246,12 +214,12 @@ def test_attention_of_other_heads_is_compared_as_relations(make_model):
 BAD = {
     "no teacher": (Distill(), SMALL, None, "put 'finetune' before it"),
     "deeper": (
-        Distill(match=("hidden",)),
+        Distill.of(match=("hidden",)),
         Shape.uniform(layers=3, hidden=32, heads=4, ffn=8),
         1,
         "3 layers, more than its teacher's 2",
     ),
-    "relation heads": (Distill(match=("relations",), relation_heads=3), SMALL, 1, "does not divide .* use [24]"),
+    "relation heads": (Distill.of(match=("relations",), relation_heads=3), SMALL, 1, "does not divide .* use [24]"),
 }
 
 

@@ -30,7 +30,7 @@ def test_every_kind_of_task_is_learnt(make_model, kind, goal):
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(0.3)
-    step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
+    step = Finetune.of(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
     (made,) = step.apply(Candidate(model, tokenizer, task), RunContext())
     test = encode(task, "test", tokenizer)
     assert task.score(predict(made.model, test), test.labels) > goal
@@ -65,7 +65,7 @@ def small(make_model, task, seed=0):
 
 def test_a_regression_far_from_zero_is_learnt_in_its_own_unit(make_model):
     task = scaled_task()
-    step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
+    step = Finetune.of(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
     (made,) = step.apply(small(make_model, task), RunContext())
     test = encode(task, "test", made.tokenizer)
     answers = predict(made.model, test)[:, 0]
@@ -77,10 +77,10 @@ def test_a_regression_far_from_zero_is_learnt_in_its_own_unit(make_model):
 
 def test_a_student_of_such_a_regression_learns_from_its_teacher(make_model):
     task = scaled_task()
-    step = Finetune(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
+    step = Finetune.of(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
     (teacher,) = step.apply(small(make_model, task), RunContext())
     context = RunContext(teacher=Teacher("t", lambda: teacher))
-    distill = Distill(num_train_epochs=10, learning_rate=3e-3, evaluations_per_epoch=1)
+    distill = Distill.of(num_train_epochs=10, learning_rate=3e-3, evaluations_per_epoch=1)
     (student,) = distill.apply(small(make_model, task, seed=5), context)
     test = encode(task, "test", student.tokenizer)
     answers = predict(student.model, test)[:, 0]
@@ -89,7 +89,7 @@ def test_a_student_of_such_a_regression_learns_from_its_teacher(make_model):
 
 def test_epochs_kept_of_a_regression_answer_in_the_tasks_unit(make_model, tmp_path):
     task = scaled_task()
-    step = Finetune(num_train_epochs=2, learning_rate=3e-3, evaluations_per_epoch=0, keep="every_epoch")
+    step = Finetune.of(num_train_epochs=2, learning_rate=3e-3, evaluations_per_epoch=0, keep="every_epoch")
     (made,) = step.apply(small(make_model, task), RunContext(scratch=tmp_path))
     kept = load_file(made.epoch_checkpoints[-1])
     for name, weight in made.model.state_dict().items():
@@ -105,7 +105,7 @@ def test_rare_labels_are_found_with_balanced_weights(make_model):
     task = Task("rare", "classification", {"train": split, "validation": split}, ("no", "yes"), "balanced_accuracy", 32)
     scores = {}
     for weights in ("none", "balanced"):
-        step = Finetune(num_train_epochs=6, learning_rate=2e-3, evaluations_per_epoch=0, class_weights=weights)
+        step = Finetune.of(num_train_epochs=6, learning_rate=2e-3, evaluations_per_epoch=0, class_weights=weights)
         (made,) = step.apply(small(make_model, task), RunContext())
         encoded = encode(task, "validation", made.tokenizer)
         scores[weights] = task.score(predict(made.model, encoded), encoded.labels)
@@ -116,15 +116,15 @@ def test_fields_that_are_newer_than_stored_results_stay_out_of_the_key():
     """Keys of before these fields: results that people have are found again."""
     plain = identity(Finetune())
     assert not {"min_steps", "early_stopping_patience", "class_weights", "focal_gamma"} & plain.keys()
-    assert identity(Finetune(min_steps=5))["min_steps"] == 5
-    assert identity(Finetune(class_weights=(1.0, 2.0)))["class_weights"] == [1.0, 2.0]
+    assert identity(Finetune.of(min_steps=5))["min_steps"] == 5
+    assert identity(Finetune.of(class_weights=(1.0, 2.0)))["class_weights"] == [1.0, 2.0]
 
 
 def test_a_training_that_stops_early_leaves_the_waypoints_it_reached(make_model, tmp_path):
     task = toy_task(train=64, validation=16, test=8)
     tokenizer = toy_tokenizer(task)
     model = make_model(labels=3, vocab_size=len(tokenizer))
-    step = Finetune(
+    step = Finetune.of(
         num_train_epochs=6, keep="every_epoch", learning_rate=1e-12, evaluations_per_epoch=1, early_stopping_patience=1
     )
     made = next(iter(step.apply(Candidate(model, tokenizer, task), RunContext(scratch=tmp_path))))

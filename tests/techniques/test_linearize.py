@@ -12,8 +12,9 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import check, parse
 from limbeck.techniques.finetune import Finetune
-from limbeck.techniques.linearize import Linearize, longest
+from limbeck.techniques.linearize import Linearize
 from limbeck.train import loop as fit
+from limbeck.train.linearization import longest
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
 QUICK = {"num_train_epochs": 2, "learning_rate": 2e-3, "evaluations_per_epoch": 0, "attention": ("linformer:8",)}
@@ -41,7 +42,7 @@ def taught(make_model, tmp_path_factory):
     """A fine-tuned candidate with the epochs on its way, and what makes copies of it."""
     begun = candidate(make_model, rows=512)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
-    step = Finetune(num_train_epochs=8, learning_rate=3e-3, keep="every_epoch")
+    step = Finetune.of(num_train_epochs=8, learning_rate=3e-3, keep="every_epoch")
     (made,) = step.apply(begun, RunContext(scratch=tmp_path_factory.mktemp("teacher")))
 
     def copy(rows=128):
@@ -75,8 +76,8 @@ def test_finetune_keeps_every_epoch(taught):
 
 def test_what_fine_tuning_keeps_does_not_change_what_it_makes(make_model, tmp_path):
     plan = {"num_train_epochs": 2, "learning_rate": 3e-3}
-    (plain,) = Finetune(**plan).apply(candidate(make_model), RunContext())
-    (kept,) = Finetune(**plan, keep="every_epoch").apply(candidate(make_model), RunContext(scratch=tmp_path))
+    (plain,) = Finetune.of(**plan).apply(candidate(make_model), RunContext())
+    (kept,) = Finetune.of(**plan, keep="every_epoch").apply(candidate(make_model), RunContext(scratch=tmp_path))
     assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(kept).values(), strict=True))
     assert not plain.epoch_checkpoints
 
@@ -85,7 +86,7 @@ def test_what_fine_tuning_keeps_does_not_change_what_it_makes(make_model, tmp_pa
 def test_a_converted_model_learns_the_task(make_model, taught, tmp_path, guide):
     _, copy, _ = taught
     plan = {"num_train_epochs": 12, "learning_rate": 3e-3, "attention": ("linformer:8",)}
-    step = Linearize(**plan, guide=guide, **GUIDES[guide])
+    step = Linearize.of(**plan, guide=guide, **GUIDES[guide])
     told = []
     context = lab_with(copy, log=lambda message, **numbers: told.append(numbers))
     start = candidate(make_model, rows=512) if guide in ("unguided", "trajectory") else copy(rows=512)
@@ -99,7 +100,7 @@ def test_a_converted_model_learns_the_task(make_model, taught, tmp_path, guide):
 
 @pytest.mark.parametrize("kind", ["pairs", "multilabel", "regression", "tokens"])
 def test_every_kind_of_task(make_model, kind):
-    step = Linearize(**QUICK, guide="trajectory", alpha_output=0.5)
+    step = Linearize.of(**QUICK, guide="trajectory", alpha_output=0.5)
     (made,) = step.apply(candidate(make_model, kind, rows=64), RunContext())
     assert score(made) is not None
     assert made.model.shape.layers[0].attention == "linformer:8"
@@ -108,7 +109,7 @@ def test_every_kind_of_task(make_model, kind):
 @pytest.mark.parametrize("attention", [("linformer:8", "softmax"), ("window:3",), ("kernel",), ("kernel", "window")])
 def test_any_core_in_any_layer(make_model, taught, attention):
     _, copy, _ = taught
-    (made,) = Linearize(**{**QUICK, "attention": attention}).apply(copy(), lab_with(copy))
+    (made,) = Linearize.of(**{**QUICK, "attention": attention}).apply(copy(), lab_with(copy))
     expected = [core if ":" in core or core in ("kernel", "softmax") else "window:64" for core in attention]
     assert [row.attention for row in made.model.shape.layers] == expected * (2 // len(expected))
 
@@ -117,7 +118,7 @@ def test_any_core_in_any_layer(make_model, taught, attention):
 def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
     """Killed in the middle, with a checkpoint after every step; the state of the teacher must come back, too."""
     _, copy, _ = taught
-    step = Linearize(**QUICK, guide=guide, save_seconds=0, per_device_train_batch_size=32, **GUIDES[guide])
+    step = Linearize.of(**QUICK, guide=guide, save_seconds=0, per_device_train_batch_size=32, **GUIDES[guide])
     (whole,) = step.apply(copy(), lab_with(copy))
     seen, tell = [], fit._Loop._log
 
@@ -138,21 +139,21 @@ def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
 
 def test_a_waypoint_student_begins_with_the_pretrained_weights(taught):
     _, copy, before = taught
-    step = Linearize(**{**QUICK, "learning_rate": 1e-30, "num_train_epochs": 1}, guide="waypoint", alpha_layer=1e-9)
+    step = Linearize.of(**{**QUICK, "learning_rate": 1e-30, "num_train_epochs": 1}, guide="waypoint", alpha_layer=1e-9)
     (made,) = step.apply(copy(), lab_with(copy))
     for name, value in before.items():
         torch.testing.assert_close(made.model.state_dict()[name], value)
-    (made,) = replace(step, start="candidate").apply(copy(), lab_with(copy))
+    (made,) = replace(step, guidance=replace(step.guidance, start="candidate")).apply(copy(), lab_with(copy))
     assert any(not torch.equal(made.model.state_dict()[name], value) for name, value in before.items())
 
 
 def test_only_the_projections_are_trained_at_first(taught):
     _, copy, _ = taught
     start = {name: value.clone() for name, value in copy().model.state_dict().items()}
-    (made,) = Linearize(**QUICK, freeze_steps=1000).apply(copy(), lab_with(copy))
+    (made,) = Linearize.of(**QUICK, freeze_steps=1000).apply(copy(), lab_with(copy))
     after = weights(made)
     assert all(torch.equal(after[name], value) for name, value in start.items())
-    (free,) = Linearize(**QUICK, freeze_steps=2).apply(copy(), lab_with(copy))
+    (free,) = Linearize.of(**QUICK, freeze_steps=2).apply(copy(), lab_with(copy))
     assert any(not torch.equal(weights(free)[name], value) for name, value in start.items())
     lengths = [name for name in after if name.endswith("lengths")]
     assert len(lengths) == 4
@@ -161,10 +162,10 @@ def test_only_the_projections_are_trained_at_first(taught):
 
 def test_longer_texts(make_model):
     start = candidate(make_model, max_positions=40)
-    (made,) = Linearize(**QUICK, guide="trajectory", max_length=100).apply(start, RunContext())
+    (made,) = Linearize.of(**QUICK, guide="trajectory", max_length=100).apply(start, RunContext())
     assert longest(made.model) == made.tokenizer.model_max_length == 100
     roberta = candidate(make_model, max_positions=40, position_offset=1, pad_token_id=1)
-    (made,) = Linearize(**QUICK, guide="unguided", max_length=100).apply(roberta, RunContext())
+    (made,) = Linearize.of(**QUICK, guide="unguided", max_length=100).apply(roberta, RunContext())
     assert longest(made.model) == 100
     assert made.model.config.max_positions == 102
 
@@ -172,16 +173,16 @@ def test_longer_texts(make_model):
 @pytest.mark.parametrize("guide", ["unguided", "trajectory"])
 def test_a_teacher_that_only_gives_the_weights_to_begin_with_need_not_read_as_much(taught, guide):
     _, copy, _ = taught
-    step = Linearize(**QUICK, guide=guide, start="pretrained", max_length=100)
+    step = Linearize.of(**QUICK, guide=guide, start="pretrained", max_length=100)
     (made,) = step.apply(copy(), lab_with(copy))
     assert longest(made.model) == 100
 
 
 def test_projections_of_another_size_are_new(taught):
     _, copy, _ = taught
-    (linear,) = Linearize(**QUICK).apply(copy(), lab_with(copy))
+    (linear,) = Linearize.of(**QUICK).apply(copy(), lab_with(copy))
     start = {name: value.clone() for name, value in linear.model.state_dict().items() if not name.endswith("lengths")}
-    step = replace(Linearize(**QUICK), attention=("linformer:8", "linformer:6"), freeze_steps=1000)
+    step = Linearize.of(**QUICK | {"attention": ("linformer:8", "linformer:6"), "freeze_steps": 1000})
     (made,) = step.apply(linear, lab_with(copy))
     after = weights(made)
     assert all(torch.equal(after[name], value) for name, value in start.items())
@@ -233,23 +234,27 @@ def test_a_guide_that_is_fine_tuned_must_be_there():
 
 def test_what_cannot_be_guided_is_refused(make_model, taught):
     _, copy, _ = taught
-    step = Linearize(**QUICK)
+    step = Linearize.of(**QUICK)
     with pytest.raises(InputError, match=r"has 3 cores, the model 2 layers; give one for all"):
         list(replace(step, attention=("kernel",) * 3).apply(copy(), lab_with(copy)))
     with pytest.raises(InputError, match=r"kept no epochs; give it 'finetune: \{keep: every_epoch\}'"):
-        list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: replace(copy(), epoch_checkpoints=()))))
+        list(
+            replace(step, guidance=replace(step.guidance, guide="waypoint")).apply(
+                copy(), lab_with(lambda: replace(copy(), epoch_checkpoints=()))
+            )
+        )
     short = replace(copy(), epoch_checkpoints=copy().epoch_checkpoints[:1])  # fine-tuned for half an epoch
     with pytest.raises(InputError, match=r"kept no epochs; give it .*, of one epoch at least"):
-        list(replace(step, guide="waypoint").apply(copy(), lab_with(lambda: short)))
+        list(replace(step, guidance=replace(step.guidance, guide="waypoint")).apply(copy(), lab_with(lambda: short)))
     with pytest.raises(InputError, match="the teacher reads 64 tokens, so it cannot guide at 100; use guide: traj"):
         list(replace(step, max_length=100).apply(copy(), lab_with(copy)))
     with pytest.raises(InputError, match="guide target has no teacher"):
         list(step.apply(copy(), RunContext()))
     (linear,) = step.apply(copy(), lab_with(copy))
     with pytest.raises(InputError, match="has these projections already"):
-        list(replace(step, freeze_steps=2).apply(linear, lab_with(copy)))
+        list(replace(step, guidance=replace(step.guidance, freeze_steps=2)).apply(linear, lab_with(copy)))
     with pytest.raises(InputError, match=r"those of another model than the candidate \(.*\); use start: candidate"):
-        list(replace(step, guide="waypoint").apply(linear, lab_with(copy)))
+        list(replace(step, guidance=replace(step.guidance, guide="waypoint")).apply(linear, lab_with(copy)))
 
 
 def test_the_shape_is_foretold():

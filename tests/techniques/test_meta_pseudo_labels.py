@@ -51,10 +51,10 @@ def score(one, split="validation"):
 def test_a_student_learns_from_its_teacher_alone(make_model, preset):
     """Before any labels are shown to it: the fine-tuning at the end is left out."""
     teacher, student = (candidate(make_model, shape=shape, rows=256, seed=3, **STILL) for shape in (None, SMALL))
-    list(Finetune(num_train_epochs=10, learning_rate=3e-3).apply(teacher, RunContext()))
+    list(Finetune.of(num_train_epochs=10, learning_rate=3e-3).apply(teacher, RunContext()))
     before = score(student)
     assert score(teacher) > 0.9
-    step = MetaPseudoLabels(num_train_epochs=12, learning_rate=3e-3, finetune_epochs=0, **preset)
+    step = MetaPseudoLabels.of(num_train_epochs=12, learning_rate=3e-3, finetune_epochs=0, **preset)
     told = []
     (made,) = step.apply(student, lab_with(teacher, log=lambda message, **numbers: told.append(numbers)))
     assert made.model is student.model
@@ -69,7 +69,7 @@ def test_every_kind_of_task(make_model, kind):
     teacher, student = candidate(make_model, kind, seed=1), candidate(make_model, kind, SMALL, seed=2)
     encoded = encode(teacher.task, "train", teacher.tokenizer)
     goal, before = predict(teacher.model, encoded), predict(student.model, encoded)
-    step = MetaPseudoLabels(**{**QUICK, "num_train_epochs": 5}, finetune_epochs=0)
+    step = MetaPseudoLabels.of(**{**QUICK, "num_train_epochs": 5}, finetune_epochs=0)
     (made,) = step.apply(student, lab_with(teacher))
     after = predict(made.model, encoded)
 
@@ -80,7 +80,7 @@ def test_every_kind_of_task(make_model, kind):
 
     assert distance(after) < distance(before)
     if kind in ("multilabel", "tokens"):
-        step = MetaPseudoLabels(**QUICK, **MetaPseudoLabels.info.presets["paper"])
+        step = MetaPseudoLabels.of(**QUICK, **MetaPseudoLabels.info.presets["paper"])
         list(step.apply(candidate(make_model, kind, SMALL), lab_with(candidate(make_model, kind, seed=1))))
 
 
@@ -88,7 +88,7 @@ def taught_by(build, student_seed, **options):
     """The teacher's weights after the training of a student."""
     teacher = candidate(build, seed=1, **STILL)
     student = candidate(build, shape=SMALL, seed=student_seed, **STILL)
-    step = MetaPseudoLabels(**QUICK, finetune_epochs=0, teacher_learning_rate=1e-3, **options)
+    step = MetaPseudoLabels.of(**QUICK, finetune_epochs=0, teacher_learning_rate=1e-3, **options)
     list(step.apply(student, lab_with(teacher)))
     return weights(teacher)
 
@@ -121,7 +121,7 @@ def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_
     monkeypatch.setattr("limbeck.train.finetuning.fit", spy)
     told = []
     log = lambda message, **numbers: told.append(message)  # noqa: E731
-    step = MetaPseudoLabels(**QUICK, unlabelled=str(path), finetune_epochs=3, finetune_learning_rate=1e-4)
+    step = MetaPseudoLabels.of(**QUICK, unlabelled=str(path), finetune_epochs=3, finetune_learning_rate=1e-4)
     (made,) = step.apply(student, lab_with(teacher, log=log))
     assert seen == [(70, 40, 2e-3, 2), (40, None, 1e-4, 3)]
     assert made.task is student.task
@@ -152,7 +152,7 @@ class Killed(Exception):
 
 def test_killed_while_it_is_fine_tuned_and_resumed(make_model, tmp_path, monkeypatch):
     """Each of the two trainings has checkpoints of its own."""
-    step = MetaPseudoLabels(**{**QUICK, "evaluations_per_epoch": 1}, finetune_epochs=2, save_seconds=0)
+    step = MetaPseudoLabels.of(**{**QUICK, "evaluations_per_epoch": 1}, finetune_epochs=2, save_seconds=0)
 
     def run(folder):
         student = candidate(make_model, shape=SMALL)
@@ -176,7 +176,7 @@ def test_killed_while_it_is_fine_tuned_and_resumed(make_model, tmp_path, monkeyp
 
 BAD = {
     "no teacher": (MetaPseudoLabels(), "classification", False, "put 'finetune' before it"),
-    "hard numbers": (MetaPseudoLabels(pseudo_labels="argmax"), "regression", True, "a number has no hard labels"),
+    "hard numbers": (MetaPseudoLabels.of(pseudo_labels="argmax"), "regression", True, "a number has no hard labels"),
 }
 
 
@@ -211,14 +211,14 @@ def test_what_a_recipe_cannot_mean_is_told(fields, said):
 def test_a_preset_and_a_field_beside_it():
     data = {"meta_pseudo_labels": {"preset": "teacher-finetune", "teacher_learning_rate": 1e-6}}
     (step,) = parse({"model": "m", "task": "t", "steps": [data]}).steps
-    assert step == MetaPseudoLabels(feedback="off", teacher_learning_rate=1e-6)
+    assert step == MetaPseudoLabels.of(feedback="off", teacher_learning_rate=1e-6)
 
 
 def test_its_cost_grows_with_both_trainings():
     shape, rows = Shape.uniform(layers=2, hidden=64, heads=2, ffn=64), {"train": 1000, "validation": 100}
-    bare = MetaPseudoLabels(finetune_epochs=0).estimated_seconds(shape, rows, 20)
-    assert 0 < Finetune(num_train_epochs=3).estimated_seconds(shape, rows, 20) < bare
-    more = MetaPseudoLabels(finetune_epochs=3).estimated_seconds(shape, rows, 20)
+    bare = MetaPseudoLabels.of(finetune_epochs=0).estimated_seconds(shape, rows, 20)
+    assert 0 < Finetune.of(num_train_epochs=3).estimated_seconds(shape, rows, 20) < bare
+    more = MetaPseudoLabels.of(finetune_epochs=3).estimated_seconds(shape, rows, 20)
     assert bare < more < 2 * bare
 
 

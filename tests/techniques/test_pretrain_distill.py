@@ -5,6 +5,7 @@ import torch
 
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import values_of
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher, identity
 from limbeck.data.loading import load_task
@@ -21,7 +22,7 @@ from limbeck.techniques.student_init import StudentInit
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 SMALL = Shape.uniform(layers=1, hidden=16, heads=4, ffn=16)
-STEP = PretrainDistill(
+STEP = PretrainDistill.of(
     num_train_epochs=2,
     learning_rate=5e-3,
     per_device_train_batch_size=8,
@@ -29,6 +30,11 @@ STEP = PretrainDistill(
     max_length=24,
     held_out=0.1,
 )
+
+
+def changed(step, **fields):
+    """The step with other values of flat fields."""
+    return type(step).of(**values_of(step) | fields)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,7 @@ def test_the_teacher_is_imitated_better_than_before(candidate, match):
     def log(message, **values):
         (numbers if values else told).append(values or message)
 
-    step = replace(STEP, match=match, num_train_epochs=4)
+    step = changed(STEP, match=match, num_train_epochs=4)
     student = candidate()
     (made,) = step.apply(student, context_for(candidate(FULL, 1), log=log))
     assert made.model is student.model
@@ -74,14 +80,14 @@ def test_the_teacher_is_imitated_better_than_before(candidate, match):
 def test_the_head_learns_nothing(candidate):
     student = candidate()
     heads = {name: t.clone() for name, t in student.model.state_dict().items() if not name.startswith("encoder.")}
-    (made,) = replace(STEP, num_train_epochs=1).apply(student, context_for(candidate(FULL, 1)))
+    (made,) = changed(STEP, num_train_epochs=1).apply(student, context_for(candidate(FULL, 1)))
     assert heads
     assert all(torch.equal(made.model.state_dict()[name], tensor) for name, tensor in heads.items())
 
 
 def test_the_best_weights_on_the_held_out_part_are_kept_if_asked_for(candidate):
     told = []
-    step = replace(STEP, evaluations_per_epoch=2)
+    step = changed(STEP, evaluations_per_epoch=2)
     log = lambda message, **numbers: told.append(numbers.get("score"))  # noqa: E731
     list(step.apply(candidate(), context_for(candidate(FULL, 1), log=log)))
     scores = [score for score in told if score is not None]
@@ -97,7 +103,7 @@ def test_resumed_in_the_middle_of_an_epoch_it_equals_the_uninterrupted(candidate
     """With accumulation, and in both epochs."""
     from limbeck.train import loop as fit
 
-    step = replace(STEP, save_seconds=0, save_total_limit=2)
+    step = changed(STEP, save_seconds=0, save_total_limit=2)
     (whole,) = step.apply(candidate(), context_for(candidate(FULL, 1), scratch=tmp_path / "whole"))
     tell, left = fit._Loop._log, [4, 9, 13]
 
@@ -125,8 +131,8 @@ def recipe_in(folder, candidate, *steps, **more):
 
 
 def test_the_teacher_is_the_root_and_not_the_finetuned(candidate, tmp_path, monkeypatch):
-    tuned = Finetune(num_train_epochs=1, learning_rate=1e-3, evaluations_per_epoch=0)
-    general, special = replace(STEP, num_train_epochs=1), Distill(num_train_epochs=1, evaluations_per_epoch=0)
+    tuned = Finetune.of(num_train_epochs=1, learning_rate=1e-3, evaluations_per_epoch=0)
+    general, special = changed(STEP, num_train_epochs=1), Distill.of(num_train_epochs=1, evaluations_per_epoch=0)
     steps = (tuned, StudentInit(layers=1), general, special)
     recipe, task = recipe_in(tmp_path, candidate, *steps)
     asked, open_ = [], CandidateBuilder.open
@@ -156,15 +162,15 @@ def test_another_pretrained_model_may_be_named(candidate, tmp_path):
     own, root = candidate(FULL, 1), candidate()
     save_model(own.model, own.tokenizer, tmp_path / "pretrained")
     made = {}
-    for name, step in (("named", replace(STEP, pretrained=str(tmp_path / "pretrained"))), ("own", STEP)):
+    for name, step in (("named", changed(STEP, pretrained=str(tmp_path / "pretrained"))), ("own", STEP)):
         student = candidate()
         context = context_for(own) if name == "own" else context_for(root)
         (made[name],) = step.apply(student, context)
     weights = [one.model.state_dict() for one in made.values()]
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
-    assert identity(STEP) != identity(replace(STEP, pretrained=str(tmp_path / "pretrained")))
-    assert replace(STEP, pretrained="no/where/at/all").file_problems()
-    assert not replace(STEP, pretrained="owner/name").file_problems()  # the hub may know it
+    assert identity(STEP) != identity(changed(STEP, pretrained=str(tmp_path / "pretrained")))
+    assert changed(STEP, pretrained="no/where/at/all").file_problems()
+    assert not changed(STEP, pretrained="owner/name").file_problems()  # the hub may know it
 
 
 def test_a_model_does_not_imitate_itself(candidate):
@@ -186,12 +192,12 @@ def test_it_may_come_before_the_head_is_trained(candidate, tmp_path):
     config = tmp_path / "model" / "config.json"
     config.write_text(config.read_text().replace('"LABEL_0"', '"entailment"').replace('"LABEL_1"', '"neutral"'))
     short = {"num_train_epochs": 0.2}
-    fine = Finetune(evaluations_per_epoch=0, **short)
-    good = replace(recipe, steps=(StudentInit(layers=1), replace(STEP, **short), fine))
+    fine = Finetune.of(evaluations_per_epoch=0, **short)
+    good = replace(recipe, steps=(StudentInit(layers=1), changed(STEP, **short), fine))
     assert not run(good, tmp_path / "store", tmp_path / "run", task=task).failed
     from limbeck.techniques.prune import Prune
 
-    bad = replace(recipe, steps=(StudentInit(layers=1), replace(STEP, **short), Prune(layers=1), fine))
+    bad = replace(recipe, steps=(StudentInit(layers=1), changed(STEP, **short), Prune(layers=1), fine))
     with pytest.raises(
         InputError,
         match=r"'prune' .* trained answers; put 'distill' or 'finetune' or .* or 'weight_sharing' before it",
@@ -205,7 +211,7 @@ def test_another_corpus_is_another_key_and_a_missing_one_is_told_early(candidate
     data = {"model": "model", "task": "movie-reviews"}
     data["steps"] = [{"pretrain_distill": {"corpus": "corpus.txt"}}]
     (step,) = parse(data, base=tmp_path).steps  # paths are relative to the recipe
-    assert step.corpus == str(tmp_path / "corpus.txt")
+    assert step.pretraining.corpus == str(tmp_path / "corpus.txt")
     before = identity(step)
     (tmp_path / "corpus.txt").write_text("one two\n")
     assert identity(step) != before
@@ -231,8 +237,8 @@ def test_texts_of_other_files_are_left_out(candidate, tmp_path):
     (tmp_path / "test.tsv").write_text("".join(f"{text.upper()}\t1\n" for text in texts[:7]))
     told = []
     context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
-    step = replace(STEP, corpus=str(tmp_path / "corpus.txt"), exclude=(str(tmp_path / "test.tsv"),), held_out=0.0)
-    step = replace(step, num_train_epochs=1)
+    step = changed(STEP, corpus=str(tmp_path / "corpus.txt"), exclude=(str(tmp_path / "test.tsv"),), held_out=0.0)
+    step = changed(step, num_train_epochs=1)
     list(step.apply(candidate(), context))
     assert any("33 sentences" in line and "7 excluded texts removed" in line for line in told)
     assert not any("held-out" in line for line in told)
@@ -256,13 +262,13 @@ def test_bad_input_is_told_before_any_training(candidate, make_model, snippets):
         list(STEP.apply(replace(candidate(), tokenizer=other), context_for(teacher)))
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="fp16 needs a GPU"):
-            list(replace(STEP, mixed_precision="fp16").apply(candidate(), context_for(teacher)))
+            list(changed(STEP, mixed_precision="fp16").apply(candidate(), context_for(teacher)))
 
 
 @pytest.mark.gpu
 def test_the_loss_is_scaled_in_half_precision(candidate):
     told = []
-    step = replace(STEP, mixed_precision="fp16", num_train_epochs=4)
+    step = changed(STEP, mixed_precision="fp16", num_train_epochs=4)
     context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
     (made,) = step.apply(candidate(), context)
     (line,) = [line for line in told if "held-out" in line]

@@ -10,6 +10,7 @@ import transformers
 
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate, Record
+from limbeck.core.field_groups import values_of
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher
@@ -43,7 +44,12 @@ SHORT = {
     "held_out": 0.1,
     "samples": 1,
 }
-STEP = PretrainSupernet(**SHORT, **RANGES)
+STEP = PretrainSupernet.of(**SHORT, **RANGES)
+
+
+def changed(step, **fields):
+    """The step with other values of flat fields."""
+    return type(step).of(**values_of(step) | fields)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +86,12 @@ def gains(told):
 @pytest.mark.parametrize("rule", ["single", "sandwich"])
 def test_slices_learn_from_real_text(candidate, match, rule):
     told = []
-    step = replace(STEP, match=match, rule=rule, num_train_epochs=3, learning_rate=1e-2, gradient_accumulation_steps=1)
+    step = changed(STEP, match=match, rule=rule, num_train_epochs=3, learning_rate=1e-2, gradient_accumulation_steps=1)
     (made,) = step.apply(candidate(), context_for(candidate(seed=1), told))
     before, after = gains(told)
     assert after < 0.95 * before
     assert made.model.shape == FULL
-    assert ChannelOrder.of(made.model).space == step.space(FULL)
+    assert ChannelOrder.of(made.model).space == step.slices.space(FULL, "pretrain_supernet")
 
 
 def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
@@ -99,7 +105,7 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
             return heads[-1]
 
     def loss(model, head):
-        small = extract(model, step.space(FULL).smallest)
+        small = extract(model, step.slices.space(FULL, "pretrain_supernet").smallest)
         own = LanguageHead(16, small.encoder.style)
         for name, tensor in own.state_dict().items():
             tensor.copy_(head.state_dict()[name][tuple(map(slice, tensor.shape))])
@@ -110,7 +116,7 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
             logits = own(states, small.encoder.embeddings.word.weight)
         return float(torch.nn.functional.cross_entropy(logits, batch["hidden_tokens"][hidden]))
 
-    step = Watched(**{**SHORT, **RANGES, **quick}, match=("mlm",))
+    step = Watched.of(**{**SHORT, **RANGES, **quick}, match=("mlm",))
     student = candidate()
     before = loss(student.model, LanguageHead(32, student.model.encoder.style))
     (made,) = step.apply(student, context_for(student))
@@ -131,7 +137,7 @@ def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
     """What is hidden and which slices train come from the step's number, so nothing of them is lost."""
     from limbeck.train import loop as fit
 
-    step = replace(STEP, match=("mlm", "hidden", "relations"), save_seconds=0, num_train_epochs=2)
+    step = changed(STEP, match=("mlm", "hidden", "relations"), save_seconds=0, num_train_epochs=2)
     teacher = candidate(seed=1)
     (whole,) = step.apply(candidate(), context_for(teacher, scratch=tmp_path / "whole"))
     tell, left = fit._Loop._log, [4, 15]
@@ -156,12 +162,12 @@ def test_texts_of_validation_and_test_are_left_out(candidate, snippets, tmp_path
     texts = [text for name in ("train", "validation", "test") for text in snippets[0].split(name).texts]
     (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
     told = []
-    step = replace(STEP, corpus=str(tmp_path / "corpus.txt"), num_train_epochs=0.1)
+    step = changed(STEP, corpus=str(tmp_path / "corpus.txt"), num_train_epochs=0.1)
     list(step.apply(candidate(), context_for(candidate(seed=1), told)))
     assert any("160 sentences in" in line and "32 excluded texts removed" in line for line in told)
 
 
-def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate, snippets, tmp_path):
+def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate, snippets, tmp_path, monkeypatch):
     """The language model is as good as it was before anything was trained."""
     torch.manual_seed(0)
     config = transformers.BertConfig(
@@ -178,12 +184,12 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
     record = Record("root", None, "model", {"source": str(tmp_path)})
     taught, told = [], []
 
-    class Untrained(PretrainSupernet):
-        def train_on_text(self, candidate, objective, context):
-            (loss,) = [term for name, (_, term) in objective.objective.terms.items() if name == "mlm"]
-            taught.append((candidate.model, loss.head))
+    def train_on_text(candidate, objective, *rest):
+        (loss,) = [term for name, (_, term) in objective.objective.terms.items() if name == "mlm"]
+        taught.append((candidate.model, loss.head))
 
-    step = Untrained(**SHORT, **RANGES, match=("mlm",))
+    monkeypatch.setattr("limbeck.techniques.pretrain_supernet.train_on_text", train_on_text)
+    step = PretrainSupernet.of(**SHORT, **RANGES, match=("mlm",))
     one = Candidate(model, *reversed(snippets))
     context = context_for(one, told)
     list(step.apply(one, replace(context, teacher=replace(context.teacher, record=record))))
@@ -193,7 +199,7 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
     with torch.no_grad():
         found = head(made.encoder(ids)[0], made.encoder.embeddings.word.weight)
         torch.testing.assert_close(found, theirs(ids).logits, rtol=1e-4, atol=1e-4)
-    named = replace(step, pretrained=str(tmp_path))
+    named = changed(step, pretrained=str(tmp_path))
     told.clear()
     list(named.apply(candidate(), context_for(candidate(), told)))
     assert f"the head of the language model is that of '{tmp_path}'" in told
@@ -201,7 +207,7 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
 
 def test_a_language_model_needs_no_teacher(candidate):
     told = []
-    step = replace(STEP, match=("mlm",), num_train_epochs=0.2)
+    step = changed(STEP, match=("mlm",), num_train_epochs=0.2)
     context = replace(context_for(None, told), teacher=None)
     (made,) = step.apply(candidate(), context)
     assert "the head of the language model is drawn anew" in told
@@ -210,15 +216,15 @@ def test_a_language_model_needs_no_teacher(candidate):
 
 
 def test_bad_input_is_told_before_any_training(candidate, snippets):
-    assert "first should be the lower" in replace(STEP, layers=(3, 2)).problems()[0]
+    assert "first should be the lower" in changed(STEP, layers=(3, 2)).problems()[0]
     with pytest.raises(InputError, match="max_length: 128 is more than the model's 64 positions"):
-        list(replace(STEP, max_length=128).apply(candidate(), context_for(candidate())))
+        list(changed(STEP, max_length=128).apply(candidate(), context_for(candidate())))
     with pytest.raises(InputError, match=r"pretrain_supernet\.heads: the model has 4, got 8; use at most 4"):
-        list(replace(STEP, heads=(1, 8)).apply(candidate(), context_for(candidate())))
+        list(changed(STEP, heads=(1, 8)).apply(candidate(), context_for(candidate())))
     maskless = toy_tokenizer(snippets[0])
     maskless.mask_token = None
     with pytest.raises(InputError, match="mlm: the tokenizer has no mask token"):
-        list(replace(STEP, match=("mlm",)).apply(replace(candidate(), tokenizer=maskless), context_for(candidate())))
+        list(changed(STEP, match=("mlm",)).apply(replace(candidate(), tokenizer=maskless), context_for(candidate())))
 
 
 # --- with other steps ------------------------------------------------------------------------------------------------
@@ -242,24 +248,24 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
     assert problems("pretrain_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
     (taken,) = problems("finetune", "supernet", "pretrain_supernet", "search")
     assert taken.startswith("steps[3] search: needs 'elastic'; 'pretrain_supernet' (steps[2]) takes it away")
-    ChannelOrder(STEP.space(FULL)).mark(model, answers=False)
+    ChannelOrder(STEP.slices.space(FULL, "pretrain_supernet")).mark(model, answers=False)
     save_model(model, candidate().tokenizer, tmp_path / "model")
     assert not peek(tmp_path / "model")["elastic"]
     assert problems("search") == ["steps[0] search: needs 'elastic'; put 'supernet' before it"]
 
 
 def test_the_task_goes_on_with_the_space_and_the_order(candidate):
-    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
-    assert ChannelOrder.of(made.model).space == STEP.space(FULL)
+    (made,) = changed(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
+    assert ChannelOrder.of(made.model).space == STEP.slices.space(FULL, "pretrain_supernet")
     queries = [layer.query.weight.clone() for layer in made.model.encoder.layers]
-    step = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0)
+    step = Supernet.of(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0)
     (tasked,) = step.apply(made, context_for(made))
-    assert Space.from_json(tasked.model.config.space) == STEP.space(FULL)
+    assert Space.from_json(tasked.model.config.space) == STEP.slices.space(FULL, "pretrain_supernet")
     assert ChannelOrder.of(tasked.model) == ChannelOrder.of(made.model)
     assert not hasattr(tasked.model.config, "general_space")
     for layer, query in zip(tasked.model.encoder.layers, queries, strict=True):
         torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
-    (narrow,) = replace(step, layers=(1, 1)).apply(made, context_for(made))
+    (narrow,) = changed(step, layers=(1, 1)).apply(made, context_for(made))
     assert Space.from_json(narrow.model.config.space).largest.depth == 1
     (shallow,) = StudentInit(layers=1, init="layers").apply(made, RunContext())
     assert ChannelOrder.of(shallow.model) is None  # of another shape, so of another space
@@ -271,11 +277,11 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
     quick = {"num_train_epochs": 0.3, "evaluations_per_epoch": 0}
     search = Search(keep=0.7, cost="macs", at_least=0.1, population=3, generations=1, winners=2, samples=16)
     steps = (
-        Finetune(**quick),
-        replace(STEP, num_train_epochs=0.5, match=("mlm", "hidden", "relations")),
-        Supernet(num_train_epochs=0.3),
+        Finetune.of(**quick),
+        changed(STEP, num_train_epochs=0.5, match=("mlm", "hidden", "relations")),
+        Supernet.of(num_train_epochs=0.3),
         search,
-        Distill(**quick),
+        Distill.of(**quick),
     )
     recipe = Recipe(str(tmp_path / "model"), "movie-reviews", steps)
     go = partial(run, recipe, tmp_path / "store", tmp_path / "run", task=parent.task)
@@ -299,7 +305,7 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
 def test_a_teacher_in_the_order_of_before_is_known(candidate):
     """As in a recipe that begins with 'finetune': nothing was trained yet, so nothing is to be learnt."""
     teacher, losses = candidate(), []
-    step = replace(STEP, learning_rate=1e-12, num_train_epochs=0.1, weight_decay=0.0)
+    step = changed(STEP, learning_rate=1e-12, num_train_epochs=0.1, weight_decay=0.0)
     (made,) = step.apply(candidate(), context_for(teacher))
 
     class Watched(Supernet):
@@ -311,7 +317,7 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
                 losses.append(float(found["hidden"][1](*sides, batch)))
             return found
 
-    task = Watched(num_train_epochs=0.1, match=("hidden",))
+    task = Watched.of(num_train_epochs=0.1, match=("hidden",))
     list(task.apply(made, context_for(teacher)))
     (again,) = step.apply(candidate(), context_for(teacher))
     list(task.apply(again, context_for(again)))  # and one that was made of it is in the same order
@@ -320,7 +326,7 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
 
 def test_a_narrower_one_goes_on_with_a_new_head(candidate):
     """The order is that of all channels it once had, which no head of its own width can follow."""
-    step = replace(STEP, hidden=(8, 16), hidden_step=8, match=("mlm", "hidden", "relations"), num_train_epochs=0.2)
+    step = changed(STEP, hidden=(8, 16), hidden_step=8, match=("mlm", "hidden", "relations"), num_train_epochs=0.2)
     teacher = candidate(seed=1)
     (made,) = step.apply(candidate(), context_for(teacher))
     assert made.model.shape.hidden == 16
@@ -330,7 +336,7 @@ def test_a_narrower_one_goes_on_with_a_new_head(candidate):
 
 
 def test_a_slice_of_it_is_a_student(candidate):
-    (made,) = replace(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
+    (made,) = changed(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
     (small,) = StudentInit(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(made, RunContext())
     expected = extract(made.model, Shape.uniform(1, 16, 2, 32, 8)).state_dict()
     assert all(tensor.equal(expected[name]) for name, tensor in small.model.state_dict().items())

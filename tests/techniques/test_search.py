@@ -315,7 +315,7 @@ def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_
     task = toy_task(train=16, validation=40)
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
-    maker = Supernet(layers=(1, 3), heads=(1, 4), ffn=(16, 64), ffn_step=16)
+    maker = Supernet.of(layers=(1, 3), heads=(1, 4), ffn=(16, 64), ffn_step=16)
     context = RunContext(
         cost=FormatCost(lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
     )

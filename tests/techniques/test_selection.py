@@ -47,7 +47,7 @@ def keys(records):
 
 @pytest.mark.parametrize("name", ["front", "best", "cheapest", "top"])
 def test_choices_are_registered_and_say_what_they_do(name):
-    made = REGISTRY[name](**REGISTRY[name].info.example)
+    made = REGISTRY[name].of(**REGISTRY[name].info.example)
     assert isinstance(made, Choice)
     assert made.__doc__.splitlines()[0].endswith(".")
 

@@ -27,7 +27,7 @@ def teacher(make_model):
     task = toy_task(train=256, validation=64, test=64)
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
-    (made,) = Finetune(num_train_epochs=12, learning_rate=3e-3).apply(candidate, RunContext())
+    (made,) = Finetune.of(num_train_epochs=12, learning_rate=3e-3).apply(candidate, RunContext())
     return made
 
 
@@ -45,8 +45,8 @@ def copy_of(candidate, tmp_path):
 def test_slices_become_good_models(teacher, tmp_path, fields):
     """Before, the smallest slice guesses; afterwards it answers, and so does the largest."""
     candidate = copy_of(teacher, tmp_path)
-    step = Supernet(num_train_epochs=25, learning_rate=3e-3, **RANGES, **fields)
-    space = step.space(candidate.model.shape)
+    step = Supernet.of(num_train_epochs=25, learning_rate=3e-3, **RANGES, **fields)
+    space = step.search_space(candidate.model.shape)
     (made,) = step.apply(candidate, RunContext(teacher=Teacher("teacher", lambda: teacher)))
     assert Space.from_json(made.model.config.space) == space
     assert accuracy(made, made.model) > 0.8
@@ -55,19 +55,19 @@ def test_slices_become_good_models(teacher, tmp_path, fields):
 
 
 def test_the_space_is_saved_with_the_model(teacher, tmp_path):
-    step = Supernet(num_train_epochs=0.1, **RANGES)
+    step = Supernet.of(num_train_epochs=0.1, **RANGES)
     (made,) = step.apply(copy_of(teacher, tmp_path), RunContext(teacher=Teacher("teacher", lambda: teacher)))
     save_model(made.model, made.tokenizer, tmp_path / "super")
     opened, _ = open_model(tmp_path / "super")
-    assert Space.from_json(opened.config.space) == step.space(FULL)
+    assert Space.from_json(opened.config.space) == step.search_space(FULL)
 
 
 def test_sorting_alone_changes_no_answer(teacher, tmp_path):
     candidate = copy_of(teacher, tmp_path)
     encoded = encode(candidate.task, "test", candidate.tokenizer)
     before = predict(candidate.model, encoded)
-    step = Supernet(**RANGES)
-    step.arrange(candidate.model, None, step.space(FULL), partial(step.importance, candidate, 0))
+    step = Supernet.of(**RANGES)
+    step.slices.arrange(candidate.model, None, step.search_space(FULL), partial(step.importance, candidate, 0))
     np.testing.assert_allclose(predict(candidate.model, encoded), before, rtol=1e-3, atol=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_sorted_parts_are_compared_with_the_same_parts_of_the_teacher(teacher, t
             return found
 
     context = RunContext(teacher=Teacher("teacher", lambda: teacher))
-    step = Watched(num_train_epochs=0.1, match=("hidden", "relations"), **RANGES)
+    step = Watched.of(num_train_epochs=0.1, match=("hidden", "relations"), **RANGES)
     list(step.apply(copy_of(teacher, tmp_path), context))
     assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
 
@@ -93,22 +93,22 @@ def test_sorted_parts_are_compared_with_the_same_parts_of_the_teacher(teacher, t
 def test_another_super_network_goes_on_with_space_and_order(teacher, tmp_path):
     """Also after a fine-tuning, and after it was saved; what matters most by then is not moved to the front."""
     context = RunContext(teacher=Teacher("teacher", lambda: teacher))
-    (first,) = Supernet(num_train_epochs=0.2, **RANGES).apply(copy_of(teacher, tmp_path), context)
+    (first,) = Supernet.of(num_train_epochs=0.2, **RANGES).apply(copy_of(teacher, tmp_path), context)
     with torch.no_grad():
         for layer in first.model.encoder.layers:  # the last head matters most, the first not at all
             layer.attention_out.weight.mul_(torch.tensor([0.0, 0.5, 1.0, 4.0]).repeat_interleave(8))
-    (tuned,) = Finetune(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(first, RunContext())
+    (tuned,) = Finetune.of(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(first, RunContext())
     tuned = copy_of(tuned, tmp_path)
     before = {name: tensor.clone() for name, tensor in tuned.model.encoder.layers.state_dict().items()}
-    (second,) = Supernet(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(tuned, context)
+    (second,) = Supernet.of(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0).apply(tuned, context)
     assert ChannelOrder.of(second.model) == ChannelOrder.of(first.model)
     after = second.model.encoder.layers.state_dict()
     assert all(torch.allclose(tensor, after[name], rtol=0, atol=1e-6) for name, tensor in before.items())
 
 
 def test_bad_ranges_are_told():
-    assert "first should be the lower" in Supernet(layers=(3, 2)).problems()[0]
-    assert str(Supernet().space(Shape.uniform(6, 384, 12, 1536)).smallest) == "2x128 heads 4 of 32 ffn 256"
-    assert "sandwich" in Supernet(**RANGES, rule="single", in_place=True).problems()[0]
+    assert "first should be the lower" in Supernet.of(layers=(3, 2)).problems()[0]
+    assert str(Supernet().search_space(Shape.uniform(6, 384, 12, 1536)).smallest) == "2x128 heads 4 of 32 ffn 256"
+    assert "sandwich" in Supernet.of(**RANGES, rule="single", in_place=True).problems()[0]
     with pytest.raises(InputError, match=r"supernet\.heads: the model has 4, got 8; use at most 4"):
-        Supernet(heads=(1, 8)).space(FULL)
+        Supernet.of(heads=(1, 8)).search_space(FULL)

@@ -45,10 +45,10 @@ EPOCH = {"num_train_epochs": 1, "evaluations_per_epoch": 0}
 @pytest.mark.parametrize(
     "step",
     [
-        Distill(match=("logits", "hidden"), **EPOCH),
-        Distill(match=("logits", "hidden"), cache_teacher=True, **EPOCH),
-        Linearize(attention=("linformer:8",), alpha_output=1.0, alpha_layer=1.0, **EPOCH),
-        Supernet(layers=(1, 2), heads=(1, 4), ffn=(32, 64), **EPOCH),
+        Distill.of(match=("logits", "hidden"), **EPOCH),
+        Distill.of(match=("logits", "hidden"), cache_teacher=True, **EPOCH),
+        Linearize.of(attention=("linformer:8",), alpha_output=1.0, alpha_layer=1.0, **EPOCH),
+        Supernet.of(layers=(1, 2), heads=(1, 4), ffn=(32, 64), **EPOCH),
     ],
     ids=["distill", "distill-cached", "linearize", "supernet"],
 )
@@ -78,7 +78,7 @@ def test_a_teacher_labels_the_tokens_of_a_student_with_fewer(make_model, match, 
     student, _ = made_by(Vocabulary(), candidate_for(make_model, "tokens", seed=1, train=6))
     teacher = candidate_for(make_model, "tokens", seed=2, train=30)
     assert len(student.tokenizer) < len(teacher.tokenizer)
-    step = Distill(match=match, cache_teacher=cached, **EPOCH)
+    step = Distill.of(match=match, cache_teacher=cached, **EPOCH)
     (made,) = step.apply(student, RunContext(teacher=Teacher("teacher", lambda: teacher)))
     assert made.model.shape == student.model.shape
 
@@ -86,7 +86,7 @@ def test_a_teacher_labels_the_tokens_of_a_student_with_fewer(make_model, match, 
 def test_kept_epochs_do_not_guide_a_student_with_fewer_tokens(make_model):
     student, _ = made_by(Vocabulary(), candidate_for(make_model, seed=1, train=6))
     teacher = Teacher("teacher", lambda: candidate_for(make_model, seed=2))
-    step = Linearize(attention=("linformer:8",), guide="waypoint", **EPOCH)
+    step = Linearize.of(attention=("linformer:8",), guide="waypoint", **EPOCH)
     with pytest.raises(InputError, match="kept epochs read another vocabulary"):
         list(step.apply(student, RunContext(teacher=teacher)))
 

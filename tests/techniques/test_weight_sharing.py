@@ -31,13 +31,15 @@ def made(step, parent, seed=0):
 
 @pytest.mark.parametrize("rule", ["sandwich", "single"])
 def test_every_slice_learns_the_task(make_model, rule):
-    one = made(WeightSharing(layers=(1, 2, 3), heads=(2, 2, 4), rule=rule, **LEARN), candidate(make_model, train=256))
+    one = made(
+        WeightSharing.of(layers=(1, 2, 3), heads=(2, 2, 4), rule=rule, **LEARN), candidate(make_model, train=256)
+    )
     shapes = [Shape.uniform(1, 32, 2, 64, head_dim=8), Shape.uniform(2, 32, 2, 64, head_dim=8), FULL]
     assert min(SliceScores(one)(shapes)) > 0.8
 
 
 def test_what_no_slice_uses_is_cut_away_first(make_model):
-    one = made(WeightSharing(layers=(2, 1), ffn=(16,), num_train_epochs=1), candidate(make_model, train=8))
+    one = made(WeightSharing.of(layers=(2, 1), ffn=(16,), num_train_epochs=1), candidate(make_model, train=8))
     assert one.model.shape == Shape.uniform(2, 32, 4, 16)
 
 
@@ -48,7 +50,7 @@ def test_every_shape_of_the_list_is_trained_and_no_other(make_model, monkeypatch
     monkeypatch.setattr(
         type(parent.model), "run", lambda self, batch, **how: (seen.add(how.get("shape")), run(self, batch, **how))[1]
     )
-    step = WeightSharing(layers=(1, 2, 3), hidden=(32, 16, 24), num_train_epochs=8, per_device_train_batch_size=16)
+    step = WeightSharing.of(layers=(1, 2, 3), hidden=(32, 16, 24), num_train_epochs=8, per_device_train_batch_size=16)
     made(step, parent)
     assert seen == set(step.shapes(FULL).shapes)
 
@@ -58,7 +60,7 @@ def test_a_student_of_a_shared_model_is_its_slice_also_when_opened_again(make_mo
     small = narrowed(FULL, 0.5, approach)
     lists = {"heads": (small.layers[0].heads, 4), "head_dim": (small.head_dim, 8)}
     resplit = approach == "head_size_2"
-    shared = made(WeightSharing(**lists, resplit=resplit, num_train_epochs=1), candidate(make_model, train=8))
+    shared = made(WeightSharing.of(**lists, resplit=resplit, num_train_epochs=1), candidate(make_model, train=8))
     save_model(shared.model, shared.tokenizer, tmp_path)
     shared = Candidate(open_model(tmp_path, task=shared.task)[0], shared.tokenizer, shared.task)
     batch = make_batch(vocabulary=20)
@@ -70,7 +72,7 @@ def test_a_student_of_a_shared_model_is_its_slice_also_when_opened_again(make_mo
 
 def test_one_shape_is_trained_once_a_step(make_model):
     told = []
-    step = WeightSharing(layers=(2,), num_train_epochs=1)
+    step = WeightSharing.of(layers=(2,), num_train_epochs=1)
     (one,) = step.apply(candidate(make_model, train=8), RunContext(log=lambda text, **numbers: told.append(numbers)))
     assert one.model.shape.depth == 2
     assert not any("slice_task" in numbers for numbers in told)
@@ -88,17 +90,17 @@ BAD = {
 def test_what_cannot_be_shared(make_model, case):
     fields, message = BAD[case]
     with pytest.raises(InputError, match=message):
-        made(WeightSharing(**fields), candidate(make_model, train=8))
+        made(WeightSharing.of(**fields), candidate(make_model, train=8))
 
 
 def test_slices_that_no_student_could_be_are_refused_before_the_training(make_model):
     parent = candidate(make_model, train=8)
     model = make_model(FULL, labels=3, embedding_size=16)
     with pytest.raises(InputError, match="as wide as its embeddings"):
-        made(WeightSharing(hidden=(32, 16), **LEARN), replace(parent, model=model))
+        made(WeightSharing.of(hidden=(32, 16), **LEARN), replace(parent, model=model))
 
 
 def test_the_outlook_is_what_comes_out():
     expected = Shape(32, 8, (LayerShape(4, 16), LayerShape(4, 8)))
-    assert WeightSharing(layers=(1, 2), ffn=(16, 8)).shape_after(FULL) == expected
-    assert WeightSharing(layers=(9,)).shape_after(FULL) is None
+    assert WeightSharing.of(layers=(1, 2), ffn=(16, 8)).shape_after(FULL) == expected
+    assert WeightSharing.of(layers=(9,)).shape_after(FULL) is None

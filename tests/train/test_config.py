@@ -29,4 +29,6 @@ def test_the_forecast_counts_steps_and_evaluations():
     assert seconds == pytest.approx(forward_seconds(SHAPE, 2 * (3 * 100 + 3 * 10), 7))
     assert replace(plan, mixed_precision="bf16").estimated_seconds(SHAPE, ROWS, 7) == pytest.approx(seconds / 2)
     assert plan.estimated_seconds(SHAPE, {"train": 100}, 7) < seconds
-    assert plan.shape_after(SHAPE) == SHAPE
+    assert plan.estimated_seconds(SHAPE, {"train": 100}, 7, passes=6.0) == pytest.approx(
+        2 * plan.estimated_seconds(SHAPE, {"train": 100}, 7)
+    )

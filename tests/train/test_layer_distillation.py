@@ -1,18 +1,10 @@
-from typing import ClassVar
-
 import pytest
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
 from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
 from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens
-
-
-class Pupil(LayerDistillationConfig):
-    info: ClassVar[StepInfo] = StepInfo("pupil")
-
 
 TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
 
@@ -23,18 +15,21 @@ def sides(make_model, shape):
 
 def test_terms_are_those_asked_for_with_their_weights(make_model):
     both = sides(make_model, Shape.uniform(layers=2, hidden=16, heads=4, ffn=8))
-    step = Pupil(hidden_weight=2.0, relations_weight=0.5, layer_map="top", hidden_loss="cosine")
-    terms = step.layer_terms(("relations", "hidden", "logits"), *both)
+    step = LayerDistillationConfig(hidden_weight=2.0, relations_weight=0.5, layer_map="top", hidden_loss="cosine")
+    terms = step.terms(("relations", "hidden", "logits"), *both, "pupil")
     assert {name: weight for name, (weight, _) in terms.items()} == {"hidden": 2.0, "relations": 0.5}
     hidden, relations = terms["hidden"][1], terms["relations"][1]
     assert isinstance(hidden, HiddenLoss)
     assert (hidden.kind, hidden.mapping, hidden.depths) == ("cosine", "top", (2, 4))
     assert len(hidden.project) == 3
     assert relations == RelationLoss(4, 1, 3)
-    assert step.layer_terms(("attention",), *both)["attention"][1] == AttentionLoss("mse", "top", (2, 4))
-    dynamic = Pupil(layer_map="dynamic").layer_terms(("attention",), *both)
+    assert step.terms(("attention",), *both, "pupil")["attention"][1] == AttentionLoss("mse", "top", (2, 4))
+    dynamic = LayerDistillationConfig(layer_map="dynamic").terms(("attention",), *both, "pupil")
     assert dynamic["attention"][1].mapping == "uniform"
-    assert len(Pupil(shared_projection=True).layer_terms(("hidden",), *both)["hidden"][1].project) == 1
+    assert (
+        len(LayerDistillationConfig(shared_projection=True).terms(("hidden",), *both, "pupil")["hidden"][1].project)
+        == 1
+    )
 
 
 BAD = {
@@ -61,7 +56,7 @@ BAD = {
 def test_shapes_that_cannot_be_compared(make_model, case):
     fields, match, shape, message = BAD[case]
     with pytest.raises(InputError, match=message):
-        Pupil(**fields).layer_terms((match,), *sides(make_model, shape))
+        LayerDistillationConfig(**fields).terms((match,), *sides(make_model, shape), "pupil")
 
 
 def test_tokens_are_the_same_if_the_vocabularies_are():
@@ -80,7 +75,7 @@ def test_tokens_are_the_same_if_the_vocabularies_are():
 def test_relations_split_into_what_both_widths_allow(make_model):
     """Without a number given, a student of three heads has one that its teacher of four can have too."""
     three = Shape(32, 8, (LayerShape(3, 16), LayerShape(3, 16)))
-    (_, term) = Pupil().layer_terms(("relations",), *sides(make_model, three))["relations"]
+    (_, term) = LayerDistillationConfig().terms(("relations",), *sides(make_model, three), "pupil")["relations"]
     assert term.relation_heads == 8
     assert 24 % term.relation_heads == 0 == 32 % term.relation_heads
     for dims in ([8], [8, 12, 16], [32, 64]):

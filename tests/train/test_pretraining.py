@@ -3,19 +3,16 @@ import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, StepInfo, Teacher
+from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import Encoded
 from limbeck.data.corpus.documents import Source
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.train.config import TrainingConfig
 from limbeck.train.objectives import Loss
-from limbeck.train.pretraining import PretrainingConfig, mean_loss
+from limbeck.train.pretraining import PretrainingConfig, check_sides, mean_loss, train_on_text
 
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
-
-
-class Named(PretrainingConfig):
-    info = StepInfo("named")
 
 
 @pytest.fixture
@@ -26,8 +23,7 @@ def candidate(make_model):
 
 
 def short(**fields):
-    options = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "max_length": 16, "held_out": 0.2}
-    return Named(**options, gradient_accumulation_steps=1, **fields)
+    return PretrainingConfig(max_length=16, held_out=0.2, **fields)
 
 
 class Shrink:
@@ -58,22 +54,21 @@ def test_the_loss_is_the_mean_over_sequences_without_dropout(make_model):
 
 def test_where_texts_come_from_and_what_is_not_there(tmp_path):
     (tmp_path / "a.txt").write_text("one\n")
-    assert Named().source() is None
-    assert Named(corpus="a.txt", column="text").source() == Source(("a.txt",), "text")
-    step = Named(
+    assert PretrainingConfig().source() is None
+    assert PretrainingConfig(corpus="a.txt", column="text").source() == Source(("a.txt",), "text")
+    step = PretrainingConfig(
         corpus=(str(tmp_path / "a.txt"), str(tmp_path / "b.txt")), exclude=("no.csv",), pretrained="no/where/x"
     )
     assert [text.split(":")[0] for text in step.file_problems()] == ["pretrained", "corpus", "exclude"]
-    assert not Named(corpus=str(tmp_path / "a.txt")).file_problems()
-    assert Named().estimated_seconds(FULL, {"train": 10}, 5.0) > 0
-    assert Named(corpus="a.txt").estimated_seconds(FULL, {"train": 10}, 5.0) is None
+    assert not PretrainingConfig(corpus=str(tmp_path / "a.txt")).file_problems()
 
 
 def test_training_says_what_it_did_to_the_held_out_part(candidate):
     messages = []
     before = candidate.model.encoder.layers[0].down.bias.detach().square().sum()
     context = RunContext(log=lambda message, **numbers: messages.append(message) if message and not numbers else None)
-    short(learning_rate=1e-2).train_on_text(candidate, Shrink(), context)
+    training = TrainingConfig(num_train_epochs=1, per_device_train_batch_size=8, learning_rate=1e-2)
+    train_on_text(candidate, Shrink(), training, short(), context)
     after = candidate.model.encoder.layers[0].down.bias.detach().square().sum()
     assert after < before
     assert messages[0].startswith("corpus: 60 sentences in ")
@@ -97,11 +92,14 @@ def test_texts_of_validation_and_test_are_left_out(candidate, tmp_path):
 
 def test_sides_must_read_the_same_sequences(candidate, make_model):
     with pytest.raises(InputError, match="named has no teacher"):
-        Named().teacher(candidate, RunContext())
-    assert Named().teacher(candidate, RunContext(teacher=Teacher("key", lambda: candidate))) is candidate
+        PretrainingConfig().teacher(candidate, RunContext(), "named")
+    assert (
+        PretrainingConfig().teacher(candidate, RunContext(teacher=Teacher("key", lambda: candidate)), "named")
+        is candidate
+    )
     with pytest.raises(InputError, match=r"named\.max_length: 128 is more than the model's 64 positions; use 64"):
-        Named().check_sides(candidate, None)
+        check_sides(candidate, None, 128, "named")
     other = Candidate(candidate.model, toy_tokenizer(toy_task(train=1, validation=1, test=1, seed=9)), candidate.task)
     with pytest.raises(InputError, match="another vocabulary"):
-        short().check_sides(candidate, other)
-    short().check_sides(candidate, candidate)
+        check_sides(candidate, other, 16, "named")
+    check_sides(candidate, candidate, 16, "named")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.logits import activate
 from limbeck.core.metrics import IGNORED, Kind
-from limbeck.core.outputs import activate
 from limbeck.data.batching import encode, predict
 
 if TYPE_CHECKING:

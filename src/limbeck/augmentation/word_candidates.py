@@ -17,7 +17,6 @@ import numpy as np
 
 from limbeck.augmentation.word_vectors import Candidates, input_embeddings, whole_words
 from limbeck.errors import InputError
-from limbeck.model._transformers import explained, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -38,13 +37,12 @@ def load_masked_model(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
         InputError: It is not in safetensors, its head is untrained, or its tokenizer has no mask token or is not fast.
     """
     import torch
-    from transformers import AutoTokenizer
 
+    from limbeck.model.checkpoints import open_plain_tokenizer
     from limbeck.model.mlm_head import open_masked
 
     model, missing = open_masked(source)
-    with quiet(), explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = open_plain_tokenizer(source)
     if missing:
         raise InputError(
             f"{source} has no trained head of a masked language model ({missing[0]} is missing); name a checkpoint "

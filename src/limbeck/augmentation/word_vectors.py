@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from limbeck.core.paths import user_path
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def read_vectors(path: str | Path, words: Iterable[str], most: int = MOST_VECTOR
     Raises:
         InputError: The file does not exist, has no vectors, or has a malformed line.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise InputError(f"there is no vector file {path}; give a text file with a word and its numbers on every line")
     requested = set(words) | {word.lower() for word in words}

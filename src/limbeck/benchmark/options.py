@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.benchmark.grid import Approach
 from limbeck.errors import InputError
 
 Mode = Literal["alone", "shared"]
+Count = Annotated[int, Ge(1), Le(100_000)]
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Grid:
             which the configuration is read, and the weights where models are trained.
     """
 
-    layers: tuple[int, ...] = ()
-    hidden: tuple[int, ...] = ()
-    attention_ratio: tuple[float, ...] = ()
+    layers: tuple[Annotated[int, Ge(1), Le(1000)], ...] = ()
+    hidden: tuple[Count, ...] = ()
+    attention_ratio: tuple[Annotated[float, Gt(0), Le(1)], ...] = ()
     attention_approach: Approach = "head_num"
     jointly: bool = False
     miniatures: bool = False
@@ -58,14 +61,14 @@ class Timing:
 
     runtime: tuple[Literal["torch", "onnxruntime", "openvino"], ...] = ("onnxruntime",)
     number_format: tuple[Literal["float", "int8"], ...] = ("float",)
-    seq_len: tuple[int, ...] = ()
-    batch: int = 1
-    threads: int = 1
+    seq_len: tuple[Count, ...] = ()
+    batch: Count = 1
+    threads: Annotated[int, Ge(1), Le(1024)] = 1
     device: str = "cpu"
     weight_shared: bool = False
-    trials: int = 3
-    calls: int = 100
-    warmup_ratio: float = 0.1
+    trials: Annotated[int, Ge(1), Le(1000)] = 3
+    calls: Annotated[int, Ge(1), Le(1_000_000)] = 100
+    warmup_ratio: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,13 @@ class Training:
 
     train: Literal["individual", "shared", "both"] | None = None
     task: str | None = None
-    train_samples: int | None = None
-    epochs: float = 3.0
-    train_batch_size: int = 64
-    learning_rate: float = 5e-5
+    train_samples: Annotated[int, Ge(1)] | None = None
+    epochs: Annotated[float, Gt(0), Le(100_000)] = 3.0
+    train_batch_size: Count = 64
+    learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
     rule: Literal["sandwich", "single"] = "sandwich"
     split: str = "validation"
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
 
     @property
     def ways(self) -> tuple[Mode, ...]:
@@ -109,8 +112,6 @@ class Training:
             raise InputError("--train needs a task; add --task movie-reviews, or a folder with texts and labels")
         if self.rule != Training.rule and "shared" not in self.ways:
             raise InputError("--rule is about shared weights; use --train shared or both")
-        if self.train_samples is not None and self.train_samples < 1:
-            raise InputError(f"--train-samples should be at least 1, got {self.train_samples}")
 
     def plan(self) -> dict[str, Any]:
         """Fields of a training step. Its last weights are kept: none are chosen on the texts that judge them."""

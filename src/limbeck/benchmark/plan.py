@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from limbeck.benchmark import grid as grids
@@ -11,6 +11,7 @@ from limbeck.benchmark.options import Grid, Timing
 from limbeck.benchmark.run import Bench
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
+from limbeck.core.task import Task
 from limbeck.measure.dummy_model import Setting
 from limbeck.measure.latency import lengths_of
 
@@ -25,7 +26,7 @@ BASES = {
 """Architectures that need no download."""
 
 
-def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None) -> Bench:
+def plan(grid: Grid, timing: Timing, task: Task | None = None) -> Bench:
     """Plan what to time.
 
     Args:
@@ -33,22 +34,19 @@ def plan(grid: Grid, timing: Timing, task: str | Mapping[str, Any] | None = None
         timing: Where and how they are timed.
         task: Gives the kind of head, and the lengths where ``timing`` does not.
     """
-    from limbeck.data.loading import load_task
-
     shape, style = base_of(grid.base)
     if grid.attention:
         style = style | {"max_positions": positions(style, timing.seq_len)}
     points = tuple(dict.fromkeys(points_of(shape, grid)))
     most = Setting(style, Target()).most_tokens
-    loaded = load_task(task) if task else None
-    real = lengths_of(loaded, most) if loaded is not None and not timing.seq_len else ()
+    real = lengths_of(task, most) if task is not None and not timing.seq_len else ()
     lengths = tuple(dict.fromkeys(timing.seq_len)) or (
         (round(sum(real) / len(real)),) if real else (min(LENGTH, most),)
     )
     fixed = lengths[0] if len(lengths) == 1 and not real else None
     if timing.weight_shared and grid.attention_approach == "head_size_2":
         style = style | {"resplit": True}
-    per_token = loaded is not None and loaded.kind == "tokens"
+    per_token = task is not None and task.kind == "tokens"
     settings = [
         Setting(style, Target(timing.device, runtime, timing.threads, timing.batch, fixed), form, length, per_token)
         for runtime in dict.fromkeys(timing.runtime)

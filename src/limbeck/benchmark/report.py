@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.benchmark import length_charts as bench_lengths
 from limbeck.benchmark.charts import front
@@ -12,6 +12,9 @@ from limbeck.benchmark.options import Mode
 from limbeck.benchmark.run import Row
 from limbeck.core.measurement import environment
 from limbeck.report.charts import Frame, linear_ticks
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FRAME = Frame(width=960, height=400, left=64, top=30, right=770, bottom=342)
 WORDS = ("architecture", "shape", "approach", "weights", "runtime", "format", "tokens")
@@ -167,7 +170,7 @@ def _quality_cell(row: Row, way: Mode) -> Cell:
     return Cell(quality(fact.value, fact.detail["metric"]), quality_interval(fact, fact.detail["metric"]))
 
 
-def table(rows: Sequence[Row]) -> Any:
+def table(rows: Sequence[Row]) -> Table:
     """Return the figures as a table for the terminal."""
     from rich.table import Table
 

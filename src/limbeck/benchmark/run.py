@@ -16,7 +16,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from limbeck.core.shape import Shape, canonical_json
 from limbeck.errors import InputError, LimbeckError
 from limbeck.measure.dummy_model import Setting
 from limbeck.measure.trial import Trial, peak_memory, time_trial
+from limbeck.model.style import Style
 from limbeck.storage.jsonl import append_lines, whole_lines
 
 TRIALS, MEMORY, SAMPLES, TABLE = "trials.jsonl", "memory.jsonl", "samples.parquet", "latency.csv"
@@ -136,7 +136,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Figures for a table: times in milliseconds, qualities in units of the metric."""
         shape, target = self.point.shape, self.setting.target
-        style = SimpleNamespace(**{**self.setting.style, "vocab_size": VOCABULARY})
+        style = Style(**{**self.setting.style, "vocab_size": VOCABULARY})
         pooler = bool(style.pooler) and not self.setting.per_token
         return {
             "group": self.point.group,

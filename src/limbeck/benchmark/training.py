@@ -19,6 +19,7 @@ from limbeck.benchmark.plan import BASES, base_of
 from limbeck.benchmark.run import Bench, Row
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.task import Task
 from limbeck.engine.result import Failure
 from limbeck.engine.run import OnEvent, checked_task, run
 from limbeck.engine.store import Store
@@ -51,7 +52,7 @@ class TrainingBenchmark:
 
     runs: tuple[TrainingRun, ...]
     training: Training
-    task: Any
+    task: Task
     start: str
     store: Store = field(default_factory=Store)
 
@@ -98,6 +99,7 @@ def make_training(
     store: Store | None = None,
     *,
     task: str | Mapping[str, Any] | None = None,
+    loaded: Task | None = None,
 ) -> TrainingBenchmark:
     """Plan the trainings, and check them before any work starts.
 
@@ -107,6 +109,7 @@ def make_training(
         training: How to train.
         store: Where finished work is kept.
         task: The task with its options; ``training.task`` if None.
+        loaded: The task that this names, where it is in memory already.
     """
     from limbeck.data.loading import load_task
     from limbeck.data.task_file import with_settings
@@ -119,7 +122,8 @@ def make_training(
             "base; leave out --train, and convert a trained model with 'limbeck linearize'"
         )
     given = with_settings(training.task if task is None else task, {"seed": training.seed})
-    loaded, store = load_task(training.task if task is None else task), store or Store()
+    loaded = load_task(training.task if task is None else task) if loaded is None else loaded
+    store = store or Store()
     spec: dict[str, Any] = dict(given) if not isinstance(given, str) else {}
     if training.train_samples is not None:
         if training.train_samples > (most := len(loaded.split("train"))):
@@ -193,7 +197,7 @@ def _check_slices(plan: Bench, base: str) -> None:
             ) from error
 
 
-def _fresh(plan: Bench, base: str, task: Any, seed: int, store: Store) -> Path:
+def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
     """Make a model with random weights, large enough for all points, and a vocabulary of the training texts."""
     import torch
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Group, Parameter, convert
 
 from limbeck.core.finite import json_text
 from limbeck.errors import InputError
@@ -19,8 +20,37 @@ if TYPE_CHECKING:
     from limbeck.engine.result import RunResult
     from limbeck.engine.store import Store as OpenStore
 
+
+def _convert(annotation: Any, tokens: Any) -> Any:  # what cyclopts passes on: words, by name where there are several
+    """Convert words of the command line as cyclopts does, but refuse 1.5 as a whole number instead of rounding it."""
+
+    def one(kind: type, value: str) -> Any:
+        if kind is int and not re.fullmatch(r"[-+]?[0-9]{1,20}", value.strip()):
+            raise ValueError(value)
+        return kind(value) if kind in (int, float) else convert(kind, [value])
+
+    return convert(annotation, tokens, converter=one)
+
+
+def _usage_error(error: CycloptsError) -> object:
+    """Format an error of the command line: one of bounds as those of recipes, any other as cyclopts does."""
+    from rich.text import Text
+
+    if error.argument is None or type(error.__cause__).__name__ != "ValidationError":
+        return CycloptsPanel(error)
+    from pydantic import ValidationError
+
+    from limbeck.recipe.validation import explain_value
+
+    assert isinstance(error.__cause__, ValidationError)
+    message = explain_value(error.argument.field_info.annotation, error.__cause__)
+    return Text(f"error: {error.argument.name} {message}", no_wrap=True, overflow="ignore")
+
+
 app = App(
     name="limbeck",
+    error_formatter=_usage_error,
+    default_parameter=Parameter(converter=_convert),
     help="Make BERT-class encoders small and fast: prune, distil, quantize, and measure under a latency budget.",
     version=lambda: _version(),
 )
@@ -40,6 +70,14 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("limbeck")
+
+
+def check_options(*groups: object) -> None:
+    """Check the values of groups of options, as a recipe's fields are checked."""
+    from limbeck.recipe.validation import check_values
+
+    for options in groups:
+        check_values(options, "--")
 
 
 def make_console() -> Console:
@@ -76,9 +114,8 @@ def refuse_fresh_head(model: Runnable, source: str) -> None:
     Raises:
         InputError: The head is new.
     """
-    if getattr(model, "fresh_head", False):  # only torch models can have one
-        untrained = getattr(model, "untrained", "")
-        reason = f": {untrained}" if untrained else ""
+    if model.fresh_head:
+        reason = f": {model.untrained}" if model.untrained else ""
         raise InputError(
             f"'{source}' has no trained head for this task{reason}; fine-tune it first, or use 'limbeck compress'"
         )
@@ -89,22 +126,21 @@ def print_json(value: object) -> None:
     print(json_text(value, indent=2, default=str))
 
 
-def finish(result: RunResult, written: Mapping[str, Path], violations: Sequence[str], as_json: bool) -> int:
+def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int:
     """Print the outcome of a run.
 
     Args:
         result: The finished run.
         written: Paths that were written, by name.
-        violations: Limits that the chosen model exceeds, in words.
         as_json: Print JSON instead of tables.
 
     Returns:
-        The exit status: 3 if limits are exceeded, 1 if steps failed, else 0.
+        The exit status: 3 if the chosen model exceeds limits, 1 if steps failed, else 0.
     """
-    from limbeck.engine.outputs import summary_of
+    from limbeck.engine.outputs import budget_violations
     from limbeck.report.report import front_table, headline, to_json
 
-    summary = summary_of(result, result.task)
+    summary, violations = result.run_summary, budget_violations(result)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
         print_json(to_json(summary) | {"written": paths, "unmet": list(violations)})

@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from limbeck.benchmark.options import Grid, Timing, Training
-from limbeck.cli._app import MODELS, Json, Store, Track, app, make_console, open_store, print_json, watching
+from limbeck.cli._app import (
+    MODELS,
+    Json,
+    Store,
+    Track,
+    app,
+    check_options,
+    make_console,
+    open_store,
+    print_json,
+    watching,
+)
 from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from limbeck.benchmark.run import Row
+    from limbeck.core.task import Task
     from limbeck.engine.result import Failure
 
 LISTS = Parameter(consume_multiple=True, negative=())
@@ -57,18 +69,17 @@ def bench(
     from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
-    from limbeck.data.loading import load_task
     from limbeck.storage.destination import check_destination
 
-    training.check()
+    _check(grid, timing, training, track)
     timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)
     task = _task_of(training, data)
-    spec = plan(grid, timing, task)
-    if task is not None:
-        report_data(load_task(task))
-    trainings = make_training(spec, grid.base, training, open_store(store), task=task) if training.train else None
+    loaded = _load(task) if task is not None else None
+    spec = plan(grid, timing, loaded)
+    wanted = (spec, grid.base, training, open_store(store))
+    trainings = make_training(*wanted, task=task, loaded=loaded) if training.train else None
     rows = bench_run.bench(spec, folder, _print_progress)
     failed: list[Failure] = []
     if trainings is not None:
@@ -85,6 +96,16 @@ def bench(
     return 1 if failed else 0
 
 
+def _check(grid: Grid, timing: Timing, training: Training, track: str | None) -> None:
+    """Refuse options that cannot be used, before anything is read."""
+    from limbeck.engine.progress import check_tracker
+
+    check_options(grid, timing, training)
+    training.check()
+    if track:
+        check_tracker(track)
+
+
 def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:
     if lengths and timing.seq_len:
         raise InputError("--lengths is another name of --seq-len; give one of them")
@@ -95,6 +116,15 @@ def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | No
     if training.task is None and (changes := data.changes()):
         raise InputError(f"--task-set and the other options of a task need one, got {', '.join(changes)}; add --task")
     return data.of(training.task) if training.task else None
+
+
+def _load(task: str | Mapping[str, Any]) -> Task:
+    """Load a task and print what was read."""
+    from limbeck.data.loading import load_task
+
+    loaded = load_task(task)
+    report_data(loaded)
+    return loaded
 
 
 def _print_json(rows: Sequence[Row], failed: Sequence[Failure], folder: Path) -> None:

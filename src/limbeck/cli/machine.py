@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
 from cyclopts import Parameter
 
 from limbeck.cli._app import MODELS, Runtime, app
@@ -14,7 +15,7 @@ from limbeck.core.finite import json_text
 from limbeck.errors import InputError
 
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=())
-Steps = Annotated[tuple[int, ...] | None, SEVERAL]
+Steps = Annotated[tuple[Annotated[int, Ge(0), Le(100_000)], ...] | None, SEVERAL]
 Formats = Annotated[tuple[Literal["float", "int8"], ...], SEVERAL]
 
 
@@ -46,12 +47,12 @@ class Full:
     ffn: Steps = None
     head_dim: Steps = None
     per_layer: bool = True
-    samples: int = 200
+    samples: Annotated[int, Ge(1), Le(1_000_000)] = 200
     number_format: Formats = ("float", "int8")
     runtime: Runtime = "onnxruntime"
-    batch: int = 1
-    seq_len: int = 32
-    seed: int = 0
+    batch: Annotated[int, Ge(1), Le(100_000)] = 1
+    seq_len: Annotated[int, Ge(1), Le(100_000)] = 32
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
 
 
 @app.command(group=MODELS)
@@ -73,11 +74,13 @@ def profile(
         full: Measure the shapes of a space, in the file --out; the other options describe it.
         options: Options of a full profile.
     """
+    from limbeck.core.target import Target
     from limbeck.cost_models.machine_profile import profile as work
+    from limbeck.recipe.validation import check_values
     from limbeck.storage.destination import check_destination
 
-    if threads < 1:
-        raise InputError(f"threads should be at least 1, got {threads}")
+    check_values(options, "--")
+    check_values(Target(threads=threads), "--")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise InputError(f"--out {out}: " + ("is a folder" if out.is_dir() else f"there is no folder {out.parent}"))
     if out is not None:
@@ -99,8 +102,6 @@ def profile(
 def _profile_full(out: Path | None, threads: int, options: Full) -> None:
     if out is None:
         raise InputError("a full profile is written to a file; add --out machine.jsonl")
-    if min(options.batch, options.seq_len) < 1:
-        raise InputError(f"batch and seq_len should be at least 1, got {options.batch} and {options.seq_len}")
     from statistics import median
 
     from limbeck.core.analytic_cost import of_model

@@ -10,7 +10,10 @@ from cyclopts import Parameter
 
 from limbeck.cli._app import MODELS, Json, Runtime, app, print_json, refuse_fresh_head
 from limbeck.cli.task_options import TaskOptions, report_data
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
+
+MAX_INPUT = 2**26
+"""Bytes of standard input that are read."""
 
 
 @app.command(group=MODELS)
@@ -90,7 +93,9 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
     """
     from limbeck.engine.predict import answer
 
-    inputs = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    inputs = list(texts) or _standard_input()
+    for text in (*inputs, *(pair or ())):
+        _check_encoding(text)
     answers = answer(model, inputs, pair)
     if json:
         print_json(answers)
@@ -103,3 +108,24 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
             f"note: {unseen} of {total} words were not seen (cut off, or dropped by the tokenizer); --json names them",
             file=sys.stderr,
         )
+
+
+def _standard_input() -> list[str]:
+    """Read the lines of standard input."""
+    raw = sys.stdin.buffer.read(MAX_INPUT + 1)
+    if len(raw) > MAX_INPUT:
+        raise InputError(f"standard input has more than {MAX_INPUT:,} bytes; answer it in parts")
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input, line {number}: byte {error.start} is not UTF-8") from None
+    return [line.removesuffix("\r") for line in raw.decode("utf-8-sig").removesuffix("\n").split("\n")] if raw else []
+
+
+def _check_encoding(text: str) -> None:
+    """Refuse an argument that was not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"this text is not UTF-8: {shown(text)}") from None

@@ -7,9 +7,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Ge, Le
 from cyclopts import Parameter
 
-from limbeck.cli._app import RUNS, Json, Store, Track, app, finish, make_console, open_store, print_json, watching
+from limbeck.cli._app import (
+    RUNS,
+    Json,
+    Store,
+    Track,
+    app,
+    check_options,
+    finish,
+    make_console,
+    open_store,
+    print_json,
+    watching,
+)
 from limbeck.cli.task_options import TaskOptions
 from limbeck.core.target import Budget
 from limbeck.engine.training_options import Training
@@ -33,9 +46,9 @@ class Serving:
             else ONNX Runtime.
     """
 
-    threads: int = 1
-    batch: int = 1
-    seq_len: int | None = None
+    threads: Annotated[int, Ge(1), Le(1024)] = 1
+    batch: Annotated[int, Ge(1), Le(100_000)] = 1
+    seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
 
 
@@ -54,8 +67,8 @@ class Search:
 
     strategy: Literal["prune", "search", "both"] = "prune"
     effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard"
-    seed: int = 0
-    replicas: int = 1
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    replicas: Annotated[int, Ge(1), Le(1000)] = 1
 
 
 @app.command(group=RUNS)
@@ -102,6 +115,7 @@ def compress(
     """
     from limbeck.engine.compress import compress as work
 
+    check_options(budget, serving, search, training)
     with watching(json, track) as show:
         compressed = work(
             model,
@@ -116,7 +130,7 @@ def compress(
             store=store,
             on_event=show,
         )
-    return finish(compressed.result, compressed.written, compressed.unmet, json)
+    return finish(compressed.result, compressed.written, json)
 
 
 @app.command(group=RUNS)
@@ -145,15 +159,15 @@ def run(
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
-    from limbeck.engine.outputs import budget_violations, check_destinations, deliver
+    from limbeck.engine.outputs import check_destinations, deliver
     from limbeck.engine.run import default_folder
     from limbeck.engine.run import run as work
 
     loaded = _load_recipe(recipe, set, data)
-    check_destinations(out, folder or default_folder(loaded.name))
+    check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
-    return finish(result, deliver(result, result.task, out), budget_violations(result, result.task), json)
+    return finish(result, deliver(result, out), json)
 
 
 def _load_recipe(name: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
@@ -206,7 +220,7 @@ def plan(
 
     dry_run = work(_load_recipe(recipe, set, data), store)
     if json:
-        print_json(asdict(dry_run) | {"data": dry_run.data.to_json() if dry_run.data is not None else None})
+        print_json(asdict(dry_run) | {"data": dry_run.data.to_json()})
         return 0
     from rich.table import Table
 
@@ -220,8 +234,7 @@ def plan(
     console = make_console()
     console.print(table)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
-    if dry_run.data is not None:
-        print("\n".join(dry_run.data.lines()), file=sys.stderr)
+    print("\n".join(dry_run.data.lines()), file=sys.stderr)
     unknown = f", without {dry_run.unknown} steps of unknown time (?)" if dry_run.unknown else ""
     estimated = any(row.rough for row in dry_run.rows)
     rough = " (~: rough, by arithmetic; other times were measured here)" if estimated else ""
@@ -250,15 +263,15 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
         store: Folder of finished work.
         json: Print JSON.
     """
-    from limbeck.engine.outputs import budget_violations, write_report
+    from limbeck.data.loading import load_task
+    from limbeck.engine.outputs import write_report
     from limbeck.engine.result import read_result
-    from limbeck.engine.run import load
     from limbeck.engine.task_adaptation import adapt_task
 
     result = read_result(folder, open_store(store))
-    task, _ = adapt_task(result.recipe, load(result.recipe), result.store, dry=True)
+    task, _ = adapt_task(result.recipe, load_task(result.recipe.task), result.store, dry=True)
     result = replace(result, task=task)
-    return finish(result, write_report(result, result.task), budget_violations(result, result.task), json)
+    return finish(result, write_report(result), json)
 
 
 @app.command(group=RUNS)

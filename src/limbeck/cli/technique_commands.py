@@ -6,13 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 from cyclopts import Parameter
 
 from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watching
 from limbeck.cli.task_options import TaskOptions, TaskSettings
-from limbeck.core.step import Step, fields_of
+from limbeck.core.field_groups import fields_of
+from limbeck.core.step import Step
+
+
+class _Options(Protocol):
+    """What the class that :func:`options_of` makes for a technique has, whichever technique it is."""
+
+    given: Mapping[str, object]
 
 
 def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
@@ -34,7 +41,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         track: Track = None,
         json: Json = False,
         data: TaskSettings = data_type(),  # noqa: B008 frozen
-        options: Any = options_type(),  # noqa: B008 frozen; Any, because the type is made above
+        options: _Options = options_type(),  # noqa: B008 frozen
     ) -> int:
         plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
         plain |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
@@ -61,15 +68,15 @@ def _run_recipe(
     name: str, plain: Mapping[str, Any], out: Path, store: Path | None, track: str | None, json: bool
 ) -> int:
     """Run a recipe of one step and write its result to ``out``; returns the exit status."""
-    from limbeck.engine.outputs import nothing_lost
+    from limbeck.engine.outputs import check_destinations, nothing_lost
     from limbeck.engine.run import run as work
     from limbeck.model.checkpoints import save_model
     from limbeck.recipe.recipe import parse
-    from limbeck.report.artefact import check_out, keep_foreign
+    from limbeck.report.artefact import keep_foreign
     from limbeck.storage.destination import whole_folder
 
-    check_out(out)
     recipe = parse(plain, name=name)
+    check_destinations(out, inputs=(recipe.model, recipe.teacher))
     with watching(json, track) as show:
         result = work(recipe, store, None, show)
     if result.failed or not result.front:
@@ -80,6 +87,7 @@ def _run_recipe(
     outcome = {"key": result.front[0], "folder": str(out), "shape": str(candidate.model.shape)}
     with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
         save_model(candidate.model, candidate.tokenizer, draft)
+        assert result.task is not None  # only a result that was read from a ledger has none
         if candidate.task.fingerprint != result.task.fingerprint:
             candidate.task.to_folder(draft / "task")
             outcome["task"] = str(out / "task")
@@ -113,13 +121,11 @@ def _preset_help(presets: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def options_of(technique: type[Step]) -> type:
-    """Create the dataclass of a technique's fields for the command line, with their short names and resolved types.
+    """Create the dataclass of a technique's flat fields for the command line, with their short names and types.
 
-    It is a class of its own because a step may inherit fields from a module whose names its own module does not
-    import. An instance's ``given`` has the options that were typed: a preset fills only the others.
+    An instance's ``given`` has the options that were typed: a preset fills only the others.
     """
     helps = field_helps(technique)
-    hints = get_type_hints(technique)  # bounds are left to the check of the recipe, whose messages are better
     options: list[tuple[str, Any, Any]] = []
     for step_field in fields_of(technique):
         name = step_field.name
@@ -127,7 +133,8 @@ def options_of(technique: type[Step]) -> type:
         flags = [f"--{flag.replace('_', '-')}" for flag in (name, *aliases)]
         parameter = Parameter(name=flags, help=helps.get(name), consume_multiple=True, negative_iterable=())
         default = field() if step_field.default is MISSING else field(default=step_field.default)
-        options.append((name, Annotated[hints[name], parameter], default))
+        hint = get_type_hints(step_field.owner)[name]  # without bounds: the check of the recipe has better messages
+        options.append((name, Annotated[hint, parameter], default))
     if presets := technique.info.presets:
         parameter = Parameter(help=_preset_help(presets))
         options.append(("preset", Annotated[Literal[tuple(presets)] | None, parameter], field(default=None)))
@@ -136,14 +143,16 @@ def options_of(technique: type[Step]) -> type:
 
 
 def field_helps(cls: type) -> dict[str, str]:
-    """Read the help of each field from the ``Attributes:`` sections of a step and its bases."""
+    """Read the help of each flat field from the ``Attributes:`` section of the class that declares it."""
     from docstring_parser.google import parse
 
-    helps: dict[str, str] = {}
-    for base in reversed(cls.__mro__[:-1]):
-        for attribute in parse(base.__doc__ or "").params:
-            helps[attribute.arg_name] = " ".join((attribute.description or "").split())
-    return helps
+    owned = {owner: parse(owner.__doc__ or "").params for owner in {field.owner for field in fields_of(cls)}}
+    helps = {(owner, entry.arg_name): entry.description or "" for owner, entries in owned.items() for entry in entries}
+    return {
+        field.name: " ".join(helps[field.owner, field.name].split())
+        for field in fields_of(cls)
+        if (field.owner, field.name) in helps
+    }
 
 
 @cache

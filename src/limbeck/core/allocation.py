@@ -38,6 +38,12 @@ class Part:
     widths: Sequence[int]
     losses: Sequence[float]
 
+    def resize(self, shape: Shape, width: int) -> Shape:
+        """Return the shape with this part at another width."""
+        if self.name == "heads":
+            return shape.with_layer(self.layer, heads=width)
+        return shape.with_layer(self.layer, ffn=width)
+
 
 def smallest(shape: Shape, parts: Sequence[Part]) -> Shape:
     """Return the shape with every part at its smallest width."""
@@ -83,7 +89,7 @@ def allocate(shape: Shape, parts: Sequence[Part], costs: Costs, budget: float) -
 
 def _solve_around(base: Shape, parts: Sequence[Part], costs: Costs, budget: float) -> Shape:
     """Solve the knapsack at the prices around a shape; return the smallest shape if nothing fits."""
-    neighbors = [base.with_layer(part.layer, **{part.name: width}) for part in parts for width in part.widths]
+    neighbors = [part.resize(base, width) for part in parts for width in part.widths]
     base_cost, *neighbor_costs = (float(cost) for cost in costs([base, *neighbors]))
     floor, units = base_cost, []
     for part in parts:
@@ -96,7 +102,7 @@ def _solve_around(base: Shape, parts: Sequence[Part], costs: Costs, budget: floa
 
 def _with(shape: Shape, parts: Sequence[Part], indices: Sequence[int]) -> Shape:
     for part, index in zip(parts, indices, strict=True):
-        shape = shape.with_layer(part.layer, **{part.name: part.widths[index]})
+        shape = part.resize(shape, part.widths[index])
     return shape
 
 

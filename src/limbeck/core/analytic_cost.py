@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from limbeck.core.model import Runnable
+from limbeck.core.model import EncoderStyle, Runnable
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 
@@ -33,6 +32,11 @@ class EmbeddingSizes(Protocol):
     @property
     def embedding_size(self) -> int | None:
         """Width of the tables; None: the hidden width."""
+        ...
+
+    @property
+    def projections(self) -> str:
+        """Which learned projections of the sequence length Linformer's layers have."""
         ...
 
 
@@ -101,7 +105,7 @@ def tables(shape: Shape, style: EmbeddingSizes) -> int:
 def lengths(shape: Shape, style: EmbeddingSizes) -> int:
     """Count the weights of Linformer's projections of the sequence length."""
     sizes = [(size, layer.heads) for layer in shape.layers for name, size in [layer.core] if name == "linformer"]
-    share = getattr(style, "projections", "none")  # configurations of earlier versions lack the field
+    share = style.projections
     if share == "layer":
         columns = max((size for size, _ in sizes), default=0)
     elif share == "per_head":
@@ -136,7 +140,9 @@ def parameters(shape: Shape, style: EmbeddingSizes, labels: int = 2, pooler: boo
         pooler: Whether the head has a dense layer before its outputs.
 
     >>> from types import SimpleNamespace
-    >>> bert = SimpleNamespace(vocab_size=30522, max_positions=512, token_types=2, embedding_size=None)
+    >>> bert = SimpleNamespace(
+    ...     vocab_size=30522, max_positions=512, token_types=2, embedding_size=None, projections="none"
+    ... )
     >>> parameters(Shape.uniform(layers=12, hidden=768, heads=12, ffn=3072), bert)
     109483778
     """
@@ -212,11 +218,6 @@ def _projection(shape: Shape, style: EmbeddingSizes) -> int:
     return width * shape.hidden if width != shape.hidden else 0
 
 
-def of_model(model: Runnable) -> tuple[Shape, Any]:
-    """Return the shape and the style of a torch model or of an ONNX model, whose configuration is a mapping."""
-    config = model.config  # type: ignore[attr-defined]  # of different types, so the protocol leaves it out
-    if isinstance(config, Mapping):
-        from types import SimpleNamespace
-
-        config = SimpleNamespace(**{"embedding_size": None, **config})
-    return as_shape(model.shape), config
+def of_model(model: Runnable) -> tuple[Shape, EncoderStyle]:
+    """Return the shape and the style of a model."""
+    return as_shape(model.shape), model.style

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 
-def finite(value: object) -> Any:
+def finite(value: object) -> Any:  # of the type that was given, which no signature can say
     """Replace NaN and infinity by None, at any depth of mappings and lists.
 
     >>> finite({"a": [1.0, float("nan")], "b": float("inf")})
@@ -38,7 +38,7 @@ def json_text(value: object, *, indent: int | None = None, default: Callable[[An
     '{"loss": null}'
     """
 
-    def convert(other: object) -> Any:
+    def convert(other: object) -> object:
         item = getattr(other, "item", None)  # numpy's scalars, without importing numpy
         if callable(item) and getattr(other, "ndim", 0) == 0:
             return finite(item())

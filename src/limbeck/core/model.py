@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from limbeck.core.shape import Shape
@@ -11,6 +11,60 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
     from transformers import PretrainedConfig
+
+
+class EncoderStyle(Protocol):
+    """What costs and timings depend on besides the shape; :class:`limbeck.model.style.Style` has more."""
+
+    @property
+    def family(self) -> str:
+        """Name of the family, such as 'bert'."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token table."""
+        ...
+
+    @property
+    def embedding_size(self) -> int | None:
+        """Width of the tables; None: the hidden width."""
+        ...
+
+    @property
+    def max_positions(self) -> int:
+        """Rows of the position table."""
+        ...
+
+    @property
+    def token_types(self) -> int:
+        """Rows of the segment table."""
+        ...
+
+    @property
+    def position_offset(self) -> int | None:
+        """Position before that of the first token; None counts positions from 0."""
+        ...
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id of the padding token."""
+        ...
+
+    @property
+    def activation(self) -> str:
+        """Activation of the neurons."""
+        ...
+
+    @property
+    def pooler(self) -> str:
+        """Activation of the layer before the output layer."""
+        ...
+
+    @property
+    def projections(self) -> str:
+        """Which learned projections of the sequence length Linformer's layers have."""
+        ...
 
 
 @runtime_checkable
@@ -31,6 +85,31 @@ class Runnable(Protocol):
         """'torch' or 'onnxruntime'."""
         ...
 
+    @property
+    def style(self) -> EncoderStyle:
+        """How the encoder computes, apart from its shape."""
+        ...
+
+    @property
+    def int8(self) -> bool:
+        """Whether it is quantized with dynamic ranges, so that an answer depends on the texts of its batch."""
+        ...
+
+    @property
+    def fresh_head(self) -> bool:
+        """Whether a part of the head is random and not trained yet."""
+        ...
+
+    @property
+    def untrained(self) -> str:
+        """Why the head is not trained; empty if it is."""
+        ...
+
+    @property
+    def space(self) -> Mapping[str, Any] | None:
+        """The space of the slices that are good models too, as JSON; None if there is none."""
+        ...
+
 
 @runtime_checkable
 class TrainableEncoder(Runnable, Protocol):
@@ -41,12 +120,15 @@ class TrainableEncoder(Runnable, Protocol):
         """The model's configuration in the words of transformers."""
         ...
 
-    def run(self, batch: Mapping[str, Any], **options: Any) -> tuple[Tensor, dict[str, list[Tensor]]]:
+    def run(
+        self, batch: Mapping[str, Tensor], *, shape: Shape | None = None, taps: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Return the logits and the tapped tensors of a batch.
 
         Args:
             batch: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, each [batch, seq].
-            **options: ``shape`` (the slice to run), ``gates`` and ``taps``, as the encoder takes them.
+            shape: The slice to run; None runs all.
+            taps: Names of the activations to return.
         """
         ...
 

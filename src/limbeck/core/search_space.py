@@ -16,6 +16,9 @@ from typing import Any
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 
+LARGEST_WIDTH = 1_000_000
+"""No dimension of a shape is larger."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -30,9 +33,10 @@ class Range:
     step: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high or self.step < 1:
+        if not 0 <= self.low <= self.high <= LARGEST_WIDTH or self.step < 1:
             raise InputError(
-                f"a range needs 0 <= low <= high and a step of at least 1, got {dataclasses.astuple(self)}"
+                f"a range needs 0 <= low <= high <= {LARGEST_WIDTH:,} and a step of at least 1, got "
+                f"{dataclasses.astuple(self)}"
             )
 
     @cached_property

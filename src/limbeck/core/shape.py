@@ -133,10 +133,24 @@ class Shape:
             for layer in self.layers
         )
 
-    def with_layer(self, index: int, **changes: Any) -> Shape:
-        """Return a copy with some fields of one layer changed."""
+    def with_layer(
+        self, index: int, heads: int | None = None, ffn: int | None = None, attention: str | None = None
+    ) -> Shape:
+        """Return a copy with some fields of one layer changed.
+
+        Args:
+            index: Index of the layer.
+            heads: Number of heads; None leaves it.
+            ffn: Number of neurons; None leaves it.
+            attention: Attention core; None leaves it.
+        """
         layers = list(self.layers)
-        layers[index] = replace(layers[index], **changes)
+        old = layers[index]
+        layers[index] = LayerShape(
+            old.heads if heads is None else heads,
+            old.ffn if ffn is None else ffn,
+            old.attention if attention is None else attention,
+        )
         return replace(self, layers=tuple(layers))
 
     def with_attention(self, *cores: str) -> Shape:

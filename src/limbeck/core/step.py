@@ -1,6 +1,7 @@
 """The three verbs (Technique, Probe, Choice), what a step declares of itself, and the registry of steps.
 
-A step is a frozen dataclass that inherits from one of the three verbs; its fields are its hyper-parameters::
+A step is a frozen dataclass that inherits from one of the three verbs; its fields are its hyper-parameters, and those
+that several steps share are groups of fields (``core/field_groups.py``)::
 
     @step(StepInfo("shorten", label="shortened", needs={"torch"}, reads={"seed"}))
     class Shorten(Technique):
@@ -26,11 +27,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import TargetCost
+from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
+from limbeck.core.paths import exists, user_path
+from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.errors import UndeclaredService, nearest
@@ -67,6 +71,7 @@ class StepInfo:
         trains: A technique whose result has a trained head.
         headless: A technique that looks at no answers, so it may come before the head is trained.
         keeps_model: A technique that changes the task alone.
+        keeps_shape: A technique whose result has the shape that came in.
         every_process: A technique that calls ``fit``: where several processes train together, all of them run it;
             other steps run on process 0 alone.
         imitates: 'root' for a technique whose ``context.teacher`` is the recipe's model as it was given.
@@ -96,6 +101,7 @@ class StepInfo:
     trains: bool = False
     headless: bool = False
     keeps_model: bool = False
+    keeps_shape: bool = False
     every_process: bool = False
     imitates: Literal["", "root"] = ""
     standardizes: bool = False
@@ -134,7 +140,7 @@ def _temporary_folder(name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def discard(message: str, **numbers: Any) -> None:
+def discard(message: str, **numbers: object) -> None:
     """Report to nobody: what ``log`` does unless given."""
 
 
@@ -176,6 +182,11 @@ class Step(ABC):
 
     info: ClassVar[StepInfo]
 
+    @classmethod
+    def of(cls, **values: Any) -> Self:  # Any: each field has a type of its own
+        """Create a step from flat fields, as recipes have them; those of its groups need not be nested."""
+        return build(cls, values)
+
     def problems(self) -> list[str]:
         """Return what is wrong with the fields together."""
         return []
@@ -210,6 +221,10 @@ class Step(ABC):
 
     def shape_after(self, shape: Shape) -> Shape | None:
         """Return the shape that comes out; None where it is not known before, or is impossible."""
+        return shape if self.info.keeps_shape else None
+
+    def search_space(self, shape: Shape) -> Space | None:
+        """Return the space of slices that the result of this shape is trained for; None if it is no super-network."""
         return None
 
     def result_count(self) -> int:
@@ -274,7 +289,7 @@ REGISTRY: dict[str, type[Step]] = {}
 S = TypeVar("S", bound=Step)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+@dataclass_transform(frozen_default=True, field_specifiers=(field, group))
 def step(info: StepInfo) -> Callable[[type[S]], type[S]]:
     """Make a class a frozen dataclass, give it its declaration, and register it.
 
@@ -285,8 +300,8 @@ def step(info: StepInfo) -> Callable[[type[S]], type[S]]:
         The decorator.
 
     Raises:
-        TypeError: the class is no technique, probe or choice.
-        ValueError: two steps have the same name, or ``info`` names a field that the class does not have.
+        TypeError: the class is no technique, probe or choice, or inherits fields.
+        ValueError: two steps have the same name, or two fields; or ``info`` names a field that the class does not have.
     """
 
     def decorate(cls: type[S]) -> type[S]:
@@ -295,6 +310,7 @@ def step(info: StepInfo) -> Callable[[type[S]], type[S]]:
         if info.name in REGISTRY:
             raise ValueError(f"two steps are called '{info.name}'")
         decorated = dataclass(frozen=True)(cls)
+        check_fields(decorated)
         names = {f.name for f in fields_of(decorated)}
         named = {*info.aliases.values(), *info.files, *info.neutral, *info.added, *info.example}
         if unknown := named - names:
@@ -304,11 +320,6 @@ def step(info: StepInfo) -> Callable[[type[S]], type[S]]:
         return decorated
 
     return decorate
-
-
-def fields_of(cls: type[Step]) -> tuple[dataclasses.Field[Any], ...]:
-    """Return the hyper-parameters of a step class."""
-    return dataclasses.fields(cls)  # type: ignore[arg-type]  # the decorator makes every step a dataclass
 
 
 def registered(name: str) -> type[Step] | None:
@@ -334,11 +345,6 @@ def needs(step: Step) -> frozenset[str]:
     return frozenset(step.info.needs | step.required_traits())
 
 
-def parameters(step: Any) -> dict[str, Any]:  # any dataclass: a step, a target, a budget
-    """Return the fields as plain JSON values."""
-    return {f.name: _plain(getattr(step, f.name)) for f in dataclasses.fields(step)}
-
-
 def identity(step: Step) -> dict[str, Any]:
     """Return the parameters that decide a result, as they enter the cache key.
 
@@ -346,21 +352,23 @@ def identity(step: Step) -> dict[str, Any]:
     counts.
     """
     info, values = step.info, parameters(step)
-    defaults = {f.name: f.default for f in fields_of(type(step))}
-    unchanged = {name for name in info.added if getattr(step, name) == defaults[name]}
+    given, defaults = values_of(step), {f.name: f.default for f in fields_of(type(step))}
+    unchanged = {name for name in info.added if given[name] == defaults[name]}
     decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}
     return decisive | {name: content(decisive[name]) for name in info.files}
 
 
-def content(value: Any) -> Any:
+def content(value: Any) -> Any:  # a JSON value
     """Replace the files and folders that ``value`` names by digests; other names stand for themselves."""
     if isinstance(value, list):
         return [content(entry) for entry in value]
-    path = Path(value).expanduser() if isinstance(value, str) else None
-    if path is not None and path.is_dir():
+    path = user_path(value) if isinstance(value, str) else None
+    if path is None or not exists(path):
+        return value
+    if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return [[file.relative_to(path).as_posix(), file_digest(file)] for file in files]
-    return file_digest(path) if path is not None and path.is_file() else value
+    return file_digest(path) if path.is_file() else value
 
 
 def file_digest(path: Path) -> str:
@@ -373,13 +381,3 @@ def file_digest(path: Path) -> str:
 def _read_digest(file: str, changed: int, size: int) -> str:
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value

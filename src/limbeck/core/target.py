@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
 
@@ -22,9 +24,9 @@ class Target:
 
     device: str = "cpu"
     runtime: Runtime = "onnxruntime"
-    threads: int = 1
-    batch: int = 1
-    seq_len: int | None = None
+    threads: Annotated[int, Ge(1), Le(1024)] = 1
+    batch: Annotated[int, Ge(1), Le(100_000)] = 1
+    seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
 
     def __str__(self) -> str:
         lengths = f"{self.seq_len} tokens" if self.seq_len else "real lengths"
@@ -43,9 +45,9 @@ class Budget:
         max_drop: Largest loss against the fine-tuned model, in points of the metric.
     """
 
-    latency_ms: float | None = None
-    size_mb: float | None = None
-    max_drop: float | None = None
+    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
+    size_mb: Annotated[float, Gt(0), Le(10_000_000)] | None = None
+    max_drop: Annotated[float, Ge(0), Le(100)] | None = None
 
     def violations(self, facts: Mapping[str, float], reference_quality: float | None = None) -> list[str]:
         """Describe every limit that is exceeded; a missing fact exceeds none.

@@ -162,7 +162,7 @@ class Task:
         if tuple(label_names) == self.label_names and list(indices) == list(range(len(indices))):
             return self
 
-        def renumber(label: Any) -> Any:
+        def renumber(label: Any) -> Any:  # an index or a row of them, as the kind has it
             if self.kind == "multilabel":
                 row = [0] * len(label_names)
                 for index, value in enumerate(label):
@@ -249,7 +249,7 @@ class Task:
             )
         except FileNotFoundError as error:
             raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error
-        except (KeyError, TypeError, ValueError, AssertionError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, AssertionError, RecursionError) as error:
             raise InputError(f"{folder} is no readable task folder: {error!r}") from error
         if task.fingerprint != head["fingerprint"]:
             raise InputError(
@@ -266,7 +266,7 @@ def _read_split(path: Path) -> Split:
     return Split(tuple(_frozen(row["text"]) for row in rows), tuple(_frozen(row["label"]) for row in rows), pairs)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: Any) -> Any:  # a JSON value
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -40,7 +40,7 @@ class HasBackend(Protocol):
     """A tokenizer whose backend alone is needed."""
 
     @property
-    def backend_tokenizer(self) -> Any:
+    def backend_tokenizer(self) -> Tokenizer:
         """The ``tokenizers.Tokenizer`` behind it."""
         ...
 

@@ -91,7 +91,9 @@ def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> n
 
     payload: dict[str, Any] = {"shapes": [shape.to_json() for shape in shapes], "setting": setting.to_json()}
     payload |= {"rounds": plan.rounds, "calls": plan.calls, "seconds": plan.seconds}
-    return run_isolated("limbeck.cost_models.collection:session", payload, setting.target.threads)["seconds"]
+    answer = run_isolated("limbeck.cost_models.collection:session", payload, setting.target.threads)
+    seconds: np.ndarray = answer["seconds"]
+    return seconds
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:

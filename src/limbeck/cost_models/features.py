@@ -158,12 +158,14 @@ def fit_additive(matrix: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     scale = matrix.mean(axis=0)
     scale = np.where(scale > 0, scale, 1.0) / seconds.mean()  # prices near one, whatever the unit
     relative = matrix / scale / seconds[:, None]
-    return nnls(relative, np.ones(len(seconds)))[0] / scale
+    prices: np.ndarray = nnls(relative, np.ones(len(seconds)))[0] / scale
+    return prices
 
 
 def additive(matrix: np.ndarray, prices: np.ndarray) -> np.ndarray:
     """Seconds by the additive model [shapes]; summed by rows: a shape's figure is the same beside any others."""
-    return (matrix * prices).sum(axis=1)
+    seconds: np.ndarray = (matrix * prices).sum(axis=1)
+    return seconds
 
 
 SHAPE_FEATURES = (

@@ -37,6 +37,7 @@ from limbeck.core.analytic_cost import NumberFormat, check_format
 from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement
 from limbeck.core.measurement import machine as this_machine
+from limbeck.core.paths import user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Target
@@ -94,7 +95,7 @@ def file_problems(path: str | None, number_format: str) -> list[str]:
     """List the problems of a step's ``profile`` field; empty if it names no file or one with enough shapes."""
     if path is None:
         return []
-    file = Path(path).expanduser()
+    file = user_path(path)
     try:
         check_file(file, number_format)
     except LimbeckError as error:
@@ -150,7 +151,7 @@ class Predictor(Cost):
             InputError: No series of the file fits, or several do.
         """
         check_extra()
-        path = Path(path).expanduser()
+        path = user_path(path)
         criteria: dict[str, object] = {
             "device": target.device,
             "runtime": target.runtime,
@@ -339,7 +340,8 @@ class Predictor(Cost):
         """How far each feature lies outside the measured range, as a logarithm [shapes, SHAPE_FEATURES]; 0 inside."""
         low, high = self._range
         over = np.log1p(np.maximum(features, high)) - np.log1p(high)
-        return over + np.log1p(low) - np.log1p(np.minimum(features, low))
+        beyond: np.ndarray = over + np.log1p(low) - np.log1p(np.minimum(features, low))
+        return beyond
 
     def _stretch(self, features: np.ndarray) -> np.ndarray:
         """How many times wider the interval of a shape is: 1 inside; outside 2, and 1 more for each 10 % beyond."""

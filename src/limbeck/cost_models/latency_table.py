@@ -27,6 +27,7 @@ from limbeck.core.analytic_cost import NumberFormat, as_shape, check_format, of_
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement, environment
+from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
 from limbeck.errors import InputError, nearest
@@ -185,7 +186,7 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
 
 def build(
     shape: Shape,
-    style: Any,
+    style: EncoderStyle,
     target: Target,
     number_format: NumberFormat = "float",
     seq_len: int | None = None,
@@ -365,7 +366,8 @@ def quiet(seconds: np.ndarray) -> np.ndarray:
 
     Other work on the machine only ever adds time: the best call of each round, and the better quarter of the rounds.
     """
-    return np.quantile(seconds.min(axis=2), 0.25, axis=1)
+    undisturbed: np.ndarray = np.quantile(seconds.min(axis=2), 0.25, axis=1)
+    return undisturbed
 
 
 def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndarray) -> np.ndarray:
@@ -376,7 +378,8 @@ def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndar
         shapes: Measured shapes.
         times: Their latencies in seconds [shapes].
     """
-    return np.abs(np.array([table(shape).value for shape in shapes]) / times - 1)
+    errors: np.ndarray = np.abs(np.array([table(shape).value for shape in shapes]) / times - 1)
+    return errors
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from limbeck.core.measurement import environment, machine
@@ -19,6 +18,7 @@ from limbeck.cost_models.latency_table import LatencyTable
 from limbeck.cost_models.latency_table import build as build_table
 from limbeck.cost_models.shape_sampling import draw
 from limbeck.measure.dummy_model import Setting
+from limbeck.model.style import Style
 
 SIZES = (64, 384, 1536)  #: tokens, inputs and outputs of the measured product: a layer of a small encoder
 
@@ -82,7 +82,7 @@ def full(
 
 def table_of(space: Space, setting: Setting) -> LatencyTable:
     """Measure the latency table for everything that can be cut out of the largest shape."""
-    style = SimpleNamespace(**setting.style)
+    style = Style(**setting.style)
     return build_table(
         space.largest, style, setting.target, setting.number_format, setting.seq_len, per_token=setting.per_token
     )

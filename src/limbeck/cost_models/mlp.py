@@ -93,7 +93,8 @@ class MlpPredictor:
 
         with torch.inference_mode():
             scaled = self.network(torch.as_tensor(features(shapes), dtype=torch.float32))
-        return scaled[:, 0].double().numpy() * SCALE
+        seconds: np.ndarray = scaled[:, 0].double().numpy() * SCALE
+        return seconds
 
     def __call__(self, shape: Shape) -> Measurement:
         """Predicted latency."""

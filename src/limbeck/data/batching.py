@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 class Predictor(Protocol):
     """The part of a model that prediction needs."""
 
+    @property
+    def int8(self) -> bool:
+        """Whether an answer depends on the texts of its batch."""
+        ...
+
     def predict(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
         """Return the logits of a batch [batch, classes], or [batch, seq, classes] for token labels."""
         ...
@@ -180,7 +185,7 @@ def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -
     Returns:
         Logits in the order of the split: [examples, classes]; for tokens a list of [seq, classes].
     """
-    batch_size = batch_size or (1 if getattr(model, "int8", False) else 32)
+    batch_size = batch_size or (1 if model.int8 else 32)
     rows: list[np.ndarray] = [np.empty(0)] * len(encoded)
     for indices in length_batches(encoded.lengths, batch_size):
         logits = model.predict(collate(encoded, indices))

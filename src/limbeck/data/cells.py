@@ -50,15 +50,19 @@ def is_unlabelled(cell: object) -> bool:
 
 
 def parse_list(text: str) -> list[Scalar] | None:
-    """Parse a list as Python, JSON or NumPy print it; return None if the text is no list of words and numbers.
+    r"""Parse a list as Python, JSON or NumPy print it; return None if the text is no list of words and numbers.
 
     >>> parse_list("['a', 'b']"), parse_list('["a"]'), parse_list("['a' 'b']"), parse_list("[1 0]"), parse_list("[a]")
     (['a', 'b'], ['a'], ['a', 'b'], [1, 0], None)
+    >>> parse_list(r"['\x']")
     """
     text = text.strip()
     if text[:1] not in ("[", "(") or not _LIST.fullmatch(text):
         return None
-    return [_parse_scalar(part) for part in re.findall(_ITEM, text, re.DOTALL)]
+    try:
+        return [_parse_scalar(part) for part in re.findall(_ITEM, text, re.DOTALL)]
+    except (ValueError, SyntaxError):  # an escape that Python does not know, a number of too many digits
+        return None
 
 
 def _parse_scalar(text: str) -> Scalar:

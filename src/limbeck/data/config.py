@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from limbeck.core.metrics import Kind
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 Column = str | int | None
 Columns = str | int | tuple[str | int, ...] | None
+
+
+LONGEST = 1000
+"""Characters of a path, a name or a label in the options."""
+
+
+def _flat(value: object) -> Iterator[object]:
+    """Yield a value, and what is in it if it is a list or a mapping."""
+    yield value
+    if isinstance(value, (list, tuple, Mapping)):
+        yield from value
 
 
 @dataclass(frozen=True)
@@ -69,14 +80,17 @@ class Options:
         names = [field.name for field in fields(cls)]
         for name in given:
             if name not in names:
-                raise InputError(f"data: there is no option '{name}'; {nearest(name, names)}")
+                raise InputError(f"data: there is no option {shown(name)}; {nearest(name, names)}")
         plain = {name: str(value) if hasattr(value, "__fspath__") else value for name, value in given.items()}
+        for name, value in plain.items():
+            if any(isinstance(text, str) and len(text) > LONGEST for text in _flat(value)):
+                raise InputError(f"data option '{name}': has more than {LONGEST:,} characters: {shown(value)}")
         try:
             options = TypeAdapter(cls).validate_python(plain)
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0])
-            raise InputError(f"data option '{name}': {first['msg']}, got {first['input']!r}") from None
+            raise InputError(f"data option '{name}': {first['msg']}, got {shown(first['input'])}") from None
         if options.delimiter == "\\t":  # as a shell passes it on
             options = replace(options, delimiter="\t")
         if options.delimiter is not None and len(options.delimiter) != 1:
@@ -85,6 +99,7 @@ class Options:
             raise InputError(f"data option 'label': should name each column once, got {list(options.label)}")
         if isinstance(options.label, tuple) and len(options.label) == 1:
             options = replace(options, label=options.label[0])
-        if options.max_length < 2:
-            raise InputError(f"data option 'max_length': should be at least 2, got {options.max_length}")
+        for name, low, high in (("max_length", 2, 100_000), ("seed", 0, 2**32 - 1)):
+            if not low <= (value := getattr(options, name)) <= high:
+                raise InputError(f"data option '{name}': should be at least {low} and at most {high:,}, got {value}")
         return options

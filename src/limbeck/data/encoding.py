@@ -47,7 +47,7 @@ class TaskTokenizer(Protocol):
         """The underlying ``tokenizers.Tokenizer``."""
         ...
 
-    def __call__(self, texts: Sequence[Any], pairs: Sequence[str] | None = None, **options: Any) -> Encodings:
+    def __call__(self, texts: Sequence[Any], pairs: Sequence[str] | None = None, **options: object) -> Encodings:
         """Encode texts, with options as in transformers."""
         ...
 

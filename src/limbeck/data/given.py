@@ -93,7 +93,7 @@ def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
     return build_task(settings.name or DEFAULT_NAME, tables, settings, notes)
 
 
-def _as_dataset(rows: Any) -> datasets.Dataset:
+def _as_dataset(rows: Any) -> datasets.Dataset:  # a data set or a frame, of libraries without types
     import datasets
 
     if isinstance(rows, (datasets.IterableDataset, datasets.IterableDatasetDict)):
@@ -103,6 +103,6 @@ def _as_dataset(rows: Any) -> datasets.Dataset:
     return datasets.Dataset.from_pandas(rows, preserve_index=False) if _is_frame(rows) else rows
 
 
-def _plain_list(column: Any) -> list[Any]:
+def _plain_list(column: Any) -> list[Any]:  # any sequence, array or series
     """Return a column as a list of plain Python values, also of an array or a series."""
     return list(column.tolist() if hasattr(column, "tolist") else column)

@@ -22,7 +22,7 @@ from limbeck.errors import InputError, nearest
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
 
-def to_python(cell: Any) -> Any:
+def to_python(cell: Any) -> Any:  # a cell of any type
     """Convert a NumPy scalar to a plain Python value; leave other cells as they are."""
     return cell.item() if isinstance(cell, np.generic) else cell
 
@@ -266,7 +266,7 @@ def number_labels(
     if not seen <= index.keys() and all(name.isdecimal() and int(name) < len(names) for name in seen):
         index = {str(position): position for position in range(len(names))}
 
-    def encode(part: Rows, row: int) -> Any:
+    def encode(part: Rows, row: int) -> int | tuple[int, ...]:
         present = names_of(part, row)
         for name in present:
             if name not in index:
@@ -297,7 +297,7 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
         )
     order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
 
-    def encode(part: Rows, row: int) -> Any:
+    def encode(part: Rows, row: int) -> int | tuple[int, ...]:
         cells = part.labels[row]
         values = [parse_bool(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
         if len(values) != width or None in values:

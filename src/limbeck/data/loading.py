@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from limbeck.core.metrics import METRICS, metrics_of
+from limbeck.core.paths import exists, user_path
 from limbeck.core.task import SPLITS, Task
 from limbeck.data.config import Options
 from limbeck.data.hub import PRESETS, SPLIT_NAMES, load_tables
@@ -16,7 +17,7 @@ from limbeck.data.readers import READERS, Reading, Table, check_file, missing_fi
 from limbeck.data.task_builder import build_task
 from limbeck.data.task_file import SUFFIXES as TASK_FILES
 from limbeck.data.task_file import read_task_file
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 _EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -119,7 +120,7 @@ def _find(spec: str | Path | Mapping[str, Any], base: Path, *, evaluation: bool 
     for _ in range(10):  # a task file may name another one
         if not isinstance(given.get("path"), (str, Path)) or Path(given["path"]).suffix.lower() not in TASK_FILES:
             break
-        file = base / Path(given.pop("path")).expanduser()
+        file = base / user_path(given.pop("path"))
         inside = read_task_file(file)
         given = {**inside, **given, **_merged_limit(inside, given)}
     options = Options.parse(given)
@@ -133,7 +134,7 @@ def _find(spec: str | Path | Mapping[str, Any], base: Path, *, evaluation: bool 
         options = Options.parse({"name": name, **NAMED[name], **given})
     if options.dataset is not None:
         return _Location(options, options.name or options.config or options.dataset.rstrip("/").rsplit("/", 1)[-1])
-    files = {split: base / Path(file).expanduser() for split, file in options.splits.items() if file}
+    files = {split: base / user_path(file) for split, file in options.splits.items() if file}
     if "train" not in files and not (evaluation and files):
         present = f"only {', '.join(files)}" if files else "no path, no files and no data set"
         raise InputError(f"data: there is no train split, {present}; give path: or train: a file")
@@ -152,11 +153,11 @@ def _merged_limit(inside: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
 def _find_path(options: Options, base: Path, others: Set[str], evaluation: bool) -> _Location:
     """Resolve a path to a folder or to a single file."""
     assert options.path is not None
-    path = base / Path(options.path).expanduser()
-    if path.is_file():
+    path = base / user_path(options.path)
+    if exists(path) and not path.is_dir():
         check_file(path)
         return _Location(options, options.name or path.stem, {"train": path}, single=True)
-    if not path.is_dir():
+    if not exists(path):
         raise InputError(_unknown(options.path, path))
     if not (path / "task.json").is_file():
         return _Location(options, options.name or path.resolve().name, find_splits(path, evaluation=evaluation))
@@ -173,7 +174,7 @@ def task_from_lists(
     train: Sequence[Sequence[Any]],
     validation: Sequence[Sequence[Any]] | None = None,
     test: Sequence[Sequence[Any]] | None = None,
-    **options: Any,
+    **options: object,
 ) -> Task:
     """Build a task from lists: each split is ``(texts, labels)`` or ``(texts, pairs, labels)``.
 
@@ -194,7 +195,7 @@ def task_from_lists(
     return task_from_columns(name, {split: rows for split, rows in splits.items() if rows is not None}, **options)
 
 
-def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], **options: Any) -> Task:
+def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], **options: object) -> Task:
     """Build a task from lists by split; see :func:`task_from_lists`."""
     tables = {}
     for split, columns in splits.items():
@@ -214,11 +215,11 @@ def _unknown(spec: str, path: Path) -> str:
     """Describe that neither a task nor a path has this name."""
     if "/" in spec or path.suffix:
         return missing_file(path)
-    siblings = [folder.name for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
+    siblings = [folder.name for folder in path.parent.iterdir() if folder.is_dir()] if exists(path.parent) else []
     hint = nearest(spec, {*NAMED, *siblings})
     if hint.startswith("choose"):
         hint = nearest(spec, NAMED)
-    return f"there is no task and no folder '{spec}'; {hint}"
+    return f"there is no task and no folder {shown(spec)}; {hint}"
 
 
 def find_splits(folder: Path, *, evaluation: bool = False) -> dict[str, Path]:

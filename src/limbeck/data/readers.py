@@ -12,9 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from limbeck.core.paths import exists
 from limbeck.data import conll
 from limbeck.data.column_names import check_columns, looks_like_header
 from limbeck.errors import InputError, nearest
+from limbeck.storage.text_file import regular_file
 
 
 @dataclass
@@ -83,8 +85,9 @@ def read_table(path: Path, reading: Reading = Reading()) -> Table:
 
 def check_file(path: Path) -> None:
     """Refuse a file that does not exist or has no reader, without opening it."""
-    if not path.is_file():
+    if not exists(path) or path.is_dir():
         raise InputError(missing_file(path))
+    regular_file(path)
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise InputError(f"{path}: no reader for '{suffix or path.name}' files; {nearest(suffix, READERS)}")
@@ -93,9 +96,9 @@ def check_file(path: Path) -> None:
 def missing_file(path: Path) -> str:
     """Describe that a file does not exist, and which one may be meant."""
     folder = path.parent
-    if path.is_dir():
+    if exists(path) and path.is_dir():
         return f"{path} is a folder, a file is needed here"
-    if not folder.is_dir():
+    if not (exists(folder) and folder.is_dir()):
         return f"{path}: there is no such file, nor a folder {folder}"
     return f"{path}: there is no such file; {nearest(path.name, (sibling.name for sibling in folder.iterdir()))}"
 
@@ -277,7 +280,7 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(fields)
 
 
-def parse_json(where: str, text: str) -> Any:
+def parse_json(where: str, text: str) -> Any:  # a JSON value
     """Parse a JSON text; refuse an object that has the same field twice."""
     try:
         return json.loads(text, object_pairs_hook=_object)
@@ -285,6 +288,8 @@ def parse_json(where: str, text: str) -> Any:
         raise InputError(f"{where}: the object has the field '{error}' twice") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not valid JSON ({error.msg} at character {error.pos + 1}): {text[:60]!r}") from None
+    except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
+        raise InputError(f"{where}: not JSON that can be read ({error}): {text[:60]!r}") from None
 
 
 def _from_objects(where: str, unit: str, numbers: list[int], objects: list[Any]) -> Table:

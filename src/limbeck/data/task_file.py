@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from limbeck.core.paths import exists, user_path
 from limbeck.data.config import Options
 from limbeck.errors import InputError, nearest
+from limbeck.storage import yaml_text
 
 SUFFIXES = (".yaml", ".yml")
 FILES = ("path", "train", "validation", "test")
@@ -25,13 +25,9 @@ def read_task_file(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is not a mapping of task options.
     """
-    if not path.is_file():
+    if not exists(path):
         raise InputError(f"{path}: there is no such task file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: a task file is YAML in UTF-8, and this is not UTF-8") from None
-    options = _parse(text, str(path))
+    options = yaml_text.load_file(path, "task file", typed=False)
     if not isinstance(options, dict):
         raise InputError(
             f"{path}: a task file is a mapping of options such as 'path: reviews.csv' and 'label: stars', got "
@@ -67,7 +63,8 @@ def settings(pairs: Iterable[str], option: str = "--task-set") -> dict[str, Any]
         names = Options.__dataclass_fields__
         if name not in names:
             raise InputError(f"{option} {pair}: there is no option '{name}'; {nearest(name, names)}")
-        parsed = _parse(value, f"{option} {key}") if value.lstrip()[:1] in ("[", "{", '"', "'") else _none(value)
+        is_yaml = value.lstrip()[:1] in ("[", "{", '"', "'")
+        parsed = yaml_text.load(value, f"{option} {key}", typed=False) if is_yaml else _none(value)
         if part:
             inside = options.setdefault(name, {})
             if not isinstance(inside, dict):
@@ -87,39 +84,9 @@ def with_settings(task: str | Mapping[str, Any], changes: Mapping[str, Any]) -> 
 
 def _resolve(value: str, base: Path) -> str:
     """Resolve a path against ``base`` if it exists there or can only be a path; else return it unchanged."""
-    path = base / Path(value).expanduser()
-    return str(path) if path.exists() or "/" in value or Path(value).suffix else value
+    path = base / user_path(value)
+    return str(path) if exists(path) or "/" in value or Path(value).suffix else value
 
 
 def _none(value: str | None) -> str | None:
     return None if value in ("null", "~") else value
-
-
-def _parse(text: str, where: str) -> Any:
-    """Parse YAML with scalars left as text: options are converted by their types later, so ``no`` stays a word."""
-    try:
-        return _plain(yaml.compose(text, yaml.SafeLoader), where)
-    except yaml.YAMLError as error:
-        marked = error if isinstance(error, yaml.MarkedYAMLError) else yaml.MarkedYAMLError()
-        mark = marked.problem_mark
-        position = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise InputError(f"{position}: {marked.problem or 'not valid YAML'}") from None
-
-
-def _plain(node: yaml.Node | None, where: str, depth: int = 0) -> Any:
-    """Convert a YAML node to dictionaries, lists and texts."""
-    if depth > 10:
-        raise InputError(f"{where}: nested more than 10 deep, or by an alias into itself")
-    if node is None:
-        return ""
-    if isinstance(node, yaml.ScalarNode):
-        return node.value if node.style else _none(node.value or None)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(element, where, depth + 1) for element in node.value]
-    mapping: dict[str, Any] = {}
-    for key, value in node.value:
-        name = str(_plain(key, where, depth + 1))
-        if name in mapping:
-            raise InputError(f"{where}, line {key.start_mark.line + 1}: the option '{name}' appears twice")
-        mapping[name] = _plain(value, where, depth + 1)
-    return mapping

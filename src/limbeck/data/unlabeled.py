@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists
 from limbeck.core.task import Split, Task
 from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, text_columns
 from limbeck.data.readers import check_file, missing_file, plural, read_table
 from limbeck.errors import InputError
+from limbeck.storage.text_file import regular_file
 
 LINES = ".txt"  #: one text per line; of pairs two, separated by a tab
 
@@ -19,8 +21,10 @@ def check_texts(path: Path) -> None:
     """Refuse a file that does not exist or has no reader, without opening it."""
     if path.suffix.lower() != LINES:
         check_file(path)
-    elif not path.is_file():
+    elif not exists(path):
         raise InputError(missing_file(path))
+    else:
+        regular_file(path)
 
 
 def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:

@@ -11,23 +11,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, identity, needs, parameters
-from limbeck.cost_models import measured_cost
+from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, discard, identity, needs
+from limbeck.core.task import Task
 from limbeck.distributed import context as processes
+from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.ledger import lineage, record_from_json, record_to_json
-from limbeck.engine.store import MACHINE, Store, fingerprint
+from limbeck.engine.store import Store, fingerprint
 from limbeck.errors import InputError, LimbeckError, StepFailed
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe, to_data
 
-CostFactory = Callable[[Candidate, Any, Any, Any], TargetCost]
-"""Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
 ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
 FRESH_HEAD = "has no trained head for this task"
 """How the note of a root begins whose answers must still be trained."""
@@ -55,7 +55,7 @@ class CandidateBuilder:
     def __init__(
         self,
         recipe: Recipe,
-        task: Any,
+        task: Task,
         store: Store,
         cost: CostFactory | None = None,
         log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
@@ -175,7 +175,7 @@ class CandidateBuilder:
             "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
         }
         services = {name: value() for name, value in values.items() if name in step.info.reads}
-        if step.info.standardizes and getattr(self.task, "kind", None) == "regression":
+        if step.info.standardizes and self.task.kind == "regression":
             services["targets"] = "standardized"  # results from before that are others
         return services | (
             {"processes": processes.count()} if _together(step) else {}
@@ -207,7 +207,16 @@ class CandidateBuilder:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
-    def context(self, key: str, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
+    def context(
+        self,
+        key: str,
+        step: Step,
+        seed: int,
+        log: Callable[..., None],
+        *,
+        scratch: Path | None = None,
+        cost: TargetCost | None = None,
+    ) -> RunContext:
         """Return the services that a step may use while it works on a record; others are refused.
 
         Args:
@@ -215,12 +224,15 @@ class CandidateBuilder:
             step: The step.
             seed: Decides everything random.
             log: Receives messages, and numbers by name.
-            **services: Further services: ``scratch``, ``cost``.
+            scratch: Folder for the step's own checkpoints.
+            cost: What a shape costs.
         """
         teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
-        return self._context(teacher, step, seed, log, **services)
+        return self._context(teacher, step, seed, log, scratch, cost)
 
-    def context_for(self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]) -> Any:
+    def context_for(
+        self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]
+    ) -> RunContext:
         """Return the services, costs included, of a step that only inspects a candidate.
 
         Args:
@@ -230,10 +242,18 @@ class CandidateBuilder:
             seed: Decides everything random.
             log: Receives messages, and numbers by name.
         """
-        costs = {"cost": self._make_cost(candidate, self.teacher(key, step))} if "cost" in step.info.reads else {}
-        return self.context(key, step, seed, log, **costs)
+        cost = self._make_cost(candidate, self.teacher(key, step)) if "cost" in step.info.reads else None
+        return self.context(key, step, seed, log, cost=cost)
 
-    def _context(self, teacher: str | None, step: Step, seed: int, log: Callable[..., None], **services: Any) -> Any:
+    def _context(
+        self,
+        teacher: str | None,
+        step: Step,
+        seed: int,
+        log: Callable[..., None],
+        scratch: Path | None,
+        cost: TargetCost | None,
+    ) -> RunContext:
         context = RunContext(
             seed=seed,
             target=self.recipe.target,
@@ -241,9 +261,10 @@ class CandidateBuilder:
             teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
             keep=self._keep_once if _together(step) else self.store.keep,
             log=log,
-            **services,
+            scratch=scratch,
+            cost=cost,
         )
-        return RestrictedContext(context, step.info)
+        return cast(RunContext, RestrictedContext(context, step.info))  # it has the fields that the step declares
 
     # --- how it is made ----------------------------------------------------------------------------------------
 
@@ -268,13 +289,12 @@ class CandidateBuilder:
     def _make_root(self, key: str) -> Record:
         origin = self.origins[key]
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
-        fresh = bool(getattr(model, "fresh_head", False))
-        reason = getattr(model, "untrained", "")
-        note = f"{FRESH_HEAD}: {reason}" if reason else FRESH_HEAD
+        fresh = model.fresh_head
+        note = f"{FRESH_HEAD}: {model.untrained}" if model.untrained else FRESH_HEAD
         if fresh and origin.source == self.recipe.teacher:
             raise InputError(f"teacher '{origin.source}' {note}; fine-tune it first, then name its folder")
         traits = {"torch"} if model.runtime == "torch" else {"onnx"}
-        if model.runtime == "torch" and getattr(getattr(model, "config", None), "space", None):
+        if model.space:
             traits.add("elastic")
         if origin.role == "teacher":
             traits.add("teacher")
@@ -294,17 +314,16 @@ class CandidateBuilder:
             )
         notes: list[str] = []
 
-        def log(message: str, /, **numbers: Any) -> None:
+        def log(message: str, /, **numbers: float) -> None:
             if message and not numbers:  # lines with numbers report progress, not results
                 notes.append(message)
             self.log(step.info.name, parent.key, message, **numbers)
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
-        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
+        scratch = self.store.scratch(base)
         start = time.perf_counter()
-        if "cost" in step.info.reads:
-            services["cost"] = self._make_cost(candidate, self.teacher(parent.key, step))
-        context = self.context(parent.key, step, seed, log, **services)
+        cost = self._make_cost(candidate, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
+        context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost)
         traits = next_traits(parent.traits, step.info)
         records: list[Record] = []
         with self._helped(parent.key, step, seed, base):
@@ -364,11 +383,10 @@ class CandidateBuilder:
             teacher: Key of the teacher, if the step has one.
         """
         (step,) = self.recipe.steps
+        assert isinstance(step, Technique)  # process 0 sent it
         candidate = self.store.open(parent)
-        services: dict[str, Any] = {"scratch": self.store.scratch(base)}
-        if "cost" in step.info.reads:
-            services["cost"] = self._make_cost(candidate, teacher)
-        context = self._context(teacher, step, seed, lambda message, /, **numbers: None, **services)
+        cost = self._make_cost(candidate, teacher) if "cost" in step.info.reads else None
+        context = self._context(teacher, step, seed, discard, self.store.scratch(base), cost)
         for _ in step.apply(candidate, context):
             pass
 
@@ -376,24 +394,8 @@ class CandidateBuilder:
         """Return a folder that process 0 fills while the others wait for it."""
         return Path(processes.broadcast_from_main(lambda: str(self.store.keep(name, build))))
 
-    def _make_cost(self, candidate: Candidate, teacher: str | None) -> Any:
-        """Return the cost model of a candidate's shapes; a latency table is timed alone on the machine, as probes are.
-
-        What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
-        """
-        teacher_record, own = self.records.get(teacher or ""), candidate.model.shape
-        wider = teacher_record.shape if teacher_record is not None and teacher_record.shape is not None else own
-        whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
-
-        def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-            def alone() -> dict[str, Any]:
-                with self.store.lock(MACHINE):
-                    return build()
-
-            return self.store.memo(name, alone)
-
-        factory = self._cost or measured_cost.MeasuredCost
-        return factory(candidate, self.recipe.target, memo, whole)
+    def _make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost:
+        return make_cost(candidate, self.records.get(teacher or ""), self.recipe.target, self.store, self._cost)
 
 
 def _together(step: Step) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.target import Budget, Runtime, Target
+from limbeck.core.task import Task
 from limbeck.engine.data_report import announce
-from limbeck.engine.outputs import budget_violations, check_destinations, deliver, summary_of
-from limbeck.engine.planner import Effort, Strategy, plan_recipe
+from limbeck.engine.outputs import budget_violations, check_destinations, deliver
+from limbeck.engine.planner import Effort, Planner, Request, Strategy
 from limbeck.engine.progress import listening
 from limbeck.engine.result import RunResult
 from limbeck.engine.run import carry_out, checked_task, default_folder
+from limbeck.engine.run_log import OnEvent
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
@@ -24,6 +26,8 @@ from limbeck.report.text import front_frame, summary, summary_html
 
 if TYPE_CHECKING:
     import pandas
+
+    from limbeck.data.given import Given
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,11 +54,11 @@ class Compressed:
     @property
     def front(self) -> pandas.DataFrame:
         """The measured candidates, slowest first, a row each; ``on_front`` and ``chosen`` are columns."""
-        return front_frame(summary_of(self.result, self.result.task))
+        return front_frame(self.result.run_summary)
 
     def summary(self) -> str:
         """Return the table of candidates and the outcome, as text."""
-        return summary(summary_of(self.result, self.result.task), self.written)
+        return summary(self.result.run_summary, self.written)
 
     def __str__(self) -> str:
         return self.summary()
@@ -65,12 +69,12 @@ class Compressed:
         return f"Compressed({len(self.result.measured)} candidates measured, artefact {artefact})"
 
     def _repr_html_(self) -> str:
-        return summary_html(summary_of(self.result, self.result.task), self.written)
+        return summary_html(self.result.run_summary, self.written)
 
 
 def compress(
     model: str,
-    task: Any,
+    task: Given,
     *,
     latency_ms: float | None = None,
     size_mb: float | None = None,
@@ -88,7 +92,7 @@ def compress(
     out: str | Path | None = None,
     folder: str | Path | None = None,
     store: Store | str | Path | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    on_event: OnEvent | None = None,
     progress: bool | None = None,
 ) -> Compressed:
     """Find the most accurate model that meets the budget on this machine, measured, and write it to ``out``.
@@ -119,33 +123,65 @@ def compress(
         on_event: See ``run``.
         progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
     """
-    from limbeck.data.given import as_task, names_task
-
-    budget, target = Budget(latency_ms, size_mb, max_drop), Target(threads=threads, batch=batch, seq_len=seq_len)
-    name = f"compress-{Path(str(model)).name}"
-    run_folder, destination = Path(folder) if folder else default_folder(name), Path(out) if out else None
-    check_destinations(destination, run_folder)
-    if runtime not in (valid := ("auto", "onnxruntime", "openvino")):
-        raise InputError(f"runtime: exported models run in no '{runtime}'; {nearest(runtime, valid)}")
-    check_runtime(runtime)
-    rows = as_task(task)
-    options: dict[str, Any] = {"budget": budget, "strategy": strategy, "effort": effort, "loaded": rows}
-    options |= {"seed": seed, "replicas": replicas, "name": name}
-    options |= {"training": training, "allow_weak_teacher": allow_weak_teacher}
-    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
-    store.prepare()
-    options["store"] = store
-    spec = task if names_task(task) else str(run_folder / FOLDER)
-    planned = plan_recipe(model, spec, target=target, **options)  # reports what is wrong before anything is timed
-    if not names_task(task):
-        keep_task(rows, run_folder)
-    checked_task(planned, rows)
+    request = Request(Budget(latency_ms, size_mb, max_drop), strategy, effort, seed, replicas)
+    request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher)
+    target = Target(threads=threads, batch=batch, seq_len=seq_len)
     with listening(on_event, progress) as listener:
-        announce(listener, rows, model)
-        case = Case.of(model, rows, target)
-        target = replace(target, runtime=faster_runtime(case, target, store) if runtime == "auto" else runtime)
-        linear = faster_core(case, target, store) if effort != "one-shot" else None
-        recipe = plan_recipe(model, spec, target=target, linear=linear, **options)
-        result = carry_out(recipe, checked_task(recipe, rows), store, run_folder, listener)
-    written = deliver(result, result.task, destination)
-    return Compressed(result, written, tuple(budget_violations(result, result.task)))
+        return _Compression(str(model), request, target, runtime, folder, out).go(task, store, listener)
+
+
+@dataclass(frozen=True)
+class _Compression:
+    """One call of ``compress``: what to do, and where the results go."""
+
+    model: str
+    request: Request
+    target: Target
+    runtime: Runtime | Literal["auto"]
+    folder: str | Path | None
+    out: str | Path | None
+
+    def go(self, task: Given, store: Store | str | Path | None, listener: OnEvent) -> Compressed:
+        """Check everything, measure what suits the machine, plan, run and write the artefact.
+
+        Args:
+            task: What the caller passed as the task.
+            store: Where finished work is kept.
+            listener: Receives each event as a dictionary.
+        """
+        from limbeck.data.given import as_task, names_task
+
+        name = f"compress-{Path(self.model).name}"
+        folder = Path(self.folder) if self.folder else default_folder(name)
+        out = Path(self.out) if self.out else None
+        check_destinations(out, folder, (self.model,))
+        if self.runtime not in (valid := ("auto", "onnxruntime", "openvino")):
+            raise InputError(f"runtime: exported models run in no '{self.runtime}'; {nearest(self.runtime, valid)}")
+        check_runtime(self.runtime)
+        loaded = as_task(task)
+        by_name = names_task(task)
+        spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)
+        store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+        store.prepare()
+        planner = Planner(self.model, loaded, replace(self.request, name=name), store)
+        draft = planner.recipe(spec, self.target)
+        checked_task(draft, loaded)  # reports what is wrong before anything is timed
+        if not by_name:
+            keep_task(loaded, folder)
+        announce(listener, loaded, self.model)
+        target, linear = self._measured(loaded, store)
+        recipe = planner.recipe(spec, target, linear)
+        if recipe != draft:
+            checked_task(recipe, loaded)
+        result = carry_out(recipe, loaded, store, folder, listener)
+        return Compressed(result, deliver(result, out), budget_violations(result))
+
+    def _measured(self, task: Task, store: Store) -> tuple[Target, str | None]:
+        """Return the target with the runtime that serves, and the attention core that is faster than softmax, if any.
+
+        What the user leaves open is timed on this machine.
+        """
+        case = Case.of(self.model, task, self.target)
+        runtime = faster_runtime(case, self.target, store) if self.runtime == "auto" else self.runtime
+        target = replace(self.target, runtime=runtime)
+        return target, faster_core(case, target, store) if self.request.effort != "one-shot" else None

@@ -22,16 +22,15 @@ def data_report(task: Task, model: str | None = None, splits: Sequence[str] | No
 
 
 def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str | None = None) -> None:
-    """Send the summary of a task to a listener, as an event of kind ``data``; nothing for a stand-in of a task.
+    """Send the summary of a task to a listener, as an event of kind ``data``.
 
     Args:
         on_event: Receives each event as a dictionary.
         task: The task.
         model: Folder or name of the model whose tokenizer counts tokens.
     """
-    if isinstance(task, Task):
-        summary = data_report(task, model)
-        on_event({"kind": "data", "message": "\n".join(summary.lines()), "data": summary.to_json()})
+    summary = data_report(task, model)
+    on_event({"kind": "data", "message": "\n".join(summary.lines()), "data": summary.to_json()})
 
 
 def token_counter(model: str) -> CountTokens | None:

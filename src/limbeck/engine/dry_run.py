@@ -18,8 +18,9 @@ from statistics import median
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
 from limbeck.core.shape import Shape
-from limbeck.core.step import Choice, Step, Technique, parameters
+from limbeck.core.step import Choice, Step, Technique
 from limbeck.core.task import Task
 from limbeck.data.summary import Summary
 from limbeck.engine.builder import CandidateBuilder, Provenance
@@ -66,7 +67,7 @@ class Plan:
     seconds: float
     bytes: int
     unknown: int
-    data: Summary | None = None
+    data: Summary
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task 
         seconds=sum(row.seconds or 0.0 for row in rows),
         bytes=sum(row.bytes or 0 for row in rows),
         unknown=sum(row.seconds is None for row in rows),
-        data=data_report(task, recipe.model) if isinstance(task, Task) else None,
+        data=data_report(task, recipe.model),
     )
 
 
@@ -235,10 +236,9 @@ class _Planner:
 def typical_tokens(task: Task, pieces: float = 1.3) -> float:
     """Estimate the tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
     split = next(iter(task.splits.values()))
-    texts = list(getattr(split, "texts", ()))[:1000]
-    pairs = list(getattr(split, "pairs", None) or ())[:1000]
+    texts, pairs = split.texts[:1000], (split.pairs or ())[:1000]
     words = sum(len(text.split()) if isinstance(text, str) else len(text) for text in (*texts, *pairs))
-    return min(2 + pieces * words / max(len(texts), 1), float(getattr(task, "max_length", 512)))
+    return min(2 + pieces * words / max(len(texts), 1), float(task.max_length))
 
 
 def _layer_parameters(shape: Shape) -> int:

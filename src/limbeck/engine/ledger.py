@@ -76,7 +76,7 @@ class Ledger:
         self.run = uuid.uuid4().hex[:8]
         self.torn: list[int] = []
 
-    def append(self, event: str, **data: Any) -> None:
+    def append(self, event: str, **data: object) -> None:
         """Write one line and see it on the disk."""
         assert event in EVENTS, f"unknown event {event}"
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -5,8 +5,8 @@ The one module of the engine that names techniques: a plan is made of their step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from limbeck.core.shape import Shape
@@ -32,6 +32,8 @@ from limbeck.techniques.search import Search
 from limbeck.techniques.selection import Best, Cheapest
 from limbeck.techniques.supernet import Supernet
 from limbeck.techniques.vocabulary import Vocabulary
+from limbeck.train.config import TrainingConfig
+from limbeck.train.supernet_config import SupernetConfig
 
 Effort = Literal["one-shot", "quick", "standard", "thorough"]
 Strategy = Literal["prune", "search", "both"]
@@ -85,36 +87,14 @@ QUANTIZATIONS: dict[str, tuple[tuple[Mode, bool], ...]] = {
 """Modes of INT8 that are tried, each without or with smoothing of the activations."""
 
 Steps = tuple[Step | Fork, ...]
-Uniform = dict[str, Any]
-"""Fields of a step whose names are only known when the plan is made."""
 
 
-def plan_recipe(
-    model: str,
-    task: Any,
-    *,
-    budget: Budget,
-    target: Target,
-    strategy: Strategy = "prune",
-    effort: Effort = "standard",
-    seed: int = 0,
-    replicas: int = 1,
-    name: str = "",
-    linear: str | None = None,
-    training: Training | None = None,
-    allow_weak_teacher: bool = False,
-    store: Store | None = None,
-    loaded: Task | None = None,
-) -> Recipe:
-    """Return the recipe that :func:`limbeck.compress` runs; it can be printed, edited and run again.
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of ``compress``, apart from model, task and target.
 
-    A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
-
-    Args:
-        model: A folder, a hub name or 'minilm-l6'.
-        task: What ``recipe.task`` says: a name, a path or a mapping.
+    Attributes:
         budget: Bounds of latency, size and loss of quality.
-        target: What will serve.
         strategy: 'prune' cuts the model down in stages, each pruned and distilled from the one before. 'search' trains
             it as a super-network, finds the INT8 slices that are best within bounds of latency, and distils them.
             'both' are branches of one recipe, measured and chosen from together. A bound of size is a goal of pruning
@@ -124,55 +104,104 @@ def plan_recipe(
         seed: Decides everything random.
         replicas: Make the chosen model again with this many seeds in all.
         name: Name of the recipe.
-        linear: An attention core that is faster than softmax for these texts here (see ``faster_core``): one branch
-            converts the model to it, and one prunes the result.
         training: What the user wants of the trainings.
         allow_weak_teacher: See :class:`Recipe`.
-        store: Where the check of an assumed order of labels is kept.
-        loaded: The task that ``task`` names, where it is in memory already.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        InputError: the model cannot be trained, or strategy and effort do not fit it.
     """
-    from limbeck.data.loading import load_task
-    from limbeck.model.checkpoints import peek
 
-    for field, value, valid in (("strategy", strategy, get_args(Strategy)), ("effort", effort, get_args(Effort))):
-        if value not in valid:
-            raise InputError(f"{field}: there is no '{value}'; {nearest(value, valid)}")
-    loaded = load_task(task) if loaded is None else loaded
-    description = peek(model)
-    if description["runtime"] != "torch":
-        raise InputError(f"'{model}' is an exported model, which cannot be trained; give the folder it was made from")
-    if effort == "one-shot" and strategy != "prune":
-        raise InputError(f"strategy: a super-network must be trained, so one shot is for 'prune', got '{strategy}'")
-    fitted = fit(model, loaded, store)
-    ready = fitted is not None and fitted.answers
-    training = training or Training()
-    plan = _CandidatePlan(
-        model, description["shape"], budget, target, strategy, effort, training.shared(loaded, EPOCHS[effort][1])
-    )
-    first = () if ready else (Finetune(**training.finetune(loaded, EPOCHS[effort][0])),)
-    return Recipe(
-        model=model,
-        task=task,
-        steps=(*first, plan.candidates(linear), *plan.measurements(loaded)),
-        target=target,
-        budget=budget,
-        seed=seed,
-        teacher=model if ready else None,
-        replicas=replicas,
-        name=name,
-        allow_weak_teacher=allow_weak_teacher,
-    )
+    budget: Budget = field(default_factory=Budget)
+    strategy: Strategy = "prune"
+    effort: Effort = "standard"
+    seed: int = 0
+    replicas: int = 1
+    name: str = ""
+    training: Training = field(default_factory=Training)
+    allow_weak_teacher: bool = False
+
+    def check(self) -> None:
+        """Refuse a strategy and an effort that do not exist or do not go together.
+
+        Raises:
+            InputError: The message names the choices.
+        """
+        for name, value, valid in (
+            ("strategy", self.strategy, get_args(Strategy)),
+            ("effort", self.effort, get_args(Effort)),
+        ):
+            if value not in valid:
+                raise InputError(f"{name}: there is no '{value}'; {nearest(value, valid)}")
+        if self.effort == "one-shot" and self.strategy != "prune":
+            raise InputError(
+                f"strategy: a super-network must be trained, so one shot is for 'prune', got '{self.strategy}'"
+            )
+
+
+class Planner:
+    """Plans the recipe that :func:`limbeck.compress` runs; it can be printed, edited and run again.
+
+    A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
+    """
+
+    def __init__(self, model: str, task: Task, request: Request, store: Store | None = None) -> None:
+        """Look at the model's configuration, once for all plans.
+
+        Args:
+            model: A folder, a hub name or 'minilm-l6'.
+            task: The task.
+            request: What to plan for.
+            store: Where the check of an assumed order of labels is kept.
+
+        Raises:
+            InputError: The model cannot be trained, or strategy and effort do not fit it.
+        """
+        from limbeck.model.checkpoints import peek
+
+        request.check()
+        description = peek(model)
+        if description["runtime"] != "torch":
+            raise InputError(
+                f"'{model}' is an exported model, which cannot be trained; give the folder it was made from"
+            )
+        fitted = fit(model, task, store)
+        self.model, self.task, self.request = model, task, request
+        self.shape: Shape = description["shape"]
+        self.ready = fitted is not None and fitted.answers
+
+    def recipe(self, spec: str | Mapping[str, Any], target: Target, linear: str | None = None) -> Recipe:
+        """Return the recipe for a target.
+
+        Args:
+            spec: What the recipe says of its task: a name, a path or a mapping.
+            target: What will serve.
+            linear: An attention core that is faster than softmax for these texts here (see ``faster_core``): one
+                branch converts the model to it, and one prunes the result.
+        """
+        request, task = self.request, self.task
+        effort, training = request.effort, request.training
+        shared = training.shared(task, EPOCHS[effort][1])
+        plan = _CandidatePlan(self.model, self.shape, request.budget, target, request.strategy, effort, shared)
+        first = () if self.ready else (self._finetune(),)
+        return Recipe(
+            model=self.model,
+            task=spec,
+            steps=(*first, plan.candidates(linear), *plan.measurements(task)),
+            target=target,
+            budget=request.budget,
+            seed=request.seed,
+            teacher=self.model if self.ready else None,
+            replicas=request.replicas,
+            name=request.name,
+            allow_weak_teacher=request.allow_weak_teacher,
+        )
+
+    def _finetune(self) -> Finetune:
+        training = self.request.training
+        config = training.finetune(self.task, EPOCHS[self.request.effort][0])
+        return Finetune(training=config, class_weights=training.class_weights)
 
 
 @dataclass(frozen=True)
 class _CandidatePlan:
-    """The parts of a recipe; ``shared`` are fields of every training after the fine-tuning."""
+    """The parts of a recipe; ``shared`` is what all trainings after the fine-tuning have in common."""
 
     model: str
     shape: Shape
@@ -180,7 +209,7 @@ class _CandidatePlan:
     target: Target
     strategy: Strategy
     effort: Effort
-    shared: Uniform
+    shared: TrainingConfig
 
     def candidates(self, linear: str | None) -> Fork:
         """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
@@ -196,13 +225,13 @@ class _CandidatePlan:
         return (Size(split=split), *quality, Latency(split=split), choice, Portability())
 
     @property
-    def _training(self) -> Uniform:
-        """Return the fields of every training after the fine-tuning."""
-        return {"num_train_epochs": float(EPOCHS[self.effort][1]), "learning_rate": LEARNING_RATE, **self.shared}
+    def _training(self) -> TrainingConfig:
+        """Return the hyper-parameters of every training after the fine-tuning."""
+        return replace(self.shared, num_train_epochs=float(EPOCHS[self.effort][1]), learning_rate=LEARNING_RATE)
 
     @property
     def _distill(self) -> Distill:
-        return Distill(match=("logits", "hidden"), **self._training)
+        return Distill(training=self._training, match=("logits", "hidden"))
 
     def _smaller(self, linear: str | None) -> list[Steps]:
         """Return the ways to smaller models, each from the fine-tuned one."""
@@ -219,7 +248,7 @@ class _CandidatePlan:
         if self.strategy != "prune":
             branches.append((*self._search(), self._distill))
         if linear is not None:
-            convert = Linearize(attention=(linear,), **self._training)
+            convert = Linearize(training=self._training, attention=(linear,))
             branches.append((convert, Fork(((), (goals[0], self._distill)))))
         return branches
 
@@ -249,8 +278,12 @@ class _CandidatePlan:
         least["ffn"] = min(-(-least["ffn"] // FFN_STEP) * FFN_STEP, whole["ffn"])
         if not all(least.values()):
             raise InputError(f"strategy: '{self.model}' is {shape}, of which nothing can be searched; use 'prune'")
-        ranges: Uniform = {name: (least[name], most) for name, most in whole.items()}
-        supernet = Supernet(**ranges, per_layer=True, ffn_step=FFN_STEP, **self._training)
+        ranges = {name: (least[name], most) for name, most in whole.items()}
+        slices = SupernetConfig(
+            layers=ranges["layers"], heads=ranges["heads"], ffn=ranges["ffn"], per_layer=True, ffn_step=FFN_STEP
+        )
+        evaluations = Supernet.training.evaluations_per_epoch
+        supernet = Supernet(training=replace(self._training, evaluations_per_epoch=evaluations), slices=slices)
         search = replace(SEARCHES[self.effort], number_format="int8", at_least=0.7)
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in BOUNDS[self.effort]]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import user_path
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
 from limbeck.errors import InputError
 from limbeck.report.artefact import DESCRIPTION
@@ -36,9 +37,10 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     described, spec = peek(model), peek_outputs(model)
     if not spec.trained:
         raise InputError(f"'{model}' has no trained head: {spec.untrained}; fine-tune it first")
-    opened, tokenizer = open_model(model)
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
+    check_pairs(model, given=pairs is not None, words=spec.per_token)
+    opened, tokenizer = open_model(model)
     if not texts:
         return []
     encoding = serving_encoding(model, tokenizer, described["max_length"], words=spec.per_token)
@@ -62,6 +64,29 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     return results
 
 
+def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
+    """Refuse second texts for a model of single texts, and their absence for a model of pairs, as far as it says so.
+
+    Args:
+        model: Folder or name of the model.
+        given: Whether there are second texts.
+        words: Whether the model labels words.
+
+    Raises:
+        InputError: The model takes the other kind of input.
+    """
+    path = user_path(model) / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        takes = False if words else description.get("pair")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no description of an artefact: {error}") from error
+    if given and takes is False:
+        raise InputError(f"'{model}' takes single texts; leave --pair out")
+    if takes is True and not given:
+        raise InputError(f"'{model}' takes pairs of texts; give the second text of each with --pair")
+
+
 def serving_encoding(
     model: str | Path, tokenizer: TaskTokenizer, positions: int, *, words: bool = False
 ) -> TextEncoding:
@@ -76,7 +101,7 @@ def serving_encoding(
     Returns:
         The artefact's description; of other folders the tokenizer's own, cut at its largest length.
     """
-    path = Path(model).expanduser() / DESCRIPTION
+    path = user_path(model) / DESCRIPTION
     if not path.is_file():
         return TextEncoding.of(tokenizer, positions, words=words)
     try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.engine import notebook
-from limbeck.errors import LimbeckError, nearest
+from limbeck.errors import LimbeckError, nearest, shown
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Event = Mapping[str, Any]
 
@@ -109,10 +112,10 @@ def _data_alone() -> Callable[[Event], None]:
 class _Screen:
     """Draws events: one bar for the recipe's steps, one for the training that runs."""
 
-    def __init__(self, progress: Any) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.steps: Any = None
-        self.inner: Any = None
+        self.steps: TaskID | None = None
+        self.inner: TaskID | None = None
         self.data = _data_alone()
 
     def __call__(self, event: Event) -> None:
@@ -156,18 +159,24 @@ class _Screen:
             self.inner = None
 
 
+def check_tracker(name: str) -> None:
+    """Refuse a tracker that Accelerate does not know, or whose package is not installed, before any work starts."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    trackers = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
+    if name not in trackers:
+        raise LimbeckError(f"--track: no tracker {shown(name)}; {nearest(name, trackers)}")
+    if name not in [str(kind.value) for kind in get_available_trackers()]:
+        raise LimbeckError(f"--track {name}: the package is not installed; do: pip install {name}")
+
+
 class _Tracker:
     """Forwards the numbers of training to one of Accelerate's trackers."""
 
     def __init__(self, name: str) -> None:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-        trackers = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
-        if name not in trackers:
-            raise LimbeckError(f"--track: no tracker '{name}'; {nearest(name, trackers)}")
-        if name not in [str(kind.value) for kind in get_available_trackers()]:
-            raise LimbeckError(f"--track {name}: the package is not installed; do: pip install {name}")
+        check_tracker(name)
         from accelerate import PartialState
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
         PartialState()  # trackers write on the main process only and ask it which one they are on
         cls = LOGGER_TYPE_TO_CLASS[name]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import Step, Technique
@@ -32,7 +31,7 @@ class _Chain:
     """The newest model that is finished, and the steps after it that are not: none of them changes the shape."""
 
     key: str
-    earlier: tuple[Any, ...] = ()
+    earlier: tuple[Step, ...] = ()
 
 
 class Reach:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record
+from limbeck.core.measurement import environment
+from limbeck.core.task import Task
+from limbeck.data.baseline import baseline
 from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
 from limbeck.errors import StoreError
-from limbeck.recipe.recipe import Recipe, parse
+from limbeck.recipe.recipe import Recipe, parse, to_data
+from limbeck.report.shareable import shareable, without_paths
+from limbeck.report.summary import RunSummary
+from limbeck.report.text import summary, summary_html
+from limbeck.storage import yaml_text
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,8 @@ class RunResult:
     teacher: str | None = None
     failed: list[Failure] = field(default_factory=list)
     replicas: dict[str, list[str]] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
-    task: Any = None  # the task in memory; None when the result was read from a ledger
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    task: Task | None = None  # None when the result was read from a ledger
 
     def __repr__(self) -> str:
         chosen = f", chosen {', '.join(self.chosen)}" if self.chosen else ""
@@ -50,16 +60,38 @@ class RunResult:
         return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
 
     def __str__(self) -> str:
-        from limbeck.engine.outputs import summary_of  # which imports this module
-        from limbeck.report.text import summary
-
-        return summary(summary_of(self, self.task), {"folder": self.folder})
+        return summary(self.run_summary, {"folder": self.folder})
 
     def _repr_html_(self) -> str:
-        from limbeck.engine.outputs import summary_of
-        from limbeck.report.text import summary_html
+        return summary_html(self.run_summary, {"folder": self.folder})
 
-        return summary_html(summary_of(self, self.task), {"folder": self.folder})
+    @cached_property
+    def run_summary(self) -> RunSummary:
+        """The run as its report, table, card and exit status read it; it has no paths of this machine."""
+        recipe = self.recipe
+        failed = [asdict(failure) | {"parent": failure.key} for failure in self.failed]
+        return RunSummary(
+            records={key: shareable(record) for key, record in self.records.items()},
+            measured=self.measured,
+            chosen=self.chosen,
+            teacher=self.teacher,
+            recipe=yaml_text.dump(without_paths(to_data(recipe))),
+            environment=without_paths(self.environment or environment()),
+            failed=without_paths(failed),
+            replicas=self.replicas,
+            task=self.task,
+            target=recipe.target,
+            budget=recipe.budget,
+            seeds=[recipe.seed + number for number in range(max(1, recipe.replicas))],
+            model=without_paths(recipe.model),
+            baseline=baseline(self.task) if self.task is not None else None,
+            histories=without_paths(self._histories()),
+        )
+
+    def _histories(self) -> list[dict[str, Any]]:
+        """Return what changed the task's rows on the way to any candidate: each entry once, as far as it is stored."""
+        entries = [entry for key in self.records for entry in self.store.task_history(key)]
+        return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
     @property
     def ok(self) -> bool:

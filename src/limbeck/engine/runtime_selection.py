@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
+from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Runtime, Target
+from limbeck.core.task import Task
 from limbeck.engine.store import MACHINE, Store
 from limbeck.errors import LimbeckError
 
@@ -25,26 +27,25 @@ class Case:
     """A model's shape and style, with the length of a task's texts."""
 
     shape: Shape
-    style: Any
+    style: EncoderStyle
     seq_len: int
     per_token: bool
 
     @classmethod
-    def of(cls, model: str, task: Any, target: Target) -> Case:
+    def of(cls, model: str, task: Task, target: Target) -> Case:
         """From the model's configuration and the task's median text, or the target's length.
 
         Args:
             model: Folder or hub name of the model.
-            task: A task, or what ``as_task`` makes one of.
+            task: The task.
             target: What will serve the model.
         """
-        from limbeck.data.given import as_task
         from limbeck.measure.latency import lengths_of
         from limbeck.model.checkpoints import peek, peek_style
 
-        facts, answers = peek(model), as_task(task)
-        seq_len = target.seq_len or int(median(lengths_of(answers, facts["max_length"])))
-        return cls(facts["shape"], peek_style(model), seq_len, answers.kind == "tokens")
+        facts = peek(model)
+        seq_len = target.seq_len or int(median(lengths_of(task, facts["max_length"])))
+        return cls(facts["shape"], peek_style(model), seq_len, task.kind == "tokens")
 
     def memo(
         self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]

@@ -29,6 +29,7 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.finite import json_text
+from limbeck.core.paths import cache_folder, user_path
 from limbeck.errors import StoreError
 from limbeck.storage.destination import disk_full
 
@@ -41,7 +42,7 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 def default_root() -> Path:
     """``LIMBECK_STORE``, else a folder in the user's cache."""
-    return Path(os.environ.get("LIMBECK_STORE") or Path.home() / ".cache" / "limbeck")
+    return Path(os.environ.get("LIMBECK_STORE") or cache_folder() / "limbeck")
 
 
 def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -73,7 +74,7 @@ class Store:
     notify: Callable[[str], None] = lambda message: None
 
     def __post_init__(self) -> None:
-        self.root = Path(self.root).expanduser().absolute()
+        self.root = user_path(self.root).absolute()
         self.objects, self.tasks = self.root / "objects", self.root / "tasks"
         self._memo, self._work, self._kept = self.root / "memo", self.root / "work", self.root / "kept"
         self._open_tasks: dict[str, Any] = {}
@@ -375,7 +376,7 @@ MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".mode
 
 def fingerprint(source: str | Path, store: Store) -> str:
     """Hash what decides a model: the content of a local folder, or the name of a remote one."""
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if not folder.is_dir():
         return f"name:{source}"
     parts = []

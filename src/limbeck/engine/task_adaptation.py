@@ -30,8 +30,6 @@ def adapt_task(recipe: Recipe, task: Task, store: Store, *, dry: bool = False) -
     Raises:
         InputError: The order of the labels had to be assumed, and another fits far better.
     """
-    if not isinstance(task, Task):
-        return task, ()
     notes: list[str] = []
     adapted, answered = task, False
     for source in dict.fromkeys(filter(None, (recipe.model, recipe.teacher))):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
@@ -27,25 +31,23 @@ class Training:
         early_stopping_patience: Stop training after this many evaluations without a better score; 0 never stops early.
     """
 
-    epochs: float | None = None
-    learning_rate: float | None = None
-    min_steps: int | None = None
+    epochs: Annotated[float, Gt(0), Le(100_000)] | None = None
+    learning_rate: Annotated[float, Gt(0), Le(100)] | None = None
+    min_steps: Annotated[int, Ge(0)] | None = None
     class_weights: Literal["none", "balanced"] = "none"
-    early_stopping_patience: int = 0
+    early_stopping_patience: Annotated[int, Ge(0)] = 0
 
-    def shared(self, task: Task, epochs: float) -> dict[str, Any]:
-        """Return the fields of every training on the task; defaults are left out, so that keys stay."""
+    def shared(self, task: Task, epochs: float) -> TrainingConfig:
+        """Return what every training on the task has in common."""
         steps = self.min_steps
         if steps is None:
             least = max(LEAST_STEPS, STEPS_PER_LABEL * task.num_labels)
             rows = len(task.split("train"))
             steps = least if epochs * rows / BATCH < least else 0
-        patience = {"early_stopping_patience": self.early_stopping_patience} if self.early_stopping_patience else {}
-        return ({"min_steps": steps} if steps else {}) | patience
+        return TrainingConfig(min_steps=steps, early_stopping_patience=self.early_stopping_patience)
 
-    def finetune(self, task: Task, epochs: float) -> dict[str, Any]:
-        """Return the fields of the fine-tuning."""
+    def finetune(self, task: Task, epochs: float) -> TrainingConfig:
+        """Return the hyper-parameters of the fine-tuning."""
         epochs = self.epochs or epochs
-        fields = {"num_train_epochs": float(epochs), **self.shared(task, epochs)}
-        fields |= {"learning_rate": self.learning_rate} if self.learning_rate is not None else {}
-        return fields | ({"class_weights": self.class_weights} if self.class_weights != "none" else {})
+        config = replace(self.shared(task, epochs), num_train_epochs=float(epochs))
+        return config if self.learning_rate is None else replace(config, learning_rate=self.learning_rate)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.task import Task
 from limbeck.data.baseline import Baseline, Comparison, baseline, compare
+from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.run_log import RunLog
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +21,54 @@ ROWS = 2000  #: of validation, at most, that decide
 
 class WeakTeacher(InputError):
     """The teacher was not shown to be better than the best constant answer."""
+
+
+class TeacherCheck:
+    """Stops a run before something is made of a teacher that is no better than the best constant answer.
+
+    Only recipes that end in a choice claim that what they choose is good. A teacher is compared once, and the result
+    is kept in the store.
+    """
+
+    def __init__(self, builder: CandidateBuilder, log: RunLog, *, chooses: bool) -> None:
+        """Begin without a verdict.
+
+        Args:
+            builder: Opens the teacher.
+            log: Where the message is written.
+            chooses: Whether the recipe ends in a choice.
+        """
+        self._builder, self._log = builder, log
+        self._wanted = chooses and not builder.recipe.allow_weak_teacher and "validation" in builder.task.splits
+        self._checked: set[str] = set()
+
+    def check(self, key: str) -> None:
+        """Check the teacher of a record, if it has one.
+
+        Args:
+            key: Key of the record.
+
+        Raises:
+            WeakTeacher: It was not shown to be better than the constant answer.
+        """
+        builder = self._builder
+        teacher = builder.teacher(key)
+        if not self._wanted or teacher is None or teacher in self._checked:
+            return
+        self._checked.add(teacher)
+
+        def compare_once() -> dict[str, Any]:
+            candidate = builder.open(teacher)
+            size = builder.recipe.target.batch if candidate.model.int8 else 32
+            comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, builder.task, size)
+            message = "" if comparison.better else weak_teacher_message(builder.task, comparison, constant.answer)
+            return {"better": comparison.better, "message": message}
+
+        verdict = builder.store.memo(f"teacher-{teacher}-{builder.task.fingerprint}", compare_once)
+        if not bool(verdict["better"]):
+            message = str(verdict["message"])
+            self._log.note(message, kind="weak_teacher")
+            raise WeakTeacher(message)
 
 
 def compare_teacher(

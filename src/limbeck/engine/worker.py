@@ -66,7 +66,9 @@ def _run_worker() -> int:
 def _help(order: Mapping[str, Any]) -> None:
     try:
         with processes.synchronized():
-            CandidateBuilder(parse(order["recipe"]), None, Store(Path(order["store"]))).help(**order["arguments"])
+            store = Store(Path(order["store"]))
+            task = store.task(store.card(order["arguments"]["parent"])["task"])
+            CandidateBuilder(parse(order["recipe"]), task, store).help(**order["arguments"])
     except ProcessLost:
         raise
     except Exception:  # process 0 sees the failure, and reports it

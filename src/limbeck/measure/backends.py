@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -13,10 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from limbeck.errors import InputError, LimbeckError, MissingExtra
+from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest, shown
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from transformers import PreTrainedModel
+
+    from limbeck.core.model import Runnable
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
 
 Batch = Mapping[str, np.ndarray]
 """input_ids, attention_mask and, where the tokenizer makes them, token_type_ids, int64 [batch, seq]."""
@@ -29,7 +35,7 @@ class Runner(Protocol):
 
     words: str  #: the runtime and the implementation, in words
 
-    def prepare(self, batch: Batch) -> Any:
+    def prepare(self, batch: Batch) -> Any:  # each runtime has inputs of its own type, which callers pass on
         """Convert a batch to the inputs of the runtime."""
         ...
 
@@ -44,6 +50,31 @@ def check_runtime(runtime: str) -> None:
         raise MissingExtra("openvino", "openvino")
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have here, before any work starts.
+
+    Args:
+        device: 'cpu', 'cuda', 'cuda:N' or 'mps'.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    if device == "cpu":  # torch need not be loaded
+        return
+    if not re.fullmatch(r"cuda(:[0-9]{1,3})?|mps", device):
+        raise InputError(f"no device {shown(device)}; {nearest(device, ['cpu', 'cuda', 'cuda:0', 'mps'])}")
+    import torch
+
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("torch finds no device 'mps' here; use 'cpu'")
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(device.partition(":")[2] or 0) >= count:
+        present = f"only {', '.join(f'cuda:{index}' for index in range(count))} and cpu" if count else "only 'cpu'"
+        raise InputError(f"torch finds no device '{device}' here, {present}")
+
+
 def import_runtime(name: str) -> ModuleType:
     """Import the module of a runtime.
 
@@ -55,7 +86,7 @@ def import_runtime(name: str) -> ModuleType:
 
 
 def make_runner(
-    model: Any, *, threads: int = 1, runtime: str = "onnxruntime", device: str = "cpu", plain: bool = True
+    model: Runnable, *, threads: int = 1, runtime: str = "onnxruntime", device: str = "cpu", plain: bool = True
 ) -> Runner:
     """Load a model for running: a torch model in eager torch, an ONNX one in ``runtime``.
 
@@ -68,27 +99,29 @@ def make_runner(
             as users run it today, instead of ours.
     """
     if model.runtime == "torch":
-        return TorchRunner(model, device, plain)
+        return TorchRunner(cast("LimbeckForSequenceClassification", model), device, plain)
+    onnx = cast("OnnxModel", model)
     if runtime == "openvino":
-        return OpenVinoRunner(Path(model.path), threads)
-    return OnnxRunner(model.session(threads), Path(model.path).name)
+        return OpenVinoRunner(onnx.path, threads)
+    return OnnxRunner(onnx.session(threads), onnx.path.name)
 
 
 class TorchRunner:
     """Eager PyTorch in inference mode; the number of threads is that of the process."""
 
-    def __init__(self, model: Any, device: str = "cpu", plain: bool = True) -> None:
+    def __init__(self, model: LimbeckForSequenceClassification, device: str = "cpu", plain: bool = True) -> None:
         import torch
 
         self.device = torch.device(device)
         self.ours = True
+        running: PreTrainedModel = model
         if plain:
             from limbeck.model.pretrained import to_transformers
 
             with contextlib.suppress(InputError):  # a ragged shape has no plain twin
-                model, self.ours = to_transformers(model), False
-        self.model = model.eval().to(self.device)
-        self.words = f"torch eager, {type(model).__name__}"
+                running, self.ours = to_transformers(model), False
+        self.model = running.eval().to(self.device)
+        self.words = f"torch eager, {type(running).__name__}"
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
         """Convert a batch to the inputs of the runtime."""
@@ -102,7 +135,8 @@ class TorchRunner:
 
         with torch.inference_mode():
             logits = self.model.run(prepared)[0] if self.ours else self.model(**prepared).logits
-        return logits.float().cpu().numpy()  # to the processor: an accelerator has then finished
+        array: np.ndarray = logits.float().cpu().numpy()  # to the processor: an accelerator has then finished
+        return array
 
 
 class OnnxRunner:

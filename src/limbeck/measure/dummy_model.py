@@ -15,26 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat
+from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_runtime
+from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_device, check_runtime
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
     from limbeck.model.external import OnnxGraph
 
-STYLE = (
-    "family",
-    "embedding_size",
-    "max_positions",
-    "token_types",
-    "position_offset",
-    "pad_token_id",
-    "activation",
-    "pooler",
-    "projections",
-)
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
 
 
@@ -57,6 +47,7 @@ class Setting:
                 f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
             )
         check_runtime(self.target.runtime)
+        check_device(self.target.device)
         for name, count in (("threads", self.target.threads), ("batch", self.target.batch)):
             if count < 1:
                 raise InputError(f"{name}: should be at least 1, got {count}")
@@ -84,10 +75,19 @@ class Setting:
         return cls(**{**data, "target": Target(**data["target"])})
 
 
-def style_of(style: Any) -> dict[str, Any]:
-    """Select the fields of a style or a configuration that decide the speed."""
-    older = {"projections": "none"}  # configurations written before there were any
-    return {name: getattr(style, name, older[name]) if name in older else getattr(style, name) for name in STYLE}
+def style_of(style: EncoderStyle) -> dict[str, Any]:
+    """Select the fields of a style that decide the speed."""
+    return {
+        "family": style.family,
+        "embedding_size": style.embedding_size,
+        "max_positions": style.max_positions,
+        "token_types": style.token_types,
+        "position_offset": style.position_offset,
+        "pad_token_id": style.pad_token_id,
+        "activation": style.activation,
+        "pooler": style.pooler,
+        "projections": style.projections,
+    }
 
 
 def inputs(setting: Setting) -> dict[str, np.ndarray]:

@@ -94,7 +94,7 @@ def _write(folder: Path, name: str, values: Mapping[str, Any]) -> None:
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
-    plain = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    plain: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
         return plain | dict(arrays)
 

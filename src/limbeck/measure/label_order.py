@@ -219,7 +219,8 @@ def _table(kind: str, logits: ArrayLike, labels: ArrayLike, count: int) -> np.nd
 
     if kind == "multilabel":
         given, truth = np.asarray(logits) > 0, np.asarray(labels) > 0
-        return (truth[:, None] == given[None, :]).astype(float)
+        equal: np.ndarray = truth[:, None] == given[None, :]
+        return equal.astype(float)
     guesses, truths = np.asarray(logits).argmax(-1).reshape(-1), np.asarray(labels).reshape(-1)
     table = np.zeros((count, count))
     counted = truths != IGNORED

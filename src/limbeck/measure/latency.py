@@ -8,11 +8,13 @@ import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, environment
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from limbeck.core.model import Runnable
     from limbeck.core.task import Task
+    from limbeck.data.batching import Encoded
     from limbeck.measure.backends import Runner
 
 
@@ -55,9 +59,9 @@ class Latency(Probe):
     Units: seconds per call.
     """
 
-    samples: int = 40  #: texts in the sample (more when the batch is large: at least 8 batches)
-    rounds: int = 15  #: timed rounds
-    warmup: int = 1  #: rounds that are not timed
+    samples: Annotated[int, Ge(1), Le(100_000)] = 40  #: texts in the sample (at least 8 batches, however large)
+    rounds: Annotated[int, Ge(1), Le(10_000)] = 15  #: timed rounds
+    warmup: Annotated[int, Ge(0), Le(10_000)] = 1  #: rounds that are not timed
     split: str = "test"  #: where the texts come from
 
     def required_splits(self) -> tuple[str, ...]:
@@ -66,13 +70,14 @@ class Latency(Probe):
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of each candidate."""
-        from limbeck.measure.backends import check_runtime
+        from limbeck.measure.backends import check_device, check_runtime
         from limbeck.measure.isolation import run_isolated
 
         if not candidates:
             return
         target = context.target
         check_runtime(target.runtime)
+        check_device(target.device)
         rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
         with contextlib.ExitStack() as stack:
             payload = {
@@ -159,8 +164,6 @@ def token_lists(
         tokenizer: Tokenises.
         seq_len: If given, each row is repeated or cut to exactly this many tokens.
     """
-    from dataclasses import replace
-
     from limbeck.data.batching import encode
 
     chosen = replace(task, splits={split: task.split(split).take(rows)})
@@ -256,7 +259,9 @@ def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> It
             "noise": round(timing.spread, 4),
             "machine": machine,
         }
-        where: dict[str, Any] = {"n": timing.calls, "target": str(target)}
+        # an exported model runs on the processor, whatever the device of torch models
+        setting = target if runtimes[index] == "torch" else replace(target, device="cpu")
+        where: dict[str, Any] = {"n": timing.calls, "target": str(setting)}
         yield index, Measurement("latency_p50", *_flat(timing.p50), **where, detail=detail)
         for percent in (90, 99):
             bounds = timing.quantile(percent / 100)
@@ -302,7 +307,7 @@ def check_calls(threads: int, batch: int) -> None:
 
 
 def evaluate(
-    model: Any,
+    model: Runnable,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     split: str = "test",
@@ -333,10 +338,9 @@ def evaluate(
     import torch
 
     from limbeck.core.logits import require_finite_logits
-    from limbeck.data.batching import collate, encode
+    from limbeck.data.batching import encode
     from limbeck.measure.backends import check_runtime, make_runner
     from limbeck.measure.quality import assess
-    from limbeck.measure.timing import time_call
 
     check_calls(threads, batch)
     check_runtime(runtime)
@@ -345,14 +349,7 @@ def evaluate(
     torch.set_num_threads(threads)
     try:
         runner = make_runner(model, threads=threads, runtime=runtime)
-        logits: list[Any] = []
-        total = 0.0
-        for start in range(0, len(encoded), batch):
-            indices = range(start, min(start + batch, len(encoded)))
-            inputs = runner.prepare({name: tensor.numpy() for name, tensor in collate(encoded, indices).items()})
-            if not start:
-                runner(inputs)
-            total += time_call(partial(_answer, runner, inputs, logits), now or time.perf_counter)
+        logits, total = _timed_answers(runner, encoded, batch, now or time.perf_counter)
     finally:
         torch.set_num_threads(before)
     if task.kind == "tokens":
@@ -360,11 +357,29 @@ def evaluate(
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)
     mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
-    depends = batch > 1 and runtime != "torch" and bool(getattr(model, "int8", False))
+    depends = batch > 1 and runtime != "torch" and model.int8
     figures = (*assessment.quality, len(encoded), total * 1e3, mean)
     beside = {name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()}
     return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends, beside)
 
 
-def _answer(runner: Runner, inputs: Any, logits: list[Any]) -> None:  # each runner has inputs of its own type
+def _timed_answers(
+    runner: Runner, encoded: Encoded, batch: int, now: Callable[[], float]
+) -> tuple[list[np.ndarray], float]:
+    """Return the logits of every text, and the seconds that all calls took."""
+    from limbeck.data.batching import collate
+    from limbeck.measure.timing import time_call
+
+    logits: list[np.ndarray] = []
+    total = 0.0
+    for start in range(0, len(encoded), batch):
+        indices = range(start, min(start + batch, len(encoded)))
+        inputs = runner.prepare({name: tensor.numpy() for name, tensor in collate(encoded, indices).items()})
+        if not start:
+            runner(inputs)
+        total += time_call(partial(_answer, runner, inputs, logits), now)
+    return logits, total
+
+
+def _answer(runner: Runner, inputs: Any, logits: list[np.ndarray]) -> None:  # each runner has inputs of its own type
     logits.extend(runner(inputs))

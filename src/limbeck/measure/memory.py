@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
@@ -29,7 +31,7 @@ class Memory(Probe):
     Units: bytes.
     """
 
-    samples: int = 8  #: batches to answer
+    samples: Annotated[int, Ge(1), Le(100_000)] = 8  #: batches to answer
     split: str = "test"  #: where the texts come from
 
     def required_splits(self) -> tuple[str, ...]:
@@ -120,7 +122,7 @@ class Size(Probe):
     """
 
     split: str = "test"  #: the split whose mean length counts
-    samples: int = 200  #: texts that are tokenised for the mean length
+    samples: Annotated[int, Ge(1), Le(100_000)] = 200  #: texts that are tokenised for the mean length
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""

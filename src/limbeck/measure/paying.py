@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat, macs
+from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.measure.dummy_model import Setting, style_of
@@ -51,7 +51,7 @@ def in_turns(ways: Sequence[tuple[Shape, Setting]], timer: Timer = time_trial) -
 
 def paying(
     shape: Shape,
-    style: Any,
+    style: EncoderStyle,
     target: Target,
     core: str,
     seq_len: int,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
@@ -41,7 +41,7 @@ class Portability(Probe):
     """
 
     split: str = "validation"  #: where the texts come from
-    samples: Annotated[int, Ge(1)] = 200  #: texts to answer
+    samples: Annotated[int, Ge(1), Le(100_000)] = 200  #: texts to answer
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
@@ -50,7 +50,7 @@ class Portability(Probe):
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each INT8 candidate."""
         for index, candidate in enumerate(candidates):
-            if getattr(candidate.model, "int8", False):
+            if candidate.model.int8:
                 yield index, self.fact(candidate, context.target.batch)
 
     def fact(self, candidate: Candidate, batch: int) -> Measurement:
@@ -82,6 +82,7 @@ class _Opened:
     """A session with the interface that ``data.predict`` calls."""
 
     session: InferenceSession
+    int8: ClassVar[bool] = True
 
     def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
         """Logits of a batch."""

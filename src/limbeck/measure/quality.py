@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
@@ -40,7 +42,7 @@ class Quality(Probe):
     """
 
     split: str = "validation"  #: choose on 'validation'; look at 'test' once, at the end
-    batch: int = 32  #: texts answered together
+    batch: Annotated[int, Ge(1), Le(100_000)] = 32  #: texts answered together
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
@@ -53,11 +55,11 @@ class Quality(Probe):
 
         for index, candidate in enumerate(candidates):
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
-            size = context.target.batch if getattr(candidate.model, "int8", False) else self.batch
+            size = context.target.batch if candidate.model.int8 else self.batch
             logits = predict(candidate.model, encoded, size)
             require_finite_logits(logits, candidate.task.split(self.split).texts)
             assessment = assess(candidate.task, logits, encoded.labels, encoded.unseen)
-            if size > 1 and getattr(candidate.model, "int8", False):
+            if size > 1 and candidate.model.int8:
                 assessment.detail["batch"] = size
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():

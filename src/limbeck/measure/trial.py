@@ -111,7 +111,7 @@ def weighed(payload: dict[str, Any]) -> dict[str, Any]:
         runner = _opened(Path(file), runtime, threads)
         prepared = runner.prepare(batch)
 
-        def call(turn: int) -> Any:
+        def call(turn: int) -> np.ndarray:
             return runner(prepared)
 
     gc.collect()
@@ -152,6 +152,7 @@ def _call(trial: Trial, batches: Sequence[dict[str, np.ndarray]]) -> Callable[[i
     def run(turn: int) -> np.ndarray:
         with torch.inference_mode():
             logits = model.run(tensors[turn % len(tensors)], shape=trial.shape)[0]
-        return logits.float().cpu().numpy()
+        array: np.ndarray = logits.float().cpu().numpy()
+        return array
 
     return run

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from logging import CRITICAL
 from pathlib import Path
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, LimbeckError
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Mute the progress bars, load reports and log lines of transformers; restore them and the random state after."""
     import torch
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
     verbosity, bars, hub_muted = (
@@ -21,7 +22,7 @@ def quiet() -> Iterator[None]:
         logging.is_progress_bar_enabled(),
         are_progress_bars_disabled(),
     )
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -36,19 +37,30 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(source: object) -> Iterator[None]:
-    """Turn what transformers, safetensors and the hub raise about a checkpoint into an InputError."""
+    """Turn whatever a library raises about a checkpoint into an InputError; the body calls libraries alone.
+
+    Damaged files make transformers, safetensors, tokenizers and the hub raise almost any class: KeyError for a missing
+    entry, TypeError for a list in place of a number, RecursionError, and a panic of Rust, which is no Exception.
+    """
     try:
         yield
-    except Exception as error:
-        from safetensors import SafetensorError
-
-        if not isinstance(error, (OSError, ValueError, RuntimeError, SafetensorError)):
-            raise
+    except (LimbeckError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
         raise InputError(_cause(source, error)) from error
 
 
-def _cause(source: object, error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _cause(source: object, error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0][:300]
+    if not isinstance(error, (OSError, ValueError, RuntimeError)) or not first:
+        first = f"{type(error).__name__}: {first}".removesuffix(": ")
+    if "trust_remote_code" in str(error):
+        return (
+            f"{source}: its configuration names code (auto_map), and limbeck runs none from a model's folder; remove "
+            "auto_map, and name a class of transformers"
+        )
+    if isinstance(error, MemoryError):
+        return f"{source}: does not fit into memory: {first}"
     if Path(str(source)).exists():
         return f"{source}: cannot be opened as a model: {first}"
     if "safetensors" in first:

@@ -27,7 +27,7 @@ def scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     Returns:
         Scores [batch, heads, query, key].
     """
-    products = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    products: Tensor = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     return products if mask is None else products.masked_fill(~mask, torch.finfo(products.dtype).min)
 
 

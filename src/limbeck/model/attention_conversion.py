@@ -78,7 +78,9 @@ def convert(
                 parameter = converted.get_parameter(name)
                 parameter.copy_(averages(parameter.shape[-2], parameter.shape[-1], tokens))
     converted.fresh_head = model.fresh_head
-    return converted.to(model.device).train(model.training)  # type: ignore[arg-type]  # transformers mistypes it
+    converted.to(model.device)  # type: ignore[arg-type]  # transformers mistypes it
+    converted.train(model.training)
+    return converted
 
 
 def new_projections(
@@ -107,7 +109,8 @@ def averages(rows: int, size: int, tokens: int) -> Tensor:
     """
     position, column = torch.arange(rows)[:, None] % tokens, torch.arange(size)
     belongs = position * size // tokens == column if size < tokens else position == column * tokens // size
-    return belongs * tokens**0.5 / max(1.0, tokens / size)
+    weights: Tensor = belongs * tokens**0.5 / max(1.0, tokens / size)
+    return weights
 
 
 def fits(weight: Tensor, parameter: Tensor) -> bool:

@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
+from limbeck.core.paths import user_path
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
-from limbeck.model.layout import CODE, TOKENIZER_FILES, WEIGHTS, shape_of
+from limbeck.model.folder_files import auto_map, check_tokenizer, onnx_path, portable_settings, without_code
+from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, write_code
 from limbeck.model.location import check_weights, checkpoint_tensor_names, is_path, model_folder, read_config
+from limbeck.model.onnx.onnx_model import FLOAT_FILE
 from limbeck.model.style import Style
 
 if TYPE_CHECKING:
@@ -142,7 +145,7 @@ def peek_here(source: str) -> dict[str, Any] | None:
         return peek(source)
     if not is_path(source):
         return None
-    path = Path(source).expanduser()
+    path = user_path(source)
     siblings = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     raise InputError(f"no model folder '{source}'; {nearest(source, siblings)}")
 
@@ -222,16 +225,17 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
         weights = {name: weight for name, weight in weights.items() if name.startswith("encoder.")}
     labels = dict(enumerate(read_labels(config, folder) or ("LABEL_0", "LABEL_1")))
     settings = {**config, "id2label": labels, "label2id": {name: index for index, name in labels.items()}}
-    model = build(settings, weights, per_token=per_token, shape=shape, source=folder)
-    set_labels(model, task.label_names if task else None, task.kind if task else None, seed=seed)
+    with explained(folder):
+        model = build(settings, weights, per_token=per_token, shape=shape, source=folder)
+        set_labels(model, task.label_names if task else None, task.kind if task else None, seed=seed)
     return model
 
 
 def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> OnnxModel:
     from limbeck.model.onnx.onnx_model import OnnxModel
 
-    file = str(config.get("limbeck_onnx_file", "onnx/model.onnx"))
-    if not (folder / file).is_file():
+    file = str(config.get("limbeck_onnx_file", FLOAT_FILE))
+    if not onnx_path(folder, config.get("limbeck_onnx_file", FLOAT_FILE)).is_file():
         present = [str(path.relative_to(folder)) for path in folder.glob("onnx/*.onnx")]
         raise InputError(f"{folder}: config.json names {file}, which is not there; {nearest(file, present)}")
     if task is not None:
@@ -257,20 +261,35 @@ def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 def _open_tokenizer(
     folder: Path | None, source: str | Path, config: Mapping[str, Any], *, words: bool
 ) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the model")
-    with quiet(), explained(source):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder or str(source))
-    if not tokenizer.is_fast:
-        raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
+    tokenizer = _plain_tokenizer(folder, source)
     rows = config.get("vocab_size", len(tokenizer))
     if len(tokenizer) > rows:
         raise InputError(f"{source}: the tokenizer has {len(tokenizer)} tokens but the model embeds {rows}")
     if "model_type" in config:
         positions, token_types = _limits(config, source)
         fit(tokenizer, positions=positions, token_types=token_types, words=words)
+    return tokenizer
+
+
+def open_plain_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """Open the tokenizer of any model as it is, not adapted to a model: a folder, or a name on the hub."""
+    return _plain_tokenizer(read_config(source)[0], source)
+
+
+def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the model")
+    if folder is not None:
+        check_tokenizer(folder)
+    with quiet(), explained(source):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder or str(source), trust_remote_code=False, local_files_only=folder is not None
+        )
+        tokenizer.init_kwargs = portable_settings(tokenizer.init_kwargs)
+    if not tokenizer.is_fast:
+        raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
     return tokenizer
 
 
@@ -302,23 +321,17 @@ def _write_torch(model: LimbeckForSequenceClassification, folder: Path) -> dict[
 
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    for name in CODE:
-        shutil.copyfile(Path(__file__).with_name(name), folder / name)
+    write_code(folder)
     shape, kind = model.encoder.shape, type(model).__name__
-    auto = "AutoModelForTokenClassification" if model.per_token else "AutoModelForSequenceClassification"
     # The model's shape overrides that of its configuration, which pruning may not have updated yet.
-    config = model.config.to_dict() | {
+    config = without_code(model.config.to_dict()) | {
         "hidden_size": shape.hidden,
         "head_dim": shape.head_dim,
         "layer_heads": [layer.heads for layer in shape.layers],
         "layer_ffn": [layer.ffn for layer in shape.layers],
         "layer_attention": [layer.attention for layer in shape.layers],
         "architectures": [kind],
-        "auto_map": {
-            "AutoConfig": "encoder.LimbeckConfig",
-            "AutoModel": "encoder.LimbeckModel",
-            auto: f"encoder.{kind}",
-        },
+        "auto_map": auto_map(per_token=model.per_token),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
     declared = config.pop("limbeck_untrained_head", None)
@@ -334,14 +347,15 @@ def _copy_onnx(model: OnnxModel, folder: Path) -> dict[str, Any]:
     path = Path(model.path)
     (folder / "onnx").mkdir(exist_ok=True)
     files = {entry: folder / "onnx" / entry.name for entry in external.files(path)}
-    files |= {Path(__file__).with_name(name): folder / name for name in CODE}
     for copy in external.files(folder / "onnx" / path.name):  # of an earlier model; a session may have it mapped
         if path.parent.resolve() != copy.parent.resolve():
             copy.unlink(missing_ok=True)
     for origin, copy in files.items():
         if origin.is_file() and origin.resolve() != copy.resolve():
             shutil.copyfile(origin, copy)
+    write_code(folder)
     weights, copy = Path(model.folder) / WEIGHTS, folder / WEIGHTS
     if weights.is_file() and weights.resolve() != copy.resolve():
         interchange.restore_weights(weights, copy, model.config)
-    return dict(model.config) | {"limbeck_runtime": "onnxruntime", "limbeck_onnx_file": f"onnx/{path.name}"}
+    config = without_code(model.config) | {"auto_map": auto_map(per_token=is_token_classifier(model.config))}
+    return config | {"limbeck_runtime": "onnxruntime", "limbeck_onnx_file": f"onnx/{path.name}"}

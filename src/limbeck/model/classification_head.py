@@ -53,7 +53,8 @@ def build(
     _check_fit(owned, model.state_dict(), source)
     model.load_state_dict(owned, strict=False, assign=True)
     model.encoder.shape = shape
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: object) -> None:
@@ -104,10 +105,10 @@ def set_labels(
         seed: Decides drawn weights.
         names: What the parts of the head are called in the weights, for messages; ours unless given.
     """
-    config: Any = model.config
+    config = model.config
     own = OutputSpec.from_config(
         {
-            "id2label": dict(config.id2label),
+            "id2label": dict(config.id2label or {}),
             "problem_type": config.problem_type,
             "architectures": ["ForTokenClassification"] if model.per_token else [],
             "sentence_transformers": getattr(config, "sentence_transformers", None),
@@ -128,7 +129,7 @@ def set_labels(
     config.id2label = dict(enumerate(new))
     config.label2id = {name: index for index, name in enumerate(new)}
     if kind is not None:
-        config.problem_type = PROBLEM_TYPES[kind]
+        config.problem_type = PROBLEM_TYPES[kind]  # type: ignore[assignment]  # these are transformers' names
 
 
 def _fit(own: OutputSpec, label_names: Sequence[str] | None, kind: Kind | None) -> tuple[str, Any, list[str]]:
@@ -154,7 +155,7 @@ def missing_parts(model: LimbeckForSequenceClassification) -> list[tuple[str, st
         (path, part)
         for path in head_parts(per_token=model.per_token)
         for part in ("weight", "bias")
-        if getattr(getattr(model, path), part).is_meta
+        if model.get_parameter(f"{path}.{part}").is_meta
     ]
 
 
@@ -168,7 +169,8 @@ def _draw(model: LimbeckForSequenceClassification, width: int, seed: int, *, fre
     hidden: int = model.config.hidden_size
     for path in head_parts(per_token=model.per_token):
         rows = width if path == "classifier" else hidden
-        layer = getattr(model, path)
+        layer = model.get_submodule(path)
+        assert isinstance(layer, nn.Linear)
         if (path, "weight") in missing or (path == "classifier" and (fresh_output or len(layer.weight) != rows)):
             layer = nn.Linear(hidden, rows, device="meta").to_empty(device="cpu")
             nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import BaseModelOutput, ModelOutput, SequenceClassifierOutput, TokenClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
+from transformers.utils.generic import ModelOutput
 
 from .attention import core
 from .layers import (
@@ -118,6 +119,15 @@ class LimbeckConfig(PretrainedConfig):
 
     model_type = "limbeck"
     attribute_map = {"num_hidden_layers": "depth", "max_position_embeddings": "max_positions"}  # noqa: RUF012
+    if TYPE_CHECKING:  # transformers would make fields of annotations
+        embedding_size: int | None
+        resplit: bool
+        vocab_size: int
+        space: dict[str, Any] | None
+        general_space: dict[str, Any] | None
+        order: dict[str, Any] | None
+    else:  # what only a super-network has: the space of its slices, trained on a task or not, and its parts' order
+        space = general_space = order = None
 
     def __init__(
         self,
@@ -191,6 +201,7 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
 class LimbeckModel(PreTrainedModel):
     """The encoder alone: hidden states, for embeddings and as a teacher of general distillation."""
 
+    config: LimbeckConfig
     config_class = LimbeckConfig
     base_model_prefix = "encoder"
     _supports_sdpa = True
@@ -210,7 +221,7 @@ class LimbeckModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise weights that a checkpoint lacks as transformers does; skip empty ones, which would warn."""
         if all(parameter.numel() for parameter in module.parameters(recurse=False)):
-            super()._init_weights(module)
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the word embeddings."""
@@ -230,7 +241,7 @@ class LimbeckModel(PreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **options: Any,
+        **options: Any,  # as transformers calls it
     ) -> ModelOutput | tuple[Tensor, ...]:
         """Encode a batch by transformers' calling convention.
 
@@ -285,6 +296,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
     """A class, several classes or a number for a text or a pair of texts."""
 
     per_token = False
+    int8 = False
     fresh_head = False  # set by model/classification_head.py: a part of the head is random and not trained yet
     untrained = ""  # the reason, in words
     order_assumed = False  # outputs and labels are matched by position alone
@@ -314,6 +326,16 @@ class LimbeckForSequenceClassification(LimbeckModel):
         return self.encoder.shape
 
     @property
+    def style(self) -> Style:
+        """Style of the encoder."""
+        return self.config.style
+
+    @property
+    def space(self) -> dict[str, Any] | None:
+        """The space of the slices that are good models too, as JSON; None if there is none."""
+        return self.config.space
+
+    @property
     def runtime(self) -> str:
         """Where this model runs."""
         return "torch"
@@ -327,11 +349,25 @@ class LimbeckForSequenceClassification(LimbeckModel):
         array: np.ndarray = logits.float().cpu().numpy()
         return array
 
-    def run(self, batch: Mapping[str, Any], **options: Any) -> tuple[Tensor, dict[str, list[Tensor]]]:
-        """Return the logits and taps of a batch; ``options`` (shape, gates, taps) go to the encoder."""
+    def run(
+        self,
+        batch: Mapping[str, Any],
+        *,
+        shape: EncoderShape | None = None,
+        gates: Gates | None = None,
+        taps: Sequence[str] = (),
+    ) -> tuple[Tensor, dict[str, list[Tensor]]]:
+        """Return the logits and the tapped activations of a batch.
+
+        Args:
+            batch: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, each [batch, seq].
+            shape: A smaller shape, run on the leading slices of the weights; None runs all.
+            gates: Multipliers of heads, neurons and layers.
+            taps: Names of the activations to return.
+        """
         inputs = (batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
-        hidden, taps = self.encoder(*inputs, **options)
-        return self.logits(hidden), taps
+        hidden, tapped = self.encoder(*inputs, shape=shape, gates=gates, taps=taps)
+        return self.logits(hidden), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of ``config.problem_type``, a scalar; tokens labelled -100 do not count."""
@@ -352,7 +388,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **options: Any,
+        **options: Any,  # as transformers calls it
     ) -> ModelOutput | tuple[Tensor, ...]:
         """Classify a batch by transformers' calling convention, so that ``transformers.Trainer`` can train the model.
 

@@ -156,6 +156,7 @@ OURS = frozenset((*SHAPE, *STYLE, "space", "limbeck_runtime", "limbeck_onnx_file
 PASSING = frozenset((
     "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "limbeck", "model_type",
     "num_labels", "problem_type", "torch_dtype", "transformers_version", "use_cache", "gradient_checkpointing",
+    "attn_implementation", "_attn_implementation", "experts_implementation", "custom_pipelines",
 ))  # fmt: skip
 """Keys that each writer of a config.json sets anew."""
 

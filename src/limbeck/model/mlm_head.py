@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN
 
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.layers import linear, slice_linear, slice_norm
-from limbeck.model.location import read_config
+from limbeck.model.location import check_weights, read_config
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
@@ -93,8 +93,18 @@ def open_masked(source: str) -> tuple[Any, list[str]]:  # transformers mistypes 
     """Open a masked language model of transformers (safetensors only); return it and the names of missing weights."""
     from transformers import AutoModelForMaskedLM
 
+    folder, _ = read_config(source)
+    if folder is not None:
+        check_weights(folder)
     with quiet(), explained(source):
-        model, report = AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            folder or source,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+            local_files_only=folder is not None,
+            output_loading_info=True,
+        )
     return model, sorted(report["missing_keys"])
 
 

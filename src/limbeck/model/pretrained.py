@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from limbeck.model.families import (
     read_style,
     unknown_keys,
 )
+from limbeck.model.folder_files import shards
+from limbeck.model.layout import tensor_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,17 +57,22 @@ def load_pretrained(
     """
     import transformers
 
-    arguments = {"local_files_only": True} if Path(name_or_path).is_dir() else {}
+    local = Path(name_or_path).is_dir()
+    arguments = {"local_files_only": True} if local else {}
     with quiet(), explained(name_or_path):
-        config = transformers.AutoConfig.from_pretrained(name_or_path, **arguments)
+        config = transformers.AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **arguments)
     shape = read_shape(config.to_dict(), name_or_path)
     per_token = task_kind == "tokens" if task_kind else is_token_classifier(config.to_dict())
     style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
+    if local:
+        _check_weights(Path(name_or_path), shape, style)
     auto = "AutoModelForTokenClassification" if per_token else "AutoModelForSequenceClassification"
     with quiet(), explained(name_or_path):
         reference, report = getattr(transformers, auto).from_pretrained(
             name_or_path,
             use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",  # the weights alone are used; config.json may name a kernel to be fetched
             dtype="float32",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -79,10 +87,12 @@ def load_pretrained(
     check_finite(weights, name_or_path)
     raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
     settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
-    model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
     head = {path: names[path] for path in head_parts(per_token=per_token)}
-    set_labels(model, label_names, task_kind, seed=seed, names=head)
-    return model.eval()
+    with explained(name_or_path):
+        model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
+        set_labels(model, label_names, task_kind, seed=seed, names=head)
+    model.eval()
+    return model
 
 
 def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str, Any]:
@@ -110,6 +120,32 @@ def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict
     """Return weights under our names; a module that the family may lack (ELECTRA's projection) is left out."""
     pairs = ((f"{ours}.{part}", f"{path}.{part}") for ours, path in names.items() for part in ("weight", "bias"))
     return {ours: weights[name] for ours, name in pairs if name in weights}
+
+
+def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
+    """Refuse weights of another depth or width than config.json says, before transformers builds what that describes.
+
+    transformers leaves out the layers that config.json does not count, and draws those that the weights lack.
+    """
+    family = FAMILIES[style.family]
+    sizes = {name: size for path in shards(folder) for name, size in tensor_sizes(path).items()}
+    layer = re.compile(rf"(?:^|\.){re.escape(family.layers)}\.(\d+)\.")
+    layers = {int(match[1]) for name in sizes if (match := layer.search(name))}
+    if layers != set(range(shape.depth)):
+        raise InputError(
+            f"{folder}: config.json has {family.keys['depth'][0]} = {shape.depth}, but the weights have "
+            f"{len(layers)} layers; correct config.json, or give the weights that belong to it"
+        )
+    width = style.embedding_size or shape.hidden
+    expected = {
+        f"{family.embeddings['word']}.weight": [style.vocab_size, width],
+        f"{family.embeddings['position']}.weight": [style.max_positions, width],
+    }
+    for index, row in enumerate(shape.layers):
+        expected[f"{family.layers}.{index}.{family.layer['query']}.weight"] = [shape.hidden, shape.hidden]
+        expected[f"{family.layers}.{index}.{family.layer['up']}.weight"] = [row.ffn, shape.hidden]
+    wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
+    _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
 
 def _check_sizes(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], source: object) -> None:
@@ -152,13 +188,14 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
         transformers.AutoModelForTokenClassification if per_token else transformers.AutoModelForSequenceClassification
     )
     with quiet():
-        plain: PreTrainedModel = auto.from_config(config)
+        plain: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]
     renamed = {}
     for name, weight in weights.items():
         path, _, part = name.rpartition(".")
         renamed[f"{names[path]}.{part}"] = weight
     plain.load_state_dict(renamed)
-    return plain.eval()
+    plain.eval()
+    return plain
 
 
 def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, family: Family) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def _reopened(tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]) -> P
         note_settings(tokenizer)
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
-        result = type(tokenizer).from_pretrained(folder)
+        result: PreTrainedTokenizerBase = type(tokenizer).from_pretrained(folder)
     result.name_or_path = tokenizer.name_or_path
     expected = _vocabulary(state["model"]) | {token["content"]: token["id"] for token in state["added_tokens"]}
     if result.get_vocab() != expected:  # its class builds it anew, and may know better
@@ -211,4 +211,5 @@ def _with_rows(model: LimbeckForSequenceClassification, retained: list[int]) -> 
     small.load_state_dict(weights, assign=True)
     small.encoder.shape = shape
     small.fresh_head = model.fresh_head
-    return small.train(model.training)
+    small.train(model.training)
+    return small

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.field_groups import parameters
 from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
-from limbeck.errors import InputError, nearest
+from limbeck.core.target import Target
+from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
 
@@ -33,6 +35,8 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start))}, always, problems)
     steps = [located.parsed for located in leaves(placed) if located.parsed is not None]
+    problems += _machine(values.get("target", Target()), placed)
+    problems += _lengths(values, placed)
     for located in leaves(placed):
         if located.parsed is None:
             continue
@@ -43,6 +47,45 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
         if "target" in values:
             unsuited = located.parsed.target_problems(values["target"], steps)
             problems += [Problem(f"{where}.{name}", text) for name, text in unsuited.items()]
+    return problems
+
+
+def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
+    """Return what this machine lacks for a recipe: its device, its runtime, what its precisions need."""
+    backends = import_module("limbeck.measure.backends")
+    problems = []
+    for name, requirement in (("device", backends.check_device), ("runtime", backends.check_runtime)):
+        try:
+            requirement(getattr(target, name))
+        except LimbeckError as error:
+            problems.append(Problem(f"target.{name}", str(error)))
+    steps = [located for located in leaves(placed) if located.parsed is not None]
+    exports = [located.name for located in steps if "onnx" in located.step.info.gives]
+    if target.device != "cpu" and exports:
+        reason = f"models of '{exports[0]}' run on the processor and are not timed on a {target.device} device"
+        problems.append(Problem("target.device", f"{reason}; use 'cpu', or another recipe for torch models"))
+    if halves := [located for located in steps if parameters(located.step).get("mixed_precision") == "fp16"]:
+        try:
+            backends.check_device("cuda")
+        except LimbeckError:
+            text = "'fp16' is for training on a GPU, and there is none here; use 'bf16' or 'no'"
+            problems += [Problem(f"{located.path}.{located.name}.mixed_precision", text) for located in halves]
+    return problems
+
+
+def _lengths(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
+    """Return texts that are longer than a local model takes, as far as the recipe says their length."""
+    model, spec = values.get("model"), values.get("task")
+    seq_len = values["target"].seq_len if "target" in values else None
+    tokens = spec.get("max_length") if isinstance(spec, Mapping) else None
+    problems = []
+    for name, wanted in (("task.max_length", tokens), ("target.seq_len", seq_len)):
+        if not model or not isinstance(wanted, int) or _first_reads(placed, wanted):
+            continue
+        for source in filter(None, (model, values.get("teacher"))):
+            most = _model(source, "model")[0].get("max_length")
+            if most is not None and wanted > most:
+                problems.append(Problem(name, f"is {wanted}, but '{source}' takes at most {most} tokens"))
     return problems
 
 
@@ -76,7 +119,7 @@ def check_lengths(
         placed: The steps of the recipe.
         seq_len: Tokens of the texts that are timed; None for the real lengths.
     """
-    wanted = max(getattr(task, "max_length", 0), seq_len or 0)
+    wanted = max(task.max_length, seq_len or 0)
     sources = [] if _first_reads(placed, wanted) else [model]
     for source in [*sources, *filter(None, [teacher])]:
         check_length(source, task, seq_len)
@@ -93,7 +136,7 @@ def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
     Raises:
         InputError: they are longer; the message says which length they may have.
     """
-    wanted = getattr(task, "max_length", 0)
+    wanted = task.max_length
     try:
         most = import_module("limbeck.model.checkpoints").peek(source)["max_length"]
     except InputError:
@@ -111,12 +154,20 @@ def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
 
 def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
     """Return whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
-    if not placed:
-        return False
-    first, rest = placed[0], placed[1:]
-    if first.branches is not None:
-        return all(_first_reads([*branch, *rest], tokens) for branch in first.branches)
-    return first.parsed is not None and first.parsed.max_tokens() >= tokens
+    return _outcomes(placed, tokens) == {True}
+
+
+def _outcomes(placed: Sequence[LocatedStep], tokens: int) -> set[bool | None]:
+    """Return whether first steps read so many tokens; None stands for a path without any step."""
+    outcomes: set[bool | None] = set()
+    for located in placed:
+        if located.branches is None:
+            return outcomes | {located.parsed is not None and located.parsed.max_tokens() >= tokens}
+        outcomes |= set().union(*(_outcomes(branch, tokens) for branch in located.branches))
+        if None not in outcomes and located.branches:
+            return outcomes
+        outcomes.discard(None)
+    return outcomes | {None}
 
 
 def before_training(placed: Sequence[LocatedStep]) -> list[LocatedStep]:
@@ -196,7 +247,7 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
         return {}, [Problem(key, str(error))]
 
 
-def _task(spec: Any) -> list[Problem]:
+def _task(spec: str | Mapping[str, Any]) -> list[Problem]:
     """Return unknown options, missing files and unknown task names, without reading a row."""
     try:
         import_module("limbeck.data.loading").check_task(spec)

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import REGISTRY, Step, current_name, fields_of
+from limbeck.core.field_groups import fields_of, parameters
+from limbeck.core.paths import exists, user_path
+from limbeck.core.step import REGISTRY, Choice, Step, current_name
 from limbeck.core.target import Budget, Target
-from limbeck.errors import RecipeError, RenamedWarning, nearest
+from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
-from limbeck.recipe import yaml as strict_yaml
 from limbeck.recipe.validation import Problem
+from limbeck.storage import yaml_text
 
 COMBINATORS = ("fork", "each", "stages", "use")
+
+MAX_STEPS = 2_000
+"""Steps of a recipe, and files that it uses, together."""
+
+MAX_STAGES = 50
+"""Stages of ``stages``, each of which stands inside the one before."""
+
+MAX_CANDIDATES = 10_000
+"""Candidates that forks and sweeps may make of one."""
 
 
 @dataclass(frozen=True)
 class Fork:
     """Branches that each start from the same candidates; the results of all of them go on."""
 
-    branches: tuple[tuple[Any, ...], ...]
+    branches: tuple[Steps, ...]
+
+
+Steps = tuple[Step | Fork, ...]
+"""What a recipe does, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +57,10 @@ class LocatedStep:
     cls: type[Step] | None = None
     branches: tuple[tuple[LocatedStep, ...], ...] | None = None
 
-    def bare(self) -> Any:
-        """Return the step without its location."""
+    def bare(self) -> Step | Fork:
+        """Return the step of a checked recipe without its location."""
         if self.branches is None:
-            return self.parsed
+            return self.step
         return Fork(tuple(tuple(located.bare() for located in branch) for branch in self.branches))
 
     @property
@@ -66,7 +83,7 @@ def registry() -> dict[str, type[Step]]:
     return REGISTRY
 
 
-def locate(steps: Sequence[Any], path: str = "steps") -> list[LocatedStep]:
+def locate(steps: Sequence[Step | Fork], path: str = "steps") -> list[LocatedStep]:
     """Return steps with their paths."""
     placed = []
     for index, step in enumerate(steps):
@@ -88,15 +105,66 @@ def leaves(placed: Sequence[LocatedStep]) -> Iterator[LocatedStep]:
             yield from (inner for branch in located.branches for inner in leaves(branch))
 
 
-def read(cls: type, data: Any, base: Path | None) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
-    """Return the fields of a recipe (without the steps), its located steps, and the problems of both."""
+def read(
+    cls: type, data: object, base: Path | None, steps: Steps | None = None
+) -> tuple[dict[str, Any], list[LocatedStep], list[Problem]]:
+    """Return the fields of a recipe (without the steps), its located steps, and the problems of both.
+
+    Args:
+        cls: The class of recipes.
+        data: The recipe as plain data.
+        base: Folder that file names are relative to.
+        steps: The steps and forks where they are objects already; they are checked as they are.
+    """
     reader = _Reader()
     if not isinstance(data, Mapping):
-        problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {data!r}")
+        problem = Problem("recipe", f"should be a mapping with 'model', 'task' and 'steps', got {shown(data)}")
         return {}, [], [problem]
     values = reader.top(cls, data, base)
-    placed = reader.steps(data.get("steps") or [], "steps", base, ())
+    try:
+        if steps is None:
+            placed = reader.steps(data.get("steps") or [], "steps", base, ())
+        else:
+            placed = [reader.checked(located) for located in locate(steps)]
+    except _TooManySteps as error:
+        return values, [], [*reader.problems, error.problem]
+    if (count := candidate_count(placed)) > MAX_CANDIDATES:
+        reader.wrong("steps", f"forks and sweeps make {count:,} candidates; at most {MAX_CANDIDATES:,} are possible")
+        return values, [], reader.problems
     return values, placed, reader.problems
+
+
+def candidate_count(placed: Sequence[LocatedStep], start: int = 1) -> int:
+    """Return the largest number of candidates that are there at a time, before choices narrow them.
+
+    Args:
+        placed: The steps.
+        start: Candidates before the first step.
+    """
+    most = count = start
+    for located in placed:
+        if located.branches is not None:
+            changing = [branch for branch in located.branches if branch]
+            unchanged = count if len(changing) < len(located.branches) else 0  # the same candidates, however often
+            count = unchanged + sum(candidate_count(branch, count) for branch in changing)
+        elif located.parsed is not None:
+            count *= located.parsed.result_count()
+            if isinstance(located.parsed, Choice) and located.parsed.info.final:
+                count = 1
+        most = max(most, count)
+        if count > MAX_CANDIDATES:
+            break
+    return most
+
+
+class _TooManySteps(Exception):
+    """The limit on steps is passed; reading on would only take time."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.problem = Problem(
+            path, f"the recipe has more than {MAX_STEPS:,} steps, counting what 'use', 'each' and 'stages' stand for"
+        )
 
 
 class _Reader:
@@ -105,6 +173,14 @@ class _Reader:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.registry = registry()
+        self.count = 0
+        self.files: dict[Path, Any] = {}
+
+    def counted(self, path: str, steps: int = 1) -> None:
+        """Count steps towards the limit."""
+        self.count += steps
+        if self.count > MAX_STEPS:
+            raise _TooManySteps(path)
 
     def wrong(self, path: str, message: str) -> None:
         self.problems.append(Problem(path, message))
@@ -114,36 +190,38 @@ class _Reader:
         names = [f.name for f in dataclasses.fields(cls)]
         for key in data:
             if key not in names:
-                self.wrong(str(key), f"a recipe has no '{key}'; {nearest(key, names)}")
+                self.wrong(str(key)[:100], f"a recipe has no {shown(key)}; {nearest(key, names)}")
         values: dict[str, Any] = {}
-        for key, kind in (("model", str), ("teacher", str), ("name", str), ("seed", int), ("replicas", int)):
-            value = data.get(key)
-            if value is None and key != "model":
+        for key in ("model", "teacher", "name"):
+            if (text := data.get(key)) is None and key != "model":
                 continue
-            if key == "model" and not value:
-                self.wrong(key, "is required: a folder or the name of a model")
-            elif not isinstance(value, kind) or isinstance(value, bool):
-                self.wrong(key, f"should be {'a whole number' if kind is int else 'text'}, got {value!r}")
+            if problem := _name_problem(text) if key == "name" else _source_problem(text):
+                self.wrong(key, problem)
             else:
-                values[key] = _beside(str(value), base) if key in {"model", "teacher"} else value
+                values[key] = str(text) if key == "name" else _beside(str(text), base)
+        for key, (low, high) in _NUMBERS.items():
+            if (number := data.get(key)) is None:
+                continue
+            if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+                self.wrong(key, f"should be a whole number in [{low}, {high}], got {shown(number)}")
+            else:
+                values[key] = number
         if (allowed := data.get("allow_weak_teacher")) is not None:
             if isinstance(allowed, bool):
                 values["allow_weak_teacher"] = allowed
             else:
-                self.wrong("allow_weak_teacher", f"should be true or false, got {allowed!r}")
-        if values.get("replicas", 1) < 1:
-            self.wrong("replicas", f"should be at least 1, got {values['replicas']}")
+                self.wrong("allow_weak_teacher", f"should be true or false, got {shown(allowed)}")
         self._task(data.get("task"), values, base)
         for key, part in (("target", Target), ("budget", Budget)):
             value, problems = fields.read(part, data.get(key), key)
-            self.problems += problems + _positive(value, key)
+            self.problems += problems
             if value is not None:
                 values[key] = value
         if "steps" in data and not isinstance(data["steps"], (list, type(None))):
-            self.wrong("steps", f"should be a list, got {data['steps']!r}")
+            self.wrong("steps", f"should be a list, got {shown(data['steps'])}")
         return values
 
-    def _task(self, task: Any, values: dict[str, Any], base: Path | None) -> None:
+    def _task(self, task: object, values: dict[str, Any], base: Path | None) -> None:
         if task is None:
             self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data lie")
         elif isinstance(task, str):
@@ -155,9 +233,9 @@ class _Reader:
                 for key, item in task.items()
             }
         else:
-            self.wrong("task", f"should be text or a mapping, got {task!r}")
+            self.wrong("task", f"should be text or a mapping, got {shown(task)}")
 
-    def steps(self, entries: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
+    def steps(self, entries: object, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         """Read a list of entries; ``chain`` holds the files being included, to detect a cycle.
 
         Args:
@@ -168,7 +246,7 @@ class _Reader:
         """
         if not isinstance(entries, (list, tuple)):
             if path != "steps":
-                self.wrong(path, f"should be a list of steps, got {entries!r}")
+                self.wrong(path, f"should be a list of steps, got {shown(entries)}")
             return []
         return [
             located
@@ -176,18 +254,33 @@ class _Reader:
             for located in self._entry(entry, f"{path}[{index}]", base, chain)
         ]
 
-    def _entry(self, entry: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
+    def checked(self, located: LocatedStep) -> LocatedStep:
+        """Check the fields of a step that is an object already; one with problems is returned without it."""
+        if located.branches is not None:
+            return replace(
+                located, branches=tuple(tuple(self.checked(inner) for inner in branch) for branch in located.branches)
+            )
+        step = located.parsed
+        if not isinstance(step, Step):
+            self.wrong(located.path, f"should be a step or a Fork, got {shown(step)}")
+            return LocatedStep(located.path)
+        _, problems = fields.read(type(step), parameters(step), f"{located.path}.{located.name}")
+        self.problems += problems
+        return replace(located, parsed=None) if problems else located
+
+    def _entry(self, entry: object, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
+        self.counted(path)
         if isinstance(entry, str):
             entry = {entry: {}}
         if not isinstance(entry, Mapping) or len(entry) != 1:
-            self.wrong(path, f"should be one step, as in '- prune: {{keep: 0.5}}', got {entry!r}")
+            self.wrong(path, f"should be one step, as in '- prune: {{keep: 0.5}}', got {shown(entry)}")
             return []
         ((name, value),) = entry.items()
         if name == "use":
             return self._use(value, f"{path}.use", base, chain)
         if name == "fork":
             if not isinstance(value, (list, tuple)):
-                self.wrong(f"{path}.fork", f"should be a list of lists of steps, got {value!r}")
+                self.wrong(f"{path}.fork", f"should be a list of lists of steps, got {shown(value)}")
                 return []
             branches = [tuple(self.steps(branch, f"{path}.fork[{n}]", base, chain)) for n, branch in enumerate(value)]
             return [LocatedStep(path, branches=tuple(branches))]
@@ -198,28 +291,32 @@ class _Reader:
         name = _today(name)
         if name not in self.registry:
             hint = nearest(name, [*self.registry, *COMBINATORS])
-            self.wrong(path, f"no step called '{name}'; {hint}")
+            self.wrong(path, f"no step called {shown(name)}; {hint}")
             return [LocatedStep(path)]
         cls = self.registry[name]
-        step, problems = fields.read(cls, _files_beside(cls, value, base), f"{path}.{name}")
+        if isinstance(value, Mapping):
+            value = _files_beside(cls, value, base)
+        step, problems = fields.read(cls, value, f"{path}.{name}")
         self.problems += problems
         return [LocatedStep(path, step, cls)]
 
-    def _use(self, value: Any, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
+    def _use(self, value: object, path: str, base: Path | None, chain: tuple[Path, ...]) -> list[LocatedStep]:
         if not isinstance(value, str):
-            self.wrong(path, f"should name a recipe file, got {value!r}")
+            self.wrong(path, f"should name a recipe file, got {shown(value)}")
             return []
-        file = ((base or Path()) / Path(value).expanduser()).resolve()
+        file = (base or Path()) / user_path(value)
+        with contextlib.suppress(OSError, ValueError):  # what no file can be called is reported below
+            file = file.resolve()
         if file in chain:
             self.wrong(path, f"'{value}' includes itself: {' -> '.join(included.name for included in (*chain, file))}")
             return []
-        if not file.is_file():
-            beside = [sibling.name for sibling in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
-            self.wrong(path, f"no file '{value}'; {nearest(file.name, beside)}")
+        if not exists(file):
+            beside = [sibling.name for sibling in file.parent.glob("*.y*ml")] if exists(file.parent) else []
+            self.wrong(path, f"no file {shown(value)}; {nearest(file.name, beside)}")
             return []
         try:
-            data = strict_yaml.load(file.read_text(encoding="utf-8"), str(file))
-        except RecipeError as error:
+            data = self.files[file] = self.files[file] if file in self.files else yaml_text.load_file(file)
+        except InputError as error:
             self.wrong(path, str(error))
             return []
         if not isinstance(data, Mapping) or not isinstance(data.get("steps"), list):
@@ -227,7 +324,7 @@ class _Reader:
             return []
         return self.steps(data["steps"], f"{path}({value})", file.parent, (*chain, file))
 
-    def _each(self, value: Any, path: str, base: Path | None) -> LocatedStep:
+    def _each(self, value: object, path: str, base: Path | None) -> LocatedStep:
         """Read a sweep: one branch for every combination of the values listed."""
         where = f"{path}.each"
         if (swept := self._swept(value, where, base)) is None:
@@ -235,19 +332,20 @@ class _Reader:
         if not swept.lists:
             self.wrong(where, f"lists no values to try, as in 'each: {{{swept.name}: {{field: [1, 2]}}}}'")
             return LocatedStep(path, cls=swept.cls)
+        self.counted(where, math.prod(map(len, swept.lists.values())))
         combinations = itertools.product(*(range(len(values)) for values in swept.lists.values()))
         branches = [
             (self._chosen(swept, dict(zip(swept.lists, chosen, strict=True)), where),) for chosen in combinations
         ]
         return LocatedStep(path, branches=tuple(branches))
 
-    def _stages(self, value: Any, path: str, base: Path | None) -> list[LocatedStep]:
+    def _stages(self, value: object, path: str, base: Path | None) -> list[LocatedStep]:
         """Repeat the same steps, each time from the last results; the results of every stage go on.
 
         Lists of values are read side by side: the first stage has the first of every list.
         """
         if not isinstance(value, (list, tuple)) or not value:
-            self.wrong(path, f"should be a list of steps with lists of values, got {value!r}")
+            self.wrong(path, f"should be a list of steps with lists of values, got {shown(value)}")
             return []
         entries = [self._swept(entry, f"{path}[{index}]", base) for index, entry in enumerate(value)]
         body = [swept for swept in entries if swept is not None]
@@ -261,8 +359,12 @@ class _Reader:
                 path, f"lists should be equally long: {lengths}" if lengths else f"lists one value a stage, {example}"
             )
             return [LocatedStep(path)]
+        if (stages := next(iter(counts.values()))) > MAX_STAGES:
+            self.wrong(path, f"lists {stages:,} stages; at most {MAX_STAGES} are possible")
+            return [LocatedStep(path)]
+        self.counted(path, len(body) * stages)
         placed: list[LocatedStep] = []
-        for stage in reversed(range(next(iter(counts.values())))):
+        for stage in reversed(range(stages)):
             steps = [
                 self._chosen(swept, dict.fromkeys(swept.lists, stage), f"{path}[{index}]")
                 for index, swept in enumerate(body)
@@ -270,16 +372,17 @@ class _Reader:
             placed = [*steps, LocatedStep(path, branches=((), tuple(placed)))] if placed else steps
         return placed
 
-    def _swept(self, value: Any, where: str, base: Path | None) -> _Swept | None:
+    def _swept(self, value: object, where: str, base: Path | None) -> _Swept | None:
         """Read one step whose fields may have lists of values; report a problem and return None for anything else."""
-        value = {value: {}} if isinstance(value, str) else value
+        if isinstance(value, str):
+            value = {value: {}}
         if not isinstance(value, Mapping) or len(value) != 1:
-            self.wrong(where, f"should be one step with lists of values, got {value!r}")
+            self.wrong(where, f"should be one step with lists of values, got {shown(value)}")
             return None
         ((name, given),) = value.items()
         name = _today(name)
         if name not in self.registry:
-            self.wrong(where, f"no step called '{name}'; {nearest(name, self.registry)}")
+            self.wrong(where, f"no step called {shown(name)}; {nearest(name, self.registry)}")
             return None
         cls = self.registry[name]
         given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
@@ -302,7 +405,7 @@ class _Reader:
         return LocatedStep(where, step, swept.cls)
 
 
-def _today(name: Any) -> Any:
+def _today(name: str) -> str:
     """Return today's name of a step, and say so where a recipe has an earlier one."""
     today = current_name(name)
     if today != name:
@@ -321,34 +424,43 @@ class _Swept:
     lists: Mapping[str, list[Any]]
 
 
+_NUMBERS = {"seed": (0, 2**32 - 1), "replicas": (1, 1000)}
+"""Bounds of the numbers of a recipe; the seed is also one of NumPy's, which has 32 bits."""
+
+
+def _source_problem(text: Any) -> str | None:
+    """Say what keeps a text from naming a model."""
+    if text is None or text == "":
+        return "is required: a folder or the name of a model"
+    if not isinstance(text, str):
+        return f"should be text, got {shown(text)}"
+    good = text.isprintable() and len(text) <= 1000
+    return None if good else f"should be a folder or the name of a model, got {shown(text)}"
+
+
+def _name_problem(name: Any) -> str | None:
+    """Say what keeps a text from being a name, which becomes a folder in ``runs``."""
+    if not isinstance(name, str):
+        return f"should be text, got {shown(name)}"
+    if len(name) > 100 or name.startswith(".") or not name.isprintable() or {*name} & {"/", "\\"}:
+        return f"should be a name of at most 100 characters, not a path, got {shown(name)}"
+    return None
+
+
 def _beside(text: str, base: Path | None) -> str:
     """Resolve a path relative to the recipe's file; a name that is no file there is returned as it is."""
-    if base is None or not text or Path(text).expanduser().is_absolute():
+    if base is None or not text or user_path(text).is_absolute():
         return text
-    near = base / Path(text).expanduser()
-    return str(near.resolve()) if near.exists() else text
+    near = base / user_path(text)
+    return str(near.resolve()) if exists(near) else text
 
 
-def _files_beside(cls: type[Step], given: Any, base: Path | None) -> Any:
+def _files_beside(cls: type[Step], given: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
     """Return the fields of a step, with its file names resolved relative to the recipe's file."""
-    if not isinstance(given, Mapping):
-        return given
 
-    def placed(value: Any) -> Any:
+    def placed(value: object) -> object:
         if isinstance(value, (list, tuple)):
             return [placed(entry) for entry in value]
         return _beside(value, base) if isinstance(value, str) else value
 
     return {key: placed(value) if key in cls.info.files else value for key, value in given.items()}
-
-
-def _positive(value: Any, path: str) -> list[Problem]:
-    """Sizes, times and counts of a target or budget are more than nothing."""
-    numbers: Iterator[tuple[str, Any]] = (
-        ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)) if value else iter(())
-    )
-    return [
-        Problem(f"{path}.{name}", f"should be more than 0, got {number!r}")
-        for name, number in numbers
-        if isinstance(number, (int, float)) and (number < 0 or (number == 0 and name != "max_drop"))
-    ]

@@ -15,22 +15,23 @@ steps:
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.step import current_name, parameters, registered
+from limbeck.core.field_groups import fields_of, parameters, values_of
+from limbeck.core.paths import exists, user_path
+from limbeck.core.step import Step, current_name, registered
 from limbeck.core.target import Budget, Target
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, nearest, shown
 from limbeck.recipe import parsing
-from limbeck.recipe import yaml as strict_yaml
 from limbeck.recipe.checks import meaning
-from limbeck.recipe.parsing import Fork, LocatedStep
+from limbeck.recipe.parsing import Fork, LocatedStep, Steps
 from limbeck.recipe.validation import Problem
+from limbeck.storage import yaml_text
 
 __all__ = ["Fork", "Problem", "Recipe", "check", "dump", "load_recipe", "parse", "shipped", "to_data"]
 
@@ -48,7 +49,7 @@ class Recipe:
 
     model: str
     task: str | Mapping[str, Any]
-    steps: tuple[Any, ...] = ()
+    steps: Steps = ()
     target: Target = field(default_factory=Target)
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
@@ -71,7 +72,7 @@ class Recipe:
         return parse(data, name=self.name)
 
 
-def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
+def parse(data: object, *, base: Path | None = None, name: str = "") -> Recipe:
     """Build a recipe from plain data with paths relative to ``base``; one error lists every problem.
 
     Args:
@@ -87,17 +88,32 @@ def parse(data: Any, *, base: Path | None = None, name: str = "") -> Recipe:
     return Recipe(**{"name": name, **values, "steps": tuple(located.bare() for located in placed)})
 
 
-def check(source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None) -> list[Problem]:
-    """List every problem of a recipe (a Recipe, plain data, a file or a shipped name); loads no weights or data."""
-    if isinstance(source, (str, Path)):
+def check(
+    source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None, *, has_task: bool = False
+) -> list[Problem]:
+    """List every problem of a recipe; loads no weights or data.
+
+    Args:
+        source: A Recipe, plain data, a file or a shipped name.
+        base: Folder that file names in plain data are relative to.
+        has_task: Whether the task is in memory: then what the recipe says of it is not looked up.
+    """
+    steps: Steps | None = None
+    if isinstance(source, Recipe):  # checked as it is
+        data: object = to_data(replace(source, steps=()), full=True)
+        steps = source.steps
+    elif isinstance(source, (str, Path)):
         try:
             path = _find(source)
-            data, base = strict_yaml.load(path.read_text(encoding="utf-8"), str(path)), path.parent
+            data, base = yaml_text.load_file(path, error=RecipeError), path.parent
         except RecipeError as error:
             return [Problem("recipe", str(error))]
     else:
-        data = to_data(source, full=True) if isinstance(source, Recipe) else source
-    values, placed, problems = parsing.read(Recipe, data, base)
+        data = source
+    values, placed, problems = parsing.read(Recipe, data, base, steps)
+    if has_task:
+        values.pop("task", None)
+        problems = [problem for problem in problems if problem.path != "task"]
     return _unique([*problems, *meaning(values, placed)])
 
 
@@ -113,7 +129,7 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
     data |= {"model": recipe.model, "task": _plain(recipe.task)}
     for key in ("teacher", "target", "budget", "seed", "replicas", "allow_weak_teacher"):
         value = getattr(recipe, key)
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, (Target, Budget)):
             entries = _fields(value, full)
             if entries:
                 data[key] = entries
@@ -125,13 +141,13 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
 
 def dump(recipe: Recipe, *, full: bool = False) -> str:
     """Return the recipe as YAML; ``parse`` reads it back as an equal recipe."""
-    return strict_yaml.dump(to_data(recipe, full=full))
+    return yaml_text.dump(to_data(recipe, full=full))
 
 
 def load_recipe(source: str | Path) -> Recipe:
     """Load a recipe from a file, or one that limbeck ships, by name."""
     path = _find(source)
-    data = strict_yaml.load(path.read_text(encoding="utf-8"), str(path))
+    data = yaml_text.load_file(path, error=RecipeError)
     return parse(data, base=path.parent, name=path.stem)
 
 
@@ -142,37 +158,34 @@ def shipped() -> dict[str, Path]:
 
 
 def _find(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if path.is_file():
+    path = user_path(source)
+    if exists(path) and not path.is_dir():
         return path
     ours = shipped()
     if str(source) in ours:
         return ours[str(source)]
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise RecipeError(f"no recipe file '{source}'; {nearest(path.name, beside)}")
-    raise RecipeError(f"no recipe called '{source}' and no such file; {nearest(source, ours)}")
+        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if exists(path.parent) else []
+        raise RecipeError(f"no recipe file {shown(str(source))}; {nearest(path.name, beside)}")
+    raise RecipeError(f"no recipe called {shown(str(source))} and no such file; {nearest(source, ours)}")
 
 
-def _step_data(step: Any, full: bool) -> dict[str, Any]:
+def _step_data(step: Step | Fork, full: bool) -> dict[str, Any]:
     if isinstance(step, Fork):
         return {"fork": [[_step_data(inner, full) for inner in branch] for branch in step.branches]}
     return {step.info.name: _fields(step, full)}
 
 
-def _fields(value: Any, full: bool) -> dict[str, Any]:
+def _fields(value: Step | Target | Budget, full: bool) -> dict[str, Any]:
     """Return the fields of a dataclass as plain data; without the defaults unless ``full``."""
     plain = parameters(value)
     if full:
         return plain
-    return {f.name: plain[f.name] for f in dataclasses.fields(value) if getattr(value, f.name) != _default(f)}
+    given = values_of(value)
+    return {f.name: plain[f.name] for f in fields_of(type(value)) if given[f.name] != f.default}
 
 
-def _default(spec: dataclasses.Field[Any]) -> Any:
-    return spec.default_factory() if spec.default_factory is not dataclasses.MISSING else spec.default
-
-
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -202,7 +215,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         if isinstance(inside, dict) and part not in inside and parts[0] != "task":
             raise RecipeError(f"--set {path}: {where} has no '{part}'; {nearest(part, inside)}")
         if depth == len(parts) - 1:
-            inside[key] = strict_yaml.load(text, f"--set {path}")
+            inside[key] = yaml_text.load(text, f"--set {path}", error=RecipeError)
         else:
             inside = inside.setdefault(key, {}) if isinstance(inside, dict) else inside[key]
 

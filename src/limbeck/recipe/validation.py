@@ -1,26 +1,43 @@
 """Fill a plain frozen dataclass from a mapping, and say in a person's words what does not fit.
 
-pydantic does the parsing (its TypeAdapter works on plain dataclasses); this module turns its findings into
+pydantic does the parsing; this module turns its findings into
 problems with a path, an interval, and the nearest valid choice.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from pathlib import Path
+from typing import Any, NotRequired, TypeVar, get_args
 
 import annotated_types
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict
 
+from limbeck.core.field_groups import build, fields_of
 from limbeck.core.step import Step, StepInfo
-from limbeck.errors import LimbeckError, nearest
+from limbeck.errors import InputError, LimbeckError, nearest, shown
 
 T = TypeVar("T")
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+LARGEST = 10**9
+"""The largest number that any field takes, up or down; fields may have narrower bounds of their own."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +55,15 @@ class Problem:
         return f"{self.path}: {self.message}"
 
 
-def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
+def read(cls: type[T], data: object, path: str) -> tuple[T | None, list[Problem]]:
     """Return an instance of ``cls`` (None when something is wrong) and every problem of ``data``.
 
     ``preset: name`` stands for the fields that the step's ``info.presets`` lists under that name; fields beside it win.
     """
     data = {} if data is None else data
     if not isinstance(data, Mapping):
-        return None, [Problem(path, f"should be a mapping of fields, got {data!r}")]
-    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+        return None, [Problem(path, f"should be a mapping of fields, got {shown(data)}")]
+    names = [f.name for f in fields_of(cls)]
     info = cls.info if issubclass(cls, Step) else StepInfo("")
     aliases, presets = info.aliases, info.presets
     twice = [f"'{key}' and '{aliases[key]}'" for key in data if key in aliases and aliases[key] in data]
@@ -56,14 +73,19 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     if presets and "preset" in data:
         chosen = data.pop("preset")
         if not isinstance(chosen, str) or chosen not in presets:
-            return None, [Problem(f"{path}.preset", f"no preset called {chosen!r}; {nearest(chosen, presets)}")]
+            return None, [Problem(f"{path}.preset", f"no preset called {shown(chosen)}; {nearest(chosen, presets)}")]
         data = {aliases.get(key, key): value for key, value in presets[chosen].items()} | data
     problems = [
-        Problem(f"{path}.{key}", f"no field called '{key}'; {nearest(key, names)}") for key in data if key not in names
+        Problem(f"{path}.{str(key)[:100]}", f"no field called {shown(key)}; {nearest(key, names)}")
+        for key in data
+        if key not in names
     ]
-    fields = {key: value for key, value in data.items() if key in names}
+    fields = {key: _plain(value) for key, value in data.items() if key in names}
+    if too_large := list(_too_large(fields, path)):
+        return None, problems + too_large
     try:
-        instance = _adapter(cls).validate_python(fields)  # type: ignore[arg-type]
+        values = _adapter(cls).validate_json(json.dumps(fields, default=shown))  # type: ignore[arg-type]  # hashable
+        instance = build(cls, values)
     except ValidationError as error:
         return None, problems + list(_explain(cls, error, path))
     except LimbeckError as error:  # from a __post_init__
@@ -73,25 +95,72 @@ def read(cls: type[T], data: Any, path: str) -> tuple[T | None, list[Problem]]:
     return (None if problems else instance), problems
 
 
-def accepts(cls: type, name: str, value: Any) -> bool:
+def check_values(instance: Any, path: str = "") -> None:  # any dataclass of options
+    """Refuse options that are out of bounds.
+
+    Args:
+        instance: A dataclass; its annotations have the bounds.
+        path: What comes before the names of fields in the message, such as '--'; names then have hyphens.
+
+    Raises:
+        InputError: A value is out of bounds; the message lists all of them.
+    """
+    _, problems = read(type(instance), dataclasses.asdict(instance), "")
+    if problems:
+        names = [problem.path.removeprefix(".") for problem in problems]
+        names = [path + name.replace("_", "-") if path else name for name in names]
+        texts = [f"{name} {problem.message}" for name, problem in zip(names, problems, strict=True)]
+        raise InputError("; ".join(texts))
+
+
+def accepts(cls: type, name: str, value: object) -> bool:
     """Return whether ``value`` as it stands is a legal value of that field."""
     try:
-        TypeAdapter(_hints(cls)[name]).validate_python(value)
+        TypeAdapter(_hints(cls)[name]).validate_json(json.dumps(_plain(value), default=shown), strict=True)
     except ValidationError:
         return False
     return True
 
 
 @cache
-def _adapter(cls: Any) -> TypeAdapter[Any]:
-    if "__pydantic_config__" not in vars(cls):  # where pydantic looks; TypeAdapter takes no config for dataclasses
-        cls.__pydantic_config__ = ConfigDict(extra="forbid")
-    return TypeAdapter(cls)
+def _adapter(cls: type) -> TypeAdapter[Any]:  # of a mapping whose fields are only known at run time
+    """Return what checks the flat fields of a class; those with a default may be left out."""
+    hints = {
+        field.name: field.hint if field.default is dataclasses.MISSING else NotRequired[field.hint]
+        for field in fields_of(cls)
+    }
+    flat: Any = TypedDict(cls.__name__, hints)  # type: ignore[misc, operator]
+    # strict: no true for 1, no '3' for 3; as JSON, which has no tuples, lists fill them
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return TypeAdapter(with_config(config)(flat))  # also for dataclasses among the values
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON data: paths as text, 1e3 as 1000."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child) for child in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST:
+        return int(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _too_large(value: Any, path: str) -> Iterator[Problem]:
+    """Yield a problem for each number that no field takes."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _too_large(child, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _too_large(child, f"{path}[{index}]")
+    elif isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:  # also NaN
+        yield Problem(path, f"should be a number between -{LARGEST:,} and {LARGEST:,}, got {shown(value)}")
 
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
+    return {field.name: field.hint for field in fields_of(cls)}
 
 
 def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
@@ -102,29 +171,44 @@ def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
         if location:
             where += f".{location[0]}" + "".join(f"[{part}]" for part in location[1:] if isinstance(part, int))
         texts = messages.setdefault(where, [])
-        if entry["type"] != "none_required" and (text := _phrase(cls, entry)) not in texts:
+        hint = _hints(cls)[location[0]] if location and location[0] in _hints(cls) else None
+        if entry["type"] != "none_required" and (text := _phrase(hint, entry)) not in texts:
             texts.append(text)
     for where, texts in messages.items():
         seen = re.split(r", got |; ", texts[0])[0] if texts else ""
         others = [re.split(r", got |; ", text)[0] for text in texts[1:]]
         tail = texts[0][len(seen) :] if texts else ""
-        yield Problem(where, " or ".join([seen, *others]) + tail)
+        yield Problem(where, " or ".join([seen, *(other.removeprefix("should be ") for other in others)]) + tail)
 
 
-def _phrase(cls: type, entry: Any) -> str:
-    kind, got, location = entry["type"], entry["input"], entry["loc"]
+def explain_value(annotation: Any, error: ValidationError) -> str:  # any type
+    """Say what is wrong with one value, which has no name here.
+
+    Args:
+        annotation: Its type, with bounds.
+        error: What pydantic says of it.
+    """
+    return " or ".join(dict.fromkeys(_phrase(annotation, entry) for entry in error.errors(include_url=False)))
+
+
+def _phrase(hint: Any, entry: ErrorDetails) -> str:
+    kind, got = entry["type"], entry["input"]
     if kind == "missing":
         return "is required"
-    if kind in _BOUNDS and location:
-        return f"should be {_interval(_hints(cls)[location[0]])}, got {got!r}"
+    if kind in _BOUNDS and hint is not None:
+        return f"should be {_interval(hint)}, got {shown(got)}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
-        return f"cannot be {got!r}; {nearest(got, choices)}" if choices else f"should be {entry['ctx']['expected']}"
+        return (
+            f"cannot be {shown(got)}; {nearest(got, choices)}" if choices else f"should be {entry['ctx']['expected']}"
+        )
+    if kind in _TYPES:
+        return f"should be {_TYPES[kind]}, got {shown(got)}"
     text = re.sub(r"^(Input|Value error,|Assertion failed,) *", "", entry["msg"])
-    return text if kind in {"value_error", "assertion_error"} else f"{text[:1].lower()}{text[1:]}, got {got!r}"
+    return text if kind in {"value_error", "assertion_error"} else f"{text[:1].lower()}{text[1:]}, got {shown(got)}"
 
 
-def _interval(annotation: Any) -> str:
+def _interval(annotation: object) -> str:
     low: Any = None
     high: Any = None
     opening, closing = "(", ")"
@@ -138,13 +222,13 @@ def _interval(annotation: Any) -> str:
         elif isinstance(mark, annotated_types.Le):
             high, closing = mark.le, "]"
     if high is None:
-        return f"more than {low}" if opening == "(" else f"at least {low}"
+        return f"more than {low:,}" if opening == "(" else f"at least {low:,}"
     if low is None:
-        return f"less than {high}" if closing == ")" else f"at most {high}"
-    return f"in {opening}{low}, {high}{closing}"
+        return f"less than {high:,}" if closing == ")" else f"at most {high:,}"
+    return f"in {opening}{low:,}, {high:,}{closing}"
 
 
-def _marks(annotation: Any) -> Iterator[Any]:
+def _marks(annotation: object) -> Iterator[annotated_types.BaseMetadata]:
     """Yield every bound in an annotation, also inside unions and pydantic's Field."""
     for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
         if isinstance(part, annotated_types.Interval):

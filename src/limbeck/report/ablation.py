@@ -16,7 +16,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.statistics import difference_of_shares, unpack
 from limbeck.report.formatting import signed
 from limbeck.report.speed_up import Ratio, Verdict, is_faster
-from limbeck.report.summary import RunSummary
+from limbeck.report.summary import RunSummary, once
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Gain:
     sentence: str
 
 
-def gains(summary: RunSummary) -> list[Gain]:
+@once
+def gains(summary: RunSummary) -> tuple[Gain, ...]:
     """Compute the effect of each step of each measured candidate.
 
     If no candidate was measured that lacks a step alone (pruned models are not measured before distillation), the step
@@ -42,7 +43,7 @@ def gains(summary: RunSummary) -> list[Gain]:
     """
     signatures = {key: _signature(summary.lineage(key)) for key in summary.candidates}
     owner = {signature: key for key, signature in reversed(signatures.items())}
-    gains = []
+    gains: list[Gain] = []
     for key in summary.candidates:
         signature = signatures[key]
         for start in range(1, len(signature)):
@@ -51,7 +52,7 @@ def gains(summary: RunSummary) -> list[Gain]:
                 if relative is not None and relative != key:
                     gains += _gain(summary, key, relative, tuple(step for step, _ in signature[start:stop]))
                     break
-    return gains
+    return tuple(gains)
 
 
 def _signature(chain: Sequence[Record]) -> tuple[tuple[str, str], ...]:

@@ -16,9 +16,11 @@ from limbeck.core.outputs import OutputSpec
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_tokenizer
+from limbeck.model.folder_files import check_link, read_object
 from limbeck.model.interchange import translate_folder
+from limbeck.model.layout import model_files, write_code
 from limbeck.report.model_card import card
-from limbeck.report.model_folder import check_source, graph_inputs, model_files, onnx_file
+from limbeck.report.model_folder import check_source, graph_inputs, onnx_file
 from limbeck.report.report import slim
 from limbeck.report.serving_example import is_pair, runtime_of
 from limbeck.report.summary import RunSummary
@@ -50,9 +52,12 @@ def write_artefact(summary: RunSummary, key: str, model_folder: Path, out: Path)
     with whole_folder(out) as draft:
         for path in model_files(model_folder):
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
+            check_link(model_folder / path, model_folder)
             shutil.copyfile(model_folder / path, draft / path)
         encoding = encoding_of(summary, model_folder)
         translate_folder(draft)
+        if "auto_map" in read_object(draft / "config.json"):
+            write_code(draft)
         bake_tokenizer(draft, encoding, open_tokenizer(model_folder))
         (draft / "README.md").write_text(card(summary, key, model_folder), encoding="utf-8")
         files = sorted([*_files(draft), DESCRIPTION])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import fields_of, registered
-from limbeck.report.summary import RunSummary
+from limbeck.core.field_groups import fields_of
+from limbeck.core.step import registered
+from limbeck.report.summary import RunSummary, once
 
 
 def changed_parameters(record: Record) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def step_label(record: Record, parent: Record | None) -> str:
     return f"{verb} to {after.weights / max(1, before.weights):.0%}".replace("%", " %")
 
 
-def names(summary: RunSummary) -> dict[str, str]:
+@once
+def names(summary: RunSummary) -> Mapping[str, str]:
     """Return a short name for every record, made of its steps; names of the table's rows are unique."""
     names = {key: _name(summary, key) for key in summary.records}
     groups: dict[str, list[str]] = {}

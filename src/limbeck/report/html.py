@@ -20,6 +20,7 @@ from limbeck.report.report import (
     shown_splits,
     volume_line,
 )
+from limbeck.report.shareable import without_paths
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
 
@@ -131,5 +132,6 @@ def page_environment() -> Environment:
         "time_interval": formatting.time_interval,
         "signed": formatting.signed,
         "settings": formatting.settings,
+        "without_paths": without_paths,
     }
     return environment

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.core.measurement import Measurement
+from limbeck.model.layout import model_files
 from limbeck.report.display_names import changed_parameters
 from limbeck.report.formatting import milliseconds, quality, quality_interval
 from limbeck.report.html import page_environment
-from limbeck.report.model_folder import model_files, onnx_file
+from limbeck.report.model_folder import onnx_file
 from limbeck.report.report import headline
 from limbeck.report.serving_example import artefact_example, runtime_of
 from limbeck.report.speed_up import Ratio
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
+from limbeck.storage import yaml_text
 
 
 def card(summary: RunSummary, key: str, model_folder: Path) -> str:
@@ -146,8 +148,6 @@ def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
         key: Key of the model.
         model_folder: Folder of the stored model.
     """
-    import yaml
-
     record = summary.records[key]
     pipeline = "token-classification" if summary.known_task.kind == "tokens" else "text-classification"
     file = onnx_file(model_folder)
@@ -161,5 +161,4 @@ def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
     base, root = summary.source(key), summary.lineage(key)[0].parameters
     if base and base == (root.get("source") or root.get("model") or summary.model) and not Path(base).exists():
         fields["base_model"] = base  # a name on the hub; a local path would mean nothing to others
-    text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-    return text.strip()
+    return yaml_text.dump(fields).strip()

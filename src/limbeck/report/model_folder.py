@@ -8,22 +8,11 @@ from limbeck.errors import InputError
 
 ONNX_FILES = ("onnx/model_quantized.onnx", "onnx/model.onnx")
 """Where Hugging Face tools look for ONNX files; the first one present is served."""
-PATTERNS = (
-    "config.json", "*.safetensors", "*.safetensors.index.json", "onnx/*.onnx*", "*.py", "*.jinja",
-    "tokenizer*.json", "tokenizer*.model", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
-    "sentencepiece*.model", "spiece.model",
-)  # fmt: skip
-"""Files that belong to a model, as opposed to the store's own (rows of the task, cards, checkpoints)."""
 
 
 def onnx_file(folder: Path) -> str | None:
     """Return the ONNX file that a folder serves, relative to it; None if there is none."""
     return next((name for name in ONNX_FILES if (folder / name).is_file()), None)
-
-
-def model_files(folder: Path) -> list[Path]:
-    """List the files that belong to the model, relative to its folder."""
-    return sorted({path.relative_to(folder) for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
 
 
 def check_source(folder: Path) -> None:

@@ -15,7 +15,7 @@ from limbeck.core.metrics import METRICS
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.formatting import megabytes, milliseconds, quality, quality_interval, time_interval
 from limbeck.report.speed_up import is_faster
-from limbeck.report.summary import RunSummary
+from limbeck.report.summary import RunSummary, once
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ BULKY = frozenset({"rounds", "correct", "samples"})
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 
+@once
 def headline_rows(summary: RunSummary) -> tuple[Row | None, Row | None]:
     """Return the row of the headline (the chosen candidate, or the nearest to the budget) and the teacher's."""
     table = rows(summary)
@@ -39,6 +40,7 @@ def _distance(row: Row) -> tuple[int, float]:
     return len(row.problems), row.p50.value if row.p50 is not None else float("inf")
 
 
+@once
 def headline(summary: RunSummary) -> str:
     """Summarize the outcome in one sentence, including failures."""
     row, teacher = headline_rows(summary)

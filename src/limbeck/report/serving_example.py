@@ -10,7 +10,7 @@ from limbeck.report.model_folder import onnx_file
 from limbeck.report.summary import RunSummary
 
 OPEN = """\
-import json, numpy, {runtime}, tokenizers
+{imports}
 
 metadata = json.load(open("limbeck.json", encoding="utf-8"))
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")  # cuts texts as they were cut when measured
@@ -29,19 +29,24 @@ SEEN = "seen = dict((word, row) for word, row in reversed(list(zip({word_ids}, l
 SESSIONS = {
     "onnxruntime": (
         """\
+import json, numpy, os, tokenizers
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or the runtime reports its use to its makers
+import onnxruntime""",
+        """\
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = COUNT
 session = onnxruntime.InferenceSession(metadata["onnx_file"], options, providers=["CPUExecutionProvider"])""",
         "session.run(None, ",
     ),
     "openvino": (
+        "import json, numpy, openvino, tokenizers",
         """\
 options = {"INFERENCE_NUM_THREADS": COUNT, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 model = openvino.compile_model(metadata["onnx_file"], "CPU", options)""",
         "model(",
     ),
 }
-"""Code that opens the ONNX file in a runtime, and the beginning of the call."""
+"""Code that imports a runtime, code that opens the ONNX file in it, and the beginning of the call."""
 
 OPEN_TORCH = """\
 import torch, transformers
@@ -59,7 +64,7 @@ labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
 def example(
     kind: OutputKind, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
 ) -> str:
-    """Return code of at most 15 lines that answers one text in the artefact's folder.
+    """Return code of at most 17 lines that answers one text in the artefact's folder.
 
     Args:
         kind: Meaning of the outputs.
@@ -74,9 +79,9 @@ def example(
         sample = "words"
     prefix = 'words = "Anna lives in Oslo .".split()\n' if words else ""
     if runtime in SESSIONS:
-        session, call = SESSIONS[runtime]
+        imports, session, call = SESSIONS[runtime]
         return OPEN.format(
-            runtime=runtime,
+            imports=imports,
             session=session.replace("COUNT", str(threads)),
             call=call,
             text=f"{prefix}text = tokenizer.encode({sample}{', is_pretokenized=True' if words else ''})",

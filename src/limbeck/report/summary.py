@@ -6,10 +6,11 @@ Nothing is measured or drawn here: ``display_names.py``, ``table.py`` and ``abla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from limbeck.core.candidate import Record
 from limbeck.core.target import Budget, Target
@@ -80,6 +81,7 @@ class RunSummary:
     model: str = ""
     baseline: Baseline | None = None
     histories: Sequence[Mapping[str, Any]] = ()
+    _computed: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def metric(self) -> str:
@@ -137,3 +139,22 @@ class RunSummary:
             chain.append(self.records[ancestor])
             ancestor = self.records[ancestor].parent
         return chain[::-1]
+
+
+T = TypeVar("T")
+
+
+def once(function: Callable[[RunSummary], T]) -> Callable[[RunSummary], T]:
+    """Compute a view of a run (its rows, names, headline, ...) once for each summary, whoever asks for it.
+
+    The table, the page, the card and the exit status all need the same views.
+    """
+
+    @wraps(function)
+    def view(summary: RunSummary) -> T:
+        name = f"{function.__module__}.{function.__qualname__}"
+        if name not in summary._computed:
+            summary._computed[name] = function(summary)
+        return cast(T, summary._computed[name])
+
+    return view

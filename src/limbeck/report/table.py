@@ -12,7 +12,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import beyond, hypervolume
 from limbeck.report.display_names import names
 from limbeck.report.speed_up import Ratio, speed_ratio
-from limbeck.report.summary import RunSummary
+from limbeck.report.summary import RunSummary, once
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Row:
         return not self.problems
 
 
-def rows(summary: RunSummary) -> list[Row]:
+@once
+def rows(summary: RunSummary) -> tuple[Row, ...]:
     """Return one row per measured candidate, slowest first."""
     display, teacher = names(summary), summary.records.get(summary.teacher or "")
     int8 = summary.records.get(int8_reference(summary) or "")
@@ -105,7 +106,7 @@ def rows(summary: RunSummary) -> list[Row]:
                 portability=record.fact("portability"),
             )
         )
-    return sorted(table, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf")))
+    return tuple(sorted(table, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf"))))
 
 
 def baseline_problems(summary: RunSummary, fact: Measurement | None) -> tuple[str, ...]:
@@ -125,6 +126,7 @@ def better_than_baseline(summary: RunSummary) -> bool | None:
     return not baseline_problems(summary, fact)
 
 
+@once
 def int8_reference(summary: RunSummary) -> str | None:
     """Return the key of the measured candidate that is the teacher in INT8, with nothing else changed.
 
@@ -182,6 +184,7 @@ class Volume(NamedTuple):
     latency: float
 
 
+@once
 def volume(summary: RunSummary) -> Volume | None:
     """Compute the hypervolume of quality and median latency; None with fewer than two candidates."""
     points = list(_points(summary).values())
@@ -191,7 +194,8 @@ def volume(summary: RunSummary) -> Volume | None:
     return Volume(hypervolume(points, (latency, quality), ("min", "max")), quality, latency)
 
 
-def _points(summary: RunSummary) -> dict[str, tuple[float, float]]:
+@once
+def _points(summary: RunSummary) -> Mapping[str, tuple[float, float]]:
     """Return latency and quality of every candidate that has both."""
     points = {}
     for key in summary.candidates:
@@ -201,8 +205,9 @@ def _points(summary: RunSummary) -> dict[str, tuple[float, float]]:
     return points
 
 
-def _front(summary: RunSummary) -> set[str]:
+@once
+def _front(summary: RunSummary) -> frozenset[str]:
     """Return the keys of the candidates that no other dominates in latency and quality."""
     points = _points(summary)
     on_front = pareto.front(list(points.values()), ("min", "max")) if points else ()
-    return {key for key, is_member in zip(points, on_front, strict=True) if is_member}
+    return frozenset(key for key, is_member in zip(points, on_front, strict=True) if is_member)

@@ -37,6 +37,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from limbeck.core.paths import user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.errors import InputError, MissingExtra
@@ -115,7 +116,7 @@ def open_study(storage: str | Path | None, name: str, settings: Mapping[str, str
 
 def unusable(storage: str) -> list[str]:
     """Explain why a storage cannot be opened, as far as can be checked without creating it; empty if it can."""
-    path = Path(storage).expanduser()
+    path = user_path(storage)
     try:
         if "://" in storage:
             from sqlalchemy import make_url
@@ -139,7 +140,7 @@ def _open_storage(storage: str | Path | None) -> BaseStorage:
         return optuna.storages.InMemoryStorage()
     if "://" in str(storage):
         return optuna.storages.RDBStorage(str(storage))
-    path = Path(storage).expanduser()
+    path = user_path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 

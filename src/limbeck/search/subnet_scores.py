@@ -179,6 +179,8 @@ def _open_scores(folder: str) -> SliceScores:
 class _Slice:
     """A slice of a torch model that predicts batches."""
 
+    int8 = False
+
     def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         self.model, self.shape = model.eval(), shape
 
@@ -193,6 +195,8 @@ class _Slice:
 
 class _Quantized:
     """A slice as an INT8 graph in ONNX Runtime."""
+
+    int8 = True
 
     def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         from limbeck.model.onnx.onnx_model import open_session, parts

@@ -6,10 +6,11 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from limbeck.core.paths import user_path
 from limbeck.errors import InputError, LimbeckError
 
 PROBE_BYTES = 1 << 20
@@ -21,6 +22,24 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 def disk_full(error: BaseException) -> bool:
     """Check whether an error means that a disk is full; safetensors reports that in its message, without an errno."""
     return (isinstance(error, OSError) and error.errno in _FULL) or "os error 28" in str(error)
+
+
+def check_outside(path: Path, inputs: Iterable[str | Path | None], option: str = "--out") -> None:
+    """Refuse an output folder that is, or lies in, a folder that is read: a model with other files is another model.
+
+    Args:
+        path: The output folder.
+        inputs: Folders that are read; names that are no folders are skipped.
+        option: What the user knows the output folder by.
+
+    Raises:
+        InputError: Names the input.
+    """
+    target = path.expanduser().resolve()
+    for source in inputs:
+        folder = Path(source).expanduser() if source else None
+        if folder is not None and folder.is_dir() and target.is_relative_to(folder.resolve()):
+            raise InputError(f"{option} {path} lies in {source}, which is read; name a folder outside it")
 
 
 def check_destination(path: Path, option: str = "--out", *, within: bool = False) -> None:
@@ -37,7 +56,7 @@ def check_destination(path: Path, option: str = "--out", *, within: bool = False
     Raises:
         InputError: The folder cannot be written.
     """
-    path = path.expanduser().absolute()
+    path = user_path(path).absolute()
     if _exists(path) and not path.is_dir():
         raise InputError(f"{option} {path} is a file; name a folder that is new or empty")
     if not within and os.path.ismount(path):
@@ -65,7 +84,7 @@ def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
     Raises:
         LimbeckError: The disk is full or cannot be written.
     """
-    path = path.expanduser().resolve()
+    path = user_path(path).resolve()
     draft: Path | None = None
     with writing(path, option):
         try:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.paths import user_path
 from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 
@@ -86,22 +87,22 @@ class Augment(Technique):
     mask_probability: Annotated[float, Ge(0), Le(1)] = 0.1
     part_of_speech_probability: Annotated[float, Ge(0), Le(1)] = 0.1
     ngram_probability: Annotated[float, Ge(0), Le(1)] = 0.25
-    max_ng: Annotated[int, Ge(1)] = 5
-    n_iter: Annotated[int, Ge(1)] = 20
+    max_ng: Annotated[int, Ge(1), Le(1_000)] = 5
+    n_iter: Annotated[int, Ge(1), Le(100_000)] = 20
     ngram: Literal["mask", "keep"] = "mask"
     tagger: str | None = None
     mlm: str | None = None
     vectors: str | None = None
     replace_probability: Annotated[float, Gt(0), Le(1)] = 0.4
-    top_k: Annotated[int, Ge(1)] = 15
+    top_k: Annotated[int, Ge(1), Le(100_000)] = 15
     samples: Annotated[int, Ge(1)] = 20
-    positions_per_pass: Annotated[int, Ge(1)] = 1
+    positions_per_pass: Annotated[int, Ge(1), Le(1_000)] = 1
     mixed_precision: Literal["no", "bf16"] = "no"
     labels: Literal["preserve", "teacher"] = "preserve"
     guard: Literal["off", "drop", "relabel"] = "off"
     guard_confidence: Annotated[float, Gt(0), Le(1)] = 0.9
-    chunk_rows: Annotated[int, Ge(1)] = 256
-    workers: Annotated[int, Ge(1)] = 1
+    chunk_rows: Annotated[int, Ge(1), Le(1_000_000)] = 256
+    workers: Annotated[int, Ge(1), Le(1_024)] = 1
 
     # not chunk_rows: kept chunks are found by their numbers, and batches of a model that differ in padding may differ
     # in the last bits, which can change what is nearest
@@ -134,7 +135,7 @@ class Augment(Technique):
         from limbeck.model.checkpoints import peek_here
 
         problems = []
-        path = Path(self.vectors).expanduser() if self.vectors else None
+        path = user_path(self.vectors) if self.vectors else None
         if path is not None and not path.is_file():
             problems.append(f"vectors: {missing_file(path)}")
         try:

@@ -11,29 +11,27 @@ with match: [logits, hidden] the embeddings and the last hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
+from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, content, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING
-from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, adapt_vocabulary, vocabulary_key
+from limbeck.train.config import TRAINING, TrainingConfig
+from limbeck.train.layer_distillation import DISTILLATION_PASSES, LayerDistillationConfig, Layers
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from limbeck.core.shape import Shape
     from limbeck.core.task import Task
-    from limbeck.train.objectives import TeacherCall
-    from limbeck.train.teacher_cache import CachedLogits
+    from limbeck.train.distillation import Terms
+    from limbeck.train.objectives import Term
 
 Match = Literal["logits", "hidden", "attention", "relations"]
 LAYERS = get_args(Layers)
-Terms = dict[str, tuple[float, Any]]
 
 
 @step(
@@ -70,10 +68,12 @@ Terms = dict[str, tuple[float, Any]]
         example={"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5},
     )
 )
-class Distill(LayerDistillationConfig, Technique):
+class Distill(Technique):
     """Train the candidate to imitate its fine-tuned, unpruned ancestor.
 
     Attributes:
+        training: How the student is trained.
+        layerwise: How the inside of the teacher is imitated.
         match: What to imitate; each has a weight of its own. Attention of sides with other numbers of heads is compared
             as relations.
         temperature: Softens both distributions of the logits.
@@ -91,36 +91,76 @@ class Distill(LayerDistillationConfig, Technique):
         focal_gamma: Focus of the task's own loss on texts that are still wrong; 0 for plain cross-entropy.
     """
 
+    training: TrainingConfig = group(default=TrainingConfig())
+    layerwise: LayerDistillationConfig = group(default=LayerDistillationConfig())
     match: Annotated[tuple[Match, ...], MinLen(1)] = ("logits",)
-    temperature: Annotated[float, Gt(0)] = 2.0
-    logits_weight: Annotated[float, Ge(0)] = 1.0
-    task_weight: Annotated[float, Ge(0)] = 0.0
+    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
+    logits_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    task_weight: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     logits_loss: Literal["kl", "soft_cross_entropy", "mse"] = "kl"
-    intermediate_epochs: Annotated[float, Ge(0)] = 0.0
-    intermediate_learning_rate: Annotated[float, Gt(0)] = 5e-5
+    intermediate_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
+    intermediate_learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
     teachers: tuple[str, ...] = ()
     cache_teacher: bool = False
-    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    focal_gamma: Annotated[float, Ge(0)] = 0.0
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
+    focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
         from accelerate.utils import set_seed
 
+        from limbeck.train.distillation import teacher_outputs, two_phases
         from limbeck.train.finetuning import target_scale, train_on_task
         from limbeck.train.objectives import Weighted
 
         if context.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
-        teacher = context.teacher.open()
-        match, note = self.comparable(self.match, candidate, teacher)
+        teacher, key = context.teacher.open(), context.teacher.key
+        match, note = self.layerwise.comparable(self.match, candidate, teacher)
         if note:
             context.log(note)
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
-        for phase, plan, terms in self.phases(self.terms(candidate, teacher, match)):
-            objective = Weighted(terms, self.outputs(terms, candidate, teacher, context))
+        terms = self.answer_terms(candidate) | self.layerwise.terms(match, candidate, teacher, "distill")
+        phases: Iterable[tuple[str, TrainingConfig, Terms]] = [("", self.training, terms)]
+        if self.intermediate_epochs:
+            first = (self.intermediate_epochs, self.intermediate_learning_rate)
+            phases = two_phases(terms, LAYERS, self.training, *first)
+        for phase, plan, used in phases:
+            further = tuple(self.further_teachers(candidate.task)) if "logits" in used else ()
+            outputs = teacher_outputs(used, candidate, teacher, key, context, further=further, cache=self.cache_teacher)
+            objective = Weighted(used, outputs)
             train_on_task(candidate, objective, plan, context, phase, scale=target_scale(candidate.task))
         yield replace(candidate, folder=None)
+
+    def answer_terms(self, candidate: Candidate) -> dict[str, tuple[float, Term]]:
+        """Return the terms of the loss that compare answers: with the labels, and with the teacher's logits."""
+        from limbeck.train.distillation_losses import LogitLoss
+        from limbeck.train.finetuning import target_scale
+        from limbeck.train.task_loss import task_loss
+
+        terms: dict[str, tuple[float, Term]] = {}
+        if self.task_weight:
+            loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
+            terms["task"] = (self.task_weight, loss)
+        if "logits" in self.match:
+            scale = target_scale(candidate.task)
+            kind = LogitLoss(self.logits_loss, self.temperature, candidate.task.problem_type, scale)
+            terms["logits"] = (self.logits_weight, kind)
+        return terms
+
+    def further_teachers(self, task: Task) -> Iterator[tuple[str, Candidate]]:
+        """Open the further teachers one by one, each with a key of its content."""
+        from limbeck.measure.label_order import fit_task
+        from limbeck.model.checkpoints import open_model, peek
+
+        for source in self.teachers:
+            model, tokenizer = open_model(source, task=task)
+            if getattr(model, "fresh_head", False):  # an exported model has none
+                needed, has = ", ".join(task.label_names), ", ".join(peek(source)["labels"]) or "none"
+                message = f"was not trained for the labels of this task ({needed}), it has {has}"
+                raise InputError(f"distill.teachers: '{source}' {message}")
+            fit_task(source, task)  # refuses outputs in another order
+            yield lineage_key(None, "teacher", 2, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
@@ -141,140 +181,20 @@ class Distill(LayerDistillationConfig, Technique):
         return problems
 
     def file_problems(self) -> list[str]:
-        """Return the problems of the additional teachers."""
-        from limbeck.model.checkpoints import peek_here
+        """Return the problems of the further teachers."""
+        if not self.teachers:
+            return []
+        from limbeck.train.distillation import teacher_problems
 
-        problems = []
-        for source in self.teachers:
-            try:
-                description = peek_here(source)
-                if description is not None and not description["labels"]:
-                    problems.append(f"teachers: '{source}' has no trained head; fine-tune it first")
-            except InputError as error:
-                problems.append(f"teachers: {error}")
-        return problems
+        return teacher_problems(self.teachers)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Return rough seconds of both phases.
+        """Estimate the time of both phases.
 
         Args:
             shape: Shape of the model.
             rows: Rows of the task, by split.
-            tokens: Tokens of a typical text.
+            tokens: Mean tokens per text.
         """
-        first = replace(self, num_train_epochs=self.intermediate_epochs + self.num_train_epochs)
-        return LayerDistillationConfig.estimated_seconds(first, shape, rows, tokens)
-
-    def phases(self, terms: Terms) -> Iterator[tuple[str, Distill, Terms]]:
-        """Name, plan and terms of each training."""
-        if not self.intermediate_epochs:
-            yield "", self, terms
-            return
-        inside = {name: term for name, term in terms.items() if name in LAYERS}
-        first = replace(
-            self,
-            num_train_epochs=self.intermediate_epochs,
-            learning_rate=self.intermediate_learning_rate,
-            evaluations_per_epoch=0,  # the answers do not change sensibly before the second phase
-        )
-        yield "intermediate", first, inside
-        yield "prediction", self, {name: term for name, term in terms.items() if name not in LAYERS}
-
-    def terms(self, candidate: Candidate, teacher: Candidate, match: tuple[Match, ...] | None = None) -> Terms:
-        """Return the weighted terms of the loss.
-
-        Args:
-            candidate: The candidate that the step works on.
-            teacher: The model to imitate.
-            match: What to imitate; the field ``match`` unless given.
-        """
-        from limbeck.train.distillation_losses import LogitLoss
-        from limbeck.train.finetuning import target_scale
-        from limbeck.train.task_loss import task_loss
-
-        terms: Terms = {}
-        if self.task_weight:
-            loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
-            terms["task"] = (self.task_weight, loss)
-        if "logits" in self.match:
-            scale = target_scale(candidate.task)
-            kind = LogitLoss(self.logits_loss, self.temperature, candidate.task.problem_type, scale)
-            terms["logits"] = (self.logits_weight, kind)
-        return terms | self.layer_terms(match or self.match, candidate, teacher)
-
-    def outputs(self, terms: Terms, candidate: Candidate, teacher: Candidate, context: RunContext) -> TeacherCall:
-        """Return the source of the teacher outputs that a loss of these terms needs.
-
-        Args:
-            terms: Weighted terms of the loss.
-            candidate: The candidate that the step works on.
-            teacher: The model to imitate.
-            context: Services of the run.
-        """
-        from limbeck.train.objectives import LiveTeacher
-        from limbeck.train.teacher_cache import CachedTeacher, cached_layers
-
-        wanted: dict[str, set[int]] = {}
-        for _, term in terms.values():
-            for tap, layers in term.taps.items():
-                wanted.setdefault(tap, set()).update(layers)
-        reader, name = adapt_vocabulary(candidate, teacher) if wanted else teacher, context.teacher.key  # type: ignore[union-attr]
-        if reader is None:
-            raise _other_words("teacher")
-        if reader is not teacher:
-            name = f"{name}-{vocabulary_key(candidate.tokenizer)}"
-        if wanted and self.cache_teacher:
-            taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
-            layers, logits = cached_layers(reader, name, candidate.task, taps, context.keep, context.scratch)
-            return CachedTeacher(
-                self.answers(candidate, teacher, context, logits if reader is teacher else None), layers
-            )
-        separate = not wanted or (self.teachers and "logits" in terms)
-        return LiveTeacher(reader.model.eval(), self.answers(candidate, teacher, context) if separate else None)
-
-    def answers(
-        self, candidate: Candidate, teacher: Candidate, context: RunContext, logits: np.ndarray | None = None
-    ) -> CachedLogits:
-        """Return the training split's logits (``logits`` if computed already), averaged over all teachers.
-
-        Args:
-            candidate: The candidate that the step works on.
-            teacher: The model to imitate.
-            context: Services of the run.
-            logits: The teacher's logits, if they are computed already [rows, labels].
-        """
-        from limbeck.train.teacher_cache import cached_logits, mean_logits
-
-        task = candidate.task
-        answers = []
-        for name, source in ((context.teacher.key, teacher), *self.others(task)):  # type: ignore[union-attr]
-            reader = (
-                adapt_vocabulary(candidate, source) if task.kind == "tokens" else source
-            )  # a label for each of the same tokens
-            if reader is None:
-                raise _other_words(f"teacher {name}")
-            cache_key = name if reader is source else f"{name}-{vocabulary_key(candidate.tokenizer)}"
-            answers.append(cached_logits(reader, cache_key, task, context.keep, logits if reader is teacher else None))
-        return mean_logits(answers)
-
-    def others(self, task: Task) -> Iterator[tuple[str, Candidate]]:
-        """Open the additional teachers one by one, each with a key of its content."""
-        from limbeck.measure.label_order import fit_task
-        from limbeck.model.checkpoints import open_model, peek
-
-        for source in self.teachers:
-            model, tokenizer = open_model(source, task=task)
-            if getattr(model, "fresh_head", False):
-                raise InputError(
-                    f"distill.teachers: '{source}' was not trained for the labels of this task "
-                    f"({', '.join(task.label_names)}), it has {', '.join(peek(source)['labels']) or 'none'}"
-                )
-            fit_task(source, task)  # refuses outputs in another order
-            yield lineage_key(None, "teacher", 2, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
-
-
-def _other_words(who: str) -> InputError:
-    return InputError(
-        f"distill: the {who} lacks tokens of the student's vocabulary, so it cannot read the same tokens; "
-        "use match: [logits] on a task of whole texts"
-    )
+        both = replace(self.training, num_train_epochs=self.intermediate_epochs + self.training.num_train_epochs)
+        return both.estimated_seconds(shape, rows, tokens, DISTILLATION_PASSES)

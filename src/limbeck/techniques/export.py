@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, discard, step
@@ -50,7 +50,7 @@ class Export(Technique):
     """
 
     fused: bool = True
-    parity_tolerance: Annotated[float, Gt(0)] = 1e-3
+    parity_tolerance: Annotated[float, Gt(0), Le(100)] = 1e-3
     parity_texts: Annotated[int, Ge(1)] = 100
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:

@@ -6,15 +6,19 @@ the best checkpoint is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.train.config import TRAINING, TrainingConfig
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
 
 
 @step(
@@ -30,10 +34,11 @@ from limbeck.train.config import TRAINING, TrainingConfig
         example={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
 )
-class Finetune(TrainingConfig, Technique):
+class Finetune(Technique):
     """Fine-tune all weights on the task's labels; later steps take the result as their teacher.
 
     Attributes:
+        training: How the model is trained.
         keep: The best weights alone, or beside them those before the first epoch and after every one: waypoints, which
             'linearize' may follow. Each takes as much disk as the model.
         class_weights: Weight of every label in the loss: 'none', 'balanced' (rare labels count as much as frequent
@@ -41,9 +46,20 @@ class Finetune(TrainingConfig, Technique):
         focal_gamma: Focus of the focal loss on texts that are still wrong; 0 for plain cross-entropy, 2 is customary.
     """
 
+    training: TrainingConfig = group(default=TrainingConfig())
     keep: Literal["best", "every_epoch"] = "best"
-    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    focal_gamma: Annotated[float, Ge(0)] = 0.0
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
+    focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Estimate the time of the training.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        return self.training.estimated_seconds(shape, rows, tokens)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
@@ -54,14 +70,14 @@ class Finetune(TrainingConfig, Technique):
         loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
         objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)
         if self.keep == "best":
-            train_on_task(candidate, objective, self, context, scale=scale)
+            train_on_task(candidate, objective, self.training, context, scale=scale)
             yield replace(candidate, folder=None)
             return
-        with save_epochs(candidate.model, self.num_train_epochs, context.scratch, scale) as (
+        with save_epochs(candidate.model, self.training.num_train_epochs, context.scratch, scale) as (
             after_step,
             epoch_checkpoints,
         ):
-            train_on_task(candidate, objective, self, context, scale=scale, after_step=after_step)
+            train_on_task(candidate, objective, self.training, context, scale=scale, after_step=after_step)
             # a training that stopped early has no checkpoints of its last epochs
             yield replace(
                 candidate, folder=None, epoch_checkpoints=tuple(path for path in epoch_checkpoints if path.exists())

@@ -12,18 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING, TrainingConfig
+from limbeck.train.config import PASSES, TRAINING, TrainingConfig
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task import Task
+    from limbeck.train import meta_pseudo_labels as pseudo
+
+META_PASSES = 16.0
+"""Cost of a training step in forward passes: both learn from both batches, and a teacher is usually larger."""
 
 
 @step(
@@ -46,13 +51,14 @@ if TYPE_CHECKING:
         },
     )
 )
-class MetaPseudoLabels(TrainingConfig, Technique):
+class MetaPseudoLabels(Technique):
     """Train the candidate on its teacher's labels while the teacher learns which labels help it; then on true labels.
 
     The teacher's copy is trained beside the student, on labelled texts and on the feedback, and is thrown away at the
-    end. The other fields of training are the student's; schedule, warm-up and clipping hold for both.
+    end. The fields of training are the student's; schedule, warm-up and clipping hold for both.
 
     Attributes:
+        training: How the student is trained.
         feedback: What reaches the teacher (exact gradient, the paper's estimate of it, or nothing but labels).
         pseudo_labels: Labels that the teacher gives (its probabilities, a draw from them, or the likeliest class).
         feedback_weight: Weight of the feedback beside the teacher's loss on labels; one step changes little, so the
@@ -69,20 +75,19 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         finetune_learning_rate: The highest learning rate of these.
     """
 
+    training: TrainingConfig = group(default=TrainingConfig())
     feedback: Literal["exact", "reinforce", "off"] = "exact"
     pseudo_labels: Literal["soft", "sampled", "argmax"] = "soft"
-    feedback_weight: Annotated[float, Ge(0)] = 1.0
+    feedback_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     feedback_warmup_steps: Annotated[int, Ge(0)] = 0
     feedback_average: Annotated[float, Ge(0), Lt(1)] = 0.0
-    teacher_learning_rate: Annotated[float, Gt(0)] = 1e-5
-    teacher_weight_decay: Annotated[float, Ge(0)] = 0.01
-    labelled_batch_size: Annotated[int, Ge(1)] = 32
+    teacher_learning_rate: Annotated[float, Gt(0), Le(100)] = 1e-5
+    teacher_weight_decay: Annotated[float, Ge(0), Le(100)] = 0.01
+    labelled_batch_size: Annotated[int, Ge(1), Le(100_000)] = 32
     unlabelled: str | None = None
     unlabelled_columns: tuple[str, ...] = ()
-    finetune_epochs: Annotated[float, Ge(0)] = 1.0
-    finetune_learning_rate: Annotated[float, Gt(0)] = 2e-5
-
-    passes: ClassVar[float] = 16.0  # both learn from both batches, and a teacher is some two or three times as large
+    finetune_epochs: Annotated[float, Ge(0), Le(100_000)] = 1.0
+    finetune_learning_rate: Annotated[float, Gt(0), Le(100)] = 2e-5
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
@@ -93,7 +98,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
             )
         if self.feedback_average and self.feedback != "reinforce":
             problems.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
-        if self.gradient_accumulation_steps > 1:
+        if self.training.gradient_accumulation_steps > 1:
             problems.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
         return problems
 
@@ -119,17 +124,13 @@ class MetaPseudoLabels(TrainingConfig, Technique):
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        last = replace(self, num_train_epochs=self.finetune_epochs)
-        share = TrainingConfig.passes / self.passes
-        return super().estimated_seconds(shape, rows, tokens) + share * TrainingConfig.estimated_seconds(
-            last, shape, rows, tokens
-        )
+        last = replace(self.training, num_train_epochs=self.finetune_epochs)
+        first = self.training.estimated_seconds(shape, rows, tokens, META_PASSES)
+        return first + PASSES / META_PASSES * last.estimated_seconds(shape, rows, tokens, META_PASSES)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
-        from limbeck.train.finetuning import train_on_task
-        from limbeck.train.objectives import Weighted
-        from limbeck.train.task_loss import TaskLoss
+        from limbeck.train.finetuning import finetune_if_better, train_on_task
 
         teacher = self.teacher(candidate, context)
         labelled, unlabelled = self.texts(candidate.task)
@@ -137,17 +138,11 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         rows = [len(task.split("train")) for task in (labelled, unlabelled)]
         context.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
         objective = self.objective(candidate, teacher, labelled, context.seed)
-        first = train_on_task(replace(candidate, task=unlabelled), objective, self, context, "pseudo")
+        first = train_on_task(replace(candidate, task=unlabelled), objective, self.training, context, "pseudo")
         if self.finetune_epochs:
-            model = candidate.model
-            before = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            plan = replace(self, num_train_epochs=self.finetune_epochs, learning_rate=self.finetune_learning_rate)
-            own = Weighted({"task": (1.0, TaskLoss(model.loss))})
-            last = train_on_task(replace(candidate, task=labelled), own, plan, context, "labels")
-            scores = first.best_score, last.best_score
-            if scores[0] is not None and scores[1] is not None and scores[0] > scores[1]:
-                model.load_state_dict(before)
-                context.log("fine-tuning on labels did not help: the weights before it are kept")
+            rate = self.finetune_learning_rate
+            plan = replace(self.training, num_train_epochs=self.finetune_epochs, learning_rate=rate)
+            finetune_if_better(replace(candidate, task=labelled), plan, context, "labels", first.best_score)
         yield replace(candidate, folder=None)
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
@@ -179,7 +174,7 @@ class MetaPseudoLabels(TrainingConfig, Technique):
             return labelled, task
         return labelled, with_texts_of(task, Path(self.unlabelled), self.unlabelled_columns)
 
-    def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> Any:
+    def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> pseudo.MetaPseudoLabels:
         """Return the objective with both losses of a step.
 
         Args:
@@ -191,9 +186,10 @@ class MetaPseudoLabels(TrainingConfig, Technique):
         from limbeck.data.batching import encode
         from limbeck.train import meta_pseudo_labels as pseudo
 
+        rate, decay = self.teacher_learning_rate, self.teacher_weight_decay
         return pseudo.MetaPseudoLabels(
             teacher.model,
-            replace(self, learning_rate=self.teacher_learning_rate, weight_decay=self.teacher_weight_decay),
+            replace(self.training, learning_rate=rate, weight_decay=decay),
             pseudo.LabeledBatches(encode(labelled, "train", candidate.tokenizer), self.labelled_batch_size, seed),
             candidate.task.problem_type,
             feedback=self.feedback,

@@ -22,17 +22,22 @@ the name of a data set, which is streamed. TFRecord is not read: not worth a dep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import MinLen
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.layer_distillation import LayerDistillationConfig, Layers
-from limbeck.train.pretraining import PRETRAINING, PretrainingConfig
+from limbeck.train.config import TrainingConfig
+from limbeck.train.layer_distillation import DISTILLATION_PASSES, LayerDistillationConfig, Layers
+from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
 
 
 @step(
@@ -52,7 +57,7 @@ from limbeck.train.pretraining import PRETRAINING, PretrainingConfig
         },
     )
 )
-class PretrainDistill(PretrainingConfig, LayerDistillationConfig, Technique):
+class PretrainDistill(Technique):
     """Train the candidate on running text to imitate the model that the recipe began with, as it was pretrained.
 
     Defaults are TinyBERT's: 3 epochs, 256 sequences to a step (32 at a time), a learning rate of 1e-4 after a warm-up
@@ -60,10 +65,16 @@ class PretrainDistill(PretrainingConfig, LayerDistillationConfig, Technique):
     teacher best on the held-out part. With mixed_precision fp16 (on a GPU) the loss is scaled.
 
     Attributes:
+        training: How the student is trained.
+        pretraining: The corpus, and the model to imitate.
+        layerwise: How the inside of the teacher is imitated.
         match: What to imitate; each has a weight of its own. Attention of sides with other numbers of heads is compared
             as relations.
     """
 
+    training: TrainingConfig = group(default=ON_TEXT)
+    pretraining: PretrainingConfig = group(default=PretrainingConfig())
+    layerwise: LayerDistillationConfig = group(default=LayerDistillationConfig())
     match: Annotated[tuple[Layers, ...], MinLen(1)] = ("hidden", "attention")
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
@@ -72,24 +83,42 @@ class PretrainDistill(PretrainingConfig, LayerDistillationConfig, Technique):
 
         from limbeck.train.objectives import LiveTeacher, Weighted
 
-        teacher = self.teacher(candidate, context)
-        self.check_sides(candidate, teacher)
-        self.check_difference(candidate, teacher)
-        match, note = self.comparable(self.match, candidate, teacher)
+        teacher = self.pretraining.teacher(candidate, context, "pretrain_distill")
+        check_sides(candidate, teacher, self.pretraining.max_length, "pretrain_distill")
+        check_difference(candidate, teacher)
+        match, note = self.layerwise.comparable(self.match, candidate, teacher)
         if note:
             context.log(note)
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
-        terms = self.layer_terms(match, candidate, teacher)
-        self.train_on_text(candidate, Weighted(terms, LiveTeacher(teacher.model.eval())), context)
+        terms = self.layerwise.terms(match, candidate, teacher, "pretrain_distill")
+        objective = Weighted(terms, LiveTeacher(teacher.model.eval()))
+        train_on_text(candidate, objective, self.training, self.pretraining, context)
         yield replace(candidate, folder=None)
 
-    def check_difference(self, candidate: Candidate, teacher: Candidate) -> None:
-        """Refuse a student that is its teacher."""
-        student_state, teacher_state = (side.model.encoder.state_dict() for side in (candidate, teacher))
-        if student_state.keys() == teacher_state.keys() and all(
-            student_state[name].equal(teacher_state[name]) for name in student_state
-        ):
-            raise InputError(
-                "pretrain_distill: the student is the very model it should imitate; make it smaller first "
-                "('student_init', 'prune'), or name the model to imitate with 'pretrained'"
-            )
+    def file_problems(self) -> list[str]:
+        """Return the problems of the corpus and of the model to imitate."""
+        return self.pretraining.file_problems()
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
+        """Estimate the time of training on the task's own texts; None for a corpus, which would have to be read.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        if self.pretraining.corpus is not None:
+            return None
+        return self.training.estimated_seconds(shape, rows, tokens, DISTILLATION_PASSES)
+
+
+def check_difference(candidate: Candidate, teacher: Candidate) -> None:
+    """Refuse a student that is its teacher."""
+    student_state, teacher_state = (side.model.encoder.state_dict() for side in (candidate, teacher))
+    if student_state.keys() == teacher_state.keys() and all(
+        student_state[name].equal(teacher_state[name]) for name in student_state
+    ):
+        raise InputError(
+            "pretrain_distill: the student is the very model it should imitate; make it smaller first "
+            "('student_init', 'prune'), or name the model to imitate with 'pretrained'"
+        )

@@ -21,19 +21,22 @@ what ``pretrain_distill`` takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, Technique, step
+from limbeck.core.field_groups import group
+from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.pretraining import PRETRAINING, PretrainingConfig
+from limbeck.train.config import TrainingConfig
+from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
     from limbeck.model.mlm_head import LanguageHead
 
 
@@ -67,7 +70,7 @@ if TYPE_CHECKING:
         },
     )
 )
-class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: ignore[misc]  # of a corpus the time is not known, so None
+class PretrainSupernet(Technique):
     """Train the candidate on running text so that its slices of all shapes of a space are good pretrained models.
 
     They imitate the model that the recipe began with, are masked language models, or both. A range that is not given
@@ -76,15 +79,51 @@ class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: i
     step are kept, unless ``evaluations_per_epoch`` asks for those with the least loss on the held-out part.
 
     Attributes:
+        training: How the model is trained.
+        pretraining: The corpus, and the model to imitate.
+        slices: The space of slices, and how they learn.
         match: What is learnt: last hidden states and relations of the last attention of the pretrained model, and mlm,
             the tokens that are hidden from all models then.
         mlm_weight: Weight of the masked language model.
         mlm_probability: Share of the tokens that are hidden (80 % become the mask, 10 % another token, 10 % stay).
     """
 
+    training: TrainingConfig = group(default=ON_TEXT)
+    pretraining: PretrainingConfig = group(default=PretrainingConfig())
+    slices: SupernetConfig = group(default=SupernetConfig())
     match: Annotated[tuple[Literal["mlm", "hidden", "relations"], ...], MinLen(1)] = ("hidden", "relations")
-    mlm_weight: Annotated[float, Ge(0)] = 1.0
+    mlm_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     mlm_probability: Annotated[float, Gt(0), Lt(1)] = 0.15
+
+    def problems(self) -> list[str]:
+        """Return the conflicts between fields."""
+        return self.slices.problems()
+
+    def file_problems(self) -> list[str]:
+        """Return the problems of the corpus and of the model to imitate."""
+        return self.pretraining.file_problems()
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
+        """Estimate the time of training on the task's own texts; None for a corpus, which would have to be read.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        if self.pretraining.corpus is not None:
+            return None
+        return self.slices.relative_cost * self.training.estimated_seconds(shape, rows, tokens)
+
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
+        """Explain why the model cannot become a super-network; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
+        return self.slices.impossible(candidate.model, "pretrain_supernet")
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the super-network, without the head of the language model; its configuration says of which space."""
@@ -100,26 +139,27 @@ class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: i
         if problems := self.problems():
             raise InputError(f"pretrain_supernet: {problems[0]}")
         masking = Masking.of(candidate.tokenizer, self.mlm_probability, context.seed) if "mlm" in self.match else None
-        teacher = self.teacher(candidate, context) if {*self.match} - {"mlm"} else None
-        self.check_sides(candidate, teacher)
-        space = self.space(candidate.model.shape)
+        pretraining, slices = self.pretraining, self.slices
+        teacher = pretraining.teacher(candidate, context, "pretrain_supernet") if {*self.match} - {"mlm"} else None
+        check_sides(candidate, teacher, pretraining.max_length, "pretrain_supernet")
+        space = slices.space(candidate.model.shape, "pretrain_supernet")
         context.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(context.seed)  # what is new is drawn here, before the loop seeds itself
         head = self.head(candidate, context) if masking is not None else None
         trained_order = ChannelOrder.of(candidate.model)
-        order = self.arrange(candidate.model, trained_order, space, lambda model: magnitude(model, ()))
+        order = slices.arrange(candidate.model, trained_order, space, lambda model: magnitude(model, ()))
         if head is not None and len(order.channels) == candidate.model.shape.hidden:  # fewer: it is a new one
             head.permute_channels(order.channels)
         model = extract(candidate.model, space.largest)
-        terms = {} if teacher is None else self.slice_terms(self.match, teacher.model, order)
+        terms = {} if teacher is None else slices.slice_terms(self.match, teacher.model, order)
         if head is not None:
             terms["mlm"] = (self.mlm_weight, LanguageLoss(head, model.encoder.embeddings.word))
         guide = None if teacher is None else LiveTeacher(teacher.model.eval())
-        objective: Objective = SandwichLoss(terms, guide, space, self.rule, self.samples, seed=context.seed)
+        objective: Objective = SandwichLoss(terms, guide, space, slices.rule, slices.samples, seed=context.seed)
         if masking is not None:
             objective = OnMasked(objective, masking)
         candidate = replace(candidate, model=model, folder=None)
-        self.train_on_text(candidate, objective, context)
+        train_on_text(candidate, objective, self.training, pretraining, context)
         order.mark(model, answers=False)
         yield candidate
 
@@ -128,7 +168,7 @@ class PretrainSupernet(PretrainingConfig, SupernetConfig, Technique):  # type: i
         from limbeck.model.mlm_head import language_head
 
         record = context.teacher.record if context.teacher is not None else None
-        source = self.pretrained or (record.parameters.get("source") if record is not None else None)
+        source = self.pretraining.pretrained or (record.parameters.get("source") if record is not None else None)
         head, note = language_head(candidate.model, source)
         context.log(note)
         return head

@@ -81,20 +81,20 @@ class Prune(Technique):
         samples: Training texts to score and repair on.
     """
 
-    speedup: Annotated[float, Gt(1)] | None = None
-    latency_ms: Annotated[float, Gt(0)] | None = None
+    speedup: Annotated[float, Gt(1), Le(1_000)] | None = None
+    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
     keep: Annotated[float, Gt(0), Le(1)] | None = None
     relative_to: Literal["input", "teacher"] = "input"
-    size_mb: Annotated[float, Gt(0)] | None = None
-    heads: Annotated[int, Ge(0)] | None = None
-    ffn: Annotated[int, Ge(0)] | None = None
-    layers: Annotated[int, Ge(1)] | None = None
+    size_mb: Annotated[float, Gt(0), Le(10_000_000)] | None = None
+    heads: Annotated[int, Ge(0), Le(10_000)] | None = None
+    ffn: Annotated[int, Ge(0), Le(1_000_000)] | None = None
+    layers: Annotated[int, Ge(1), Le(1_000)] | None = None
     layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
     criterion: Literal["fisher", "taylor", "magnitude", "obs", "ziplm"] = "obs"
     cost: Literal["latency", "macs", "parameters"] = "latency"
     profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
-    ffn_multiple: Annotated[int, Ge(1)] = 32
+    ffn_multiple: Annotated[int, Ge(1), Le(100_000)] = 32
     reconstruct: bool = True
     samples: Annotated[int, Ge(1)] = 1024
 

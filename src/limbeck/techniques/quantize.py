@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, StepInfo, Technique, discard, step
@@ -64,7 +64,7 @@ class Quantize(Technique):
     reduce_range: bool | None = None
     embeddings: bool = True
     smooth: bool = False
-    max_drop: Annotated[float, Ge(0)] | None = None
+    max_drop: Annotated[float, Ge(0), Le(100)] | None = None
     calibration: Calibration = "minmax"
     calibration_samples: Annotated[int, Ge(1)] = 128
 

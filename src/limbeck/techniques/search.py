@@ -33,7 +33,6 @@ from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, st
 from limbeck.errors import InputError, MissingExtra
 from limbeck.search.bounded_space import Bound, BoundedSpace, amount, trained_space
 from limbeck.train.config import forward_seconds
-from limbeck.train.supernet_config import SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.core.search_space import Space
@@ -100,23 +99,23 @@ class Search(Technique):
     """
 
     method: Literal["evolution", "random", "rule", "nsga2"] = "evolution"
-    latency_ms: Annotated[float, Gt(0)] | None = None
-    speedup: Annotated[float, Gt(0)] | None = None
+    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
+    speedup: Annotated[float, Gt(0), Le(1_000)] | None = None
     keep: Annotated[float, Gt(0), Le(1)] | None = None
     cost: Literal["latency", "macs"] = "latency"
     profile: str | None = None
     number_format: Literal["int8", "float"] = "int8"
     at_least: Annotated[float, Ge(0), Le(1)] | None = None
-    at_most: Annotated[float, Gt(0)] = 1.0
+    at_most: Annotated[float, Gt(0), Le(1_000)] = 1.0
     sure: bool = True
-    population: Annotated[int, Ge(1)] = 25
-    generations: Annotated[int, Ge(1)] = 4
+    population: Annotated[int, Ge(1), Le(100_000)] = 25
+    generations: Annotated[int, Ge(1), Le(100_000)] = 4
     explore: Annotated[float, Ge(0), Le(1)] = 0.5
     mutation: Annotated[float, Ge(0), Le(0.5)] = 0.25
-    winners: Annotated[int, Ge(1)] = 1
+    winners: Annotated[int, Ge(1), Le(10_000)] = 1
     split: str = "validation"
     samples: Annotated[int, Ge(1)] | None = None
-    workers: Annotated[int, Ge(1)] = 1
+    workers: Annotated[int, Ge(1), Le(1_024)] = 1
     storage: str | None = None
     study_name: str | None = None
 
@@ -258,11 +257,13 @@ class Search(Technique):
             context: The services that ``apply`` gets.
             earlier: The steps in between, that which makes the super-network among them.
         """
-        makers = [step for step in earlier if "elastic" in step.info.gives and isinstance(step, SupernetConfig)]
+        makers = [step for step in earlier if "elastic" in step.info.gives]
         shape = candidate.model.shape
-        if len(makers) != 1 or getattr(candidate.model.config, "space", None) is not None:
+        if len(makers) != 1 or candidate.model.space is not None:
             return None
-        space = makers[0].space(shape)
+        space = makers[0].search_space(shape)
+        if space is None:
+            return None
         fixed = len(space.hidden) * len(space.head_dim) == 1
         in_table = fixed and (space.largest.hidden, space.largest.head_dim) == (shape.hidden, shape.head_dim)
         if self.cost == "latency" and self.profile is None and not in_table:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Record
 from limbeck.core.step import Choice, RunContext, StepInfo, Teacher, step
@@ -87,7 +90,7 @@ class Cheapest(Choice):
 class Top(Choice):
     """Keep the ``k`` candidates that are best by one fact, best first."""
 
-    k: int = 3  #: how many stay
+    k: Annotated[int, Ge(1), Le(10_000)] = 3  #: how many stay
     by: str = "quality"  #: the fact that counts
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:

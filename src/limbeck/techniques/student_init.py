@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
@@ -51,11 +51,11 @@ class StudentInit(Technique):
             does so too, but narrower heads are the leading channels of all heads together, split anew.
     """
 
-    layers: Annotated[int, Ge(1)] | None = None
-    hidden: Annotated[int, Ge(1)] | None = None
-    heads: Annotated[int, Ge(1)] | None = None
-    ffn: Annotated[int, Ge(1)] | None = None
-    head_dim: Annotated[int, Ge(1)] | None = None
+    layers: Annotated[int, Ge(1), Le(1_000)] | None = None
+    hidden: Annotated[int, Ge(1), Le(100_000)] | None = None
+    heads: Annotated[int, Ge(1), Le(10_000)] | None = None
+    ffn: Annotated[int, Ge(1), Le(1_000_000)] | None = None
+    head_dim: Annotated[int, Ge(1), Le(10_000)] | None = None
     init: Init = "fresh"
 
     @property

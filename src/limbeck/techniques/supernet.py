@@ -13,21 +13,24 @@ random slice a step imitates a frozen teacher. Differs: any mixture of both, on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.step import RunContext, Technique, step
+from limbeck.core.field_groups import group
+from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING
+from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
+    from limbeck.core.search_space import Space
+    from limbeck.core.shape import Shape
     from limbeck.model.pruning.slicing import Scores
 
 
@@ -65,7 +68,7 @@ if TYPE_CHECKING:
         },
     )
 )
-class Supernet(SupernetConfig, Technique):
+class Supernet(Technique):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
     A range that is not given stays at the candidate's own value. Without any, depth, hidden width and heads go down to
@@ -73,6 +76,8 @@ class Supernet(SupernetConfig, Technique):
     of that step. What is in that step's order is not sorted again. The weights after the last step are kept.
 
     Attributes:
+        training: How the model is trained.
+        slices: The space of slices, and how they learn.
         in_place: All but the largest slice learn the answers of the largest, not the teacher's (sandwich).
         match: What is imitated: answers, last hidden states, relations of the last attention.
         temperature: Softens both distributions of the logits.
@@ -81,21 +86,47 @@ class Supernet(SupernetConfig, Technique):
         sort_samples: Training texts by which importance is judged.
     """
 
+    training: TrainingConfig = group(default=LAST_WEIGHTS)
+    slices: SupernetConfig = group(default=SupernetConfig())
     in_place: bool = False
     match: Annotated[tuple[Literal["logits", "hidden", "relations"], ...], MinLen(1)] = ("logits", "hidden")
-    temperature: Annotated[float, Gt(0)] = 2.0
-    logits_weight: Annotated[float, Ge(0)] = 1.0
-    task_weight: Annotated[float, Ge(0)] = 0.0
+    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
+    logits_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    task_weight: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     sort_samples: Annotated[int, Ge(1)] = 1024
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        problems = super().problems()
-        if self.in_place and self.rule != "sandwich":
+        problems = self.slices.problems()
+        if self.in_place and self.slices.rule != "sandwich":
             problems.append("in_place: the largest slice teaches the others, so it needs rule: sandwich")
         if self.in_place and "logits" not in self.match:
             problems.append("in_place: the largest slice teaches by its logits; add logits to match")
         return problems
+
+    def search_space(self, shape: Shape) -> Space:
+        """Return the space of slices that a model of this shape is trained for."""
+        return self.slices.space(shape, "supernet")
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Estimate the time of training, which is that of the slices.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        return self.slices.relative_cost * self.training.estimated_seconds(shape, rows, tokens)
+
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
+        """Explain why the model cannot become a super-network; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
+        return self.slices.impossible(candidate.model, "supernet")
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the super-network; its configuration says of which space."""
@@ -114,17 +145,18 @@ class Supernet(SupernetConfig, Technique):
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
         trained_order = ChannelOrder.of(candidate.model)
-        space = trained_order.space if trained_order is not None and self.free else self.space(candidate.model.shape)
-        order = self.arrange(candidate.model, trained_order, space, partial(self.importance, candidate, context.seed))
+        slices, shape = self.slices, candidate.model.shape
+        space = trained_order.space if trained_order is not None and slices.free else slices.space(shape, "supernet")
+        order = slices.arrange(candidate.model, trained_order, space, partial(self.importance, candidate, context.seed))
         model = extract(candidate.model, space.largest)
         context.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(context.seed)  # the projection is drawn here, before the loop seeds itself
         candidate = replace(candidate, model=model, folder=None)
         terms = self.terms(candidate, teacher, order)
         objective = SandwichLoss(
-            terms, LiveTeacher(teacher.model.eval()), space, self.rule, self.samples, self.in_place, context.seed
+            terms, LiveTeacher(teacher.model.eval()), space, slices.rule, slices.samples, self.in_place, context.seed
         )
-        train_on_task(candidate, objective, self, context)
+        train_on_task(candidate, objective, self.training, context)
         order.mark(model, answers=True)
         yield candidate
 
@@ -162,4 +194,4 @@ class Supernet(SupernetConfig, Technique):
             terms["task"] = (self.task_weight, TaskLoss(candidate.model.loss))
         if "logits" in self.match:
             terms["logits"] = (self.logits_weight, LogitLoss("kl", self.temperature, candidate.task.problem_type))
-        return terms | self.slice_terms(self.match, teacher.model, order)
+        return terms | self.slices.slice_terms(self.match, teacher.model, order)

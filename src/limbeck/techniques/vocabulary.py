@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.paths import user_path
 from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.core.tokenizer import spaced
 from limbeck.errors import InputError
@@ -68,7 +68,7 @@ class Vocabulary(Technique):
 
         if self.corpus is None:
             return []
-        path = Path(self.corpus).expanduser()
+        path = user_path(self.corpus)
         if not path.is_file():
             return [f"corpus: {missing_file(path)}"]
         try:
@@ -134,7 +134,7 @@ class Vocabulary(Technique):
             return
         words = candidate.task.kind == "tokens"
         tokenizer = spaced(candidate.tokenizer) if words else candidate.tokenizer
-        lines = (line for _, line in numbered_lines(Path(self.corpus).expanduser()) if line.strip())
+        lines = (line for _, line in numbered_lines(user_path(self.corpus)) if line.strip())
         while some := list(islice(lines, LINES)):
             texts = [line.split() for line in some] if words else some
             options = {"is_split_into_words": words, "return_attention_mask": False, "verbose": False}

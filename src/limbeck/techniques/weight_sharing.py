@@ -16,17 +16,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import group
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING, TrainingConfig
+from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
 
 LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
-Numbers = tuple[Annotated[int, Ge(1)], ...]
+Numbers = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
 
 
 @step(
@@ -47,7 +48,7 @@ Numbers = tuple[Annotated[int, Ge(1)], ...]
         },
     )
 )
-class WeightSharing(TrainingConfig, Technique):
+class WeightSharing(Technique):
     """Train the candidate so that its slices of the listed shapes answer the task.
 
     'student_init: {init: slice}' takes one of them.
@@ -56,6 +57,7 @@ class WeightSharing(TrainingConfig, Technique):
     what is not given stays as it is. What no slice uses is cut away first. The weights after the last step are kept.
 
     Attributes:
+        training: How the model is trained.
         layers: Numbers of layers; slices keep the first.
         hidden: Widths of the hidden states.
         heads: Heads in a layer.
@@ -66,6 +68,7 @@ class WeightSharing(TrainingConfig, Technique):
         samples: Slices that are drawn in each step.
     """
 
+    training: TrainingConfig = group(default=LAST_WEIGHTS)
     layers: Numbers = ()
     hidden: Numbers = ()
     heads: Numbers = ()
@@ -74,8 +77,6 @@ class WeightSharing(TrainingConfig, Technique):
     resplit: bool = False
     rule: Literal["sandwich", "single"] = "sandwich"
     samples: Annotated[int, Ge(1)] = 1
-
-    evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # the best moment of one slice is not that of the others
 
     def problems(self) -> list[str]:
         """Return the problems of the lists."""
@@ -139,7 +140,7 @@ class WeightSharing(TrainingConfig, Technique):
             tokens: Tokens of a typical text.
         """
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
-        return slices * TrainingConfig.estimated_seconds(self, shape, rows, tokens)
+        return slices * self.training.estimated_seconds(shape, rows, tokens)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the model of which all are slices."""
@@ -159,5 +160,7 @@ class WeightSharing(TrainingConfig, Technique):
         between = len(few.shapes) - 2 if rule == "sandwich" else len(few.shapes)
         terms = {"task": (1.0, TaskLoss(candidate.model.loss))}
         samples = min(self.samples, between)  # of two shapes a sandwich has both already
-        train_on_task(candidate, SandwichLoss(terms, None, few, rule, samples, seed=context.seed), self, context)
+        train_on_task(
+            candidate, SandwichLoss(terms, None, few, rule, samples, seed=context.seed), self.training, context
+        )
         yield candidate

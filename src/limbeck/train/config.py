@@ -1,11 +1,11 @@
-"""The hyper-parameters that all training techniques share. Imports no torch."""
+"""The hyper-parameters that all training techniques share, as a group of fields. Imports no torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 FLOPS_PER_CORE = 30e9
 """Rough floating-point operations per second in training on one core; half precision about doubles it."""
+
+PASSES = 3.0
+"""Cost of a training step in forward passes; backward costs two."""
 
 
 def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
@@ -60,35 +63,29 @@ class TrainingConfig:
         save_total_limit: How many of these checkpoints to keep, the newest.
     """
 
-    num_train_epochs: Annotated[float, Gt(0)] = 3.0
-    learning_rate: Annotated[float, Gt(0)] = 5e-5
-    per_device_train_batch_size: Annotated[int, Ge(1)] = 32
-    gradient_accumulation_steps: Annotated[int, Ge(1)] = 1
-    weight_decay: Annotated[float, Ge(0)] = 0.01
+    num_train_epochs: Annotated[float, Gt(0), Le(100_000)] = 3.0
+    learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
+    per_device_train_batch_size: Annotated[int, Ge(1), Le(100_000)] = 32
+    gradient_accumulation_steps: Annotated[int, Ge(1), Le(100_000)] = 1
+    weight_decay: Annotated[float, Ge(0), Le(100)] = 0.01
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.1
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    max_grad_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
     min_steps: Annotated[int, Ge(0)] = 0
     early_stopping_patience: Annotated[int, Ge(0)] = 0
-    save_seconds: Annotated[float, Ge(0)] = 120.0
-    save_total_limit: Annotated[int, Ge(1)] = 1
+    save_seconds: Annotated[float, Ge(0), Le(1_000_000)] = 120.0
+    save_total_limit: Annotated[int, Ge(1), Le(1_000)] = 1
 
-    passes: ClassVar[float] = 3.0
-    """Cost of a training step in forward passes; backward costs two."""
-
-    def shape_after(self, shape: Shape) -> Shape | None:
-        """Return the shape after the step; training keeps it."""
-        return shape
-
-    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float, passes: float = PASSES) -> float:
         """Estimate the time of training and of its evaluations.
 
         Args:
             shape: The model's shape.
             rows: Number of texts by split.
             tokens: Mean tokens per text.
+            passes: Cost of a training step in forward passes of the model.
 
         Returns:
             Seconds, rough.
@@ -96,16 +93,20 @@ class TrainingConfig:
         evaluated = self.evaluations_per_epoch * rows.get("validation", 0)
         per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
         epochs = max(self.num_train_epochs, self.min_steps * per_step / max(1, rows.get("train", 0)))
-        texts = epochs * self.passes * rows.get("train", 0) + self.num_train_epochs * evaluated
+        texts = epochs * passes * rows.get("train", 0) + self.num_train_epochs * evaluated
         return forward_seconds(shape, texts, tokens) / (1 if self.mixed_precision == "no" else 2)
 
 
 TRAINING = StepInfo(
     "",
     trains=True,
+    keeps_shape=True,
     every_process=True,  # the loop shards each batch over the processes, so all must run it
     aliases={"epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size"},
     neutral={"save_seconds", "save_total_limit"},
     added={"min_steps", "early_stopping_patience"},
 )
 """What every technique with a :class:`TrainingConfig` declares; each replaces the name and adds its own."""
+
+LAST_WEIGHTS = TrainingConfig(evaluations_per_epoch=0)
+"""Of techniques that train slices, which are at their best at different times: the last weights are kept."""

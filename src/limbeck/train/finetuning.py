@@ -19,8 +19,8 @@ from limbeck.distributed import context as processes
 from limbeck.storage.atomic import replacing
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import FitReport, fit
-from limbeck.train.objectives import Objective, Progress
-from limbeck.train.task_loss import TargetScale
+from limbeck.train.objectives import Objective, Progress, Weighted
+from limbeck.train.task_loss import TargetScale, TaskLoss
 
 if TYPE_CHECKING:
     from limbeck.core.step import RunContext
@@ -83,6 +83,26 @@ def train_on_task(
     best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"
     context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} examples/s{best}")
     return report
+
+
+def finetune_if_better(
+    candidate: Candidate, config: TrainingConfig, context: RunContext, phase: str, score: float | None
+) -> None:
+    """Fine-tune a trained model on the task's labels, in place; weights that score worse than before are undone.
+
+    Args:
+        candidate: The model and its task.
+        config: Hyper-parameters.
+        context: Seed, scratch folder and log.
+        phase: Name of this training in the step.
+        score: Score of the model on the validation split; None where nothing is evaluated.
+    """
+    model = candidate.model
+    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    report = train_on_task(candidate, Weighted({"task": (1.0, TaskLoss(model.loss))}), config, context, phase)
+    if score is not None and report.best_score is not None and score > report.best_score:
+        model.load_state_dict(before)
+        context.log("fine-tuning on labels did not help: the weights before it are kept")
 
 
 def target_scale(task: Task) -> TargetScale | None:

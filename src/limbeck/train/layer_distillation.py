@@ -1,4 +1,4 @@
-"""Shared by techniques that distill layer by layer: their hyper-parameters, and the loss terms built from them.
+"""Distillation layer by layer: its hyper-parameters as a group of fields, and the loss terms built from them.
 
 Imports no torch.
 """
@@ -9,14 +9,13 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.shape import canonical_json
-from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
+from limbeck.train.config import PASSES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,10 +27,13 @@ if TYPE_CHECKING:
 
 Layers = Literal["hidden", "attention", "relations"]
 
+DISTILLATION_PASSES = PASSES + 1.0
+"""Cost of a training step in forward passes: one more, for the teacher."""
+
 
 @dataclass(frozen=True)
-class LayerDistillationConfig(TrainingConfig):
-    """Hyper-parameters of learning from the hidden layers of a teacher.
+class LayerDistillationConfig:
+    """How a student learns from the hidden layers of its teacher.
 
     Attributes:
         hidden_weight: Weight of the hidden states.
@@ -45,18 +47,14 @@ class LayerDistillationConfig(TrainingConfig):
         shared_projection: One projection for all layers when widths differ, as in TinyBERT.
     """
 
-    hidden_weight: Annotated[float, Ge(0)] = 1.0
-    attention_weight: Annotated[float, Ge(0)] = 1.0
-    relations_weight: Annotated[float, Ge(0)] = 1.0
+    hidden_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    attention_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    relations_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     hidden_loss: Literal["mse", "cosine"] = "mse"
     attention_loss: Literal["mse", "cosine"] = "mse"
     layer_map: Literal["uniform", "last_of_block", "top", "bottom", "dynamic", "last"] = "uniform"
-    relation_heads: Annotated[int, Ge(1)] | None = None
+    relation_heads: Annotated[int, Ge(1), Le(10_000)] | None = None
     shared_projection: bool = False
-
-    info: ClassVar[StepInfo]
-
-    passes: ClassVar[float] = 4.0  # one more, for the teacher's forward pass
 
     def comparable(
         self, match: tuple[Layers | Literal["logits"], ...], candidate: Candidate, teacher: Candidate
@@ -80,8 +78,8 @@ class LayerDistillationConfig(TrainingConfig):
             f"the teacher {_listed(teacher_heads)}"
         )
 
-    def layer_terms(
-        self, match: Iterable[str], candidate: Candidate, teacher: Candidate
+    def terms(
+        self, match: Iterable[str], candidate: Candidate, teacher: Candidate, step: str
     ) -> dict[str, tuple[float, Term]]:
         """Build the loss terms that compare hidden layers.
 
@@ -89,6 +87,7 @@ class LayerDistillationConfig(TrainingConfig):
             match: What to imitate; entries other than hidden layers are ignored.
             candidate: The student.
             teacher: The teacher.
+            step: Name of the step, for messages.
 
         Returns:
             The terms by name, with their weights.
@@ -97,52 +96,35 @@ class LayerDistillationConfig(TrainingConfig):
             InputError: The shapes of student and teacher cannot be compared in this way.
         """
         student, target = candidate.model.shape, teacher.model.shape
-        self._check_heads(match, student, target)
+        _check_heads(match, student, target, step)
         terms: dict[str, tuple[float, Term]] = {}
         if "hidden" in match:
-            terms["hidden"] = (self.hidden_weight, self._hidden(student, target))
+            terms["hidden"] = (self.hidden_weight, self._hidden(student, target, step))
         if "attention" in match:
-            terms["attention"] = (self.attention_weight, self._attention(student, target))
+            terms["attention"] = (self.attention_weight, self._attention(student, target, step))
         if "relations" in match:
-            terms["relations"] = (self.relations_weight, self._relations(student, target))
+            terms["relations"] = (self.relations_weight, self._relations(student, target, step))
         return terms
 
-    def _check_heads(self, match: Iterable[str], student: Shape, teacher: Shape) -> None:
-        """Refuse to imitate attention if no layer has any."""
-        for name in ("attention", "relations"):
-            for side, shape in (("student", student), ("teacher", teacher)):
-                if name in match and not any(layer.heads for layer in shape.layers):
-                    raise InputError(
-                        f"{self.info.name}: match '{name}' needs attention heads, but the {side} has none ({shape}); "
-                        "use match 'hidden' or 'logits'"
-                    )
-
-    def _depths(self, student: Shape, teacher: Shape) -> tuple[int, int]:
-        if student.depth > teacher.depth:
-            raise InputError(
-                f"{self.info.name}: the student has {student.depth} layers, more than its teacher's {teacher.depth}"
-            )
-        return student.depth, teacher.depth
-
-    def _hidden(self, student: Shape, teacher: Shape) -> HiddenLoss:
+    def _hidden(self, student: Shape, teacher: Shape, step: str) -> HiddenLoss:
         from limbeck.train.distillation_losses import HiddenLoss
 
-        widths, depths = (student.hidden, teacher.hidden), self._depths(student, teacher)
+        widths, depths = (student.hidden, teacher.hidden), _depths(student, teacher, step)
         return HiddenLoss(self.hidden_loss, self.layer_map, depths, widths, self.shared_projection)
 
-    def _attention(self, student: Shape, teacher: Shape) -> AttentionLoss:
+    def _attention(self, student: Shape, teacher: Shape, step: str) -> AttentionLoss:
         from limbeck.train.distillation_losses import AttentionLoss
 
         heads = [_head_counts(shape) for shape in (student, teacher)]
         if heads[0] != heads[1] or len(heads[0]) > 1:
             raise InputError(
-                f"{self.info.name}: match 'attention' needs equally many heads, but the student has {sorted(heads[0])} "
+                f"{step}: match 'attention' needs equally many heads, but the student has {sorted(heads[0])} "
                 f"and the teacher {sorted(heads[1])}; use match 'relations', which works for any widths"
             )
         mapping = "uniform" if self.layer_map == "dynamic" else self.layer_map
-        return AttentionLoss(self.attention_loss, mapping, self._depths(student, teacher))
+        return AttentionLoss(self.attention_loss, mapping, _depths(student, teacher, step))
 
-    def _relations(self, student: Shape, teacher: Shape) -> RelationLoss:
+    def _relations(self, student: Shape, teacher: Shape, step: str) -> RelationLoss:
         from limbeck.train.distillation_losses import RelationLoss
 
         sides = (student, teacher)
@@ -155,10 +137,26 @@ class LayerDistillationConfig(TrainingConfig):
                 valid = [n for n in range(1, min(widths) + 1) if not any(w % n for w in widths)]
                 near = min(valid, key=lambda n: abs(n - heads))
                 raise InputError(
-                    f"{self.info.name}.relation_heads: {heads} does not divide the {side}'s attention width {width}; "
-                    f"use {near}"
+                    f"{step}.relation_heads: {heads} does not divide the {side}'s attention width {width}; use {near}"
                 )
         return RelationLoss(heads, last[0], last[1])
+
+
+def _check_heads(match: Iterable[str], student: Shape, teacher: Shape, step: str) -> None:
+    """Refuse to imitate attention if no layer has any."""
+    for name in ("attention", "relations"):
+        for side, shape in (("student", student), ("teacher", teacher)):
+            if name in match and not any(layer.heads for layer in shape.layers):
+                raise InputError(
+                    f"{step}: match '{name}' needs attention heads, but the {side} has none ({shape}); "
+                    "use match 'hidden' or 'logits'"
+                )
+
+
+def _depths(student: Shape, teacher: Shape, step: str) -> tuple[int, int]:
+    if student.depth > teacher.depth:
+        raise InputError(f"{step}: the student has {student.depth} layers, more than its teacher's {teacher.depth}")
+    return student.depth, teacher.depth
 
 
 def _head_counts(shape: Shape) -> set[int]:

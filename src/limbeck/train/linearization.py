@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from limbeck.core.shape import skipped_positions
+from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
+from limbeck.train.distillation_losses import HiddenLoss, LogitLoss
+from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.objectives import (
     Batch,
     CoTrainedModule,
@@ -22,12 +26,15 @@ from limbeck.train.objectives import (
     Loss,
     Progress,
     StepTaken,
+    Term,
     Weighted,
     WeightedTerms,
 )
 from limbeck.train.task_loss import TaskLoss
 
 if TYPE_CHECKING:
+    from limbeck.core.candidate import Candidate
+    from limbeck.core.model import TrainableEncoder
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 
@@ -149,3 +156,105 @@ def guided(
     """
     used = {name: term for name, term in terms.items() if term[0]}
     return Weighted({"task": (1.0, TaskLoss(model.loss)), **used}, LiveTeacher(teacher)) if used else None
+
+
+def distances(
+    student: LimbeckForSequenceClassification,
+    guide: LimbeckForSequenceClassification,
+    alpha_output: float,
+    alpha_layer: float,
+    temperature: float,
+    problem_type: str,
+) -> dict[str, tuple[float, Term]]:
+    """Build the terms that compare a student with its guide.
+
+    Args:
+        student: The converted model.
+        guide: The guide, of the same depth or deeper.
+        alpha_output: Weight of the logits.
+        alpha_layer: Weight of the mean squared errors of the embeddings and of all layers, summed.
+        temperature: Softens both distributions of the logits.
+        problem_type: Problem type of transformers.
+
+    Returns:
+        The terms by name, with their weights.
+    """
+    depths = (student.shape.depth, guide.shape.depth)
+    hidden = HiddenLoss("mse", "uniform", depths, (student.shape.hidden, guide.shape.hidden))
+    logits = LogitLoss("kl", temperature, problem_type)
+    return {"logits": (alpha_output, logits), "hidden": (alpha_layer * (depths[0] + 1), hidden)}
+
+
+def checked_teacher(
+    candidate: Candidate, teacher: Candidate, *, guides: bool, max_length: int | None, epoch_checkpoints: int
+) -> Candidate:
+    """Return a teacher that reads the student's tokens, after checking that it can take part.
+
+    Args:
+        candidate: The student, before its conversion.
+        teacher: The fine-tuned model.
+        guides: Whether the student is compared with it.
+        max_length: Tokens that the student should be able to read; None for as many as now.
+        epoch_checkpoints: How many checkpoints of the teacher's own fine-tuning are needed.
+
+    Returns:
+        The teacher, with the student's vocabulary.
+
+    Raises:
+        InputError: It cannot guide this student, or has too few checkpoints.
+    """
+    adapted = adapt_vocabulary(candidate, teacher)
+    if adapted is None:
+        raise InputError("linearize: the teacher lacks tokens of the candidate's vocabulary")
+    if adapted is not teacher and epoch_checkpoints:
+        raise InputError("linearize: the kept epochs read another vocabulary than the candidate; use guide: target")
+    depth, most = candidate.model.shape.depth, adapted.model.shape.depth
+    if guides and depth > most:
+        raise InputError(f"linearize: the model has {depth} layers, more than its teacher's {most}")
+    if len(adapted.epoch_checkpoints) < epoch_checkpoints:
+        short = ", of one epoch at least" if adapted.epoch_checkpoints else ""
+        raise InputError(
+            f"linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {{keep: every_epoch}}'{short}"
+        )
+    readable = longest(adapted.model)
+    if guides and max_length is not None and max_length > readable:
+        raise InputError(
+            f"linearize.max_length: the teacher reads {readable} tokens, so it cannot guide at {max_length}; use "
+            "guide: trajectory or unguided"
+        )
+    return adapted
+
+
+def restart(model: LimbeckForSequenceClassification, teacher: Candidate) -> None:
+    """Give a model the weights that its teacher had before it was fine-tuned.
+
+    Args:
+        model: The model, which is changed in place.
+        teacher: The teacher, with its epoch checkpoints.
+
+    Raises:
+        InputError: They are those of another model.
+    """
+    from safetensors.torch import load_file
+
+    weights, state = load_file(teacher.epoch_checkpoints[0]), model.state_dict()
+    if {name: tensor.shape for name, tensor in weights.items()} != {
+        name: tensor.shape for name, tensor in state.items()
+    }:
+        raise InputError(
+            f"linearize.start: the weights before the fine-tuning are those of another model than the candidate "
+            f"({teacher.model.shape} and {model.shape}); use start: candidate"
+        )
+    model.load_state_dict(weights)
+
+
+def longest(model: TrainableEncoder) -> int:
+    """Return the number of tokens that a model has positions for."""
+    return int(model.config.max_positions) - skipped_positions(model.config.position_offset)
+
+
+def missing_positions(model: TrainableEncoder, max_length: int | None) -> int | None:
+    """Return how many positions a model needs to read that many tokens; None if it has enough."""
+    if max_length is None or max_length <= longest(model):
+        return None
+    return max_length + int(model.config.max_positions) - longest(model)

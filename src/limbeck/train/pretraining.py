@@ -1,4 +1,4 @@
-"""Shared by techniques that train on plain text: the corpus, what is excluded from it, and how training is evaluated.
+"""Training on plain text: the corpus as a group of fields, what is excluded from it, and how training is evaluated.
 
 Texts of the task's validation and test splits are never trained on. The loss on a held-out part of the corpus shows the
 progress. The pretrained model is the one that the recipe started from. Imports no torch.
@@ -6,16 +6,14 @@ progress. The pretrained model is the one that the recipe started from. Imports 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.shape import Shape, skipped_positions
-from limbeck.core.step import StepInfo
+from limbeck.core.shape import skipped_positions
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import same_tokens
@@ -30,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PretrainingConfig(TrainingConfig):
-    """Hyper-parameters of training on running text, before any task.
+class PretrainingConfig:
+    """The running text that a model is trained on before any task, and the pretrained model that it may imitate.
 
     Attributes:
         pretrained: The pretrained model, a folder or hub name; the recipe's initial model unless given.
@@ -53,15 +51,9 @@ class PretrainingConfig(TrainingConfig):
     dataset_split: str = "train"
     exclude_splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     exclude: tuple[str, ...] = ()
-    max_length: Annotated[int, Ge(3)] = 128
+    max_length: Annotated[int, Ge(3), Le(100_000)] = 128
     held_out: Annotated[float, Ge(0), Lt(1)] = 0.01
-    num_proc: Annotated[int, Ge(1)] | None = None
-
-    learning_rate: Annotated[float, Gt(0)] = 1e-4
-    gradient_accumulation_steps: Annotated[int, Ge(1)] = 8
-    evaluations_per_epoch: Annotated[int, Ge(0)] = 0
-
-    info: ClassVar[StepInfo]
+    num_proc: Annotated[int, Ge(1), Le(1_024)] | None = None
 
     def source(self) -> Source | None:
         """Return the source of the corpus; None for the texts of the task."""
@@ -91,39 +83,21 @@ class PretrainingConfig(TrainingConfig):
                 messages.append(f"{name}: {error}")
         return messages
 
-    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:  # type: ignore[override]
-        """Estimate the time of training on the task's own texts.
+    def teacher(self, candidate: Candidate, context: RunContext, step: str) -> Candidate:
+        """Open the pretrained model.
 
         Args:
-            shape: The model's shape.
-            rows: Number of texts by split.
-            tokens: Mean tokens per text.
-
-        Returns:
-            Seconds, rough; None for a corpus, which would have to be read.
+            candidate: The student, whose task the model is opened for.
+            context: Has the model that the recipe began with.
+            step: Name of the step, for messages.
         """
-        return super().estimated_seconds(shape, rows, tokens) if self.corpus is None else None
-
-    def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
-        """Open the pretrained model."""
         from limbeck.model.checkpoints import open_model
 
         if self.pretrained is not None:
             return Candidate(*open_model(self.pretrained, task=candidate.task), candidate.task)
         if context.teacher is None:
-            raise InputError(f"{self.info.name} has no teacher")
+            raise InputError(f"{step} has no teacher")
         return context.teacher.open()
-
-    def check_sides(self, candidate: Candidate, teacher: Candidate | None) -> None:
-        """Refuse a student and a teacher that cannot process the same sequences."""
-        if teacher is not None and not same_tokens(candidate, teacher):
-            raise InputError(f"{self.info.name}: the teacher has another vocabulary than the student")
-        style = candidate.model.encoder.style
-        most = style.max_positions - skipped_positions(style.position_offset)
-        if self.max_length > most:
-            raise InputError(
-                f"{self.info.name}.max_length: {self.max_length} is more than the model's {most} positions; use {most}"
-            )
 
     def sequences(self, candidate: Candidate, context: RunContext) -> Corpus:
         """Return the corpus as packed token sequences."""
@@ -144,40 +118,69 @@ class PretrainingConfig(TrainingConfig):
         context.log(f"corpus: {counts}")
         return corpus
 
-    def train_on_text(self, candidate: Candidate, objective: Objective, context: RunContext) -> None:
-        """Train the candidate's model in place, and log the loss on the held-out part before and after.
 
-        Keeps the last weights, or those with the lowest held-out loss if there are evaluations.
+def check_sides(candidate: Candidate, teacher: Candidate | None, max_length: int, step: str) -> None:
+    """Refuse a student and a teacher that cannot process the same sequences.
 
-        Args:
-            candidate: The model and its tokenizer.
-            objective: What to minimize.
-            context: Seed, scratch folder and log.
-        """
-        from limbeck.train.loop import fit
+    Args:
+        candidate: The student.
+        teacher: The teacher, if there is one.
+        max_length: Tokens in a sequence.
+        step: Name of the step, for messages.
 
-        train, held = self.sequences(candidate, context).hold_out(self.held_out, context.seed)
-        if self.held_out and not len(held):
-            context.log(f"nothing is held out: the corpus has too few sequences ({len(train):,})")
-        held_out_loss = partial(
-            mean_loss, objective=objective, encoded=held, batch_size=2 * self.per_device_train_batch_size
-        )
-        before = held_out_loss(candidate.model)
-        evaluate = (lambda model: -held_out_loss(model)) if self.evaluations_per_epoch and len(held) else None
-        report = fit(
-            candidate.model,
-            objective,
-            train,
-            self,
-            seed=context.seed,
-            evaluate=evaluate,
-            scratch=context.scratch,
-            log=context.log,
-        )
-        if len(held):
-            after = held_out_loss(candidate.model)
-            context.log(f"loss on {len(held):,} held-out sequences {before:.4f} -> {after:.4f}")
-        context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} sequences/s")
+    Raises:
+        InputError: Their vocabularies differ, or the student has too few positions.
+    """
+    if teacher is not None and not same_tokens(candidate, teacher):
+        raise InputError(f"{step}: the teacher has another vocabulary than the student")
+    style = candidate.model.encoder.style
+    most = style.max_positions - skipped_positions(style.position_offset)
+    if max_length > most:
+        raise InputError(f"{step}.max_length: {max_length} is more than the model's {most} positions; use {most}")
+
+
+def train_on_text(
+    candidate: Candidate,
+    objective: Objective,
+    training: TrainingConfig,
+    pretraining: PretrainingConfig,
+    context: RunContext,
+) -> None:
+    """Train the candidate's model in place on the corpus, and log the loss on the held-out part before and after.
+
+    Keeps the last weights, or those with the lowest held-out loss if there are evaluations.
+
+    Args:
+        candidate: The model and its tokenizer.
+        objective: What to minimize.
+        training: Hyper-parameters of the training.
+        pretraining: The corpus, and how much of it is held out.
+        context: Seed, scratch folder and log.
+    """
+    from limbeck.train.loop import fit
+
+    train, held = pretraining.sequences(candidate, context).hold_out(pretraining.held_out, context.seed)
+    if pretraining.held_out and not len(held):
+        context.log(f"nothing is held out: the corpus has too few sequences ({len(train):,})")
+    held_out_loss = partial(
+        mean_loss, objective=objective, encoded=held, batch_size=2 * training.per_device_train_batch_size
+    )
+    before = held_out_loss(candidate.model)
+    evaluate = (lambda model: -held_out_loss(model)) if training.evaluations_per_epoch and len(held) else None
+    report = fit(
+        candidate.model,
+        objective,
+        train,
+        training,
+        seed=context.seed,
+        evaluate=evaluate,
+        scratch=context.scratch,
+        log=context.log,
+    )
+    if len(held):
+        after = held_out_loss(candidate.model)
+        context.log(f"loss on {len(held):,} held-out sequences {before:.4f} -> {after:.4f}")
+    context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} sequences/s")
 
 
 def mean_loss(
@@ -208,6 +211,9 @@ def mean_loss(
     model.train(training)
     return total / max(1, len(encoded))
 
+
+ON_TEXT = TrainingConfig(learning_rate=1e-4, gradient_accumulation_steps=8, evaluations_per_epoch=0)
+"""Defaults of training on plain text: those of TinyBERT, 256 sequences to a step."""
 
 PRETRAINING = replace(
     TRAINING,

@@ -1,36 +1,32 @@
-"""Shared by techniques that train a super-network: the space of its slices, their order, what they learn from.
+"""Slices of a super-network, a group of fields: the space of their shapes, their order, what they learn from.
 
 Imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import StepInfo
 from limbeck.errors import InputError
-from limbeck.train.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from limbeck.core.candidate import Candidate
-    from limbeck.core.step import RunContext, Step
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.pruning.slicing import Scores
     from limbeck.train.objectives import Term
 
 DIVISORS = {"layers": 3, "hidden": 3, "heads": 3, "ffn": 6}  #: the smallest slice has the whole divided by these
-Bounds = tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]]
+Bounds = tuple[Annotated[int, Ge(0), Le(1_000_000)], Annotated[int, Ge(0), Le(1_000_000)]]
 
 
 @dataclass(frozen=True)
-class SupernetConfig(TrainingConfig):
-    """Hyper-parameters of training one model so that its slices of many shapes are good models.
+class SupernetConfig:
+    """The slices of a model that training makes good models, and how they learn.
 
     Attributes:
         layers: Fewest and most layers; slices keep the first.
@@ -54,19 +50,15 @@ class SupernetConfig(TrainingConfig):
     heads: Bounds | None = None
     ffn: Bounds | None = None
     head_dim: Bounds | None = None
-    hidden_step: Annotated[int, Ge(1)] = 16
-    ffn_step: Annotated[int, Ge(1)] = 32
-    head_dim_step: Annotated[int, Ge(1)] = 4
+    hidden_step: Annotated[int, Ge(1), Le(100_000)] = 16
+    ffn_step: Annotated[int, Ge(1), Le(100_000)] = 32
+    head_dim_step: Annotated[int, Ge(1), Le(10_000)] = 4
     per_layer: bool = False
     rule: Literal["sandwich", "single"] = "sandwich"
     samples: Annotated[int, Ge(1)] = 2
-    hidden_weight: Annotated[float, Ge(0)] = 1.0
-    relations_weight: Annotated[float, Ge(0)] = 1.0
+    hidden_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    relations_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     sort: bool = True
-
-    evaluations_per_epoch: Annotated[int, Ge(0)] = 0  # slices are at their best at different times
-
-    info: ClassVar[StepInfo]
 
     def problems(self) -> list[str]:
         """Return a message for every contradiction between fields."""
@@ -76,19 +68,10 @@ class SupernetConfig(TrainingConfig):
             if bounds is not None and bounds[0] > bounds[1]
         ]
 
-    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Estimate the time of training; a random slice costs about half as much as the whole.
-
-        Args:
-            shape: The model's shape.
-            rows: Number of texts by split.
-            tokens: Mean tokens per text.
-
-        Returns:
-            Seconds, rough.
-        """
-        slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
-        return slices * super().estimated_seconds(shape, rows, tokens) * 1.3
+    @property
+    def relative_cost(self) -> float:
+        """How long a training step takes beside one of the whole model; a random slice costs about half as much."""
+        return (self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)) * 1.3
 
     @property
     def bounds(self) -> dict[str, tuple[int, int] | None]:
@@ -106,44 +89,46 @@ class SupernetConfig(TrainingConfig):
         """Whether no range is given."""
         return all(bounds is None for bounds in self.bounds.values())
 
-    def space(self, shape: Shape) -> Space:
+    def space(self, shape: Shape, step: str) -> Space:
         """Return the space of slices of a model.
 
         Args:
             shape: Shape of the whole model.
+            step: Name of the step, for messages.
 
         Raises:
             InputError: The model is too small for the given ranges.
         """
         if not all(row.heads and row.ffn for row in shape.layers) or not shape.depth:
-            raise InputError(f"{self.info.name}: slices need layers with heads and neurons, but the model is {shape}")
+            raise InputError(f"{step}: slices need layers with heads and neurons, but the model is {shape}")
         heads, ffn = max(row.heads for row in shape.layers), max(row.ffn for row in shape.layers)
         own = {"layers": shape.depth, "hidden": shape.hidden, "heads": heads, "ffn": ffn, "head_dim": shape.head_dim}
         steps = {"hidden": self.hidden_step, "ffn": self.ffn_step, "head_dim": self.head_dim_step}
         ranges = {}
         for name, most in own.items():
-            step = steps.get(name, 1)
-            lowest = max(1, -(-most // DIVISORS[name] // step) * step) if self.free and name in DIVISORS else most
+            multiple = steps.get(name, 1)
+            lowest = (
+                max(1, -(-most // DIVISORS[name] // multiple) * multiple) if self.free and name in DIVISORS else most
+            )
             low, high = self.bounds[name] or (min(lowest, most), most)
             if high > most:
-                raise InputError(f"{self.info.name}.{name}: the model has {most}, got {high}; use at most {most}")
+                raise InputError(f"{step}.{name}: the model has {most}, got {high}; use at most {most}")
             if low < 1:
-                raise InputError(f"{self.info.name}.{name}: should be at least 1, got {low}")
-            ranges[name] = Range(low, high, step)
+                raise InputError(f"{step}.{name}: should be at least 1, got {low}")
+            ranges[name] = Range(low, high, multiple)
         return Space(**ranges, per_layer=self.per_layer, attention=shape.attention)
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
+    def impossible(self, model: LimbeckForSequenceClassification, step: str) -> str | None:
         """Explain why the model cannot become a super-network; None if it can.
 
         Args:
-            candidate: The model.
-            context: Ignored.
-            earlier: Ignored.
+            model: The model.
+            step: Name of the step, for messages.
         """
-        if self.free and getattr(candidate.model.config, "space", None):
+        if self.free and model.space:
             return None  # it has the space of an earlier step
         try:
-            self.space(candidate.model.shape)
+            self.space(model.shape, step)
         except InputError as error:
             return str(error)
         return None
@@ -229,15 +214,18 @@ class ChannelOrder(NamedTuple):
     def of(cls, model: LimbeckForSequenceClassification) -> ChannelOrder | None:
         """Read the order from a model's configuration; None if there is none, or the model's shape has changed."""
         config = model.config
-        if not (space := getattr(config, "space", None) or getattr(config, "general_space", None)):
+        if not (space := config.space or config.general_space):
             return None
-        stored = getattr(config, "order", None) or {"channels": (), "heads": ()}
+        stored = config.order or {"channels": (), "heads": ()}
         order = cls(Space.from_json(space), tuple(stored["channels"]), tuple(map(tuple, stored["heads"])))
         return order if order.space.largest == model.shape else None
 
     def mark(self, model: LimbeckForSequenceClassification, answers: bool) -> None:
         """Write the order to a model's configuration; ``answers``: its slices were trained on the task."""
-        setattr(model.config, "space" if answers else "general_space", self.space.to_json())
+        if answers:
+            model.config.space = self.space.to_json()
+        else:
+            model.config.general_space = self.space.to_json()
         model.config.order = {"channels": list(self.channels), "heads": [list(row) for row in self.heads]}
 
     def relative_to(self, teacher: LimbeckForSequenceClassification) -> ChannelOrder:

@@ -11,7 +11,7 @@ def test_constants_are_kept_once_and_inputs_left_out_are_empty():
     made = graph.op("Clip", "x", None, "most", None)
     assert list(graph.nodes[-1].input) == ["x", "", "most"]
     assert list(graph.nodes[-1].output) == [made]
-    first, second = graph.op("Split", "x", outputs=2)
+    first, second = graph.op_with_outputs("Split", "x", outputs=2)
     assert first != second
 
 

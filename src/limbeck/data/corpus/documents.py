@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.paths import exists, user_path
 from limbeck.core.step import file_digest
 from limbeck.core.task import Task, texts_of
 from limbeck.data.column_names import PAIR_WORDS, TEXT_WORDS
@@ -33,6 +34,7 @@ from limbeck.data.readers import (
     read_table,
 )
 from limbeck.errors import InputError, nearest
+from limbeck.storage.text_file import regular_file
 
 Document = list[str]
 """The sentences of a document, none of them empty."""
@@ -106,8 +108,8 @@ class Source:
 def files_of(paths: Iterable[str]) -> list[Path]:
     """Return the files at these paths, all of which exist; a folder stands for the files in it."""
     files: list[Path] = []
-    for path in (Path(path).expanduser() for path in paths):
-        inside = path.iterdir() if path.is_dir() else ()
+    for path in (user_path(path) for path in paths):
+        inside = path.iterdir() if exists(path) and path.is_dir() else ()
         files += sorted(file for file in inside if file.suffix and file.suffix.lower() in SUFFIXES) or [path]
     for file in files:
         _check(file)
@@ -271,18 +273,19 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _is_name(text: str) -> bool:
     """Return whether this can only be the name of a data set: no such path exists, and it does not look like one."""
-    path = Path(text).expanduser()
-    if path.exists() or path.suffix.lower() in SUFFIXES - {""} or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text):
+    path = user_path(text)
+    if exists(path) or path.suffix.lower() in SUFFIXES - {""} or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text):
         return False
     return "/" not in text or not path.parent.is_dir()
 
 
 def _check(path: Path) -> None:
     suffix = path.suffix.lower()
-    if path.is_dir():
+    if exists(path) and path.is_dir():
         raise InputError(f"{path}: there is no file with text in this folder; {nearest('.txt', SUFFIXES - {''})}")
-    if not path.is_file():
+    if not exists(path):
         raise InputError(missing_file(path))
+    regular_file(path)
     if suffix.startswith(".tfrecord"):
         raise InputError(f"{path}: TFRecord files are not read; write their texts to a text or Parquet file")
     if suffix not in SUFFIXES:

@@ -33,7 +33,7 @@ def linear(
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
-    query, key, value = graph.op("Split", projected, axis=2, num_outputs=3, outputs=3)
+    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
     if first_only:
         query = graph.op("Gather", query, graph.integers(0), axis=1)
     kind, size = layer.core
@@ -179,7 +179,7 @@ def _window(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int
     key_0, value_0 = (_first(graph, part) for part in (key, value))
     to_first = graph.op("MatMul", blocks, graph.op("Transpose", key_0, perm=[0, 1, 2, 4, 3]))
     weights = graph.op("Softmax", graph.op("Concat", scores, to_first, axis=-1), axis=-1)
-    local, to_first = graph.op("Split", weights, graph.integers(3 * size, 1), axis=-1, outputs=2)
+    local, to_first = graph.op_with_outputs("Split", weights, graph.integers(3 * size, 1), axis=-1, outputs=2)
     context = graph.op("Add", graph.op("MatMul", local, values), graph.op("Mul", to_first, value_0))
     context = graph.op("Reshape", context, graph.integers(0, 0, -1, head_dim))
     rest = graph.op("Slice", context, graph.integers(1), _length(graph), graph.integers(2))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx.builder import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
+    from onnx import ValueInfoProto
+
     from limbeck.model.external import OnnxGraph
 
 OPSET, IR_VERSION = 20, 9  # 20 has Gelu; ONNX Runtime reads both since 1.17
@@ -177,7 +179,7 @@ class FloatWriter:
         width = graph.weights[f"{name}.bias"].size // 3
         if not self.fused:
             projected = _biased(graph, self.linear(graph, x, name))
-            query, key, value = graph.op("Split", projected, axis=2, num_outputs=3, outputs=3)
+            query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
             return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask)
         graph.inputs_of[name] = x
         weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
@@ -226,7 +228,7 @@ def _mask(graph: Graph, fused: bool) -> str:
 def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     from onnx import TensorProto, helper
 
-    def value(name: str, kind: int, *axes: Any) -> Any:
+    def value(name: str, kind: int, *axes: str | int) -> ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, axes)
 
     read = {name for node in graph.nodes for name in node.input}
@@ -263,7 +265,7 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
 def _biased(graph: Graph, product: tuple[str, str | None]) -> str:
     """Add the bias to a product that lacks it."""
     x, bias = product
-    return x if bias is None else str(graph.op("Add", x, bias))
+    return x if bias is None else graph.op("Add", x, bias)
 
 
 def _positions(graph: Graph, pad: int, offset: int) -> str:

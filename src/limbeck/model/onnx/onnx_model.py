@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.analytic_cost import as_shape
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model import external
-from limbeck.model.layout import shape_of
+from limbeck.model.layout import shape_of, style_of
 
 if TYPE_CHECKING:
     import numpy as np
     from onnxruntime import InferenceSession, OrtValue
 
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.external import OnnxGraph
     from limbeck.model.onnx.graph import Blueprint
+    from limbeck.model.style import Style
 
 FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
 """Where sentence-transformers, transformers.js and text-embeddings-inference look."""
@@ -28,6 +31,9 @@ class OnnxModel:
     ``config`` is the content of the folder's config.json. Sessions are made when first used, one for each number of
     threads, and stay. One thread is the default: at batch 1 a second one gains little and costs a core.
     """
+
+    fresh_head, untrained = False, ""  # a head that must be trained is not exported
+    space: Mapping[str, Any] | None = None  # a graph has no slices
 
     def __init__(self, folder: str | Path, file: str, config: Mapping[str, Any]) -> None:
         self.folder, self.file, self.config = Path(folder), file, dict(config)
@@ -42,6 +48,11 @@ class OnnxModel:
     def shape(self) -> Shape:
         """Shape of the encoder."""
         return shape_of(self.config)
+
+    @property
+    def style(self) -> Style:
+        """Style of the encoder."""
+        return style_of(self.config)
 
     @property
     def runtime(self) -> str:
@@ -91,7 +102,8 @@ def answer(session: InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
     for entry in session.get_inputs():
         given = batch.get(entry.name)
         feed[entry.name] = fill[entry.name](ids) if given is None else np.asarray(given, dtype=np.int64)
-    return session.run(None, feed)[0]
+    logits: np.ndarray = session.run(None, feed)[0]
+    return logits
 
 
 def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool = False) -> InferenceSession:
@@ -135,7 +147,7 @@ def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool
     return session
 
 
-def to_onnx(model: Any, path: str | Path, *, fused: bool = True) -> Path:
+def to_onnx(model: LimbeckForSequenceClassification, path: str | Path, *, fused: bool = True) -> Path:
     """Write a torch model as ONNX in 32-bit floating point.
 
     ``fused=False`` uses standard operators alone (opset 20): slower here, but any runtime reads it.
@@ -168,14 +180,13 @@ def write(graph: OnnxGraph, path: str | Path) -> Path:
     return path
 
 
-def parts(model: Any, *, fused: bool = True) -> tuple[Blueprint, dict[str, np.ndarray]]:
+def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tuple[Blueprint, dict[str, np.ndarray]]:
     """Blueprint and weights of a torch model: matrices [inputs, outputs]; query, key and value in one."""
     import numpy as np
 
     from limbeck.model.onnx.graph import Blueprint
 
-    style, shape = model.encoder.style, model.encoder.shape
-    shape = Shape.from_json(Shape(shape.hidden, shape.head_dim, tuple(shape.layers)).to_json())
+    style, shape = model.encoder.style, as_shape(model.shape)
     blueprint = Blueprint(
         shape=shape,
         activation=style.activation,

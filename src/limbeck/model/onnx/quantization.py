@@ -151,7 +151,8 @@ class Int8Writer(FloatWriter):
             x = graph.op("Mul", x, graph.constant(f"{name}.inverse", 1 / self.int8.smooth[name]))
         if not self.int8.ranges:
             if x not in self.quantized:
-                self.quantized[x] = graph.op("DynamicQuantizeLinear", x, outputs=3)
+                numbers, scale, zero = graph.op_with_outputs("DynamicQuantizeLinear", x, outputs=3)
+                self.quantized[x] = numbers, scale, zero
             return self.quantized[x]
         low, high = (float(value) for value in self.int8.ranges[name])
         low, high = min(low, 0.0), max(high, 0.0)  # zero must have a number of its own

@@ -69,7 +69,8 @@ class Inputs:
     @property
     def peaks(self) -> np.ndarray:
         """Largest magnitude of every channel."""
-        return np.maximum(np.abs(self.lows).max(0), np.abs(self.highs).max(0))
+        peaks: np.ndarray = np.maximum(np.abs(self.lows).max(0), np.abs(self.highs).max(0))
+        return peaks
 
     def rounded(self, divisor: np.ndarray) -> np.ndarray:
         """Return the rows, divided, in 256 steps between the ends of the text that each belongs to."""
@@ -77,7 +78,8 @@ class Inputs:
         high = np.maximum((self.highs / divisor).max(1), 0)[self.text, None]
         step = np.where(high > low, (high - low) / 255, 1)
         zero = np.rint(-low / step)
-        return (np.clip(np.rint(self.rows / divisor / step) + zero, 0, 255) - zero) * step
+        rounded: np.ndarray = (np.clip(np.rint(self.rows / divisor / step) + zero, 0, 255) - zero) * step
+        return rounded
 
 
 def divisors(
@@ -136,4 +138,5 @@ def best(weight: np.ndarray, peaks: np.ndarray, inputs: Inputs, int8: Int8) -> n
 
 
 def _floored(magnitudes: np.ndarray) -> np.ndarray:
-    return np.maximum(magnitudes, LEAST * magnitudes.max() or 1.0)
+    floored: np.ndarray = np.maximum(magnitudes, LEAST * magnitudes.max() or 1.0)
+    return floored

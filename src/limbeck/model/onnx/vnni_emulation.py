@@ -22,7 +22,7 @@ in float may be another, and a number between two 8-bit steps may be rounded the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from limbeck.model.external import LargeGraph, array_of, extended
 from limbeck.model.onnx.builder import FUSED, Graph
 
 if TYPE_CHECKING:
+    from onnx import NodeProto
+
     from limbeck.model.external import OnnxGraph
 
 LOW, HIGH = -(2**15), 2**15 - 1  # of 16 bits with a sign
@@ -42,7 +44,8 @@ def overflowing(whole: np.ndarray) -> np.ndarray:
     count = len(whole) // 2  # a last row without a partner fits
     pairs = whole[: 2 * count].astype(np.int32).reshape(count, 2, whole.shape[1])
     highest, lowest = (limited.sum(axis=1) * LARGEST for limited in (np.maximum(pairs, 0), np.minimum(pairs, 0)))
-    return (highest > HIGH) | (lowest < LOW)
+    overflows: np.ndarray = (highest > HIGH) | (lowest < LOW)
+    return overflows
 
 
 def integer(model: OnnxGraph) -> OnnxGraph:
@@ -90,7 +93,7 @@ def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
     return _with(model, graph.nodes, constants), count
 
 
-def _with(model: OnnxGraph, nodes: Sequence[Any], constants: Mapping[str, np.ndarray] | None = None) -> OnnxGraph:
+def _with(model: OnnxGraph, nodes: Sequence[NodeProto], constants: Mapping[str, np.ndarray] | None = None) -> OnnxGraph:
     """Return the graph with other nodes and more constants."""
     from onnx import helper
 
@@ -101,7 +104,7 @@ def _with(model: OnnxGraph, nodes: Sequence[Any], constants: Mapping[str, np.nda
     return copy
 
 
-def _linear(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> str:
+def _linear(graph: Graph, node: NodeProto, whole: np.ndarray, risky: np.ndarray) -> str:
     """Write a product with its bias, corrected."""
     x, weight, scale, weight_scale, *rest = node.input
     product = graph.op("MatMulIntegerToFloat", x, weight, scale, weight_scale, *rest, domain=FUSED)
@@ -109,23 +112,23 @@ def _linear(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> st
     return graph.op("Sub", product, graph.op("Mul", graph.op("Mul", excess, scale), weight_scale))
 
 
-def _attention(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> str:
+def _attention(graph: Graph, node: NodeProto, whole: np.ndarray, risky: np.ndarray) -> str:
     """Write the projections as a product of their own, corrected, then attention in float."""
     from onnx import helper
 
     x, weight, bias, scale, weight_scale, mask, zero = node.input
     product = helper.make_node("MatMulIntegerToFloat", [x, weight, scale, weight_scale, zero, "", bias], [""])
     projected = _linear(graph, product, whole, risky)
-    query, key, value = graph.op("Split", projected, axis=2, num_outputs=3, outputs=3)
+    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
     heads = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}["num_heads"]
     return graph.op("MultiHeadAttention", query, key, value, None, mask, domain=FUSED, num_heads=heads)
 
 
-def _whole(graph: Graph, node: Any, whole: np.ndarray, risky: np.ndarray) -> str:
+def _whole(graph: Graph, node: NodeProto, whole: np.ndarray, risky: np.ndarray) -> str:
     """Write a product in whole numbers, corrected."""
     product = graph.op("MatMulInteger", *node.input)
     excess = graph.op("Cast", _excess(graph, node.input[0], node.input[1], whole, risky), to=6)
-    return str(graph.op("Sub", product, graph.op("Reshape", excess, graph.op("Shape", product))))
+    return graph.op("Sub", product, graph.op("Reshape", excess, graph.op("Shape", product)))
 
 
 WRITERS = {"MatMulIntegerToFloat": _linear, "QAttention": _attention, "MatMulInteger": _whole}
@@ -139,7 +142,7 @@ def _excess(graph: Graph, x: str, weight: str, whole: np.ndarray, risky: np.ndar
 
     def turned() -> str:
         rows = graph.op("Reshape", graph.op("Cast", x, to=1), graph.integers(-1, len(whole)))
-        return str(graph.op("Transpose", rows, perm=[1, 0]))
+        return graph.op("Transpose", rows, perm=[1, 0])
 
     numbers = graph.once(x, turned)
     low, high = (graph.constant(f"saturating.{value}", np.float32(value)) for value in (LOW, HIGH))
@@ -154,7 +157,7 @@ def _excess(graph: Graph, x: str, weight: str, whole: np.ndarray, risky: np.ndar
         total = graph.op("Add", *products)
         beyond = graph.op("Sub", total, graph.op("Clip", total, low, high))
         blocks.append(graph.op("ReduceSum", beyond, graph.integers(1), keepdims=0))
-    return str(graph.op("Transpose", graph.op("Concat", *blocks, axis=0), perm=[1, 0]))
+    return graph.op("Transpose", graph.op("Concat", *blocks, axis=0), perm=[1, 0])
 
 
 def _padded(whole: np.ndarray, risky: np.ndarray, columns: slice) -> list[tuple[np.ndarray, np.ndarray]]:

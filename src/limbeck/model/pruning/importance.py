@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.model.encoder import Gates
+from limbeck.model.layers import Gates
 from limbeck.model.pruning.slicing import Scores
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification
 
 Batches = Iterable[dict[str, Tensor]]
 
 
-def open_gates(model: Any) -> Gates:
+def open_gates(model: LimbeckForSequenceClassification) -> Gates:
     """Build gates of ones that record gradients."""
-    layers, like = model.shape.layers, {"device": model.device, "dtype": model.dtype, "requires_grad": True}
+    layers = model.shape.layers
     widest = (max((layer.heads for layer in layers), default=0), max((layer.ffn for layer in layers), default=0))
-    heads, ffn = (torch.ones(len(layers), width, **like) for width in widest)
-    return Gates(heads, ffn, layers=torch.ones(len(layers), **like))
+    heads, ffn = (
+        torch.ones(len(layers), width, device=model.device, dtype=model.dtype, requires_grad=True) for width in widest
+    )
+    ones = torch.ones(len(layers), device=model.device, dtype=model.dtype, requires_grad=True)
+    return Gates(heads, ffn, layers=ones)
 
 
-def _gate_gradients(model: Any, batches: Batches) -> Iterable[tuple[Tensor, ...]]:
+def _gate_gradients(model: LimbeckForSequenceClassification, batches: Batches) -> Iterable[tuple[Tensor, ...]]:
     """Yield the gradient of the task's loss with respect to all gates, batch by batch; weight gradients stay set."""
     model.eval()
     for batch in batches:
@@ -37,7 +43,7 @@ def _gate_gradients(model: Any, batches: Batches) -> Iterable[tuple[Tensor, ...]
     model.zero_grad(set_to_none=True)
 
 
-def _rows(model: Any, heads: Tensor, ffn: Tensor, layers: Tensor) -> Scores:
+def _rows(model: LimbeckForSequenceClassification, heads: Tensor, ffn: Tensor, layers: Tensor) -> Scores:
     shapes = model.shape.layers
     # a model without any heads, any neurons or any of both has no gates to take gradients of
     heads, ffn = (rows if rows.numel() else rows.new_zeros(len(shapes), 0) for rows in (heads, ffn))
@@ -49,7 +55,7 @@ def _rows(model: Any, heads: Tensor, ffn: Tensor, layers: Tensor) -> Scores:
     )
 
 
-def fisher(model: Any, batches: Batches) -> Scores:
+def fisher(model: LimbeckForSequenceClassification, batches: Batches) -> Scores:
     """Sum the squared gate gradient over batches: the diagonal of the Fisher information.
 
     Reference: Kwon et al., 2022, arXiv:2204.09656. Heads and neurons share one scale, so they can be weighed against
@@ -62,7 +68,7 @@ def fisher(model: Any, batches: Batches) -> Scores:
     return _rows(model, *totals)
 
 
-def taylor(model: Any, batches: Batches) -> Scores:
+def taylor(model: LimbeckForSequenceClassification, batches: Batches) -> Scores:
     """Sum the first-order change of the loss on removal of a part over batches, as FastFormers does.
 
     Heads: ``|dL/dgate|`` (Michel et al., 2019, arXiv:1905.10650). Neurons: ``|sum w dL/dw + b dL/db|`` over the
@@ -74,9 +80,10 @@ def taylor(model: Any, batches: Batches) -> Scores:
         heads = head.abs() if heads is None else heads + head.abs()
         layers = layer_gate.abs() if layers is None else layers + layer_gate.abs()
         for index, layer in enumerate(model.encoder.layers):
-            if layer.up.weight.grad is None:
+            weight, bias = layer.up.weight, layer.up.bias
+            if weight.grad is None or bias.grad is None:
                 continue
-            change = (layer.up.weight * layer.up.weight.grad).sum(1) + layer.up.bias * layer.up.bias.grad
+            change = (weight * weight.grad).sum(1) + bias * bias.grad
             neurons[index] = neurons[index] + change.detach().abs().cpu()
     assert heads is not None, "no batches"
     assert layers is not None
@@ -84,7 +91,7 @@ def taylor(model: Any, batches: Batches) -> Scores:
     return Scores(scores.heads, tuple(row.double().numpy() for row in neurons), scores.layers)
 
 
-def magnitude(model: Any, batches: Batches) -> Scores:
+def magnitude(model: LimbeckForSequenceClassification, batches: Batches) -> Scores:
     """Score by the norm of output weights (of neurons: times that of their input weights); needs no data."""
     with torch.no_grad():
         dim = model.shape.head_dim
@@ -94,4 +101,5 @@ def magnitude(model: Any, batches: Batches) -> Scores:
     return Scores(tuple(arrays[0]), tuple(arrays[1]), np.array([row.sum() for row in arrays[1]]))
 
 
-CRITERIA: dict[str, Callable[[Any, Batches], Scores]] = {"fisher": fisher, "taylor": taylor, "magnitude": magnitude}
+Criterion = Callable[["LimbeckForSequenceClassification", Batches], Scores]
+CRITERIA: dict[str, Criterion] = {"fisher": fisher, "taylor": taylor, "magnitude": magnitude}

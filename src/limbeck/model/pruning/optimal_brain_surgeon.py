@@ -10,19 +10,24 @@ Surgeon (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.model.pruning.reconstruction import Grams, ridge
 from limbeck.model.pruning.slicing import RemovalOrder, RemovalOrders
 
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+
 Batches = Iterable[dict[str, Tensor]]
 
 
-def second_order(model: Any, batches: Batches, grams: Grams, seed: int = 0) -> RemovalOrders:
+def second_order(
+    model: LimbeckForSequenceClassification, batches: Batches, grams: Grams, seed: int = 0
+) -> RemovalOrders:
     """Compute the order of removal of heads and neurons in every layer, and the loss after each removal.
 
     Args:
@@ -38,7 +43,7 @@ def second_order(model: Any, batches: Batches, grams: Grams, seed: int = 0) -> R
     return _orders(model, grams, *sensitivities(model, batches, seed))
 
 
-def layer_wise(model: Any, grams: Grams) -> RemovalOrders:
+def layer_wise(model: LimbeckForSequenceClassification, grams: Grams) -> RemovalOrders:
     """Compute ZipLM's losses: the root of a layer's squared error over that of its bias alone, from 0 to 1.
 
     Differs: the paper then searches for a coefficient of each layer (SPDY) by trying pruned models; here all are 1.
@@ -52,7 +57,9 @@ def _relative(order: RemovalOrder) -> RemovalOrder:
     return RemovalOrder(order.parts, np.sqrt(order.lost / max(order.lost[-1], 1e-300)))
 
 
-def _orders(model: Any, grams: Grams, of_attention: list[Tensor], of_ffn: list[Tensor]) -> RemovalOrders:
+def _orders(
+    model: LimbeckForSequenceClassification, grams: Grams, of_attention: list[Tensor], of_ffn: list[Tensor]
+) -> RemovalOrders:
     layers, dim = model.encoder.layers, model.shape.head_dim
     heads = zip((layer.attention_out for layer in layers), grams.context, of_attention, strict=True)
     neurons = zip((layer.down for layer in layers), grams.neurons, of_ffn, strict=True)
@@ -62,7 +69,9 @@ def _orders(model: Any, grams: Grams, of_attention: list[Tensor], of_ffn: list[T
     )
 
 
-def sensitivities(model: Any, batches: Batches, seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
+def sensitivities(
+    model: LimbeckForSequenceClassification, batches: Batches, seed: int = 0
+) -> tuple[list[Tensor], list[Tensor]]:
     """Average ``g g^T`` over tokens in every layer, g the gradient at the output of attention and feed-forward part.
 
     The loss is that of labels sampled from the model's own predictions, so this is a factor of its Fisher information:
@@ -96,7 +105,9 @@ def sensitivities(model: Any, batches: Batches, seed: int = 0) -> tuple[list[Ten
     return means[: model.shape.depth], means[model.shape.depth :]
 
 
-def sample_labels(model: Any, logits: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
+def sample_labels(
+    model: LimbeckForSequenceClassification, logits: Tensor, mask: Tensor, rng: torch.Generator
+) -> Tensor:
     """Sample labels from the model's predictions.
 
     Args:
@@ -122,7 +133,7 @@ def sample_labels(model: Any, logits: Tensor, mask: Tensor, rng: torch.Generator
 
 
 @torch.no_grad()
-def removal(linear: Any, gram: Tensor, sensitivity: Tensor, width: int) -> RemovalOrder:
+def removal(linear: nn.Linear, gram: Tensor, sensitivity: Tensor, width: int) -> RemovalOrder:
     """Remove groups of ``width`` inputs of a linear layer one by one, the least harmful first, correcting the rest.
 
     With the Gram matrix H of the inputs and a column of ones (the bias, which always stays), and S the sensitivity of

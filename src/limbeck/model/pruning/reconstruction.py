@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from limbeck.model.pruning.slicing import Cut, columns
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification
 
 DAMPING = 1e-4
 
@@ -32,7 +35,7 @@ def _gram(x: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def collect(model: Any, batches: Iterable[dict[str, Tensor]]) -> Grams:
+def collect(model: LimbeckForSequenceClassification, batches: Iterable[dict[str, Tensor]]) -> Grams:
     """Run the model on calibration texts (labels are not read); padding takes no part."""
     model.eval()
     totals: dict[str, list[Tensor]] = {}
@@ -83,7 +86,9 @@ def solve(
 
 
 @torch.no_grad()
-def repaired(model: Any, cut: Cut, grams: Grams) -> dict[int, dict[str, tuple[Tensor, Tensor]]]:
+def repaired(
+    model: LimbeckForSequenceClassification, cut: Cut, grams: Grams
+) -> dict[int, dict[str, tuple[Tensor, Tensor]]]:
     """Compute new weights and biases of ``attention_out`` and ``down`` on the uncut model.
 
     Args:
@@ -109,10 +114,10 @@ def repaired(model: Any, cut: Cut, grams: Grams) -> dict[int, dict[str, tuple[Te
 
 
 @torch.no_grad()
-def put(model: Any, weights: dict[int, dict[str, tuple[Tensor, Tensor]]]) -> None:
+def put(model: LimbeckForSequenceClassification, weights: dict[int, dict[str, tuple[Tensor, Tensor]]]) -> None:
     """Write the repaired weights into the cut model."""
     for index, parts in weights.items():
+        layer = model.encoder.layers[index]
         for name, (weight, bias) in parts.items():
-            linear = getattr(model.encoder.layers[index], name)
-            linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
+            layer.get_parameter(f"{name}.weight").copy_(weight)
+            layer.get_parameter(f"{name}.bias").copy_(bias)

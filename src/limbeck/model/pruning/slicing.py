@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from limbeck.core.shape import LayerShape, Shape
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import Encoder, LimbeckConfig, LimbeckForSequenceClassification
+    from limbeck.model.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class RemovalOrders:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return everything as arrays of numbers, by name."""
         arrays = {}
-        for name in ("heads", "ffn"):
-            for index, order in enumerate(getattr(self, name)):
+        for name, orders in (("heads", self.heads), ("ffn", self.ffn)):
+            for index, order in enumerate(orders):
                 arrays[f"{name}-{index}-parts"] = np.array(order.parts, dtype=np.int64)
                 arrays[f"{name}-{index}-lost"] = order.lost
         return arrays
@@ -147,49 +151,55 @@ def _take(layer: nn.Linear, dim: int, index: Tensor) -> nn.Linear:
     return taken
 
 
-def take_lengths(layer: Any, heads: Sequence[int]) -> None:
+def take_lengths(layer: Layer, heads: Sequence[int]) -> None:
     """Keep the length projections of these heads, in this order, where every head has its own."""
-    for name in ("key_lengths", "value_lengths"):
-        if (lengths := getattr(layer, name)) is not None and lengths.dim() == 3:
-            index = torch.tensor(heads, dtype=torch.long, device=lengths.device)
-            setattr(layer, name, nn.Parameter(lengths.detach().index_select(0, index).clone()))
+
+    def taken(lengths: nn.Parameter | None) -> nn.Parameter | None:
+        if lengths is None or lengths.dim() != 3:
+            return lengths
+        index = torch.tensor(heads, dtype=torch.long, device=lengths.device)
+        return nn.Parameter(lengths.detach().index_select(0, index).clone())
+
+    layer.key_lengths, layer.value_lengths = taken(layer.key_lengths), taken(layer.value_lengths)
 
 
-def slice_to(model: Any, cut: Cut) -> Any:
+def slice_to(model: LimbeckForSequenceClassification, cut: Cut) -> LimbeckForSequenceClassification:
     """Cut the model in place; its outputs equal those of the model whose other heads and neurons are masked."""
-    encoder, before = model.encoder, model.encoder.shape
+    encoder = model.encoder
+    before: Shape = model.shape
     layers = []
     for index, heads, ffn in zip(cut.layers, cut.heads, cut.ffn, strict=True):
         layer = encoder.layers[index]
         channels = columns(heads, before.head_dim).to(layer.down.weight.device)
         neurons = torch.tensor(ffn, dtype=torch.long, device=channels.device)
-        for name in ("query", "key", "value"):
-            setattr(layer, name, _take(getattr(layer, name), 0, channels))
+        layer.query, layer.key, layer.value = (
+            _take(part, 0, channels) for part in (layer.query, layer.key, layer.value)
+        )
         layer.attention_out = _take(layer.attention_out, 1, channels)
         take_lengths(layer, heads)
         layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)
         layers.append(layer)
-    encoder.layers = nn.ModuleList(layers)
+    encoder.layers = nn.ModuleList(layers)  # type: ignore[assignment]
     set_shape(model, cut.shape(before))
-    _take_shared_lengths(encoder)
+    _take_shared_lengths(encoder, model.shape)
     return model
 
 
-def _take_shared_lengths(encoder: Any) -> None:
+def _take_shared_lengths(encoder: Encoder, shape: Shape) -> None:
     """Cut the length projection that layers share to the largest size that a remaining layer uses."""
     if encoder.lengths is not None:
-        cores = [row.core for row in encoder.shape.layers]
+        cores = [row.core for row in shape.layers]
         most = max((size for name, size in cores if name == "linformer"), default=0)
         encoder.lengths = nn.Parameter(encoder.lengths.detach()[:, :most].clone()) if most else None
 
 
-def set_shape(model: Any, shape: Shape) -> None:
+def set_shape(model: LimbeckForSequenceClassification, shape: Shape) -> None:
     """Set the shape of encoder and configuration."""
     model.encoder.shape = shape
     write_shape(model.config, shape)
 
 
-def write_shape(config: Any, shape: Shape) -> Any:
+def write_shape(config: LimbeckConfig, shape: Shape) -> LimbeckConfig:
     """Write a shape into a configuration, and return the configuration."""
     config.hidden_size, config.head_dim = shape.hidden, shape.head_dim
     config.layer_heads = [layer.heads for layer in shape.layers]

@@ -8,7 +8,7 @@ With ``resplit`` narrower heads are the leading channels of all heads together, 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +18,15 @@ from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model.pruning.slicing import Scores, columns, take_lengths, write_shape
 
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
+    from limbeck.model.layers import Layer
+
+M = TypeVar("M", bound="LimbeckForSequenceClassification")
 IN, OUT = ("query", "key", "value"), "attention_out"
 
 
-def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
+def extract(model: M, shape: Shape, resplit: bool | None = None) -> M:
     """Build a model of the leading slices of the weights, equivalent to ``model.run(..., shape=shape)``.
 
     The hidden width is sliced through LayerNorm, which then takes mean and variance of fewer channels: exact with
@@ -35,7 +40,7 @@ def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
     Raises:
         InputError: The shape is no slice of the model's.
     """
-    before = model.shape
+    before: Shape = model.shape
     check_slice(shape, before, model.config.embedding_size)
     config = copy.deepcopy(model.config)
     forget_slices(config)
@@ -51,10 +56,12 @@ def extract(model: Any, shape: Shape, resplit: bool | None = None) -> Any:
         for name, parameter in small.state_dict().items():
             parameter.copy_(_sliced(name, source[name], parameter.shape, dims))
     small.fresh_head = model.fresh_head
-    return small.to(model.device).train(model.training)
+    small.to(model.device)  # type: ignore[arg-type]  # transformers mistypes it
+    small.train(model.training)
+    return small
 
 
-def forget_slices(config: Any) -> None:
+def forget_slices(config: LimbeckConfig) -> None:
     """Remove a super-network's keys from a configuration: the trained slices, and the order of its parts."""
     for name in ("space", "general_space", "order"):
         vars(config).pop(name, None)
@@ -93,7 +100,17 @@ def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] |
     return weight[tuple(slice(length) for length in size)]
 
 
-def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
+def readers(layer: Layer) -> tuple[nn.Linear, ...]:
+    """Return the linear maps of a layer that read the hidden states."""
+    return layer.query, layer.key, layer.value, layer.up
+
+
+def writers(layer: Layer) -> tuple[nn.Linear, ...]:
+    """Return the linear maps of a layer that write to the hidden states."""
+    return layer.attention_out, layer.down
+
+
+def sort_parts(model: LimbeckForSequenceClassification, scores: Scores) -> tuple[tuple[int, ...], ...]:
     """Sort heads and neurons of every layer by importance, descending; the outputs do not change.
 
     Returns where each head was, by layer. Reference: DynaBERT (Hou et al., 2020, arXiv:2004.04037), network rewiring.
@@ -102,8 +119,8 @@ def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
     with torch.no_grad():
         for layer, heads, neurons in zip(model.encoder.layers, order_of_heads, scores.ffn, strict=True):
             channels = columns(heads, dim)
-            for name in IN:
-                _reorder(getattr(layer, name), 0, channels)
+            for part in (layer.query, layer.key, layer.value):
+                _reorder(part, 0, channels)
             _reorder(layer.attention_out, 1, channels)
             take_lengths(layer, heads)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
@@ -112,24 +129,24 @@ def sort_parts(model: Any, scores: Scores) -> tuple[tuple[int, ...], ...]:
     return order_of_heads
 
 
-def channel_scores(model: Any) -> np.ndarray:
+def channel_scores(model: LimbeckForSequenceClassification) -> np.ndarray:
     """Score every channel of the hidden states [hidden] by the squared weights that write to it and read from it."""
     with torch.no_grad():
         total = torch.zeros(model.shape.hidden)
         for layer in model.encoder.layers:
-            for name in (*IN, "up"):
-                total += getattr(layer, name).weight.float().cpu().square().sum(0)
-            for name in (OUT, "down"):
-                total += getattr(layer, name).weight.float().cpu().square().sum(1)
-    return total.double().numpy()
+            for part in readers(layer):
+                total += part.weight.float().cpu().square().sum(0)
+            for part in writers(layer):
+                total += part.weight.float().cpu().square().sum(1)
+    scores: np.ndarray = total.double().numpy()
+    return scores
 
 
-def sort_channels(model: Any, scores: np.ndarray) -> Tensor:
+def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -> Tensor:
     """Sort the channels of the hidden states by importance, descending; the outputs do not change.
 
     Returns the order [hidden]: where each channel was, for what else reads hidden states.
     """
-    hidden = model.shape.hidden
     order = torch.tensor(_descending(scores), dtype=torch.long)
     embeddings = model.encoder.embeddings
     with torch.no_grad():
@@ -141,19 +158,17 @@ def sort_channels(model: Any, scores: np.ndarray) -> Tensor:
                     table.weight.copy_(table.weight[:, order])
             _reorder_norm(embeddings.norm, order)
         for layer in model.encoder.layers:
-            for name in (*IN, "up"):
-                _reorder(getattr(layer, name), 1, order)
-            for name in (OUT, "down"):
-                _reorder(getattr(layer, name), 0, order)
+            for part in readers(layer):
+                _reorder(part, 1, order)
+            for part in writers(layer):
+                _reorder(part, 0, order)
             _reorder_norm(layer.attention_norm, order)
             _reorder_norm(layer.ffn_norm, order)
-        pooler = getattr(model, "pooler", None)
-        if pooler is not None:
-            _reorder(pooler, 1, order)
-            _reorder(pooler, 0, order)  # slices take its leading outputs
-        if (classifier := getattr(model, "classifier", None)) is not None:
-            assert classifier.in_features == hidden
-            _reorder(classifier, 1, order)
+        if model.pooler is not None:
+            _reorder(model.pooler, 1, order)
+            _reorder(model.pooler, 0, order)  # slices take its leading outputs
+        assert model.classifier.in_features == model.shape.hidden
+        _reorder(model.classifier, 1, order)
     return order
 
 
@@ -174,7 +189,7 @@ def _reorder_norm(norm: nn.LayerNorm, order: Tensor) -> None:
     norm.bias.copy_(norm.bias[order])
 
 
-def fresh_student(model: Any, shape: Shape, seed: int) -> Any:
+def fresh_student(model: M, shape: Shape, seed: int) -> M:
     """Build a model of another shape with the labels of a model, and its embeddings where they fit.
 
     Args:
@@ -193,4 +208,5 @@ def fresh_student(model: Any, shape: Shape, seed: int) -> Any:
         if name in tables and tables[name].shape == old.shape:
             tables[name].copy_(old)
     student.fresh_head = True
-    return student.eval()
+    student.train(False)
+    return student

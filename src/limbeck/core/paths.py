@@ -1,0 +1,38 @@
+"""Paths that users write: a home directory where there is one, and questions that odd paths answer with no."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path with ``~`` replaced; it stays where there is no such home directory, as in some containers."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is something at the path; a path that no file can have (too long, a zero byte) has not."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for caches; without a home directory, a folder of this user among temporary files."""
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:  # others could have put anything there
+        return Path(tempfile.mkdtemp(prefix="cache-"))
+    return folder

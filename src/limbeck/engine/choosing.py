@@ -1,0 +1,56 @@
+"""Choose candidates by their facts; what is no better than a constant answer is not what a user came for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
+from limbeck.core.step import Choice
+from limbeck.core.task import Task
+from limbeck.data.baseline import baseline
+from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.run_log import RunLog
+from limbeck.recipe.parsing import LocatedStep
+
+
+def choose(builder: CandidateBuilder, log: RunLog, front: Sequence[str], placed: LocatedStep, seed: int) -> list[str]:
+    """Carry out a choice, and write what it kept.
+
+    Args:
+        builder: Has the records.
+        log: Where the choice is written.
+        front: Keys of the candidates to choose from; at least one.
+        placed: The choice.
+        seed: Decides everything random.
+
+    Returns:
+        The keys that were chosen.
+    """
+    step = placed.step
+    assert isinstance(step, Choice)
+    context = builder.context(front[0], step, seed, log.of(step.info.name, ""))
+    records = [builder.records[key] for key in front]
+    chosen = step.choose(better_than_constant(builder.task, records) if step.info.final else records, context)
+    for record in chosen:
+        if record.notes != builder.records[record.key].notes:  # such as the limits that even the nearest one breaks
+            builder.records[record.key] = replace(builder.records[record.key], notes=record.notes)
+            log.rewrite(builder.records[record.key])
+    keys = [record.key for record in chosen]
+    name, among = step.info.name, list(front)
+    log.ledger.append("choice", step=name, parameters=parameters(step), path=placed.path, among=among, kept=keys)
+    log.emit({"kind": "choice", "step": name, "path": placed.path, "among": among, "kept": keys})
+    return keys
+
+
+def better_than_constant(task: Task, records: Sequence[Record]) -> Sequence[Record]:
+    """Return the candidates that beat the best constant answer on validation; all of them if none does.
+
+    A candidate below that is useless, however fast it is.
+    """
+    if "validation" not in task.splits:
+        return records
+    constant = baseline(task).quality["validation"].value
+    facts = [(record, record.fact("quality", "validation")) for record in records]
+    return [record for record, fact in facts if fact is None or fact.value > constant] or records

@@ -1,0 +1,46 @@
+"""The cost of a candidate's shapes on the target, measured once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from limbeck.core.candidate import Candidate, Record
+from limbeck.core.cost import TargetCost
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.cost_models import measured_cost
+from limbeck.engine.store import MACHINE, Store
+
+Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+"""Return a stored result by name; one that is not there is built, and stored."""
+CostFactory = Callable[[Candidate, Target, Memo, Shape], TargetCost]
+"""Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
+
+
+def make_cost(
+    candidate: Candidate, teacher: Record | None, target: Target, store: Store, factory: CostFactory | None = None
+) -> TargetCost:
+    """Return the cost model of a candidate's shapes; a latency table is timed alone on the machine, as probes are.
+
+    What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
+
+    Args:
+        candidate: The candidate.
+        teacher: Record of its teacher.
+        target: What will serve the model.
+        store: Where measurements are kept.
+        factory: Builds the cost model; the techniques' own unless given.
+    """
+    own: Shape = candidate.model.shape
+    wider = teacher.shape if teacher is not None and teacher.shape is not None else own
+    whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
+
+    def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        def alone() -> dict[str, Any]:
+            with store.lock(MACHINE):
+                return build()
+
+        return store.memo(name, alone)
+
+    return (factory or measured_cost.MeasuredCost)(candidate, target, memo, whole)

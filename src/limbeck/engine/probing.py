@@ -1,0 +1,127 @@
+"""Measure candidates: only what was not measured before, together where only that compares, alone on the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from limbeck.core.field_groups import parameters
+from limbeck.core.measurement import Measurement, merge
+from limbeck.core.step import Probe
+from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
+from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.run_log import RunLog
+from limbeck.engine.store import MACHINE
+from limbeck.errors import ProcessLost, StoreError
+from limbeck.recipe.parsing import LocatedStep
+
+Facts = dict[str, list[Measurement]]
+"""Measurements by key."""
+
+
+class Prober:
+    """Carries out the probes of a run; ``history`` has each with the keys that it measured."""
+
+    def __init__(self, builder: CandidateBuilder, log: RunLog, executor: Executor) -> None:
+        """Begin without a history.
+
+        Args:
+            builder: Has the records, and opens candidates.
+            log: Where facts are written.
+            executor: Carries out the measurements.
+        """
+        self.builder, self.log, self.executor = builder, log, executor
+        self.store, self.records = builder.store, builder.records
+        self.history: list[tuple[LocatedStep, set[str]]] = []
+
+    def probe(self, front: list[str], placed: LocatedStep, seed: int) -> list[str]:
+        """Measure what was not measured; a candidate that cannot be measured leaves the front.
+
+        Args:
+            front: Keys of the candidates.
+            placed: The probe.
+            seed: Decides everything random.
+
+        Returns:
+            The keys that were measured.
+        """
+        if not front:
+            return front
+        step = placed.step
+        teacher = self.builder.teacher(front[0]) if step.info.with_teacher else None
+        first = [teacher] if teacher else []
+        group = list(dict.fromkeys([*first, *front]))
+        if teacher:
+            self.log.write(self.records[teacher])
+        names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
+        before = len(self.log.failed)
+        with self.store.lock(names[group[-1]]):
+            remembered: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
+            if step.info.group and len({_session(facts) for facts in remembered.values()}) > 1:
+                remembered = dict.fromkeys(group)  # facts of different sessions cannot be compared
+            missing = [key for key in group if remembered[key] is None]
+            if missing:
+                todo = list(dict.fromkeys([*first, *missing]))
+                start = time.perf_counter()
+                measured = self._measure(todo, first, placed, seed)
+                seconds = (time.perf_counter() - start) / len(todo)
+                description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
+                for key, facts in measured.items():
+                    remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
+                    self.store.remember(names[key], remembered[key])
+        for key in group:
+            self._add_facts(key, step.info.name, remembered[key]["facts"] if remembered[key] else [])
+        self.history.append((placed, set(group)))
+        lost = {failure.key for failure in self.log.failed[before:]}
+        return [key for key in front if key not in lost]
+
+    def _measure(self, todo: Sequence[str], first: Sequence[str], placed: LocatedStep, seed: int) -> Facts:
+        """Measure all together; if that fails, each alone, to find the one that fails."""
+        rest = [key for key in todo if key not in first]
+        lane = lane_of(placed.step)
+        if len(rest) > 1:
+            try:
+                return run_alone(self.executor, Work(lane, partial(self._measure_once, todo, placed, seed)))
+            except (StoreError, ProcessLost):
+                raise
+            except Exception as error:
+                self.log.note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
+        groups = [[*first, key] for key in rest] or [list(first)]
+        measured: Facts = {}
+        for finished in self.executor.run(
+            [Work(lane, partial(self._measure_once, group, placed, seed)) for group in groups]
+        ):
+            with self.log.isolate_failure(placed.path, placed.name, groups[finished.index][-1]):
+                measured |= finished.result()
+        return measured
+
+    def _measure_once(self, todo: Sequence[str], placed: LocatedStep, seed: int) -> Facts:
+        step = placed.step
+        assert isinstance(step, Probe)
+        context = self.builder.context(todo[-1], step, seed, self.log.of(step.info.name, todo[-1]))
+        measured: Facts = {key: [] for key in todo}
+        candidates = [self.builder.open(key) for key in todo]
+        with self.store.lock(MACHINE) if step.info.machine_bound else nullcontext():
+            for number, fact in step.measure(candidates, context):  # times must not share the cores
+                measured[todo[number]].append(fact)
+        return measured
+
+    def _add_facts(self, key: str, probe: str, facts: list[dict[str, Any]]) -> None:
+        if facts:
+            self.log.ledger.append("facts", key=key, probe=probe, facts=facts)
+            old = self.records[key]
+            fresh = [Measurement.from_json(fact) for fact in facts]
+            self.records[key] = replace(old, facts=merge(old.facts, fresh))
+            self.log.emit({"kind": "facts", "key": key, "step": probe, "facts": facts})
+
+
+def _session(remembered: Mapping[str, Any] | None) -> str | None:
+    """In which call the facts of a record were measured: '' where the probe does not say, None if there are none."""
+    if remembered is None:
+        return None
+    sessions = (fact.get("detail", {}).get("session") for fact in remembered["facts"])
+    return next(filter(None, sessions), "")

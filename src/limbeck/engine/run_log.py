@@ -1,0 +1,106 @@
+"""Report what happens in a run, to the ledger that keeps it and the listener that shows it; and isolate failures."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.candidate import Record
+from limbeck.engine.ledger import Ledger, record_to_json
+from limbeck.engine.result import Failure
+from limbeck.engine.store import Store, refusal
+from limbeck.errors import LimbeckError, ProcessLost, StoreError, UndeclaredService
+from limbeck.storage.destination import disk_full
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class RunLog:
+    """The ledger and the listener of a run, the failures so far, and the records that were written."""
+
+    def __init__(self, folder: Path, store: Store, on_event: OnEvent) -> None:
+        """Open the ledger.
+
+        Args:
+            folder: Folder of the run.
+            store: Where finished work is kept; its messages go to the ledger, too.
+            on_event: Receives each event as a dictionary.
+        """
+        self.ledger = Ledger(folder / "ledger.jsonl")
+        self.emit = on_event
+        self.failed: list[Failure] = []
+        self.written: set[str] = set()
+        self._store = store
+
+    def begin(self, **run: object) -> None:
+        """Write the line that a run begins with, and listen to the store; lines torn by a crash are mentioned."""
+        self.ledger.read()
+        torn = self.ledger.torn
+        self.ledger.append("run", **run)
+        self._store.notify = lambda message: self.note(message, kind="store")
+        if torn:
+            lines = ", ".join(map(str, torn))
+            self.note(f"{self.ledger.path}: line {lines} was torn by a crash and is ignored")
+
+    def write(self, record: Record) -> None:
+        """Write a record, once."""
+        if record.key not in self.written:
+            self.written.add(record.key)
+            self.rewrite(record)
+
+    def rewrite(self, record: Record) -> None:
+        """Write a record that has changed."""
+        self.ledger.append("record", record=record_to_json(record))
+        self.emit({"kind": "record", "key": record.key, "record": record})
+
+    def note(self, message: str, kind: str = "note") -> None:
+        """Write a message; ``kind`` is how the listener sees it."""
+        self.ledger.append("note", message=message)
+        self.emit({"kind": kind, "message": message})
+
+    def step(self, step: str, key: str, message: str, /, **numbers: float) -> None:
+        """Write a step's message to the ledger; send numbers (step, total, loss) to the listener only.
+
+        Args:
+            step: Name of the step.
+            key: Key of the candidate that it works on.
+            message: The message; may be empty.
+            **numbers: Progress of a training.
+        """
+        if message:
+            self.ledger.append("note", step=step, key=key, message=message)
+            self.emit({"kind": "log", "step": step, "key": key, "message": message})
+        if numbers:
+            self.emit({"kind": "progress", "step": step, "key": key, "numbers": numbers})
+
+    def of(self, step: str, key: str) -> Callable[..., None]:
+        """Return ``step`` for one step and candidate: what a step finds as ``context.log``."""
+        return partial(self.step, step, key)
+
+    @contextmanager
+    def isolate_failure(self, path: str, step: str, key: str = "") -> Iterator[None]:
+        """Report a failure and go on; only a store that cannot be used or a lost process ends the run.
+
+        Args:
+            path: Where the step stands in the recipe.
+            step: Name of the step.
+            key: Key of the candidate.
+        """
+        try:
+            yield
+        except (StoreError, ProcessLost):
+            raise
+        except Exception as error:  # whatever a step raises concerns one candidate
+            if disk_full(error):
+                raise StoreError(refusal(error, self._store.root)) from error
+            expected = isinstance(error, LimbeckError) and not isinstance(error, UndeclaredService)
+            message = str(error) if expected else f"{type(error).__name__}: {error}"
+            failure = Failure(path, step, key, message, "" if expected else traceback.format_exc())
+            self.failed.append(failure)
+            self.ledger.append("failed", failure=asdict(failure))
+            self.emit({"kind": "failed", **asdict(failure)})

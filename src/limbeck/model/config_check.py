@@ -1,0 +1,103 @@
+"""The values of a config.json, checked before anything is built from them: types, bounds, and names of code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from limbeck.errors import InputError, UnsupportedModel
+
+MOST_LAYERS, WIDEST = 1000, 1 << 20
+WHOLE: Mapping[str, tuple[int, int]] = {
+    "hidden_size": (1, WIDEST), "dim": (1, WIDEST), "head_dim": (1, WIDEST),
+    "num_hidden_layers": (1, MOST_LAYERS), "n_layers": (1, MOST_LAYERS),
+    "num_attention_heads": (1, WIDEST), "n_heads": (1, WIDEST),
+    "intermediate_size": (1, WIDEST), "hidden_dim": (1, WIDEST),
+    "vocab_size": (1, 1 << 24), "max_position_embeddings": (1, 1 << 24), "max_positions": (1, 1 << 24),
+    "type_vocab_size": (0, 1 << 16), "token_types": (0, 1 << 16), "num_labels": (0, 1 << 20),
+    "pad_token_id": (0, 1 << 24), "position_offset": (0, 1 << 24), "embedding_size": (1, WIDEST),
+}  # fmt: skip
+"""Keys that hold whole numbers, of limbeck and of every family, with the least and the largest value."""
+FRACTIONS = (
+    "layer_norm_eps", "dropout", "attention_dropout", "classifier_dropout", "hidden_dropout_prob",
+    "attention_probs_dropout_prob", "seq_classif_dropout",
+)  # fmt: skip
+"""Keys that hold a number from 0, below 1."""
+MAY_BE_NULL = frozenset(
+    ("pad_token_id", "position_offset", "embedding_size", "classifier_dropout", "seq_classif_dropout", "num_labels")
+)
+TEXTS = ("model_type", "hidden_act", "activation", "family", "pooler", "projections", "limbeck_runtime")
+SWITCHES = ("resplit", "is_decoder", "is_encoder_decoder", "add_cross_attention")
+LISTS = {"layer_heads": int, "layer_ffn": int, "layer_attention": str, "architectures": str}
+KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation")
+"""Keys that can name code on the hub, as 'owner/name'."""
+
+
+def check_config(config: Mapping[str, Any], source: object) -> None:
+    """Refuse values that no model has; keys that are not known here are left to their readers.
+
+    Args:
+        config: Content of a config.json.
+        source: Name of the model in errors.
+
+    Raises:
+        InputError: Names the key, its value and what is expected.
+        UnsupportedModel: The model needs code from the hub.
+    """
+    for key in sorted(config.keys() & {*WHOLE, *FRACTIONS, *TEXTS, *SWITCHES, *LISTS, *KERNELS}):
+        value = config[key]
+        if key in KERNELS:
+            _check_kernel(key, value, source)
+        elif value is None and (key in MAY_BE_NULL or key in LISTS or key in KERNELS or key in SWITCHES):
+            continue
+        elif expected := _expected(key, value):
+            raise InputError(f"{source}: config.json has {key} = {shortened(value)}; expected {expected}")
+    padding, rows = config.get("pad_token_id"), config.get("vocab_size")
+    if padding is not None and rows is not None and padding >= rows:
+        raise InputError(f"{source}: config.json has pad_token_id = {padding}, and vocab_size = {rows}")
+
+
+def _expected(key: str, value: object) -> str:
+    """Return what a key should hold, in words; empty if it holds that."""
+    if key in WHOLE:
+        low, high = WHOLE[key]
+        fits = type(value) is int and low <= value <= high
+        return "" if fits else f"a whole number from {low} to {high:,}"
+    if key in FRACTIONS:
+        fits = type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1  # type: ignore[arg-type, operator]
+        return "" if fits else "a number from 0, below 1"
+    if key in TEXTS:
+        return "" if isinstance(value, str) and len(value) <= 200 else "a name"
+    if key in SWITCHES:
+        return "" if isinstance(value, bool) else "true or false"
+    return _expected_list(LISTS[key], value)
+
+
+def _expected_list(kind: type, value: object) -> str:
+    if kind is str:
+        return "" if _all_of(value, str) else "a list of names"
+    fits = _all_of(value, int) and all(0 <= number <= WIDEST for number in value)  # type: ignore[attr-defined]
+    return "" if fits else f"a list of at most {MOST_LAYERS} whole numbers, one per layer"
+
+
+def _all_of(value: object, kind: type) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_LAYERS and all(type(item) is kind for item in value)
+
+
+def _check_kernel(key: str, value: object, source: object) -> None:
+    names: Iterable[object] = value.values() if isinstance(value, Mapping) else (value,)
+    for name in names:
+        if name is not None and not (isinstance(name, str) and name.replace("_", "").isalnum()):
+            raise UnsupportedModel(
+                f"{source}: config.json has {key} = {shortened(value)}, code that would be fetched; limbeck runs "
+                "no code but its own and that of transformers: remove the key"
+            )
+
+
+def shortened(value: object) -> str:
+    """Return a value as Python writes it, cut after 60 characters."""
+    if isinstance(value, (list, dict)):
+        value = value[:8] if isinstance(value, list) else dict(list(value.items())[:8])
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a number of more than 60 digits"
+    return text if len(text) <= 60 else text[:57] + "..."

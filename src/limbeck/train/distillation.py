@@ -1,0 +1,147 @@
+"""What a student learns from: the outputs of one teacher, or the mean of several teachers' logits; in one phase or two.
+
+References: Hinton et al., 2015, arXiv:1503.02531 (logits, also of an ensemble); Jiao et al., 2020, arXiv:1909.10351
+(hidden layers first, answers then).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.step import RunContext
+from limbeck.errors import InputError
+from limbeck.train.config import TrainingConfig
+from limbeck.train.layer_distillation import adapt_vocabulary, vocabulary_key
+from limbeck.train.objectives import LiveTeacher, TeacherCall, Term
+from limbeck.train.teacher_cache import CachedLogits, CachedTeacher, cached_layers, cached_logits, mean_logits
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Terms = Mapping[str, tuple[float, Term]]
+
+
+def two_phases(
+    terms: Terms, inside: Collection[str], training: TrainingConfig, epochs: float, learning_rate: float
+) -> Iterator[tuple[str, TrainingConfig, Terms]]:
+    """Split a distillation: the student first learns the inside of its teacher alone, then the answers alone.
+
+    Args:
+        terms: All terms of the loss, with their weights.
+        inside: Names of the terms of the first phase.
+        training: Hyper-parameters of the second phase.
+        epochs: Passes over the texts in the first phase.
+        learning_rate: The highest learning rate of the first phase.
+
+    Yields:
+        Name, hyper-parameters and terms of each phase.
+    """
+    # the answers do not change sensibly before the second phase, so the first is not evaluated
+    first = replace(training, num_train_epochs=epochs, learning_rate=learning_rate, evaluations_per_epoch=0)
+    yield "intermediate", first, {name: term for name, term in terms.items() if name in inside}
+    yield "prediction", training, {name: term for name, term in terms.items() if name not in inside}
+
+
+def teacher_outputs(
+    terms: Terms,
+    student: Candidate,
+    teacher: Candidate,
+    key: str,
+    context: RunContext,
+    *,
+    further: Sequence[tuple[str, Candidate]] = (),
+    cache: bool = False,
+) -> TeacherCall:
+    """Return the source of the teacher outputs that a loss of these terms needs.
+
+    Args:
+        terms: The terms of the loss, with their weights.
+        student: The student, with the task whose training texts are read.
+        teacher: The model to imitate.
+        key: Identifies the teacher's content, in the names of what is cached.
+        context: Where caches are kept.
+        further: Further teachers, each with its key: their logits are averaged with the teacher's.
+        cache: Whether to keep on disk what is imitated inside the teacher.
+
+    Returns:
+        A function from a batch to the teacher's outputs.
+
+    Raises:
+        InputError: A teacher lacks tokens of the student's vocabulary.
+    """
+    wanted: dict[str, set[int]] = {}
+    for _, term in terms.values():
+        for tap, layers in term.taps.items():
+            wanted.setdefault(tap, set()).update(layers)
+    reader = adapt_vocabulary(student, teacher) if wanted else teacher
+    if reader is None:
+        raise _unreadable("teacher")
+    if wanted and cache:
+        name = key if reader is teacher else f"{key}-{vocabulary_key(student.tokenizer)}"
+        taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
+        cached, logits = cached_layers(reader, name, student.task, taps, context.keep, context.scratch)
+        known = logits if reader is teacher else None
+        return CachedTeacher(mean_answers(student, teacher, key, context, further, known), cached)
+    separate = not wanted or (further and "logits" in terms)
+    return LiveTeacher(reader.model.eval(), mean_answers(student, teacher, key, context, further) if separate else None)
+
+
+def mean_answers(
+    student: Candidate,
+    teacher: Candidate,
+    key: str,
+    context: RunContext,
+    further: Sequence[tuple[str, Candidate]] = (),
+    logits: np.ndarray | None = None,
+) -> CachedLogits:
+    """Return the training split's logits, averaged over all teachers.
+
+    Args:
+        student: The student, with the task.
+        teacher: The first teacher.
+        key: Identifies its content.
+        context: Where the logits are kept.
+        further: Further teachers, each with its key.
+        logits: The first teacher's logits, if they are computed already [rows, labels].
+
+    Returns:
+        The logits, by row.
+
+    Raises:
+        InputError: A teacher lacks tokens of the student's vocabulary, which matters where tokens have labels.
+    """
+    task = student.task
+    answers = []
+    for name, source in ((key, teacher), *further):
+        # a label for each of the same tokens
+        reader = adapt_vocabulary(student, source) if task.kind == "tokens" else source
+        if reader is None:
+            raise _unreadable(f"teacher {name}")
+        cache_key = name if reader is source else f"{name}-{vocabulary_key(student.tokenizer)}"
+        answers.append(cached_logits(reader, cache_key, task, context.keep, logits if reader is teacher else None))
+    return mean_logits(answers)
+
+
+def teacher_problems(sources: Sequence[str]) -> list[str]:
+    """Return what is wrong with further teachers that can be seen without opening them."""
+    from limbeck.model.checkpoints import peek_here
+
+    problems = []
+    for source in sources:
+        try:
+            description = peek_here(source)
+            if description is not None and not description["labels"]:
+                problems.append(f"teachers: '{source}' has no trained head; fine-tune it first")
+        except InputError as error:
+            problems.append(f"teachers: {error}")
+    return problems
+
+
+def _unreadable(who: str) -> InputError:
+    return InputError(
+        f"distill: the {who} lacks tokens of the student's vocabulary, so it cannot read the same tokens; "
+        "use match: [logits] on a task of whole texts"
+    )

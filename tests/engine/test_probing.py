@@ -1,0 +1,88 @@
+"""Probes measure what was not measured, together and alone on the machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from toy_runs import values
+
+from limbeck.core.cost import FormatCost
+from limbeck.core.measurement import Measurement
+from limbeck.engine.run import run
+from limbeck.engine.store import MACHINE
+from limbeck.recipe.recipe import Fork, Recipe
+
+
+def test_probes_measure_only_what_is_missing(go, toys):
+    go(toys.ToyLevels((4, 2)), toys.ToyQuality())
+    before = len(toys.calls())
+    result = go(Fork(((toys.ToyLevels((4, 2)),), ())), toys.ToyQuality())
+    assert [call for call in toys.calls()[before:] if "quality" in call] == ["quality 8"]
+    assert set(values(result).values()) == {3.0}
+
+
+def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
+    train = toys.ToyTrain()
+    first = go(train, toys.ToyPrune(), toys.ToyClock())
+    assert toys.calls()[-1] == "clock 2"
+    assert values(first, "latency_p50") == {first.teacher: 0.008, first.front[0]: 0.004}
+    done = len(toys.calls())
+    go(train, toys.ToyPrune(), toys.ToyClock())
+    assert len(toys.calls()) == done
+    go(train, Fork(((toys.ToyPrune(),), (toys.ToyPrune(0.25),))), toys.ToyClock())
+    assert toys.calls()[-1] == "clock 3"
+
+
+def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
+    from limbeck.engine import builder as builder
+
+    def cost(candidate, target, memo, whole):
+        return FormatCost(lambda shape, number_format: Measurement("latency", 1.0, "s"))
+
+    steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
+    here = go(*steps, cost=cost)
+    monkeypatch.setattr(builder, "machine", lambda: "another")
+    before = len(toys.calls())
+    assert go(toys.ToyClock(), toys.ToyQuality()).records.keys() < here.records.keys()
+    assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1", "quality 8"]
+    assert go(*steps, cost=cost).front != here.front  # what a table decided is made again
+
+
+def test_a_probe_that_fails_on_one_measures_the_others(go, toys):
+    result = go(toys.ToyLevels((4, 2, 1)), toys.ToyQuality(refuse=2))
+    assert [result.records[key].shape.layers[0].ffn for key in result.front] == [4, 1]
+    assert len(values(result)) == 2
+    assert [failure.error for failure in result.failed] == ["RuntimeError: cannot be measured"]
+
+
+def test_facts_of_different_sessions_are_not_compared(go, toys):
+    train, thin, thinner = toys.ToyTrain(), toys.ToyPrune(), toys.ToyPrune(0.25)
+    go(train, thin, toys.ToyClock())
+    go(train, thinner, toys.ToyClock())  # measures the teacher again
+    result = go(train, thin, toys.ToyClock())
+    found = {record.fact("latency_p50").detail["session"] for record in result.records.values() if record.facts}
+    assert len(found) == 1
+    assert [call for call in toys.calls() if call.startswith("clock")] == ["clock 2"] * 3
+
+
+def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_path):
+    store, seen = toys.store(tmp_path / "store"), []
+
+    def note(what):
+        with store.lock(MACHINE, wait=False) as free:
+            seen.append((what, free))
+
+    def cost(candidate, target, memo, whole):
+        table = memo("table", lambda: note("table") or {"seconds": np.ones(1)})
+        return FormatCost(lambda shape, number_format: Measurement("latency", table["seconds"][0], "s"))
+
+    def opened(*source, **options):
+        note("open")
+        return toys.open_model(*source, **options)
+
+    measure = toys.ToyClock.measure
+    monkeypatch.setattr(toys.ToyClock, "measure", lambda *given: note("clock") or measure(*given))
+    recipe = Recipe(str(tmp_path / "model"), "movie-reviews", (toys.ToyCost(), toys.ToyClock()))
+    run(recipe, replace(store, open_model=opened), tmp_path / "run", task=toys.ToyTask(), cost=cost)
+    assert set(seen) == {("open", True), ("table", False), ("clock", False)}

@@ -1,0 +1,28 @@
+"""What every malformed input must obey."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from fuzzing import Rule
+from malformed_files import FILES
+
+from limbeck.errors import RenamedWarning
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RenamedWarning)
+        yield
+
+
+@pytest.fixture
+def rule(tmp_path, monkeypatch):
+    rule = Rule(tmp_path)
+    monkeypatch.chdir(rule.work)
+    for suffix, files in FILES.items():
+        Path(f"data.{suffix}").write_bytes(files[0])
+    return rule
