@@ -27,7 +27,8 @@ from limbeck.core.measurement import environment
 from limbeck.core.target import Target
 from limbeck.cost_models.boosted_fit import check_extra
 from limbeck.cost_models.collection import Collection, collect, middle
-from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, learning_curve
+from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor
+from limbeck.cost_models.learning_curve import learning_curve
 from limbeck.cost_models.mlp import MlpPredictor
 from limbeck.cost_models.shape_sampling import STEPS, draw, space_below
 from limbeck.measure.dummy_model import Setting, style_of

@@ -65,7 +65,7 @@ def record():
 threading.Thread(target=record, daemon=True).start()
 for command in json.loads(sys.argv[2]):
     ran = subprocess.run(command, capture_output=True, text=True, cwd=sys.argv[1])
-    if ran.returncode not in (0, 1):
+    if ran.returncode not in (0, 1, 3):  # 1: a step failed on so small a model; 3: no better than a constant answer
         sys.exit(f"{command}: {ran.returncode} {ran.stdout[-2000:]} {ran.stderr[-2000:]}")
 print(json.dumps(names))
 """

@@ -15,7 +15,7 @@ def test_one_dimension_at_a_time():
         (128, 2, 512),
         (768, 12, 3072),
     ]
-    assert {(shape.head_dim, shape.depth) for shape in made} == {(64, 24)}
+    assert {(shape.head_dim, shape.depth) for shape in made} == {(64, 12)}
 
 
 def test_of_a_base_with_few_heads_their_number_scales():
@@ -32,6 +32,7 @@ def test_wider_layers_keep_their_attention():
 def test_the_miniatures():
     made = {point.label: point.shape for point in miniatures()}
     assert len(made) == 24
+    assert "google/bert_uncased_L-8_H-512_A-8" in {point.checkpoint for point in miniatures()}
     assert made["L2 H128"] == Shape.uniform(2, 128, 2, 512)  # BERT-Tiny
     assert made["L12 H768"] == Shape.uniform(12, 768, 12, 3072)  # BERT-Base
 

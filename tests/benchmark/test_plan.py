@@ -36,6 +36,17 @@ def test_every_dimension_is_a_group():
     assert [point.group for point in every] == ["jointly"] * 4
 
 
+def test_all_is_depths_widths_and_miniatures():
+    base = Shape.uniform(layers=24, hidden=1024, heads=16, ffn=4096)
+    everything = points_of(base, Grid(all=True))
+    parts = points_of(base, Grid(layers=(2, 4, 6, 8, 10, 12), hidden=(128, 256, 512, 768), miniatures=True))
+    assert (everything, len(everything)) == (parts, 34)
+    assert len(points_of(base, Grid(all=True, layers=(3,)))) == 29
+    for other in ({"jointly": True}, {"attention_ratio": (0.5,)}):
+        with pytest.raises(InputError, match="--all varies depth and width by themselves"):
+            points_of(base, Grid(all=True, **other))
+
+
 def test_formats_and_lengths_are_settings():
     grid = Grid(layers=(1,), base="bert-base-uncased")
     made = plan(grid, Timing(number_format=("float", "int8"), seq_len=(16, 32)))
@@ -108,7 +119,7 @@ def test_what_is_wrong_is_told_before_anything_is_timed():
         plan(grid, Timing(seq_len=(16, 600)))
     with pytest.raises(InputError, match="batch: should be at least 1, got 0"):
         plan(grid, Timing(batch=0))
-    with pytest.raises(InputError, match="cuda:0 is timed in the runtime torch, the target says onnxruntime"):
+    with pytest.raises(InputError, match="device cuda:0: onnxruntime answers on the processor"):
         plan(grid, Timing(device="cuda:0"))
     with pytest.raises(InputError, match="INT8 is timed in the runtimes onnxruntime and openvino"):
         plan(grid, Timing(runtime=("torch",), number_format=("int8",)))

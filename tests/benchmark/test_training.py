@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from limbeck.benchmark.grid import Point
 from limbeck.benchmark.options import Grid, Timing, Training
 from limbeck.benchmark.plan import plan
 from limbeck.benchmark.run import Row
@@ -89,25 +90,46 @@ def test_int8_is_judged_as_it_is_timed(base, tmp_path):
     assert all(row.scores["alone"].n == 24 for row in rows)
 
 
-def test_an_architecture_alone_begins_with_fresh_weights(tmp_path, monkeypatch):
+def test_random_weights_need_no_checkpoint(tmp_path, monkeypatch):
     toy_task(train=24, validation=12, test=4).to_folder(tmp_path / "task")
     small = {"bert-base-uncased": Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)}
-    for module in ("plan", "training"):
-        monkeypatch.setattr(f"limbeck.benchmark.{module}.BASES", small)
+    monkeypatch.setattr("limbeck.benchmark.plan.BASES", small)
     grid = Grid(layers=(1, 2), hidden=(16, 32), base="bert-base-uncased")
-    made, rows, _ = taught(tmp_path, grid, train_samples=16)
+    made, rows, _ = taught(tmp_path, grid, train_samples=16, initial_weights="random")
     assert "16 training texts" in made.summary
-    assert "begun with fresh weights" in made.summary
+    assert "begun with random weights" in made.summary
     assert all({*row.scores} == {"alone", "shared"} for row in rows)
-    asked = replace(made.training, seed=1)
-    sources = {
-        make_training(plan(grid, Timing()), grid.base, each, made.store).runs[0].recipe.model for each in (asked,)
-    }
-    assert sources != {made.runs[0].recipe.model}
+    other = make_training(plan(grid, Timing()), grid.base, replace(made.training, seed=1), made.store)
+    assert other.runs[0].recipe.model != made.runs[0].recipe.model
+
+
+def test_a_miniature_trained_alone_begins_with_its_own_weights(base, tmp_path, monkeypatch, make_model):
+    """The base's slices as ever, and beside them one that has a checkpoint: its layers differ from the base's."""
+    task = toy_task(train=48, validation=24, test=24)
+    tokenizer = toy_tokenizer(task)
+    shape = Shape.uniform(layers=1, hidden=16, heads=2, ffn=32)
+    model = make_model(shape, labels=task.num_labels, vocab_size=len(tokenizer), seed=7)
+    save_model(model, tokenizer, tmp_path / "miniature")
+    point = Point("miniatures", "L1 H16", shape, checkpoint=str(tmp_path / "miniature"))
+    monkeypatch.setattr("limbeck.benchmark.grid.miniatures", lambda: [point])
+    made, rows, results = taught(tmp_path, Grid(layers=(1,), miniatures=True, base=base))
+    assert [run.name for run in made.runs] == ["alone", "alone-L1-H16", "shared-layers", "shared-miniatures"]
+    assert all({*row.scores} == {"alone", "shared"} for row in rows)
+    assert "or pretrained miniatures" in made.summary
+    own = results["alone-L1-H16"]
+    root = next(record for record in own.records.values() if record.parent is None)
+    begun = own.open(root.key).model.encoder.state_dict()
+    assert all(torch.equal(begun[name], value) for name, value in model.encoder.state_dict().items())
+
+
+def test_weights_that_cannot_be_read_are_refused_first(base, tmp_path):
+    for grid in (Grid(layers=(1,)), Grid(miniatures=True, base=base)):
+        with pytest.raises(InputError, match=r"the weights of '.*' cannot be read: .*--initial-weights random"):
+            taught(tmp_path, grid, "individual")
 
 
 def test_what_is_no_slice_is_refused(base, tmp_path):
-    with pytest.raises(InputError, match=r"hidden 64 cannot begin with .*bert-base-uncased begins with fresh"):
+    with pytest.raises(InputError, match=r"hidden 64 cannot begin with .*--initial-weights random"):
         taught(tmp_path, Grid(hidden=(16, 64), base=base))
     for source in (base, "bert-base-uncased"):  # not trained as softmax, and not left out of the table without a word
         with pytest.raises(InputError, match=r"--attention softmax linformer:8 cannot be trained.*limbeck linearize"):

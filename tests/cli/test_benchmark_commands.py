@@ -72,6 +72,13 @@ def test_nonsense_is_refused_before_anything_is_timed():
             ((*SMALL, "--layers", 1, 4, "--train", "both"), "4 layers cannot begin with the weights of 'tuned'"),
             ((*SMALL, "--layers", 1, "--train", "both", "--epochs", 0), "--epochs should be in (0, 100,000]"),
             (("bench", "--layers", 1, 2, "--jointly"), "at least two"),
+            (
+                ("bench", "--layers", 1, "--device", "cuda:97", "--runtime", "torch"),
+                "torch finds no device",
+            ),
+            (("bench", "--layers", 1, "--track", "tensorboard"), "--track is about training"),
+            ((*SMALL, "--layers", 1, "--train", "both", "--track", "nonsense"), "no tracker 'nonsense'"),
+            (("bench", "--layers", 1, "--device", "cuda:0"), "onnxruntime answers on the processor"),
         ):
             status, _, err = call(*given)
             assert (status, message in err) == (2, True), err

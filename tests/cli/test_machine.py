@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from unittest import mock
 
-from commands import call
+import pytest
+from commands import answer, call
 
 
 def test_a_full_profile_goes_into_one_file():
@@ -37,6 +38,52 @@ def test_a_full_profile_goes_into_one_file():
         ):
             status, _, err = call("profile", *wrong)
             assert (status, message in err) == (2, True), err
+
+
+def test_a_predictor_is_learnt_kept_and_compared():
+    from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
+    from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
+    from limbeck.measure.dummy_model import Setting, style_of
+    from limbeck.model.style import Style
+
+    setting = Setting(style_of(Style()), Target(seq_len=32), "float", 32)
+
+    def data(name, widths):
+        shapes = [Shape.uniform(layers, 64, 4, ffn) for layers in (1, 2, 3) for ffn in widths]
+        timed = [TimedShape(shape, 1e-8 * shape.weights, 0.01, (1.0, 1.0)) for shape in shapes]
+        write(Dataset(groups=(Group("there", setting, "first", timed[0], tuple(timed[1:])),)), name)
+
+    data("timed.jsonl", range(64, 512, 64))
+    data("others.jsonl", range(96, 480, 64))
+    learnt = answer("predictor", "timed.jsonl", "--out", "predictor.json")
+    assert (learnt["shapes"], learnt["errors"]["count"], learnt["file"]) == (21, 21, "predictor.json")
+    assert learnt["errors"]["median"] < 0.1
+    compared = answer("predictor", "others.jsonl", "--against", "predictor.json")
+    assert compared["errors"]["count"] == 18
+    status, out, _ = call("predictor", "predictor.json")
+    assert (status, "21 shapes of" in out, "Kendall's tau" in out) == (0, True, True)
+    for wrong, message in (
+        (("nothing.jsonl",), "no such file of latency data"),
+        (("timed.jsonl", "--threads", 2), "no series fits threads 2"),
+        (("timed.jsonl", "--layers", 1, 2), "--layers is about shapes to measure; add --measure"),
+        (("timed.jsonl", "--out", "a.json", "--against", "predictor.json"), "leave one of them out"),
+        (("timed.jsonl", "--against", "timed.jsonl"), "is no file of a latency predictor"),
+        (("timed.jsonl", "--out", "no-folder/a.json"), "there is no folder no-folder"),
+    ):
+        status, _, err = call("predictor", *wrong)
+        assert (status, message in err) == (2, True), err
+
+
+def test_a_predictor_measures_first_on_request():
+    ranges = ("--layers", 1, 2, "--ffn", 8, 32, 8, "--samples", 20, "--seq-len", 8)
+    with (
+        mock.patch("limbeck.cli.machine._measure", side_effect=AssertionError("measured")) as measure,
+        pytest.raises(AssertionError, match="measured"),
+    ):
+        call("predictor", "new.jsonl", "--measure", "--model", "tuned", *ranges, "--number-format", "int8")
+    file, threads, options = measure.call_args.args
+    assert (file, threads, options.number_format, options.ffn) == (Path("new.jsonl"), 1, ("int8",), (8, 32, 8))
 
 
 def test_profile():

@@ -176,6 +176,12 @@ def test_a_failed_candidate_ends_with_1():
     assert "use at most 2" in err
 
 
+def test_a_recipe_without_a_choice_says_so():
+    status, out, _ = call("run", recipe("all.yaml", {"fork": [["export"], []]}, "size", "quality"))
+    assert (status, "The recipe chooses nothing: 2 candidates measured" in out) == (0, True)
+    assert "No candidate meets the budget" not in Path("runs/all/report.html").read_text()
+
+
 def test_a_budget_that_nothing_meets_ends_with_3_and_the_nearest():
     file = recipe("tight.yaml", {"fork": [["export"], []]}, "size", "quality", "best", budget={"size_mb": 0.001})
     status, out, _ = call("run", file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.util
 import io
 import json
@@ -45,6 +46,43 @@ def test_a_technique_that_changes_the_task_writes_it():
     status, _, err = call("augment", *options[:4], "--mlm", "bert", "--out", "never")
     assert (status, "for method: tinybert, got method: ngram" in err) == (2, True)
     assert not Path("never").exists()
+
+
+def test_every_winner_has_a_folder_and_every_shape_a_line():
+    train = ("--epochs", 0.2, "--layers", 1, 2, "--heads", 1, 2, "--ffn", 8, 32)
+    answer("supernet", "--model", "tuned", "--teacher", "tuned", "--task", "moods", "--out", "super", *train)
+    options = ("--cost", "macs", "--keep", 0.9, "--at-least", 0.1, "--population", 4, "--generations", 1)
+    command = ("search", "--model", "super", "--task", "moods", *options, "--samples", 8)
+    several = answer(*command, "--winners", 2, "--out", "winners")
+    assert [each["folder"] for each in several["candidates"]] == ["winners/1", "winners/2"]
+    lines = list(csv.DictReader(Path("winners/shapes.csv").read_text().splitlines()))
+    assert [line["shape"] for line in lines if line["winner"]] == [each["shape"] for each in several["candidates"]]
+    assert len(lines) == 4
+    assert answer("evaluate", "winners/2", "--task", "moods")["examples"] == 48
+    status, out, _ = call(*command, "--out", "winner")
+    assert (status, f"winner: {several['candidates'][0]['shape']}" in out, "winner/shapes.csv" in out) == (
+        0,
+        True,
+        True,
+    )
+    assert Path("winner/config.json").is_file()
+
+
+def test_kept_epochs_are_models():
+    train = ("--epochs", 2, "--evaluations-per-epoch", 0, "--keep", "every_epoch")
+    told = answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "epochs", *train)
+    assert told["kept"] == "initial, epoch_001, epoch_002"
+    last = [answer("evaluate", model, "--task", "moods")["quality"] for model in ("epochs", "epochs/epoch_002")]
+    assert last[0] == last[1]
+    status, _, err = call("evaluate", "epochs/initial", "--task", "moods")
+    assert (status, "its training had not begun" in err) == (2, True)
+
+
+def test_kept_steps_are_students():
+    train = ("--epochs", 1, "--batch-size", 32, "--save-steps", 2, "--evaluations-per-epoch", 0)
+    told = answer("distill", "--model", "tuned", "--teacher", "tuned", "--task", "moods", "--out", "steps", *train)
+    assert told["kept"] == "step_000002"
+    answer("finetune", "--model", "steps/step_000002", "--task", "moods", "--out", "on", "--epochs", 0.5)
 
 
 def test_a_technique_refuses_before_it_works():

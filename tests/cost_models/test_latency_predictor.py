@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.target import Target
 from limbeck.cost_models.boosted_fit import check_extra
 from limbeck.cost_models.features import SHAPE_FEATURES
-from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, write
-from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor, check_file, learning_curve
+from limbeck.cost_models.latency_dataset import Group, Series, TimedShape
+from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor
 from limbeck.cost_models.shape_sampling import draw
 from limbeck.errors import InputError, MissingExtra
 
@@ -189,34 +188,6 @@ def test_number_formats_have_predictors_of_their_own(taught, setting, space):
     assert halved(space.largest, number_format="int8") == halved(space.largest)
     with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
         halved(space.largest, number_format="float")
-
-
-def test_it_is_taught_by_a_file_from_elsewhere(setting, space, pretended, taught, tmp_path):
-    shapes = draw(space, 30)
-    timed = tuple(TimedShape(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
-    path = tmp_path / "machine.jsonl"
-    write(Dataset(groups=(Group("there", setting, "first", timed[0], timed[1:]),)), path)
-    predictor = Predictor.elsewhere(path, Target(), "float")
-    assert (set(predictor.shapes), predictor.machine) == (set(shapes), "there")
-    assert Predictor.elsewhere(path, Target(seq_len=32), "float") == predictor
-    check_file(path, "float")
-    for target in (Target(seq_len=33), Target(threads=2), Target(device="cuda:0"), Target(runtime="torch")):
-        with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format float.*32 tokens"):
-            Predictor.elsewhere(path, target, "float")
-    with pytest.raises(InputError, match="holds 0 shapes in int8; at least 20 are needed"):
-        check_file(path, "int8")
-    with pytest.raises(InputError, match="no such file"):
-        Predictor.elsewhere(tmp_path / "nothing.jsonl", Target(), "float")
-
-
-def test_the_error_falls_with_the_number_of_shapes(taught, setting):
-    teacher = taught()
-    rows = learning_curve(teacher.shapes, np.array(teacher.seconds), setting, [25, 150], repeats=2)
-    assert [(row["size"], row["left_out"]) for row in rows] == [(25, 175), (150, 50)]
-    assert rows[1]["median"] < rows[0]["median"]
-    assert rows[1]["tau"] > rows[0]["tau"]
-    with pytest.raises(InputError, match="sizes: should be from 20 to below the 200"):
-        learning_curve(teacher.shapes, np.array(teacher.seconds), setting, [200])
 
 
 def test_what_it_cannot_learn_from_is_refused(taught, setting):

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import replace
 
 import pages
 import pytest
@@ -16,6 +16,7 @@ from limbeck.benchmark.options import Timing, Training
 from limbeck.benchmark.plan import plan
 from limbeck.cli import app
 from limbeck.cli.technique_commands import add_techniques
+from limbeck.core.field_groups import fields_of
 from limbeck.core.search_space import Space
 from limbeck.core.step import REGISTRY
 from limbeck.data.loading import load_task
@@ -55,25 +56,36 @@ def test_commands_are_commands_and_settings_fit_the_recipe(page):
             load_recipe(given.arguments["recipe"]).with_(*given.arguments.get("set", ()))
 
 
-def test_grids_on_the_page_can_be_timed():
-    grids = [words[1:] for words in commands("architecture-benchmark") if words[0] == "bench"]
-    planned = [grid_of(words) for words in grids if "teacher" not in words]
-    assert [len(grid.points) for grid in planned] == [4, 4, 24, 5, 5, 4, 3, 2, 5, 4, 3, 24, 2]
-    assert [(point.shape.depth, point.shape.layers[0].heads) for point in planned[4].points] == [
+def test_grids_on_all_pages_can_be_timed():
+    pages_with_grids = [pages.ROOT / "README.md", *sorted(pages.DOCS.rglob("*.md"))]
+    grids = [
+        words[1:]
+        for path in pages_with_grids
+        for words in pages.commands(path.read_text(encoding="utf-8"))
+        if words[0] == "bench" and "teacher" not in words
+    ]
+    planned = {" ".join(words): grid_of(words) for words in grids}
+    assert len(planned) > 15
+    (paired,) = [grid for words, grid in planned.items() if "--id test_run --layers" in words]
+    assert [(point.shape.depth, point.shape.layers[0].heads) for point in paired.points] == [
         (2, 3),
         (4, 6),
         (8, 10),
         (16, 13),
         (24, 16),
     ]
+    counts = [len(grid.points) for words, grid in planned.items() if words.startswith(("--id everything", "--minia"))]
+    assert counts == [24, 34]
 
 
 def grid_of(words):
-    """What ``limbeck bench`` would time."""
+    """What ``limbeck bench`` would time; tasks of the hub need a network, and give lengths alone."""
     given = app.parse_args(["bench", *words], exit_on_error=False, print_error=False)[1].arguments
-    training = given.get("training", Training())
+    training, timing = given.get("training", Training()), given.get("timing", Timing())
     training.check()
-    return plan(given["grid"], given.get("timing", Timing()), training.task)
+    if lengths := given.get("lengths"):
+        timing = replace(timing, seq_len=lengths)
+    return plan(given["grid"], timing, None if training.task == "sst2" else training.task)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -89,7 +101,7 @@ def test_yaml_is_recipes_and_steps(page):
 def test_fields_exist(page):
     for name, field in re.findall(r"`(\w+)\.(\w+)(?:: [^`]*)?`", PAGES[page]):
         if field not in FILES:
-            assert field in {one.name for one in fields(REGISTRY[name])}, f"{name}.{field}"
+            assert field in {one.name for one in fields_of(REGISTRY[name])}, f"{name}.{field}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
-from limbeck.engine.ledger import Ledger, lineage, record_from_json, record_to_json
+from limbeck.engine.ledger import Ledger, lineage, record_to_json
+from limbeck.engine.stored_form import read_record
 from limbeck.errors import InputError, StoreError
 
 ROOT = Record("aaa", None, "model", {"source": "x"}, Shape.uniform(1, 4, 1, 8), frozenset({"torch"}))
@@ -19,7 +21,7 @@ CHILD = Record("bbb", "aaa", "prune", {"keep": 0.5}, None, frozenset({"torch"}),
 
 def filled(path):
     ledger = Ledger(path / "ledger.jsonl")
-    ledger.append("run", recipe={})
+    ledger.append("run", recipe={}, environment={}, store="store")
     ledger.append("record", record=record_to_json(ROOT))
     ledger.append("record", record=record_to_json(CHILD))
     ledger.append("facts", key="bbb", probe="quality", facts=[Measurement("quality", 0.5, "1").to_json()])
@@ -43,7 +45,7 @@ def test_records_come_back_with_their_facts(tmp_path):
 def test_json_of_a_record():
     record = Record("k", None, "s", facts=(Measurement("quality", 0.5, "1", detail={"metric": "f1"}),))
     for one in (ROOT, CHILD, record):
-        assert record_from_json(record_to_json(one)) == one
+        assert read_record(record_to_json(one)) == one
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -60,10 +62,45 @@ def test_a_torn_line_is_skipped_and_reported(tmp_path, cut):
     assert set(again.records()) == {"aaa", "bbb"}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"7",
+        b'"record"',
+        b'{"event": "record"}',
+        b'{"event": "record", "run": "r", "record": {"key": "ccc"}}',
+        b'{"event": "record", "run": "r", "record": []}',
+        b'{"event": "facts", "run": "r", "key": "bbb", "facts": {"name": "quality"}}',
+        b'{"event": "facts", "run": "r", "key": "bbb", "facts": [{"name": "quality", "value": "0.5", "unit": "1"}]}',
+        b'{"event": "facts", "run": "r", "key": "bbb", "facts": [{"name": "quality", "value": 0.5, "unit": "pound"}]}',
+        b'{"event": "failed", "run": "r", "failure": {"path": "steps[0]"}}',
+        b'{"event": "finished", "run": "r", "front": "bbb", "chosen": [], "teacher": null}',
+        b'{"event": "applause", "run": "r"}',
+        b'{"event": "run", "run": 7, "recipe": {}, "environment": {}, "store": "store"}',
+        b"[" * 100_000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_a_line_of_another_form_is_skipped_and_reported(tmp_path, line):
+    ledger = filled(tmp_path)
+    content = ledger.path.read_bytes()
+    ledger.path.write_bytes(line + b"\n" + content)
+    again = Ledger(ledger.path)
+    assert again.read() == ledger_events(content)
+    assert again.torn == [1]
+    assert set(again.records()) == {"aaa", "bbb"}
+    assert [event["event"] for event in again.last()] == ["run", "record", "record", "facts"]
+
+
+def ledger_events(content):
+    return [json.loads(line) for line in content.splitlines()]
+
+
 def test_the_newest_run_alone(tmp_path):
     filled(tmp_path)
     second = Ledger(tmp_path / "ledger.jsonl")
-    second.append("run", recipe={})
+    second.append("run", recipe={}, environment={}, store="store")
     second.append("record", record=record_to_json(ROOT))
     assert [event["event"] for event in second.last()] == ["run", "record"]
     assert set(second.records(second.last())) == {"aaa"}

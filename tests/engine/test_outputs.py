@@ -14,11 +14,14 @@ from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.compress import Compressed
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver, write_report
+from limbeck.engine.result import read_result
 from limbeck.engine.run import run
+from limbeck.engine.store import Store
 from limbeck.errors import InputError, LimbeckError, StoreError
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
 from limbeck.report.table import rows
+from limbeck.storage.digests import folder_digests
 
 TASK = toy_task(train=24, validation=16, test=16)
 STEPS = ["export", "size", "quality", {"quality": {"split": "test"}}, {"cheapest": {}}]
@@ -86,11 +89,54 @@ def test_a_run_refuses_a_folder_in_its_model(result, tmp_path):
     assert sorted(model.rglob("*")) == content
 
 
-def test_the_report_needs_no_store(result, tmp_path, monkeypatch):
-    monkeypatch.setattr(result.store, "objects", tmp_path / "nowhere")
+def test_the_report_needs_no_store(result, tmp_path):
+    result = replace(result, store=Store(tmp_path / "nowhere"), builder=None)
     assert set(write_report(result)) == {"report", "front"}
-    with pytest.raises(StoreError, match="run the recipe again"):
-        deliver(result, tmp_path / "art")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_the_store_has_lost_is_made_again_to_be_delivered(result, tmp_path):
+    """Also where the run is over and only its ledger is left."""
+    expected = deliver(result, tmp_path / "expected")["artefact"]
+    for lost in (
+        replace(result, store=Store(tmp_path / "store"), builder=None),
+        replace(read_result(result.folder), task=TASK),
+    ):
+        shutil.rmtree(lost.store.objects, ignore_errors=True)
+        artefact = deliver(lost, tmp_path / "art")["artefact"]
+        assert folder_digests(artefact / "onnx") == folder_digests(expected / "onnx")
+        shutil.rmtree(artefact)
+
+
+def test_what_changes_while_it_is_copied_is_made_again(result, tmp_path, monkeypatch):
+    expected = folder_digests(deliver(result, tmp_path / "art")["artefact"] / "onnx")
+    stored, chosen = result.store.objects / result.chosen[0], result.chosen[0]
+    blob = (stored / "onnx" / "model.onnx").read_bytes()
+    checked = result.stored
+
+    def stored_then_damaged(key):
+        folder, digests = checked(key)
+        if not list((result.store.root / "quarantine").glob("*")):
+            (folder / "onnx" / "model.onnx").write_bytes(blob[:-1] + bytes([blob[-1] ^ 1]))
+        return folder, digests
+
+    monkeypatch.setitem(result.__dict__, "stored", stored_then_damaged)
+    assert folder_digests(deliver(result, tmp_path / "art")["artefact"] / "onnx") == expected
+    (aside,) = (result.store.root / "quarantine").iterdir()
+    assert aside.name.startswith(chosen)
+
+
+def test_a_model_that_has_changed_is_not_made_again_from_something_else(result, tmp_path, make_model):
+    folder = tmp_path / "model"
+    shutil.copytree(result.recipe.model, folder)
+    records = {
+        key: replace(record, parameters={"source": str(folder)} if record.parent is None else record.parameters)
+        for key, record in result.records.items()
+    }
+    save_model(make_model(labels=3, vocab_size=len(toy_tokenizer(TASK)), seed=7), toy_tokenizer(TASK), folder)
+    lost = replace(result, records=records, store=Store(tmp_path / "store"), builder=None)
+    with pytest.raises(StoreError, match="from a model that has changed; run the recipe again"):
+        deliver(lost, tmp_path / "art")
 
 
 def test_unmet_says_what_the_chosen_one_breaks(result, monkeypatch):

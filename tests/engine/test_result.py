@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from limbeck.engine.result import read_result, retained_keys
 from limbeck.engine.run import run
-from limbeck.errors import StoreError
 from limbeck.recipe.recipe import Recipe
 
 
@@ -41,11 +41,13 @@ def test_an_unfinished_run_has_what_it_reached(result, toys, tmp_path):
     }
 
 
-def test_an_object_that_is_gone_is_told(result, toys, tmp_path):
+def test_an_object_that_is_gone_is_made_again(result, toys, tmp_path):
     key = result.chosen[0]
-    shutil.rmtree(result.store.objects / key)
-    with pytest.raises(StoreError, match=f"has no object {key}; run the recipe again"):
-        result.open(key)
+    expected = result.open(key).model
+    for read in (result, replace(read_result(tmp_path / "run", toys.store(tmp_path / "store")), task=toys.ToyTask())):
+        shutil.rmtree(result.store.objects / key)
+        assert read.open(key).model == expected
+        assert read.stored(key)[0] == result.store.objects / key
     assert [record.step for record in result.ancestors(key)] == ["model", "toy-train", "toy-levels", "toy-break"]
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
-import threading
+import shutil
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from limbeck.core.candidate import Candidate
-from limbeck.engine.store import Store, default_root, fingerprint
+from limbeck.engine.store import default_root
 from limbeck.errors import StoreError
 
 
@@ -34,7 +33,7 @@ def test_put_and_open(store, toys):
     assert opened.model == toys.ToyModel([1.0])
     assert opened.task == toys.ToyTask()
     assert opened.folder == store.objects / "abc"
-    assert store.card("abc")["seed"] == 3
+    assert store.card("abc").content["seed"] == 3
     assert store.has("abc")
     assert not store.has("abd")
     again = toys.store(store.root)
@@ -95,180 +94,12 @@ def test_a_full_disk(store, toys, monkeypatch, error):
     assert list(store.objects.iterdir()) == []
 
 
-def test_a_full_disk_while_remembering(store, monkeypatch):
-    store.remember("name", 1)
-
-    def full(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match="is full"):
-        store.remember("name", 2)
-    with pytest.raises(StoreError, match="is full"):
-        store.memo("arrays", lambda: {"a": np.ones(2)})
-    assert store.recall("name") == 1
-
-
-def test_a_store_that_cannot_be_written(toys, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StoreError, match=r"cannot write in the store .*LIMBECK_STORE"):
-        toys.store(tmp_path / "file").prepare()
-
-    def refuse(self, *args, **more):
-        raise PermissionError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(StoreError, match="Read-only file system"):
-        toys.store(tmp_path / "store").prepare()
-
-
-@pytest.mark.parametrize(
-    ("harm", "said"),
-    [
-        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json has 1 bytes instead of"),
-        (lambda folder: (folder / "card.json").write_text("{"), "card.json cannot be read"),
-        (lambda folder: (folder / "card.json").write_text("[]"), "card.json cannot be read"),
-        (lambda folder: (folder / "card.json").unlink(), "card.json cannot be read"),
-    ],
-)
-def test_a_damaged_object_is_put_aside(store, toys, harm, said):
-    heard = []
-    store.notify = heard.append
-    store.put("abc", candidate(toys, 1.0), {})
-    harm(store.objects / "abc")
-    with pytest.raises(StoreError, match=r"object abc in .* is damaged"):
-        store.open("abc")
-    assert not store.has("abc")
-    assert said in heard[0]
-    assert len(list((store.root / "quarantine").iterdir())) == 1
-    store.put("abc", candidate(toys, 1.0), {})
-    assert store.has("abc")
-
-
-def test_small_results(store):
-    assert store.recall("x") is None
-    store.remember("a/b: c", {"v": 1})
-    store.remember("a/b; c", {"v": 2})
-    assert store.recall("a/b: c") == {"v": 1}
-    assert store.recall("a/b; c") == {"v": 2}
-    store.remember("children-1", [1])
-    store.remember("children-2", [2])
-    assert list(store.memories("children-")) == [[1], [2]]
-    heard = []
-    store.notify = heard.append
-    (store.root / "memo" / "children-1.json").write_text("{")
-    assert store.recall("children-1") is None
-    assert "damaged" in heard[0]
-
-
-def test_arrays_are_computed_once(store):
-    calls = []
-
-    def build():
-        calls.append(1)
-        return {"logits": np.arange(3.0), "names": np.array(["a", "bc"]), "n": 3}
-
-    for _ in range(2):
-        found = store.memo("teacher/logits", build)
-        assert found["logits"].tolist() == [0, 1, 2]
-        assert int(found["n"]) == 3
-    assert len(calls) == 1
-    (path,) = (store.root / "memo").glob("*.npz")
-    path.write_bytes(b"damaged")
-    assert store.memo("teacher/logits", build)["names"].tolist() == ["a", "bc"]
-    assert len(calls) == 2
-    with pytest.raises(TypeError, match="odd would have to be pickled"):
-        store.memo("objects", lambda: {"odd": np.array([{}, None])})
-
-
-def test_a_folder_is_kept_whole_or_made_again(store):
-    calls, heard = [], []
-    store.notify = heard.append
-
-    def build(folder):
-        calls.append(1)
-        (folder / "a.txt").write_text("outputs")
-
-    for _ in range(2):
-        assert (store.keep("teacher/outputs", build) / "a.txt").read_text() == "outputs"
-    assert len(calls) == 1
-    (store.keep("teacher/outputs", build) / "a.txt").write_text("torn")
-    assert (store.keep("teacher/outputs", build) / "a.txt").read_text() == "outputs"
-    assert len(calls) == 2
-    assert "damaged" in heard[-1]
-    with pytest.raises(ZeroDivisionError):
-        store.keep("broken", lambda folder: 1 / 0)
-    assert len(list((store.root / "kept").iterdir())) == 1
-    store.gc(())
-    assert not list((store.root / "kept").iterdir())
-
-
-def test_gc_keeps_memo_and_what_is_wanted(store, toys):
-    for key in ("aa", "bb", "bb-1"):
-        store.put(key, candidate(toys, 1.0), {})
-    other = Candidate(toys.ToyModel([1.0]), "t", toys.ToyTask(("x",)))
-    store.put("cc", other, {})
-    store.remember("children-aa", [1])
-    store.scratch("aa")
-    (store.objects / ".dd.1234").mkdir()
-    removed, freed = store.gc(keep={"aa"})
-    assert removed == 3
-    assert freed > 0
-    assert [path.name for path in store.objects.iterdir()] == ["aa"]
-    assert [path.name for path in store.tasks.iterdir()] == [toys.ToyTask().fingerprint]
-    assert store.recall("children-aa") == [1]
-    assert Store(store.root / "absent").gc(()) == (0, 0)
-
-
-def test_gc_leaves_what_another_run_is_making(store, toys):
-    (store.objects / ".dd.1234").mkdir()
-    with toys.store(store.root).lock("dd"):
-        store.gc(())
-    assert (store.objects / ".dd.1234").is_dir()
-
-
-def test_a_lock_waits_and_says_so(store, toys):
-    heard, order = [], []
-    other = toys.store(store.root)
-    other.notify = heard.append
-
-    def second():
-        with other.lock("k"):
-            order.append("second")
-
-    with store.lock("k"):
-        thread = threading.Thread(target=second)
-        thread.start()
-        while not heard:
-            thread.join(0.01)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
-    assert heard == ["waiting for another run that is making k"]
-
-
 def test_scratch_stays_until_done(store):
     folder = store.scratch("k")
     (folder / "state").write_text("1")
     assert (store.scratch("k") / "state").exists()
     store.done("k")
     assert not folder.exists()
-
-
-def test_fingerprint_follows_the_content(store, toys, tmp_path):
-    first = toys.model_folder(tmp_path / "a")
-    same = toys.model_folder(tmp_path / "b")
-    other = toys.model_folder(tmp_path / "c", [5.0])
-    big = tmp_path / "a" / "model.safetensors"
-    assert fingerprint(first, store) == fingerprint(same, store) != fingerprint(other, store)
-    big.write_bytes(b"0" * (2 << 20))
-    before = fingerprint(first, store)
-    assert fingerprint(first, store) == before
-    big.write_bytes(b"1" * (2 << 20))
-    os.utime(big, ns=(1, 1))
-    assert fingerprint(first, store) != before
-    assert fingerprint("some/hub-name", store) == "name:some/hub-name"
 
 
 def test_default_root(monkeypatch, tmp_path):
@@ -278,20 +109,96 @@ def test_default_root(monkeypatch, tmp_path):
     assert default_root().name == "limbeck"
 
 
-def test_the_card_lists_the_files(store, toys):
+def test_the_card_lists_the_files_with_their_digests(store, toys):
     store.put("abc", candidate(toys, 1.0), {})
-    card = json.loads((store.objects / "abc" / "card.json").read_text())
-    assert card["files"] == {"config.json": (store.objects / "abc" / "config.json").stat().st_size}
+    path = store.objects / "abc" / "config.json"
+    assert store.card("abc").digests == {"config.json": hashlib.sha256(path.read_bytes()).hexdigest()}
     assert store.bytes_of("abc") > 0
     assert store.bytes_of("absent") is None
 
 
-def test_fingerprint_follows_the_external_data_of_an_onnx_file(store, toys, tmp_path):
-    folder = Path(toys.model_folder(tmp_path / "a"))
-    (folder / "onnx").mkdir()
-    (folder / "onnx" / "model.onnx").write_bytes(b"graph")
-    seen = set()
-    for content in (b"weights", b"other weights"):
-        (folder / "onnx" / "model.onnx_data").write_bytes(content)
-        seen.add(fingerprint(folder, store))
-    assert len(seen) == 2
+def flip(path):
+    """Change one bit; size and times stay."""
+    status, blob = path.stat(), bytearray(path.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    path.write_bytes(blob)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def edit(**changes):
+    def harm(folder):
+        card = json.loads((folder / "card.json").read_text())
+        (folder / "card.json").write_text(json.dumps(card | changes))
+
+    return harm
+
+
+def other_card(folder):
+    return folder.with_name("other") / "card.json"
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json has other content than was written"),
+        (lambda folder: flip(folder / "config.json"), "config.json has other content than was written"),
+        (lambda folder: flip(folder / "card.json"), "card.json cannot be read"),
+        (lambda folder: (folder / "card.json").write_text("{"), "card.json cannot be read"),
+        (lambda folder: (folder / "card.json").write_text("[]"), "card.json cannot be read"),
+        (lambda folder: (folder / "card.json").write_text("[" * 100_000), "card.json cannot be read"),
+        (lambda folder: (folder / "card.json").unlink(), "card.json cannot be read"),
+        (lambda folder: shutil.copyfile(other_card(folder), folder / "card.json"), "its card is that of other"),
+        (edit(seed=4), "card.json cannot be read"),
+        (edit(task="../../elsewhere"), "card.json cannot be read"),
+        (edit(files={"../../secret": "0" * 64}), "card.json cannot be read"),
+        (edit(files={}), "card.json cannot be read"),
+        (edit(format=99), "card.json cannot be read"),
+    ],
+)
+def test_a_damaged_object_is_put_aside(store, toys, harm, message):
+    messages = []
+    store.notify = messages.append
+    for key in ("abc", "other"):
+        store.put(key, candidate(toys, 1.0), {"seed": 3})
+    assert store.has("abc")
+    harm(store.objects / "abc")
+    with pytest.raises(StoreError, match=r"object abc in .* is damaged"):
+        store.open("abc")
+    assert not store.has("abc")
+    assert message in messages[0]
+    assert len(list((store.root / "quarantine").iterdir())) == 1
+    store.put("abc", candidate(toys, 1.0), {})
+    assert store.has("abc")
+
+
+def test_an_object_of_an_earlier_version_gets_digests_when_it_is_read(store, toys):
+    store.put("abc", candidate(toys, 1.0), {"seed": 3})
+    path, config = store.objects / "abc" / "card.json", store.objects / "abc" / "config.json"
+    card = json.loads(path.read_text())
+    sizes = {"config.json": config.stat().st_size}
+    path.write_text(json.dumps({"format": 1, "seed": 3, "task": card["task"], "files": sizes}))
+    assert toys.store(store.root).open("abc").model == toys.ToyModel([1.0])
+    assert json.loads(path.read_text()) == card
+    flip(config)
+    assert not toys.store(store.root).has("abc")
+
+
+def test_a_damaged_task_is_put_aside_and_the_model_stays(store, toys):
+    store.put("abc", candidate(toys, 1.0), {})
+    fingerprint = toys.ToyTask().fingerprint
+    (store.tasks / fingerprint / "task.json").write_text('{"rows": ["other"], "name": "toy"}')
+    again = toys.store(store.root)
+    with pytest.raises(StoreError, match=f"has no task {fingerprint}"):
+        again.open("abc")
+    assert again.lacks_task("abc")
+    assert not again.has("abc")
+    again.keep_task(toys.ToyTask())
+    assert again.open("abc").task == toys.ToyTask()
+
+
+def test_two_processes_may_put_the_same_damage_aside(store, toys):
+    store.put("abc", candidate(toys, 1.0), {})
+    store.quarantine("abc", "damaged")
+    store.quarantine("abc", "damaged")
+    assert len(list((store.root / "quarantine").iterdir())) == 1

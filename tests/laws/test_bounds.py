@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin
 
 import annotated_types
 import pytest
@@ -13,6 +13,7 @@ import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.benchmark import options as bench_options
 from limbeck.cli.machine import Full
 from limbeck.cli.run_commands import Search, Serving
+from limbeck.core.field_groups import fields_of
 from limbeck.core.step import REGISTRY
 from limbeck.core.target import Budget, Target
 from limbeck.engine.training_options import Training
@@ -58,11 +59,10 @@ def leaves(annotation, marks=()):
 
 def numbers(cls):
     """(field, type, marks) of every number of a class."""
-    for name, annotation in get_type_hints(cls, include_extras=True).items():
-        if name in {field.name for field in dataclasses.fields(cls)}:
-            for kind, marks in leaves(annotation):
-                if kind in (int, float):
-                    yield name, kind, marks
+    for field in fields_of(cls):
+        for kind, marks in leaves(field.hint):
+            if kind in (int, float):
+                yield field.name, kind, marks
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -78,9 +78,9 @@ def test_every_number_has_bounds(name):
 def test_no_number_takes_what_is_none(name, value):
     cls = CLASSES[name]
     texts = {
-        field
-        for field, annotation in get_type_hints(cls, include_extras=True).items()
-        if any(kind in (str, bool) for kind, _ in leaves(annotation)) or get_origin(annotation) is Literal
+        field.name
+        for field in fields_of(cls)
+        if any(kind in (str, bool) for kind, _ in leaves(field.hint)) or get_origin(field.hint) is Literal
     }
     for field, _, _ in numbers(cls):
         if field in texts and isinstance(value, (str, bool)):

@@ -14,6 +14,7 @@ from rich.console import Console
 from limbeck.core.measurement import Measurement
 from limbeck.core.target import Budget
 from limbeck.report.report import front_csv, front_table, headline, slim, to_json
+from limbeck.report.table import rows
 
 
 def test_headline_is_honest():
@@ -26,6 +27,12 @@ def test_headline_is_honest():
     )
     tight = replace(summary, chosen=(), budget=Budget(latency_ms=0.1))
     assert headline(tight).startswith("No candidate meets the budget. The nearest is pruned 4.0x")
+    unchosen = replace(summary, chosen=(), chooses=False)
+    count, on_front = len(rows(unchosen)), sum(row.on_front for row in rows(unchosen))
+    start = f"The recipe chooses nothing: {count} candidates measured, {on_front} on the front"
+    assert headline(replace(unchosen, budget=Budget())).startswith(f"{start}. For a model to serve")
+    none = replace(unchosen, budget=Budget(latency_ms=0.1))
+    assert headline(none).startswith(f"{start}, 0 within the budget.")
     assert headline(replace(summary, measured=(), chosen=())) == "Nothing was measured: 1 steps failed"
     assert headline(replace(summary, teacher=None)).startswith("Chosen: ")
 

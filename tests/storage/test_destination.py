@@ -11,6 +11,7 @@ import pytest
 from limbeck.errors import InputError, LimbeckError
 from limbeck.storage import destination
 from limbeck.storage.destination import check_destination, whole_folder, writing
+from limbeck.storage.drafts import draft_path
 
 
 def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path):
@@ -102,3 +103,12 @@ def test_the_earlier_folder_comes_back_when_the_last_step_fails(tmp_path, monkey
 def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError), writing(Path("x")):
         raise ZeroDivisionError
+
+
+def test_what_killed_processes_left_is_removed_before_work_starts(tmp_path):
+    for name in ("out", "limbeck-probe"):
+        draft_path(tmp_path / name).mkdir()
+    other = draft_path(tmp_path / "other")
+    other.mkdir()
+    check_destination(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [other]

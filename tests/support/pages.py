@@ -22,9 +22,14 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The arguments of every command of limbeck that a page shows."""
+    """The arguments of every command of limbeck that a page shows in blocks, and of every ``bench`` in its text."""
     for block in blocks(text, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if "limbeck" in words:
                 yield words[words.index("limbeck") + 1 :]
+    for line in re.findall(
+        r"`limbeck (bench [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    ):
+        if "…" not in line:
+            yield shlex.split(line)

@@ -230,3 +230,24 @@ def test_bad_input_is_told_before_any_training(make_model, name):
     context = RunContext() if seed is None else lab_with(build(seed=seed))
     with pytest.raises(InputError, match=message):
         list(step.apply(build(shape=shape), context))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"hidden_weight": 2.0}, "hidden_weight: has no effect without hidden in match"),
+        ({"match": ["hidden"], "temperature": 1.0}, "temperature: has no effect without logits in match"),
+        ({"logits_loss": "mse", "temperature": 1.0}, "temperature: has no effect with logits_loss: mse"),
+        ({"intermediate_learning_rate": 1e-4}, "intermediate_learning_rate: has no effect without intermediate_epochs"),
+    ],
+)
+def test_weights_of_what_is_not_imitated_are_refused(fields, problem):
+    (found,) = Distill.of(**fields).problems()
+    assert problem in found
+
+
+def test_every_preset_has_an_effect():
+    for fields in Distill.info.presets.values():
+        assert not Distill.of(**fields).problems()
+    states = Distill.info.presets["fastformers-states"]
+    assert states["hidden_weight"] == 2 / states["per_device_train_batch_size"]

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
@@ -262,3 +262,34 @@ def test_the_shape_is_foretold():
     (step,) = parse({"model": "m", "task": "t", "steps": [{"linearize": {"attention": ["kernel", "linformer"]}}]}).steps
     assert [row.attention for row in step.shape_after(shape).layers] == ["kernel", "linformer:256"]
     assert replace(step, attention=("kernel",) * 3).shape_after(shape) is None
+
+
+def test_waypoints_are_followed_as_if_the_teacher_had_kept_them(make_model, tmp_path):
+    """Folders of epochs, written and read back, give the same student as the teacher's own epochs."""
+    from limbeck.model.kept_weights import write_kept_weights
+
+    task = toy_task(train=32, validation=8)
+    tokenizer = toy_tokenizer(task)
+
+    def model(seed):
+        return make_model(labels=task.num_labels, vocab_size=len(tokenizer), seed=seed)
+
+    files = []
+    for number in range(3):
+        files.append(tmp_path / f"epoch_00{number}.safetensors")
+        save_file({name: value.contiguous() for name, value in model(number).state_dict().items()}, files[-1])
+    write_kept_weights(model(9), tokenizer, files, tmp_path / "dense")
+    students = []
+    for waypoints in (None, str(tmp_path / "dense")):
+        teacher = Candidate(model(2), tokenizer, task, epoch_checkpoints=tuple(files))
+        step = Linearize.of(
+            attention=("linformer:8",), guide="waypoint", waypoints=waypoints, num_train_epochs=1, learning_rate=1e-3
+        )
+        context = RunContext(
+            teacher=Teacher("t", lambda teacher=teacher: teacher), scratch=tmp_path / f"s{waypoints is None}"
+        )
+        (student,) = step.apply(Candidate(model(5), tokenizer, task), context)
+        students.append(student.model.state_dict())
+    assert all(torch.equal(students[0][name], value) for name, value in students[1].items())
+    assert "has no effect with guide: target" in Linearize.of(waypoints="dense").problems()[0]
+    assert "there is no folder nowhere" in Linearize.of(guide="waypoint", waypoints="nowhere").file_problems()[0]

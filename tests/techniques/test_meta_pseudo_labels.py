@@ -227,3 +227,14 @@ def test_several_processes_are_refused_before_any_work(monkeypatch):
     assert MetaPseudoLabels().file_problems() == [
         "trains two models in turn, which one process alone can; 2 were started"
     ]
+
+
+def test_options_without_effect_are_refused():
+    for fields, name in (
+        ({"feedback": "off", "feedback_warmup_steps": 5000}, "feedback_warmup_steps"),
+        ({"feedback": "off", "feedback_weight": 10.0}, "feedback_weight"),
+        ({"finetune_epochs": 0.0, "finetune_learning_rate": 1e-4}, "finetune_learning_rate"),
+        ({"unlabelled_columns": ("text",)}, "unlabelled_columns"),
+    ):
+        (problem,) = MetaPseudoLabels.of(**fields).problems()
+        assert problem.startswith(f"{name}: has no effect")

@@ -217,7 +217,8 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
     (made,) = Search(speedup=2.0, at_least=0.3, population=3, generations=1).apply(
         supernet, RunContext(cost=FormatCost(latency))
     )
-    (fact,) = made.facts
+    fact, evaluated = made.facts
+    assert (evaluated.name, evaluated.n, evaluated.is_prediction) == ("evaluated_shapes", 3, True)
     expected = latency(made.model.shape)
     assert (fact.name, fact.value, fact.low, fact.high) == (
         "latency_predicted",
@@ -228,7 +229,8 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
     assert fact.detail["number_format"] == "int8"
     assert fact.is_prediction
     (made,) = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, RunContext())
-    assert made.facts == ()
+    (evaluated,) = made.facts
+    assert (evaluated.detail["cost"], evaluated.split) == ("macs", "validation")
 
 
 def test_of_a_bound_that_every_slice_keeps_the_largest_are_judged(supernet):
@@ -323,4 +325,9 @@ def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_
     assert Search(latency_ms=2.0).out_of_reach(candidate, context, [maker]) is None
     assert Search(**bound).out_of_reach(candidate, context, []) is None  # nobody says what its slices will be
     if bound.get("cost") != "macs":  # widths that no table knows
-        assert Search(**bound).out_of_reach(candidate, context, [replace(maker, hidden=(16, 32))]) is None
+        assert (
+            Search(**bound).out_of_reach(
+                candidate, context, [replace(maker, slices=replace(maker.slices, hidden=(16, 32)))]
+            )
+            is None
+        )

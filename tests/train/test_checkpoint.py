@@ -1,10 +1,12 @@
+import copy
+import json
 import shutil
 
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 
-from limbeck.errors import InputError
 from limbeck.train import checkpoint as state
 
 
@@ -53,11 +55,51 @@ def test_an_older_one_serves_where_the_newest_is_damaged(prepared, tmp_path, los
     assert state.load(accelerator, tmp_path) == {"steps": 2}
 
 
-def test_nothing_begins_with_half_a_checkpoint(prepared, tmp_path):
-    state.save(prepared[0], tmp_path, {"steps": 1})
-    (tmp_path / "checkpoint-1" / "weights-0.safetensors").write_bytes(b"torn")
-    with pytest.raises(InputError, match="remove that folder to train anew"):
-        state.load(prepared[0], tmp_path)
+@pytest.mark.parametrize("digests", [True, False])
+def test_what_cannot_be_read_leaves_everything_as_it_was(prepared, tmp_path, digests):
+    """Also where that is noticed when half of it has been loaded, as in checkpoints without digests."""
+    accelerator, model = prepared
+    optimizer = accelerator.prepare(torch.optim.AdamW(model.parameters()))
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state.save(accelerator, tmp_path, {"steps": 1})
+    with torch.no_grad():
+        model.weight.zero_()
+    before = copy.deepcopy(optimizer.state_dict())
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    loop = json.loads((tmp_path / "checkpoint-1" / "loop.json").read_text())
+    assert {"optimizer.bin", "weights-0.safetensors"} <= set(loop["files"])
+    if not digests:
+        del loop["files"]
+        (tmp_path / "checkpoint-1" / "loop.json").write_text(json.dumps(loop))
+    (tmp_path / "checkpoint-1" / "optimizer.bin").write_bytes(b"torn")
+    messages = []
+    assert state.load(accelerator, tmp_path, messages.append) is None
+    assert "checkpoint-1 cannot be read" in messages[0]
+    assert messages[0].endswith("the training begins again")
+    assert not model.weight.any()
+    assert torch.equal(torch.rand(3), expected)
+    assert repr(optimizer.state_dict()) == repr(before)
+    assert names(tmp_path) == []
+
+
+def test_weights_of_a_step_come_back_or_are_refused(tmp_path):
+    path = tmp_path / "best.safetensors"
+    tensors = {"a": torch.ones(2, 3), "empty": torch.zeros(0, 3), "one": torch.tensor(2.0).bfloat16()}
+    state.save_weights(path, tensors, 7)
+    for step in (6, 7):
+        assert torch.equal(state.load_weights(path, step)["a"], tensors["a"])
+    with pytest.raises(ValueError, match="does not hold the weights of step 8"):
+        state.load_weights(path, 8)
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(blob)
+    with pytest.raises(ValueError, match="does not hold"):
+        state.load_weights(path, 7)
+    save_file(tensors, path)  # as earlier versions wrote it
+    assert torch.equal(state.load_weights(path, 7)["one"], tensors["one"])
 
 
 def test_nothing_to_resume(tmp_path):

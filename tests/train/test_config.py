@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.shape import Shape
+from limbeck.recipe.recipe import check
 from limbeck.train.config import FLOPS_PER_CORE, TRAINING, TrainingConfig, forward_seconds
 
 SHAPE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
@@ -32,3 +33,19 @@ def test_the_forecast_counts_steps_and_evaluations():
     assert plan.estimated_seconds(SHAPE, {"train": 100}, 7, passes=6.0) == pytest.approx(
         2 * plan.estimated_seconds(SHAPE, {"train": 100}, 7)
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"warmup_steps": 10, "warmup_ratio": 0.3}, "warmup_ratio: 0.3 has no effect beside warmup_steps"),
+        ({"end_learning_rate": 1e-6}, "end_learning_rate: belongs to lr_scheduler_type: polynomial, got linear"),
+        ({"lr_power": 2.0, "lr_scheduler_type": "cosine"}, "lr_power: belongs to lr_scheduler_type: polynomial"),
+        ({"end_learning_rate": 1.0, "lr_scheduler_type": "polynomial"}, "should be at most learning_rate"),
+    ],
+)
+def test_options_of_the_schedule_that_have_no_effect_are_refused(fields, problem):
+    (found,) = TrainingConfig(**fields).problems()
+    assert problem in found
+    problems = check({"model": "minilm-l6", "task": "movie-reviews", "steps": [{"finetune": fields}]})
+    assert any(found in str(problem) for problem in problems)

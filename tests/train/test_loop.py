@@ -1,5 +1,7 @@
+import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,6 +84,56 @@ def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation,
     continued = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
     assert continued.steps == expected.steps
     assert continued.history == expected.history
+    assert same(weights(resumed), weights(whole))
+
+
+def tear(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def rewrite(**changes):
+    def harm(path):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    ("file", "harm"),
+    [
+        ("checkpoint-14/weights-0.safetensors", tear),
+        ("checkpoint-14/optimizer.bin", tear),
+        ("checkpoint-14/random_states_0.pkl", Path.unlink),
+        ("checkpoint-14/loop.json", Path.unlink),
+        ("checkpoint-14/loop.json", lambda path: path.write_text("[" * 100_000)),
+        ("checkpoint-14/loop.json", rewrite(loop=[])),
+        ("checkpoint-14/loop.json", rewrite(loop={"steps": "14"})),
+        ("checkpoint-14/loop.json", rewrite(loop={"steps": 14, "best_step": 20})),
+        ("best.safetensors", Path.unlink),
+        ("best.safetensors", tear),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_costs_progress_alone(make_model, words, tmp_path, file, harm):
+    plan = replace(PLAN, num_train_epochs=2, save_seconds=0)
+    small = Shape.uniform(layers=1, hidden=8, heads=2, ffn=8)
+    whole = make_model(small)
+    expected = fit(whole, task_loss(whole), words, plan, evaluate=accuracy(words))
+
+    def stop(progress):
+        if progress.step == 15:
+            raise Interrupted
+
+    interrupted, resumed, messages = make_model(small), make_model(small), []
+    arguments = {"evaluate": accuracy(words), "scratch": tmp_path}
+    with pytest.raises(Interrupted):
+        fit(interrupted, task_loss(interrupted), words, plan, **arguments, after_step=stop)
+    harm(tmp_path / file)
+
+    def log(message, **numbers):
+        messages.append(message)
+
+    assert fit(resumed, task_loss(resumed), words, plan, **arguments, log=log).history == expected.history
+    assert "the training begins again" in messages[0]
     assert same(weights(resumed), weights(whole))
 
 

@@ -22,17 +22,28 @@ from limbeck.errors import InputError
 Approach = Literal["head_num", "head_size_1", "head_size_2"]
 MINIATURE_LAYERS, MINIATURE_WIDTHS = (2, 4, 6, 8, 10, 12), (128, 256, 512, 768)
 HEAD_WIDTH = 64  #: of the miniatures
+WIDTHS_DEPTH = 12  #: layers where the hidden width alone varies
 
 
 @dataclass(frozen=True)
 class Point:
-    """One architecture of a grid: where it stands in it, and its shape."""
+    """One architecture of a grid: where it stands in it, and its shape.
+
+    Attributes:
+        group: The list of the grid that it comes from.
+        label: Its name among the others of the group.
+        shape: The architecture.
+        ratio: Share of the attention that is kept.
+        approach: What that share leaves.
+        checkpoint: Hub name of pretrained weights of exactly this architecture, where there are any.
+    """
 
     group: str
     label: str
     shape: Shape
     ratio: float | None = None
     approach: Approach | None = None
+    checkpoint: str | None = None
 
 
 def depths(base: Shape, layers: Sequence[int]) -> list[Point]:
@@ -41,20 +52,30 @@ def depths(base: Shape, layers: Sequence[int]) -> list[Point]:
 
 
 def widths(base: Shape, hidden: Sequence[int]) -> list[Point]:
-    """Return the base with other hidden widths; heads keep their width, so their number scales, as do the neurons.
+    """Return the base, its first 12 layers at most, with other hidden widths.
 
-    >>> [str(point.shape) for point in widths(Shape.uniform(2, 128, 2, 512), [64, 256])]
-    ['2x64 heads 1 of 64 ffn 256', '2x256 heads 4 of 64 ffn 1024']
+    Heads keep their width, so their number scales, as do the neurons.
+
+    >>> [str(point.shape) for point in widths(Shape.uniform(24, 128, 2, 512), [64, 256])]
+    ['12x64 heads 1 of 64 ffn 256', '12x256 heads 4 of 64 ffn 1024']
     """
-    return [Point("hidden", f"hidden {width}", widened(base, width)) for width in hidden]
+    shallow = deepened(base, min(base.depth, WIDTHS_DEPTH))
+    return [Point("hidden", f"hidden {width}", widened(shallow, width)) for width in hidden]
 
 
 def miniatures(layers: Sequence[int] = MINIATURE_LAYERS, hidden: Sequence[int] = MINIATURE_WIDTHS) -> list[Point]:
-    """Return the BERT miniatures: heads of 64 channels, four times as many neurons as channels."""
-    return [
-        Point("miniatures", f"L{count} H{width}", Shape.uniform(count, width, width // HEAD_WIDTH, 4 * width))
-        for count, width in product(layers, hidden)
-    ]
+    """Return the BERT miniatures: heads of 64 channels, four times as many neurons as channels; all are pretrained.
+
+    >>> miniatures([2], [128])[0].checkpoint
+    'google/bert_uncased_L-2_H-128_A-2'
+    """
+    points = []
+    for count, width in product(layers, hidden):
+        heads = width // HEAD_WIDTH
+        shape = Shape.uniform(count, width, heads, 4 * width)
+        checkpoint = f"google/bert_uncased_L-{count}_H-{width}_A-{heads}"
+        points.append(Point("miniatures", f"L{count} H{width}", shape, checkpoint=checkpoint))
+    return points
 
 
 def cores(base: Shape, names: Sequence[str]) -> list[Point]:

@@ -20,12 +20,14 @@ class Grid:
 
     Attributes:
         layers: Numbers of layers of the base model.
-        hidden: Hidden widths of the base model; heads and neurons scale.
+        hidden: Hidden widths of the base model; heads and neurons scale. Varied alone, at 12 layers at most.
         attention_ratio: Shares of the base model's attention to keep.
         attention_approach: What a share leaves: fewer heads, heads with their leading channels, or the leading channels
             of all heads split anew.
         jointly: Every combination of these lists; without, one at a time, layers and attention ratios in pairs.
         miniatures: The 24 BERT miniatures: 2 to 12 layers of 128 to 768.
+        all: Depths (2 to 12 layers unless --layers says which), widths (128 to 768 unless --hidden does) and the
+            miniatures.
         attention: Attention cores of all layers (softmax, linformer, window, kernel; a size after a colon), compared at
             every length, with the memory that each needs and the length from which on it is faster than softmax.
         base: 'bert-large-uncased' or 'bert-base-uncased' (the architecture alone), or a model folder or hub name, of
@@ -38,6 +40,7 @@ class Grid:
     attention_approach: Approach = "head_num"
     jointly: bool = False
     miniatures: bool = False
+    all: bool = False
     attention: tuple[str, ...] = ()
     base: str = "bert-large-uncased"
 
@@ -85,6 +88,8 @@ class Training:
         rule: Slices in a step: the largest, the smallest and one drawn; or one drawn, nothing else.
         split: What the accuracy is of.
         seed: Decides which training texts, their order, and all that is drawn.
+        initial_weights: Pretrained weights: of the base, of which every point is a leading part, and of miniatures
+            trained alone their own. Or random ones, with a vocabulary of the training texts: they need many texts.
     """
 
     train: Literal["individual", "shared", "both"] | None = None
@@ -96,6 +101,7 @@ class Training:
     rule: Literal["sandwich", "single"] = "sandwich"
     split: str = "validation"
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    initial_weights: Literal["pretrained", "random"] = "pretrained"
 
     @property
     def ways(self) -> tuple[Mode, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limbeck.benchmark import grid as grids
 from limbeck.benchmark.grid import Point
@@ -12,11 +12,9 @@ from limbeck.benchmark.run import Bench
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.core.task import Task
+from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting
 from limbeck.measure.latency import lengths_of
-
-if TYPE_CHECKING:
-    pass
 
 LENGTH = 128  #: tokens in a text, where neither lengths nor a task are given
 BASES = {
@@ -71,13 +69,20 @@ def plan(grid: Grid, timing: Timing, task: Task | None = None) -> Bench:
 def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:
     """Return the requested points."""
     layers, hidden, ratios, approach = grid.layers, grid.hidden, grid.attention_ratio, grid.attention_approach
+    if grid.all:
+        layers, hidden = layers or grids.MINIATURE_LAYERS, hidden or grids.MINIATURE_WIDTHS
+    if grid.all and (grid.jointly or ratios):
+        other = "--jointly" if grid.jointly else "--attention-ratio"
+        raise InputError(f"--all varies depth and width by themselves, beside the miniatures; leave out {other}")
     if grid.jointly:
         points = grids.jointly(base, layers, hidden, ratios, approach)
     elif layers and ratios:
         points = grids.paired(base, layers, ratios, approach) + grids.widths(base, hidden)
     else:
         points = grids.depths(base, layers) + grids.attention(base, ratios, approach) + grids.widths(base, hidden)
-    return tuple(points + (grids.miniatures() if grid.miniatures else []) + grids.cores(base, grid.attention))
+    return tuple(
+        points + (grids.miniatures() if grid.miniatures or grid.all else []) + grids.cores(base, grid.attention)
+    )
 
 
 def positions(style: dict[str, Any], lengths: Sequence[int]) -> int:

@@ -1,8 +1,9 @@
 """Accuracy of a grid's points: each trained alone, and all as slices of one model that is trained for them.
 
-Both ways begin with the same weights, see the same texts as often, learn from labels alone, and keep the weights of the
-last step. They are recipes of ordinary steps, carried out by ``engine.run``: what is trained already is found in the
-store, and an interrupted training goes on from its last checkpoint.
+Both ways begin with the same weights (except miniatures: alone, each begins with its own checkpoint), see the same
+texts as often, learn from labels alone, and keep the weights of the last step. They are recipes of ordinary steps,
+carried out by ``engine.run``: what is trained already is found in the store, and an interrupted training goes on from
+its last checkpoint.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from limbeck.benchmark.grid import Point
 from limbeck.benchmark.options import Mode, Training
-from limbeck.benchmark.plan import BASES, base_of
+from limbeck.benchmark.plan import base_of
 from limbeck.benchmark.run import Bench, Row
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, canonical_json
@@ -23,11 +24,13 @@ from limbeck.core.task import Task
 from limbeck.engine.result import Failure
 from limbeck.engine.run import OnEvent, checked_task, run
 from limbeck.engine.store import Store
-from limbeck.errors import InputError
+from limbeck.errors import InputError, LimbeckError
 from limbeck.recipe.recipe import Recipe, parse
 
 FORMATS: Mapping[str, list[dict[str, Any]]] = {"float": [], "int8": [{"export": {}}, {"quantize": {}}]}
 """Steps from a trained model to what is judged in a number format, which is what is timed in it."""
+
+RANDOM = "--initial-weights random needs no checkpoint"
 
 WAYS: Mapping[tuple[Mode, ...], str] = {
     ("alone",): "Models trained alone",
@@ -130,12 +133,13 @@ def make_training(
             raise InputError(f"--train-samples: the task has {most:,} training texts; got {training.train_samples:,}")
         loaded = loaded.limit(training.seed, train=training.train_samples)
         spec["limit"] = {**spec.get("limit", {}), "train": training.train_samples}
-    if base in BASES:
+    if training.initial_weights == "random":
         store.prepare()
-        source, start = str(_fresh(plan, base, loaded, training.seed, store)), "fresh weights"
+        source, start = str(_fresh(plan, base, loaded, training.seed, store)), "random weights"
+        plan = replace(plan, points=tuple(replace(point, checkpoint=None) for point in plan.points))
     else:
-        _check_slices(plan, base)
-        source, start = base, f"leading parts of {base}"
+        start = _check_pretrained(plan, base, training)
+        source = base
     target = plan.settings[0].target
     shared = {"model": source, "task": spec, "target": {"threads": target.threads, "batch": target.batch}}
     runs = tuple(_runs(plan, training, shared | {"seed": training.seed}))
@@ -145,15 +149,24 @@ def make_training(
 
 
 def _runs(plan: Bench, training: Training, shared: Mapping[str, Any]) -> Iterator[TrainingRun]:
-    """One for all points that are trained alone, and one for each group of points that share a model."""
+    """One for all slices that are trained alone, one for each checkpoint, one for each group that shares a model."""
     formats = dict.fromkeys(setting.number_format for setting in plan.settings)
     measurements = [{"fork": [FORMATS[each] for each in formats]}, {"quality": {"split": training.split}}]
 
-    def training_run(way: Mode, points: Sequence[Point], steps: list[Any], name: str) -> TrainingRun:
-        return TrainingRun(way, tuple(points), parse({**shared, "steps": steps + measurements}, name=name), name)
+    def training_run(
+        way: Mode, points: Sequence[Point], steps: list[Any], name: str, model: str | None = None
+    ) -> TrainingRun:
+        plain = {**shared, "model": model or shared["model"], "steps": steps + measurements}
+        return TrainingRun(way, tuple(points), parse(plain, name=name), name)
 
     if "alone" in training.ways:
-        yield training_run("alone", plan.points, [_students(plan.points), {"finetune": training.plan()}], "alone")
+        if slices := [point for point in plan.points if point.checkpoint is None]:
+            yield training_run("alone", slices, [_students(slices), {"finetune": training.plan()}], "alone")
+        for point in plan.points:
+            if point.checkpoint is not None:
+                name = f"alone-{point.label.replace(' ', '-')}"
+                steps = [{"finetune": training.plan()}]
+                yield training_run("alone", [point], steps, name, point.checkpoint)
     if "shared" in training.ways:
         for group in dict.fromkeys(point.group for point in plan.points):
             points = [point for point in plan.points if point.group == group]
@@ -182,19 +195,29 @@ def _widths(shape: Shape) -> dict[str, int]:
     return {"layers": shape.depth, **widths}
 
 
-def _check_slices(plan: Bench, base: str) -> None:
-    """Every point must be cut out of the base's weights."""
+def _check_pretrained(plan: Bench, base: str, training: Training) -> str:
+    """Refuse checkpoints that cannot be opened, and points that are no slices; return what weights begin with."""
+    from limbeck.model.checkpoints import peek
     from limbeck.model.pruning.subnetwork import check_slice
 
+    def own(point: Point) -> bool:
+        return point.checkpoint is not None and training.ways == ("alone",)
+
+    slices = [point for point in plan.points if not own(point)]
+    checkpoints = [point.checkpoint for point in plan.points if point.checkpoint and "alone" in training.ways]
+    for source in [base] * bool(slices) + checkpoints:
+        try:
+            peek(source)
+        except LimbeckError as error:
+            raise InputError(f"the weights of '{source}' cannot be read: {error}. {RANDOM}") from error
     shape, style = base_of(base)
-    for point in plan.points:
+    for point in slices:
         try:
             check_slice(point.shape, shape, style["embedding_size"])
         except InputError as error:
-            raise InputError(
-                f"{point.label} cannot begin with the weights of '{base}': {error}. "
-                f"--base {' or '.join(BASES)} begins with fresh weights"
-            ) from error
+            raise InputError(f"{point.label} cannot begin with the weights of '{base}': {error}. {RANDOM}") from error
+    starts = [f"leading parts of {base}"] * bool(slices) + ["pretrained miniatures"] * bool(checkpoints)
+    return " or ".join(starts)
 
 
 def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
@@ -221,4 +244,4 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
         set_shape(model, whole)
         save_model(model, tokenizer, folder)
 
-    return store.keep(f"fresh-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}", build)
+    return store.facts.keep(f"fresh-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}", build)

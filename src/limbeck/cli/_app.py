@@ -153,4 +153,5 @@ def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int
             console.print(message, style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+    result.store.release()  # its models may be removed by gc now, even in the same process
     return 3 if violations else 1 if result.failed else 0

@@ -97,13 +97,16 @@ def bench(
 
 
 def _check(grid: Grid, timing: Timing, training: Training, track: str | None) -> None:
-    """Refuse options that cannot be used, before anything is read."""
-    from limbeck.engine.progress import check_tracker
+    """Refuse options that cannot be used, and a tracker that is missing or has nothing to track."""
+    from limbeck.engine.tracking import check_tracker
 
     check_options(grid, timing, training)
     training.check()
-    if track:
-        check_tracker(track)
+    if track is None:
+        return
+    if training.train is None:
+        raise InputError("--track is about training; add --train individual, shared or both")
+    check_tracker(track)
 
 
 def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:

@@ -1,18 +1,21 @@
-"""Command that profiles this machine: what it is, and how fast it runs each shape."""
+"""Commands that profile this machine (what it is, how fast it runs each shape), and that learn latency from that."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from cyclopts import Parameter
 
-from limbeck.cli._app import MODELS, Runtime, app
+from limbeck.cli._app import MODELS, Json, Runtime, app, print_json
 from limbeck.core.finite import json_text
 from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from limbeck.cost_models.latency_dataset import Series
 
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=())
 Steps = Annotated[tuple[Annotated[int, Ge(0), Le(100_000)], ...] | None, SEVERAL]
@@ -81,17 +84,13 @@ def profile(
 
     check_values(options, "--")
     check_values(Target(threads=threads), "--")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise InputError(f"--out {out}: " + ("is a folder" if out.is_dir() else f"there is no folder {out.parent}"))
     if out is not None:
+        _check_file(out, "--out")
         check_destination(out.parent, f"--out {out}: the folder", within=True)
     if full:
         _profile_full(out, threads, options)
         return
-    if options != Full():
-        defaults = asdict(Full())
-        changed = [name for name, value in asdict(options).items() if value != defaults[name]]
-        raise InputError(f"--{changed[0].replace('_', '-')} is about a full profile; add --full")
+    _refuse_idle(options, "is about a full profile; add --full")
     text = json_text(work(threads), indent=2)
     if out is None:
         print(text)
@@ -99,11 +98,110 @@ def profile(
         out.write_text(text + "\n", encoding="utf-8")
 
 
+@app.command(group=MODELS)
+def predictor(
+    data: Path,
+    *,
+    out: Path | None = None,
+    against: Path | None = None,
+    measure: Annotated[bool, Parameter(negative=())] = False,
+    threads: int = 1,
+    options: Annotated[Full, Parameter(name="*")] = Full(),
+    json: Json = False,
+) -> None:
+    """Learn the latency of any shape from measured ones, say how well it is predicted, and keep what was learnt.
+
+    The errors are those of shapes that the fit did not see: cross-validated, or, with --against, those of a predictor
+    that was made before, on the shapes of these data that it did not learn from. A search and pruning take the file
+    as their 'profile'.
+
+    Args:
+        data: File of latency data, made by 'limbeck profile --full' or here with --measure; or of a predictor.
+        out: File for the predictor.
+        against: File of an earlier predictor, to be compared with the data instead of learning from them.
+        measure: Measure shapes into the file of data first; the other options describe them.
+        threads: Threads of the runtime.
+        options: Which shapes, and in which setting; without --measure the setting selects among those of the file.
+        json: Print JSON.
+    """
+    from limbeck.core.target import Target
+    from limbeck.cost_models.boosted_fit import check_extra
+    from limbeck.cost_models.predictor_evaluation import evaluate
+    from limbeck.cost_models.predictor_file import fit_predictor, write_predictor
+    from limbeck.recipe.validation import check_values
+    from limbeck.storage.destination import check_destination
+
+    check_extra()
+    check_values(options, "--")
+    check_values(Target(threads=threads), "--")
+    if out is not None and against is not None:
+        raise InputError("--out keeps what is learnt, and with --against nothing is; leave one of them out")
+    if len(options.number_format) > 1 and options.number_format != Full.number_format:
+        raise InputError(f"a predictor is of one number format, got {' '.join(options.number_format)}")
+    for file, option in ((out, "--out"), (data if measure else None, "the data")):
+        if file is not None:
+            _check_file(file, option)
+            check_destination(file.parent, f"{option} {file}: the folder", within=True)
+    chosen = _selection(options, threads, measure)
+    if measure:
+        _measure(data, threads, replace(options, number_format=(chosen["number_format"],)))
+    result = evaluate(data, chosen, options.seed, against)
+    if out is not None:
+        write_predictor(fit_predictor(data, options.seed, **chosen), out)
+    if json:
+        print_json(result.to_json() | ({"file": str(out)} if out is not None else {}))
+        return
+    print(result)
+    if out is not None:
+        print(f"{out}: give it to search.profile or prune.profile")
+
+
+def _selection(options: Full, threads: int, measure: bool) -> dict[str, Any]:
+    """Return the setting that the predictor is of: all of it if it is measured, else what was asked for."""
+    wanted = {"runtime": options.runtime, "batch": options.batch, "seq_len": options.seq_len, "threads": threads}
+    form = options.number_format[0]
+    if measure:
+        return wanted | {"number_format": form}
+    defaults = asdict(Full()) | {"threads": 1}
+    chosen: dict[str, Any] = {name: value for name, value in wanted.items() if value != defaults[name]}
+    if options.number_format != Full.number_format:
+        chosen["number_format"] = form
+    plain = {name: value for name, value in asdict(options).items() if name not in {*wanted, "number_format", "seed"}}
+    _refuse_idle(Full(**plain), "is about shapes to measure; add --measure")
+    return chosen
+
+
+def _refuse_idle(options: Full, reason: str) -> None:
+    """Refuse options that were given and have no effect."""
+    defaults = asdict(Full())
+    if changed := [name for name, value in asdict(options).items() if value != defaults[name]]:
+        raise InputError(f"--{changed[0].replace('_', '-')} {reason}")
+
+
+def _check_file(file: Path, option: str) -> None:
+    if file.is_dir() or not file.parent.is_dir():
+        raise InputError(
+            f"{option} {file}: " + ("is a folder" if file.is_dir() else f"there is no folder {file.parent}")
+        )
+
+
 def _profile_full(out: Path | None, threads: int, options: Full) -> None:
     if out is None:
         raise InputError("a full profile is written to a file; add --out machine.jsonl")
     from statistics import median
 
+    for series in _measure(out, threads, options):
+        repetition = f", repeated {100 * float(median(series.repetition)):.1f} %" if len(series.repetition) else ""
+        print(
+            f"{out}: {series.setting.number_format}, {len(series.shapes)} shapes from {1e3 * series.seconds.min():.3f} "
+            f"to {1e3 * series.seconds.max():.3f} ms, noise {100 * series.noise:.1f} %{repetition}"
+        )
+
+
+def _measure(out: Path, threads: int, options: Full) -> list[Series]:
+    """Measure shapes into a file of latency data; return what it has of each number format on this machine."""
+    if min(options.batch, options.seq_len) < 1:
+        raise InputError(f"batch and seq_len should be at least 1, got {options.batch} and {options.seq_len}")
     from limbeck.core.analytic_cost import of_model
     from limbeck.core.measurement import machine
     from limbeck.core.target import Target
@@ -119,12 +217,7 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
     formats = dict.fromkeys(options.number_format)
     settings = [Setting(style_of(style), target, number_format, options.seq_len) for number_format in formats]
     dataset = work(out, space, settings, samples=options.samples, seed=options.seed, on_event=_print_progress)
-    for series in (dataset.of(setting, machine()) for setting in settings):
-        repetition = f", repeated {100 * float(median(series.repetition)):.1f} %" if len(series.repetition) else ""
-        print(
-            f"{out}: {series.setting.number_format}, {len(series.shapes)} shapes from {1e3 * series.seconds.min():.3f} "
-            f"to {1e3 * series.seconds.max():.3f} ms, noise {100 * series.noise:.1f} %{repetition}"
-        )
+    return [dataset.of(setting, machine()) for setting in settings]
 
 
 def _print_progress(event: dict[str, Any]) -> None:

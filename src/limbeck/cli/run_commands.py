@@ -291,7 +291,7 @@ def lineage(folder: Path, key: str) -> None:
 
 @app.command(group=RUNS)
 def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
-    """Write any candidate of a run to a folder.
+    """Write any candidate of a run to a folder, and in it those weights that its training kept, as folders.
 
     Args:
         folder: Folder of the run.
@@ -303,6 +303,7 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     from limbeck.engine.ledger import Ledger
     from limbeck.engine.result import read_result
     from limbeck.model.checkpoints import save_model, write_plain
+    from limbeck.model.kept_weights import write_kept_weights
     from limbeck.report.artefact import check_out, keep_foreign
     from limbeck.storage.destination import whole_folder
 
@@ -311,6 +312,8 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     candidate = read_result(folder, open_store(store)).open(full_key)
     with whole_folder(to, "--to") as draft:
         (write_plain if plain else save_model)(candidate.model, candidate.tokenizer, draft)
+        if not plain:
+            write_kept_weights(candidate.model, candidate.tokenizer, candidate.epoch_checkpoints, draft)
         keep_foreign(to, draft)
     print(to)
 
@@ -321,13 +324,15 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
 
     The front, the chosen model and the teacher of each run stay, and everything of an unfinished run. Intermediate
     models, replicas, models of other runs, damaged ones and checkpoints of interrupted steps are removed. Reports,
-    ledgers and measurements stay. A removed model that is needed again is made again.
+    ledgers and measurements stay, and so does what a running process makes or uses. A removed model that is needed
+    again is made again.
 
     Args:
         runs: Folders of runs whose models stay, such as runs/quickstart.
         all: Keep no model at all.
         store: Folder of finished work.
     """
+    from limbeck.engine.gc import collect
     from limbeck.engine.result import retained_keys
     from limbeck.engine.store import Store as OpenStore
     from limbeck.engine.store import default_root
@@ -342,5 +347,6 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
     if len(roots) > 1:
         raise InputError(f"these lie in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
     opened = OpenStore(roots.pop() if roots else default_root())
-    removed, freed = opened.gc({key for _, keys in retained for key in keys})
-    print(f"{opened.root}: removed {removed} models, freed {megabytes(freed)} MB")
+    collected = collect(opened, {key for _, keys in retained for key in keys})
+    in_use = f"; {collected.in_use} in use by running processes stay" if collected.in_use else ""
+    print(f"{opened.root}: removed {collected.models} models, freed {megabytes(collected.bytes)} MB{in_use}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_type_hints
 
 from cyclopts import Parameter
 
@@ -14,6 +14,9 @@ from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watchin
 from limbeck.cli.task_options import TaskOptions, TaskSettings
 from limbeck.core.field_groups import fields_of
 from limbeck.core.step import Step
+
+if TYPE_CHECKING:
+    from limbeck.engine.result import RunResult
 
 
 class _Options(Protocol):
@@ -67,12 +70,15 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
 def _run_recipe(
     name: str, plain: Mapping[str, Any], out: Path, store: Path | None, track: str | None, json: bool
 ) -> int:
-    """Run a recipe of one step and write its result to ``out``; returns the exit status."""
-    from limbeck.engine.outputs import check_destinations, nothing_lost
+    """Run a recipe of one step and write its result to ``out``; returns the exit status.
+
+    Several results are written to numbered folders in it, the best first.
+    """
+    from limbeck.engine.outputs import SHAPES, check_destinations, nothing_lost
     from limbeck.engine.run import run as work
-    from limbeck.model.checkpoints import save_model
     from limbeck.recipe.recipe import parse
     from limbeck.report.artefact import keep_foreign
+    from limbeck.report.evaluated_shapes import shapes_csv
     from limbeck.storage.destination import whole_folder
 
     recipe = parse(plain, name=name)
@@ -83,23 +89,56 @@ def _run_recipe(
         if json:
             print_json({"failed": [failure.error for failure in result.failed]})
         return 1
-    candidate = result.open(result.front[0])
-    outcome = {"key": result.front[0], "folder": str(out), "shape": str(candidate.model.shape)}
-    with nothing_lost(result, result.front[0]), whole_folder(out) as draft:
-        save_model(candidate.model, candidate.tokenizer, draft)
-        assert result.task is not None  # only a result that was read from a ledger has none
-        if candidate.task.fingerprint != result.task.fingerprint:
-            candidate.task.to_folder(draft / "task")
-            outcome["task"] = str(out / "task")
+    with nothing_lost(result, *result.front), whole_folder(out) as draft:
+        names = [""] if len(result.front) == 1 else [str(number) for number in range(1, len(result.front) + 1)]
+        outcomes = [
+            _write_candidate(result, key, draft / name, out / name)
+            for key, name in zip(result.front, names, strict=True)
+        ]
+        if shapes := shapes_csv(result.records.values()):
+            (draft / SHAPES).write_text(shapes, encoding="utf-8")
         keep_foreign(out, draft)
     if json:
-        print_json(outcome)
+        print_json(outcomes[0] if len(outcomes) == 1 else {"folder": str(out), "candidates": outcomes})
         return 0
-    print(f"{out}: {outcome['shape']}")
-    if "task" in outcome:
-        sizes = ", ".join(f"{len(split):,} {split_name}" for split_name, split in candidate.task.splits.items())
-        print(f"{outcome['task']}: the resulting task ({sizes}); give it to --task")
+    for outcome in outcomes:
+        print(f"{outcome['folder']}: {outcome['shape']}")
+        if "kept" in outcome:
+            print(f"{outcome['folder']}: models in folders of their own: {outcome['kept']}")
+        if "task" in outcome:
+            print(f"{outcome['task']}: the resulting task ({outcome['rows']}); give it to --task")
+    if shapes:
+        print(f"{out / SHAPES}: every shape that was evaluated, with its score and cost")
     return 0
+
+
+def _write_candidate(result: RunResult, key: str, draft: Path, folder: Path) -> dict[str, str]:
+    """Write a model, the weights kept on its way, and its task if that changed.
+
+    Args:
+        result: The run.
+        key: The candidate.
+        draft: Folder to write to.
+        folder: Where it will appear.
+
+    Returns:
+        What to say about it: key, folder, shape, what was kept, and the task with its rows if that changed.
+    """
+    from limbeck.model.checkpoints import save_model
+    from limbeck.model.kept_weights import write_kept_weights
+
+    candidate = result.open(key)
+    draft.mkdir(exist_ok=True)
+    save_model(candidate.model, candidate.tokenizer, draft)
+    outcome = {"key": key, "folder": str(folder), "shape": str(candidate.model.shape)}
+    if kept := write_kept_weights(candidate.model, candidate.tokenizer, candidate.epoch_checkpoints, draft):
+        outcome["kept"] = ", ".join(kept)
+    assert result.task is not None  # only a result that was read from a ledger has none
+    if candidate.task.fingerprint != result.task.fingerprint:
+        candidate.task.to_folder(draft / "task")
+        outcome["task"] = str(folder / "task")
+        outcome["rows"] = ", ".join(f"{len(split):,} {name}" for name, split in candidate.task.splits.items())
+    return outcome
 
 
 def _new_with_given(cls: type, **given: object) -> object:

@@ -12,7 +12,7 @@ own default of a group: ``group(default=TrainingConfig(learning_rate=1e-4))``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
@@ -114,6 +114,18 @@ def values_of(instance: Any) -> dict[str, Any]:  # any dataclass: a step, a targ
         field.name: getattr(getattr(instance, field.group) if field.group else instance, field.name)
         for field in fields_of(type(instance))
     }
+
+
+def without_effect(instance: Any, names: Iterable[str], reason: str) -> list[str]:
+    """Return a problem for each of these fields that is not at its default, since it would change nothing.
+
+    Args:
+        instance: A step, or a group of fields.
+        names: Fields that have no effect.
+        reason: Why, as in 'without logits in match'.
+    """
+    values, defaults = values_of(instance), {field.name: field.default for field in fields_of(type(instance))}
+    return [f"{name}: has no effect {reason}; leave it out" for name in names if values[name] != defaults[name]]
 
 
 def parameters(instance: Any) -> dict[str, Any]:  # any dataclass: a step, a target, a budget

@@ -18,6 +18,9 @@ UNITS = frozenset({"s", "B", "1", "MAC", "FLOP"})
 """Seconds, bytes, dimensionless (rates, ratios, counts), multiply-accumulates; FLOP is what older versions stored for
 MAC."""
 
+EVALUATED_SHAPES = "evaluated_shapes"
+"""Name of the fact that lists what a search evaluated; it says nothing of the candidate that has it."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -50,8 +53,8 @@ class Measurement:
 
     @property
     def is_prediction(self) -> bool:
-        """Whether the value was predicted rather than measured on the candidate itself."""
-        return self.name.endswith("_predicted")
+        """Whether the value was predicted, or measured on others, rather than measured on the candidate itself."""
+        return self.name.endswith("_predicted") or self.name == EVALUATED_SHAPES
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary without the empty fields."""

@@ -355,7 +355,7 @@ def identity(step: Step) -> dict[str, Any]:
     given, defaults = values_of(step), {f.name: f.default for f in fields_of(type(step))}
     unchanged = {name for name in info.added if given[name] == defaults[name]}
     decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}
-    return decisive | {name: content(decisive[name]) for name in info.files}
+    return decisive | {name: content(decisive[name]) for name in info.files - unchanged}
 
 
 def content(value: Any) -> Any:  # a JSON value

@@ -24,11 +24,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,16 +35,15 @@ from limbeck.core.analytic_cost import NumberFormat, check_format
 from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement
 from limbeck.core.measurement import machine as this_machine
-from limbeck.core.paths import user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Target
 from limbeck.cost_models.boosted_fit import BoostedFit, check_extra
 from limbeck.cost_models.features import SHAPE_FEATURES, columns_of, design, kinds, shape_features
-from limbeck.cost_models.latency_dataset import Series, read
-from limbeck.data.readers import missing_file
-from limbeck.errors import InputError, LimbeckError, nearest
+from limbeck.cost_models.latency_dataset import Series
+from limbeck.errors import InputError, nearest
 from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -70,6 +67,9 @@ class Errors:
     within_10: float
     tau: float
     count: int
+    mean: float = math.nan
+    rmse: float = math.nan
+    """Root of the mean squared difference, in seconds."""
 
     @classmethod
     def of(cls, predicted: np.ndarray, measured: np.ndarray) -> Errors:
@@ -79,28 +79,9 @@ class Errors:
         shares = np.abs(predicted / measured - 1)
         median, p95 = np.quantile(shares, [0.5, 0.95])
         tau = float(kendalltau(predicted, measured).statistic)
-        return cls(float(median), float(p95), float((shares <= 0.1).mean()), tau, len(shares))
-
-
-def check_file(path: Path, number_format: str) -> None:
-    """Refuse a file from which no latency in that number format can be learnt, before any work starts."""
-    check_extra()
-    matching = [series for series in read(path).all_series() if series.setting.number_format == number_format]
-    most = max((len(series.shapes) for series in matching), default=0)
-    if most < FEWEST:
-        raise InputError(f"{path} holds {most} shapes in {number_format}; at least {FEWEST} are needed to learn from")
-
-
-def file_problems(path: str | None, number_format: str) -> list[str]:
-    """List the problems of a step's ``profile`` field; empty if it names no file or one with enough shapes."""
-    if path is None:
-        return []
-    file = user_path(path)
-    try:
-        check_file(file, number_format)
-    except LimbeckError as error:
-        return [f"profile: {error if file.is_file() else missing_file(file)}"]
-    return []
+        rmse = float(np.sqrt(np.square(predicted - measured).mean()))
+        within = float((shares <= 0.1).mean())
+        return cls(float(median), float(p95), within, tau, len(shares), float(shares.mean()), rmse)
 
 
 @dataclass(frozen=True)
@@ -136,40 +117,6 @@ class Predictor(Cost):
         return cls(series.setting, series.shapes, seconds, series.machine, seed)
 
     @classmethod
-    def elsewhere(
-        cls, path: str | Path, target: Target, number_format: str, log: Callable[..., None] = lambda message: None
-    ) -> Predictor:
-        """Fit to a file of latency data, which may come from another machine, in the target's setting.
-
-        Args:
-            path: File of latency data.
-            target: Selects the series: device, runtime, threads, batch and, if it names one, the sequence length.
-            number_format: ``float`` or ``int8``.
-            log: Called with one line about the fit.
-
-        Raises:
-            InputError: No series of the file fits, or several do.
-        """
-        check_extra()
-        path = user_path(path)
-        criteria: dict[str, object] = {
-            "device": target.device,
-            "runtime": target.runtime,
-            "threads": target.threads,
-            "batch": target.batch,
-        }
-        if target.seq_len:
-            criteria["seq_len"] = target.seq_len
-        data = read(path)
-        try:
-            predictor = cls.of(data.series(number_format=number_format, **criteria))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        summary = f"{len(predictor.shapes)} shapes, median error {predictor.errors.median:.1%}"
-        log(f"latency of machine {predictor.machine}: learnt from {summary}")
-        return predictor
-
-    @classmethod
     def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
         """Measure shapes of a space at the median length of a candidate's texts and fit to them, once per ``memo``.
 
@@ -194,8 +141,8 @@ class Predictor(Cost):
         name = f"latency-predictor-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 
         def measure() -> dict[str, Any]:
-            with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-                data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), Path(folder, "data.jsonl"))
+            with temporary_folder() as folder:
+                data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), folder / "data.jsonl")
             predictor = cls.of(data.of(setting, this_machine()))
             return {"json": np.frombuffer(json.dumps(predictor.to_json()).encode(), dtype=np.uint8)}
 
@@ -355,46 +302,3 @@ def _conformal(ordered: np.ndarray, level: float) -> float:
     if rank > count:
         return float(2 * ordered[-1] - np.median(ordered))
     return float(ordered[rank - 1])
-
-
-def learning_curve(
-    shapes: Sequence[Shape],
-    seconds: np.ndarray,
-    setting: Setting,
-    sizes: Sequence[int],
-    *,
-    repeats: int = 3,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Measure the error on held-out shapes against the number of training shapes.
-
-    Args:
-        shapes: Measured shapes, all different.
-        seconds: What they took [shapes].
-        setting: How they were measured.
-        sizes: Numbers of training shapes.
-        repeats: Random choices of training shapes that the errors are averaged over.
-        seed: Seed of the choices and of the fits.
-
-    Returns:
-        For each size a row of its mean errors (see :class:`Errors`).
-    """
-    for size in sizes:
-        if not FEWEST <= size < len(shapes):
-            raise InputError(f"sizes: should be from {FEWEST} to below the {len(shapes)} measured shapes, got {size}")
-    seconds, rng = np.asarray(seconds), np.random.default_rng(seed)
-    orders = [rng.permutation(len(shapes)) for _ in range(repeats)]
-    rows = []
-    for size in sizes:
-        errors = []
-        for order in orders:
-            training, held_out = order[:size], order[size:]
-            measured = tuple(shapes[index] for index in training)
-            predictor = Predictor(setting, measured, tuple(seconds[training].tolist()), seed=seed)
-            predicted = predictor.seconds_of([shapes[index] for index in held_out])
-            errors.append(asdict(Errors.of(predicted, seconds[held_out])))
-        means = {
-            name: float(np.mean([error[name] for error in errors])) for name in ("median", "p95", "within_10", "tau")
-        }
-        rows.append({"size": size, "left_out": len(shapes) - size, **means})
-    return rows

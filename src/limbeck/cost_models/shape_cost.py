@@ -71,9 +71,9 @@ def latency_cost(
         InputError: There are no latencies, or no series of the file fits the target.
     """
     if profile is not None:
-        from limbeck.cost_models.latency_predictor import Predictor
+        from limbeck.cost_models.predictor_file import open_predictor
 
-        return Predictor.elsewhere(profile, target, number_format, log)
+        return open_predictor(profile, target, number_format, log)
     if measured is None:
         raise InputError("no model of latency for this target; use cost: macs")
     return measured.for_format(number_format)

@@ -1,15 +1,15 @@
 """Makes candidates, none of them twice: roots from model folders, children by techniques, all kept in the store.
 
 A key names how a candidate is made, so a finished one is found by its key; one whose object was deleted or damaged
-is made again from its parent, however far back that goes.
+is made again from its parent, however far back that goes. ``adopt`` tells it of the records of an earlier run.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,27 +21,21 @@ from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Tech
 from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import CostFactory, make_cost
-from limbeck.engine.ledger import lineage, record_from_json, record_to_json
-from limbeck.engine.store import Store, fingerprint
-from limbeck.errors import InputError, LimbeckError, StepFailed
+from limbeck.engine.fingerprint import fingerprint
+from limbeck.engine.ledger import lineage, record_to_json
+from limbeck.engine.provenance import Provenance, provenance_of
+from limbeck.engine.store import Store
+from limbeck.engine.stored_form import read_record, read_records
+from limbeck.errors import InputError, MissingExtra, ProcessLost, StepFailed, StoreError
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe, to_data
+from limbeck.storage.disk import disk_full
+from limbeck.train.config import kept_steps
 
 ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
 FRESH_HEAD = "has no trained head for this task"
 """How the note of a root begins whose answers must still be trained."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a record is made: by a step from a parent (its ``index``-th child), or from a model folder."""
-
-    seed: int
-    step: Technique | None = None
-    index: int = 0
-    source: str = ""
-    role: str = "model"
 
 
 def untrained(record: Record) -> str:
@@ -80,10 +74,16 @@ class CandidateBuilder:
         self.origins[key] = Provenance(seed, source=source, role=role)
         if key not in self.records:
             with self.store.lock(key):
-                stored = self.store.recall(f"record-{key}")
-                record = record_from_json(stored) if stored else self._make_root(key)
-                self.records[key] = replace(record, parameters={"source": source})  # the same content may have moved
+                stored = self.store.facts.recall(f"record-{key}", read_record)
+                record = stored if stored is not None and stored.key == key else self._make_root(key)
+            self._check_teacher(record, source)
+            self.records[key] = replace(record, parameters={"source": source})  # the same content may have moved
         return self.records[key]
+
+    def _check_teacher(self, record: Record, source: str) -> None:
+        """Refuse a teacher whose answers were never trained, whatever the store holds of it."""
+        if source == self.recipe.teacher and (note := untrained(record)):
+            raise InputError(f"teacher '{source}' {note}; fine-tune it first, then name its folder")
 
     def root_key(self, source: str, seed: int, role: str) -> str:
         """Return the key of a model folder's content with this task; the seed decides a newly initialized head.
@@ -94,7 +94,7 @@ class CandidateBuilder:
             role: 'model' or 'teacher'.
         """
         if source not in self._sources:
-            self._sources[source] = fingerprint(model_folder(source) or source, self.store)
+            self._sources[source] = fingerprint(model_folder(source) or source)
         role = self._role(source, role)
         reads = {"seed": seed, "task": self.task.fingerprint}
         return lineage_key(None, role, ROOT_VERSION, {"source": self._sources[source]}, reads)
@@ -113,12 +113,12 @@ class CandidateBuilder:
         """
         base = self.child_base(parent.key, step, seed)
         with self.store.lock(base):
-            stored = self.store.recall(f"children-{base}")
-            records = [record_from_json(entry) for entry in stored] if stored else self._apply(parent, step, seed, base)
+            stored = self._stored_children(base)
+            records = self._apply(parent, step, seed, base) if stored is None else stored
         for index, record in enumerate(records):
             self.origins[record.key] = Provenance(seed, step, index)
             records[index] = self.records.setdefault(record.key, record)
-        return records, bool(stored)
+        return records, stored is not None
 
     def finished(self, parent: Record, step: Technique, seed: int) -> list[Record] | None:
         """Return the records that ``step`` made of ``parent`` in an earlier run; None if it has not run yet.
@@ -128,19 +128,35 @@ class CandidateBuilder:
             step: The step.
             seed: Decides everything random.
         """
-        stored = self.store.recall(f"children-{self.child_base(parent.key, step, seed)}")
-        return self.children(parent, step, seed)[0] if stored else None
+        stored = self._stored_children(self.child_base(parent.key, step, seed))
+        return None if stored is None else self.children(parent, step, seed)[0]
+
+    def _stored_children(self, base: str) -> list[Record] | None:
+        records = self.store.facts.recall(f"children-{base}", read_records)
+        return records if records is not None and records[0].key == base else None
+
+    def adopt(self, records: Iterable[Record]) -> None:
+        """Take over the records of an earlier run of the same recipe, parents first, and find out how each was made.
+
+        A step of the recipe that gives a record's key has made it; where none does, the record stays without a
+        provenance, and its object cannot be made again.
+        """
+        for record in records:
+            self.records[record.key] = record
+            if (origin := provenance_of(record, self)) is not None:
+                self.origins[record.key] = origin
 
     def open(self, key: str) -> Candidate:
         """Return a private copy of a candidate, rebuilt if the store lost it or cannot read it."""
-        self._ensure(key)
+        self.ensure(key)
         try:
             return self.store.open(key)
-        except (LimbeckError, ImportError, MemoryError):
+        except (MissingExtra, ImportError, MemoryError):
             raise
         except Exception as error:  # each file format has errors of its own for damage
-            self.store.quarantine(key, f"object {key} cannot be opened ({error})")
-        self._ensure(key)
+            if self.store.has(key):
+                self.store.quarantine(key, f"object {key} cannot be opened ({error})")
+        self.ensure(key)
         return self.store.open(key)
 
     def teacher(self, key: str, step: Step | None = None) -> str | None:
@@ -259,7 +275,7 @@ class CandidateBuilder:
             target=self.recipe.target,
             budget=self.recipe.budget,
             teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
-            keep=self._keep_once if _together(step) else self.store.keep,
+            keep=self._keep_once if _together(step) else self.store.facts.keep,
             log=log,
             scratch=scratch,
             cost=cost,
@@ -268,11 +284,33 @@ class CandidateBuilder:
 
     # --- how it is made ----------------------------------------------------------------------------------------
 
-    def _ensure(self, key: str) -> None:
-        """See that the object is there. Locks are taken from child to parent only, so runs cannot block each other."""
+    def ensure(self, key: str) -> None:
+        """See that the object is there and intact, making it again if it is not.
+
+        Locks are taken from child to parent only, so runs cannot block each other.
+
+        Args:
+            key: Key of the candidate.
+
+        Raises:
+            StoreError: It is not there, and nothing is known of how it was made.
+        """
         if self.store.has(key):
             return
+        if key not in self.origins:
+            raise StoreError(
+                f"the store {self.store.root} has no object {key}, and how it was made is not known here: by another "
+                "version, on another machine, or from a model that has changed; run the recipe again"
+            )
         record, origin = self.records[key], self.origins[key]
+        if self.store.lacks_task(key):  # the model is whole, only its rows are gone
+            if record.parent is None:
+                self.store.keep_task(self.task)
+            else:
+                self.ensure(record.parent)
+            if self.store.has(key):
+                return
+            self.store.quarantine(key, f"object {key} in {self.store.root} is damaged: its task is missing")
         if record.parent is None:
             with self.store.lock(key):
                 self._make_root(key)
@@ -288,11 +326,12 @@ class CandidateBuilder:
 
     def _make_root(self, key: str) -> Record:
         origin = self.origins[key]
+        self._sources.pop(origin.source, None)  # its content counts now, not when the run began
+        if self.root_key(origin.source, origin.seed, origin.role) != key:
+            raise InputError(f"the model '{origin.source}' has changed since {key} was made of it; run again")
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
         fresh = model.fresh_head
         note = f"{FRESH_HEAD}: {model.untrained}" if model.untrained else FRESH_HEAD
-        if fresh and origin.source == self.recipe.teacher:
-            raise InputError(f"teacher '{origin.source}' {note}; fine-tune it first, then name its folder")
         traits = {"torch"} if model.runtime == "torch" else {"onnx"}
         if model.space:
             traits.add("elastic")
@@ -301,11 +340,26 @@ class CandidateBuilder:
         notes = (note,) if fresh else ()
         root_parameters = {"source": origin.source}
         record = Record(key, None, origin.role, root_parameters, model.shape, frozenset(traits), notes=notes)
+        self._check_teacher(record, origin.source)
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
-        self.store.remember(f"record-{key}", record_to_json(record))
+        self.store.facts.remember(f"record-{key}", record_to_json(record))
         return record
 
     def _apply(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
+        """Let a technique make its candidates; one that cannot go on from its checkpoints begins again without them."""
+        resumed = self.store.is_begun(base)
+        try:
+            return self._apply_once(parent, step, seed, base)
+        except (StoreError, ProcessLost, MissingExtra, MemoryError):
+            raise
+        except Exception as error:  # whatever a step raises over a damaged file
+            if not resumed or disk_full(error):
+                raise
+            self.log(step.info.name, parent.key, f"it cannot go on from where it stopped ({error}), and begins again")
+        self.store.done(base)
+        return self._apply_once(parent, step, seed, base)
+
+    def _apply_once(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
         """Let a technique work on a private copy and keep every candidate it yields."""
         always = {"teacher"} if self.recipe.teacher else set()
         if missing := needs(step) - parent.traits - always:
@@ -329,6 +383,8 @@ class CandidateBuilder:
         with self._helped(parent.key, step, seed, base):
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
+                if kept := kept_steps(scratch):
+                    child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *kept))
                 record = Record(
                     key=base if index == 0 else f"{base}-{index}",
                     parent=parent.key,
@@ -348,7 +404,7 @@ class CandidateBuilder:
             raise StepFailed(
                 f"{step.info.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes)
             )
-        self.store.remember(f"children-{base}", [record_to_json(record) for record in records])
+        self.store.facts.remember(f"children-{base}", [record_to_json(record) for record in records])
         self.store.done(base)
         return records
 
@@ -366,7 +422,7 @@ class CandidateBuilder:
             return
         teacher = self.teacher(parent, step) if "teacher" in step.info.reads else None
         if teacher:
-            self._ensure(teacher)  # it cannot be made again while the others wait in this step
+            self.ensure(teacher)  # it cannot be made again while the others wait in this step
         recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
         arguments = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
         processes.all_gather(do="help", store=str(self.store.root), recipe=recipe, arguments=arguments)
@@ -392,7 +448,7 @@ class CandidateBuilder:
 
     def _keep_once(self, name: str, build: Callable[[Path], None]) -> Path:
         """Return a folder that process 0 fills while the others wait for it."""
-        return Path(processes.broadcast_from_main(lambda: str(self.store.keep(name, build))))
+        return Path(processes.broadcast_from_main(lambda: str(self.store.facts.keep(name, build))))
 
     def _make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost:
         return make_cost(candidate, self.records.get(teacher or ""), self.recipe.target, self.store, self._cost)

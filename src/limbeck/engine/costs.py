@@ -41,6 +41,6 @@ def make_cost(
             with store.lock(MACHINE):
                 return build()
 
-        return store.memo(name, alone)
+        return store.facts.arrays(name, alone)
 
     return (factory or measured_cost.MeasuredCost)(candidate, target, memo, whole)

@@ -1,10 +1,10 @@
 """A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
 
-Nothing is trained and no torch is imported. Times come from earlier runs on this store; failing that from the step's
-own ``estimated_seconds(shape, rows, tokens)`` (rough; rows by split, tokens of a typical text); failing that
-they are unknown. A step may predict its result's shape with ``shape_after(shape)`` (None: only running it shows), and
-the number of its results with ``result_count()``. Times after a step whose result is unknown are those of the shape
-before it.
+Nothing is trained and no torch is imported. Times come from earlier runs on this store of the same step, on the same
+shape and texts; failing that from the step's own ``estimated_seconds(shape, rows, tokens)``, in proportion to what it
+took earlier on the same task (rough; rows by split, tokens of a typical text); failing that they are unknown. A step
+may predict its result's shape with ``shape_after(shape)`` (None: only running it shows), and the number of its results
+with ``result_count()``. Times after a step whose result is unknown are those of the shape before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from limbeck.core.candidate import Record
@@ -23,11 +22,13 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique
 from limbeck.core.task import Task
 from limbeck.data.summary import Summary
-from limbeck.engine.builder import CandidateBuilder, Provenance
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.data_report import data_report
-from limbeck.engine.ledger import record_from_json
+from limbeck.engine.past_times import PastTimes, Work
+from limbeck.engine.provenance import Provenance
 from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
+from limbeck.engine.stored_form import read_probed, read_record, read_records
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
@@ -116,10 +117,11 @@ class _Planner:
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
-        records = [record_from_json(entry) for children in store.memories("children-") for entry in children]
-        self.history = [(record.step, dict(record.parameters), record.duration) for record in records]
-        looked = store.memories("facts-")
-        self.history += [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in looked]
+        records = [record for children in store.facts.all("children-", read_records) for record in children]
+        records += store.facts.all("record-", read_record)
+        probed = store.facts.all("facts-", read_probed)
+        self.past = PastTimes(records, [(entry["probe"], entry["parameters"], entry["seconds"]) for entry in probed])
+        self.root_key = self.builder.root_key(recipe.model, recipe.seed, "model")
 
     def root(self) -> _Planned:
         """Return the model of the recipe, as its configuration file describes it."""
@@ -136,11 +138,11 @@ class _Planner:
         return _Planned(self._stored_root(), shape, shape, traits, size, self.task_rows)
 
     def _stored_root(self) -> str | None:
-        key = self.builder.root_key(self.recipe.model, self.recipe.seed, "model")
-        stored = self.store.recall(f"record-{key}")
+        key = self.root_key
+        stored = self.store.facts.recall(f"record-{key}", read_record)
         if stored is None:
             return None
-        self.builder.records[key] = record_from_json(stored)
+        self.builder.records[key] = stored
         self.builder.origins[key] = Provenance(self.recipe.seed, source=self.recipe.model)
         return key
 
@@ -193,7 +195,8 @@ class _Planner:
         if key is None or first is None:
             return False
         teacher = self.builder.teacher(first) if step.info.with_teacher else None
-        return self.store.recall(self.builder.fact_name(key, step, self.recipe.seed, teacher)) is not None
+        name = self.builder.fact_name(key, step, self.recipe.seed, teacher)
+        return self.store.facts.recall(name, read_probed) is not None
 
     def _row(
         self,
@@ -213,24 +216,18 @@ class _Planner:
         """Return the stored records of a finished step; None if it has not run yet."""
         if parent is None:
             return None
-        stored = self.store.recall(f"children-{self.builder.child_base(parent, step, self.recipe.seed)}")
-        if stored is None:
+        name = f"children-{self.builder.child_base(parent, step, self.recipe.seed)}"
+        records = self.store.facts.recall(name, read_records)
+        if records is None:
             return None
-        records = [record_from_json(entry) for entry in stored]
         for index, record in enumerate(records):
             self.builder.records[record.key] = record
             self.builder.origins[record.key] = Provenance(self.recipe.seed, step, index)
         return records
 
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
-        """Return the typical time (of the step and parameters, of the step, or estimated), and whether it is rough."""
-        same = [past for past in self.history if past[0] == step.info.name]
-        if times := [past[2] for past in same if past[1] == parameters(step)] or [past[2] for past in same]:
-            return median(times), False
-        if planned.widest is not None:
-            seconds = step.estimated_seconds(planned.widest, planned.rows, self.tokens)
-            return (None if seconds is None else float(seconds)), True
-        return None, False
+        """Return the likely time, and whether it is rough."""
+        return self.past.seconds(step, Work(planned.widest, planned.rows, self.tokens, self.root_key, self.task_rows))
 
 
 def typical_tokens(task: Task, pieces: float = 1.3) -> float:

@@ -1,7 +1,8 @@
 """What happened, line by line, in a file that only grows; records are folded from it.
 
-Every line is one JSON object with ``event``, ``time`` and ``run``, written at once and pushed to the disk. A line torn
-by a crash is skipped and reported (``Ledger.torn``). Events: run, record, facts, failed, choice, note, finished.
+Every line is one JSON object with ``event``, ``time`` and ``run``, written at once and pushed to the disk. A line
+that a crash tore, or that is damaged, is skipped and reported (``Ledger.torn``). Events: run, record, facts, failed,
+choice, note, finished.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.finite import json_text
-from limbeck.core.measurement import Measurement, merge
-from limbeck.core.shape import Shape
+from limbeck.core.measurement import merge
+from limbeck.engine.stored_form import check_event, read_fact, read_record
 from limbeck.errors import InputError, StoreError
-from limbeck.storage.destination import disk_full
+from limbeck.storage.disk import disk_full
 
 EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "finished"})
 
@@ -39,21 +40,6 @@ def record_to_json(record: Record) -> dict[str, Any]:
         "duration": record.duration,
         "notes": list(record.notes),
     }
-
-
-def record_from_json(data: Mapping[str, Any]) -> Record:
-    """Inverse of :func:`record_to_json`."""
-    return Record(
-        key=data["key"],
-        parent=data["parent"],
-        step=data["step"],
-        parameters=data["parameters"],
-        shape=Shape.from_json(data["shape"]) if data["shape"] else None,
-        traits=frozenset(data["traits"]),
-        facts=tuple(Measurement.from_json(fact) for fact in data["facts"]),
-        duration=data["duration"],
-        notes=tuple(data["notes"]),
-    )
 
 
 def lineage(records: Mapping[str, Record], key: str) -> list[Record]:
@@ -102,7 +88,7 @@ class Ledger:
         return b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
 
     def read(self) -> list[dict[str, Any]]:
-        """Read all events; the numbers of torn lines are then in ``torn``."""
+        """Read all events; the numbers of lines that are torn or have another form are then in ``torn``."""
         events: list[dict[str, Any]] = []
         self.torn = []
         if not self.path.is_file():
@@ -111,9 +97,8 @@ class Ledger:
             if not line.strip():
                 continue
             try:
-                event = json.loads(line)
-                events.append({**event, "event": event["event"]})
-            except (ValueError, KeyError, TypeError):
+                events.append(check_event(json.loads(line)))
+            except (ValueError, RecursionError):
                 self.torn.append(number)
         return events
 
@@ -130,12 +115,12 @@ class Ledger:
         records: dict[str, Record] = {}
         for event in self.read() if events is None else events:
             if event["event"] == "record":
-                new = record_from_json(event["record"])
+                new = read_record(event["record"])
                 earlier = records[new.key].facts if new.key in records else ()
                 records[new.key] = replace(new, facts=merge(earlier, new.facts))
             elif event["event"] == "facts" and event["key"] in records:
                 old = records[event["key"]]
-                fresh = [Measurement.from_json(fact) for fact in event["facts"]]
+                fresh = [read_fact(fact) for fact in event["facts"]]
                 records[old.key] = replace(old, facts=merge(old.facts, fresh))
         return records
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,20 @@ from pathlib import Path
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.report.artefact import check_out, write_artefact
+from limbeck.report.evaluated_shapes import shapes_csv
 from limbeck.report.html import report_html
 from limbeck.report.report import front_csv
 from limbeck.report.serving_example import artefact_example
 from limbeck.report.table import rows
+from limbeck.storage.atomic import replacing
 from limbeck.storage.destination import check_destination, check_outside, writing
+from limbeck.storage.digests import DigestMismatch
 
 ARTEFACT = "artefact"
 """Where in a run's folder the chosen model is written."""
+
+SHAPES = "shapes.csv"
+"""Every shape that the searches of a run evaluated."""
 
 
 def check_destinations(out: Path | None, folder: Path | None = None, inputs: Sequence[str | Path | None] = ()) -> None:
@@ -48,16 +53,27 @@ def deliver(result: RunResult, out: Path | None = None) -> dict[str, Path]:
     """
     out = out or result.folder / ARTEFACT
     with nothing_lost(result, *result.chosen[:1]):
+        if result.chosen:
+            result.stored(result.chosen[0])  # made again if it is gone, before the report shows how to serve it
         written = write_report(result)
         if result.chosen:
-            key = result.chosen[0]
-            if not result.store.has(key):
-                result.open(key)  # says what to do
-            artefact = write_artefact(result.run_summary, key, result.store.objects / key, out)
+            artefact = _write_chosen(result, out)
             with writing(artefact):
                 _write(artefact / "report.html", written["report"].read_text(encoding="utf-8"))
             written = {"artefact": artefact, **written}
     return written
+
+
+def _write_chosen(result: RunResult, out: Path) -> Path:
+    """Write the artefact of the first chosen model; once more if its files changed while they were copied."""
+    key, summary = result.chosen[0], result.run_summary
+    folder, digests = result.stored(key)
+    try:
+        return write_artefact(summary, key, folder, out, digests)
+    except DigestMismatch as error:
+        result.store.quarantine(key, str(error))
+    folder, digests = result.stored(key)
+    return write_artefact(summary, key, folder, out, digests)
 
 
 @contextmanager
@@ -75,13 +91,19 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
 
 
 def write_report(result: RunResult) -> dict[str, Path]:
-    """Write ``report.html`` and ``front.csv`` into the run's folder; needs no model, so the store may be gone."""
+    """Write ``report.html``, ``front.csv`` and, after a search, ``shapes.csv`` into the run's folder.
+
+    Needs no model, so the store may be gone.
+    """
     summary = result.run_summary
-    chosen = result.store.objects / result.chosen[0] if result.chosen else None
-    example = artefact_example(summary, chosen) if chosen is not None and chosen.is_dir() else ""
+    intact = bool(result.chosen) and result.store.has(result.chosen[0])
+    example = artefact_example(summary, result.store.objects / result.chosen[0]) if intact else ""
     with writing(result.folder, "--folder"):
         report = _write(result.folder / "report.html", report_html(summary, example=example))
-        return {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
+        written = {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
+        if shapes := shapes_csv(result.records.values()):
+            written["shapes"] = _write(result.folder / SHAPES, shapes)
+        return written
 
 
 def budget_violations(result: RunResult) -> tuple[str, ...]:
@@ -90,10 +112,6 @@ def budget_violations(result: RunResult) -> tuple[str, ...]:
 
 
 def _write(path: Path, text: str) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     return path

@@ -16,6 +16,7 @@ from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.store import MACHINE
+from limbeck.engine.stored_form import read_probed
 from limbeck.errors import ProcessLost, StoreError
 from limbeck.recipe.parsing import LocatedStep
 
@@ -60,7 +61,8 @@ class Prober:
         names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
         before = len(self.log.failed)
         with self.store.lock(names[group[-1]]):
-            remembered: dict[str, Any] = {key: self.store.recall(name) for key, name in names.items()}
+            recall = self.store.facts.recall
+            remembered: dict[str, Any] = {key: recall(name, read_probed) for key, name in names.items()}
             if step.info.group and len({_session(facts) for facts in remembered.values()}) > 1:
                 remembered = dict.fromkeys(group)  # facts of different sessions cannot be compared
             missing = [key for key in group if remembered[key] is None]
@@ -72,7 +74,7 @@ class Prober:
                 description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
                 for key, facts in measured.items():
                     remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
-                    self.store.remember(names[key], remembered[key])
+                    self.store.facts.remember(names[key], remembered[key])
         for key in group:
             self._add_facts(key, step.info.name, remembered[key]["facts"] if remembered[key] else [])
         self.history.append((placed, set(group)))

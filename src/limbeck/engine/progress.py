@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from limbeck.engine import notebook
-from limbeck.errors import LimbeckError, nearest, shown
+from limbeck.engine.tracking import Tracking
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -22,7 +22,7 @@ def show_progress(*, quiet: bool = False, track: str | None = None) -> Iterator[
 
     Progress goes to standard error, or into the notebook's cell, and nowhere when ``quiet``.
     """
-    tracker = _Tracker(track) if track else None
+    tracker = Tracking(track) if track else None
     try:
         with _screen(quiet) as show:
 
@@ -157,42 +157,3 @@ class _Screen:
         if self.inner is not None:
             self.progress.remove_task(self.inner)
             self.inner = None
-
-
-def check_tracker(name: str) -> None:
-    """Refuse a tracker that Accelerate does not know, or whose package is not installed, before any work starts."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    trackers = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
-    if name not in trackers:
-        raise LimbeckError(f"--track: no tracker {shown(name)}; {nearest(name, trackers)}")
-    if name not in [str(kind.value) for kind in get_available_trackers()]:
-        raise LimbeckError(f"--track {name}: the package is not installed; do: pip install {name}")
-
-
-class _Tracker:
-    """Forwards the numbers of training to one of Accelerate's trackers."""
-
-    def __init__(self, name: str) -> None:
-        check_tracker(name)
-        from accelerate import PartialState
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-        PartialState()  # trackers write on the main process only and ask it which one they are on
-        cls = LOGGER_TYPE_TO_CLASS[name]
-        self.tracker = cls("limbeck", logging_dir="runs/tracking") if cls.requires_logging_directory else cls("limbeck")
-        if hasattr(self.tracker, "start"):
-            self.tracker.start()
-        self.step = 0
-
-    def __call__(self, event: Event) -> None:
-        if event["kind"] == "progress":
-            self.step += 1
-            values = {f"{event['step']}/{name}": value for name, value in event["numbers"].items()}
-            self.tracker.log(values, step=self.step)
-        elif event["kind"] == "facts":
-            values = {f"{event['key']}/{fact['name']}": fact["value"] for fact in event["facts"]}
-            self.tracker.log(values, step=self.step)
-
-    def close(self) -> None:
-        self.tracker.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,13 @@ from limbeck.core.candidate import Candidate, Record
 from limbeck.core.measurement import environment
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
+from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import StoreError
-from limbeck.recipe.recipe import Recipe, parse, to_data
+from limbeck.recipe.parsing import leaves
+from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
 from limbeck.report.shareable import shareable, without_paths
 from limbeck.report.summary import RunSummary
 from limbeck.report.text import summary, summary_html
@@ -52,6 +56,7 @@ class RunResult:
     replicas: dict[str, list[str]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     task: Task | None = None  # None when the result was read from a ledger
+    builder: CandidateBuilder | None = field(default=None, compare=False)  # None when it was read from a ledger
 
     def __repr__(self) -> str:
         chosen = f", chosen {', '.join(self.chosen)}" if self.chosen else ""
@@ -86,6 +91,7 @@ class RunResult:
             model=without_paths(recipe.model),
             baseline=baseline(self.task) if self.task is not None else None,
             histories=without_paths(self._histories()),
+            chooses=any(located.step.info.final for located in leaves(placed_steps(recipe))),
         )
 
     def _histories(self) -> list[dict[str, Any]]:
@@ -104,10 +110,32 @@ class RunResult:
         return [key for key, record in self.records.items() if any(not fact.is_prediction for fact in record.facts)]
 
     def open(self, key: str) -> Candidate:
-        """Return a private copy of a candidate, from the store."""
-        if not self.store.has(key):
-            raise StoreError(f"the store {self.store.root} has no object {key}; run the recipe again to make it")
-        return self.store.open(key)
+        """Return a private copy of a candidate, made again if the store has lost it or cannot read it."""
+        if self.builder is None and self.store.has(key):
+            with suppress(StoreError):  # its task is damaged
+                return self.store.open(key)
+        return self._maker.open(key)
+
+    def stored(self, key: str) -> tuple[Path, Mapping[str, str]]:
+        """Return the folder of a candidate in the store and the digests of its files, making it again if necessary."""
+        if self.builder is not None or not self.store.has(key):
+            self._maker.ensure(key)
+        return self.store.objects / key, self.store.card(key).digests
+
+    @cached_property
+    def _maker(self) -> CandidateBuilder:
+        """Makes candidates again: the builder of the run, or one that has adopted its records."""
+        if self.builder is not None:
+            return self.builder
+        from limbeck.data.loading import load_task
+
+        task = self.task
+        if task is None:
+            task, _ = adapt_task(self.recipe, load_task(self.recipe.task), self.store, dry=True)
+        self.store.prepare()
+        builder = CandidateBuilder(self.recipe, task, self.store)
+        builder.adopt(self.records.values())
+        return builder
 
     def ancestors(self, key: str) -> list[Record]:
         """Return the records from the root to ``key``."""

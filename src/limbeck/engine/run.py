@@ -164,6 +164,7 @@ class _Run:
             raise
         teacher = self.builder.teacher((self.chosen or front or [root.key])[0])
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
+        self.store.release(*front, *self.chosen, *([teacher] if teacher else []))
         seconds, failed = time.perf_counter() - start, self.log.failed
         self.log.ledger.append("finished", **ends, failed=len(failed), seconds=seconds)
         self.log.emit({"kind": "finished", **ends, "failed": len(failed), "seconds": seconds})
@@ -179,6 +180,7 @@ class _Run:
             replicas=self.replicas,
             environment=environment(),
             task=self.task,
+            builder=self.builder,
         )
 
     # --- the beginning -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from limbeck.engine.ledger import Ledger, record_to_json
 from limbeck.engine.result import Failure
 from limbeck.engine.store import Store, refusal
 from limbeck.errors import LimbeckError, ProcessLost, StoreError, UndeclaredService
-from limbeck.storage.destination import disk_full
+from limbeck.storage.disk import disk_full
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -38,14 +38,14 @@ class RunLog:
         self._store = store
 
     def begin(self, **run: object) -> None:
-        """Write the line that a run begins with, and listen to the store; lines torn by a crash are mentioned."""
+        """Write the line that a run begins with, and listen to the store; lines that cannot be read are mentioned."""
         self.ledger.read()
         torn = self.ledger.torn
         self.ledger.append("run", **run)
         self._store.notify = lambda message: self.note(message, kind="store")
         if torn:
             lines = ", ".join(map(str, torn))
-            self.note(f"{self.ledger.path}: line {lines} was torn by a crash and is ignored")
+            self.note(f"{self.ledger.path}: line {lines} was torn by a crash or is damaged, and is ignored")
 
     def write(self, record: Record) -> None:
         """Write a record, once."""

@@ -68,7 +68,7 @@ class Case:
         identity = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
         identity |= {"machine": machine(), "per_token": self.per_token, **more}
         name = f"{name}-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}"
-        return store.memo(name, alone) if store is not None else alone()
+        return store.facts.arrays(name, alone) if store is not None else alone()
 
 
 def faster_core(case: Case, target: Target, store: Store | None = None) -> str | None:

@@ -1,27 +1,26 @@
 """The store: models by the hash of how they were made, and small results by name.
 
-    objects/<key>/   a Hugging Face folder and card.json (record, parent, environment, seed, files, task); waypoints/
-    tasks/<print>/   rows of a task, once per content
-    memo/            children lists and facts (.json), arrays such as latency tables (.npz)
-    kept/            folders made once, such as a teacher's outputs
-    work/<key>/      checkpoints of a step in progress; kept when it is interrupted
-    locks/           one file per key, so that two runs share work instead of repeating it
-    quarantine/      objects that were found damaged
+    limbeck-store.json  the mark by which gc knows a store
+    objects/<key>/      a Hugging Face folder and card.json (record, parent, environment, seed, files, task); waypoints/
+    tasks/<print>/      rows of a task, once per content
+    memo/, kept/        see :mod:`limbeck.engine.facts`
+    work/<key>/         checkpoints of a step in progress; kept when it is interrupted
+    locks/, claims/     see :mod:`limbeck.engine.store_folder`
+    quarantine/         objects and tasks that were found damaged
+    trash/              what gc removes
 
-An object appears by one rename, after its files are on the disk: it is whole or it is not there. Deleting objects
-loses no facts. Nothing is unpickled.
+An object appears by one rename, after its files are on the disk: it is whole or it is not there. Its card holds the
+SHA-256 of every file, and an object is opened only if they agree. Deleting objects loses no facts. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +29,19 @@ from typing import Any
 from limbeck.core.candidate import Candidate
 from limbeck.core.finite import json_text
 from limbeck.core.paths import cache_folder, user_path
-from limbeck.errors import StoreError
-from limbeck.storage.destination import disk_full
+from limbeck.engine.card import CARD, Card, read_card, sealed
+from limbeck.engine.facts import Facts
+from limbeck.engine.store_folder import StoreFolder, refusal
+from limbeck.errors import MissingExtra, StoreError
+from limbeck.storage.atomic import replacing, sync
+from limbeck.storage.digests import damage, files_of, folder_digests
+from limbeck.storage.drafts import draft_folder
 
-CARD = "card.json"
+__all__ = ["MACHINE", "WAYPOINTS", "Store", "default_root", "refusal"]
+
 WAYPOINTS = "waypoints"
 MACHINE = "machine"
 """The lock of whoever times something. Taken last, with no other lock inside, so that runs cannot block each other."""
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def default_root() -> Path:
@@ -71,361 +75,215 @@ class Store:
     save: Callable[[Any, Any, Path], Any] = _save_model
     open_model: Callable[..., tuple[Any, Any]] = _open_model
     open_task: Callable[[Path], Any] = _open_task
-    notify: Callable[[str], None] = lambda message: None
 
     def __post_init__(self) -> None:
         self.root = user_path(self.root).absolute()
-        self.objects, self.tasks = self.root / "objects", self.root / "tasks"
-        self._memo, self._work, self._kept = self.root / "memo", self.root / "work", self.root / "kept"
+        self.folder = StoreFolder(self.root)
+        self.facts = Facts(self.folder)
+        self.objects, self.tasks, self.work = self.root / "objects", self.root / "tasks", self.root / "work"
         self._open_tasks: dict[str, Any] = {}
+
+    @property
+    def notify(self) -> Callable[[str], None]:
+        """Receives a message for the user: of damage, or of waiting for another run."""
+        return self.folder.notify
+
+    @notify.setter
+    def notify(self, notify: Callable[[str], None]) -> None:
+        self.folder.notify = notify
 
     def prepare(self) -> None:
         """Make the folders and see that they can be written, before any work starts."""
-        with self._writing():
-            for name in ("objects", "tasks", "memo", "work", "locks"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{uuid.uuid4().hex}"
-            probe.write_bytes(b"limbeck")
-            probe.unlink()
+        self.folder.prepare()
+
+    @contextmanager
+    def lock(self, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold ``key`` against other runs on this store; the operating system releases it if this process dies."""
+        with self.folder.lock(key, wait=wait) as held:
+            yield held
 
     # --- objects ---------------------------------------------------------------------------------------------
 
     def has(self, key: str) -> bool:
-        """Return whether the object exists and is intact; a damaged one is quarantined and reported."""
+        """Return whether the object is there and intact, and its task too; a damaged object is put aside."""
+        card = self._intact_card(key)
+        return card is not None and (self.tasks / card.task).is_dir()
+
+    def lacks_task(self, key: str) -> bool:
+        """Return whether the object is there and intact, but its task is not there."""
+        card = self._intact_card(key)
+        return card is not None and not (self.tasks / card.task).is_dir()
+
+    def _intact_card(self, key: str) -> Card | None:
+        self.folder.claim(self.objects / key)
         if not (self.objects / key).is_dir():
-            return False
+            return None
         try:
-            self.card(key)
+            card = self.card(key)
         except StoreError as error:
             self.quarantine(key, str(error))
-            return False
-        return True
+            return None
+        self.folder.claim(self.tasks / card.task)
+        return card
 
-    def card(self, key: str) -> dict[str, Any]:
+    def card(self, key: str) -> Card:
         """Return the card of an object after checking its files."""
         folder = self.objects / key
         try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            files = dict(card["files"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"object {key} in {self.root} is damaged: {CARD} cannot be read ({error})") from None
-        for name, size in files.items():
-            path = folder / name
-            seen = path.stat().st_size if path.is_file() else None
-            if seen != size:
-                state = "is missing" if seen is None else f"has {seen} bytes instead of {size}"
-                raise StoreError(f"object {key} in {self.root} is damaged: {name} {state}")
-        if not (self.tasks / str(card["task"])).is_dir():
-            raise StoreError(f"object {key} in {self.root} is damaged: its task {card['task']} is missing")
-        return dict(card)
+            card = read_card(folder)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise StoreError(f"object {key} in {self.root} is damaged: {CARD} cannot be read ({reason})") from None
+        if card.key not in ("", key):
+            raise StoreError(f"object {key} in {self.root} is damaged: its card is that of {card.key}")
+        if problem := card.size_problem(folder) or damage(folder, card.digests):
+            raise StoreError(f"object {key} in {self.root} is damaged: {problem}")
+        if card.sizes:  # of a version that noted sizes alone; from now on its content is known
+            self._check_opens(key)
+            card = card.with_digests(key, folder_digests(folder))
+            with suppress(OSError), replacing(folder / CARD) as draft:
+                draft.write_text(json_text(card.content, indent=1), encoding="utf-8")
+        return card
+
+    def _check_opens(self, key: str) -> None:
+        try:
+            self.open_model(self.objects / key)
+        except (MissingExtra, ImportError, MemoryError):
+            raise
+        except Exception as error:  # each file format has errors of its own for damage
+            raise StoreError(f"object {key} in {self.root} is damaged: it cannot be opened ({error})") from error
 
     def open(self, key: str) -> Candidate:
         """Return a private copy of a stored candidate."""
+        self.folder.claim(self.objects / key)
         card, folder = self.card(key), self.objects / key
+        task = self.task(card.task)
         model, tokenizer = self.open_model(folder)
         epoch_checkpoints = tuple(sorted((folder / WAYPOINTS).glob("*.safetensors")))
-        return Candidate(model, tokenizer, self.task(card["task"]), folder, epoch_checkpoints=epoch_checkpoints)
+        return Candidate(model, tokenizer, task, folder, epoch_checkpoints=epoch_checkpoints)
 
-    def put(self, key: str, candidate: Candidate, card: Mapping[str, Any]) -> None:
+    def put(self, key: str, candidate: Candidate, facts: Mapping[str, Any]) -> None:
         """Keep a candidate under its key. The caller holds the lock of the key.
 
         Args:
             key: Key of the object.
             candidate: The candidate to store.
-            card: Facts to write beside the object.
+            facts: What to note on the card, as plain JSON values.
         """
+        fingerprint = self.keep_task(candidate.task)
         if self.has(key):
             return
-        fingerprint = self._keep_task(candidate.task)
-        with self._appearing(self.objects / key) as folder:
-            self.save(candidate.model, candidate.tokenizer, folder)
+        with self.folder.writing(), draft_folder(self.objects / key) as draft:
+            self.save(candidate.model, candidate.tokenizer, draft)
             for path in candidate.epoch_checkpoints:
-                (folder / WAYPOINTS).mkdir(exist_ok=True)
-                shutil.copyfile(path, folder / WAYPOINTS / path.name)
-            _write_json(folder / CARD, {**card, "format": 1, "task": fingerprint, "files": _sizes(folder)})
+                (draft / WAYPOINTS).mkdir(exist_ok=True)
+                shutil.copyfile(path, draft / WAYPOINTS / path.name)
+            content = sealed({**facts, "format": 2, "key": key, "task": fingerprint, "files": folder_digests(draft)})
+            (draft / CARD).write_text(json_text(content, indent=1), encoding="utf-8")
+            _appear(draft, self.objects / key)
 
     def quarantine(self, key: str, reason: str) -> None:
         """Put a damaged object aside; it is made again when it is needed."""
-        with self._writing():
-            (self.root / "quarantine").mkdir(exist_ok=True)
-            aside = self.root / "quarantine" / f"{key}-{uuid.uuid4().hex[:6]}"
-            (self.objects / key).rename(aside)
-        self.notify(f"{reason}; moved to {aside}, it will be made again")
+        self._put_aside(self.objects / key, reason)
 
     def bytes_of(self, key: str) -> int | None:
         """Return the size of an object on the disk, if it exists."""
         folder = self.objects / key
-        return sum(path.stat().st_size for path in _files(folder)) if folder.is_dir() else None
+        return sum(path.stat().st_size for path in files_of(folder)) if folder.is_dir() else None
 
-    def gc(self, keep: Iterable[str]) -> tuple[int, int]:
-        """Remove all objects but those in ``keep``, and kept folders; memo and ledgers stay.
-
-        Returns how many objects, and bytes freed.
-
-        Objects that another run is making right now are left alone.
-        """
-        retained, removed, freed = set(keep), 0, 0
-        if not self.objects.is_dir():
-            return 0, 0
-        rest = [path for path in self.objects.iterdir() if path.name not in retained]
-        rest += list((self.root / "quarantine").glob("*")) + list(self._work.glob("*")) + list(self._kept.glob("*"))
-        for path in rest:
-            key = path.name.lstrip(".").split(".")[0].split("-")[0]
-            if path.parent == self._kept:
-                key = f"kept-{path.name}"
-            with self.lock(key, wait=False) as held:
-                if held:
-                    freed += sum(file.stat().st_size for file in _files(path))
-                    removed += path.parent == self.objects and not path.name.startswith(".")
-                    shutil.rmtree(path)
-        used = {self.card(path.name)["task"] for path in self.objects.glob("[!.]*") if self.has(path.name)}
-        for folder in self.tasks.iterdir():
-            if folder.name not in used:
-                shutil.rmtree(folder)
-        return removed, freed
+    def release(self, *keys: str) -> None:
+        """Let gc remove what this process used, but for the objects of these keys and their tasks."""
+        folders = [self.objects / key for key in keys]
+        tasks = []
+        for folder in folders:
+            with suppress(OSError, ValueError):
+                tasks.append(self.tasks / read_card(folder).task)
+        self.folder.release(*folders, *tasks)
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
     def task(self, fingerprint: str) -> Any:
-        """Return a stored task; it is opened once, because tasks are values."""
+        """Return a stored task; it is opened once, because tasks are values. A damaged one is put aside.
+
+        Args:
+            fingerprint: Fingerprint of the task.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
         if fingerprint not in self._open_tasks:
-            self._open_tasks[fingerprint] = self.open_task(self.tasks / fingerprint)
+            folder = self.tasks / fingerprint
+            self.folder.claim(folder)
+            try:
+                task = self.open_task(folder)
+                if str(task.fingerprint) != fingerprint:
+                    raise ValueError(f"it holds the task {task.fingerprint}")
+            except Exception as error:  # the readers of tasks have errors of their own for damage
+                if folder.is_dir():
+                    self._put_aside(folder, f"task {fingerprint} cannot be opened ({error})")
+                raise StoreError(f"the store {self.root} has no task {fingerprint}") from error
+            self._open_tasks[fingerprint] = task
         return self._open_tasks[fingerprint]
+
+    def keep_task(self, task: Any) -> str:
+        """Store a task, and return its fingerprint."""
+        fingerprint = str(task.fingerprint)
+        self._open_tasks[fingerprint] = task
+        folder = self.tasks / fingerprint
+        self.folder.claim(folder)
+        if not folder.is_dir():
+            with self.folder.writing(), draft_folder(folder) as draft:
+                task.to_folder(draft)
+                _appear(draft, folder)
+        return fingerprint
 
     def task_history(self, key: str) -> list[dict[str, Any]]:
         """Return how the rows of a candidate's task were made (``Task.history``); empty if that cannot be read."""
         try:
-            card = json.loads((self.objects / key / CARD).read_text(encoding="utf-8"))
-            head = json.loads((self.tasks / str(card["task"]) / "task.json").read_text(encoding="utf-8"))
+            task = read_card(self.objects / key).task
+            head = json.loads((self.tasks / task / "task.json").read_text(encoding="utf-8"))
             return [dict(entry) for entry in head.get("history", ())]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return []
-
-    def _keep_task(self, task: Any) -> str:
-        fingerprint = str(task.fingerprint)
-        self._open_tasks[fingerprint] = task
-        if not (self.tasks / fingerprint).is_dir():
-            with self._appearing(self.tasks / fingerprint) as folder:
-                task.to_folder(folder)
-        return fingerprint
-
-    # --- memo ------------------------------------------------------------------------------------------------
-
-    def recall(self, name: str) -> Any:
-        """Return the small result stored under ``name``, or None."""
-        path = self._memo / f"{_safe(name)}.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except OSError:
-            return None
-        except ValueError:
-            self.notify(f"{path} is damaged; it will be made again")
-            return None
-
-    def remember(self, name: str, value: Any) -> None:
-        """Keep a small plain value under ``name``."""
-        with self._writing():
-            self._memo.mkdir(parents=True, exist_ok=True)
-            path = self._memo / f"{_safe(name)}.json"
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            _write_json(temporary, value)
-            _sync(temporary)
-            temporary.replace(path)
-
-    def memories(self, prefix: str) -> Iterator[Any]:
-        """Yield all small results whose names begin with ``prefix``."""
-        for path in sorted(self._memo.glob(f"{prefix}*.json")):
-            value = self.recall(path.stem)
-            if value is not None:
-                yield value
-
-    def memo(self, name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return arrays computed once and stored under ``name``, which must identify their content."""
-        path = self._memo / f"{_safe(name)}.npz"
-        with self.lock(f"memo-{_safe(name)}"):
-            stored = self._arrays(path)
-            if stored is not None:
-                return stored
-            built = build()
-            with self._writing():
-                self._memo.mkdir(parents=True, exist_ok=True)
-                self._write_arrays(path, built)
-            return built
-
-    def keep(self, name: str, build: Callable[[Path], None]) -> Path:
-        """Return a read-only folder that ``build`` fills once; ``name`` must identify its content."""
-        folder = self._kept / _safe(name)
-        with self.lock(f"kept-{_safe(name)}"):
-            if folder.is_dir() and _sizes(folder) != self.recall(f"sizes-{name}"):
-                self.notify(f"{folder} is damaged; it will be made again")
-                shutil.rmtree(folder)
-            if not folder.is_dir():
-                with self._appearing(folder) as fresh:
-                    build(fresh)
-                    self.remember(f"sizes-{name}", _sizes(fresh))
-        return folder
-
-    def _arrays(self, path: Path) -> dict[str, Any] | None:
-        import numpy as np
-
-        if not path.is_file():
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        except Exception as error:  # zipfile, zlib and numpy each have errors of their own for damage
-            self.notify(f"{path} is damaged ({error}); it will be made again")
-            return None
-
-    @staticmethod
-    def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-        import numpy as np
-
-        plain = {name: np.asarray(value) for name, value in arrays.items()}
-        objects = [name for name, value in plain.items() if value.dtype == object]
-        if objects:
-            raise TypeError(f"memo {path.stem}: {', '.join(objects)} would have to be pickled; keep plain arrays")
-        temporary = path.with_name(f".{uuid.uuid4().hex}.npz")
-        try:
-            np.savez(temporary, allow_pickle=False, **plain)
-            _sync(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     # --- work in progress --------------------------------------------------------------------------------------
 
     def scratch(self, key: str) -> Path:
         """Return the checkpoint folder of the step that makes ``key``; the same one after an interruption."""
-        folder = self._work / key
-        with self._writing():
+        folder = self.work / key
+        self.folder.claim(folder)
+        with self.folder.writing():
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def is_begun(self, key: str) -> bool:
+        """Return whether the step that makes ``key`` has left checkpoints."""
+        folder = self.work / key
+        return folder.is_dir() and any(folder.iterdir())
+
     def done(self, key: str) -> None:
         """Delete the checkpoints of a finished step."""
-        shutil.rmtree(self._work / key, ignore_errors=True)
+        shutil.rmtree(self.work / key, ignore_errors=True)
 
-    @contextmanager
-    def lock(self, key: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold ``key`` against other runs on this store; the operating system releases it if this process dies."""
-        from filelock import FileLock, Timeout
-
-        with self._writing():
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "locks" / f"{_safe(key)}.lock")
+    def _put_aside(self, path: Path, reason: str) -> None:
+        """Move a damaged folder to the quarantine and report it; another process may have done so already."""
+        aside = self.root / "quarantine" / f"{path.name}-{uuid.uuid4().hex[:6]}"
+        with self.folder.writing():
+            aside.parent.mkdir(exist_ok=True)
             try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                if wait:
-                    self.notify(f"waiting for another run that is making {key}")
-                    lock.acquire(poll_interval=0.1)
-            except NotImplementedError:
-                raise StoreError(f"the file system of {self.root} has no locks; choose another store") from None
-        try:
-            yield lock.is_locked
-        finally:
-            lock.release()
-
-    @contextmanager
-    def _appearing(self, final: Path) -> Iterator[Path]:
-        """Give a folder to fill, which becomes ``final`` atomically once all of it is on the disk."""
-        temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
-        with self._writing():
-            try:
-                temporary.mkdir(parents=True)
-                yield temporary
-                for path in _files(temporary):
-                    _sync(path)
-                try:
-                    temporary.rename(final)
-                except OSError:
-                    if not final.is_dir():  # else another run was faster with the same content
-                        raise
-                _sync(final.parent)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn a refusing or full disk into an error that says what to do."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except Exception as error:
-            if message := refusal(error, self.root):
-                raise StoreError(message) from error
-            raise
+                path.rename(aside)
+            except FileNotFoundError:
+                return
+        self.notify(f"{reason}; moved to {aside}, it will be made again")
 
 
-def refusal(error: BaseException, root: Path) -> str | None:
-    """Return a message for the user if ``error`` means a full or unwritable disk; None for any other error."""
-    if disk_full(error):
-        return (
-            f"the disk of the store {root} is full; free some space ('limbeck gc RUN') or set LIMBECK_STORE to a "
-            "folder elsewhere, then run the same command again: what is finished is kept"
-        )
-    if isinstance(error, OSError) and error.errno in _REFUSED:
-        return f"cannot write in the store {root}: {error}; set LIMBECK_STORE to a folder you may write"
-    return None
-
-
-MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
-
-
-def fingerprint(source: str | Path, store: Store) -> str:
-    """Hash what decides a model: the content of a local folder, or the name of a remote one."""
-    folder = user_path(source)
-    if not folder.is_dir():
-        return f"name:{source}"
-    parts = []
-    for path in _files(folder):
-        if path.suffix in MODEL_SUFFIXES and path.name != CARD:
-            parts.append((str(path.relative_to(folder)), _hash_file(path, store)))
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _hash_file(path: Path, store: Store) -> str:
-    """Hash a file; the result is cached by path, size and modification time."""
-    status = path.stat()
-    stamp = [str(path.resolve()), status.st_size, status.st_mtime_ns]
-    name = "file-" + hashlib.sha256(stamp[0].encode()).hexdigest()[:16]  # type: ignore[attr-defined]
-    stored = store.recall(name)
-    if stored and stored["stamp"] == stamp:
-        return str(stored["sha256"])
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if status.st_size > 1 << 20:
-        with suppress(StoreError):  # only a convenience: a dry run works on a store that cannot be written
-            store.remember(name, {"stamp": stamp, "sha256": digest})
-    return digest
-
-
-def _safe(name: str) -> str:
-    """Return a file name for any text."""
-    plain = re.sub(r"[^\w.-]", "_", name)[:100]
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-
-
-def _files(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json_text(value, indent=1), encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """Push a file, or a folder's list of names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+def _appear(draft: Path, final: Path) -> None:
+    """Rename a draft to its final name once all of it is on the disk."""
+    for path in files_of(draft):
+        sync(path)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        draft.rename(final)
+    except OSError:
+        if not final.is_dir():  # else another run was faster with the same content
+            raise
+    sync(final.parent)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.core.task import Task
-from limbeck.engine.store import Store, fingerprint
+from limbeck.engine.fingerprint import fingerprint
+from limbeck.engine.store import Store
 from limbeck.errors import InputError
 from limbeck.recipe.checks import trained_first
 from limbeck.recipe.recipe import Recipe, placed_steps
@@ -69,13 +70,14 @@ def fit(
     def remembered(adapted: Task) -> OrderCheck:
         if store is None:
             return measure_order(source, adapted)
-        name = f"order-{fingerprint(model_folder(source) or source, store)}-{adapted.fingerprint}"
-        stored = store.recall(name)
-        if dry and not stored:
+        name = f"order-{fingerprint(model_folder(source) or source)}-{adapted.fingerprint}"
+        stored = store.facts.recall(name, OrderCheck.from_json)
+        if stored is not None:
+            return stored
+        if dry:
             return OrderCheck("fits", 1.0, 1.0, 0.0, tuple(range(len(adapted.label_names))), 0)
-        order = OrderCheck.from_json(stored) if stored else measure_order(source, adapted)
-        if not stored:
-            store.remember(name, order.to_json())
+        order = measure_order(source, adapted)
+        store.facts.remember(name, order.to_json())
         return order
 
     return fit_task(source, task, trained_next=trained_next, measure=remembered)

@@ -64,7 +64,7 @@ class TeacherCheck:
             message = "" if comparison.better else weak_teacher_message(builder.task, comparison, constant.answer)
             return {"better": comparison.better, "message": message}
 
-        verdict = builder.store.memo(f"teacher-{teacher}-{builder.task.fingerprint}", compare_once)
+        verdict = builder.store.facts.arrays(f"teacher-{teacher}-{builder.task.fingerprint}", compare_once)
         if not bool(verdict["better"]):
             message = str(verdict["message"])
             self._log.note(message, kind="weak_teacher")

@@ -67,7 +67,7 @@ def _help(order: Mapping[str, Any]) -> None:
     try:
         with processes.synchronized():
             store = Store(Path(order["store"]))
-            task = store.task(store.card(order["arguments"]["parent"])["task"])
+            task = store.task(store.card(order["arguments"]["parent"]).task)
             CandidateBuilder(parse(order["recipe"]), task, store).help(**order["arguments"])
     except ProcessLost:
         raise

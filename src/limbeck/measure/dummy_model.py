@@ -5,11 +5,9 @@ A description is plain data, so that it can travel to the process that times it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_device, check_runtime
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
@@ -42,11 +41,12 @@ class Setting:
         """Refuse what cannot be timed here, before any work starts."""
         if self.number_format == "int8" and self.target.runtime == "torch":
             raise InputError("INT8 is timed in the runtimes onnxruntime and openvino, the target says torch")
+        check_runtime(self.target.runtime)
         if self.target.device != "cpu" and self.target.runtime != "torch":
             raise InputError(
-                f"{self.target.device} is timed in the runtime torch, the target says {self.target.runtime}"
+                f"device {self.target.device}: {self.target.runtime} answers on the processor; use device cpu, or "
+                "runtime torch"
             )
-        check_runtime(self.target.runtime)
         check_device(self.target.device)
         for name, count in (("threads", self.target.threads), ("batch", self.target.batch)):
             if count < 1:
@@ -115,8 +115,8 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
     if target.runtime == "torch":
         return TorchRunner(stand_in(shape, setting), target.device, plain=False)
     if target.runtime == "openvino":
-        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-            return OpenVinoRunner(write(graph_of(shape, setting), Path(folder, "model.onnx")), target.threads)
+        with temporary_folder() as folder:
+            return OpenVinoRunner(write(graph_of(shape, setting), folder / "model.onnx"), target.threads)
     return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
 
 

@@ -5,11 +5,11 @@ Data travels as files in a temporary folder: JSON, and numpy arrays in an npz be
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from limbeck.errors import LimbeckError
+from limbeck.storage.disk import has_space
+from limbeck.storage.drafts import temporary_folder
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -52,11 +54,12 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
 
     Raises:
         LimbeckError: The process failed; the message ends with what it wrote to its error stream.
+        OSError: The disk of the temporary files is full.
     """
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-        _write(Path(folder), "in", {"function": function, "threads": threads, **payload})
-        command = [sys.executable, "-P", "-c", START, folder, *_import_path()]
-        with open(Path(folder, "stderr"), "wb") as errors:
+    with temporary_folder() as folder:
+        _write(folder, "in", {"function": function, "threads": threads, **payload})
+        command = [sys.executable, "-P", "-c", START, str(folder), *_import_path()]
+        with open(folder / "stderr", "wb") as errors:
             child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=_environment(threads)
             )
@@ -66,9 +69,11 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
                 child.kill()
                 child.communicate()
         if status:
-            message = Path(folder, "stderr").read_text(encoding="utf-8", errors="replace").strip()
+            if not has_space(folder):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+            message = (folder / "stderr").read_text(encoding="utf-8", errors="replace").strip()
             raise LimbeckError(f"{function} failed in its own process ({_reason(status)}):\n{message[-3000:]}")
-        return _read(Path(folder), "out")
+        return _read(folder, "out")
 
 
 def _import_path() -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
-import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -21,12 +21,15 @@ from limbeck.core.measurement import Measurement, environment
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.core.target import Target
 from limbeck.errors import InputError
+from limbeck.storage.drafts import temporary_folder
+from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.model import Runnable
+    from limbeck.core.shape import Shape
     from limbeck.core.task import Task
     from limbeck.data.batching import Encoded
     from limbeck.measure.backends import Runner
@@ -67,6 +70,17 @@ class Latency(Probe):
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
         return (self.split,)
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Return rough seconds: every round answers the sample, on one core.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        texts = min(self.samples, rows.get(self.split, self.samples)) * (self.rounds + self.warmup)
+        return forward_seconds(shape, texts, tokens) * (os.cpu_count() or 1)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of each candidate."""
@@ -204,9 +218,9 @@ def stored(candidate: Candidate) -> Iterator[Path]:
         return
     from limbeck.model.checkpoints import save_model
 
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
-        save_model(candidate.model, candidate.tokenizer, Path(folder))
-        yield Path(folder)
+    with temporary_folder() as folder:
+        save_model(candidate.model, candidate.tokenizer, folder)
+        yield folder
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from annotated_types import Ge, Le
@@ -10,10 +10,12 @@ from annotated_types import Ge, Le
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
+from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from limbeck.core.shape import Shape
     from limbeck.core.statistics import Interval
     from limbeck.core.task import Task
 
@@ -47,6 +49,16 @@ class Quality(Probe):
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
         return (self.split,)
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Return rough seconds: one answer for each text.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        return forward_seconds(shape, rows.get(self.split, 0), tokens)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate."""

@@ -6,7 +6,6 @@ also run as a slice of a larger one whose weights it shares.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, import_runtime
 from limbeck.measure.dummy_model import Setting, graph_of, inputs, runner_of, stand_in
+from limbeck.storage.drafts import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def peak_memory(trial: Trial, calls: int = 3) -> int:
     from limbeck.model.onnx.onnx_model import write
 
     trial.check()
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder:
+    with temporary_folder() as folder:
         payload: dict[str, Any] = {"trial": trial.to_json(), "file": None, "calls": calls}
         if trial.setting.target.runtime != "torch":
-            payload["file"] = str(write(graph_of(trial.shape, trial.setting), Path(folder, "model.onnx")))
+            payload["file"] = str(write(graph_of(trial.shape, trial.setting), folder / "model.onnx"))
         answer = run_isolated("limbeck.measure.trial:weighed", payload, trial.setting.target.threads)
     return max(int(answer["bytes"]), 0)
 

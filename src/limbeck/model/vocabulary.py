@@ -16,16 +16,15 @@ from __future__ import annotations
 import copy
 import json
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.shape import Shape
 from limbeck.core.tokenizer import note_settings
 from limbeck.errors import UnsupportedModel, nearest
 from limbeck.model._transformers import quiet
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -175,10 +174,10 @@ def _framing(part: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
 
 def _reopened(tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     """Build the tokenizer of a tokenizer.json by saving and opening it."""
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder, quiet():
+    with temporary_folder() as folder, quiet():
         note_settings(tokenizer)
         tokenizer.save_pretrained(folder)
-        (Path(folder) / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
+        (folder / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
         result: PreTrainedTokenizerBase = type(tokenizer).from_pretrained(folder)
     result.name_or_path = tokenizer.name_or_path
     expected = _vocabulary(state["model"]) | {token["content"]: token["id"] for token in state["added_tokens"]}

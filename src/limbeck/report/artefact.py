@@ -25,11 +25,14 @@ from limbeck.report.report import slim
 from limbeck.report.serving_example import is_pair, runtime_of
 from limbeck.report.summary import RunSummary
 from limbeck.storage.destination import check_destination, whole_folder
+from limbeck.storage.digests import copy_checked
 
 DESCRIPTION = "limbeck.json"
 
 
-def write_artefact(summary: RunSummary, key: str, model_folder: Path, out: Path) -> Path:
+def write_artefact(
+    summary: RunSummary, key: str, model_folder: Path, out: Path, digests: Mapping[str, str] | None = None
+) -> Path:
     """Copy a stored model to a folder and add its card and description.
 
     Args:
@@ -38,11 +41,13 @@ def write_artefact(summary: RunSummary, key: str, model_folder: Path, out: Path)
         model_folder: Folder of the stored model.
         out: A new or empty folder, or an earlier artefact. That is replaced in one step; files in it that limbeck did
             not write are kept.
+        digests: SHA-256 of each file of the stored model, which the copies must have; without them nothing is checked.
 
     Returns:
         The resolved path of ``out``.
 
     Raises:
+        DigestMismatch: A file has other content than was stored.
         InputError: ``model_folder`` is incomplete, or ``out`` is something else.
     """
     model_folder, out = Path(model_folder), Path(out)
@@ -51,9 +56,14 @@ def write_artefact(summary: RunSummary, key: str, model_folder: Path, out: Path)
     out = out.resolve()
     with whole_folder(out) as draft:
         for path in model_files(model_folder):
+            if digests is not None and path.as_posix() not in digests:
+                continue  # it is not part of what was stored
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
             check_link(model_folder / path, model_folder)
-            shutil.copyfile(model_folder / path, draft / path)
+            if digests is None:
+                shutil.copyfile(model_folder / path, draft / path)
+            else:
+                copy_checked(model_folder / path, draft / path, digests[path.as_posix()])
         encoding = encoding_of(summary, model_folder)
         translate_folder(draft)
         if "auto_map" in read_object(draft / "config.json"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
+from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.formatting import megabytes, milliseconds, quality, quality_interval, time_interval
 from limbeck.report.speed_up import is_faster
@@ -21,7 +22,7 @@ from limbeck.report.table import Row, baseline_problems, better_than_baseline, r
 if TYPE_CHECKING:
     from rich.table import Table
 
-BULKY = frozenset({"rounds", "correct", "samples"})
+BULKY = frozenset({"rounds", "correct", "samples", "shapes"})
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 
@@ -49,6 +50,8 @@ def headline(summary: RunSummary) -> str:
     reason = baseline_problems(summary, row.quality.get(summary.split))
     if summary.chosen and reason and row.problems == reason:
         return f"Nothing was learnt: the chosen model, {row.name}, is {reason[0]}"
+    if not summary.chooses:
+        return _unchosen(summary)
     if row.problems or not summary.chosen:
         problems = "; ".join(row.problems) or "none was chosen"
         return f"No candidate meets the budget. The nearest is {row.name}: {problems}"
@@ -61,6 +64,16 @@ def headline(summary: RunSummary) -> str:
     if verdict == "no measurable gain":
         return f"Not measurably faster than PyTorch: {row.speedup} {times}"
     return f"{row.speedup.value:.1f}x faster than PyTorch {_quality_words(summary, row, teacher)} {times}"
+
+
+def _unchosen(summary: RunSummary) -> str:
+    """Say what a recipe without a choice ends with."""
+    table = rows(summary)
+    front = sum(row.on_front for row in table)
+    text = f"The recipe chooses nothing: {len(table)} candidate{'s' * (len(table) != 1)} measured, {front} on the front"
+    if summary.budget != Budget():
+        text += f", {sum(not row.problems for row in table)} within the budget"
+    return f"{text}. For a model to serve end the recipe with 'cheapest' or 'best'"
 
 
 def _quality_words(summary: RunSummary, row: Row, teacher: Row) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import numpy as np
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
+from limbeck.storage.drafts import temporary_folder
 from limbeck.storage.jsonl import append_lines, whole_lines
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ class SliceScores:
         if workers == 1:
             yield self
             return
-        with tempfile.TemporaryDirectory(prefix="limbeck-") as folder, stored(self.candidate) as model:
-            self.task.to_folder(Path(folder, "task"))
+        with temporary_folder() as folder, stored(self.candidate) as model:
+            self.task.to_folder(folder / "task")
             options = {"number_format": self.number_format, "split": self.split, "batch": self.batch}
             settings = json.dumps({"model": str(model), **options})
-            Path(folder, "settings.json").write_text(settings, encoding="utf-8")
+            (folder / "settings.json").write_text(settings, encoding="utf-8")
             with worker_pool(workers) as each:
-                yield replace(self, remote=partial(each, partial(_score_in_worker, folder)))
+                yield replace(self, remote=partial(each, partial(_score_in_worker, str(folder))))
 
     @property
     def task(self) -> Task:

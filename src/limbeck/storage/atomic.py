@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from limbeck.storage.drafts import draft_file
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -14,9 +16,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the body fails, the draft is removed and ``path`` is left as it was.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with draft_file(path) as draft:
         yield draft
         os.replace(draft, path)
+
+
+def sync(path: Path) -> None:
+    """Push a file, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        draft.unlink(missing_ok=True)
+        os.close(handle)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from limbeck.core.paths import user_path
 from limbeck.errors import InputError, LimbeckError
-
-PROBE_BYTES = 1 << 20
-"""Size of the file that tests whether a disk accepts data: about a model's configuration and tokenizer."""
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-def disk_full(error: BaseException) -> bool:
-    """Check whether an error means that a disk is full; safetensors reports that in its message, without an errno."""
-    return (isinstance(error, OSError) and error.errno in _FULL) or "os error 28" in str(error)
+from limbeck.storage.disk import PROBE_BYTES, disk_full, full_folder
+from limbeck.storage.drafts import draft_folder, draft_path, locked, remove_leftovers
 
 
 def check_outside(path: Path, inputs: Iterable[str | Path | None], option: str = "--out") -> None:
@@ -46,6 +36,7 @@ def check_destination(path: Path, option: str = "--out", *, within: bool = False
     """Refuse a folder that cannot be written before hours of work start, not after them.
 
     Writes a temporary file where the folder will appear, because permissions do not reveal read-only and full disks.
+    Removes what a killed process left there.
 
     Args:
         path: The folder; neither it nor its parents need to exist.
@@ -64,9 +55,11 @@ def check_destination(path: Path, option: str = "--out", *, within: bool = False
     existing = next(folder for folder in ([path] if within else []) + [*path.parents] if _exists(folder))
     if not existing.is_dir():
         raise InputError(f"{option} {path} cannot be written: {existing} is a file; name another folder")
+    for name in (path.name, "limbeck-probe"):
+        remove_leftovers(path.parent if name == path.name else existing, name)
     try:
-        with tempfile.TemporaryDirectory(prefix=".limbeck-", dir=existing) as probe:
-            Path(probe, "probe").write_bytes(bytes(PROBE_BYTES))
+        with draft_folder(existing / "limbeck-probe") as probe:
+            (probe / "probe").write_bytes(bytes(PROBE_BYTES))
     except OSError as error:
         raise InputError(f"{option} {path} cannot be written: {_reason(error, existing)}; name another") from error
 
@@ -85,17 +78,12 @@ def whole_folder(path: Path, option: str = "--out") -> Iterator[Path]:
         LimbeckError: The disk is full or cannot be written.
     """
     path = user_path(path).resolve()
-    draft: Path | None = None
     with writing(path, option):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            draft.chmod(0o777 & ~_umask())  # mkdtemp creates private folders; others should be able to read results
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
+        with draft_folder(path) as draft:
             yield draft
             replace_folder(draft, path)
-        finally:
-            if draft is not None:
-                shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager
@@ -116,14 +104,15 @@ def replace_folder(draft: Path, path: Path) -> None:
     if not path.exists():
         os.replace(draft, path)
         return
-    aside = draft.with_name(draft.name + ".earlier")
-    os.replace(path, aside)
-    try:
-        os.replace(draft, path)
-    except OSError:
-        os.replace(aside, path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = draft_path(path, "earlier")
+    with locked(path):  # the lock follows the folder to its other name
+        os.replace(path, aside)
+        try:
+            os.replace(draft, path)
+        except OSError:
+            os.replace(aside, path)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _exists(path: Path) -> bool:
@@ -135,12 +124,8 @@ def _exists(path: Path) -> bool:
 def _reason(error: BaseException, folder: Path) -> str:
     if not disk_full(error):
         return (isinstance(error, OSError) and error.strerror) or str(error)
+    if (full := full_folder(error, folder)) != folder:
+        return f"the disk of the temporary folder {full} is full; set TMPDIR to another folder"
     with suppress(OSError):
         return f"the disk is full ({shutil.disk_usage(folder).free / 1e6:.1f} MB are free)"
     return "the disk is full"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
-from limbeck.core.field_groups import group
+from limbeck.core.field_groups import group, without_effect
 from limbeck.core.step import RunContext, Technique, content, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
-from limbeck.train.layer_distillation import DISTILLATION_PASSES, LayerDistillationConfig, Layers
+from limbeck.train.layer_distillation import DISTILLATION_PASSES, LayerDistillationConfig, Layers, unused_weights
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -56,6 +56,14 @@ LAYERS = get_args(Layers)
                 "shared_projection": True,
             },
             "fastformers": {"logits_loss": "mse", "layer_map": "last", "per_device_train_batch_size": 64},
+            "fastformers-states": {
+                "match": ["logits", "hidden"],
+                "logits_loss": "mse",
+                "layer_map": "last",
+                "per_device_train_batch_size": 64,
+                "hidden_weight": 2
+                / 64,  # the original's ratio 1: its logits are summed over the batch, states averaged
+            },
             "minilm": {"match": ["logits", "relations"]},
             "patient": {
                 "match": ["logits", "hidden"],
@@ -178,6 +186,11 @@ class Distill(Technique):
             )
         if self.teachers and "logits" not in self.match:
             problems.append(f"teachers: their logits are averaged, so match needs logits, got {list(self.match)}")
+        problems += unused_weights(self, self.match)
+        if self.logits_loss == "mse":
+            problems += without_effect(self, ("temperature",), "with logits_loss: mse")
+        if not self.intermediate_epochs:
+            problems += without_effect(self, ("intermediate_learning_rate",), "without intermediate_epochs")
         return problems
 
     def file_problems(self) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, MinLen
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.field_groups import group
+from limbeck.core.field_groups import group, without_effect
 from limbeck.core.shape import Shape, attention_core
 from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
@@ -37,6 +37,8 @@ from limbeck.train.guide_config import GuideConfig
         needs={"torch"},
         drops={"elastic"},
         reads={"seed", "teacher"},
+        files=frozenset({"waypoints"}),
+        added=TRAINING.added | {"waypoints"},
         example={
             "num_train_epochs": 1,
             "learning_rate": 1e-3,
@@ -61,6 +63,9 @@ class Linearize(Technique):
         init: New projections average neighbours such that a text as long as the long ones of the task fills them
             (segments), or are drawn ~ N(0, 1).
         guidance: What the student is compared with.
+        waypoints: Folder of an earlier fine-tuning with a model folder for every epoch (epoch_1, epoch_2, …), which
+            guide: waypoint follows; unless given, what the teacher kept. The student begins as the folder 'initial'
+            beside them, or else as the candidate.
         max_length: Tokens that the model should be able to read, if more than now.
     """
 
@@ -69,6 +74,7 @@ class Linearize(Technique):
     share: Literal["none", "kv", "layer", "headwise", "per_head"] = "none"
     init: Literal["segments", "normal"] = "segments"
     guidance: GuideConfig = group(default=GuideConfig())
+    waypoints: str | None = None
     max_length: Annotated[int, Ge(1), Le(100_000)] | None = None
 
     def required_traits(self) -> set[str]:
@@ -98,14 +104,22 @@ class Linearize(Technique):
             if getattr(self, name) != getattr(type(self), name) and not self.linformer:
                 problems.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
         problems += self.guidance.problems()
+        if self.guidance.guide != "waypoint" and self.guidance.start != "pretrained":
+            problems += without_effect(self, ("waypoints",), f"with guide: {self.guidance.guide}")
         if self.guidance.freeze_steps and not self.linformer:
             problems.append("freeze_steps: only linformer has new weights to train meanwhile")
         return problems
 
     def file_problems(self) -> list[str]:
-        """Report that several processes cannot train a second model."""
+        """Report a folder without epochs, and that several processes cannot train a second model."""
         from limbeck.distributed import context as processes
+        from limbeck.model.kept_weights import epoch_folders
 
+        if self.waypoints is not None:
+            try:
+                epoch_folders(self.waypoints)
+            except InputError as error:
+                return [f"waypoints: {error}"]
         if self.guidance.guide == "trajectory" and processes.count() > 1:
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
@@ -159,7 +173,8 @@ class Linearize(Technique):
 
         if problems := self.problems():
             raise InputError(f"linearize: {problems[0]}")
-        teacher, before = self.guidance.teacher(candidate, context, self.max_length), candidate.model
+        teacher = self.guidance.teacher(candidate, context, self.max_length, self.waypoints)
+        before = candidate.model
         if teacher is not None and self.guidance.from_pretrained:
             restart(before, teacher)
         positions = missing_positions(before, self.max_length)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.field_groups import group
+from limbeck.core.field_groups import group, without_effect
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import PASSES, TRAINING, TrainingConfig
@@ -100,6 +100,12 @@ class MetaPseudoLabels(Technique):
             problems.append(f"feedback_average belongs to feedback 'reinforce', got '{self.feedback}'")
         if self.training.gradient_accumulation_steps > 1:
             problems.append("the teacher follows every batch, so gradient_accumulation_steps should be 1")
+        if self.feedback == "off":
+            problems += without_effect(self, ("feedback_weight", "feedback_warmup_steps"), "with feedback: off")
+        if not self.finetune_epochs:
+            problems += without_effect(self, ("finetune_learning_rate",), "with finetune_epochs: 0")
+        if self.unlabelled is None:
+            problems += without_effect(self, ("unlabelled_columns",), "without a file: unlabelled")
         return problems
 
     def file_problems(self) -> list[str]:

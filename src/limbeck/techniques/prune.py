@@ -137,7 +137,7 @@ class Prune(Technique):
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file."""
-        from limbeck.cost_models.latency_predictor import file_problems
+        from limbeck.cost_models.predictor_file import file_problems
 
         return file_problems(self.profile, self.number_format)
 

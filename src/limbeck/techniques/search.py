@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.measurement import machine
+from limbeck.core.measurement import Measurement, machine
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, step
 from limbeck.errors import InputError, MissingExtra
@@ -150,7 +150,7 @@ class Search(Technique):
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file, the storage and missing packages."""
-        from limbeck.cost_models.latency_predictor import file_problems
+        from limbeck.cost_models.predictor_file import file_problems
 
         problems = file_problems(self.profile, self.number_format)
         if self.method == "nsga2" and find_spec("optuna") is None:
@@ -194,6 +194,7 @@ class Search(Technique):
         """Yield the winners."""
         from limbeck.cost_models.shape_cost import is_elsewhere, predicted_latency
         from limbeck.model.pruning.subnetwork import extract
+        from limbeck.report.evaluated_shapes import evaluated_shapes
         from limbeck.search import strategies
         from limbeck.search.subnet_scores import SliceScores
 
@@ -214,11 +215,15 @@ class Search(Technique):
             raise InputError(f"search: {bounded.why_empty()}")
         metric = candidate.task.metric
         elsewhere = self.profile is not None and is_elsewhere(bounded.costs.cost, candidate, context.target)
-        for shape in strategies.winners(self.method, bounded, scored, self.winners, metric=metric, log=context.log):
+        winners = strategies.winners(self.method, bounded, scored, self.winners, metric=metric, log=context.log)
+        for shape in winners:
             cost = bounded.costs(shape)
             context.log(f"{shape}: {metric} {scored[shape]:.4f}, {cost.name} {amount(cost.value, cost.unit)}")
             latency = predicted_latency(cost, self.number_format, elsewhere=elsewhere)
-            facts = (latency,) if self.cost == "latency" else ()
+            facts: tuple[Measurement, ...] = (latency,) if self.cost == "latency" else ()
+            if shape == winners[0]:
+                values = bounded.costs.many(list(scored))[:, 0].tolist()
+                facts += (evaluated_shapes(scored, values, winners, cost, metric, self.split),)
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
 
     def _bounded(self, space: Space, candidate: Candidate, context: RunContext) -> BoundedSpace:

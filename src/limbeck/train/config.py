@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -19,6 +20,9 @@ FLOPS_PER_CORE = 30e9
 
 PASSES = 3.0
 """Cost of a training step in forward passes; backward costs two."""
+
+KEPT_STEPS = "steps"
+"""Where in a step's scratch folder the weights that ``save_steps`` keeps lie until the result is stored."""
 
 
 def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
@@ -39,6 +43,11 @@ def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
     return 2.0 * shape.weights * texts * tokens / (FLOPS_PER_CORE * (os.cpu_count() or 1))
 
 
+def kept_steps(scratch: Path | None) -> tuple[Path, ...]:
+    """Return the files of weights that a training with ``save_steps`` kept, in their order."""
+    return tuple(sorted((scratch / KEPT_STEPS).glob("*.safetensors"))) if scratch is not None else ()
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Hyper-parameters of one training run; names as in ``transformers.TrainingArguments``.
@@ -53,12 +62,18 @@ class TrainingConfig:
         gradient_accumulation_steps: Batches per optimizer step.
         weight_decay: AdamW's weight decay, on matrices only.
         warmup_ratio: Fraction of the steps in which the learning rate rises.
+        warmup_steps: Steps in which it rises, instead of a fraction of them; 0 leaves it to warmup_ratio.
         lr_scheduler_type: How the learning rate falls after that.
+        end_learning_rate: Last learning rate of lr_scheduler_type: polynomial.
+        lr_power: Power with which that falls; 1 is linear.
+        adam_epsilon: AdamW's epsilon, in the denominator of its step.
         max_grad_norm: Gradients are clipped to this norm.
         mixed_precision: Arithmetic of the forward pass; bf16 is faster on some processors that have it, not on all.
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
         min_steps: Fewest optimizer steps; small data sets are passed more often than ``num_train_epochs`` to reach it.
         early_stopping_patience: Stop after this many evaluations without a better score; 0 never stops early.
+        save_steps: Optimizer steps between weights that are kept beside the result, to be opened as models (folders
+            step_* of --out); 0 keeps none. Each takes as much disk as the model.
         save_seconds: Seconds between checkpoints for resuming; does not change the result.
         save_total_limit: How many of these checkpoints to keep, the newest.
     """
@@ -69,14 +84,35 @@ class TrainingConfig:
     gradient_accumulation_steps: Annotated[int, Ge(1), Le(100_000)] = 1
     weight_decay: Annotated[float, Ge(0), Le(100)] = 0.01
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.1
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: Annotated[int, Ge(0), Le(1_000_000_000)] = 0
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "polynomial"] = "linear"
+    end_learning_rate: Annotated[float, Ge(0), Le(100)] = 0.0
+    lr_power: Annotated[float, Gt(0), Le(100)] = 1.0
+    adam_epsilon: Annotated[float, Gt(0), Le(1)] = 1e-8
     max_grad_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
     min_steps: Annotated[int, Ge(0)] = 0
     early_stopping_patience: Annotated[int, Ge(0)] = 0
+    save_steps: Annotated[int, Ge(0), Le(1_000_000_000)] = 0
     save_seconds: Annotated[float, Ge(0), Le(1_000_000)] = 120.0
     save_total_limit: Annotated[int, Ge(1), Le(1_000)] = 1
+
+    def problems(self) -> list[str]:
+        """Return the conflicts between fields, and those that have no effect."""
+        problems = []
+        if self.warmup_steps and self.warmup_ratio not in (0.0, type(self).warmup_ratio):
+            problems.append(f"warmup_ratio: {self.warmup_ratio:g} has no effect beside warmup_steps; give one of them")
+        if self.lr_scheduler_type != "polynomial":
+            for name in ("end_learning_rate", "lr_power"):
+                if getattr(self, name) != getattr(type(self), name):
+                    problems.append(f"{name}: belongs to lr_scheduler_type: polynomial, got {self.lr_scheduler_type}")
+        if self.end_learning_rate > self.learning_rate:
+            problems.append(
+                f"end_learning_rate: should be at most learning_rate, got {self.end_learning_rate:g} and "
+                f"{self.learning_rate:g}"
+            )
+        return problems
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float, passes: float = PASSES) -> float:
         """Estimate the time of training and of its evaluations.
@@ -104,7 +140,15 @@ TRAINING = StepInfo(
     every_process=True,  # the loop shards each batch over the processes, so all must run it
     aliases={"epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size"},
     neutral={"save_seconds", "save_total_limit"},
-    added={"min_steps", "early_stopping_patience"},
+    added={
+        "min_steps",
+        "early_stopping_patience",
+        "warmup_steps",
+        "end_learning_rate",
+        "lr_power",
+        "adam_epsilon",
+        "save_steps",
+    },
 )
 """What every technique with a :class:`TrainingConfig` declares; each replaces the name and adds its own."""
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.torch import save_file
 
 from limbeck.core.candidate import Candidate
 from limbeck.data.batching import Encoded, encode, predict
-from limbeck.distributed import context as processes
-from limbeck.storage.atomic import replacing
 from limbeck.train.config import TrainingConfig
+from limbeck.train.kept_steps import keep_steps, write_weights
 from limbeck.train.loop import FitReport, fit
 from limbeck.train.objectives import Objective, Progress, Weighted
 from limbeck.train.task_loss import TargetScale, TaskLoss
@@ -66,6 +64,12 @@ def train_on_task(
         def evaluate(trained: LimbeckForSequenceClassification) -> float:
             return task.score(predict(trained, validation, 2 * config.per_device_train_batch_size), validation.labels)
 
+    keep = keep_steps(model, config.save_steps, context.scratch, phase, scale)
+
+    def after(progress: Progress) -> None:
+        keep(progress)
+        after_step(progress)
+
     report = fit(
         model,
         objective,
@@ -75,7 +79,7 @@ def train_on_task(
         evaluate=evaluate,
         scratch=context.scratch / phase if context.scratch else None,
         log=context.log,
-        after_step=after_step,
+        after_step=after,
     )
     if scale is not None:
         scale.fold(model.classifier)
@@ -156,20 +160,11 @@ def save_epochs(
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"epoch_{epoch:03}.safetensors" for epoch in range(math.floor(epochs) + 1)]
 
-        def write(path: Path, scale: TargetScale | None = scale) -> None:
-            if processes.rank() == 0:
-                weights = {name: t.detach().cpu().clone().contiguous() for name, t in model.state_dict().items()}
-                if scale is not None:
-                    weights["classifier.weight"].mul_(scale.std)
-                    weights["classifier.bias"].mul_(scale.std).add_(scale.mean)
-                with replacing(path) as draft:
-                    save_file(weights, draft)
-
         def after_step(progress: Progress) -> None:
             ends = {round(progress.total * epoch / epochs): epoch for epoch in range(1, len(files))}
             if progress.step in ends:
-                write(files[ends[progress.step]])
+                write_weights(model, files[ends[progress.step]], scale)
 
         if not files[0].exists():  # it does after an interruption
-            write(files[0], None)
+            write_weights(model, files[0])
         yield after_step, files

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
+from limbeck.core.field_groups import without_effect
 from limbeck.errors import InputError
 from limbeck.train.config import PASSES, TrainingConfig
 
@@ -45,14 +46,14 @@ class GuideConfig:
     """
 
     guide: Literal["unguided", "target", "trajectory", "waypoint", "hybrid"] = "target"
-    alpha_output: Annotated[float, Ge(0)] = 0.0
-    alpha_layer: Annotated[float, Ge(0)] = 1.0
-    temperature: Annotated[float, Gt(0)] = 2.0
+    alpha_output: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    alpha_layer: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
     start: Literal["candidate", "pretrained"] | None = None
     freeze_steps: Annotated[int, Ge(0)] = 0
     max_distill_steps: Annotated[int, Ge(1)] | None = None
-    teacher_learning_rate: Annotated[float, Gt(0)] = 5e-5
-    teacher_update_cycle: Annotated[int, Ge(1)] = 1
+    teacher_learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
+    teacher_update_cycle: Annotated[int, Ge(1), Le(1_000_000)] = 1
 
     @property
     def needs_teacher(self) -> bool:
@@ -77,19 +78,30 @@ class GuideConfig:
             problems.append(f"max_distill_steps belongs to guide: hybrid, which needs it; got guide: {self.guide}")
         if self.guide != "unguided" and not self.alpha_output and not self.alpha_layer:
             problems.append(f"guide: {self.guide} has no weight; give alpha_output or alpha_layer, or guide: unguided")
+        if self.guide != "trajectory":
+            names = ("teacher_learning_rate", "teacher_update_cycle")
+            problems += without_effect(self, names, f"with guide: {self.guide}, whose teacher is not trained")
+        if self.guide == "unguided":
+            problems += without_effect(self, ("alpha_output", "alpha_layer"), "with guide: unguided")
+        if self.guide == "unguided" or not self.alpha_output:
+            problems += without_effect(self, ("temperature",), "without alpha_output")
         return problems
 
-    def teacher(self, candidate: Candidate, context: RunContext, max_length: int | None) -> Candidate | None:
+    def teacher(
+        self, candidate: Candidate, context: RunContext, max_length: int | None, waypoints: str | None = None
+    ) -> Candidate | None:
         """Open the teacher, and check that it can take part; None where there is none.
 
         Args:
             candidate: The student, before its conversion.
             context: Has the recipe's teacher.
             max_length: Tokens that the student should be able to read; None for as many as now.
+            waypoints: Folder with the teacher's epochs; None for those that it kept.
 
         Raises:
             InputError: There is no teacher, or it cannot guide this student.
         """
+        from limbeck.model.kept_weights import with_epochs
         from limbeck.train.linearization import checked_teacher
 
         if not self.needs_teacher:
@@ -101,7 +113,7 @@ class GuideConfig:
             )
         return checked_teacher(
             candidate,
-            context.teacher.open(),
+            with_epochs(context.teacher.open(), waypoints, candidate, context.scratch),
             guides=self.guide in FINE_TUNED,
             max_length=max_length,
             epoch_checkpoints=2 if self.guide == "waypoint" else int(self.from_pretrained),

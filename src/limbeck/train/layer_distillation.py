@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from limbeck.core.field_groups import without_effect
 from limbeck.core.shape import canonical_json
+from limbeck.core.step import Step
 from limbeck.errors import InputError
 from limbeck.train.config import PASSES
 
@@ -29,6 +31,23 @@ Layers = Literal["hidden", "attention", "relations"]
 
 DISTILLATION_PASSES = PASSES + 1.0
 """Cost of a training step in forward passes: one more, for the teacher."""
+
+IMITATED: Mapping[tuple[str, ...], Set[str]] = {
+    ("logits_weight", "temperature"): {"logits"},
+    ("hidden_weight",): {"hidden"},
+    ("attention_weight",): {"attention"},
+    ("relations_weight", "relation_heads"): {"relations", "attention"},  # of sides with other numbers of heads
+}
+"""Fields that have an effect only where one of these parts is imitated."""
+
+
+def unused_weights(step: Step, match: Iterable[str]) -> list[str]:
+    """Return a problem for each weight of a part that the step does not imitate, unless it is at its default."""
+    given, problems = set(match), []
+    for names, parts in IMITATED.items():
+        if not parts & given:
+            problems += without_effect(step, names, f"without {' or '.join(sorted(parts))} in match")
+    return problems
 
 
 @dataclass(frozen=True)

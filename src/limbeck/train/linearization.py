@@ -214,7 +214,8 @@ def checked_teacher(
     if len(adapted.epoch_checkpoints) < epoch_checkpoints:
         short = ", of one epoch at least" if adapted.epoch_checkpoints else ""
         raise InputError(
-            f"linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {{keep: every_epoch}}'{short}"
+            f"linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {{keep: every_epoch}}'{short}, "
+            "or name a folder with models epoch_1, epoch_2, … as waypoints"
         )
     readable = longest(adapted.model)
     if guides and max_length is not None and max_length > readable:

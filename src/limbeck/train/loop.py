@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
@@ -16,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, set_seed
-from safetensors.torch import load_file, save_file
+from pydantic import TypeAdapter
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -24,12 +25,11 @@ from limbeck.data.batching import Encoded, collate, length_batches
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
 from limbeck.errors import InputError
-from limbeck.storage.atomic import replacing
 from limbeck.train import checkpoint
 from limbeck.train.checkpoint import Log
 from limbeck.train.config import TrainingConfig
 from limbeck.train.objectives import CoTrainedModule, CoTraining, Objective, Progress, StepTaken, extra_modules
-from limbeck.train.schedules import SCHEDULES
+from limbeck.train.schedules import schedule_of
 
 if TYPE_CHECKING:
     from accelerate.optimizer import AcceleratedOptimizer
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Evaluate = Callable[["LimbeckForSequenceClassification"], float]
 """Scores a model, higher is better."""
+BEST = "best.safetensors"
 
 
 @dataclass
@@ -93,8 +94,8 @@ def parameter_groups(modules: nn.Module, weight_decay: float) -> list[dict[str, 
 def _optimizer(modules: nn.Module, config: TrainingConfig, total: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
     fused = all(p.dtype == torch.float32 for p in modules.parameters())
     groups = parameter_groups(modules, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
-    rate = SCHEDULES[config.lr_scheduler_type](config.warmup_ratio)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, eps=config.adam_epsilon, fused=fused)
+    rate = schedule_of(config, total)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / total))
 
 
@@ -124,7 +125,8 @@ def fit(
         seed: Determines the batches and dropout.
         evaluate: Scores the model several times an epoch.
         scratch: Folder for checkpoints, one every ``config.save_seconds``. Calling again with the same arguments
-            continues from the newest one and ends with the same weights as an uninterrupted run.
+            continues from the newest one and ends with the same weights as an uninterrupted run. Those that cannot be
+            read are reported and ignored.
         log: Called with a message, and with numbers by name.
         after_step: Called after every optimizer step.
 
@@ -133,7 +135,7 @@ def fit(
 
     Raises:
         FloatingPointError: The loss is not finite.
-        InputError: The machine cannot train as configured, or no checkpoint in ``scratch`` can be read.
+        InputError: The machine cannot train as configured.
     """
     if processes.count() > 1:
         processes.join()
@@ -227,7 +229,8 @@ class _Loop:
         return _CoTrainer(optimizer, scheduler, co_trained.config.max_grad_norm, co_trained.every)
 
     def run(self) -> FitReport:
-        counters = checkpoint.load(self.accelerator, self.folder, self.log) if self.resumable else None
+        folder, log = self.folder, self.log
+        counters = checkpoint.load(self.accelerator, folder, log, self._check_counters) if self.resumable else None
         if counters is not None:
             self.report = FitReport(**counters)
             self.log(f"resumed at step {self.report.steps} of {self.total}")
@@ -259,6 +262,12 @@ class _Loop:
                 break
         self._finish(time.monotonic() - started)
         return self.report
+
+    def _check_counters(self, counters: dict[str, Any]) -> None:
+        """Refuse counters of another form, and those whose best weights are lost."""
+        report = TypeAdapter(FitReport).validate_json(json.dumps(counters), strict=True)
+        if report.best_step is not None:
+            checkpoint.load_weights(self.folder / BEST, report.best_step)
 
     def _batches(self) -> Iterator[tuple[dict[str, torch.Tensor], float, int]]:
         """Yield this process's shard of every batch, its weight, and the number of rows of the whole batch.
@@ -342,8 +351,7 @@ class _Loop:
             processes.broadcast_from_main(lambda: self._save_best(model))
 
     def _save_best(self, model: nn.Module) -> None:
-        with replacing(self.folder / "best.safetensors") as draft:
-            save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, draft)
+        checkpoint.save_weights(self.folder / BEST, model.state_dict(), self.report.steps)
 
     def _finish(self, seconds: float) -> None:
         """Restore the best weights and complete the report."""
@@ -356,4 +364,5 @@ class _Loop:
         self.accelerator.free_memory()
 
     def _load_best(self, model: nn.Module) -> None:
-        model.load_state_dict(load_file(self.folder / "best.safetensors"))
+        assert self.report.best_step is not None
+        model.load_state_dict(checkpoint.load_weights(self.folder / BEST, self.report.best_step))

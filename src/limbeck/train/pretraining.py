@@ -157,6 +157,7 @@ def train_on_text(
         pretraining: The corpus, and how much of it is held out.
         context: Seed, scratch folder and log.
     """
+    from limbeck.train.kept_steps import keep_steps
     from limbeck.train.loop import fit
 
     train, held = pretraining.sequences(candidate, context).hold_out(pretraining.held_out, context.seed)
@@ -176,6 +177,7 @@ def train_on_text(
         evaluate=evaluate,
         scratch=context.scratch,
         log=context.log,
+        after_step=keep_steps(candidate.model, training.save_steps, context.scratch),
     )
     if len(held):
         after = held_out_loss(candidate.model)

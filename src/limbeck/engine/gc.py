@@ -1,0 +1,80 @@
+"""Free the disk of a store: remove what nobody retains and no running process uses."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from limbeck.engine.card import read_card
+from limbeck.engine.store import Store
+from limbeck.engine.store_folder import CLAIMS
+from limbeck.storage.digests import files_of
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was removed.
+
+    Attributes:
+        models: Number of models removed.
+        bytes: Bytes freed.
+        in_use: Number of models that stay because a running process uses them.
+    """
+
+    models: int = 0
+    bytes: int = 0
+    in_use: int = 0
+
+
+def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
+    """Remove all objects but those in ``keep``, and kept folders; memo and ledgers stay.
+
+    What a running process makes, has made or uses stays, too. Objects disappear by one rename, so whoever looks for
+    one finds it whole or not at all.
+
+    Args:
+        store: The store.
+        keep: Keys of the objects to retain.
+
+    Raises:
+        StoreError: The folder is no store of limbeck.
+    """
+    if not store.root.is_dir():
+        return Collected()
+    store.folder.check_store()
+    store.folder.remove_leftovers()
+    trash = store.root / "trash"
+    with store.lock("gc"), store.folder.writing():
+        trash.mkdir(exist_ok=True)
+        with store.lock(CLAIMS):  # from here on nobody can begin to use anything until it has been moved
+            in_use = store.folder.claims_of_others()
+            claimed = {name.removeprefix("objects/") for name in in_use if name.startswith("objects/")}
+            retained = {*keep, *claimed}
+            objects = [path for path in store.objects.glob("[!.]*") if path.name not in retained]
+            waiting = [*objects, *_rest(store.root, in_use)]
+            tasks = {task for key in retained for task in _task_of(store.objects / key)}
+            waiting += [path for path in store.tasks.glob("[!.]*") if path.name not in tasks | _tasks(in_use)]
+            moved = [path.rename(trash / uuid.uuid4().hex) for path in waiting]
+        freed = sum(file.stat().st_size for path in moved for file in files_of(path))
+        shutil.rmtree(trash)
+    stay = len([key for key in claimed - {*keep} if (store.objects / key).is_dir()])
+    return Collected(len(objects), freed, stay)
+
+
+def _rest(root: Path, in_use: set[str]) -> Iterator[Path]:
+    """Yield what lies in the other folders and is not in use."""
+    for folder in ("quarantine", "work", "kept"):
+        yield from (path for path in (root / folder).glob("[!.]*") if f"{folder}/{path.name}" not in in_use)
+
+
+def _task_of(folder: Path) -> Iterator[str]:
+    with suppress(OSError, ValueError):
+        yield read_card(folder).task
+
+
+def _tasks(in_use: set[str]) -> set[str]:
+    return {name.removeprefix("tasks/") for name in in_use if name.startswith("tasks/")}

@@ -1,0 +1,79 @@
+"""Every shape that a search evaluated, with its score and its cost, as a table.
+
+A search leaves them as a fact of its first winner (``evaluated_shapes``), so they are kept as long as that record is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from limbeck.core.candidate import Record
+from limbeck.core.measurement import EVALUATED_SHAPES, Measurement
+from limbeck.core.shape import Shape
+
+
+def evaluated_shapes(
+    scores: Mapping[Shape, float],
+    costs: Sequence[float],
+    winners: Sequence[Shape],
+    cost: Measurement,
+    metric: str,
+    split: str,
+) -> Measurement:
+    """Return the fact that a search leaves with its first winner.
+
+    Args:
+        scores: Score of every evaluated shape.
+        costs: Cost of each of them.
+        winners: The shapes that came out.
+        cost: The cost of one of them, for its name and unit.
+        metric: Metric of the scores.
+        split: Split that they were scored on.
+    """
+    rows = [
+        [shape.to_json(), score, float(value), shape in winners]
+        for (shape, score), value in zip(scores.items(), costs, strict=True)
+    ]
+    detail = {"metric": metric, "cost": cost.name, "unit": cost.unit, "shapes": rows}
+    return Measurement(EVALUATED_SHAPES, float(len(rows)), "1", n=len(rows), split=split, detail=detail)
+
+
+def shapes_csv(records: Iterable[Record]) -> str:
+    """Return all evaluated shapes of these records as CSV, the best of each search first; empty if there are none.
+
+    Heads and neurons are those of every layer, separated by spaces.
+    """
+    lines = [line for record in records for line in _lines(record)]
+    if not lines:
+        return ""
+    buffer = io.StringIO()
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def _lines(record: Record) -> Iterator[dict[str, Any]]:
+    fact = record.fact(EVALUATED_SHAPES)
+    if fact is None:
+        return
+    detail = fact.detail
+    column, scale = ("latency_ms", 1e3) if detail["unit"] == "s" else (detail["cost"], 1.0)
+    for plain, score, cost, winner in sorted(detail["shapes"], key=lambda row: (-row[1], row[2])):
+        shape = Shape.from_json(plain)
+        yield {
+            "search": record.key,
+            "shape": str(shape),
+            "layers": shape.depth,
+            "hidden": shape.hidden,
+            "head_dim": shape.head_dim,
+            "heads": " ".join(str(row.heads) for row in shape.layers),
+            "ffn": " ".join(str(row.ffn) for row in shape.layers),
+            f"{detail['metric']}_{fact.split}": score,
+            column: cost * scale,
+            "winner": "yes" if winner else "",
+        }

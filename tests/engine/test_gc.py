@@ -1,0 +1,80 @@
+"""What gc removes, and what stays."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from limbeck.core.candidate import Candidate
+from limbeck.engine.gc import Collected, collect
+from limbeck.engine.store import Store
+from limbeck.errors import StoreError
+
+
+@pytest.fixture
+def store(toys, tmp_path):
+    store = toys.store(tmp_path / "store")
+    store.prepare()
+    return store
+
+
+def put(store, toys, *keys, rows=("good", "bad")):
+    for key in keys:
+        store.put(key, Candidate(toys.ToyModel([1.0]), "tokenizer", toys.ToyTask(rows)), {})
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("*"))
+
+
+def test_it_keeps_memo_and_what_is_wanted(store, toys):
+    put(store, toys, "aa", "bb", "bb-1")
+    put(store, toys, "cc", rows=("x",))
+    store.facts.remember("children-aa", [1])
+    store.facts.keep("outputs", lambda folder: (folder / "a").write_text("a"))
+    store.scratch("aa")
+    store.quarantine("bb-1", "damaged")
+    (store.objects / ".dd.01234567.draft").mkdir()
+    collected = collect(store, {"aa"})
+    assert (collected.models, collected.in_use) == (2, 0)
+    assert collected.bytes > 0
+    assert names(store.objects) == ["aa"]
+    assert names(store.tasks) == [toys.ToyTask().fingerprint]
+    for folder in ("work", "kept", "quarantine", "trash"):
+        assert names(store.root / folder) == []
+    assert store.facts.recall("children-aa", list) == [1]
+    assert toys.store(store.root).open("aa").model == toys.ToyModel([1.0])
+
+
+def test_it_leaves_what_a_running_process_uses(store, toys):
+    """Objects and tasks that it made or looked for, kept folders, checkpoints; all goes once it is gone."""
+    put(store, toys, "aa", "bb", rows=("x",))
+    runner = toys.store(store.root)
+    assert runner.has("aa")
+    put(runner, toys, "cc")
+    runner.scratch("dd")
+    runner.facts.keep("outputs", lambda folder: (folder / "a").write_text("a"))
+    store.folder.release()
+    assert collect(toys.store(store.root)).in_use == 2
+    assert names(store.objects) == ["aa", "cc"]
+    assert len(names(store.tasks)) == 2
+    assert names(store.root / "work") == ["dd"]
+    assert names(store.root / "kept") == ["outputs"]
+    runner.release("cc")
+    collect(toys.store(store.root))
+    assert names(store.objects) == ["cc"]
+    assert toys.store(store.root).open("cc").model == toys.ToyModel([1.0])
+    del runner
+    collect(store)
+    assert names(store.objects) == names(store.tasks) == []
+
+
+def test_only_a_store_is_cleaned(tmp_path):
+    assert collect(Store(tmp_path / "absent")) == Collected()
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (tmp_path, tmp_path / ".git"):
+        with pytest.raises(StoreError, match="is no store of limbeck"):
+            collect(Store(folder))
+    assert sorted(tmp_path.rglob("*")) == before
