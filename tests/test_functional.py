@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,8 @@ def test_linearize_gives_other_attention(bert):
 def test_export_and_quantize_write_folders(bert, tmp_path):
     exported = limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "float")
     small = limbeck.quantize(exported, TOKENIZER, TEXTS, tmp_path / "int8")
+    truncation = json.loads((tmp_path / "float" / "tokenizer.json").read_text())["truncation"]
+    assert truncation["max_length"] > 0  # other runtimes read the length from here
     expected = bert(**TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")).logits.detach().numpy()
     np.testing.assert_allclose(logits(exported), expected, atol=1e-4)
     np.testing.assert_allclose(logits(small), expected, atol=0.1 * np.abs(expected).max())

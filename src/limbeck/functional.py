@@ -200,12 +200,15 @@ def export(
     Returns:
         The exported model.
     """
+    from limbeck.model.checkpoints import save_model
     from limbeck.techniques import export as onnx
 
     fields = checked_options(onnx.Export, {"fused": fused, **options})
     check_destination(Path(folder), "folder")
     with open_candidate(model, tokenizer, data) as candidate, whole_folder(Path(folder)) as draft:
-        onnx.export(candidate.model, candidate.tokenizer, candidate.task, draft, **fields, log=log or discard).close()
+        own = candidate.tokenizer
+        exported = onnx.export(candidate.model, own, candidate.task, draft, **fields, log=log or discard)
+        save_model(exported, own, draft)  # again: the check has set the length at which the tokenizer cuts texts
     return open_exported(folder)
 
 

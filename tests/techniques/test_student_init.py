@@ -145,7 +145,7 @@ def test_a_slice_answers_as_the_model_run_in_that_shape(make_model, make_batch):
     student = made(StudentInit(layers=2, hidden=16, heads=3, ffn=32, head_dim=4, init="slice"), parent)
     with torch.no_grad():
         torch.testing.assert_close(student.run(batch)[0], whole.run(batch, shape=student.shape)[0])
-    assert not hasattr(student.config, "space")
+    assert student.config.space is None
 
 
 def test_a_fresh_student_of_a_super_network_is_none(make_model):

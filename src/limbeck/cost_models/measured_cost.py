@@ -47,7 +47,7 @@ class MeasuredCost(TargetCost):
         from limbeck.cost_models.latency_predictor import Predictor
         from limbeck.cost_models.latency_table import LatencyTable
 
-        stored = getattr(self._candidate.model.config, "space", None)
+        stored = self._candidate.model.space
         space = Space.from_json(stored) if stored else None
         if space is not None and len(space.hidden) * len(space.head_dim) > 1:
             return Predictor.memoised(self._candidate, space, self._target, number_format, self._memo)

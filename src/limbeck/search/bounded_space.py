@@ -143,7 +143,7 @@ def trained_space(model: TrainableEncoder) -> Space:
     Raises:
         InputError: The model is no super-network, or its shape has changed since.
     """
-    stored = getattr(model.config, "space", None)
+    stored = model.space
     if stored is None:
         raise InputError("the model says of no space of slices; train it with 'supernet' first")
     space = Space.from_json(stored)
