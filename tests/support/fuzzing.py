@@ -1,7 +1,7 @@
 """Malformed input by mutation of good input, and the rule that it must obey: a result, or one clear error.
 
 A test gives a corpus of good inputs, draws a mutant with ``mutated`` (plain data) or ``mutated_bytes`` (files), and
-calls the code under ``Rule``. What once broke the rule is kept in ``tests/fuzz/seeds`` and tried in the default tier.
+calls the code under ``Rule``.
 """
 
 from __future__ import annotations

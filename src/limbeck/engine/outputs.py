@@ -10,7 +10,7 @@ from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.report.artefact import check_out, write_artefact
 from limbeck.report.evaluated_shapes import shapes_csv
-from limbeck.report.html import report_html
+from limbeck.report.html import front_svg, report_html
 from limbeck.report.report import front_csv
 from limbeck.report.serving_example import artefact_example
 from limbeck.report.table import rows
@@ -91,7 +91,7 @@ def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
 
 
 def write_report(result: RunResult) -> dict[str, Path]:
-    """Write ``report.html``, ``front.csv`` and, after a search, ``shapes.csv`` into the run's folder.
+    """Write ``report.html``, ``front.csv``, ``front.svg`` and, after a search, ``shapes.csv`` into the run's folder.
 
     Needs no model, so the store may be gone.
     """
@@ -101,6 +101,8 @@ def write_report(result: RunResult) -> dict[str, Path]:
     with writing(result.folder, "--folder"):
         report = _write(result.folder / "report.html", report_html(summary, example=example))
         written = {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
+        if picture := front_svg(summary):
+            written["picture"] = _write(result.folder / "front.svg", picture)
         if shapes := shapes_csv(result.records.values()):
             written["shapes"] = _write(result.folder / SHAPES, shapes)
         return written
