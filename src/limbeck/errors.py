@@ -76,7 +76,7 @@ def shown(value: object) -> str:
     """Format a value for a message; a long one is cut.
 
     >>> shown("a"), shown([1] * 1000)[-5:]
-    ("'a'", ' 1,…')
+    ("'a'", ', 1,…')
     """
     if isinstance(value, (str, list, tuple)):
         value = value[: SHOWN + 1]  # before it is written out, which may take long

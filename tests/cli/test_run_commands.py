@@ -199,7 +199,7 @@ def test_a_budget_that_nothing_meets_ends_with_3_and_the_nearest():
         ("steps.0.prune.keep=2", "should be in (0, 1], got 2"),
         ("steps.0.prune.keep=[", "--set steps.0.prune.keep, line 1"),
         ("sed=1", "did you mean 'seed'"),
-        ("seed=abc", "should be a whole number, got 'abc'"),
+        ("seed=abc", "should be a whole number in [0, 4294967295], got 'abc'"),
     ],
 )
 def test_bad_settings_are_told(setting, message):

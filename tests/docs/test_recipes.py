@@ -85,7 +85,8 @@ def grid_of(words):
     training.check()
     if lengths := given.get("lengths"):
         timing = replace(timing, seq_len=lengths)
-    return plan(given["grid"], timing, None if training.task == "sst2" else training.task)
+    task = None if training.task in (None, "sst2") else load_task(training.task)
+    return plan(given["grid"], timing, task)
 
 
 @pytest.mark.parametrize("page", PAGES)

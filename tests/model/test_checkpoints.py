@@ -320,7 +320,7 @@ def break_folder(folder, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("pickle", "pytorch_model.bin, a pickle.*convert"),
+        ("pickle", "pytorch_model.bin, a pickle.*weights_only=True"),
         ("truncated", "cannot be opened as a model"),
         ("noise", "cannot be opened as a model"),
         ("no model.safetensors", "has no model.safetensors"),

@@ -262,7 +262,7 @@ def test_the_task_goes_on_with_the_space_and_the_order(candidate):
     (tasked,) = step.apply(made, context_for(made))
     assert Space.from_json(tasked.model.config.space) == STEP.slices.space(FULL, "pretrain_supernet")
     assert ChannelOrder.of(tasked.model) == ChannelOrder.of(made.model)
-    assert not hasattr(tasked.model.config, "general_space")
+    assert tasked.model.config.general_space is None
     for layer, query in zip(tasked.model.encoder.layers, queries, strict=True):
         torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
     (narrow,) = changed(step, layers=(1, 1)).apply(made, context_for(made))
