@@ -280,16 +280,20 @@ def test_waypoints_are_followed_as_if_the_teacher_had_kept_them(make_model, tmp_
         save_file({name: value.contiguous() for name, value in model(number).state_dict().items()}, files[-1])
     write_kept_weights(model(9), tokenizer, files, tmp_path / "dense")
     students = []
-    for waypoints in (None, str(tmp_path / "dense")):
+    for checkpoints in (None, str(tmp_path / "dense")):
         teacher = Candidate(model(2), tokenizer, task, epoch_checkpoints=tuple(files))
         step = Linearize.of(
-            attention=("linformer:8",), guide="waypoint", waypoints=waypoints, num_train_epochs=1, learning_rate=1e-3
+            attention=("linformer:8",),
+            guide="waypoint",
+            checkpoints=checkpoints,
+            num_train_epochs=1,
+            learning_rate=1e-3,
         )
         context = RunContext(
-            teacher=Teacher("t", lambda teacher=teacher: teacher), scratch=tmp_path / f"s{waypoints is None}"
+            teacher=Teacher("t", lambda teacher=teacher: teacher), scratch=tmp_path / f"s{checkpoints is None}"
         )
         (student,) = step.apply(Candidate(model(5), tokenizer, task), context)
         students.append(student.model.state_dict())
     assert all(torch.equal(students[0][name], value) for name, value in students[1].items())
-    assert "has no effect with guide: target" in Linearize.of(waypoints="dense").problems()[0]
-    assert "there is no folder nowhere" in Linearize.of(guide="waypoint", waypoints="nowhere").file_problems()[0]
+    assert "has no effect with guide: target" in Linearize.of(checkpoints="dense").problems()[0]
+    assert "there is no folder nowhere" in Linearize.of(guide="waypoint", checkpoints="nowhere").file_problems()[0]

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 def _convert(annotation: Any, tokens: Any) -> Any:  # what cyclopts passes on: words, by name where there are several
     """Convert words of the command line as cyclopts does, but refuse 1.5 as a whole number instead of rounding it."""
 
-    def one(kind: type, value: str) -> Any:
+    def convert_token(kind: type, value: str) -> Any:
         if kind is int and not re.fullmatch(r"[-+]?[0-9]{1,20}", value.strip()):
             raise ValueError(value)
         return kind(value) if kind in (int, float) else convert(kind, [value])
 
-    return convert(annotation, tokens, converter=one)
+    return convert(annotation, tokens, converter=convert_token)
 
 
 def _usage_error(error: CycloptsError) -> object:

@@ -131,8 +131,8 @@ def _write_candidate(result: RunResult, key: str, draft: Path, folder: Path) -> 
     draft.mkdir(exist_ok=True)
     save_model(candidate.model, candidate.tokenizer, draft)
     outcome = {"key": key, "folder": str(folder), "shape": str(candidate.model.shape)}
-    if kept := write_kept_weights(candidate.model, candidate.tokenizer, candidate.epoch_checkpoints, draft):
-        outcome["kept"] = ", ".join(kept)
+    if folders := write_kept_weights(candidate.model, candidate.tokenizer, candidate.epoch_checkpoints, draft):
+        outcome["kept"] = ", ".join(folders)
     assert result.task is not None  # only a result that was read from a ledger has none
     if candidate.task.fingerprint != result.task.fingerprint:
         candidate.task.to_folder(draft / "task")

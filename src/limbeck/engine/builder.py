@@ -383,8 +383,8 @@ class CandidateBuilder:
         with self._helped(parent.key, step, seed, base):
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
-                if kept := kept_steps(scratch):
-                    child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *kept))
+                if steps := kept_steps(scratch):
+                    child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *steps))
                 record = Record(
                     key=base if index == 0 else f"{base}-{index}",
                     parent=parent.key,

@@ -58,12 +58,12 @@ class PastTimes:
             records: Records of all candidates, roots included where they are known.
             probed: Name, parameters and seconds of every probe of a candidate.
         """
-        known = {record.key: record for record in records}
+        by_key = {record.key: record for record in records}
         self._made: dict[str, list[_Past]] = {}
         for record in records:
             if record.parent is None:
                 continue
-            lineage = tuple(_lineage(known, record.parent))
+            lineage = tuple(_lineage(by_key, record.parent))
             root = lineage[0].key if lineage and lineage[0].parent is None else None
             shape = lineage[-1].shape if lineage else None
             past = _Past(record.parameters, record.duration, shape, root, lineage[1:])
@@ -96,12 +96,12 @@ class PastTimes:
         return (median(scaled) if own and scaled else float(own)), True
 
 
-def _lineage(known: Mapping[str, Record], key: str | None) -> Iterator[Record]:
+def _lineage(by_key: Mapping[str, Record], key: str | None) -> Iterator[Record]:
     """Yield the records from the earliest known ancestor to ``key``."""
     chain = []
-    while key is not None and key in known:
-        chain.append(known[key])
-        key = known[key].parent
+    while key is not None and key in by_key:
+        chain.append(by_key[key])
+        key = by_key[key].parent
     yield from reversed(chain)
 
 

@@ -75,10 +75,10 @@ def epoch_folders(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     numbers = {path: re.fullmatch(r"epoch_(\d+)", path.name) for path in folder.iterdir() if path.is_dir()}
-    found = sorted((int(match[1]), path) for path, match in numbers.items() if match is not None)
-    if not found:
+    epochs = sorted((int(match[1]), path) for path, match in numbers.items() if match is not None)
+    if not epochs:
         raise InputError(f"{folder} has no folders epoch_1, epoch_2, …; 'finetune --keep every_epoch' writes them")
-    return [path for _, path in found]
+    return [path for _, path in epochs]
 
 
 def read_kept_weights(
@@ -118,21 +118,21 @@ def read_kept_weights(
     return files
 
 
-def with_epochs(teacher: Candidate, waypoints: str | None, student: Candidate, scratch: Path | None) -> Candidate:
+def with_epochs(teacher: Candidate, checkpoints: str | None, student: Candidate, scratch: Path | None) -> Candidate:
     """Return a teacher with the epochs that its student is to follow: the student's first weights, then one an epoch.
 
     Args:
         teacher: The fine-tuned teacher.
-        waypoints: Folder with model folders ``epoch_*`` and perhaps ``initial``; None takes what the teacher kept.
+        checkpoints: Folder with model folders ``epoch_*`` and perhaps ``initial``; None takes what the teacher kept.
         student: What the epochs begin with where ``initial`` is missing.
         scratch: Where the weights are put.
     """
     from safetensors.torch import save_file
 
-    if waypoints is None:
+    if checkpoints is None:
         epochs = tuple(file for file in teacher.epoch_checkpoints if file.stem.startswith("epoch_"))
         return replace(teacher, epoch_checkpoints=epochs)
-    folders, initial = epoch_folders(waypoints), Path(waypoints).expanduser() / INITIAL
+    folders, initial = epoch_folders(checkpoints), Path(checkpoints).expanduser() / INITIAL
     to = (scratch or Path(tempfile.mkdtemp(prefix="limbeck-"))) / "waypoints"
     first = [initial] if initial.is_dir() else []
     files = read_kept_weights([*first, *folders], teacher.model, teacher.task, to)

@@ -37,8 +37,8 @@ from limbeck.train.guide_config import GuideConfig
         needs={"torch"},
         drops={"elastic"},
         reads={"seed", "teacher"},
-        files=frozenset({"waypoints"}),
-        added=TRAINING.added | {"waypoints"},
+        files=frozenset({"checkpoints"}),
+        added=TRAINING.added | {"checkpoints"},
         example={
             "num_train_epochs": 1,
             "learning_rate": 1e-3,
@@ -63,7 +63,7 @@ class Linearize(Technique):
         init: New projections average neighbours such that a text as long as the long ones of the task fills them
             (segments), or are drawn ~ N(0, 1).
         guidance: What the student is compared with.
-        waypoints: Folder of an earlier fine-tuning with a model folder for every epoch (epoch_1, epoch_2, …), which
+        checkpoints: Folder of an earlier fine-tuning with a model folder for every epoch (epoch_1, epoch_2, …), which
             guide: waypoint follows; unless given, what the teacher kept. The student begins as the folder 'initial'
             beside them, or else as the candidate.
         max_length: Tokens that the model should be able to read, if more than now.
@@ -74,7 +74,7 @@ class Linearize(Technique):
     share: Literal["none", "kv", "layer", "headwise", "per_head"] = "none"
     init: Literal["segments", "normal"] = "segments"
     guidance: GuideConfig = group(default=GuideConfig())
-    waypoints: str | None = None
+    checkpoints: str | None = None
     max_length: Annotated[int, Ge(1), Le(100_000)] | None = None
 
     def required_traits(self) -> set[str]:
@@ -105,7 +105,7 @@ class Linearize(Technique):
                 problems.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
         problems += self.guidance.problems()
         if self.guidance.guide != "waypoint" and self.guidance.start != "pretrained":
-            problems += without_effect(self, ("waypoints",), f"with guide: {self.guidance.guide}")
+            problems += without_effect(self, ("checkpoints",), f"with guide: {self.guidance.guide}")
         if self.guidance.freeze_steps and not self.linformer:
             problems.append("freeze_steps: only linformer has new weights to train meanwhile")
         return problems
@@ -115,11 +115,11 @@ class Linearize(Technique):
         from limbeck.distributed import context as processes
         from limbeck.model.kept_weights import epoch_folders
 
-        if self.waypoints is not None:
+        if self.checkpoints is not None:
             try:
-                epoch_folders(self.waypoints)
+                epoch_folders(self.checkpoints)
             except InputError as error:
-                return [f"waypoints: {error}"]
+                return [f"checkpoints: {error}"]
         if self.guidance.guide == "trajectory" and processes.count() > 1:
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
@@ -173,7 +173,7 @@ class Linearize(Technique):
 
         if problems := self.problems():
             raise InputError(f"linearize: {problems[0]}")
-        teacher = self.guidance.teacher(candidate, context, self.max_length, self.waypoints)
+        teacher = self.guidance.teacher(candidate, context, self.max_length, self.checkpoints)
         before = candidate.model
         if teacher is not None and self.guidance.from_pretrained:
             restart(before, teacher)

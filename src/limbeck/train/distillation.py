@@ -83,8 +83,8 @@ def teacher_outputs(
         name = key if reader is teacher else f"{key}-{vocabulary_key(student.tokenizer)}"
         taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
         cached, logits = cached_layers(reader, name, student.task, taps, context.keep, context.scratch)
-        known = logits if reader is teacher else None
-        return CachedTeacher(mean_answers(student, teacher, key, context, further, known), cached)
+        computed = logits if reader is teacher else None
+        return CachedTeacher(mean_answers(student, teacher, key, context, further, computed), cached)
     separate = not wanted or (further and "logits" in terms)
     return LiveTeacher(reader.model.eval(), mean_answers(student, teacher, key, context, further) if separate else None)
 

@@ -88,7 +88,7 @@ class GuideConfig:
         return problems
 
     def teacher(
-        self, candidate: Candidate, context: RunContext, max_length: int | None, waypoints: str | None = None
+        self, candidate: Candidate, context: RunContext, max_length: int | None, checkpoints: str | None = None
     ) -> Candidate | None:
         """Open the teacher, and check that it can take part; None where there is none.
 
@@ -96,7 +96,7 @@ class GuideConfig:
             candidate: The student, before its conversion.
             context: Has the recipe's teacher.
             max_length: Tokens that the student should be able to read; None for as many as now.
-            waypoints: Folder with the teacher's epochs; None for those that it kept.
+            checkpoints: Folder with the teacher's epochs; None for those that it kept.
 
         Raises:
             InputError: There is no teacher, or it cannot guide this student.
@@ -113,7 +113,7 @@ class GuideConfig:
             )
         return checked_teacher(
             candidate,
-            with_epochs(context.teacher.open(), waypoints, candidate, context.scratch),
+            with_epochs(context.teacher.open(), checkpoints, candidate, context.scratch),
             guides=self.guide in FINE_TUNED,
             max_length=max_length,
             epoch_checkpoints=2 if self.guide == "waypoint" else int(self.from_pretrained),
