@@ -84,6 +84,15 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN].rstrip() + "…"
 
 
+def without_middle(text: str, limit: int) -> str:
+    """Cut the middle out of a message that would be longer than ``limit``: its end holds the advice.
+
+    >>> without_middle("abcdefgh", 4)
+    'ab…gh'
+    """
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-(limit // 2) :]}"
+
+
 def nearest(seen: object, valid: Iterable[object]) -> str:
     """Name the closest valid choice, or list them when nothing is close: the ``LISTED`` nearest where there are more.
 

@@ -196,3 +196,15 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     for name, message in (("pipe.csv", "is a named pipe"), ("zero.csv", "is a device")):
         with pytest.raises(InputError, match=message):
             read_table(tmp_path / name)
+
+
+def test_parquet_with_text_that_is_no_utf_8_is_one_clear_error(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    broken = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xb2")]
+    )
+    pyarrow.parquet.write_table(pa.table({"text": broken, "label": [0, 1]}), tmp_path / "data.parquet")
+    with pytest.raises(InputError, match=r"data\.parquet: not a readable Parquet file"):
+        read_table(tmp_path / "data.parquet")

@@ -241,7 +241,8 @@ def _too_long(*_):
 def examples(count):
     """Settings of a test that tries so many inputs, or a part of them with ``FUZZ_PART=10`` (a tenth).
 
-    Failing inputs are kept in ``.hypothesis`` and tried first.
+    The inputs are always the same, so that a test fails for what was changed and not by chance. With ``FUZZ_RANDOM=1``
+    they are others each time; those that fail are then kept in ``.hypothesis`` and tried first.
     """
     count = max(1, count // int(os.environ.get("FUZZ_PART", "1")))
     return settings(
@@ -249,5 +250,6 @@ def examples(count):
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
+        derandomize="FUZZ_RANDOM" not in os.environ,
         report_multiple_bugs=True,
     )

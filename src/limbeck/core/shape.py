@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 CORES = {"softmax": 0, "linformer": 256, "window": 64, "kernel": 0}
 """Attention cores and their default sizes: for linformer the length that keys and values are projected to, for window
@@ -22,13 +22,13 @@ def attention_core(text: str) -> str:
     """
     name, colon, size = text.partition(":")
     if name not in CORES:
-        raise InputError(f"attention '{text}'; {nearest(name, CORES)}")
+        raise InputError(f"attention {shown(text)}; {nearest(name, CORES)}")
     if not CORES[name]:
         if colon:
-            raise InputError(f"attention '{text}': {name} has no size; write '{name}'")
+            raise InputError(f"attention {shown(text)}: {name} has no size; write '{name}'")
         return name
     if colon and not (size.isdecimal() and int(size)):
-        raise InputError(f"attention '{text}': the size should be a number from 1; write '{name}:{CORES[name]}'")
+        raise InputError(f"attention {shown(text)}: the size should be a number from 1; write '{name}:{CORES[name]}'")
     return f"{name}:{int(size) if colon else CORES[name]}"
 
 

@@ -17,7 +17,7 @@ from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabelle
 from limbeck.data.columns import Columns
 from limbeck.data.config import Options
 from limbeck.data.readers import Table, plural
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
@@ -326,5 +326,5 @@ def _name_order(kind: Kind, seen: set[str], options: Options) -> tuple[str, ...]
     names = tuple(label_text(name) or "" for name in options.label_names)
     for name in names:
         if names.count(name) > 1 or not name:
-            raise InputError(f"label_names: '{name}' should stand there once and not be empty, got {list(names)}")
+            raise InputError(f"label_names: {shown(name)} should stand there once and not be empty, got {shown(names)}")
     return names

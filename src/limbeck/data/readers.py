@@ -357,9 +357,10 @@ def _read_parquet(path: Path, reading: Reading) -> Table:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = check_columns(f"{path}, schema", file.schema_arrow.names)
             content = file.read()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
-    columns = {name: content.column(index).to_pylist() for index, name in enumerate(names)}
+        columns = {name: content.column(index).to_pylist() for index, name in enumerate(names)}
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # text and times are decoded late
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a readable Parquet file ({reason})") from error
     return table_of_columns(str(path), columns)
 
 

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from limbeck.core.field_groups import build, fields_of, groups_of
 from limbeck.core.step import Step, StepInfo
-from limbeck.errors import InputError, LimbeckError, nearest, shown
+from limbeck.errors import InputError, LimbeckError, nearest, shown, without_middle
 from limbeck.train.config import TrainingConfig
 
 T = TypeVar("T")
@@ -51,6 +51,9 @@ class Problem:
 
     path: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", without_middle(self.message, 600))
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
