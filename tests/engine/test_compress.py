@@ -37,6 +37,7 @@ def latency(shape, number_format="int8"):
     return Measurement("latency_p50", value, "s", 0.98 * value, 1.02 * value)
 
 
+@pytest.mark.slow
 def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monkeypatch):
     """One front, one choice, names that say which is which."""
     monkeypatch.setattr("limbeck.cost_models.measured_cost.MeasuredCost", lambda *services: FormatCost(latency))

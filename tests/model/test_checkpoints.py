@@ -366,7 +366,7 @@ def test_names_that_lead_nowhere(tmp_path, saved, monkeypatch):
 
 def test_peek_names_the_supported_families(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "deberta"}')
-    with pytest.raises(UnsupportedModel, match=r"supported families: bert, roberta.*closest is 'bert'"):
+    with pytest.raises(UnsupportedModel, match=r"supported families: bert, ernie, roberta.*closest is 'bert'"):
         peek(tmp_path)
     roberta = {"model_type": "roberta", "max_position_embeddings": 514, "architectures": ["RobertaForMaskedLM"]}
     (tmp_path / "config.json").write_text(json.dumps(roberta))
