@@ -30,7 +30,7 @@ budget: {max_drop: 100}
 steps:
   - student_init: {layers: 2, init: layers}
   - finetune: {epochs: 2, save_seconds: 0}
-  - fork: [[], [{prune: {keep: 0.5, cost: parameters}}, {distill: {epochs: 2, save_seconds: 0}}]]
+  - fork: [[], [{prune: {heads: 6, ffn: 512}}, {distill: {epochs: 2, save_seconds: 0}}]]
   - export: {}
   - quantize: {}
   - size: {}
