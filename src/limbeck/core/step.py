@@ -19,18 +19,17 @@ and ``plan`` answer at once.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import TargetCost
+from limbeck.core.digests import files_of, short_digest
 from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
 from limbeck.core.paths import exists, user_path
@@ -366,18 +365,5 @@ def content(value: Any) -> Any:  # a JSON value
     if path is None or not exists(path):
         return value
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return [[file.relative_to(path).as_posix(), file_digest(file)] for file in files]
-    return file_digest(path) if path.is_file() else value
-
-
-def file_digest(path: Path) -> str:
-    """Return the hash of a file's content, computed again only when its size or time of change differs."""
-    status = path.stat()
-    return _read_digest(str(path), status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=256)
-def _read_digest(file: str, changed: int, size: int) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+        return [[file.relative_to(path).as_posix(), short_digest(file)] for file in files_of(path)]
+    return short_digest(path) if path.is_file() else value

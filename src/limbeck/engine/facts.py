@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from limbeck.core.digests import files_of
 from limbeck.core.finite import json_text
 from limbeck.core.shape import canonical_json
 from limbeck.engine.store_folder import StoreFolder, safe_name
 from limbeck.storage.atomic import replacing, sync
-from limbeck.storage.digests import damage, files_of, folder_digests
+from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
 
 T = TypeVar("T")

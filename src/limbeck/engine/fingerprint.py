@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from limbeck.core.digests import file_digest, files_of
 from limbeck.core.paths import user_path
-from limbeck.storage.digests import file_digest, files_of
 
 MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
 

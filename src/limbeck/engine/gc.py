@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from limbeck.core.digests import files_of
 from limbeck.engine.card import read_card
 from limbeck.engine.store import Store
 from limbeck.engine.store_folder import CLAIMS
-from limbeck.storage.digests import files_of
 
 
 @dataclass(frozen=True)

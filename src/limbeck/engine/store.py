@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.digests import files_of
 from limbeck.core.finite import json_text
 from limbeck.core.paths import cache_folder, user_path
 from limbeck.engine.card import CARD, Card, read_card, sealed
@@ -34,7 +35,7 @@ from limbeck.engine.facts import Facts
 from limbeck.engine.store_folder import StoreFolder, refusal
 from limbeck.errors import MissingExtra, StoreError
 from limbeck.storage.atomic import replacing, sync
-from limbeck.storage.digests import damage, files_of, folder_digests
+from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
 
 __all__ = ["MACHINE", "WAYPOINTS", "Store", "default_root", "refusal"]

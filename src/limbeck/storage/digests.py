@@ -1,50 +1,18 @@
-"""SHA-256 digests of files: what decides whether two files are the same, and whether a stored one is intact.
-
-A digest is computed once per process as long as the file's inode, size and times stay the same. That is safe within a
-process: any write through the file system sets the time of change (ctime), which no program can choose, and a file that
-changed within the resolution of that clock before it was read is read again. It would not be safe in a cache on the
-disk, which must also notice a disk that returns other bytes than were written.
-"""
+"""Recorded SHA-256 digests: whether stored files are intact, at opening and at copying."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from limbeck.core.digests import file_digest, files_of
 from limbeck.errors import LimbeckError
-
-RESOLUTION_NS = 2_000_000_000
-"""The coarsest resolution of a file system's clock, in nanoseconds."""
-
-_Signature = tuple[int, int, int, int, int]
-_DIGESTS: dict[_Signature, str] = {}
 
 
 class DigestMismatch(LimbeckError):
     """A file does not have the content that was recorded for it."""
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Return all files below a folder, in order; a file is its own only one."""
-    if folder.is_file():
-        return [folder]
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content, as hexadecimal digits."""
-    before = _signature(path)
-    if before in _DIGESTS:
-        return _DIGESTS[before]
-    started = time.time_ns()
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if _signature(path) == before and max(before[-2:]) + RESOLUTION_NS < started:
-        _DIGESTS[before] = digest
-    return digest
 
 
 def folder_digests(folder: Path) -> dict[str, str]:
@@ -88,8 +56,3 @@ def copy_checked(source: Path, destination: Path, digest: str) -> None:
         seen = hashlib.file_digest(stream, "sha256").hexdigest()
     if seen != digest:
         raise DigestMismatch(f"{source} has other content than was written (SHA-256 {seen[:12]}, not {digest[:12]})")
-
-
-def _signature(path: Path) -> _Signature:
-    status = path.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

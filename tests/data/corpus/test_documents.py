@@ -1,7 +1,9 @@
 import json
+import time
 
 import pytest
 
+from limbeck.core import digests
 from limbeck.core.task import Split, Task
 from limbeck.data.corpus import documents
 from limbeck.data.corpus.documents import (
@@ -222,6 +224,8 @@ def test_texts_without_letters_are_compared_as_they_stand():
 
 def test_big_files_are_hashed_once(tmp_path, monkeypatch):
     path = written(tmp_path, "a.txt", "one")
+    later = time.time_ns() + 10 * digests.RESOLUTION_NS  # a file just written might change without a new time
+    monkeypatch.setattr(time, "time_ns", lambda: later)
     before = Source((path,)).fingerprint()
     monkeypatch.setattr(documents.hashlib, "file_digest", None)
     assert Source((path,)).fingerprint() == before

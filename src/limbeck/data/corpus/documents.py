@@ -18,8 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.digests import short_digest
 from limbeck.core.paths import exists, user_path
-from limbeck.core.step import file_digest
 from limbeck.core.task import Task, texts_of
 from limbeck.data.column_names import PAIR_WORDS, TEXT_WORDS
 from limbeck.data.conll import SUFFIXES as CONLL
@@ -87,7 +87,7 @@ class Source:
 
     def fingerprint(self) -> str:
         """Hash the contents of the files; the name of a data set stands for its content, as that of a model does."""
-        files = [(path.suffix.lower(), file_digest(path)) for path in self.files()]
+        files = [(path.suffix.lower(), short_digest(path)) for path in self.files()]
         content: list[Any] = [*files] or ["name", *self.paths, self.config, self.split]
         return hashlib.sha256(json.dumps([content, self.column]).encode()).hexdigest()[:16]
 
