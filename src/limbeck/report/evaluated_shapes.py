@@ -5,14 +5,13 @@ A search leaves them as a fact of its first winner (``evaluated_shapes``), so th
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import EVALUATED_SHAPES, Measurement
 from limbeck.core.shape import Shape
+from limbeck.report.formatting import csv_text
 
 
 def evaluated_shapes(
@@ -47,14 +46,7 @@ def shapes_csv(records: Iterable[Record]) -> str:
     Heads and neurons are those of every layer, separated by spaces.
     """
     lines = [line for record in records for line in _lines(record)]
-    if not lines:
-        return ""
-    buffer = io.StringIO()
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return buffer.getvalue()
+    return csv_text(lines) if lines else ""
 
 
 def _lines(record: Record) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limbeck.core.measurement import Measurement
@@ -86,3 +88,16 @@ def settings(values: Mapping[str, Any], limit: int | None = None) -> str:
     )
     text = ", ".join(parts)
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def csv_text(lines: Sequence[Mapping[str, object]]) -> str:
+    """Format rows as CSV, with the columns that any of them has.
+
+    >>> csv_text([{"a": 1}, {"a": 2, "b": 3}]).splitlines()
+    ['a,b', '1,', '2,3']
+    """
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in lines for name in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()

@@ -6,15 +6,13 @@ console.print(front_table(summary))
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
 from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
-from limbeck.report.formatting import megabytes, milliseconds, quality, quality_interval, time_interval
+from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
 from limbeck.report.speed_up import is_faster
 from limbeck.report.summary import RunSummary, once
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume
@@ -203,13 +201,7 @@ def errors_line(summary: RunSummary) -> str:
 
 def front_csv(summary: RunSummary) -> str:
     """Write the measured candidates as CSV, one per line, with units in the column names."""
-    lines = front_rows(summary)
-    buffer = io.StringIO()
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return buffer.getvalue()
+    return csv_text(front_rows(summary))
 
 
 def front_rows(summary: RunSummary) -> list[dict[str, Any]]:
