@@ -22,7 +22,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput
 
-from .attention import bias_by_distance, core
+from .attention import added_to_scores, bias_by_distance, core
 from .layers import (
     ConfigLayer,
     ConfigShape,
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
-        bias = self.biases(input_ids.shape[1])
+        bias = self.score_bias(input_ids.shape[1], mask)
         x = self.embeddings(input_ids, token_type_ids, shape.hidden)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             if "hidden" in tapped:
@@ -111,11 +111,20 @@ class Encoder(nn.Module):
             tapped["hidden"].append(x)
         return x, tapped
 
-    def biases(self, tokens: int) -> Tensor | None:
-        """Return what is added to the scores for the distance of two tokens [heads, query, key], if anything is."""
+    def score_bias(self, tokens: int, mask: Tensor | None) -> Tensor | None:
+        """Return what all layers add to scores by the distance of two tokens, with the mask; None without biases.
+
+        Args:
+            tokens: Number of tokens.
+            mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+
+        Returns:
+            The sum [batch or 1, heads, query, key], for every column of the table of biases.
+        """
         if self.position_bias is None:
             return None
-        return bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
+        bias = bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
+        return added_to_scores(bias, mask)
 
 
 STANDARD_KEYS = frozenset((

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from .attention import CORES, Lengths, added_to_scores, core, scores
+from .attention import CORES, Lengths, core, scores
 from .style import Style
 
 
@@ -237,7 +237,7 @@ class Layer(nn.Module):
         parted: Tensor = y.unflatten(-1, (heads, head_dim))
         return parted.transpose(1, 2)
 
-    def attend(
+    def _attend(
         self,
         x: Tensor,
         mask: Tensor | None,
@@ -248,21 +248,7 @@ class Layer(nn.Module):
         shared: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        """Compute the context of every head, before the output projection.
-
-        Args:
-            x: Hidden states [batch, seq, hidden].
-            mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
-            shape: Widths to run with, at most those of the layer.
-            head_dim: Channels of each head.
-            gates: Multipliers of this layer's heads [heads].
-            taps: Lists by name of the tap; the layer appends its activations to those that are there.
-            shared: The length projection that all layers share, if they do.
-            bias: Biases of softmax attention by the distance of two tokens [heads, query, key], of all heads.
-
-        Returns:
-            The contexts of all heads, side by side [batch, seq, heads * head_dim].
-        """
+        """Compute the contexts of all heads, side by side [batch, seq, heads * head_dim]; arguments as of forward."""
         heads = shape.heads
         if not heads:
             for name in taps.keys() & {"query", "key", "value", "attention"}:  # keep the lists aligned with the layers
@@ -275,7 +261,8 @@ class Layer(nn.Module):
                 taps[tap].append(states)
         name, size = core(shape.attention)
         if bias is not None and name == "softmax":
-            mask = added_to_scores(bias[list(self.position_heads[:heads])], mask)
+            columns = self.position_heads[:heads]
+            mask = bias[:, :heads] if columns == tuple(range(heads)) else bias[:, list(columns)]
         if "attention" in taps:
             taps["attention"].append(scores(query, key, mask))
         dropout = self.style.attention_dropout if self.training else 0.0
@@ -305,13 +292,14 @@ class Layer(nn.Module):
             gates: Multipliers of this layer's heads [heads] and neurons [ffn].
             taps: Lists by name of the tap; the layer appends its activations to those that are there.
             shared: The length projection that all layers share, if they do.
-            bias: Biases of softmax attention by the distance of two tokens [heads, query, key], of all heads.
+            bias: What softmax attention adds to its scores in place of the mask, for every column of the table of
+                position biases [batch, heads, query, key]; None without such a table.
 
         Returns:
             Hidden states [batch, seq, hidden].
         """
         hidden, drop = x.shape[-1], self.style.dropout
-        context = self.attend(x, mask, shape, head_dim, gates, taps, shared, bias)
+        context = self._attend(x, mask, shape, head_dim, gates, taps, shared, bias)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
