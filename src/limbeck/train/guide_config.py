@@ -98,8 +98,8 @@ class GuideConfig:
             return []
         wanted = "guide: waypoint" if self.guide == "waypoint" else "start: pretrained"
         return [
-            f"{wanted} needs the weights that the teacher's fine-tuning kept; give it 'finetune: {{keep: every_epoch}}', "
-            "or name a folder with models epoch_1, epoch_2, … as checkpoints"
+            f"{wanted} needs the weights that the teacher's fine-tuning kept; give it "
+            "'finetune: {keep: every_epoch}', or name a folder with models epoch_1, epoch_2, … as checkpoints"
         ]
 
     def teacher(
