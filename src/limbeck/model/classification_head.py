@@ -39,11 +39,8 @@ def build(
     """
     import torch
 
-    from limbeck.model.encoder import (
-        LimbeckConfig,
-        LimbeckForSequenceClassification,
-        LimbeckForTokenClassification,
-    )
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
     kind = LimbeckForTokenClassification if per_token else LimbeckForSequenceClassification
     with torch.device("meta"):

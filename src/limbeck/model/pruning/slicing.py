@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from limbeck.core.shape import LayerShape, Shape
 
 if TYPE_CHECKING:
-    from limbeck.model.encoder import Encoder, LimbeckConfig, LimbeckForSequenceClassification
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import Encoder, LimbeckForSequenceClassification
     from limbeck.model.layers import Layer
 
 

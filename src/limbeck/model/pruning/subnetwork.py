@@ -19,7 +19,8 @@ from limbeck.errors import InputError
 from limbeck.model.pruning.slicing import Scores, columns, take_heads, write_position_heads, write_shape
 
 if TYPE_CHECKING:
-    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.layers import Layer
 
 M = TypeVar("M", bound="LimbeckForSequenceClassification")
