@@ -29,9 +29,11 @@ from .layers import (
     EncoderShape,
     Gates,
     Layer,
+    layer_norm,
     length_projection,
     linear,
     slice_linear,
+    slice_norm,
 )
 from .style import Style
 
@@ -61,6 +63,7 @@ class Encoder(nn.Module):
         sizes = [size for name, size in (core(layer.attention) for layer in shape.layers) if name == "linformer"]
         shared = style.projections == "layer" and sizes
         self.lengths = length_projection(style, max(sizes)) if shared else None
+        self.norm = layer_norm(shape.hidden, style) if style.norm_first else None
         self.position_bias: nn.Embedding | None = None
         if style.relative_buckets:
             self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
@@ -78,10 +81,11 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Encode a batch of token sequences.
 
-        Taps: ``hidden`` (embeddings first, then every layer) [batch, seq, hidden]; ``attention`` scores before the
-        softmax [batch, heads, query, key], also where the core has none; ``query``, ``key``, ``value`` [batch, heads,
-        seq, head_dim]; ``context`` [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the
-        two output projections; ``attention_output`` and ``ffn_output`` [batch, seq, hidden], their outputs.
+        Taps: ``hidden`` (embeddings first, then every layer, the last one after the final norm if there is one)
+        [batch, seq, hidden]; ``attention`` scores before the softmax [batch, heads, query, key], also where the core
+        has none; ``query``, ``key``, ``value`` [batch, heads, seq, head_dim]; ``context`` [batch, seq, heads *
+        head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections; ``attention_output`` and
+        ``ffn_output`` [batch, seq, hidden], their outputs.
 
         Args:
             input_ids: Token ids [batch, seq].
@@ -106,6 +110,8 @@ class Encoder(nn.Module):
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
             y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, bias)
             x = y if own.layers is None else x + own.layers * (y - x)
+        if self.norm is not None:
+            x = slice_norm(x, self.norm)
         if "hidden" in tapped:
             tapped["hidden"].append(x)
         return x, tapped
