@@ -28,6 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "camembert": {"type_vocab_size": 1},
     "data2vec-text": {"type_vocab_size": 1, "hidden_act": "gelu_new"},
     "electra": {"embedding_size": 12},
+    "albert": {"embedding_size": 12},
+    "rembert": {"input_embedding_size": 12},
     "distilbert": {"activation": "relu"},
 }
 """What differs from a family's defaults, apart from sizes."""

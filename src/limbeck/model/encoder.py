@@ -130,7 +130,7 @@ class Encoder(nn.Module):
 STANDARD_KEYS = frozenset((
     "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
     "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout", "relative_attention_num_buckets",
+    "seq_classif_dropout", "relative_attention_num_buckets", "classifier_dropout_prob", "input_embedding_size",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 
@@ -219,9 +219,9 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
-POOLED = ("bert", "ernie")
+POOLED = ("bert", "ernie", "albert", "rembert")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text")
+PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert")
 """What the names of tensors begin with in the checkpoints of the families."""
 
 
