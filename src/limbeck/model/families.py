@@ -240,17 +240,20 @@ PASSING = frozenset((
 """Keys that each writer of a config.json sets anew."""
 
 _RELATIVES = {
-    "convbert": "bert",
-    "deberta": "bert",
-    "deberta-v2": "roberta",
-    "mobilebert": "bert",
-    "modernbert": "roberta",
-    "nomic_bert": "bert",
-    "roberta-prelayernorm": "roberta",
-    "xlm": "xlm-roberta",
-    "xlm-roberta-xl": "xlm-roberta",
-}
-"""The closest supported family of well-known architectures that are not supported."""
+    "bert": (
+        "big_bird", "bert-generation", "bros", "canine", "convbert", "deberta", "deberta-v2", "dpr", "esm", "esmc",
+        "fnet", "funnel", "layoutlm", "layoutlmv2", "lxmert", "megatron-bert", "mobilebert", "mra", "nezha",
+        "nystromformer", "perceiver", "qdqbert", "reformer", "roc_bert", "roformer", "splinter", "squeezebert",
+        "tapas", "visual_bert", "yoso",
+    ),
+    "camembert": ("flaubert",),
+    "roberta": (
+        "bart", "eurobert", "gte", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "modernbert",
+        "modernvbert", "mvp", "neomme", "nomic_bert", "roberta-prelayernorm", "ultrabert", "ultravbert", "xlnet",
+    ),
+    "xlm-roberta": ("ernie_m", "jina_embeddings_v3", "mbart", "mluke", "xlm", "xlm-roberta-xl", "xmod"),
+}  # fmt: skip
+"""Well-known architectures that are not supported, by the closest family that is."""
 
 
 def read_family(config: Mapping[str, Any], source: object) -> str:
@@ -266,7 +269,7 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
     model_type = config.get("model_type")
     supported = ", ".join(FAMILIES)
     if model_type not in FAMILIES:
-        relative = _RELATIVES.get(str(model_type))
+        relative = next((family for family, others in _RELATIVES.items() if model_type in others), None)
         advice = f"the closest is '{relative}'" if relative else nearest(model_type, FAMILIES)
         raise UnsupportedModel(
             f"{source}: model_type '{model_type}' is not supported; supported families: {supported}; {advice}"
