@@ -12,7 +12,7 @@ from limbeck.train import precision
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import fit
 from limbeck.train.objectives import Loss, Weighted
-from limbeck.train.precision import half_of, is_faster, time_both, trial_name
+from limbeck.train.precision import half_of, is_faster, time_both
 from limbeck.train.task_loss import TaskLoss
 
 PLAN = TrainingConfig(num_train_epochs=2, learning_rate=3e-3, per_device_train_batch_size=8)
@@ -115,7 +115,7 @@ def test_a_half_precision_with_another_loss_is_not_used(make_model, words, worth
     messages = []
     _, report = trained(make_model, words, PLAN, objective, memo=Memo(0.5), log=lambda m, **n: messages.append(m))
     assert report.mixed_precision == "no"
-    assert "as the loss in bfloat16 differs by" in messages[0]
+    assert "float32; the loss in bfloat16 differs by" in messages[0]
 
 
 class Interrupted(Exception):
@@ -177,20 +177,26 @@ def test_one_disturbed_round_does_not_decide():
     assert not is_faster({"seconds": np.array([[1.0, 1.0], [1.0, 0.99], [9.0, 1.0]])})
 
 
-def test_stored_times_are_those_of_the_same_case(monkeypatch):
-    shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+def test_stored_times_are_those_of_the_same_case(make_model, words, worthwhile, monkeypatch):
+    memo = Memo(1.5)
 
-    def name(shape=shape, style="bert", batch=(8, 20), objective="Weighted task"):
-        return trial_name(CPU, shape, style, batch, objective)
+    def add(shape=None, *, plan=PLAN, terms=("task",), **style):
+        model = make_model(shape, **style)
+        objective = Weighted({name: (1.0, TaskLoss(model.loss)) for name in terms})
+        precision.resolved(model, objective, words, plan, 0, None, lambda message: None, memo)
 
-    names = {name(), name(batch=(8, 21)), name(batch=(9, 20)), name(style="rotary"), name(objective="SandwichLoss")}
-    names.add(name(shape.with_layer(0, ffn=32)))
+    for _ in range(2):
+        add()
+    assert len(set(memo.names)) == 1
+    add(Shape.uniform(layers=1, hidden=32, heads=4, ffn=64))
+    add(plan=replace(PLAN, per_device_train_batch_size=16))
+    add(terms=("task", "logits"))
+    add(position_offset=1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    names.add(name())
+    add()
     monkeypatch.setattr(precision, "machine", lambda: "another processor")
-    names.add(name())
-    assert len(names) == 8
-    assert name() == name()
+    add()
+    assert len(set(memo.names)) == 7
 
 
 def test_float16_is_for_gpus_without_bfloat16(monkeypatch):

@@ -197,6 +197,10 @@ class Step(ABC):
         """Return traits that these parameters need, besides those of ``info.needs``."""
         return frozenset()
 
+    def idle_fields(self) -> Mapping[str, Any]:
+        """Return the fields that change nothing beside the others, with the values that cache keys have for them."""
+        return {}
+
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name."""
         return []
@@ -353,7 +357,7 @@ def identity(step: Step) -> dict[str, Any]:
     Left out are fields that ``info.neutral`` lists, and those of ``info.added`` at their default; of files the content
     counts.
     """
-    info, values = step.info, parameters(step)
+    info, values = step.info, parameters(step) | dict(step.idle_fields())
     given, defaults = values_of(step), {f.name: f.default for f in fields_of(type(step))}
     unchanged = {name for name in info.added if given[name] == defaults[name]}
     decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}

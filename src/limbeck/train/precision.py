@@ -36,7 +36,6 @@ from limbeck.train.objectives import Batch, LiveTeacher, Objective, Progress, We
 from limbeck.train.supernet_loss import SandwichLoss
 
 if TYPE_CHECKING:
-    from limbeck.core.shape import Shape
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.train.checkpoint import Log
 
@@ -82,16 +81,19 @@ class Trial(NamedTuple):
         for module in (self.model, extra_modules(self.objective)):
             module.train(mode)
 
-    def difference(self, half: str) -> float:
-        """Compare the losses without dropout: the difference relative to that in float32."""
+    def step(self, precision: str) -> None:
+        """Do what a training step does but for the optimizer's part, which is in float32 anyway."""
+        self.train(True)
+        self.loss(precision, backward=True)
+        for module in (self.model, extra_modules(self.objective)):
+            module.zero_grad()
+
+    def exact_loss(self, precision: str) -> float:
+        """Compute the loss without dropout."""
         self.train(False)
-        losses = []
-        for precision in ("no", half):
-            torch.manual_seed(0)  # sampled pseudo labels
-            with torch.no_grad():
-                losses.append(self.loss(precision))
-        difference = abs(losses[1] - losses[0]) / max(abs(losses[0]), 1e-12)
-        return difference if np.isfinite(difference) else float("inf")
+        torch.manual_seed(0)  # sampled pseudo labels are the same in both precisions
+        with torch.no_grad():
+            return self.loss(precision)
 
 
 def resolved(
@@ -129,7 +131,7 @@ def resolved(
         steps = config.total_steps(len(batches))
         tokens = [len(batch) * int(encoded.lengths[batch].max()) for batch in batches]
         mean, count = float(np.mean(tokens)), steps * config.gradient_accumulation_steps
-        if count < FEWEST_BATCHES or count * mean * PASSES * 2 * model.shape.weights < LEAST_OPERATIONS:
+        if not is_worth_a_trial(count, count * mean * PASSES * 2 * model.shape.weights):
             return "no"
         typical = batches[int(np.abs(np.array(tokens) - mean).argmin())]
         return _choose(model, objective, collate(encoded, gradients.shard(typical)[0]), steps, log, memo)
@@ -144,30 +146,51 @@ def _choose(
     module: nn.Module = model.to(device)
     extra = extra_modules(objective).to(device)
     trial = Trial(model, objective, {name: value.to(device) for name, value in batch.items()}, total)
-    half, style = half_of(device), str(model.encoder.style)
-    name = trial_name(device, model.shape, style, tuple(batch["input_ids"].shape), _signature(objective))
+    what = {"shape": model.shape.to_json(), "style": str(model.encoder.style), "objective": _signature(objective)}
+    name = trial_name(device, {**what, "batch": list(batch["input_ids"].shape), "processes": processes.count()})
     with _undisturbed((module, extra), device):
-        times = memo(name, lambda: time_both(lambda precision: _pass(trial, precision), half))
-        if not is_faster(times):
-            log(f"mixed_precision auto: float32, {spelled(times, half)}")
-            return "no"
-        difference = trial.difference(half)
-    if difference > TOLERANCE:
-        log(f"mixed_precision auto: float32, as the loss in {NAMES[half]} differs by {difference:.1%}")
-        return "no"
-    log(f"mixed_precision auto: {NAMES[half]}, {spelled(times, half)}; the losses differ by {difference:.2%}")
-    return half
-
-
-def _pass(trial: Trial, precision: str) -> None:
-    """Do what a training step does but for the optimizer's part, which is in float32 anyway."""
-    trial.train(True)
-    trial.loss(precision, backward=True)
-    for module in (trial.model, extra_modules(trial.objective)):
-        module.zero_grad()
+        return choose(name, half_of(device), trial.step, trial.exact_loss, memo, log)
 
 
 # --- for any computation -------------------------------------------------------------------------------------------
+
+
+def choose(
+    name: str,
+    half: Precision,
+    run: Callable[[Precision], object],
+    loss: Callable[[Precision], float],
+    memo: Memo,
+    log: Log,
+) -> Precision:
+    """Choose between float32 and a half precision: the faster, if the loss is the same in it.
+
+    Args:
+        name: What the times are stored under.
+        half: The half precision.
+        run: Computes in a precision; this is timed.
+        loss: Returns the loss in a precision.
+        memo: Keeps the times.
+        log: Called with a message about the choice.
+    """
+    times = memo(name, lambda: time_both(run, half))
+    full, other = np.median(times["seconds"], axis=0)
+    seconds = f"a batch takes {full:.3g} s in float32, {other:.3g} s in {NAMES[half]}"
+    if not is_faster(times):
+        log(f"mixed_precision auto: float32; {seconds}")
+        return "no"
+    expected, value = loss("no"), loss(half)
+    difference = abs(value - expected) / max(abs(expected), 1e-12)
+    if not difference <= TOLERANCE:  # nor where it is no number
+        log(f"mixed_precision auto: float32; the loss in {NAMES[half]} differs by {difference:.1%}")
+        return "no"
+    log(f"mixed_precision auto: {NAMES[half]}; {seconds}, and the losses differ by {difference:.2%}")
+    return half
+
+
+def is_worth_a_trial(batches: float, operations: float) -> bool:
+    """Return whether so much work gains more by a better precision than a trial costs."""
+    return batches >= FEWEST_BATCHES and operations >= LEAST_OPERATIONS
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -216,26 +239,11 @@ def is_faster(times: Mapping[str, Any]) -> bool:
     return bool(np.median(seconds[:, 1] / seconds[:, 0]) < GAIN)
 
 
-def spelled(times: Mapping[str, Any], half: Precision) -> str:
-    """Return the median times as text."""
-    full, other = np.median(times["seconds"], axis=0)
-    return f"{full:.3g} s a batch, {other:.3g} s in {NAMES[half]}"
-
-
-def trial_name(device: torch.device, shape: Shape, style: str, batch: Sequence[int], objective: str) -> str:
-    """Return the name under which times are stored; it covers all that decides them.
-
-    Args:
-        device: The device that computes.
-        shape: Shape of the model.
-        style: How the model computes.
-        batch: Texts and tokens of a batch.
-        objective: What is computed.
-    """
+def trial_name(device: torch.device, computation: Mapping[str, object]) -> str:
+    """Return the name under which the times of a computation on this machine and device are stored."""
     parts: dict[str, object] = {"version": VERSION, "machine": machine(), "threads": torch.get_num_threads()}
     parts |= {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
-    parts |= {"processes": processes.count(), "shape": shape.to_json(), "style": style}
-    parts |= {"batch": list(batch), "objective": objective}
+    parts |= computation
     return f"precision-{hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]}"
 
 
