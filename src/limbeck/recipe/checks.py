@@ -68,7 +68,7 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
         try:
             backends.check_device("cuda")
         except LimbeckError:
-            text = "'fp16' is for training on a GPU, and there is none here; use 'bf16' or 'no'"
+            text = "'fp16' is for training on a GPU, and there is none here; use 'auto', 'bf16' or 'no'"
             problems += [Problem(f"{located.path}.{located.name}.mixed_precision", text) for located in halves]
     return problems
 
