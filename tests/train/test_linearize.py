@@ -17,7 +17,7 @@ from limbeck.train.linearize import linearize
 
 TASK = toy_task("classification", train=16, validation=8, test=8)
 TOKENIZER = toy_tokenizer(TASK)
-TRAINING = TrainingConfig(num_train_epochs=1, learning_rate=1e-3, evaluations_per_epoch=0)
+TRAINING = TrainingConfig(num_train_epochs=4, learning_rate=1e-3, evaluations_per_epoch=0)
 CORES = ("window:4", "softmax")
 
 
