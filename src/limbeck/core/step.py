@@ -205,6 +205,18 @@ class Step(ABC):
         """Return what is wrong with the files that fields name."""
         return []
 
+    def teacher_problems(self, *, epochs: bool) -> list[str]:
+        """Return what the step needs of its teacher and does not find there.
+
+        Args:
+            epochs: Whether the teacher comes with the weights of every epoch of its fine-tuning.
+        """
+        return []
+
+    def keeps_epochs(self) -> bool:
+        """Return whether the result, as a teacher, comes with the weights of every epoch."""
+        return False
+
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""
         return []
