@@ -154,13 +154,14 @@ def stored_bytes(candidate: Candidate) -> int:
     """
     from limbeck.model.external import files
 
-    model = candidate.model
-    if model.runtime == "torch" and candidate.folder is None:
+    model, folder = candidate.model, candidate.folder
+    if model.runtime != "torch":
+        where, paths = Path(model.path), files(Path(model.path))
+    elif folder is not None:
+        where, paths = folder, sorted(folder.glob("*.safetensors"))
+    else:
         return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    exported = model.runtime != "torch"
-    paths = files(Path(model.path)) if exported else candidate.folder.glob("*.safetensors")
     size = sum(path.stat().st_size for path in paths if path.is_file())
     if size == 0:  # a fact of 0 bytes would be kept, and any budget met
-        where = model.path if exported else candidate.folder
         raise StoreError(f"{where} has no weights to measure; they were removed meanwhile, so run again")
     return size
