@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from annotated_types import Ge, Le
 
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step
@@ -22,6 +24,7 @@ from limbeck.measure.memory import Size
 from limbeck.measure.portability import Portability
 from limbeck.measure.quality import Quality
 from limbeck.recipe.recipe import Fork, Recipe
+from limbeck.recipe.validation import check_values
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.export import Export
 from limbeck.techniques.finetune import Finetune
@@ -111,17 +114,17 @@ class Request:
     budget: Budget = field(default_factory=Budget)
     strategy: Strategy = "prune"
     effort: Effort = "standard"
-    seed: int = 0
-    replicas: int = 1
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    replicas: Annotated[int, Ge(1), Le(1000)] = 1
     name: str = ""
     training: Training = field(default_factory=Training)
     allow_weak_teacher: bool = False
 
     def check(self) -> None:
-        """Refuse a strategy and an effort that do not exist or do not go together.
+        """Refuse values out of bounds, and a strategy and an effort that do not exist or do not go together.
 
         Raises:
-            InputError: The message names the choices.
+            InputError: The message names the bounds or the choices.
         """
         for name, value, valid in (
             ("strategy", self.strategy, get_args(Strategy)),
@@ -133,6 +136,8 @@ class Request:
             raise InputError(
                 f"strategy: a super-network must be trained, so one shot is for 'prune', got '{self.strategy}'"
             )
+        for options in (self.budget, self.training, replace(self, budget=Budget(), training=Training())):
+            check_values(options)
 
 
 class Planner:
