@@ -32,6 +32,7 @@ from limbeck.core.cost import TargetCost
 from limbeck.core.digests import files_of, short_digest
 from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
+from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import exists, user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
@@ -197,6 +198,12 @@ class Step(ABC):
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name."""
         return []
+
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return why the step cannot learn from a teacher that gives answers alone; empty if it can."""
+        if "teacher" not in needs(self) or "teacher" not in self.info.reads:
+            return []
+        return [f"works with the inside of its teacher, and '{teacher.source}' gives answers alone: {teacher.reason}"]
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""
