@@ -78,21 +78,23 @@ def test_its_answers_are_written_and_an_interrupted_file_is_continued(teacher, t
     lines = whole.splitlines(keepends=True)
     path.write_text("".join(lines[:60]) + lines[60][:20])  # killed in the middle of a line
     logits_of.asked.clear()
-    write_scores(FunctionTeacher(logits_of, task), task, path)
+    again = FunctionTeacher(logits_of, task)
+    assert again.adopt(path)
+    write_scores(again, task, path)
     assert path.read_text() == whole
     assert len(logits_of.asked) < calls - 20
 
 
-def test_answers_of_another_function_are_written_anew(task, tmp_path):
-    path, messages = tmp_path / "teacher.jsonl", []
+def test_answers_of_another_function_are_not_adopted(task, tmp_path):
+    path = tmp_path / "teacher.jsonl"
 
     def constant(index):
         return lambda texts: [[float(column == index) for column in range(3)] for _ in texts]
 
     write_scores(FunctionTeacher(constant(0), task), task, path)
-    write_scores(FunctionTeacher(constant(1), task), task, path, messages.append)
-    assert "another teacher" in messages[0]
-    assert (ScoreFile(path, task).answer(task, "train").argmax(1) == 1).all()
+    assert not FunctionTeacher(constant(1), task).adopt(path)
+    assert FunctionTeacher(constant(0), task).adopt(path)
+    assert FunctionTeacher(constant(1), task).adopt(tmp_path / "none.jsonl")
     assert set(json.loads(path.read_text().splitlines()[0])) == {"text", "probabilities"}
 
 

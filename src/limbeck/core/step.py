@@ -201,9 +201,9 @@ class Step(ABC):
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return why the step cannot learn from a teacher that gives answers alone; empty if it can."""
-        if "teacher" not in needs(self) or "teacher" not in self.info.reads:
+        if self.info.imitates or "teacher" not in needs(self) or "teacher" not in self.info.reads:
             return []
-        return [f"works with the inside of its teacher, and '{teacher.source}' gives answers alone: {teacher.reason}"]
+        return [f"needs a teacher that limbeck opens, and '{teacher.source}' gives answers alone: {teacher.reason}"]
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""

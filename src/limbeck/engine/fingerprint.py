@@ -1,4 +1,4 @@
-"""The fingerprint of a model's folder: content decides whether two models are the same, never path, size or time."""
+"""The fingerprint of a model's folder, or of a file of scores: content decides what is the same, never path or time."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import hashlib
 import json
 from pathlib import Path
 
-from limbeck.core.digests import file_digest, files_of
+from limbeck.core.digests import file_digest, files_of, short_digest
 from limbeck.core.paths import user_path
 
 MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
 
 
 def fingerprint(source: str | Path) -> str:
-    """Hash what decides a model: the content of a local folder, or the name of a remote one."""
+    """Hash what decides a model: the content of a local folder (or file of scores), or the name of a remote one."""
     folder = user_path(source)
+    if folder.is_file():
+        return short_digest(folder)
     if not folder.is_dir():
         return f"name:{source}"
     parts = [

@@ -105,14 +105,14 @@ class FunctionTeacher:
         return {PROBABILITIES: dict(zip(self._task.label_names, map(float, values), strict=True))}
 
     def adopt(self, path: Path) -> bool:
-        """Take over the answers of a file that an earlier run began, if they are this function's.
-
-        Args:
-            path: A file of scores that :func:`write_scores` wrote.
+        """Take over the answers of a file that :func:`write_scores` began, if they are this function's.
 
         Returns:
-            Whether they are taken over.
+            Whether they are taken over; True if there is no such file.
         """
+        _drop_partial_line(path)
+        if not path.exists():
+            return True
         try:
             earlier = ScoreFile(path, self._task)
         except InputError:
@@ -134,23 +134,16 @@ def _probabilities(logits: Sequence[np.ndarray]) -> np.ndarray:
     return values if values.shape[1] == 1 else np.asarray(softmax(values, axis=1))
 
 
-def write_scores(
-    teacher: FunctionTeacher, task: Task, path: Path, log: Callable[[str], None] = lambda message: None
-) -> None:
+def write_scores(teacher: FunctionTeacher, task: Task, path: Path) -> None:
     """Ask a function for every text of a task and write its answers as a file of scores, batch by batch.
 
-    A file that an earlier, interrupted call wrote is continued, if the function still gives the same answers.
+    A file that an earlier, interrupted call wrote is continued, if the teacher has adopted its answers.
 
     Args:
         teacher: The function.
         task: The task.
         path: A JSONL file.
-        log: Called with each message.
     """
-    _drop_partial_line(path)
-    if path.exists() and not teacher.adopt(path):
-        log(f"{path} holds answers of another teacher; it is written anew")
-        path.unlink()
     written = set(ScoreFile(path, task).logits_by_text) if path.exists() else set()
     inputs = {_key_of(given): given for split in task.splits for given in _inputs(task, split)}
     left = [given for key, given in inputs.items() if key not in written]
