@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerFast
 from limbeck.core.shape import Shape
 from limbeck.model import families
 from limbeck.model.checkpoints import open_model, peek, save_model
+from limbeck.model.configuration import STANDARD_KEYS
 from limbeck.model.encoder import (
-    STANDARD_KEYS,
     LimbeckConfig,
     LimbeckForSequenceClassification,
     LimbeckForTokenClassification,

@@ -242,7 +242,10 @@ class _CandidatePlan:
             return [*((goal,) for goal in goals), *others]
         branches: list[Steps] = []
         if self.strategy != "search":
-            relative = [goal if self.budget.latency_ms else replace(goal, relative_to="teacher") for goal in goals]
+            relative = [
+                goal if self.budget.latency_ms else replace(goal, pruning=replace(goal.pruning, relative_to="teacher"))
+                for goal in goals
+            ]
             branches = [stages([(goal, self._distill) for goal in relative])]
             branches += [(*steps, self._distill) for steps in others]
         if self.strategy != "prune":
@@ -260,10 +263,10 @@ class _CandidatePlan:
         budget, depth = self.budget, self.shape.depth
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in GOALS[self.effort]]
-            half: Steps = (Prune(latency_ms=values[0], layers=depth // 2),)
-            return [Prune(latency_ms=value) for value in values], [half] * (depth >= 4)
-        small: list[Steps] = [(Prune(size_mb=round(0.98 * budget.size_mb, 4)),)] if budget.size_mb else []
-        return [Prune(speedup=speedup) for speedup in SPEEDUPS[self.effort]], small
+            half: Steps = (Prune.of(latency_ms=values[0], layers=depth // 2),)
+            return [Prune.of(latency_ms=value) for value in values], [half] * (depth >= 4)
+        small: list[Steps] = [(Prune.of(size_mb=round(0.98 * budget.size_mb, 4)),)] if budget.size_mb else []
+        return [Prune.of(speedup=speedup) for speedup in SPEEDUPS[self.effort]], small
 
     def _search(self) -> Steps:
         """Return the super-network of the fine-tuned model, and one search for each bound."""
@@ -311,3 +314,7 @@ def stages(steps: Sequence[Steps]) -> Steps:
     for stage in reversed(steps):
         placed = (*stage, Fork(((), placed))) if placed else stage
     return placed
+
+
+def _relative_to_teacher(goal: Prune) -> Prune:
+    return replace(goal, pruning=replace(goal.pruning, relative_to="teacher"))

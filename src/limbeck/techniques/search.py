@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from limbeck.core.bound import Bound
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, machine
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, step
 from limbeck.errors import InputError, MissingExtra
-from limbeck.search.bounded_space import Bound, BoundedSpace, amount, trained_space
+from limbeck.search.bounded_space import BoundedSpace, amount, trained_space
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
