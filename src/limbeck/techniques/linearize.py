@@ -130,6 +130,10 @@ class Linearize(Technique):
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
 
+    def teacher_problems(self, *, epochs: bool) -> list[str]:
+        """Report that the teacher did not keep the weights to follow or to begin with."""
+        return self.guidance.epoch_problems(self.checkpoints, epochs=epochs)
+
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot become what is wanted; None if it can.
 
