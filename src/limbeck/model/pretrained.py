@@ -14,11 +14,13 @@ import numpy as np
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 from limbeck.model.families import (
     FAMILIES,
     Family,
+    joined,
     module_names,
     ragged_layers,
     read_shape,
@@ -90,7 +92,7 @@ def load_pretrained(
     check_finite(weights, name_or_path)
     raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
     settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
-    head = {path: names[path] for path in head_parts(per_token=per_token)}
+    head = {path: names[path] for path in head_parts(style, per_token=per_token)}
     with explained(name_or_path):
         model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
         set_labels(model, label_names, task_kind, seed=seed, names=head)
@@ -111,6 +113,7 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
         "head_dim": shape.head_dim,
         "layer_heads": [layer.heads for layer in shape.layers],
         "layer_ffn": [layer.ffn for layer in shape.layers],
+        "layer_attention": [layer.attention for layer in shape.layers],
         "id2label": labels,
         "label2id": {name: index for index, name in labels.items()},
         "problem_type": config.problem_type,
@@ -121,8 +124,9 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
 
 def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """Return weights under our names; a module that the family may lack (ELECTRA's projection) is left out."""
-    pairs = ((f"{ours}.{part}", f"{path}.{part}") for ours, path in names.items() for part in ("weight", "bias"))
-    return {ours: weights[name] for ours, name in pairs if name in weights}
+    parts = ((f"{path}.{part}", part, ours) for path, ours in joined(names).items() for part in ("weight", "bias"))
+    rows = ((ours, part, weights[name].chunk(len(ours))) for name, part, ours in parts if name in weights)
+    return {f"{path}.{part}": chunk for ours, part, chunks in rows for path, chunk in zip(ours, chunks, strict=True)}
 
 
 def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
@@ -144,8 +148,10 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     if "position" in family.embeddings:
         expected[f"{family.embeddings['position']}.weight"] = [style.max_positions, width]
     for index, row in enumerate(shape.layers):
-        expected[f"{family.layers}.{index}.{family.layer['query']}.weight"] = [shape.hidden, shape.hidden]
-        expected[f"{family.layers}.{index}.{family.layer['up']}.weight"] = [row.ffn, shape.hidden]
+        for part, width in (("query", shape.hidden), ("up", row.ffn)):
+            path = family.layer[part]
+            rows = width * list(family.layer.values()).count(path)
+            expected[f"{family.layers}.{index}.{path}.weight"] = [rows, shape.hidden]
     wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
     _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
@@ -168,6 +174,7 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     Raises:
         InputError: The family's configuration cannot express the shape; the message names the layers that differ.
     """
+    import torch
     import transformers
 
     shape, style, per_token = model.shape, model.encoder.style, model.per_token
@@ -176,7 +183,7 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     family = FAMILIES.get(style.family)
     if family is None:
         raise UnsupportedModel(f"family '{style.family}' is unknown to transformers; {nearest(style.family, FAMILIES)}")
-    if reasons := ragged_layers(shape):
+    if reasons := ragged_layers(shape, style):
         raise InputError(
             f"shape {shape} cannot be a plain {style.family} checkpoint: {'; '.join(reasons)}; "
             "save_model keeps any shape, as a folder that transformers opens too"
@@ -192,9 +199,11 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     with quiet():
         plain: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]
     renamed = {}
-    for name, weight in weights.items():
-        path, _, part = name.rpartition(".")
-        renamed[f"{names[path]}.{part}"] = weight
+    for path, ours in joined(names).items():
+        for part in ("weight", "bias"):
+            parts = [weights[name] for name in (f"{module}.{part}" for module in ours) if name in weights]
+            if parts:
+                renamed[f"{path}.{part}"] = torch.cat(parts)
     plain.load_state_dict(renamed)
     plain.eval()
     return plain
@@ -222,6 +231,8 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
     }
     config: Any = model.config
     settings = {key: values[field] for field, (key, _) in family.keys.items()}
+    if family.local:
+        settings |= layer_types.keys_of(shape, model.encoder.style.rotary_theta)
     settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}
     settings |= unknown_keys(config.to_dict(), model.encoder.style.family)
     return settings | {"problem_type": config.problem_type}
