@@ -20,7 +20,7 @@ from limbeck.core.measurement import environment, machine
 from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, discard, identity, needs
 from limbeck.core.task import Task
 from limbeck.distributed import context as processes
-from limbeck.engine.costs import CostFactory, make_cost
+from limbeck.engine.costs import CostFactory, make_cost, measured_alone
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.ledger import lineage, record_to_json
@@ -299,6 +299,7 @@ class CandidateBuilder:
             budget=self.recipe.budget,
             teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
             keep=self._keep_once if _together(step) else self.store.facts.keep,
+            memo=measured_alone(self.store),
             log=log,
             scratch=scratch,
             cost=cost,

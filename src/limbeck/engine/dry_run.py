@@ -132,7 +132,7 @@ class _Planner:
         except (InputError, OSError):
             pass  # a hub name that is not here yet
         source = model_folder(self.recipe.model)
-        files = source.rglob("*.safetensors") if source else ()
+        files = source.glob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
         traits = frozenset({"torch" if runtime == "torch" else "onnx"})
         return _Planned(self._stored_root(), shape, shape, traits, size, self.task_rows)

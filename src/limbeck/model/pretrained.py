@@ -134,19 +134,18 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     sizes = {name: size for path in shards(folder) for name, size in tensor_sizes(path).items()}
     layer = re.compile(rf"(?:^|\.){re.escape(family.layers)}\.(\d+)\.")
     layers = {int(match[1]) for name in sizes if (match := layer.search(name))}
-    if layers != set(range(shape.depth)):
+    if layers != set(range(shape.depth)) and not family.shared_layers:
         raise InputError(
             f"{folder}: config.json has {family.keys['depth'][0]} = {shape.depth}, but the weights have "
             f"{len(layers)} layers; correct config.json, or give the weights that belong to it"
         )
     width = style.embedding_size or shape.hidden
-    expected = {
-        f"{family.embeddings['word']}.weight": [style.vocab_size, width],
-        f"{family.embeddings['position']}.weight": [style.max_positions, width],
-    }
+    expected = {f"{family.embeddings['word']}.weight": [style.vocab_size, width]}
+    if "position" in family.embeddings:
+        expected[f"{family.embeddings['position']}.weight"] = [style.max_positions, width]
     for index, row in enumerate(shape.layers):
-        expected[f"{family.layers}.{index}.{family.layer['query']}.weight"] = [shape.hidden, shape.hidden]
-        expected[f"{family.layers}.{index}.{family.layer['up']}.weight"] = [row.ffn, shape.hidden]
+        expected[f"{family.layer_path(index)}.{family.layer['query']}.weight"] = [shape.hidden, shape.hidden]
+        expected[f"{family.layer_path(index)}.{family.layer['up']}.weight"] = [row.ffn, shape.hidden]
     wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
     _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
@@ -167,8 +166,10 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
         model: The model.
 
     Raises:
-        InputError: The family's configuration cannot express the shape; the message names the layers that differ.
+        InputError: The family's configuration cannot express the shape, or its layers share weights and the model's no
+            longer do; the message names the layers that differ.
     """
+    import torch
     import transformers
 
     shape, style, per_token = model.shape, model.encoder.style, model.per_token
@@ -192,10 +193,15 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     )
     with quiet():
         plain: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, weight in weights.items():
         path, _, part = name.rpartition(".")
-        renamed[f"{names[path]}.{part}"] = weight
+        other = renamed.setdefault(f"{names[path]}.{part}", weight)
+        if other is not weight and not torch.equal(other, weight):
+            raise InputError(
+                f"a plain {style.family} checkpoint has one layer that all repeat, but '{name}' differs from that "
+                "of the first layer since the model was trained or pruned; save_model keeps all of them"
+            )
     plain.load_state_dict(renamed)
     plain.eval()
     return plain

@@ -44,7 +44,7 @@ def meaning(
     if "task" in values:
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
-    _walk(placed, {_State(frozenset(start))}, always, problems)
+    _walk(placed, {_State(frozenset(start), epochs=False if always else None)}, always, problems)
     steps = [located.parsed for located in leaves(placed) if located.parsed is not None]
     problems += _machine(values.get("target", Target()), placed)
     problems += _lengths(values, placed)
@@ -81,7 +81,7 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
         try:
             backends.check_device("cuda")
         except LimbeckError:
-            text = "'fp16' is for training on a GPU, and there is none here; use 'bf16' or 'no'"
+            text = "'fp16' is for training on a GPU, and there is none here; use 'auto', 'bf16' or 'no'"
             problems += [Problem(f"{located.path}.{located.name}.mixed_precision", text) for located in halves]
     return problems
 
@@ -213,9 +213,11 @@ def _untrained(placed: Sequence[LocatedStep], early: list[LocatedStep]) -> bool:
 
 @dataclass(frozen=True)
 class _State:
-    """Traits that a candidate has at some place, and which step took others away."""
+    """Traits that a candidate has at some place, which step took others away, and what its teacher comes with."""
 
     traits: frozenset[str]
+    epochs: bool | None = None
+    """Whether its teacher has the weights of every epoch; None where there is no teacher yet."""
     taken: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
@@ -226,7 +228,7 @@ def _walk(
         if located.branches is not None:
             front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
         elif located.cls is None:  # a step that could not be read may have given anything
-            front = {_State(TRAITS)}
+            front = {_State(TRAITS, epochs=True)}
         else:
             front = {_step(located, state, always, problems) for state in front}
     return front
@@ -238,9 +240,17 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
     wanted = needs(located.parsed) if located.parsed is not None else frozenset(info.needs)
     for trait in sorted(wanted - state.traits - always):
         problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    epochs = state.epochs
+    if located.parsed is not None and epochs is not None:
+        lacking = (
+            Problem(f"{located.path}.{info.name}", text) for text in located.parsed.epoch_problems(epochs=epochs)
+        )
+        problems += [problem for problem in lacking if problem not in problems]
+    if epochs is None and "teacher" in info.gives:  # the first one of a lineage stays the teacher
+        epochs = located.parsed is None or located.parsed.keeps_epochs()
     removed = {trait: f"'{info.name}' ({located.path})" for trait in info.drops & state.traits}
     traits = next_traits(state.traits | wanted, info)  # reported once; later steps are checked as if it were there
-    return _State(traits, tuple((dict(state.taken) | removed).items()))
+    return _State(traits, epochs, tuple((dict(state.taken) | removed).items()))
 
 
 def _cure(trait: str, taken: Mapping[str, str]) -> str:
