@@ -29,8 +29,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "data2vec-text": {"type_vocab_size": 1, "hidden_act": "gelu_new"},
     "electra": {"embedding_size": 12},
     "distilbert": {"activation": "relu"},
-}
-"""What differs from a family's defaults, apart from sizes."""
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "deberta-v2-small": {
+        "share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "position_biased_input": False
+    },
+    "deberta-v2-odd": {"max_relative_positions": 6, "embedding_size": 12, "type_vocab_size": 2},
+    "deberta-v2-one": {"pos_att_type": "c2p", "position_buckets": 6, "pooler_hidden_act": "tanh"},
+}  # fmt: skip
+"""What differs from a family's defaults, apart from sizes; then for one size."""
 CASES = tuple(f"{family}-{size}" for family in FAMILIES for size in SIZES)
 
 
@@ -38,7 +44,7 @@ def reference(case: str, kind: str = "text", seed: int = 0) -> Any:
     """Return transformers' own model with weights large enough that every part of it shows in the logits."""
     family, _, size = case.rpartition("-")
     sizes = {DISTILBERT.get(key, key) if family == "distilbert" else key: n for key, n in SIZES[size].items()}
-    settings = COMMON | sizes | OPTIONS.get(family, {}) | {"num_labels": 3}
+    settings = COMMON | sizes | OPTIONS.get(family, {}) | OPTIONS.get(case, {}) | {"num_labels": 3}
     config = transformers.AutoConfig.for_model(family, **settings)
     name = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}[kind]
     torch.manual_seed(seed)

@@ -1,6 +1,6 @@
 """A BERT-class encoder with a width of its own for every layer, as transformers models.
 
-A saved folder carries this file and those that it imports (``layers.py``, ``attention.py``, ``style.py``), so a pruned
+A saved folder carries this file and those that it imports (``layers.py``, ``attention.py``, ``style.py``, …), so a pruned
 model opens anywhere through ``trust_remote_code=True``. They depend on torch and transformers alone.
 
 Three things set it apart from the usual BERT: layers may differ in heads and feed-forward width; a call may name a
@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils.generic import ModelOutput
 
 from .attention import added_to_scores, bias_by_distance, core
+from .disentangled_attention import RelativeRows, relative_rows, span
 from .layers import (
     ConfigLayer,
     ConfigShape,
@@ -30,9 +31,11 @@ from .layers import (
     EncoderShape,
     Gates,
     Layer,
+    Positions,
     length_projection,
     linear,
     slice_linear,
+    slice_norm,
 )
 from .style import Style
 
@@ -66,6 +69,12 @@ class Encoder(nn.Module):
         if style.relative_buckets:
             self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
             self.position_bias.weight.data.normal_(0.0, 0.02)
+        self.relative_positions: nn.Embedding | None = None
+        self.relative_norm: nn.LayerNorm | None = None
+        if style.pos_att_type:
+            self.relative_positions = nn.Embedding(2 * span(style), shape.hidden)
+            self.relative_positions.weight.data.normal_(0.0, 0.02)
+            self.relative_norm = nn.LayerNorm(shape.hidden, eps=style.layer_norm_eps) if style.relative_norm else None
 
     def forward(
         self,
@@ -99,13 +108,14 @@ class Encoder(nn.Module):
         gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
-        bias = self.score_bias(input_ids.shape[1], mask)
-        x = self.embeddings(input_ids, token_type_ids, shape.hidden)
+        tokens = input_ids.shape[1]
+        positions = Positions(self.score_bias(tokens, mask), self.relative_rows(tokens, shape.hidden))
+        x = self.embeddings(input_ids, token_type_ids, shape.hidden, attention_mask)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             if "hidden" in tapped:
                 tapped["hidden"].append(x)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
-            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, bias)
+            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, positions)
             x = y if own.layers is None else x + own.layers * (y - x)
         if "hidden" in tapped:
             tapped["hidden"].append(x)
@@ -126,11 +136,21 @@ class Encoder(nn.Module):
         bias = bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
         return added_to_scores(bias, mask)
 
+    def relative_rows(self, tokens: int, hidden: int) -> RelativeRows | None:
+        """Return the embeddings of the distances among so many tokens, of so many channels; None without any."""
+        if self.relative_positions is None:
+            return None
+        table = self.relative_positions.weight
+        first, end, c2p, p2c = relative_rows(table, tokens, self.style)
+        rows = table[first:end, :hidden]
+        return RelativeRows(rows if self.relative_norm is None else slice_norm(rows, self.relative_norm), c2p, p2c)
+
 
 STANDARD_KEYS = frozenset((
     "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
     "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout", "relative_attention_num_buckets",
+    "seq_classif_dropout", "relative_attention_num_buckets", "cls_dropout", "norm_rel_ebd", "relative_attention",
+    "pooler_hidden_size", "pooler_hidden_act",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 
@@ -219,9 +239,9 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
-POOLED = ("bert", "ernie")
-"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text")
+POOLED = ("bert", "ernie", "deberta-v2")
+"""Families without dropout before the dense layer of the head."""
+PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "deberta")
 """What the names of tensors begin with in the checkpoints of the families."""
 
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.model import deberta
 from limbeck.model.classification_head import head_parts
 from limbeck.model.style import Style
 
@@ -60,12 +61,26 @@ _ROBERTA_KEYS = _XLM_KEYS | {"vocab_size": ("vocab_size", 50265)}
 
 
 @dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How one architecture writes what others have no words for.
+
+    ``keys``: keys of config.json; ``read`` takes config.json and the model's name, and returns fields of the style;
+    ``write`` takes our fields and returns the keys.
+    """
+
+    keys: frozenset[str]
+    read: Callable[[Mapping[str, Any], object], dict[str, Any]]
+    write: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """How one architecture names its modules and its configuration.
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
-    two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
-    of biases by the distance of two tokens, for families that have one. ``required``: keys with one supported value.
+    two dense layers of the sequence classification head, with ``activation`` between them. ``modules``: what the encoder
+    has besides embeddings and layers. ``required``: keys with one supported value. ``dialect``: keys of the
+    configuration that do not hold one field each, if there are some.
     """
 
     prefix: str
@@ -77,14 +92,25 @@ class Family:
     layers: str = "encoder.layer"
     layer: Mapping[str, str] = dataclasses.field(default_factory=lambda: _BERT_LAYER)
     positions_from_padding: bool = False
-    position_bias: str = ""
+    modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dialect: Dialect | None = None
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
         """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
         key, default = self.keys[field]
         common = _BERT_KEYS[field][0] if field in _BERT_KEYS else key
         return config.get(key, config.get(common, default))
+
+    def standard_keys(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the family's keys of config.json for values of our fields, of those that are there."""
+        keys = {key: values[field] for field, (key, _) in self.keys.items() if field in values}
+        return keys if self.dialect is None else keys | self.dialect.write(values)
+
+    @property
+    def config_keys(self) -> frozenset[str]:
+        """The keys of config.json that this family reads."""
+        return frozenset(key for key, _ in self.keys.values()) | (self.dialect.keys if self.dialect else frozenset())
 
 
 def _roberta(prefix: str, keys: Mapping[str, tuple[str, Any]]) -> Family:
@@ -159,8 +185,37 @@ FAMILIES: dict[str, Family] = {
             "attention_norm": "attention.LayerNorm",
         },
         positions_from_padding=True,
-        position_bias="encoder.relative_attention_bias",
+        modules={"position_bias": "encoder.relative_attention_bias"},
         required={"relative_attention_num_buckets": 32, "pad_token_id": 1},
+    ),
+    "deberta-v2": Family(
+        "deberta",
+        "pooler.dense",
+        keys=_BERT_KEYS
+        | {
+            "hidden": ("hidden_size", 1536),
+            "heads": ("num_attention_heads", 24),
+            "depth": ("num_hidden_layers", 24),
+            "ffn": ("intermediate_size", 6144),
+            "vocab_size": ("vocab_size", 128100),
+            "token_types": ("type_vocab_size", 0),
+            "layer_norm_eps": ("layer_norm_eps", 1e-7),
+            "embedding_size": ("embedding_size", None),
+            "classifier_dropout": ("cls_dropout", None),
+            "pooler": ("pooler_hidden_act", "gelu"),
+        },
+        embeddings=_BERT_EMBEDDINGS | {"project": "embeddings.embed_proj"},
+        layer=_BERT_LAYER
+        | {
+            "query": "attention.self.query_proj",
+            "key": "attention.self.key_proj",
+            "value": "attention.self.value_proj",
+            "position_key": "attention.self.pos_key_proj",
+            "position_query": "attention.self.pos_query_proj",
+        },
+        modules={"relative_positions": "encoder.rel_embeddings", "relative_norm": "encoder.LayerNorm"},
+        required={"conv_kernel_size": 0},
+        dialect=Dialect(deberta.KEYS, deberta.read, deberta.write),
     ),
 }
 """The supported architectures by their ``model_type``."""
@@ -189,8 +244,7 @@ PASSING = frozenset((
 _RELATIVES = {
     "albert": "bert",
     "convbert": "bert",
-    "deberta": "bert",
-    "deberta-v2": "roberta",
+    "deberta": "deberta-v2",
     "mobilebert": "bert",
     "modernbert": "roberta",
     "nomic_bert": "bert",
@@ -270,9 +324,11 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     if "token_type" not in family.embeddings:
         values["token_types"] = 0
     offset = values["pad_token_id"] if family.positions_from_padding else None
-    if family.position_bias:
+    if "position_bias" in family.modules:
         values["relative_heads"] = family.value(config, "heads")
-    return Style(family=name, position_offset=offset, pooler=family.activation, **values)
+    if family.dialect is not None:
+        values |= family.dialect.read(config, source)
+    return Style(**{"family": name, "position_offset": offset, "pooler": family.activation} | values)
 
 
 def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
@@ -288,8 +344,7 @@ def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
     """
     family = FAMILIES[name]
     names = {f"encoder.embeddings.{ours}": f"{family.prefix}.{path}" for ours, path in family.embeddings.items()}
-    if family.position_bias:
-        names["encoder.position_bias"] = f"{family.prefix}.{family.position_bias}"
+    names |= {f"encoder.{ours}": f"{family.prefix}.{path}" for ours, path in family.modules.items()}
     for index in range(depth):
         for ours, path in family.layer.items():
             names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{path}"
@@ -314,7 +369,7 @@ def unknown_keys(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     >>> unknown_keys({"model_type": "bert", "hidden_size": 8, "sentence_transformers": {"version": "5"}}, "bert")
     {'sentence_transformers': {'version': '5'}}
     """
-    read = {key for row in (FAMILIES[family], FAMILIES["bert"]) for key, _ in row.keys.values()}
+    read = FAMILIES[family].config_keys | FAMILIES["bert"].config_keys
     return {key: value for key, value in config.items() if key not in read | OURS | PASSING | FEATURES.keys()}
 
 

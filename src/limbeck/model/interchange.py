@@ -33,6 +33,7 @@ CLASSES = {
     "electra": "Electra",
     "distilbert": "DistilBert",
     "mpnet": "MPNet",
+    "deberta-v2": "DebertaV2",
     "ernie": "Ernie",
     "camembert": "Camembert",
     "data2vec-text": "Data2VecText",
@@ -65,7 +66,7 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         "ffn": max((layer.ffn for layer in shape.layers), default=0) or 4 * shape.hidden,
         "embedding_size": config.get("embedding_size") or shape.hidden,
     }
-    standard = {key: values[field] for field, (key, _) in family.keys.items() if field in values}
+    standard = family.standard_keys(values)
     others = {key: value for key, value in config.items() if key not in families.OURS | FILE_KEYS}
     translated = others | standard | {"model_type": name, SECTION: ours}
     translated["architectures"] = [
@@ -87,7 +88,7 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(ours, Mapping) or "layer_heads" not in ours:
         return dict(config)
     name = str(ours.get("family", "bert"))
-    standard = {key for key, _ in families.FAMILIES[name].keys.values()} if name in families.FAMILIES else set()
+    standard = families.FAMILIES[name].config_keys if name in families.FAMILIES else frozenset()
     others = {key: value for key, value in config.items() if key not in standard | {SECTION}}
     return others | dict(ours) | {"model_type": SECTION}
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from .attention import CORES, Lengths, core, scores
+from .disentangled_attention import RelativeRows, position_scores
 from .style import Style
 
 
@@ -83,15 +84,27 @@ class Gates(NamedTuple):
     layers: Tensor | None = None
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
+class Positions(NamedTuple):
+    """What layers add to the scores of softmax attention for the positions of tokens.
+
+    ``bias``: biases joined with the mask, for every column of the table of position biases [batch, heads, query, key].
+    ``relative``: embeddings of the distances, of disentangled attention.
+    """
+
+    bias: Tensor | None = None
+    relative: RelativeRows | None = None
+
+
+def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     """Return a linear layer initialised as BERT's (normal, 0.02; bias 0); either width may be 0."""
-    layer = nn.Linear(max(inputs, 1), max(outputs, 1))
+    layer = nn.Linear(max(inputs, 1), max(outputs, 1), bias=bias)
     if not inputs * outputs:  # torch warns when it initialises an empty weight
         layer.weight = nn.Parameter(torch.empty(outputs, inputs))
-        layer.bias = nn.Parameter(torch.empty(outputs))
+        layer.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         layer.in_features, layer.out_features = inputs, outputs
     with torch.no_grad():
-        layer.bias.zero_()
+        if bias:
+            layer.bias.zero_()
         layer.weight.normal_(0.0, 0.02)
     return layer
 
@@ -111,7 +124,7 @@ def slice_linear(x: Tensor, layer: nn.Linear, rows: int, columns: int) -> Tensor
     if (rows, columns) == layer.weight.shape:
         output: Tensor = layer(x)
         return output
-    return F.linear(x, layer.weight[:rows, :columns], layer.bias[:rows])
+    return F.linear(x, layer.weight[:rows, :columns], None if layer.bias is None else layer.bias[:rows])
 
 
 def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -148,10 +161,10 @@ class Embeddings(nn.Module):
         width = style.embedding_size or hidden
         self.style = style
         self.word = nn.Embedding(style.vocab_size, width)
-        self.position = nn.Embedding(style.max_positions, width)
+        self.position = nn.Embedding(style.max_positions, width) if style.position_biased_input else None
         self.token_type = nn.Embedding(style.token_types, width) if style.token_types else None
-        self.norm = nn.LayerNorm(width, eps=style.layer_norm_eps)
-        self.project = linear(width, hidden) if width != hidden else None
+        self.norm = nn.LayerNorm(hidden if style.project_before_norm else width, eps=style.layer_norm_eps)
+        self.project = linear(width, hidden, bias=not style.project_before_norm) if width != hidden else None
         for table in (self.word, self.position, self.token_type):
             if table is not None:
                 table.weight.data.normal_(0.0, 0.02)
@@ -163,24 +176,35 @@ class Embeddings(nn.Module):
         real = (input_ids != self.style.pad_token_id).long()
         return real.cumsum(1) * real + self.style.position_offset
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, hidden: int) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor | None, hidden: int, mask: Tensor | None = None
+    ) -> Tensor:
         """Embed tokens.
 
         Args:
             input_ids: Token ids [batch, seq].
             token_type_ids: Segment ids [batch, seq]; None stands for zeros.
             hidden: Number of leading channels to return.
+            mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
 
         Returns:
             Embeddings [batch, seq, hidden].
         """
-        x = self.word(input_ids) + self.position(self.positions(input_ids))
+        x = self.word(input_ids)
+        if self.position is not None:
+            x = x + self.position(self.positions(input_ids))
         if self.token_type is not None:
             x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        first = self.style.project_before_norm
         if self.project is None:
             x = x[..., :hidden]
-        x = F.dropout(slice_norm(x, self.norm), self.style.dropout, self.training)
-        return x if self.project is None else slice_linear(x, self.project, hidden, x.shape[-1])
+        elif first:
+            x = slice_linear(x, self.project, hidden, x.shape[-1])
+        x = slice_norm(x, self.norm)
+        if mask is not None and self.style.masks_queries:
+            x = x * mask[..., None].to(x.dtype)
+        x = F.dropout(x, self.style.dropout, self.training)
+        return x if self.project is None or first else slice_linear(x, self.project, hidden, x.shape[-1])
 
 
 class Layer(nn.Module):
@@ -197,6 +221,9 @@ class Layer(nn.Module):
         heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
         width = heads * head_dim
         self.query, self.key, self.value = (linear(hidden, width) for _ in range(3))
+        apart = () if style.share_att_key or name != "softmax" else style.pos_att_type
+        self.position_key = linear(hidden, width) if "c2p" in apart else None
+        self.position_query = linear(hidden, width) if "p2c" in apart else None
         self.attention_out = linear(width, hidden)
         self.attention_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
         self.up, self.down = linear(hidden, ffn), linear(ffn, hidden)
@@ -208,6 +235,12 @@ class Layer(nn.Module):
             leading = (heads,) if style.projections == "per_head" else ()
             self.key_lengths = length_projection(style, size, *leading)
             self.value_lengths = None if style.projections == "kv" else length_projection(style, size, *leading)
+
+    @property
+    def head_inputs(self) -> tuple[str, ...]:
+        """Names of the linear maps whose outputs are the channels of heads."""
+        names = ("query", "key", "value", "position_key", "position_query")
+        return tuple(name for name in names if getattr(self, name) is not None)
 
     def lengths(self, shared: Tensor | None, heads: int) -> Lengths | None:
         """Return the length projections of keys and values; None where the core has none."""
@@ -237,6 +270,45 @@ class Layer(nn.Module):
         parted: Tensor = y.unflatten(-1, (heads, head_dim))
         return parted.transpose(1, 2)
 
+    def added_to_scores(self, query: Tensor, key: Tensor, mask: Tensor | None, positions: Positions) -> Tensor | None:
+        """Return what softmax attention adds to its scores, or the mask if that is all.
+
+        Args:
+            query: Queries [batch, heads, position, head_dim].
+            key: Keys, likewise.
+            mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+            positions: Biases by the distance of tokens, or embeddings of distances.
+        """
+        heads = query.shape[1]
+        if positions.bias is not None:
+            columns, bias = self.position_heads[:heads], positions.bias
+            return bias[:, :heads] if columns == tuple(range(heads)) else bias[:, list(columns)]
+        terms = None if positions.relative is None else self.position_scores(query, key, positions.relative)
+        if mask is None or not self.style.masks_queries:
+            return mask if terms is None else terms
+        added = query.new_zeros(1) if terms is None else terms
+        return added.masked_fill(~(mask & mask.transpose(2, 3)), torch.finfo(added.dtype).min)
+
+    def position_scores(self, query: Tensor, key: Tensor, relative: RelativeRows) -> Tensor:
+        """Return the scaled terms of disentangled attention besides that of the contents.
+
+        Args:
+            query: Queries [batch, heads, position, head_dim].
+            key: Keys, likewise.
+            relative: Embeddings of the distances.
+
+        Returns:
+            What is added to the scores [batch, heads, query, key].
+        """
+        _, heads, _, head_dim = query.shape
+        rows = F.dropout(relative.rows, self.style.dropout, self.training)[None]
+        terms = self.style.pos_att_type
+        to_key, to_query = self.position_key or self.key, self.position_query or self.query
+        position_key = self.split(rows, to_key, heads, head_dim) if "c2p" in terms else None
+        position_query = self.split(rows, to_query, heads, head_dim) if "p2c" in terms else None
+        bias = position_scores(query, key, relative, position_key, position_query)
+        return bias * (head_dim * (1 + len(terms))) ** -0.5
+
     def _attend(
         self,
         x: Tensor,
@@ -246,7 +318,7 @@ class Layer(nn.Module):
         gates: Gates,
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
-        bias: Tensor | None = None,
+        positions: Positions = Positions(),
     ) -> Tensor:
         """Compute the contexts of all heads, side by side [batch, seq, heads * head_dim]; arguments as of forward."""
         heads = shape.heads
@@ -260,9 +332,10 @@ class Layer(nn.Module):
             if tap in taps:
                 taps[tap].append(states)
         name, size = core(shape.attention)
-        if bias is not None and name == "softmax":
-            columns = self.position_heads[:heads]
-            mask = bias[:, :heads] if columns == tuple(range(heads)) else bias[:, list(columns)]
+        if name == "softmax":
+            mask = self.added_to_scores(query, key, mask, positions)
+        if self.style.pos_att_type:
+            query = query * (1 + len(self.style.pos_att_type)) ** -0.5  # there are so many terms in the scores
         if "attention" in taps:
             taps["attention"].append(scores(query, key, mask))
         dropout = self.style.attention_dropout if self.training else 0.0
@@ -280,7 +353,7 @@ class Layer(nn.Module):
         gates: Gates,
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
-        bias: Tensor | None = None,
+        positions: Positions = Positions(),
     ) -> Tensor:
         """Compute the layer's hidden states.
 
@@ -292,14 +365,13 @@ class Layer(nn.Module):
             gates: Multipliers of this layer's heads [heads] and neurons [ffn].
             taps: Lists by name of the tap; the layer appends its activations to those that are there.
             shared: The length projection that all layers share, if they do.
-            bias: What softmax attention adds to its scores in place of the mask, for every column of the table of
-                position biases [batch, heads, query, key]; None without such a table.
+            positions: What softmax attention adds to its scores for the positions of tokens.
 
         Returns:
             Hidden states [batch, seq, hidden].
         """
         hidden, drop = x.shape[-1], self.style.dropout
-        context = self._attend(x, mask, shape, head_dim, gates, taps, shared, bias)
+        context = self._attend(x, mask, shape, head_dim, gates, taps, shared, positions)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out

@@ -222,7 +222,7 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
     config: Any = model.config
-    settings = {key: values[field] for field, (key, _) in family.keys.items()}
+    settings = family.standard_keys(values)
     settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}
     settings |= unknown_keys(config.to_dict(), model.encoder.style.family)
     return settings | {"problem_type": config.problem_type}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from limbeck.model.layers import Layer
 
 M = TypeVar("M", bound="LimbeckForSequenceClassification")
-IN, OUT = ("query", "key", "value"), "attention_out"
+IN, OUT = ("query", "key", "value", "position_key", "position_query"), "attention_out"
 
 
 def extract(model: M, shape: Shape, resplit: bool | None = None) -> M:
@@ -101,8 +101,8 @@ def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] |
 
 
 def readers(layer: Layer) -> tuple[nn.Linear, ...]:
-    """Return the linear maps of a layer that read the hidden states."""
-    return layer.query, layer.key, layer.value, layer.up
+    """Return the linear maps of a layer that read the hidden states, or embeddings of positions with their channels."""
+    return *(getattr(layer, name) for name in layer.head_inputs), layer.up
 
 
 def writers(layer: Layer) -> tuple[nn.Linear, ...]:
@@ -119,8 +119,8 @@ def sort_parts(model: LimbeckForSequenceClassification, scores: Scores) -> tuple
     with torch.no_grad():
         for layer, heads, neurons in zip(model.encoder.layers, order_of_heads, scores.ffn, strict=True):
             channels = columns(heads, dim)
-            for part in (layer.query, layer.key, layer.value):
-                _reorder(part, 0, channels)
+            for name in layer.head_inputs:
+                _reorder(getattr(layer, name), 0, channels)
             _reorder(layer.attention_out, 1, channels)
             take_heads(layer, heads)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
@@ -149,16 +149,21 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
     Returns the order [hidden]: where each channel was, for what else reads hidden states.
     """
     order = torch.tensor(_descending(scores), dtype=torch.long)
-    embeddings = model.encoder.embeddings
+    encoder, embeddings = model.encoder, model.encoder.embeddings
+    tables = [encoder.relative_positions]
     with torch.no_grad():
         if embeddings.project is not None:
             _reorder(embeddings.project, 0, order)
         else:
-            for table in (embeddings.word, embeddings.position, embeddings.token_type):
-                if table is not None:
-                    table.weight.copy_(table.weight[:, order])
+            tables += [embeddings.word, embeddings.position, embeddings.token_type]
+        for table in tables:
+            if table is not None:
+                table.weight.copy_(table.weight[:, order])
+        if embeddings.project is None or encoder.style.project_before_norm:
             _reorder_norm(embeddings.norm, order)
-        for layer in model.encoder.layers:
+        if encoder.relative_norm is not None:
+            _reorder_norm(encoder.relative_norm, order)
+        for layer in encoder.layers:
             for part in readers(layer):
                 _reorder(part, 1, order)
             for part in writers(layer):
@@ -180,7 +185,7 @@ def _descending(scores: np.ndarray) -> list[int]:
 def _reorder(layer: nn.Linear, dim: int, order: Tensor) -> None:
     order = order.to(layer.weight.device)
     layer.weight.copy_(layer.weight.index_select(dim, order))
-    if dim == 0:
+    if dim == 0 and layer.bias is not None:
         layer.bias.copy_(layer.bias[order])
 
 
