@@ -33,8 +33,8 @@ def read(config: Mapping[str, Any], source: object = "model") -> dict[str, Any]:
     relative, terms = config.get("relative_attention", False), _terms(config.get("pos_att_type"), source)
     if bool(relative) != bool(terms):
         raise UnsupportedModel(
-            f"{source}: config.json has relative_attention = {relative!r} and pos_att_type = {list(terms)}; supported is "
-            "true with c2p, p2c or both, or false with neither"
+            f"{source}: config.json has relative_attention = {relative!r} and pos_att_type = {list(terms)}; supported "
+            "is true with c2p, p2c or both, or false with neither"
         )
     hidden, heads = config.get("hidden_size", 1536), config.get("num_attention_heads", 24)
     for key, expected in (("attention_head_size", hidden // (heads or 1)), ("pooler_hidden_size", hidden)):

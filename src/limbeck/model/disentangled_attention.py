@@ -92,7 +92,8 @@ def shifted(products: Tensor) -> Tensor:
     """
     n = products.shape[-2]
     flat = products.flatten(-2)[..., n - 1 : n - 1 + n * (2 * n - 1)]
-    return flat.unflatten(-1, (n, 2 * n - 1))[..., :n]
+    rows: Tensor = flat.unflatten(-1, (n, 2 * n - 1))
+    return rows[..., :n]
 
 
 def position_scores(

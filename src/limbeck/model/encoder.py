@@ -1,7 +1,7 @@
 """A BERT-class encoder with a width of its own for every layer, as transformers models.
 
-A saved folder carries this file and those that it imports (``layers.py``, ``attention.py``, ``style.py``, …), so a pruned
-model opens anywhere through ``trust_remote_code=True``. They depend on torch and transformers alone.
+A saved folder carries this file and those that it imports, so a pruned model opens anywhere through
+``trust_remote_code=True``. They depend on torch and transformers alone.
 
 Three things set it apart from the usual BERT: layers may differ in heads and feed-forward width; a call may name a
 smaller ``shape`` and then uses the leading slices of the weights (a super-network without hidden state); and ``taps``

@@ -78,8 +78,8 @@ class Family:
     """How one architecture names its modules and its configuration.
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
-    two dense layers of the sequence classification head, with ``activation`` between them. ``modules``: what the encoder
-    has besides embeddings and layers. ``required``: keys with one supported value. ``dialect``: keys of the
+    two dense layers of the sequence classification head, with ``activation`` between them. ``modules``: what the
+    encoder has besides embeddings and layers. ``required``: keys with one supported value. ``dialect``: keys of the
     configuration that do not hold one field each, if there are some.
     """
 
@@ -328,7 +328,8 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
         values["relative_heads"] = family.value(config, "heads")
     if family.dialect is not None:
         values |= family.dialect.read(config, source)
-    return Style(**{"family": name, "position_offset": offset, "pooler": family.activation} | values)
+    values = {"pooler": family.activation} | values
+    return Style(family=name, position_offset=offset, **values)
 
 
 def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:

@@ -95,12 +95,15 @@ class Positions(NamedTuple):
     relative: RelativeRows | None = None
 
 
+NO_POSITIONS = Positions()
+
+
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     """Return a linear layer initialised as BERT's (normal, 0.02; bias 0); either width may be 0."""
     layer = nn.Linear(max(inputs, 1), max(outputs, 1), bias=bias)
     if not inputs * outputs:  # torch warns when it initialises an empty weight
         layer.weight = nn.Parameter(torch.empty(outputs, inputs))
-        layer.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        layer.register_parameter("bias", nn.Parameter(torch.empty(outputs)) if bias else None)
         layer.in_features, layer.out_features = inputs, outputs
     with torch.no_grad():
         if bias:
@@ -306,8 +309,8 @@ class Layer(nn.Module):
         to_key, to_query = self.position_key or self.key, self.position_query or self.query
         position_key = self.split(rows, to_key, heads, head_dim) if "c2p" in terms else None
         position_query = self.split(rows, to_query, heads, head_dim) if "p2c" in terms else None
-        bias = position_scores(query, key, relative, position_key, position_query)
-        return bias * (head_dim * (1 + len(terms))) ** -0.5
+        scale: float = (head_dim * (1 + len(terms))) ** -0.5
+        return position_scores(query, key, relative, position_key, position_query) * scale
 
     def _attend(
         self,
@@ -317,8 +320,8 @@ class Layer(nn.Module):
         head_dim: int,
         gates: Gates,
         taps: dict[str, list[Tensor]],
-        shared: Tensor | None = None,
-        positions: Positions = Positions(),
+        shared: Tensor | None,
+        positions: Positions,
     ) -> Tensor:
         """Compute the contexts of all heads, side by side [batch, seq, heads * head_dim]; arguments as of forward."""
         heads = shape.heads
@@ -353,7 +356,7 @@ class Layer(nn.Module):
         gates: Gates,
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
-        positions: Positions = Positions(),
+        positions: Positions = NO_POSITIONS,
     ) -> Tensor:
         """Compute the layer's hidden states.
 

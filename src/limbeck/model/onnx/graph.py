@@ -25,6 +25,7 @@ from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
+from limbeck.model.onnx import disentangled as graph_disentangled
 from limbeck.model.onnx.builder import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Blueprint:
     """What the graph of an encoder depends on, besides its weights; kept in the file's metadata.
 
     ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
+    ``masks_queries``: padding has embeddings of zero and attends to all tokens alike.
     ``int8``: the linear maps that hold 8-bit writer.
     """
 
@@ -67,6 +69,7 @@ class Blueprint:
     position_offset: int | None
     per_token: bool
     fused: bool = True
+    masks_queries: bool = False
     int8: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -166,7 +169,8 @@ class FloatWriter:
             Names of the product and of the bias still to be added, if any.
         """
         graph.inputs_of[name] = x
-        return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.weight(f"{name}.bias")
+        bias = graph.weight(f"{name}.bias") if f"{name}.bias" in graph.weights else None
+        return graph.op("MatMul", x, graph.weight(f"{name}.weight")), bias
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
         """Add one fused node, or standard ones.
@@ -251,17 +255,23 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
 
 def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str:
     parts = [writer.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
-    if blueprint.position_offset is None:
+    absolute = "embeddings.position.weight" in graph.weights
+    if absolute and blueprint.position_offset is None:
         length = graph.op("Shape", "input_ids", start=1, end=2)
         start = graph.integers(0)
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
-    else:
+    elif absolute and blueprint.position_offset is not None:
         positions = _positions(graph, blueprint.pad_token_id, blueprint.position_offset)
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
     if "embeddings.token_type.weight" in graph.weights:
         parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
+    projected = "embeddings.project.weight" in graph.weights
+    if first := projected and "embeddings.project.bias" not in graph.weights:  # DeBERTa projects before the norm
+        parts = [writer.linear(graph, graph.op("Sum", *parts), "embeddings.project")[0]]
     x = _normalise(graph, blueprint, "embeddings.norm", *parts)
-    if "embeddings.project.weight" in graph.weights:
+    if blueprint.masks_queries:
+        x = graph.op("Mul", x, graph_attention.real_tokens(graph))
+    if projected and not first:
         x = _biased(graph, writer.linear(graph, x, "embeddings.project"))
     return x
 
@@ -303,7 +313,11 @@ def _layer(
     # without heads or neurons their output bias stays, as in the encoder
     attention_output: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
     if layer.heads:
-        if layer.core[0] == "softmax":
+        if layer.core[0] == "softmax" and blueprint.masks_queries:
+            projected = _biased(graph, writer.linear(graph, x, f"{name}.attention"))
+            heads = graph_disentangled.Heads(layer.heads, blueprint.shape.head_dim, first_only)
+            context = graph_disentangled.attention(graph, projected, name, heads, mask, blueprint.fused)
+        elif layer.core[0] == "softmax":
             context = narrow(writer.attention(graph, x, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
             projected = _biased(graph, writer.linear(graph, x, f"{name}.attention"))

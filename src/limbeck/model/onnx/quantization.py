@@ -118,7 +118,7 @@ class Int8Writer(FloatWriter):
             return super().linear(graph, x, name)
         numbers, scale, zero = self._input(graph, x, name)
         weight, weight_scale = self._matrix(graph, name)
-        bias = graph.weight(f"{name}.bias")
+        bias = graph.weight(f"{name}.bias") if f"{name}.bias" in graph.weights else None
         if self.fused:
             inputs = (numbers, weight, scale, weight_scale, zero, None, bias)
             return graph.op("MatMulIntegerToFloat", *inputs, domain=FUSED), None
