@@ -44,7 +44,12 @@ STYLES = {
     "electra": {"embedding_size": 8, "pooler": "gelu"},
     "distilbert": {"token_types": 0, "pooler": "relu"},
     "mpnet": {"token_types": 0, "position_offset": 1, "pad_token_id": 1, "relative_buckets": 32, "relative_heads": 2},
-}
+    "deberta-v2": {
+        "token_types": 0, "pooler": "gelu", "pos_att_type": ["c2p", "p2c"], "share_att_key": True,
+        "position_buckets": 8, "max_relative_positions": 16, "relative_norm": True, "position_biased_input": False,
+        "masks_queries": True,
+    },
+}  # fmt: skip
 KINDS = {"text": LimbeckForSequenceClassification, "tokens": LimbeckForTokenClassification}
 EXTRA = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}, "their_key": [1, 2]}
 IDS = torch.tensor([[2, 4, 8, 5, 7, 3]])
@@ -126,7 +131,7 @@ def python(code: str, *arguments: object) -> str:
 
 def test_names_of_our_keys_and_of_the_families_are_complete():
     assert CLASSES.keys() == families.FAMILIES.keys()
-    standard = {key for row in families.FAMILIES.values() for key, _ in row.keys.values()}
+    standard = {key for row in families.FAMILIES.values() for key in row.config_keys}
     assert {*standard, *STANDARD_KEYS} == standard
     assert standard - STANDARD_KEYS <= {*families.OURS, "activation", "dropout"}
 

@@ -18,6 +18,7 @@ from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_device, check_runtime
+from limbeck.model.style import Style
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
 
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
+OPTIONS = (
+    "relative_buckets", "relative_heads", "pos_att_type", "share_att_key", "position_buckets", "max_relative_positions",
+    "relative_norm", "position_biased_input", "project_before_norm", "masks_queries",
+)  # fmt: skip
+"""Fields of a style that few families use; a description names those that differ from the default."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,10 @@ class Setting:
 
 def style_of(style: EncoderStyle) -> dict[str, Any]:
     """Select the fields of a style that decide the speed."""
+    given, usual = (asdict(each) if isinstance(each, Style) else {} for each in (style, Style()))
+    options = {name: given[name] for name in OPTIONS if name in given and given[name] != usual[name]}
     return {
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
         "family": style.family,
         "embedding_size": style.embedding_size,
         "max_positions": style.max_positions,
