@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerFast
 from limbeck.core.shape import Shape
 from limbeck.model import families
 from limbeck.model.checkpoints import open_model, peek, save_model
+from limbeck.model.configuration import STANDARD_KEYS
 from limbeck.model.encoder import (
-    STANDARD_KEYS,
     LimbeckConfig,
     LimbeckForSequenceClassification,
     LimbeckForTokenClassification,
@@ -46,7 +46,7 @@ STYLES = {
     "mpnet": {"token_types": 0, "position_offset": 1, "pad_token_id": 1, "relative_buckets": 32, "relative_heads": 2},
     "deberta-v2": {
         "token_types": 0, "pooler": "gelu", "pos_att_type": ["c2p", "p2c"], "share_att_key": True,
-        "position_buckets": 8, "max_relative_positions": 16, "relative_norm": True, "position_biased_input": False,
+        "position_buckets": 8, "max_relative_positions": 16, "relative_norm": True, "absolute_positions": False,
         "masks_queries": True,
     },
 }  # fmt: skip

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
 OPTIONS = (
     "relative_buckets", "relative_heads", "pos_att_type", "share_att_key", "position_buckets", "max_relative_positions",
-    "relative_norm", "position_biased_input", "project_before_norm", "masks_queries",
+    "relative_norm", "project_before_norm", "masks_queries", "norm_first", "absolute_positions", "embedding_norm",
+    "norm_bias", "attention_bias", "ffn_bias",
 )  # fmt: skip
 """Fields of a style that few families use; a description names those that differ from the default."""
 
@@ -107,7 +108,8 @@ def inputs(setting: Setting) -> dict[str, np.ndarray]:
 
 def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification | LimbeckForTokenClassification:
     """Build a torch model of that shape with random weights."""
-    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
     layers: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
     layers |= {"layer_ffn": [row.ffn for row in shape.layers]}

@@ -39,11 +39,8 @@ def build(
     """
     import torch
 
-    from limbeck.model.encoder import (
-        LimbeckConfig,
-        LimbeckForSequenceClassification,
-        LimbeckForTokenClassification,
-    )
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
     kind = LimbeckForTokenClassification if per_token else LimbeckForSequenceClassification
     with torch.device("meta"):
@@ -154,8 +151,8 @@ def missing_parts(model: LimbeckForSequenceClassification) -> list[tuple[str, st
     return [
         (path, part)
         for path in head_parts(per_token=model.per_token)
-        for part in ("weight", "bias")
-        if model.get_parameter(f"{path}.{part}").is_meta
+        for part, parameter in model.get_submodule(path).named_parameters()
+        if parameter.is_meta
     ]
 
 
@@ -172,9 +169,11 @@ def _draw(model: LimbeckForSequenceClassification, width: int, seed: int, *, fre
         layer = model.get_submodule(path)
         assert isinstance(layer, nn.Linear)
         if (path, "weight") in missing or (path == "classifier" and (fresh_output or len(layer.weight) != rows)):
-            layer = nn.Linear(hidden, rows, device="meta").to_empty(device="cpu")
+            bias = layer.bias is not None
+            layer = nn.Linear(hidden, rows, bias=bias, device="meta").to_empty(device="cpu")
             nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
-            nn.init.zeros_(layer.bias)
+            if bias:
+                nn.init.zeros_(layer.bias)
             setattr(model, path, layer.to(model.device))
         elif (path, "bias") in missing:
             layer.bias = nn.Parameter(torch.zeros(len(layer.weight), device=layer.weight.device))

@@ -45,7 +45,7 @@ def read(config: Mapping[str, Any], source: object = "model") -> dict[str, Any]:
         "embedding_size": None if size == hidden else size,
         "project_before_norm": size != hidden,
         "masks_queries": True,
-        "position_biased_input": bool(config.get("position_biased_input", True)),
+        "absolute_positions": bool(config.get("position_biased_input", True)),
     }
     if not terms:
         return fields
@@ -70,7 +70,7 @@ def write(values: Mapping[str, Any]) -> dict[str, Any]:
         "position_buckets": values.get("position_buckets") or -1,
         "max_relative_positions": values.get("max_relative_positions") or -1,
         "norm_rel_ebd": "layer_norm" if values.get("relative_norm") else "none",
-        "position_biased_input": values.get("position_biased_input", True),
+        "position_biased_input": values.get("absolute_positions", True),
         "pooler_hidden_size": values["hidden"],
     }
 

@@ -10,28 +10,27 @@ return named activations, so distillation needs no hooks.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput
 
 from .attention import added_to_scores, bias_by_distance, core
+from .configuration import LimbeckConfig
 from .disentangled_attention import RelativeRows, relative_rows, span
 from .layers import (
-    ConfigLayer,
-    ConfigShape,
     Embeddings,
     EncoderShape,
     Gates,
     Layer,
     Positions,
+    layer_norm,
     length_projection,
     linear,
     slice_linear,
@@ -65,6 +64,7 @@ class Encoder(nn.Module):
         sizes = [size for name, size in (core(layer.attention) for layer in shape.layers) if name == "linformer"]
         shared = style.projections == "layer" and sizes
         self.lengths = length_projection(style, max(sizes)) if shared else None
+        self.norm = layer_norm(shape.hidden, style) if style.norm_first else None
         self.position_bias: nn.Embedding | None = None
         if style.relative_buckets:
             self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
@@ -88,10 +88,11 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Encode a batch of token sequences.
 
-        Taps: ``hidden`` (embeddings first, then every layer) [batch, seq, hidden]; ``attention`` scores before the
-        softmax [batch, heads, query, key], also where the core has none; ``query``, ``key``, ``value`` [batch, heads,
-        seq, head_dim]; ``context`` [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the
-        two output projections; ``attention_output`` and ``ffn_output`` [batch, seq, hidden], their outputs.
+        Taps: ``hidden`` (embeddings first, then every layer, the last one after the final norm if there is one)
+        [batch, seq, hidden]; ``attention`` scores before the softmax [batch, heads, query, key], also where the core
+        has none; ``query``, ``key``, ``value`` [batch, heads, seq, head_dim]; ``context`` [batch, seq, heads *
+        head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections; ``attention_output`` and
+        ``ffn_output`` [batch, seq, hidden], their outputs.
 
         Args:
             input_ids: Token ids [batch, seq].
@@ -117,6 +118,8 @@ class Encoder(nn.Module):
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
             y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, positions)
             x = y if own.layers is None else x + own.layers * (y - x)
+        if self.norm is not None:
+            x = slice_norm(x, self.norm)
         if "hidden" in tapped:
             tapped["hidden"].append(x)
         return x, tapped
@@ -144,77 +147,6 @@ class Encoder(nn.Module):
         first, end, c2p, p2c = relative_rows(table, tokens, self.style)
         rows = table[first:end, :hidden]
         return RelativeRows(rows if self.relative_norm is None else slice_norm(rows, self.relative_norm), c2p, p2c)
-
-
-STANDARD_KEYS = frozenset((
-    "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
-    "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout", "relative_attention_num_buckets", "cls_dropout", "norm_rel_ebd", "relative_attention",
-    "pooler_hidden_size", "pooler_hidden_act", "attention_head_size",
-))  # fmt: skip
-"""Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
-
-
-class LimbeckConfig(PretrainedConfig):
-    """The shape, one entry per layer, and the style, as a Hugging Face configuration."""
-
-    model_type = "limbeck"
-    attribute_map = {"num_hidden_layers": "depth", "max_position_embeddings": "max_positions"}  # noqa: RUF012
-    if TYPE_CHECKING:  # transformers would make fields of annotations
-        embedding_size: int | None
-        resplit: bool
-        vocab_size: int
-        space: dict[str, Any] | None
-        general_space: dict[str, Any] | None
-        order: dict[str, Any] | None
-    else:  # what only a super-network has: the space of its slices, trained on a task or not, and its parts' order
-        space = general_space = order = None
-
-    def __init__(
-        self,
-        hidden_size: int = 384,
-        head_dim: int = 32,
-        layer_heads: Sequence[int] = (),
-        layer_ffn: Sequence[int] = (),
-        layer_attention: Sequence[str] = (),
-        **kwargs: Any,
-    ) -> None:
-        self.hidden_size, self.head_dim = hidden_size, head_dim
-        self.layer_heads, self.layer_ffn = list(layer_heads), list(layer_ffn)
-        self.layer_attention = list(layer_attention) or ["softmax"] * len(self.layer_heads)
-        for field in dataclasses.fields(Style):
-            setattr(self, field.name, kwargs.pop(field.name, field.default))
-        pad: int = self.pad_token_id  # type: ignore[has-type]
-        super().__init__(**kwargs)
-        self.pad_token_id = pad
-
-    @classmethod
-    def get_config_dict(
-        cls, pretrained_model_name_or_path: Any, **kwargs: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read config.json; where it has the keys of a family, take our keys from its entry ``limbeck``."""
-        config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        ours = config.pop("limbeck", None)
-        if ours is not None:
-            others = {key: value for key, value in config.items() if key not in STANDARD_KEYS}
-            config = {**others, **ours, "model_type": cls.model_type}
-        return config, rest
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.layer_heads)
-
-    @property
-    def shape(self) -> ConfigShape:
-        """Shape of the encoder."""
-        rows = zip(self.layer_heads, self.layer_ffn, self.layer_attention, strict=True)
-        return ConfigShape(self.hidden_size, self.head_dim, tuple(ConfigLayer(*row) for row in rows))
-
-    @property
-    def style(self) -> Style:
-        """Style of the encoder."""
-        return Style(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Style)})
 
 
 REFUSED = (

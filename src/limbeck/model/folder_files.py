@@ -178,7 +178,7 @@ def auto_map(*, per_token: bool) -> dict[str, str]:
     """Return the entry of config.json that tells transformers where the code in a folder of ours is."""
     kind = "TokenClassification" if per_token else "SequenceClassification"
     return {
-        "AutoConfig": "encoder.LimbeckConfig",
+        "AutoConfig": "configuration.LimbeckConfig",
         "AutoModel": "encoder.LimbeckModel",
         f"AutoModelFor{kind}": f"encoder.LimbeckFor{kind}",
     }

@@ -98,18 +98,30 @@ class Positions(NamedTuple):
 NO_POSITIONS = Positions()
 
 
-def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """Return a linear layer initialised as BERT's (normal, 0.02; bias 0); either width may be 0."""
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """Return a linear layer initialised as BERT's (normal, 0.02; bias 0).
+
+    Args:
+        inputs: Width of the inputs, perhaps 0.
+        outputs: Width of the outputs, perhaps 0.
+        bias: Whether it has a bias.
+    """
     layer = nn.Linear(max(inputs, 1), max(outputs, 1), bias=bias)
     if not inputs * outputs:  # torch warns when it initialises an empty weight
         layer.weight = nn.Parameter(torch.empty(outputs, inputs))
-        layer.register_parameter("bias", nn.Parameter(torch.empty(outputs)) if bias else None)
+        if bias:
+            layer.bias = nn.Parameter(torch.empty(outputs))
         layer.in_features, layer.out_features = inputs, outputs
     with torch.no_grad():
         if bias:
             layer.bias.zero_()
         layer.weight.normal_(0.0, 0.02)
     return layer
+
+
+def layer_norm(width: int, style: Style) -> nn.LayerNorm:
+    """Return a LayerNorm of that width, as the style has it."""
+    return nn.LayerNorm(width, eps=style.layer_norm_eps, bias=style.norm_bias)
 
 
 def slice_linear(x: Tensor, layer: nn.Linear, rows: int, columns: int) -> Tensor:
@@ -133,7 +145,8 @@ def slice_linear(x: Tensor, layer: nn.Linear, rows: int, columns: int) -> Tensor
 def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Apply the leading channels of a LayerNorm to ``x`` [..., channels]."""
     width = x.shape[-1]
-    return F.layer_norm(x, (width,), norm.weight[:width], norm.bias[:width], norm.eps)
+    bias = None if norm.bias is None else norm.bias[:width]
+    return F.layer_norm(x, (width,), norm.weight[:width], bias, norm.eps)
 
 
 def length_projection(style: Style, size: int, *heads: int) -> nn.Parameter:
@@ -157,17 +170,21 @@ def position_heads(style: Style, index: int, heads: int) -> tuple[int, ...]:
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder."""
+    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder.
+
+    A style may do without positions, token types or the norm.
+    """
 
     def __init__(self, hidden: int, style: Style) -> None:
         super().__init__()
         width = style.embedding_size or hidden
         self.style = style
         self.word = nn.Embedding(style.vocab_size, width)
-        self.position = nn.Embedding(style.max_positions, width) if style.position_biased_input else None
+        first = style.project_before_norm
+        self.position = nn.Embedding(style.max_positions, width) if style.absolute_positions else None
         self.token_type = nn.Embedding(style.token_types, width) if style.token_types else None
-        self.norm = nn.LayerNorm(hidden if style.project_before_norm else width, eps=style.layer_norm_eps)
-        self.project = linear(width, hidden, bias=not style.project_before_norm) if width != hidden else None
+        self.norm = layer_norm(hidden if first else width, style) if style.embedding_norm else None
+        self.project = linear(width, hidden, bias=not first) if width != hidden else None
         for table in (self.word, self.position, self.token_type):
             if table is not None:
                 table.weight.data.normal_(0.0, 0.02)
@@ -203,7 +220,8 @@ class Embeddings(nn.Module):
             x = x[..., :hidden]
         elif first:
             x = slice_linear(x, self.project, hidden, x.shape[-1])
-        x = slice_norm(x, self.norm)
+        if self.norm is not None:
+            x = slice_norm(x, self.norm)
         if mask is not None and self.style.masks_queries:
             x = x * mask[..., None].to(x.dtype)
         x = F.dropout(x, self.style.dropout, self.training)
@@ -211,7 +229,9 @@ class Embeddings(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each followed by a residual sum and a LayerNorm (post-norm).
+    """Attention and feed-forward part, each followed by a residual sum.
+
+    A LayerNorm follows each sum (post-norm), or precedes each part (pre-norm: ``Style.norm_first``).
 
     A layer without heads keeps the output bias of its attention, one without neurons that of its feed-forward part:
     cutting everything is then exactly the same as masking everything.
@@ -223,14 +243,14 @@ class Layer(nn.Module):
         self.position_heads = position_heads(style, index, widths.heads)
         heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
         width = heads * head_dim
-        self.query, self.key, self.value = (linear(hidden, width) for _ in range(3))
+        self.query, self.key, self.value = (linear(hidden, width, style.attention_bias) for _ in range(3))
         apart = () if style.share_att_key or name != "softmax" else style.pos_att_type
         self.position_key = linear(hidden, width) if "c2p" in apart else None
         self.position_query = linear(hidden, width) if "p2c" in apart else None
-        self.attention_out = linear(width, hidden)
-        self.attention_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
-        self.up, self.down = linear(hidden, ffn), linear(ffn, hidden)
-        self.ffn_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
+        self.attention_out = linear(width, hidden, style.attention_bias)
+        self.attention_norm = layer_norm(hidden, style)
+        self.up, self.down = linear(hidden, ffn, style.ffn_bias), linear(ffn, hidden, style.ffn_bias)
+        self.ffn_norm = layer_norm(hidden, style)
         self.activation = ACT2FN[style.activation]
         self.key_lengths: nn.Parameter | None = None
         self.value_lengths: nn.Parameter | None = None
@@ -269,7 +289,10 @@ class Layer(nn.Module):
             y = slice_linear(x, layer, heads * head_dim, x.shape[-1])
         else:
             weight = layer.weight.unflatten(0, (-1, self.head_dim))[:heads, :head_dim, : x.shape[-1]].flatten(0, 1)
-            y = F.linear(x, weight, layer.bias.unflatten(0, (-1, self.head_dim))[:heads, :head_dim].flatten())
+            bias = layer.bias
+            if bias is not None:
+                bias = bias.unflatten(0, (-1, self.head_dim))[:heads, :head_dim].flatten()
+            y = F.linear(x, weight, bias)
         parted: Tensor = y.unflatten(-1, (heads, head_dim))
         return parted.transpose(1, 2)
 
@@ -373,20 +396,23 @@ class Layer(nn.Module):
         Returns:
             Hidden states [batch, seq, hidden].
         """
-        hidden, drop = x.shape[-1], self.style.dropout
-        context = self._attend(x, mask, shape, head_dim, gates, taps, shared, positions)
+        hidden, drop, norm_first = x.shape[-1], self.style.dropout, self.style.norm_first
+        read = slice_norm(x, self.attention_norm) if norm_first else x
+        context = self._attend(read, mask, shape, head_dim, gates, taps, shared, positions)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
         if shape.heads and head_dim != self.head_dim and not self.style.resplit:
             columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, : shape.heads, :head_dim].flatten(1)
-            attention_output = F.linear(context, columns, out.bias[:hidden])
+            attention_output = F.linear(context, columns, None if out.bias is None else out.bias[:hidden])
         else:
             attention_output = slice_linear(context, out, hidden, context.shape[-1])
         if "attention_output" in taps:
             taps["attention_output"].append(attention_output)
-        x = slice_norm(x + F.dropout(attention_output, drop, self.training), self.attention_norm)
-        neurons = self.activation(slice_linear(x, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
+        x = x + F.dropout(attention_output, drop, self.training)
+        x = x if norm_first else slice_norm(x, self.attention_norm)
+        read = slice_norm(x, self.ffn_norm) if norm_first else x
+        neurons = self.activation(slice_linear(read, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
         if gates.ffn is not None and shape.ffn:
             neurons = neurons * gates.ffn[: shape.ffn]
         if "neurons" in taps:
@@ -394,4 +420,5 @@ class Layer(nn.Module):
         ffn_output = slice_linear(neurons, self.down, hidden, shape.ffn)
         if "ffn_output" in taps:
             taps["ffn_output"].append(ffn_output)
-        return slice_norm(x + F.dropout(ffn_output, drop, self.training), self.ffn_norm)
+        x = x + F.dropout(ffn_output, drop, self.training)
+        return x if norm_first else slice_norm(x, self.ffn_norm)

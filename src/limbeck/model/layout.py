@@ -14,7 +14,7 @@ from limbeck.errors import InputError
 from limbeck.model.style import Style
 
 WEIGHTS = "model.safetensors"
-CODE = ("attention.py", "disentangled_attention.py", "encoder.py", "layers.py", "style.py")
+CODE = ("attention.py", "configuration.py", "disentangled_attention.py", "encoder.py", "layers.py", "style.py")
 """The modelling files that a folder carries, so that transformers opens it where limbeck is not installed."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 ONNX_SUFFIXES = (".onnx", ".onnx_data", ".onnx.data")

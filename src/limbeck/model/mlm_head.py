@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from limbeck.model._transformers import explained, quiet
-from limbeck.model.layers import linear, slice_linear, slice_norm
+from limbeck.model.layers import layer_norm, linear, slice_linear, slice_norm
 from limbeck.model.location import check_weights, read_config
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ NAMES = {
     "xlm-roberta": _ROBERTA,
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+    "deberta-v2": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
 }
 """Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the decoder is tied."""
+_NEW_DEBERTA = tuple(f"lm_predictions.lm_head.{part}" for part in ("dense", "LayerNorm", "bias"))
+"""The same of a DeBERTa whose configuration has ``legacy: false``."""
 
 
 class LanguageHead(nn.Module):
@@ -47,7 +50,7 @@ class LanguageHead(nn.Module):
         width = style.embedding_size or hidden
         self.projected = width != hidden
         self.dense = linear(hidden, width)
-        self.norm = nn.LayerNorm(width, eps=style.layer_norm_eps)
+        self.norm = layer_norm(width, style)
         self.bias = nn.Parameter(torch.zeros(style.vocab_size))
         self.activation = ACT2FN[style.activation]
 
@@ -63,7 +66,7 @@ class LanguageHead(nn.Module):
         with torch.no_grad():
             self.dense.weight.copy_(self.dense.weight[:, index])
             if not self.projected:
-                for tensor in (self.dense.weight, self.dense.bias, self.norm.weight, self.norm.bias):
+                for tensor in (*self.dense.parameters(), *self.norm.parameters()):
                     tensor.copy_(tensor[index])
 
 
@@ -115,7 +118,8 @@ def _trained(source: str) -> dict[str, Tensor]:
     if family not in NAMES:
         return {}
     model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
-    dense, norm, bias = NAMES[family]
+    new = family == "deberta-v2" and config.get("legacy") is False
+    dense, norm, bias = _NEW_DEBERTA if new else NAMES[family]
     pairs = (("dense", dense), ("norm", norm))
     names = {f"{ours}.{part}": f"{path}.{part}" for ours, path in pairs for part in ("weight", "bias")}
     names["bias"] = bias

@@ -140,10 +140,9 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
             f"{len(layers)} layers; correct config.json, or give the weights that belong to it"
         )
     width = style.embedding_size or shape.hidden
-    expected = {
-        f"{family.embeddings['word']}.weight": [style.vocab_size, width],
-        f"{family.embeddings['position']}.weight": [style.max_positions, width],
-    }
+    expected = {f"{family.embeddings['word']}.weight": [style.vocab_size, width]}
+    if "position" in family.embeddings:
+        expected[f"{family.embeddings['position']}.weight"] = [style.max_positions, width]
     for index, row in enumerate(shape.layers):
         expected[f"{family.layers}.{index}.{family.layer['query']}.weight"] = [shape.hidden, shape.hidden]
         expected[f"{family.layers}.{index}.{family.layer['up']}.weight"] = [row.ffn, shape.hidden]

@@ -27,9 +27,14 @@ class Style:
     ``share_att_key``: relative embeddings are projected by the matrices of queries and keys, and have none of their
     own; ``position_buckets``: buckets of distances in each direction, 0 for one a distance; ``max_relative_positions``:
     distances beyond it share the last bucket; ``relative_norm``: relative embeddings are normalised;
-    ``position_biased_input``: there is a table of absolute positions; ``project_before_norm``: embeddings are projected
-    to the encoder's width before they are normalised, without bias; ``masks_queries``: padding has embeddings of zero
-    and attends to all tokens alike, padding included, which shows where the first token is padding.
+    ``project_before_norm``: embeddings are projected to the encoder's width before they are normalised, without bias;
+    ``masks_queries``: padding has embeddings of zero and attends to all tokens alike, padding included, which shows
+    where the first token is padding.
+
+    ``norm_first``: each part of a layer normalises what it reads, and a last norm follows the layers (pre-norm);
+    otherwise the sum after each part is normalised. ``absolute_positions``: a table of positions is added to the word
+    embeddings. ``embedding_norm``: the embeddings are normalised. ``norm_bias``, ``attention_bias``, ``ffn_bias``:
+    whether norms, the four projections of attention, and the linear maps of the feed-forward part have biases.
     """
 
     family: str = "bert"
@@ -51,11 +56,16 @@ class Style:
     relative_heads: int = 0
     relative_distance: int = 128
     position_heads: Sequence[Sequence[int]] = ()
+    norm_first: bool = False
+    absolute_positions: bool = True
+    embedding_norm: bool = True
+    norm_bias: bool = True
+    attention_bias: bool = True
+    ffn_bias: bool = True
     pos_att_type: Sequence[str] = ()
     share_att_key: bool = False
     position_buckets: int = 0
     max_relative_positions: int = 0
     relative_norm: bool = False
-    position_biased_input: bool = True
     project_before_norm: bool = False
     masks_queries: bool = False

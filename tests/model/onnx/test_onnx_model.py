@@ -33,7 +33,7 @@ FAMILIES = {
         "pos_att_type": ("c2p", "p2c"),
         "position_buckets": 4,
         "max_relative_positions": 20,
-        "position_biased_input": False,
+        "absolute_positions": False,
         "masks_queries": True,
     },
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from limbeck.core.analytic_cost import as_shape
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx.attention import split_heads, text_length
 from limbeck.model.onnx.builder import FUSED, Graph
@@ -47,7 +48,7 @@ def relative_tables(model: LimbeckForSequenceClassification, weights: dict[str, 
     from limbeck.model.layers import slice_norm
 
     encoder = model.encoder
-    style, shape = encoder.style, model.shape
+    style, shape = encoder.style, as_shape(model.shape)
     if encoder.relative_positions is None:
         return {}
     for name in [name for name in weights if ".position_" in name or name.startswith("relative_")]:

@@ -58,7 +58,7 @@ class Blueprint:
 
     ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
     ``masks_queries``: padding has embeddings of zero and attends to all tokens alike.
-    ``int8``: the linear maps that hold 8-bit writer.
+    ``int8``: the linear maps that hold 8-bit writer. ``norm_first``: as in the style.
     """
 
     shape: Shape
@@ -71,6 +71,7 @@ class Blueprint:
     fused: bool = True
     masks_queries: bool = False
     int8: tuple[str, ...] = ()
+    norm_first: bool = False
 
     def __post_init__(self) -> None:
         for name in (self.activation, self.pooler):
@@ -169,8 +170,7 @@ class FloatWriter:
             Names of the product and of the bias still to be added, if any.
         """
         graph.inputs_of[name] = x
-        bias = graph.weight(f"{name}.bias") if f"{name}.bias" in graph.weights else None
-        return graph.op("MatMul", x, graph.weight(f"{name}.weight")), bias
+        return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.optional_weight(f"{name}.bias")
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
         """Add one fused node, or standard ones.
@@ -183,16 +183,23 @@ class FloatWriter:
             heads: Number of heads.
             bias: Name of what is added to the scores [1, heads, query, key]; None for nothing.
         """
-        width = graph.weights[f"{name}.bias"].size // 3
+        width = graph.weights[f"{name}.weight"].shape[1] // 3
         if not self.fused:
             projected = _biased(graph, self.linear(graph, x, name))
             query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
             return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask, bias)
         graph.inputs_of[name] = x
-        weight, shift = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
+        weight, shift = graph.weight(f"{name}.weight"), projection_bias(graph, name)
         sizes = [width] * 3
         inputs = (x, weight, shift, mask, None, bias)
         return graph.op("Attention", *inputs, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
+
+
+def projection_bias(graph: Graph, name: str) -> str:
+    """Return the bias of a fused attention's projections; zeros where there is none, for the operators need one."""
+    width = graph.weights[f"{name}.weight"].shape[1]
+    zeros = np.zeros(width, dtype=np.float32)
+    return graph.optional_weight(f"{name}.bias") or graph.constant(f"constant.zeros_{width}", zeros)
 
 
 def build(
@@ -219,6 +226,8 @@ def build(
     for index, layer in enumerate(blueprint.shape.layers):
         first_only = not blueprint.per_token and index == blueprint.shape.depth - 1
         x = _layer(graph, blueprint, writer, x, mask, f"layers.{index}", layer, first_only)
+    if blueprint.norm_first:
+        x = _normalise(graph, blueprint, "norm", x)
     if not blueprint.per_token:
         x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
         x = _activate(graph, blueprint, blueprint.pooler, *writer.linear(graph, x, "pooler"))
@@ -255,20 +264,24 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
 
 def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str:
     parts = [writer.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
-    absolute = "embeddings.position.weight" in graph.weights
-    if absolute and blueprint.position_offset is None:
+    if "embeddings.position.weight" not in graph.weights:
+        pass
+    elif blueprint.position_offset is None:
         length = graph.op("Shape", "input_ids", start=1, end=2)
         start = graph.integers(0)
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
-    elif absolute and blueprint.position_offset is not None:
+    else:
         positions = _positions(graph, blueprint.pad_token_id, blueprint.position_offset)
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
     if "embeddings.token_type.weight" in graph.weights:
         parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
     projected = "embeddings.project.weight" in graph.weights
     if first := projected and "embeddings.project.bias" not in graph.weights:  # DeBERTa projects before the norm
-        parts = [writer.linear(graph, graph.op("Sum", *parts), "embeddings.project")[0]]
-    x = _normalise(graph, blueprint, "embeddings.norm", *parts)
+        parts = [writer.linear(graph, _sum(graph, *parts), "embeddings.project")[0]]
+    if "embeddings.norm.weight" in graph.weights:
+        x = _normalise(graph, blueprint, "embeddings.norm", *parts)
+    else:
+        x = _sum(graph, *parts)
     if blueprint.masks_queries:
         x = graph.op("Mul", x, graph_attention.real_tokens(graph))
     if projected and not first:
@@ -291,10 +304,13 @@ def _positions(graph: Graph, pad: int, offset: int) -> str:
 
 
 def _normalise(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None) -> str:
+    weight, bias = graph.weight(f"{name}.weight"), graph.optional_weight(f"{name}.bias")
+    return graph.op("LayerNormalization", _sum(graph, *parts), weight, bias, axis=-1, epsilon=blueprint.epsilon)
+
+
+def _sum(graph: Graph, *parts: str | None) -> str:
     terms = [part for part in parts if part is not None]
-    total = graph.op("Sum", *terms) if len(terms) > 1 else terms[0]
-    weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
-    return graph.op("LayerNormalization", total, weight, bias, axis=-1, epsilon=blueprint.epsilon)
+    return graph.op("Sum", *terms) if len(terms) > 1 else terms[0]
 
 
 def _layer(
@@ -310,25 +326,33 @@ def _layer(
     def narrow(tensor: str) -> str:
         return graph.op("Gather", tensor, graph.integers(0), axis=1) if first_only else tensor
 
+    norm_first = blueprint.norm_first
     # without heads or neurons their output bias stays, as in the encoder
-    attention_output: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
+    attention_output: tuple[str | None, ...] = (graph.optional_weight(f"{name}.attention_out.bias"),)
     if layer.heads:
+        read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if norm_first else x
         if layer.core[0] == "softmax" and blueprint.masks_queries:
-            projected = _biased(graph, writer.linear(graph, x, f"{name}.attention"))
+            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
             heads = graph_disentangled.Heads(layer.heads, blueprint.shape.head_dim, first_only)
             context = graph_disentangled.attention(graph, projected, name, heads, mask, blueprint.fused)
         elif layer.core[0] == "softmax":
-            context = narrow(writer.attention(graph, x, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
+            context = narrow(writer.attention(graph, read, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
-            projected = _biased(graph, writer.linear(graph, x, f"{name}.attention"))
+            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
             parts = (f"{name}.attention", layer, blueprint.shape.head_dim, first_only, blueprint.fused)
             context = graph_attention.linear(graph, projected, *parts)
         attention_output = writer.linear(graph, context, f"{name}.attention_out")
-    x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attention_output)
-    ffn_output: tuple[str | None, ...] = (graph.weight(f"{name}.down.bias"),)
+    if norm_first:
+        x = _sum(graph, narrow(x), *attention_output)
+    else:
+        x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attention_output)
+    ffn_output: tuple[str | None, ...] = (graph.optional_weight(f"{name}.down.bias"),)
     if layer.ffn:
-        neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, x, f"{name}.up"))
+        read = _normalise(graph, blueprint, f"{name}.ffn_norm", x) if norm_first else x
+        neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, read, f"{name}.up"))
         ffn_output = writer.linear(graph, neurons, f"{name}.down")
+    if norm_first:
+        return _sum(graph, x, *ffn_output)
     return _normalise(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
 
 

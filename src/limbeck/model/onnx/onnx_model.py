@@ -198,6 +198,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         per_token=model.per_token,
         fused=fused,
         masks_queries=style.masks_queries,
+        norm_first=style.norm_first,
     )
     weights: dict[str, np.ndarray] = {}
     for name, tensor in model.state_dict().items():
@@ -209,9 +210,11 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
     weights |= relative_tables(model, weights)
     for index, layer in enumerate(shape.layers):
         for kind in ("weight", "bias"):
-            joined = [weights.pop(f"layers.{index}.{part}.{kind}") for part in ("query", "key", "value")]
-            weights[f"layers.{index}.attention.{kind}"] = np.concatenate(joined, axis=-1)
-        assert weights[f"layers.{index}.attention.bias"].size == 3 * layer.heads * shape.head_dim, "cut it first"
+            names = [f"layers.{index}.{part}.{kind}" for part in ("query", "key", "value")]
+            if names[0] in weights:
+                joined = [weights.pop(name) for name in names]
+                weights[f"layers.{index}.attention.{kind}"] = np.concatenate(joined, axis=-1)
+        assert weights[f"layers.{index}.attention.weight"].shape[1] == 3 * layer.heads * shape.head_dim, "cut it first"
     types = weights.get("embeddings.token_type.weight")
     if types is not None and len(types) == 1:  # one type for all (RoBERTa) is part of the position, or of the word
         table = f"embeddings.{'position' if 'embeddings.position.weight' in weights else 'word'}.weight"

@@ -81,9 +81,11 @@ def taylor(model: LimbeckForSequenceClassification, batches: Batches) -> Scores:
         layers = layer_gate.abs() if layers is None else layers + layer_gate.abs()
         for index, layer in enumerate(model.encoder.layers):
             weight, bias = layer.up.weight, layer.up.bias
-            if weight.grad is None or bias.grad is None:
+            if weight.grad is None:
                 continue
-            change = (weight * weight.grad).sum(1) + bias * bias.grad
+            change = (weight * weight.grad).sum(1)
+            if bias is not None and bias.grad is not None:
+                change = change + bias * bias.grad
             neurons[index] = neurons[index] + change.detach().abs().cpu()
     assert heads is not None, "no batches"
     assert layers is not None

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from limbeck.core.shape import LayerShape, Shape
 
 if TYPE_CHECKING:
-    from limbeck.model.encoder import Encoder, LimbeckConfig, LimbeckForSequenceClassification
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import Encoder, LimbeckForSequenceClassification
     from limbeck.model.layers import Layer
 
 
@@ -143,10 +144,11 @@ def columns(heads: Sequence[int], head_dim: int) -> Tensor:
 
 
 def _take(layer: nn.Linear, dim: int, index: Tensor) -> nn.Linear:
-    taken = nn.Linear(1, 1)
+    taken = nn.Linear(1, 1, bias=layer.bias is not None)
     taken.weight = nn.Parameter(layer.weight.detach().index_select(dim, index).clone())
-    bias = layer.bias.detach()
-    taken.bias = nn.Parameter((bias.index_select(0, index) if dim == 0 else bias).clone())
+    if layer.bias is not None:
+        bias = layer.bias.detach()
+        taken.bias = nn.Parameter((bias.index_select(0, index) if dim == 0 else bias).clone())
     taken.out_features, taken.in_features = taken.weight.shape
     return taken
 

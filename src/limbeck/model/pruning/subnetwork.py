@@ -19,7 +19,8 @@ from limbeck.errors import InputError
 from limbeck.model.pruning.slicing import Scores, columns, take_heads, write_position_heads, write_shape
 
 if TYPE_CHECKING:
-    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.layers import Layer
 
 M = TypeVar("M", bound="LimbeckForSequenceClassification")
@@ -170,6 +171,7 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
                 _reorder(part, 0, order)
             _reorder_norm(layer.attention_norm, order)
             _reorder_norm(layer.ffn_norm, order)
+        _reorder_norm(model.encoder.norm, order)
         if model.pooler is not None:
             _reorder(model.pooler, 1, order)
             _reorder(model.pooler, 0, order)  # slices take its leading outputs
@@ -189,10 +191,10 @@ def _reorder(layer: nn.Linear, dim: int, order: Tensor) -> None:
         layer.bias.copy_(layer.bias[order])
 
 
-def _reorder_norm(norm: nn.LayerNorm, order: Tensor) -> None:
-    order = order.to(norm.weight.device)
-    norm.weight.copy_(norm.weight[order])
-    norm.bias.copy_(norm.bias[order])
+def _reorder_norm(norm: nn.LayerNorm | None, order: Tensor) -> None:
+    if norm is not None:
+        for parameter in norm.parameters():
+            parameter.copy_(parameter[order.to(parameter.device)])
 
 
 def fresh_student(model: M, shape: Shape, seed: int) -> M:
