@@ -17,8 +17,9 @@ from .style import Style
 STANDARD_KEYS = frozenset((
     "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
     "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout", "relative_attention_num_buckets", "cls_dropout", "norm_rel_ebd", "relative_attention",
-    "position_biased_input", "pooler_hidden_size", "pooler_hidden_act", "attention_head_size",
+    "seq_classif_dropout", "relative_attention_num_buckets", "classifier_dropout_prob", "input_embedding_size",
+    "cls_dropout", "norm_rel_ebd", "relative_attention", "position_biased_input", "pooler_hidden_size",
+    "pooler_hidden_act", "attention_head_size",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 

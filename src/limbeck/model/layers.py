@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from .attention import CORES, Lengths, core, scores
+from .attention import CORES, Lengths, Rotation, core, local_mask, rotate, scores
 from .disentangled_attention import RelativeRows, position_scores
 from .style import Style
 
@@ -85,14 +85,16 @@ class Gates(NamedTuple):
 
 
 class Positions(NamedTuple):
-    """What layers add to the scores of softmax attention for the positions of tokens.
+    """What layers need to know about the positions of tokens.
 
-    ``bias``: biases joined with the mask, for every column of the table of position biases [batch, heads, query, key].
-    ``relative``: embeddings of the distances, of disentangled attention.
+    ``bias``: biases joined with the mask, which softmax attention adds to its scores, for every column of the table of
+    position biases [batch, heads, query, key]. ``relative``: embeddings of the distances, of disentangled attention.
+    ``turn``: cosines and sines of rotary positions.
     """
 
     bias: Tensor | None = None
     relative: RelativeRows | None = None
+    turn: Rotation | None = None
 
 
 NO_POSITIONS = Positions()
@@ -149,6 +151,14 @@ def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(x, (width,), norm.weight[:width], bias, norm.eps)
 
 
+def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
+
+
 def length_projection(style: Style, size: int, *heads: int) -> nn.Parameter:
     """Sample a projection of the sequence length ~ N(0, 1) [position, size], or one for each of ``heads``."""
     return nn.Parameter(torch.randn(*heads, style.max_positions, size))
@@ -169,65 +179,6 @@ def position_heads(style: Style, index: int, heads: int) -> tuple[int, ...]:
     return tuple(columns[head % len(columns)] for head in range(heads))
 
 
-class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder.
-
-    A style may do without positions, token types or the norm.
-    """
-
-    def __init__(self, hidden: int, style: Style) -> None:
-        super().__init__()
-        width = style.embedding_size or hidden
-        self.style = style
-        self.word = nn.Embedding(style.vocab_size, width)
-        first = style.project_before_norm
-        self.position = nn.Embedding(style.max_positions, width) if style.absolute_positions else None
-        self.token_type = nn.Embedding(style.token_types, width) if style.token_types else None
-        self.norm = layer_norm(hidden if first else width, style) if style.embedding_norm else None
-        self.project = linear(width, hidden, bias=not first) if width != hidden else None
-        for table in (self.word, self.position, self.token_type):
-            if table is not None:
-                table.weight.data.normal_(0.0, 0.02)
-
-    def positions(self, input_ids: Tensor) -> Tensor:
-        """Return the position of every token [batch, seq]."""
-        if self.style.position_offset is None:
-            return torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-        real = (input_ids != self.style.pad_token_id).long()
-        return real.cumsum(1) * real + self.style.position_offset
-
-    def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None, hidden: int, mask: Tensor | None = None
-    ) -> Tensor:
-        """Embed tokens.
-
-        Args:
-            input_ids: Token ids [batch, seq].
-            token_type_ids: Segment ids [batch, seq]; None stands for zeros.
-            hidden: Number of leading channels to return.
-            mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
-
-        Returns:
-            Embeddings [batch, seq, hidden].
-        """
-        x = self.word(input_ids)
-        if self.position is not None:
-            x = x + self.position(self.positions(input_ids))
-        if self.token_type is not None:
-            x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
-        first = self.style.project_before_norm
-        if self.project is None:
-            x = x[..., :hidden]
-        elif first:
-            x = slice_linear(x, self.project, hidden, x.shape[-1])
-        if self.norm is not None:
-            x = slice_norm(x, self.norm)
-        if mask is not None and self.style.masks_queries:
-            x = x * mask[..., None].to(x.dtype)
-        x = F.dropout(x, self.style.dropout, self.training)
-        return x if self.project is None or first else slice_linear(x, self.project, hidden, x.shape[-1])
-
-
 class Layer(nn.Module):
     """Attention and feed-forward part, each followed by a residual sum.
 
@@ -241,6 +192,8 @@ class Layer(nn.Module):
         super().__init__()
         self.head_dim, self.style = head_dim, style
         self.position_heads = position_heads(style, index, widths.heads)
+        thetas = style.rotary_theta
+        self.rotary_theta = thetas[min(index, len(thetas) - 1)] if thetas else None
         heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
         width = heads * head_dim
         self.query, self.key, self.value = (linear(hidden, width, style.attention_bias) for _ in range(3))
@@ -248,8 +201,9 @@ class Layer(nn.Module):
         self.position_key = linear(hidden, width) if "c2p" in apart else None
         self.position_query = linear(hidden, width) if "p2c" in apart else None
         self.attention_out = linear(width, hidden, style.attention_bias)
-        self.attention_norm = layer_norm(hidden, style)
+        self.attention_norm = None if index in style.unnormed_layers else layer_norm(hidden, style)
         self.up, self.down = linear(hidden, ffn, style.ffn_bias), linear(ffn, hidden, style.ffn_bias)
+        self.gate = linear(hidden, ffn, style.ffn_bias) if style.gated else None
         self.ffn_norm = layer_norm(hidden, style)
         self.activation = ACT2FN[style.activation]
         self.key_lengths: nn.Parameter | None = None
@@ -354,6 +308,8 @@ class Layer(nn.Module):
                 taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
             return x.new_zeros(*x.shape[:2], 0)
         query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
+        if positions.turn is not None:
+            query, key = rotate(query, positions.turn), rotate(key, positions.turn)
         for tap, states in (("query", query), ("key", key), ("value", value)):
             if tap in taps:
                 taps[tap].append(states)
@@ -363,7 +319,7 @@ class Layer(nn.Module):
         if self.style.pos_att_type:
             query = query * (1 + len(self.style.pos_att_type)) ** -0.5  # there are so many terms in the scores
         if "attention" in taps:
-            taps["attention"].append(scores(query, key, mask))
+            taps["attention"].append(scores(query, key, local_mask(query, mask, size) if name == "local" else mask))
         dropout = self.style.attention_dropout if self.training else 0.0
         context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
         if gates.heads is not None:
@@ -391,13 +347,13 @@ class Layer(nn.Module):
             gates: Multipliers of this layer's heads [heads] and neurons [ffn].
             taps: Lists by name of the tap; the layer appends its activations to those that are there.
             shared: The length projection that all layers share, if they do.
-            positions: What softmax attention adds to its scores for the positions of tokens.
+            positions: What the layer needs to know about positions.
 
         Returns:
             Hidden states [batch, seq, hidden].
         """
         hidden, drop, norm_first = x.shape[-1], self.style.dropout, self.style.norm_first
-        read = slice_norm(x, self.attention_norm) if norm_first else x
+        read = slice_norm(x, self.attention_norm) if norm_first and self.attention_norm is not None else x
         context = self._attend(read, mask, shape, head_dim, gates, taps, shared, positions)
         if "context" in taps:
             taps["context"].append(context)
@@ -410,9 +366,12 @@ class Layer(nn.Module):
         if "attention_output" in taps:
             taps["attention_output"].append(attention_output)
         x = x + F.dropout(attention_output, drop, self.training)
-        x = x if norm_first else slice_norm(x, self.attention_norm)
+        if not norm_first and self.attention_norm is not None:
+            x = slice_norm(x, self.attention_norm)
         read = slice_norm(x, self.ffn_norm) if norm_first else x
         neurons = self.activation(slice_linear(read, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
+        if self.gate is not None and shape.ffn:
+            neurons = neurons * slice_linear(read, self.gate, shape.ffn, hidden)
         if gates.ffn is not None and shape.ffn:
             neurons = neurons * gates.ffn[: shape.ffn]
         if "neurons" in taps:
