@@ -84,8 +84,10 @@ def _number(config: Mapping[str, Any], key: str, source: object) -> int:
 
 def _terms(value: object, source: object) -> tuple[str, ...]:
     """Return the terms of attention to positions in the order of :data:`TERMS`."""
-    parts = value.lower().split("|") if isinstance(value, str) else list(value or ())  # type: ignore[call-overload]
-    names = [str(part).strip() for part in parts]
+    parts = (
+        value.lower().split("|") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    )
+    names = [str(part).strip() for part in parts if part is not None]
     if strange := [name for name in names if name not in TERMS]:
         raise UnsupportedModel(
             f"{source}: config.json has pos_att_type {strange[0]!r}; supported are {', '.join(TERMS)}"

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .style import Style
 
@@ -63,21 +64,30 @@ def bucket_rows(distances: Tensor, style: Style) -> Tensor:
     return (distances + span(style)).clamp(0, 2 * span(style) - 1)
 
 
-def relative_rows(table: Tensor, tokens: int, style: Style) -> tuple[int, int, Tensor, Tensor]:
-    """Return what a text needs of the table of relative embeddings.
+class RelativeEmbeddings(nn.Module):
+    """Embeddings of buckets of distances, shared by all layers, normalised where the style says so."""
 
-    Args:
-        table: The embeddings [2 span, hidden].
-        tokens: Number of tokens.
-        style: How the encoder computes.
+    def __init__(self, hidden: int, style: Style) -> None:
+        super().__init__()
+        self.style = style
+        self.table = nn.Embedding(2 * span(style), hidden)
+        self.table.weight.data.normal_(0.0, 0.02)
+        self.norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps) if style.relative_norm else None
 
-    Returns:
-        First row and the row after the last, and the indices ``c2p`` and ``p2c`` of :class:`RelativeRows`.
-    """
-    distances = torch.arange(1 - tokens, tokens + 1, device=table.device)
-    c2p, p2c = bucket_rows(-distances, style), bucket_rows(distances, style)
-    first = int(min(c2p.min(), p2c.min()))
-    return first, int(max(c2p.max(), p2c.max())) + 1, c2p - first, p2c - first
+    def forward(self, tokens: int, hidden: int) -> RelativeRows:
+        """Return the embeddings of the distances among so many tokens, of so many leading channels."""
+        distances = torch.arange(1 - tokens, tokens + 1, device=self.table.weight.device)
+        c2p, p2c = bucket_rows(-distances, self.style), bucket_rows(distances, self.style)
+        first = int(min(c2p.min(), p2c.min()))
+        rows = self.rows(hidden, slice(first, int(max(c2p.max(), p2c.max())) + 1))
+        return RelativeRows(rows, c2p - first, p2c - first)
+
+    def rows(self, hidden: int, which: slice) -> Tensor:
+        """Return some rows, normalised [bucket, hidden], of so many leading channels."""
+        rows = self.table.weight[which, :hidden]
+        if self.norm is None:
+            return rows
+        return F.layer_norm(rows, (hidden,), self.norm.weight[:hidden], self.norm.bias[:hidden], self.norm.eps)
 
 
 def shifted(products: Tensor) -> Tensor:

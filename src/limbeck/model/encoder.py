@@ -23,7 +23,7 @@ from transformers.utils.generic import ModelOutput
 
 from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
 from .configuration import LimbeckConfig
-from .disentangled_attention import RelativeRows, relative_rows, span
+from .disentangled_attention import RelativeEmbeddings
 from .embeddings import Embeddings
 from .layers import (
     EncoderShape,
@@ -70,12 +70,7 @@ class Encoder(nn.Module):
         if style.relative_buckets:
             self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
             self.position_bias.weight.data.normal_(0.0, 0.02)
-        self.relative_positions: nn.Embedding | None = None
-        self.relative_norm: nn.LayerNorm | None = None
-        if style.pos_att_type:
-            self.relative_positions = nn.Embedding(2 * span(style), shape.hidden)
-            self.relative_positions.weight.data.normal_(0.0, 0.02)
-            self.relative_norm = nn.LayerNorm(shape.hidden, eps=style.layer_norm_eps) if style.relative_norm else None
+        self.relative = RelativeEmbeddings(shape.hidden, style) if style.pos_att_type else None
 
     def forward(
         self,
@@ -114,7 +109,8 @@ class Encoder(nn.Module):
         thetas = {layer.rotary_theta for layer in self.layers if layer.rotary_theta is not None}
         size = (tokens, shape.head_dim)
         turns: dict[float | None, Rotation] = {theta: rotation(*size, theta, input_ids.device) for theta in thetas}
-        positions = Positions(self.score_bias(tokens, mask), self.relative_rows(tokens, shape.hidden))
+        relative = None if self.relative is None else self.relative(tokens, shape.hidden)
+        positions = Positions(self.score_bias(tokens, mask), relative)
         x = self.embeddings(input_ids, token_type_ids, shape.hidden, attention_mask)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             if "hidden" in tapped:
@@ -143,15 +139,6 @@ class Encoder(nn.Module):
             return None
         bias = bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
         return added_to_scores(bias, mask)
-
-    def relative_rows(self, tokens: int, hidden: int) -> RelativeRows | None:
-        """Return the embeddings of the distances among so many tokens, of so many channels; None without any."""
-        if self.relative_positions is None:
-            return None
-        table = self.relative_positions.weight
-        first, end, c2p, p2c = relative_rows(table, tokens, self.style)
-        rows = table[first:end, :hidden]
-        return RelativeRows(rows if self.relative_norm is None else slice_norm(rows, self.relative_norm), c2p, p2c)
 
 
 REFUSED = (

@@ -270,7 +270,7 @@ FAMILIES: dict[str, Family] = {
             "position_key": "attention.self.pos_key_proj",
             "position_query": "attention.self.pos_query_proj",
         },
-        modules={"relative_positions": "encoder.rel_embeddings", "relative_norm": "encoder.LayerNorm"},
+        modules={"relative.table": "encoder.rel_embeddings", "relative.norm": "encoder.LayerNorm"},
         required={"conv_kernel_size": 0},
         dialect=Dialect(deberta.KEYS, deberta.read, deberta.write),
     ),

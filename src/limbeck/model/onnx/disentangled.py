@@ -45,13 +45,12 @@ def relative_tables(model: LimbeckForSequenceClassification, weights: dict[str, 
     import torch
 
     from limbeck.model.disentangled_attention import bucket_rows
-    from limbeck.model.layers import slice_norm
 
     encoder = model.encoder
     style, shape = encoder.style, as_shape(model.shape)
-    if encoder.relative_positions is None:
+    if encoder.relative is None:
         return {}
-    for name in [name for name in weights if ".position_" in name or name.startswith("relative_")]:
+    for name in [name for name in weights if ".position_" in name or name.startswith("relative.")]:
         del weights[name]
     factor, terms = (1 + len(style.pos_att_type)) ** -0.5, style.pos_att_type
     distances = torch.arange(1 - style.max_positions, style.max_positions + 1)
@@ -60,9 +59,7 @@ def relative_tables(model: LimbeckForSequenceClassification, weights: dict[str, 
     )
     tables = {INDEX: index.numpy()}
     with torch.no_grad():
-        rows = encoder.relative_positions.weight.float()
-        if encoder.relative_norm is not None:
-            rows = slice_norm(rows, encoder.relative_norm)
+        rows = encoder.relative.rows(shape.hidden, slice(None))
         for number, layer in enumerate(encoder.layers):
             for part in ("weight", "bias"):
                 weights[f"layers.{number}.query.{part}"] = weights[f"layers.{number}.query.{part}"] * np.float32(factor)

@@ -160,19 +160,19 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
     """
     order = torch.tensor(_descending(scores), dtype=torch.long)
     encoder, embeddings = model.encoder, model.encoder.embeddings
-    tables = [encoder.relative_positions]
+    tables = [] if encoder.relative is None else [encoder.relative.table]
     with torch.no_grad():
         if embeddings.project is not None:
             _reorder(embeddings.project, 0, order)
         else:
-            tables += [embeddings.word, embeddings.position, embeddings.token_type]
+            given = (embeddings.word, embeddings.position, embeddings.token_type)
+            tables += [table for table in given if table is not None]
         for table in tables:
-            if table is not None:
-                table.weight.copy_(table.weight[:, order])
+            table.weight.copy_(table.weight[:, order])
         if embeddings.project is None or encoder.style.project_before_norm:
             _reorder_norm(embeddings.norm, order)
-        if encoder.relative_norm is not None:
-            _reorder_norm(encoder.relative_norm, order)
+        if encoder.relative is not None:
+            _reorder_norm(encoder.relative.norm, order)
         for layer in encoder.layers:
             for part in readers(layer):
                 _reorder(part, 1, order)
