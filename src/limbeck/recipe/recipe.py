@@ -42,8 +42,8 @@ class Recipe:
     """A model, a task, and the steps between them and a measured front.
 
     ``steps`` are instances of step classes, and :class:`Fork`; recipes compose as tuples do:
-    ``Recipe(model, task, steps=(*warm_up.steps, Prune.of(keep=0.5)))``. ``teacher`` names whom to imitate: a model of any
-    architecture, or a file of scores (else the first candidate that was fine-tuned is the teacher); ``replicas``
+    ``Recipe(model, task, steps=(*warm_up.steps, Prune.of(keep=0.5)))``. ``teacher`` names whom to imitate: a model of
+    any architecture, or a file of scores (else the first candidate that was fine-tuned is the teacher); ``replicas``
     repeats the chosen candidate with other seeds.
     A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
     constant answer, unless ``allow_weak_teacher``.
