@@ -83,6 +83,11 @@ def groups_of(cls: type) -> dict[str, type]:
     return {spec.name: type(spec.default) for spec in dataclasses.fields(cls) if _MARK in spec.metadata}
 
 
+def groups_in(instance: Any) -> list[Any]:  # any dataclass: a step has groups of any type
+    """Return the groups of an instance."""
+    return [getattr(instance, name) for name in groups_of(type(instance))]
+
+
 def build(cls: type[T], values: Mapping[str, Any]) -> T:
     """Create an instance from flat fields; those of a group that are not given have the defaults of the class.
 

@@ -25,12 +25,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, dataclass_transform, runtime_checkable
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import files_of, short_digest
-from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
+from limbeck.core.field_groups import build, check_fields, fields_of, group, groups_in, parameters, values_of
 from limbeck.core.measurement import Measurement
 from limbeck.core.paths import exists, user_path
 from limbeck.core.search_space import Space
@@ -179,6 +179,24 @@ class RestrictedContext:
         return getattr(self._context, name)
 
 
+@runtime_checkable
+class CanConflict(Protocol):
+    """A group whose fields may contradict each other."""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the fields together."""
+        ...
+
+
+@runtime_checkable
+class NamesFiles(Protocol):
+    """A group with fields that name files."""
+
+    def file_problems(self) -> list[str]:
+        """Return what is wrong with these files."""
+        ...
+
+
 class Step(ABC):
     """What every step has: its declaration, and answers about it that depend on the values of its fields."""
 
@@ -190,7 +208,7 @@ class Step(ABC):
         return build(cls, values)
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the fields together."""
+        """Return what is wrong with the step's own fields together; ``problems_of`` adds those of its groups."""
         return []
 
     def required_traits(self) -> AbstractSet[str]:
@@ -202,8 +220,8 @@ class Step(ABC):
         return {}
 
     def file_problems(self) -> list[str]:
-        """Return what is wrong with the files that fields name."""
-        return []
+        """Return what is wrong with the files that fields name; those of the groups, unless overridden."""
+        return [text for held in groups_in(self) if isinstance(held, NamesFiles) for text in held.file_problems()]
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""
@@ -349,6 +367,12 @@ def find(name: str) -> type[Step]:
 def needs(step: Step) -> frozenset[str]:
     """Return the traits that a step with these parameters needs."""
     return frozenset(step.info.needs | step.required_traits())
+
+
+def problems_of(step: Step) -> list[str]:
+    """Return what is wrong with the fields of a step and of its groups together."""
+    grouped = (held for held in groups_in(step) if isinstance(held, CanConflict))
+    return [*step.problems(), *(text for held in grouped for text in held.problems())]
 
 
 def identity(step: Step) -> dict[str, Any]:
