@@ -23,6 +23,18 @@ T = TypeVar("T")
 _MARK = "limbeck.group"
 
 
+class CheckedGroup:
+    """What a group inherits from if it checks its own fields; the step's checks then include those of the group."""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the fields together."""
+        return []
+
+    def file_problems(self) -> list[str]:
+        """Return what is wrong with the files that fields name."""
+        return []
+
+
 def group(*, default: T) -> T:
     """Declare a field of a step that holds a group of fields.
 
@@ -83,9 +95,10 @@ def groups_of(cls: type) -> dict[str, type]:
     return {spec.name: type(spec.default) for spec in dataclasses.fields(cls) if _MARK in spec.metadata}
 
 
-def groups_in(instance: Any) -> list[Any]:  # any dataclass: a step has groups of any type
-    """Return the groups of an instance."""
-    return [getattr(instance, name) for name in groups_of(type(instance))]
+def checked_groups(instance: Any) -> list[CheckedGroup]:  # any dataclass: a step has groups of any type
+    """Return the groups of an instance that check themselves."""
+    groups = (getattr(instance, name) for name in groups_of(type(instance)))
+    return [held for held in groups if isinstance(held, CheckedGroup)]
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -119,6 +132,16 @@ def values_of(instance: Any) -> dict[str, Any]:  # any dataclass: a step, a targ
         field.name: getattr(getattr(instance, field.group) if field.group else instance, field.name)
         for field in fields_of(type(instance))
     }
+
+
+def changed(instance: T, **values: Any) -> T:  # Any: each field has a type of its own
+    """Return an instance with some flat fields replaced, as ``dataclasses.replace`` does without groups.
+
+    Args:
+        instance: A step, or any dataclass.
+        **values: New values by name.
+    """
+    return build(type(instance), values_of(instance) | values)
 
 
 def without_effect(instance: Any, names: Iterable[str], reason: str) -> list[str]:

@@ -25,13 +25,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, dataclass_transform, runtime_checkable
+from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import files_of, short_digest
-from limbeck.core.field_groups import build, check_fields, fields_of, group, groups_in, parameters, values_of
+from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
+from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import exists, user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
@@ -179,24 +180,6 @@ class RestrictedContext:
         return getattr(self._context, name)
 
 
-@runtime_checkable
-class CanConflict(Protocol):
-    """A group whose fields may contradict each other."""
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the fields together."""
-        ...
-
-
-@runtime_checkable
-class NamesFiles(Protocol):
-    """A group with fields that name files."""
-
-    def file_problems(self) -> list[str]:
-        """Return what is wrong with these files."""
-        ...
-
-
 class Step(ABC):
     """What every step has: its declaration, and answers about it that depend on the values of its fields."""
 
@@ -221,7 +204,25 @@ class Step(ABC):
 
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name; those of the groups, unless overridden."""
-        return [text for held in groups_in(self) if isinstance(held, NamesFiles) for text in held.file_problems()]
+        return [text for group in checked_groups(self) for text in group.file_problems()]
+
+    def epoch_problems(self, *, epochs: bool) -> list[str]:
+        """Return what the step needs of its teacher and does not find there.
+
+        Args:
+            epochs: Whether the teacher comes with the weights of every epoch of its fine-tuning.
+        """
+        return []
+
+    def keeps_epochs(self) -> bool:
+        """Return whether the result, as a teacher, comes with the weights of every epoch."""
+        return False
+
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return why the step cannot learn from a teacher that gives answers alone; empty if it can."""
+        if self.info.imitates or "teacher" not in needs(self) or "teacher" not in self.info.reads:
+            return []
+        return [f"needs a teacher that limbeck opens, and '{teacher.source}' gives answers alone: {teacher.reason}"]
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""
@@ -371,8 +372,7 @@ def needs(step: Step) -> frozenset[str]:
 
 def problems_of(step: Step) -> list[str]:
     """Return what is wrong with the fields of a step and of its groups together."""
-    grouped = (held for held in groups_in(step) if isinstance(held, CanConflict))
-    return [*step.problems(), *(text for held in grouped for text in held.problems())]
+    return [*step.problems(), *(text for group in checked_groups(step) for text in group.problems())]
 
 
 def identity(step: Step) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.field_groups import without_effect
+from limbeck.core.field_groups import CheckedGroup, without_effect
 from limbeck.errors import InputError
 from limbeck.train.config import PASSES, TrainingConfig
 
@@ -27,7 +27,7 @@ FINE_TUNED = ("target", "waypoint", "hybrid")
 
 
 @dataclass(frozen=True)
-class GuideConfig:
+class GuideConfig(CheckedGroup):
     """What a student with new attention is compared with, and how strongly.
 
     Attributes:
@@ -86,6 +86,21 @@ class GuideConfig:
         if self.guide == "unguided" or not self.alpha_output:
             problems += without_effect(self, ("temperature",), "without alpha_output")
         return problems
+
+    def epoch_problems(self, checkpoints: str | None, *, epochs: bool) -> list[str]:
+        """Return whose epochs are missing.
+
+        Args:
+            checkpoints: Folder with the teacher's epochs; None for those that it kept.
+            epochs: Whether the teacher kept its epochs.
+        """
+        if epochs or checkpoints is not None or not self.from_pretrained:
+            return []
+        wanted = "guide: waypoint" if self.guide == "waypoint" else "start: pretrained"
+        return [
+            f"{wanted} needs the weights that the teacher's fine-tuning kept; give it "
+            "'finetune: {keep: every_epoch}', or name a folder with models epoch_1, epoch_2, … as checkpoints"
+        ]
 
     def teacher(
         self, candidate: Candidate, context: RunContext, max_length: int | None, checkpoints: str | None = None
