@@ -63,7 +63,7 @@ def latency(shape, number_format="int8"):
 def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monkeypatch):
     """One front, one choice, names that say which is which."""
     monkeypatch.setattr("limbeck.cost_models.measured_cost.MeasuredCost", lambda *services: FormatCost(latency))
-    monkeypatch.setitem(SEARCHES, "quick", Search(population=3, generations=1, samples=8))
+    monkeypatch.setitem(SEARCHES, "quick", Search.of(population=3, generations=1, samples=8))
     where = {"folder": tmp_path / "run", "store": tmp_path / "store"}
     task = str(place / "task")
     options = {"max_drop": 100.0, "strategy": "both", "effort": "quick", "runtime": "onnxruntime"}

@@ -23,6 +23,17 @@ STYLES = {
     "roberta": Style("roberta", vocab_size=50, max_positions=16, position_offset=1, pad_token_id=1, token_types=1),
     "electra": Style("electra", vocab_size=50, max_positions=16, embedding_size=12),
     "distilbert": Style("distilbert", vocab_size=50, max_positions=16, token_types=0),
+    "pre-norm": Style("roberta", vocab_size=50, max_positions=16, norm_first=True),
+    "bare": Style(
+        vocab_size=50,
+        token_types=0,
+        norm_first=True,
+        absolute_positions=False,
+        embedding_norm=False,
+        norm_bias=False,
+        attention_bias=False,
+        ffn_bias=False,
+    ),
 }
 
 

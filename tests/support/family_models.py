@@ -28,21 +28,53 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "camembert": {"type_vocab_size": 1},
     "data2vec-text": {"type_vocab_size": 1, "hidden_act": "gelu_new"},
     "electra": {"embedding_size": 12},
+    "albert": {"embedding_size": 12},
+    "rembert": {"input_embedding_size": 12},
     "distilbert": {"activation": "relu"},
+    "modernbert": {
+        "norm_eps": 1e-5,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+    },
 }
 """What differs from a family's defaults, apart from sizes."""
+OTHER_SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "modernbert": {  # both kinds of layers, and heads of even width; the second window is narrower than the texts
+        "small": {"num_hidden_layers": 4, "classifier_pooling": "mean"},
+        "odd": {"hidden_size": 18, "num_hidden_layers": 5, "local_attention": 7, "mlp_bias": True, "norm_bias": True},
+        "one": {"attention_bias": True, "classifier_bias": True, "hidden_activation": "silu"},
+    },
+}
+"""What differs from the usual sizes."""
 CASES = tuple(f"{family}-{size}" for family in FAMILIES for size in SIZES)
 
 
+AUTO = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}
+
+
 def reference(case: str, kind: str = "text", seed: int = 0) -> Any:
-    """Return transformers' own model with weights large enough that every part of it shows in the logits."""
+    """Return transformers' own model for texts or tokens."""
+    return random_model(case, AUTO[kind], seed)
+
+
+def random_model(case: str, auto: str, seed: int = 0) -> Any:
+    """Return a model of one of transformers' classes with weights so large that every part of it shows in the answers.
+
+    Args:
+        case: Family and size.
+        auto: Name of the class.
+        seed: Seed of the weights.
+    """
     family, _, size = case.rpartition("-")
     sizes = {DISTILBERT.get(key, key) if family == "distilbert" else key: n for key, n in SIZES[size].items()}
+    sizes |= OTHER_SIZES.get(family, {}).get(size, {})
     settings = COMMON | sizes | OPTIONS.get(family, {}) | {"num_labels": 3}
     config = transformers.AutoConfig.for_model(family, **settings)
-    name = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}[kind]
     torch.manual_seed(seed)
-    model = getattr(transformers, name).from_config(config)
+    model = getattr(transformers, auto).from_config(config)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             parameter.normal_(0.0, 0.2)
@@ -56,6 +88,19 @@ def ours(case: str, kind: str = "text") -> LimbeckForSequenceClassification:
     with tempfile.TemporaryDirectory() as folder:
         reference(case, kind).save_pretrained(folder)
         return load_pretrained(folder)
+
+
+def defined(model: LimbeckForSequenceClassification, batch: dict[str, torch.Tensor], logits: Any) -> Any:
+    """Return the logits [values, classes] of a batch that mean something: all, unless attention is local.
+
+    Padding that is near no token sees nothing there, and each implementation gives it other states.
+    """
+    mask = batch.get("attention_mask")
+    if mask is None or not any(layer.core[0] == "local" for layer in model.shape.layers):
+        return logits
+    if logits.ndim == 3:
+        return logits[mask.bool()]
+    return logits if model.style.pooling == "mean" else logits[mask[:, 0].bool()]
 
 
 def batches(pad: int, *, types: bool) -> Iterator[dict[str, torch.Tensor]]:

@@ -226,7 +226,8 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
 
     from limbeck.data.tokenizer_training import word_pieces
     from limbeck.model.checkpoints import save_model
-    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
     from limbeck.model.pruning.slicing import set_shape
 
     whole = Listed(tuple(point.shape for point in plan.points)).whole

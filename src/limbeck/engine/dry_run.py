@@ -194,7 +194,7 @@ class _Planner:
         """Return whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
-        teacher = self.builder.teacher(first) if step.info.with_teacher else None
+        teacher = self.builder.beside(first, step)
         name = self.builder.fact_name(key, step, self.recipe.seed, teacher)
         return self.store.facts.recall(name, read_probed) is not None
 

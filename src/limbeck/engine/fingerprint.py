@@ -1,7 +1,7 @@
-"""The fingerprint of a model's folder: content decides whether two models are the same, never path, size or time.
+"""The fingerprint of a model's folder, or of a file of scores: content decides what is the same, never path or time.
 
-Content is what a model may be opened from. Folders inside that hold other things, such as a run's or another model, do
-not count: an output that somebody writes there does not make another model of it.
+A model's content is what it may be opened from. Folders inside that hold other things, such as a run's or another
+model, do not count: an output that somebody writes there does not make another model of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from limbeck.core.digests import file_digest, files_of
+from limbeck.core.digests import file_digest, files_of, short_digest
 from limbeck.core.paths import user_path
 from limbeck.errors import InputError
 from limbeck.model.folder_files import shards
@@ -22,8 +22,10 @@ INNER = re.compile(r"onnx|[0-9]+_\w+")
 
 
 def fingerprint(source: str | Path) -> str:
-    """Hash what decides a model: the content of a local folder, or the name of a remote one."""
+    """Hash what decides a model: the content of a local folder (or file of scores), or the name of a remote one."""
     folder = user_path(source)
+    if folder.is_file():
+        return short_digest(folder)
     if not folder.is_dir():
         return f"name:{source}"
     named = _shards(folder)

@@ -98,7 +98,8 @@ def inputs(setting: Setting) -> dict[str, np.ndarray]:
 
 def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification | LimbeckForTokenClassification:
     """Build a torch model of that shape with random weights."""
-    from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
     layers: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
     layers |= {"layer_ffn": [row.ffn for row in shape.layers]}

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.style import Style
 
-HEAD = ("pooler", "classifier")
+HEAD = ("pooler", "pooler_norm", "classifier")
 
 
 def build(
@@ -39,11 +40,8 @@ def build(
     """
     import torch
 
-    from limbeck.model.encoder import (
-        LimbeckConfig,
-        LimbeckForSequenceClassification,
-        LimbeckForTokenClassification,
-    )
+    from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
     kind = LimbeckForTokenClassification if per_token else LimbeckForSequenceClassification
     with torch.device("meta"):
@@ -78,9 +76,28 @@ def _check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], so
             )
 
 
-def head_parts(*, per_token: bool) -> tuple[str, ...]:
-    """Return the paths of the dense layers between the encoder and the logits."""
-    return HEAD[1:] if per_token else HEAD
+def head_parts(style: Style, *, per_token: bool) -> tuple[str, ...]:
+    """Return the paths of the layers between the encoder and the logits.
+
+    Args:
+        style: How the model computes.
+        per_token: Whether it labels tokens.
+    """
+    if per_token and not style.pooler_per_token:
+        return HEAD[2:]
+    return HEAD if style.pooler_norm else (HEAD[0], HEAD[2])
+
+
+def our_head_tensors(style: Style, *, per_token: bool) -> tuple[str, ...]:
+    """Return the names of the tensors between the encoder and the logits.
+
+    Args:
+        style: How the model computes.
+        per_token: Whether it labels tokens.
+    """
+    biases = {"pooler": style.pooler_bias, "pooler_norm": style.norm_bias, "classifier": True}
+    parts = head_parts(style, per_token=per_token)
+    return tuple(f"{path}.{part}" for path in parts for part in ("weight", "bias")[: 1 + biases[path]])
 
 
 def set_labels(
@@ -153,9 +170,9 @@ def missing_parts(model: LimbeckForSequenceClassification) -> list[tuple[str, st
     """Return the parts of the head that the weights lacked, as (layer, 'weight' or 'bias')."""
     return [
         (path, part)
-        for path in head_parts(per_token=model.per_token)
-        for part in ("weight", "bias")
-        if model.get_parameter(f"{path}.{part}").is_meta
+        for path in head_parts(model.style, per_token=model.per_token)
+        for part, parameter in model.get_submodule(path).named_parameters()
+        if parameter.is_meta
     ]
 
 
@@ -167,14 +184,20 @@ def _draw(model: LimbeckForSequenceClassification, width: int, seed: int, *, fre
     missing = set(missing_parts(model))
     generator = torch.Generator().manual_seed(seed)
     hidden: int = model.config.hidden_size
-    for path in head_parts(per_token=model.per_token):
+    for path in head_parts(model.style, per_token=model.per_token):
         rows = width if path == "classifier" else hidden
         layer = model.get_submodule(path)
+        if isinstance(layer, nn.LayerNorm):
+            if (path, "weight") in missing:
+                setattr(model, path, nn.LayerNorm(hidden, eps=layer.eps, bias=layer.bias is not None).to(model.device))
+            continue
         assert isinstance(layer, nn.Linear)
         if (path, "weight") in missing or (path == "classifier" and (fresh_output or len(layer.weight) != rows)):
-            layer = nn.Linear(hidden, rows, device="meta").to_empty(device="cpu")
+            bias = layer.bias is not None
+            layer = nn.Linear(hidden, rows, bias=bias, device="meta").to_empty(device="cpu")
             nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
-            nn.init.zeros_(layer.bias)
+            if bias:
+                nn.init.zeros_(layer.bias)
             setattr(model, path, layer.to(model.device))
         elif (path, "bias") in missing:
             layer.bias = nn.Parameter(torch.zeros(len(layer.weight), device=layer.weight.device))

@@ -1,7 +1,8 @@
 """A BERT-class encoder with a width of its own for every layer, as transformers models.
 
-A saved folder carries this file and those that it imports (``layers.py``, ``attention.py``, ``style.py``), so a pruned
-model opens anywhere through ``trust_remote_code=True``. They depend on torch and transformers alone.
+A saved folder carries this file and those that it imports (``configuration.py``, ``layers.py``, ``attention.py``,
+``style.py``), so a pruned model opens anywhere through ``trust_remote_code=True``. They depend on torch and
+transformers alone.
 
 Three things set it apart from the usual BERT: layers may differ in heads and feed-forward width; a call may name a
 smaller ``shape`` and then uses the leading slices of the weights (a super-network without hidden state); and ``taps``
@@ -10,29 +11,30 @@ return named activations, so distillation needs no hooks.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput
 
-from .attention import added_to_scores, bias_by_distance, core
+from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
+from .configuration import LimbeckConfig
 from .layers import (
-    ConfigLayer,
-    ConfigShape,
     Embeddings,
     EncoderShape,
     Gates,
     Layer,
+    layer_norm,
     length_projection,
     linear,
+    mean_of_tokens,
     slice_linear,
+    slice_norm,
 )
 from .style import Style
 
@@ -62,6 +64,7 @@ class Encoder(nn.Module):
         sizes = [size for name, size in (core(layer.attention) for layer in shape.layers) if name == "linformer"]
         shared = style.projections == "layer" and sizes
         self.lengths = length_projection(style, max(sizes)) if shared else None
+        self.norm = layer_norm(shape.hidden, style) if style.norm_first else None
         self.position_bias: nn.Embedding | None = None
         if style.relative_buckets:
             self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
@@ -79,10 +82,11 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Encode a batch of token sequences.
 
-        Taps: ``hidden`` (embeddings first, then every layer) [batch, seq, hidden]; ``attention`` scores before the
-        softmax [batch, heads, query, key], also where the core has none; ``query``, ``key``, ``value`` [batch, heads,
-        seq, head_dim]; ``context`` [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the
-        two output projections; ``attention_output`` and ``ffn_output`` [batch, seq, hidden], their outputs.
+        Taps: ``hidden`` (embeddings first, then every layer, the last one after the final norm if there is one)
+        [batch, seq, hidden]; ``attention`` scores before the softmax [batch, heads, query, key], also where the core
+        has none; ``query``, ``key``, ``value`` [batch, heads, seq, head_dim]; ``context`` [batch, seq, heads *
+        head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections; ``attention_output`` and
+        ``ffn_output`` [batch, seq, hidden], their outputs.
 
         Args:
             input_ids: Token ids [batch, seq].
@@ -100,13 +104,20 @@ class Encoder(nn.Module):
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         bias = self.score_bias(input_ids.shape[1], mask)
+        thetas = {layer.rotary_theta for layer in self.layers if layer.rotary_theta is not None}
+        size = (input_ids.shape[1], shape.head_dim)
+        turns: dict[float | None, Rotation] = {theta: rotation(*size, theta, input_ids.device) for theta in thetas}
         x = self.embeddings(input_ids, token_type_ids, shape.hidden)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             if "hidden" in tapped:
                 tapped["hidden"].append(x)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
-            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, bias)
+            y = layer(
+                x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, bias, turns.get(layer.rotary_theta)
+            )
             x = y if own.layers is None else x + own.layers * (y - x)
+        if self.norm is not None:
+            x = slice_norm(x, self.norm)
         if "hidden" in tapped:
             tapped["hidden"].append(x)
         return x, tapped
@@ -125,76 +136,6 @@ class Encoder(nn.Module):
             return None
         bias = bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
         return added_to_scores(bias, mask)
-
-
-STANDARD_KEYS = frozenset((
-    "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
-    "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout", "relative_attention_num_buckets",
-))  # fmt: skip
-"""Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
-
-
-class LimbeckConfig(PretrainedConfig):
-    """The shape, one entry per layer, and the style, as a Hugging Face configuration."""
-
-    model_type = "limbeck"
-    attribute_map = {"num_hidden_layers": "depth", "max_position_embeddings": "max_positions"}  # noqa: RUF012
-    if TYPE_CHECKING:  # transformers would make fields of annotations
-        embedding_size: int | None
-        resplit: bool
-        vocab_size: int
-        space: dict[str, Any] | None
-        general_space: dict[str, Any] | None
-        order: dict[str, Any] | None
-    else:  # what only a super-network has: the space of its slices, trained on a task or not, and its parts' order
-        space = general_space = order = None
-
-    def __init__(
-        self,
-        hidden_size: int = 384,
-        head_dim: int = 32,
-        layer_heads: Sequence[int] = (),
-        layer_ffn: Sequence[int] = (),
-        layer_attention: Sequence[str] = (),
-        **kwargs: Any,
-    ) -> None:
-        self.hidden_size, self.head_dim = hidden_size, head_dim
-        self.layer_heads, self.layer_ffn = list(layer_heads), list(layer_ffn)
-        self.layer_attention = list(layer_attention) or ["softmax"] * len(self.layer_heads)
-        for field in dataclasses.fields(Style):
-            setattr(self, field.name, kwargs.pop(field.name, field.default))
-        pad: int = self.pad_token_id  # type: ignore[has-type]
-        super().__init__(**kwargs)
-        self.pad_token_id = pad
-
-    @classmethod
-    def get_config_dict(
-        cls, pretrained_model_name_or_path: Any, **kwargs: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read config.json; where it has the keys of a family, take our keys from its entry ``limbeck``."""
-        config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        ours = config.pop("limbeck", None)
-        if ours is not None:
-            others = {key: value for key, value in config.items() if key not in STANDARD_KEYS}
-            config = {**others, **ours, "model_type": cls.model_type}
-        return config, rest
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.layer_heads)
-
-    @property
-    def shape(self) -> ConfigShape:
-        """Shape of the encoder."""
-        rows = zip(self.layer_heads, self.layer_ffn, self.layer_attention, strict=True)
-        return ConfigShape(self.hidden_size, self.head_dim, tuple(ConfigLayer(*row) for row in rows))
-
-    @property
-    def style(self) -> Style:
-        """Style of the encoder."""
-        return Style(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Style)})
 
 
 REFUSED = (
@@ -219,9 +160,11 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
-POOLED = ("bert", "ernie")
+POOLED = ("bert", "ernie", "albert", "rembert", "modernbert")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text")
+PREFIXES = (
+    "bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert", "model",
+)  # fmt: skip
 """What the names of tensors begin with in the checkpoints of the families."""
 
 
@@ -233,7 +176,7 @@ class LimbeckModel(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
     # An empty tensor under one of the family's names makes the family's own class refuse a shape it cannot hold.
-    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.(LayerNorm|norm)\.weight$"}  # noqa: RUF012
     accepts_loss_kwargs = False  # else Trainer infers them from forward's **options and scales accumulated losses
 
     def __init__(self, config: LimbeckConfig) -> None:
@@ -306,7 +249,7 @@ class LimbeckModel(PreTrainedModel):
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         if attentions:
             for index, layer in enumerate(self.encoder.shape.layers):
-                if layer.heads and core(layer.attention)[0] != "softmax":
+                if layer.heads and core(layer.attention)[0] not in ("softmax", "local"):
                     raise ValueError(
                         f"layer {index} has {layer.attention} attention, which has no weight for each pair of tokens: "
                         "call without output_attentions"
@@ -329,21 +272,33 @@ class LimbeckForSequenceClassification(LimbeckModel):
     order_assumed = False  # outputs and labels are matched by position alone
 
     pooler: nn.Linear | None
+    pooler_norm: nn.LayerNorm | None
     classifier: nn.Linear
 
     def add_head(self, config: LimbeckConfig) -> None:
-        """Dense layer with activation (the families' pooler), then the output layer."""
-        self.pooler = None if self.per_token else linear(config.hidden_size, config.hidden_size)
-        self.classifier = linear(config.hidden_size, config.num_labels or 1)
+        """Dense layer with activation (the families' pooler), perhaps a norm, then the output layer."""
+        style, width = config.style, config.hidden_size
+        dense = style.pooler_per_token or not self.per_token
+        self.pooler = linear(width, width, style.pooler_bias) if dense else None
+        self.pooler_norm = layer_norm(width, style) if dense and style.pooler_norm else None
+        self.classifier = linear(width, config.num_labels or 1)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return logits [batch, classes], or [batch, seq, classes] when ``per_token``, for hidden states."""
+    def logits(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return logits [batch, classes], or [batch, seq, classes] when ``per_token``.
+
+        Args:
+            hidden: The last hidden states [batch, seq, hidden].
+            mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
+        """
         style = self.encoder.style
+        if not self.per_token:
+            hidden = hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
         if self.pooler is not None:
-            pooled = hidden[:, 0]
             if style.family not in POOLED:
-                pooled = F.dropout(pooled, style.classifier_dropout, self.training and style.family != "distilbert")
-            hidden = ACT2FN[style.pooler](slice_linear(pooled, self.pooler, pooled.shape[-1], pooled.shape[-1]))
+                hidden = F.dropout(hidden, style.classifier_dropout, self.training and style.family != "distilbert")
+            hidden = ACT2FN[style.pooler](slice_linear(hidden, self.pooler, hidden.shape[-1], hidden.shape[-1]))
+        if self.pooler_norm is not None:
+            hidden = slice_norm(hidden, self.pooler_norm)
         hidden = F.dropout(hidden, style.classifier_dropout, self.training)
         return slice_linear(hidden, self.classifier, self.classifier.out_features, hidden.shape[-1])
 
@@ -394,7 +349,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         """
         inputs = (batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
         hidden, tapped = self.encoder(*inputs, shape=shape, gates=gates, taps=taps)
-        return self.logits(hidden), tapped
+        return self.logits(hidden, batch.get("attention_mask")), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of ``config.problem_type``, a scalar; tokens labelled -100 do not count."""

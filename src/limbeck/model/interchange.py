@@ -37,6 +37,8 @@ CLASSES = {
     "ernie": "Ernie",
     "camembert": "Camembert",
     "data2vec-text": "Data2VecText",
+    "albert": "Albert",
+    "rembert": "RemBert",
 }
 """Prefix of transformers' class names, by family."""
 
@@ -173,6 +175,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape) and shape.depth > 0 and not config.get("position_heads")
+    plain = plain and not families.FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
     if not path.is_file():
         return plain
     family_names = {ours: name for name, ours in _our_names(config).items()}

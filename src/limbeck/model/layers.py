@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from .attention import CORES, Lengths, core, scores
+from .attention import CORES, Lengths, Rotation, core, local_mask, rotate, scores
 from .style import Style
 
 
@@ -83,17 +83,30 @@ class Gates(NamedTuple):
     layers: Tensor | None = None
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    """Return a linear layer initialised as BERT's (normal, 0.02; bias 0); either width may be 0."""
-    layer = nn.Linear(max(inputs, 1), max(outputs, 1))
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """Return a linear layer initialised as BERT's (normal, 0.02; bias 0).
+
+    Args:
+        inputs: Width of the inputs, perhaps 0.
+        outputs: Width of the outputs, perhaps 0.
+        bias: Whether it has a bias.
+    """
+    layer = nn.Linear(max(inputs, 1), max(outputs, 1), bias=bias)
     if not inputs * outputs:  # torch warns when it initialises an empty weight
         layer.weight = nn.Parameter(torch.empty(outputs, inputs))
-        layer.bias = nn.Parameter(torch.empty(outputs))
+        if bias:
+            layer.bias = nn.Parameter(torch.empty(outputs))
         layer.in_features, layer.out_features = inputs, outputs
     with torch.no_grad():
-        layer.bias.zero_()
+        if bias:
+            layer.bias.zero_()
         layer.weight.normal_(0.0, 0.02)
     return layer
+
+
+def layer_norm(width: int, style: Style) -> nn.LayerNorm:
+    """Return a LayerNorm of that width, as the style has it."""
+    return nn.LayerNorm(width, eps=style.layer_norm_eps, bias=style.norm_bias)
 
 
 def slice_linear(x: Tensor, layer: nn.Linear, rows: int, columns: int) -> Tensor:
@@ -111,13 +124,22 @@ def slice_linear(x: Tensor, layer: nn.Linear, rows: int, columns: int) -> Tensor
     if (rows, columns) == layer.weight.shape:
         output: Tensor = layer(x)
         return output
-    return F.linear(x, layer.weight[:rows, :columns], layer.bias[:rows])
+    return F.linear(x, layer.weight[:rows, :columns], None if layer.bias is None else layer.bias[:rows])
 
 
 def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Apply the leading channels of a LayerNorm to ``x`` [..., channels]."""
     width = x.shape[-1]
-    return F.layer_norm(x, (width,), norm.weight[:width], norm.bias[:width], norm.eps)
+    bias = None if norm.bias is None else norm.bias[:width]
+    return F.layer_norm(x, (width,), norm.weight[:width], bias, norm.eps)
+
+
+def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
 
 
 def length_projection(style: Style, size: int, *heads: int) -> nn.Parameter:
@@ -141,16 +163,19 @@ def position_heads(style: Style, index: int, heads: int) -> tuple[int, ...]:
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder."""
+    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder.
+
+    A style may do without positions, token types or the norm.
+    """
 
     def __init__(self, hidden: int, style: Style) -> None:
         super().__init__()
         width = style.embedding_size or hidden
         self.style = style
         self.word = nn.Embedding(style.vocab_size, width)
-        self.position = nn.Embedding(style.max_positions, width)
+        self.position = nn.Embedding(style.max_positions, width) if style.absolute_positions else None
         self.token_type = nn.Embedding(style.token_types, width) if style.token_types else None
-        self.norm = nn.LayerNorm(width, eps=style.layer_norm_eps)
+        self.norm = layer_norm(width, style) if style.embedding_norm else None
         self.project = linear(width, hidden) if width != hidden else None
         for table in (self.word, self.position, self.token_type):
             if table is not None:
@@ -174,17 +199,23 @@ class Embeddings(nn.Module):
         Returns:
             Embeddings [batch, seq, hidden].
         """
-        x = self.word(input_ids) + self.position(self.positions(input_ids))
+        x = self.word(input_ids)
+        if self.position is not None:
+            x = x + self.position(self.positions(input_ids))
         if self.token_type is not None:
             x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
         if self.project is None:
             x = x[..., :hidden]
-        x = F.dropout(slice_norm(x, self.norm), self.style.dropout, self.training)
+        if self.norm is not None:
+            x = slice_norm(x, self.norm)
+        x = F.dropout(x, self.style.dropout, self.training)
         return x if self.project is None else slice_linear(x, self.project, hidden, x.shape[-1])
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each followed by a residual sum and a LayerNorm (post-norm).
+    """Attention and feed-forward part, each followed by a residual sum.
+
+    A LayerNorm follows each sum (post-norm), or precedes each part (pre-norm: ``Style.norm_first``).
 
     A layer without heads keeps the output bias of its attention, one without neurons that of its feed-forward part:
     cutting everything is then exactly the same as masking everything.
@@ -194,13 +225,16 @@ class Layer(nn.Module):
         super().__init__()
         self.head_dim, self.style = head_dim, style
         self.position_heads = position_heads(style, index, widths.heads)
+        thetas = style.rotary_theta
+        self.rotary_theta = thetas[min(index, len(thetas) - 1)] if thetas else None
         heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
         width = heads * head_dim
-        self.query, self.key, self.value = (linear(hidden, width) for _ in range(3))
-        self.attention_out = linear(width, hidden)
-        self.attention_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
-        self.up, self.down = linear(hidden, ffn), linear(ffn, hidden)
-        self.ffn_norm = nn.LayerNorm(hidden, eps=style.layer_norm_eps)
+        self.query, self.key, self.value = (linear(hidden, width, style.attention_bias) for _ in range(3))
+        self.attention_out = linear(width, hidden, style.attention_bias)
+        self.attention_norm = None if index in style.unnormed_layers else layer_norm(hidden, style)
+        self.up, self.down = linear(hidden, ffn, style.ffn_bias), linear(ffn, hidden, style.ffn_bias)
+        self.gate = linear(hidden, ffn, style.ffn_bias) if style.gated else None
+        self.ffn_norm = layer_norm(hidden, style)
         self.activation = ACT2FN[style.activation]
         self.key_lengths: nn.Parameter | None = None
         self.value_lengths: nn.Parameter | None = None
@@ -233,7 +267,10 @@ class Layer(nn.Module):
             y = slice_linear(x, layer, heads * head_dim, x.shape[-1])
         else:
             weight = layer.weight.unflatten(0, (-1, self.head_dim))[:heads, :head_dim, : x.shape[-1]].flatten(0, 1)
-            y = F.linear(x, weight, layer.bias.unflatten(0, (-1, self.head_dim))[:heads, :head_dim].flatten())
+            bias = layer.bias
+            if bias is not None:
+                bias = bias.unflatten(0, (-1, self.head_dim))[:heads, :head_dim].flatten()
+            y = F.linear(x, weight, bias)
         parted: Tensor = y.unflatten(-1, (heads, head_dim))
         return parted.transpose(1, 2)
 
@@ -247,6 +284,7 @@ class Layer(nn.Module):
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
         bias: Tensor | None = None,
+        turn: Rotation | None = None,
     ) -> Tensor:
         """Compute the contexts of all heads, side by side [batch, seq, heads * head_dim]; arguments as of forward."""
         heads = shape.heads
@@ -256,6 +294,8 @@ class Layer(nn.Module):
                 taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
             return x.new_zeros(*x.shape[:2], 0)
         query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
+        if turn is not None:
+            query, key = rotate(query, turn), rotate(key, turn)
         for tap, states in (("query", query), ("key", key), ("value", value)):
             if tap in taps:
                 taps[tap].append(states)
@@ -264,7 +304,7 @@ class Layer(nn.Module):
             columns = self.position_heads[:heads]
             mask = bias[:, :heads] if columns == tuple(range(heads)) else bias[:, list(columns)]
         if "attention" in taps:
-            taps["attention"].append(scores(query, key, mask))
+            taps["attention"].append(scores(query, key, local_mask(query, mask, size) if name == "local" else mask))
         dropout = self.style.attention_dropout if self.training else 0.0
         context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
         if gates.heads is not None:
@@ -281,6 +321,7 @@ class Layer(nn.Module):
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
         bias: Tensor | None = None,
+        turn: Rotation | None = None,
     ) -> Tensor:
         """Compute the layer's hidden states.
 
@@ -294,24 +335,31 @@ class Layer(nn.Module):
             shared: The length projection that all layers share, if they do.
             bias: What softmax attention adds to its scores in place of the mask, for every column of the table of
                 position biases [batch, heads, query, key]; None without such a table.
+            turn: Cosines and sines of rotary positions; None without them.
 
         Returns:
             Hidden states [batch, seq, hidden].
         """
-        hidden, drop = x.shape[-1], self.style.dropout
-        context = self._attend(x, mask, shape, head_dim, gates, taps, shared, bias)
+        hidden, drop, norm_first = x.shape[-1], self.style.dropout, self.style.norm_first
+        read = slice_norm(x, self.attention_norm) if norm_first and self.attention_norm is not None else x
+        context = self._attend(read, mask, shape, head_dim, gates, taps, shared, bias, turn)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
         if shape.heads and head_dim != self.head_dim and not self.style.resplit:
             columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, : shape.heads, :head_dim].flatten(1)
-            attention_output = F.linear(context, columns, out.bias[:hidden])
+            attention_output = F.linear(context, columns, None if out.bias is None else out.bias[:hidden])
         else:
             attention_output = slice_linear(context, out, hidden, context.shape[-1])
         if "attention_output" in taps:
             taps["attention_output"].append(attention_output)
-        x = slice_norm(x + F.dropout(attention_output, drop, self.training), self.attention_norm)
-        neurons = self.activation(slice_linear(x, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
+        x = x + F.dropout(attention_output, drop, self.training)
+        if not norm_first and self.attention_norm is not None:
+            x = slice_norm(x, self.attention_norm)
+        read = slice_norm(x, self.ffn_norm) if norm_first else x
+        neurons = self.activation(slice_linear(read, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
+        if self.gate is not None and shape.ffn:
+            neurons = neurons * slice_linear(read, self.gate, shape.ffn, hidden)
         if gates.ffn is not None and shape.ffn:
             neurons = neurons * gates.ffn[: shape.ffn]
         if "neurons" in taps:
@@ -319,4 +367,5 @@ class Layer(nn.Module):
         ffn_output = slice_linear(neurons, self.down, hidden, shape.ffn)
         if "ffn_output" in taps:
             taps["ffn_output"].append(ffn_output)
-        return slice_norm(x + F.dropout(ffn_output, drop, self.training), self.ffn_norm)
+        x = x + F.dropout(ffn_output, drop, self.training)
+        return x if norm_first else slice_norm(x, self.ffn_norm)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from limbeck.model._transformers import explained, quiet
-from limbeck.model.layers import linear, slice_linear, slice_norm
+from limbeck.model.layers import layer_norm, linear, slice_linear, slice_norm
 from limbeck.model.location import check_weights, read_config
 
 if TYPE_CHECKING:
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     from limbeck.model.style import Style
 
 _ROBERTA = ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")
+_BERT = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")
 NAMES = {
-    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    "bert": _BERT,
+    "ernie": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "data2vec-text": _ROBERTA,
+    "mpnet": _ROBERTA,
+    "albert": ("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
 }
@@ -47,7 +53,7 @@ class LanguageHead(nn.Module):
         width = style.embedding_size or hidden
         self.projected = width != hidden
         self.dense = linear(hidden, width)
-        self.norm = nn.LayerNorm(width, eps=style.layer_norm_eps)
+        self.norm = layer_norm(width, style)
         self.bias = nn.Parameter(torch.zeros(style.vocab_size))
         self.activation = ACT2FN[style.activation]
 
@@ -63,7 +69,7 @@ class LanguageHead(nn.Module):
         with torch.no_grad():
             self.dense.weight.copy_(self.dense.weight[:, index])
             if not self.projected:
-                for tensor in (self.dense.weight, self.dense.bias, self.norm.weight, self.norm.bias):
+                for tensor in (*self.dense.parameters(), *self.norm.parameters()):
                     tensor.copy_(tensor[index])
 
 

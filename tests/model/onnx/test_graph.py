@@ -44,6 +44,18 @@ def test_ragged_shapes_answer_as_torch_does(make_model, make_batch, tmp_path, fu
     assert not {"layers.1.attention_out", "layers.2.up"} & set(inputs_of)  # cut away
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_norms_before_the_parts_and_no_biases(make_model, make_batch, fused):
+    from limbeck.model.onnx.onnx_model import parts
+
+    bare = {"norm_first": True, "norm_bias": False, "attention_bias": False, "ffn_bias": False, "token_types": 0}
+    for style in (bare, bare | {"embedding_norm": False, "absolute_positions": False}, {"norm_first": True}):
+        model = make_model(RAGGED, **style)
+        batch = make_batch()
+        proto, _ = build(*parts(model, fused=fused))
+        np.testing.assert_allclose(logits(proto, batch), model.predict(batch), atol=2e-5)
+
+
 def test_attention_is_one_node_for_every_layer_that_has_heads(make_model, tmp_path):
     blueprint, weights = parts_of(make_model(RAGGED), tmp_path)
     fused = build(blueprint, weights)[0].graph.node

@@ -18,15 +18,16 @@ from limbeck.model.pruning.optimal_brain_surgeon import (
 from limbeck.model.pruning.reconstruction import collect, solve
 
 
-def layer(inputs, outputs=5, seed=0):
+def layer(inputs, outputs=5, seed=0, bias=True):
     """A linear layer, inputs that tell much about each other, and their Gram matrix with a column of ones."""
     rng = torch.Generator().manual_seed(seed)
     mix = torch.randn(inputs, inputs, generator=rng, dtype=torch.float64)
     x = torch.randn(300, inputs, generator=rng, dtype=torch.float64) @ mix + 0.5
-    linear = nn.Linear(inputs, outputs).double()
+    linear = nn.Linear(inputs, outputs, bias=bias).double()
     with torch.no_grad():
         linear.weight.copy_(torch.randn(outputs, inputs, generator=rng))
-        linear.bias.copy_(torch.randn(outputs, generator=rng))
+        if bias:
+            linear.bias.copy_(torch.randn(outputs, generator=rng))
     ones = torch.cat([x, torch.ones(300, 1, dtype=torch.float64)], 1)
     return linear, x, ones.T @ ones
 
@@ -39,14 +40,16 @@ def worth(outputs=5):
 
 def error(linear, x, kept, gram):
     """What the best that the kept inputs can do is off by, in nats."""
-    weight, bias = solve(linear.weight.detach(), linear.bias.detach(), gram, torch.tensor(kept, dtype=torch.long))
-    off = x[:, kept] @ weight.T + bias - linear(x).detach()
+    before = None if linear.bias is None else linear.bias.detach()
+    weight, bias = solve(linear.weight.detach(), before, gram, torch.tensor(kept, dtype=torch.long))
+    off = x[:, kept] @ weight.T + (0 if bias is None else bias) - linear(x).detach()
     return float(((off @ worth()) * off).sum()) / 2
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("width", [1, 3])
-def test_what_is_lost_is_the_error_of_the_best_repair(width):
-    linear, x, gram = layer(12)
+def test_what_is_lost_is_the_error_of_the_best_repair(width, bias):
+    linear, x, gram = layer(12, bias=bias)
     order = removal(linear, gram, worth(), width)
     assert sorted(order.parts) == list(range(12 // width))
     for stay in range(12 // width + 1):

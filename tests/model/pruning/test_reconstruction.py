@@ -20,6 +20,15 @@ def test_solve_is_least_squares():
     torch.testing.assert_close(torch.cat([new_weight, new_bias[:, None]], 1), reference.T)
 
 
+def test_a_map_without_bias_gets_none():
+    x = torch.randn(80, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 2
+    weight, kept = torch.arange(15, dtype=torch.float64).view(3, 5), torch.tensor([1, 4])
+    ones = torch.cat([x, torch.ones(80, 1, dtype=torch.float64)], 1)
+    new_weight, new_bias = solve(weight, None, ones.T @ ones, kept, damping=0.0)
+    torch.testing.assert_close(new_weight, torch.linalg.lstsq(x[:, kept], x @ weight.T).solution.T)
+    assert new_bias is None
+
+
 def test_nothing_kept_gives_the_mean_output():
     x = torch.randn(50, 4, dtype=torch.float64)
     weight, bias = torch.randn(2, 4, dtype=torch.float64), torch.randn(2, dtype=torch.float64)

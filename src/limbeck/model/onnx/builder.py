@@ -48,6 +48,10 @@ class Graph:
         """Add a weight as a constant; return its name."""
         return self.constant(name, self.weights[name])
 
+    def optional_weight(self, name: str) -> str | None:
+        """Add a weight that the model may lack, such as a bias; return its name, or None."""
+        return self.weight(name) if name in self.weights else None
+
     def op(self, kind: str, *inputs: str | None, domain: str = "", **attributes: Attribute) -> str:
         """Add a node with one output.
 

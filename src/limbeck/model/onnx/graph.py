@@ -57,7 +57,8 @@ class Blueprint:
     """What the graph of an encoder depends on, besides its weights; kept in the file's metadata.
 
     ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
-    ``int8``: the linear maps that hold 8-bit writer.
+    ``int8``: the linear maps that hold 8-bit writer. ``norm_first``, ``rotary_theta``, ``pooling``: as in the style.
+    ``positions``: how many a text may have, where they are rotary.
     """
 
     shape: Shape
@@ -69,6 +70,10 @@ class Blueprint:
     per_token: bool
     fused: bool = True
     int8: tuple[str, ...] = ()
+    norm_first: bool = False
+    rotary_theta: tuple[float, ...] = ()
+    positions: int = 0
+    pooling: str = "cls"
 
     def __post_init__(self) -> None:
         for name in (self.activation, self.pooler):
@@ -85,7 +90,18 @@ class Blueprint:
     def from_json(cls, text: str) -> Blueprint:
         """Invert :meth:`to_json`."""
         data = load_json(text)
-        return cls(**data | {"shape": Shape.from_json(data["shape"]), "int8": tuple(data["int8"])})
+        tuples = {name: tuple(data.get(name, ())) for name in ("int8", "rotary_theta")}
+        return cls(**data | {"shape": Shape.from_json(data["shape"])} | tuples)
+
+    @property
+    def first_only(self) -> bool:
+        """Whether the output reads the first position alone."""
+        return not self.per_token and self.pooling == "cls"
+
+    def rotary(self, index: int) -> graph_attention.Rotary | None:
+        """Return the rotary positions of a layer; None if there are none."""
+        thetas = self.rotary_theta
+        return graph_attention.Rotary(thetas[min(index, len(thetas) - 1)], self.positions) if thetas else None
 
 
 class TensorWriter(Protocol):
@@ -167,7 +183,7 @@ class FloatWriter:
             Names of the product and of the bias still to be added, if any.
         """
         graph.inputs_of[name] = x
-        return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.weight(f"{name}.bias")
+        return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.optional_weight(f"{name}.bias")
 
     def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
         """Add one fused node, or standard ones.
@@ -180,16 +196,23 @@ class FloatWriter:
             heads: Number of heads.
             bias: Name of what is added to the scores [1, heads, query, key]; None for nothing.
         """
-        width = graph.weights[f"{name}.bias"].size // 3
+        width = graph.weights[f"{name}.weight"].shape[1] // 3
         if not self.fused:
             projected = _biased(graph, self.linear(graph, x, name))
             query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
             return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask, bias)
         graph.inputs_of[name] = x
-        weight, shift = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
+        weight, shift = graph.weight(f"{name}.weight"), projection_bias(graph, name)
         sizes = [width] * 3
         inputs = (x, weight, shift, mask, None, bias)
         return graph.op("Attention", *inputs, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
+
+
+def projection_bias(graph: Graph, name: str) -> str:
+    """Return the bias of a fused attention's projections; zeros where there is none, for the operators need one."""
+    width = graph.weights[f"{name}.weight"].shape[1]
+    zeros = np.zeros(width, dtype=np.float32)
+    return graph.optional_weight(f"{name}.bias") or graph.constant(f"constant.zeros_{width}", zeros)
 
 
 def build(
@@ -212,13 +235,20 @@ def build(
     graph = Graph(weights)
     x = _embeddings(graph, blueprint, writer)
     kinds = {layer.core[0] for layer in blueprint.shape.layers if layer.heads}
-    mask = _mask(graph, blueprint.fused) if "softmax" in kinds else ""
+    mask = _mask(graph, blueprint.fused) if kinds & {"softmax", "local"} else ""
     for index, layer in enumerate(blueprint.shape.layers):
-        first_only = not blueprint.per_token and index == blueprint.shape.depth - 1
-        x = _layer(graph, blueprint, writer, x, mask, f"layers.{index}", layer, first_only)
-    if not blueprint.per_token:
+        first_only = blueprint.first_only and index == blueprint.shape.depth - 1
+        x = _layer(graph, blueprint, writer, x, mask, index, layer, first_only)
+    if blueprint.norm_first:
+        x = _normalise(graph, blueprint, "norm", x)
+    if blueprint.first_only:
         x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
+    elif not blueprint.per_token:
+        x = graph_attention.mean(graph, x)
+    if "pooler.weight" in weights:
         x = _activate(graph, blueprint, blueprint.pooler, *writer.linear(graph, x, "pooler"))
+    if "pooler_norm.weight" in weights:
+        x = _normalise(graph, blueprint, "pooler_norm", x)
     weight, bias = graph.weight("classifier.weight"), graph.weight("classifier.bias")
     graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
     graph.nodes[-1].output[0] = "logits"
@@ -252,7 +282,9 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
 
 def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str:
     parts = [writer.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
-    if blueprint.position_offset is None:
+    if "embeddings.position.weight" not in graph.weights:
+        pass
+    elif blueprint.position_offset is None:
         length = graph.op("Shape", "input_ids", start=1, end=2)
         start = graph.integers(0)
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
@@ -261,7 +293,10 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
     if "embeddings.token_type.weight" in graph.weights:
         parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
-    x = _normalise(graph, blueprint, "embeddings.norm", *parts)
+    if "embeddings.norm.weight" in graph.weights:
+        x = _normalise(graph, blueprint, "embeddings.norm", *parts)
+    else:
+        x = _sum(graph, *parts)
     if "embeddings.project.weight" in graph.weights:
         x = _biased(graph, writer.linear(graph, x, "embeddings.project"))
     return x
@@ -282,10 +317,13 @@ def _positions(graph: Graph, pad: int, offset: int) -> str:
 
 
 def _normalise(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None) -> str:
+    weight, bias = graph.weight(f"{name}.weight"), graph.optional_weight(f"{name}.bias")
+    return graph.op("LayerNormalization", _sum(graph, *parts), weight, bias, axis=-1, epsilon=blueprint.epsilon)
+
+
+def _sum(graph: Graph, *parts: str | None) -> str:
     terms = [part for part in parts if part is not None]
-    total = graph.op("Sum", *terms) if len(terms) > 1 else terms[0]
-    weight, bias = graph.weight(f"{name}.weight"), graph.weight(f"{name}.bias")
-    return graph.op("LayerNormalization", total, weight, bias, axis=-1, epsilon=blueprint.epsilon)
+    return graph.op("Sum", *terms) if len(terms) > 1 else terms[0]
 
 
 def _layer(
@@ -294,28 +332,46 @@ def _layer(
     writer: TensorWriter,
     x: str,
     mask: str,
-    name: str,
+    index: int,
     layer: LayerShape,
     first_only: bool,
 ) -> str:
+    name, positions = f"layers.{index}", blueprint.rotary(index)
+
     def narrow(tensor: str) -> str:
         return graph.op("Gather", tensor, graph.integers(0), axis=1) if first_only else tensor
 
+    norm_first = blueprint.norm_first
     # without heads or neurons their output bias stays, as in the encoder
-    attention_output: tuple[str | None, ...] = (graph.weight(f"{name}.attention_out.bias"),)
+    attention_output: tuple[str | None, ...] = (graph.optional_weight(f"{name}.attention_out.bias"),)
     if layer.heads:
-        if layer.core[0] == "softmax":
-            context = narrow(writer.attention(graph, x, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
+        normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
+        read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if normed else x
+        if layer.core[0] == "softmax" and positions is None:
+            context = narrow(writer.attention(graph, read, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
-            projected = _biased(graph, writer.linear(graph, x, f"{name}.attention"))
-            parts = (f"{name}.attention", layer, blueprint.shape.head_dim, first_only, blueprint.fused)
-            context = graph_attention.linear(graph, projected, *parts)
+            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
+            head_dim, fused = blueprint.shape.head_dim, blueprint.fused
+            if layer.core[0] in ("softmax", "local"):
+                parts = (layer, head_dim, positions, mask, first_only, fused)
+                context = graph_attention.rotary(graph, projected, *parts)
+            else:
+                named = (f"{name}.attention", layer, head_dim, first_only, fused, positions)
+                context = graph_attention.linear(graph, projected, *named)
         attention_output = writer.linear(graph, context, f"{name}.attention_out")
-    x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attention_output)
-    ffn_output: tuple[str | None, ...] = (graph.weight(f"{name}.down.bias"),)
+    if norm_first:
+        x = _sum(graph, narrow(x), *attention_output)
+    else:
+        x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attention_output)
+    ffn_output: tuple[str | None, ...] = (graph.optional_weight(f"{name}.down.bias"),)
     if layer.ffn:
-        neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, x, f"{name}.up"))
+        read = _normalise(graph, blueprint, f"{name}.ffn_norm", x) if norm_first else x
+        neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, read, f"{name}.up"))
+        if f"{name}.gate.weight" in graph.weights:
+            neurons = graph.op("Mul", neurons, _biased(graph, writer.linear(graph, read, f"{name}.gate")))
         ffn_output = writer.linear(graph, neurons, f"{name}.down")
+    if norm_first:
+        return _sum(graph, x, *ffn_output)
     return _normalise(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
 
 

@@ -196,6 +196,10 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         position_offset=style.position_offset,
         per_token=model.per_token,
         fused=fused,
+        norm_first=style.norm_first,
+        rotary_theta=tuple(style.rotary_theta),
+        positions=style.max_positions if style.rotary_theta else 0,
+        pooling=style.pooling,
     )
     weights: dict[str, np.ndarray] = {}
     for name, tensor in model.state_dict().items():
@@ -206,11 +210,15 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
     weights |= _position_biases(model, weights)
     for index, layer in enumerate(shape.layers):
         for kind in ("weight", "bias"):
-            joined = [weights.pop(f"layers.{index}.{part}.{kind}") for part in ("query", "key", "value")]
-            weights[f"layers.{index}.attention.{kind}"] = np.concatenate(joined, axis=-1)
-        assert weights[f"layers.{index}.attention.bias"].size == 3 * layer.heads * shape.head_dim, "cut it first"
+            names = [f"layers.{index}.{part}.{kind}" for part in ("query", "key", "value")]
+            if names[0] in weights:
+                joined = [weights.pop(name) for name in names]
+                weights[f"layers.{index}.attention.{kind}"] = np.concatenate(joined, axis=-1)
+        assert weights[f"layers.{index}.attention.weight"].shape[1] == 3 * layer.heads * shape.head_dim, "cut it first"
     types = weights.get("embeddings.token_type.weight")
-    if types is not None and len(types) == 1:  # one type for all (RoBERTa) is part of the position
+    if (
+        types is not None and len(types) == 1 and style.absolute_positions
+    ):  # one type for all (RoBERTa) is part of the position
         weights["embeddings.position.weight"] = weights["embeddings.position.weight"] + types
         del weights["embeddings.token_type.weight"]
     return blueprint, weights

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from limbeck.model.onnx.builder import FUSED, Graph, Weights
-from limbeck.model.onnx.graph import Blueprint, FloatWriter, RowGather, build
+from limbeck.model.onnx.graph import Blueprint, FloatWriter, RowGather, build, projection_bias
 
 if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
@@ -118,7 +118,7 @@ class Int8Writer(FloatWriter):
             return super().linear(graph, x, name)
         numbers, scale, zero = self._input(graph, x, name)
         weight, weight_scale = self._matrix(graph, name)
-        bias = graph.weight(f"{name}.bias")
+        bias = graph.optional_weight(f"{name}.bias")
         if self.fused:
             inputs = (numbers, weight, scale, weight_scale, zero, None, bias)
             return graph.op("MatMulIntegerToFloat", *inputs, domain=FUSED), None
@@ -149,7 +149,7 @@ class Int8Writer(FloatWriter):
             return graph.op("MultiHeadAttention", *parts, domain=FUSED, num_heads=heads)
         numbers, scale, zero = self._input(graph, x, name)
         weight, weight_scale = self._matrix(graph, name)
-        shift = graph.weight(f"{name}.bias")
+        shift = projection_bias(graph, name)
         inputs = (numbers, weight, shift, scale, weight_scale, mask, zero)
         return graph.op("QAttention", *inputs, domain=FUSED, num_heads=heads)
 
@@ -190,9 +190,10 @@ def quantizable_modules(blueprint: Blueprint, weights: Weights, *, embeddings: b
     names += ["embeddings.project"] if "embeddings.project.weight" in weights else []
     for index, layer in enumerate(blueprint.shape.layers):
         parts = ["attention", "attention_out"] if layer.heads else []
-        parts += ["up", "down"] if layer.ffn else []
+        if layer.ffn:
+            parts += ["up", "gate", "down"] if f"layers.{index}.gate.weight" in weights else ["up", "down"]
         names += [f"layers.{index}.{part}" for part in parts]
-    return names if blueprint.per_token else [*names, "pooler"]
+    return [*names, "pooler"] if "pooler.weight" in weights else names
 
 
 def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> OnnxGraph:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.model.pruning.reconstruction import Grams, ridge
+from limbeck.model.pruning.reconstruction import Grams, affine, ridge
 from limbeck.model.pruning.slicing import RemovalOrder, RemovalOrders
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def removal(linear: nn.Linear, gram: Tensor, sensitivity: Tensor, width: int) ->
     """
     values, vectors = torch.linalg.eigh(sensitivity.double())
     root = (values.clamp_min(0) / 2).sqrt()[:, None] * vectors.T
-    weight = root @ torch.cat([linear.weight, linear.bias[:, None]], 1).double()
+    weight, gram = affine(linear.weight, linear.bias, gram)
+    weight = root @ weight
     inverse = torch.linalg.inv(gram + ridge(gram).diag())
     steps = single(weight, inverse) if width == 1 else grouped(weight, inverse, width)
     removed, costs = zip(*steps, strict=True) if linear.in_features else ((), ())

@@ -56,39 +56,58 @@ def ridge(gram: Tensor, damping: float = DAMPING) -> Tensor:
     return added
 
 
-def solve(
-    weight: Tensor, bias: Tensor, gram: Tensor, retained: Tensor, damping: float = DAMPING
-) -> tuple[Tensor, Tensor]:
-    """Solve for the weights of the retained inputs that best reproduce the full output.
-
-    Minimises ``|| X W^T + b - X_r W'^T - b' ||^2`` over W' and b', damped towards the present weights (:func:`ridge`).
-    With no input retained, b' is the mean output.
+def affine(weight: Tensor, bias: Tensor | None, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Append the bias to the weights as the last column; without a bias, a column of zeros that nothing can change.
 
     Args:
         weight: Weights [out, in].
-        bias: Bias [out].
+        bias: Bias [out]; None if there is none.
+        gram: Gram matrix of the inputs and a column of ones [in + 1, in + 1].
+
+    Returns:
+        The weights [out, in + 1], in float64, and the Gram matrix, in which the column of ones is independent of the
+        inputs where there is no bias.
+    """
+    if bias is not None:
+        return torch.cat([weight, bias[:, None]], 1).double(), gram
+    alone = gram.clone()
+    alone[-1, :-1] = alone[:-1, -1] = 0.0
+    return torch.cat([weight, weight.new_zeros(len(weight), 1)], 1).double(), alone
+
+
+def solve(
+    weight: Tensor, bias: Tensor | None, gram: Tensor, retained: Tensor, damping: float = DAMPING
+) -> tuple[Tensor, Tensor | None]:
+    """Solve for the weights of the retained inputs that best reproduce the full output.
+
+    Minimises ``|| X W^T + b - X_r W'^T - b' ||^2`` over W' and b', damped towards the present weights (:func:`ridge`).
+    With no input retained, b' is the mean output. A map without bias gets none.
+
+    Args:
+        weight: Weights [out, in].
+        bias: Bias [out]; None if there is none.
         gram: Gram matrix of the inputs [in + 1, in + 1].
         retained: Indices of the retained inputs.
         damping: Ridge, as a share of the mean diagonal.
 
     Returns:
-        New weights [out, retained] and bias [out].
+        New weights [out, retained] and bias [out], None as before.
 
     Reference: the layer-wise least squares of Kwon et al., 2022, arXiv:2204.09656; that paper rescales whole heads and
     neurons, this solves for every weight and the bias.
     """
-    full = torch.cat([weight, bias[:, None]], 1).double()
+    full, gram = affine(weight, bias, gram)
     index = torch.cat([retained, torch.tensor([weight.shape[1]], device=retained.device)])
     added = ridge(gram, damping)[index]
     right = full @ gram[:, index] + full[:, index] * added
     solution = torch.linalg.solve(gram[index][:, index] + added.diag(), right.T).T
-    return solution[:, :-1].to(weight.dtype), solution[:, -1].to(bias.dtype)
+    return solution[:, :-1].to(weight.dtype), None if bias is None else solution[:, -1].to(bias.dtype)
 
 
 @torch.no_grad()
 def repaired(
     model: LimbeckForSequenceClassification, cut: Cut, grams: Grams
-) -> dict[int, dict[str, tuple[Tensor, Tensor]]]:
+) -> dict[int, dict[str, tuple[Tensor, Tensor | None]]]:
     """Compute new weights and biases of ``attention_out`` and ``down`` on the uncut model.
 
     Args:
@@ -99,7 +118,7 @@ def repaired(
     Returns:
         By index of the layer after the cut: (weight, bias) by name of the projection.
     """
-    repairs: dict[int, dict[str, tuple[Tensor, Tensor]]] = {}
+    repairs: dict[int, dict[str, tuple[Tensor, Tensor | None]]] = {}
     for position, (index, heads, ffn) in enumerate(zip(cut.layers, cut.heads, cut.ffn, strict=True)):
         layer = model.encoder.layers[index]
         channels = columns(heads, model.shape.head_dim)
@@ -114,10 +133,11 @@ def repaired(
 
 
 @torch.no_grad()
-def put(model: LimbeckForSequenceClassification, weights: dict[int, dict[str, tuple[Tensor, Tensor]]]) -> None:
+def put(model: LimbeckForSequenceClassification, weights: dict[int, dict[str, tuple[Tensor, Tensor | None]]]) -> None:
     """Write the repaired weights into the cut model."""
     for index, parts in weights.items():
         layer = model.encoder.layers[index]
         for name, (weight, bias) in parts.items():
             layer.get_parameter(f"{name}.weight").copy_(weight)
-            layer.get_parameter(f"{name}.bias").copy_(bias)
+            if bias is not None:
+                layer.get_parameter(f"{name}.bias").copy_(bias)
