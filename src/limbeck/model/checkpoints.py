@@ -19,7 +19,7 @@ from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.paths import user_path
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
-from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
+
+TRIAL = "a \u2603"
+"""A text to try a tokenizer on: one that lacks its unknown token fails only at a text that needs it."""
 
 
 def open_model(
@@ -290,6 +293,11 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
         tokenizer.init_kwargs = portable_settings(tokenizer.init_kwargs)
     if not tokenizer.is_fast:
         raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
+    length = tokenizer.model_max_length
+    if type(length) not in (int, float):
+        raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")
+    with explained(source):
+        tokenizer(TRIAL)
     return tokenizer
 
 

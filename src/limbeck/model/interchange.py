@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.finite import load_json
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import skipped_positions
 from limbeck.model import families
@@ -120,7 +121,7 @@ def translate_folder(folder: str | Path) -> None:
     folder = Path(folder)
     _link_float_name(folder)
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = load_json(path.read_text(encoding="utf-8"))
     if config.get("model_type") != SECTION or config.get("family", "bert") not in families.FAMILIES:
         return
     plain = _translate_weights(folder, config)
@@ -153,7 +154,7 @@ def rewrite_weights(source: Path, target: Path, names: Mapping[str, str], empty:
         empty: Names of tensors to add, each of size [0].
     """
     with source.open("rb") as reader, target.open("wb") as writer:
-        header = json.loads(reader.read(int.from_bytes(reader.read(8), "little")))
+        header = load_json(reader.read(int.from_bytes(reader.read(8), "little")))
         metadata = header.pop("__metadata__", {"format": "pt"})
         renamed = {names[name]: entry for name, entry in header.items() if name in names}
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
@@ -210,7 +211,7 @@ def _limit_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
     path = folder / "tokenizer_config.json"
     if not path.is_file() or "max_positions" not in config:
         return
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = load_json(path.read_text(encoding="utf-8"))
     longest = config["max_positions"] - skipped_positions(config.get("position_offset"))
     if not 0 < (settings.get("model_max_length") or 0) <= longest:
         settings["model_max_length"] = longest

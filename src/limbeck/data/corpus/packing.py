@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.core.finite import load_json
 from limbeck.data.batching import Encoded
 from limbeck.data.corpus.documents import (
     MAX_SENTENCES,
@@ -207,7 +208,7 @@ def open_corpus(folder: Path, pad_id: int) -> tuple[Corpus, Counts]:
     import datasets
 
     chunks = datasets.load_from_disk(str(folder / "sequences")).data.column("input_ids").chunks
-    counts = Counts(**json.loads((folder / "corpus.json").read_text()))
+    counts = Counts(**load_json((folder / "corpus.json").read_text()))
     return Corpus(TokenRows(chunks), None, (), pad_id, "corpus"), counts
 
 
