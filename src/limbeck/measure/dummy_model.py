@@ -18,6 +18,7 @@ from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_device, check_runtime
+from limbeck.model.style import Style
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
@@ -75,9 +76,21 @@ class Setting:
         return cls(**{**data, "target": Target(**data["target"])})
 
 
+PARTS = (
+    "norm_first", "absolute_positions", "embedding_norm", "norm_bias", "attention_bias", "ffn_bias", "gated",
+    "rotary_theta", "unnormed_layers", "pooling", "pooler_bias", "pooler_norm", "pooler_per_token", "relative_buckets",
+    "relative_heads",
+)  # fmt: skip
+"""Fields of a style that say which parts there are; those that are as in BERT are left out of a setting."""
+
+
 def style_of(style: EncoderStyle) -> dict[str, Any]:
     """Select the fields of a style that decide the speed."""
-    return {
+    assert isinstance(style, Style), "models of limbeck's own have its style"
+    usual, own = asdict(Style()), asdict(style)
+    parts = {name: own[name] for name in PARTS if own[name] and own[name] != usual[name]}
+    parts |= {name: False for name in PARTS if usual[name] is True and not own[name]}
+    return parts | {
         "family": style.family,
         "embedding_size": style.embedding_size,
         "max_positions": style.max_positions,

@@ -17,7 +17,9 @@ from .style import Style
 STANDARD_KEYS = frozenset((
     "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
     "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout", "relative_attention_num_buckets",
+    "seq_classif_dropout", "relative_attention_num_buckets", "hidden_activation", "norm_eps", "mlp_dropout", "mlp_bias",
+    "classifier_activation", "classifier_bias", "classifier_pooling", "layer_types", "local_attention",
+    "rope_parameters", "rope_scaling", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 
