@@ -82,7 +82,7 @@ def interrupted(folder, store, rng, kills, seconds, collecting):
         for _ in range(kills):
             process = begin(folder, store)
             try:
-                process.wait(timeout=rng.uniform(0.2, 1.0) * seconds)
+                process.wait(timeout=rng.uniform(0.1, 0.6) * seconds)
             except subprocess.TimeoutExpired:
                 end(process)
                 landed += 1

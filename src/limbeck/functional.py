@@ -17,8 +17,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from limbeck._functional import (
     checked_options,
@@ -37,6 +38,7 @@ from limbeck.core.step import RunContext, Teacher, discard
 from limbeck.core.target import Runtime, Target
 from limbeck.errors import InputError
 from limbeck.storage.destination import check_destination, whole_folder
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,14 +89,27 @@ def prune(
         InputError: the goal cannot be met, or an option does not exist.
     """
     from limbeck.cost_models.measured_cost import MeasuredCost
+    from limbeck.cost_models.shape_cost import cost_of
+    from limbeck.data.calibration import random_batches
+    from limbeck.model.pruning.prune import prune as prune_encoder
     from limbeck.techniques.prune import Prune
 
     goals = {"speedup": speedup, "latency_ms": latency_ms, "keep": keep, "size_mb": size_mb}
-    step = make_step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
-    target = Target(threads=threads, batch=batch)
+    fields = make_step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
+    config, log, target = fields.pruning, log or discard, Target(threads=threads, batch=batch)
     with open_candidate(model, tokenizer, data) as candidate:
-        cost = MeasuredCost(candidate, target, lambda name, build: build())
-        return trained_model(step, candidate, RunContext(seed=seed, target=target, cost=cost, log=log or discard))
+        measured = MeasuredCost(candidate, target, lambda name, build: build())
+        number_format, profile = config.number_format, config.profile
+        prune_encoder(
+            candidate.model,
+            lambda: random_batches(candidate.task, candidate.tokenizer, fields.samples, seed),
+            config,
+            cost_of(config.quantity, candidate, measured, target, number_format, profile=profile, log=log),
+            criterion=fields.criterion,
+            reconstruct=fields.reconstruct,
+            seed=seed,
+        )
+        return cast("LimbeckForSequenceClassification", candidate.model.eval())
 
 
 def distill(
@@ -165,15 +180,33 @@ def linearize(
     Returns:
         The model with the new attention.
     """
+    from limbeck.cost_models.latency_table import typical_length
     from limbeck.techniques.linearize import Linearize
+    from limbeck.train.linearize import linearize as linearize_encoder
 
     cores = [attention] if isinstance(attention, str) else list(attention)
-    fields = {"attention": cores, "epochs": epochs, "learning_rate": learning_rate, **options}
     data = read_data(data)
+    fields = {"attention": cores, "epochs": epochs, "learning_rate": learning_rate, **options}
     step = make_step(Linearize, training_fields(data, fields))
-    with open_candidate(model, tokenizer, data) as candidate, open_candidate(model, tokenizer, candidate.task) as guide:
-        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or discard)
-        return trained_model(step, candidate, context)
+    with (
+        open_candidate(model, tokenizer, data) as candidate,
+        open_candidate(model, tokenizer, candidate.task) as guide,
+        temporary_folder() as scratch,
+    ):
+        teacher = Teacher("teacher", lambda: guide)
+        linearized = linearize_encoder(
+            candidate,
+            step.attention,
+            step.guidance,
+            step.training,
+            RunContext(seed=seed, teacher=teacher, scratch=scratch, log=log or discard),
+            share=step.share,
+            tokens=partial(typical_length, percent=95) if step.averages else None,
+            max_length=step.max_length,
+            checkpoints=step.checkpoints,
+        )
+        linearized.eval()
+        return linearized
 
 
 def export(

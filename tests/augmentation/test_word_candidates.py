@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from small_masked_models import PIECES, SPECIAL, byte_level, masked_model, wordpiece
@@ -110,6 +111,41 @@ def test_the_output_layer_sees_masked_places_alone(masked):
 def test_half_precision_gives_as_many(masked):
     (candidates,) = MaskedModel(*masked, half=True, count=3).candidates([split_words("good film")], [[True, True]])
     assert [len(others) for others in candidates] == [3, 3]
+
+
+@pytest.mark.parametrize(("ratio", "half"), [(0.5, True), (2.0, False)])
+def test_the_faster_precision_is_used_where_there_is_enough_to_do(masked, monkeypatch, ratio, half):
+    texts = [split_words(text) for text in TEXTS]
+    wanted = [[True] * len(words) for words, _ in texts]
+    names, messages = [], []
+
+    def memo(name, build):
+        names.append(name)
+        assert build()["seconds"].shape[1] == 2
+        return {"seconds": np.array([[1.0, ratio]] * 3)}
+
+    def chosen(times):
+        return MaskedModel(*masked).in_faster_precision(texts, wanted, times, memo, messages.append).half
+
+    assert not chosen(1e3)
+    assert names == messages == []  # a model as small as this one answers everything before a trial ends
+    monkeypatch.setattr("limbeck.train.precision.LEAST_OPERATIONS", 0)
+    assert not chosen(1.0)
+    assert chosen(1e3) is half
+    assert len(names) == len(messages) == 1
+
+
+def test_a_half_precision_with_other_answers_is_not_used(masked, monkeypatch):
+    model, tokenizer = masked
+    monkeypatch.setattr("limbeck.train.precision.LEAST_OPERATIONS", 0)
+    words = [split_words("good bad film")]
+    layer = model.get_output_embeddings()
+    hook = layer.register_forward_hook(lambda _, inputs, out: -9 * out if torch.is_autocast_enabled("cpu") else out)
+    timed = MaskedModel(model, tokenizer).in_faster_precision(
+        words, [[True] * 3], 1e6, lambda name, build: {"seconds": np.array([[1.0, 0.5]])}, lambda message: None
+    )
+    hook.remove()
+    assert not timed.half
 
 
 def test_byte_level_models_are_read_too():

@@ -1,7 +1,9 @@
+import itertools
+
 import pytest
 
 from limbeck.core.shape import Shape
-from limbeck.core.student_shape import StudentShape
+from limbeck.core.student_shape import StudentShape, layer_map
 from limbeck.errors import InputError
 
 TEACHER = Shape.uniform(layers=6, hidden=48, heads=4, ffn=96)
@@ -36,3 +38,15 @@ def test_width_heads_and_head_width_agree():
 def test_impossible_students(fields, message):
     with pytest.raises(InputError, match=message):
         StudentShape(**fields).of(TEACHER)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "last_of_block", "top", "bottom"])
+@pytest.mark.parametrize(("student", "teacher"), [(1, 6), (2, 6), (4, 6), (6, 6), (4, 12), (5, 12)])
+def test_layer_maps_are_ascending_and_in_range(kind, student, teacher):
+    mapped = layer_map(kind, student, teacher)
+    assert len(mapped) == student
+    assert all(a < b for a, b in itertools.pairwise(mapped))
+    assert mapped[0] >= 1
+    assert mapped[-1] <= teacher
+    if kind != "bottom":
+        assert mapped[-1] == teacher

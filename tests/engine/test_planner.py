@@ -43,7 +43,7 @@ def family(branch, field):
     """What a family is pruned to, stage by stage."""
     prune, _, *rest = branch
     more = rest[0].branches[1] if rest and hasattr(rest[0], "branches") and not rest[0].branches[0] else ()
-    return [getattr(prune, field), *(family(more, field) if more else ())]
+    return [getattr(prune.pruning, field), *(family(more, field) if more else ())]
 
 
 def names(steps):
@@ -102,7 +102,7 @@ def test_a_bound_of_size_is_tried_with_fewer_tokens_too(place):
         kept, *others, last = planned(place, effort="quick", budget=budget).steps[1].branches[3:]
         assert [step.info.name for step in last] == ["vocabulary", "prune", "distill", "export", "quantize"]
         assert last[1] == (kept[0] if budget.latency_ms else others[0][0])
-        assert last[1].size_mb == (None if budget.latency_ms else 0.98)
+        assert last[1].pruning.size_mb == (None if budget.latency_ms else 0.98)
 
 
 def test_in_one_shot_nothing_is_trained_but_the_model_itself(place):
@@ -122,7 +122,7 @@ def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
     whole, half = planned(place, "deep").steps[1].branches[3:]
     assert family(whole, "latency_ms") == [1.84, 1.4]
     assert family(whole, "layers") == [None, None]
-    assert (half[0].latency_ms, half[0].layers) == (1.84, 2)
+    assert (half[0].pruning.latency_ms, half[0].pruning.layers) == (1.84, 2)
     assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 4
 
 
@@ -151,10 +151,10 @@ def test_strategy_decides_how_smaller_models_are_found(place, effort):
     assert (slices.layers, slices.heads, slices.ffn, slices.hidden) == ((1, 2), (1, 4), (32, 64), None)
     assert slices.per_layer
     steps = [branch[0] for branch in fork.branches]
-    assert [step.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
-    assert {(step.population, step.number_format) for step in steps} == {(SEARCHES[effort].population, "int8")}
+    assert [step.bound.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
+    assert {(step.population, step.bound.number_format) for step in steps} == {(SEARCHES[effort].population, "int8")}
     without = planned(place, effort=effort, strategy="search", budget=Budget(size_mb=1.0))
-    assert [branch[0].speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
+    assert [branch[0].bound.speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
     assert names(without.steps)[-2:] == ["best", "portability"]
 
 

@@ -25,7 +25,7 @@ def real(tmp_path_factory):
         model, tokenizer = open_model("minilm-l6", task=task, seed=0)
         candidate = Candidate(model, tokenizer, task)
         if name == "ragged":
-            (candidate,) = Prune(keep=0.3, cost="macs", samples=32).apply(candidate, RunContext())
+            (candidate,) = Prune.of(keep=0.3, cost="macs", samples=32).apply(candidate, RunContext())
         context = RunContext(scratch=tmp_path_factory.mktemp(name))
         (exported,) = Export(parity_texts=8).apply(candidate, context)
         made[name] = (candidate, exported, context)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from limbeck.core.shape import Shape
 from limbeck.errors import UnsupportedModel
 from limbeck.model.families import FAMILIES, head_tensors, ragged_layers, read_shape
 
 
-@pytest.mark.parametrize("family", ["albert", "deberta-v2", "modernbert", "berta", "llama"])
+@pytest.mark.parametrize("family", ["deberta-v2", "modernbert", "berta", "llama"])
 def test_other_families_are_refused_by_name(family):
     with pytest.raises(UnsupportedModel) as error:
         read_shape({"model_type": family}, "some/model")
@@ -19,6 +20,13 @@ def test_other_families_are_refused_by_name(family):
     assert all(name in message for name in FAMILIES)
     if family == "modernbert":
         assert "closest is 'roberta'" in message
+
+
+def test_every_encoder_of_transformers_is_supported_or_refused_with_the_nearest_family():
+    encoders = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "canine", "layoutlmv2", "layoutlmv3", "lilt", "markuplm", "xlnet"}
+    for name in sorted(encoders - FAMILIES.keys()):
+        with pytest.raises(UnsupportedModel, match=f"'{name}' is not supported.*closest is '({'|'.join(FAMILIES)})'"):
+            read_shape({"model_type": name})
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,11 @@ CONFIGS = {
     "roberta": SIZE | {"type_vocab_size": 1},
     "xlm-roberta": SIZE | {"type_vocab_size": 1},
     "electra": SIZE | {"embedding_size": 16},
+    "ernie": SIZE,
+    "camembert": SIZE | {"type_vocab_size": 1},
+    "data2vec-text": SIZE | {"type_vocab_size": 1},
+    "mpnet": SIZE,
+    "albert": SIZE | {"embedding_size": 16},
     "distilbert": DISTIL,
 }
 

@@ -36,6 +36,8 @@ CONFIGS = {
     "ernie": ("ernie", BERT_LIKE),
     "electra": ("electra", BERT_LIKE | {"embedding_size": 16}),
     "electra-wide": ("electra", BERT_LIKE | {"embedding_size": 32}),
+    "albert": ("albert", BERT_LIKE | {"embedding_size": 16}),
+    "rembert": ("rembert", BERT_LIKE | {"input_embedding_size": 16}),
     "distilbert": ("distilbert", DISTIL),
     "mpnet": ("mpnet", BERT_LIKE),
     "distilbert-sinusoidal": ("distilbert", DISTIL | {"sinusoidal_pos_embds": True, "activation": "relu"}),
@@ -77,7 +79,7 @@ def padding_patterns(pad):
 
 
 def with_pairs(batch, name):
-    if CONFIGS[name][0] in ("bert", "electra", "ernie"):
+    if CONFIGS[name][0] in ("bert", "electra", "ernie", "albert", "rembert"):
         yield {**batch, "token_type_ids": (torch.arange(LENGTH) > 3).long().expand(4, -1)}
     yield batch
 
@@ -194,6 +196,18 @@ def test_ragged_layers_are_named_when_a_plain_checkpoint_is_asked_for(tmp_path):
     with pytest.raises(
         InputError, match=r"layer 1 has 2 heads of 8, not 32 channels; layer 1 has 0 neurons, others 48"
     ):
+        to_transformers(model)
+
+
+def test_shared_layers_are_written_back_while_they_are_equal(tmp_path):
+    random_reference("albert", transformers.AutoModelForSequenceClassification).save_pretrained(tmp_path)
+    model = load_pretrained(tmp_path)
+    layers = model.encoder.layers
+    assert torch.equal(layers[0].up.weight, layers[1].up.weight)
+    with torch.no_grad():
+        layers[1].up.weight[0, 0] += 1
+    assert not torch.equal(layers[0].up.weight, layers[1].up.weight), "each layer has weights of its own"
+    with pytest.raises(InputError, match=r"one layer that all repeat, but .*layers\.1\.up\.weight"):
         to_transformers(model)
 
 

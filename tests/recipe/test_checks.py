@@ -85,6 +85,25 @@ def test_a_teacher_in_the_recipe_is_enough(toys):
 
 
 @pytest.mark.parametrize(
+    ("steps", "more", "reported"),
+    [
+        ([{"finetune": {}}, {"linearize": {"guide": "waypoint"}}], {}, True),
+        ([{"finetune": {"keep": "every_epoch"}}, {"linearize": {"guide": "waypoint"}}], {}, False),
+        ([{"finetune": {}}, {"finetune": {"keep": "every_epoch"}}, {"linearize": {"guide": "waypoint"}}], {}, True),
+        ([{"finetune": {"keep": "every_epoch"}}, {"finetune": {}}, {"linearize": {"guide": "waypoint"}}], {}, False),
+        ([{"finetune": {"keep": "every_epoch"}}, {"linearize": {"guide": "waypoint"}}], {"teacher": "other"}, True),
+        ([{"finetune": {}}, {"linearize": {"guide": "unguided", "start": "pretrained"}}], {}, True),
+        ([{"finetune": {}}, {"linearize": {"guide": "target"}}], {}, False),
+        ([{"fork": [[{"finetune": {}}], []]}, {"linearize": {"guide": "waypoint"}}], {"teacher": "other"}, True),
+    ],
+)
+def test_epochs_that_the_teacher_will_not_have_are_reported_before_training(steps, more, reported):
+    found = problems(*steps, **more)
+    assert len(found) == int(reported)
+    assert not found or "needs the weights that the teacher's fine-tuning kept" in found[0]
+
+
+@pytest.mark.parametrize(
     ("step", "said"),
     [
         (["toy-train"], "steps[0]: should be one step"),

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 
 from limbeck.core.cost import FunctionCost
@@ -7,7 +5,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.search.bounded_space import Bound, BoundedSpace, trained_space
+from limbeck.search.bounded_space import BoundedSpace, trained_space
 from limbeck.search.cached_cost import CachedCost
 
 SPACE = Space(Range(1, 3), Range(32, 32), Range(1, 4), Range(16, 64, 16), Range(8, 8))
@@ -39,15 +37,6 @@ def test_without_a_bound_everything_fits_and_a_generous_one_still_prefers_the_la
     assert all(BoundedSpace(SPACE, COSTS).fits(SHAPES))
     largest = latency(SPACE.largest).value
     assert BoundedSpace.near(SPACE, COSTS, 100 * largest, at_least=0.5).least == 0.5 * largest
-
-
-def test_a_bound_in_each_of_its_forms():
-    largest = latency(SPACE.largest).value
-    assert Bound(latency_ms=2.0).amount(COSTS, SPACE.largest) == pytest.approx(2e-3)
-    assert Bound(speedup=4.0).amount(COSTS, SPACE.largest) == Bound(keep=0.25).amount(COSTS, SPACE.largest)
-    assert Bound(keep=0.25).amount(COSTS, SPACE.largest) == pytest.approx(largest / 4)
-    assert Bound().amount(COSTS, SPACE.largest) == math.inf
-    assert Bound(keep=0.5, speedup=2.0).given == ["speedup", "keep"]
 
 
 def test_a_bound_below_the_smallest_shape_is_out_of_reach():

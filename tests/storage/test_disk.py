@@ -66,6 +66,8 @@ def test_which_disk_it_is(tmp_path, monkeypatch):
     named = OSError(errno.ENOSPC, "full", str(temporary / "x" / "y"))
     assert full_folder(named, store) == temporary
     assert full_folder(OSError(errno.ENOSPC, "full", str(store / "x")), store) == store
+    copied = OSError(errno.ENOSPC, "full", str(temporary / "store" / "x"), None, str(store / "x"))
+    assert full_folder(copied, store) == store
     nameless = OSError(errno.ENOSPC, "full")
     assert full_folder(nameless, store) == store
     space[temporary] = False

@@ -28,6 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "camembert": {"type_vocab_size": 1},
     "data2vec-text": {"type_vocab_size": 1, "hidden_act": "gelu_new"},
     "electra": {"embedding_size": 12},
+    "albert": {"embedding_size": 12},
+    "rembert": {"input_embedding_size": 12},
     "distilbert": {"activation": "relu"},
     "modernbert": {
         "norm_eps": 1e-5,
@@ -50,16 +52,29 @@ OTHER_SIZES: dict[str, dict[str, dict[str, Any]]] = {
 CASES = tuple(f"{family}-{size}" for family in FAMILIES for size in SIZES)
 
 
+AUTO = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}
+
+
 def reference(case: str, kind: str = "text", seed: int = 0) -> Any:
-    """Return transformers' own model with weights large enough that every part of it shows in the logits."""
+    """Return transformers' own model for texts or tokens."""
+    return random_model(case, AUTO[kind], seed)
+
+
+def random_model(case: str, auto: str, seed: int = 0) -> Any:
+    """Return a model of one of transformers' classes with weights so large that every part of it shows in the answers.
+
+    Args:
+        case: Family and size.
+        auto: Name of the class.
+        seed: Seed of the weights.
+    """
     family, _, size = case.rpartition("-")
     sizes = {DISTILBERT.get(key, key) if family == "distilbert" else key: n for key, n in SIZES[size].items()}
     sizes |= OTHER_SIZES.get(family, {}).get(size, {})
     settings = COMMON | sizes | OPTIONS.get(family, {}) | {"num_labels": 3}
     config = transformers.AutoConfig.for_model(family, **settings)
-    name = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}[kind]
     torch.manual_seed(seed)
-    model = getattr(transformers, name).from_config(config)
+    model = getattr(transformers, auto).from_config(config)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             parameter.normal_(0.0, 0.2)

@@ -197,7 +197,7 @@ def test_it_may_come_before_the_head_is_trained(candidate, tmp_path):
     assert not run(good, tmp_path / "store", tmp_path / "run", task=task).failed
     from limbeck.techniques.prune import Prune
 
-    bad = replace(recipe, steps=(StudentInit(layers=1), changed(STEP, **short), Prune(layers=1), fine))
+    bad = replace(recipe, steps=(StudentInit(layers=1), changed(STEP, **short), Prune.of(layers=1), fine))
     with pytest.raises(
         InputError,
         match=r"'prune' .* trained answers; put 'distill' or 'finetune' or .* or 'weight_sharing' before it",

@@ -8,6 +8,7 @@ import torch
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import FormatCost
+from limbeck.core.field_groups import changed
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
@@ -42,7 +43,7 @@ def table(shape, number_format="int8"):
 
 
 def pruned(candidate, **fields):
-    (made,) = Prune(**{**SMALL, **fields}).apply(candidate, RunContext(cost=FormatCost(table)))
+    (made,) = Prune.of(**{**SMALL, **fields}).apply(candidate, RunContext(cost=FormatCost(table)))
     return made.model
 
 
@@ -57,15 +58,19 @@ def test_stages_count_from_the_teacher(candidate):
     """Twice as fast as the teacher, from what is half as slow already, changes nothing; three times goes on from it."""
     teacher = Teacher("t", lambda: None, Record("t", None, "finetune", {}, FULL, frozenset()))
     context = RunContext(cost=FormatCost(table), teacher=teacher)
-    (first,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(candidate, context)
+    (first,) = Prune.of(**SMALL, speedup=2.0, relative_to="teacher").apply(candidate, context)
     shape = first.model.shape
-    (again,) = Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(first, context)
+    (again,) = Prune.of(**SMALL, speedup=2.0, relative_to="teacher").apply(first, context)
     assert again.model.shape == shape
-    (second,) = Prune(**SMALL, speedup=3.0, relative_to="teacher").apply(again, context)
+    (second,) = Prune.of(**SMALL, speedup=3.0, relative_to="teacher").apply(again, context)
     assert second.model.shape <= shape
     assert 0.9 * table(FULL).value / 3 < table(second.model.shape).value <= table(FULL).value / 3
     with pytest.raises(InputError, match="there is no teacher"):
-        next(iter(Prune(**SMALL, speedup=2.0, relative_to="teacher").apply(second, RunContext(cost=FormatCost(table)))))
+        next(
+            iter(
+                Prune.of(**SMALL, speedup=2.0, relative_to="teacher").apply(second, RunContext(cost=FormatCost(table)))
+            )
+        )
 
 
 @pytest.mark.parametrize("criterion", ["fisher", "obs"])
@@ -209,9 +214,9 @@ def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_m
     ]
     expected = pruned(twins[0], **goal).shape
     predictor = learnt(threads=2)
-    (made,) = Prune(**SMALL, **goal).apply(twins[1], RunContext(cost=predictor))
+    (made,) = Prune.of(**SMALL, **goal).apply(twins[1], RunContext(cost=predictor))
     assert made.model.shape == expected
-    step = Prune(**SMALL, **goal, profile=written(predictor, tmp_path / "machine.jsonl"))
+    step = Prune.of(**SMALL, **goal, profile=written(predictor, tmp_path / "machine.jsonl"))
     assert not step.problems() + step.file_problems()
     (made,) = step.apply(twins[2], RunContext(target=Target(threads=2)))
     assert made.model.shape == expected
@@ -220,40 +225,40 @@ def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_m
 def test_nothing_becomes_narrower_than_what_was_measured(candidate, tmp_path):
     told = []
     context = RunContext(log=lambda message, **numbers: told.append(message))
-    step = Prune(**SMALL, latency_ms=2.0, profile=written(learnt(lowest=1), tmp_path / "machine.jsonl"))
+    step = Prune.of(**SMALL, latency_ms=2.0, profile=written(learnt(lowest=1), tmp_path / "machine.jsonl"))
     (made,) = step.apply(candidate, context)
     assert all(layer.heads >= 1 and layer.ffn >= 16 for layer in made.model.shape.layers)
     assert table(made.model.shape).value <= 2e-3
     assert "learnt from 60 shapes" in told[0]
     assert not any("guess" in line for line in told)
     with pytest.raises(InputError, match=r"3x32 heads 1 of 8 ffn 16, the smallest that the latency data know"):
-        list(replace(step, latency_ms=1.5).apply(candidate, context))
+        list(changed(step, latency_ms=1.5).apply(candidate, context))
 
 
 def test_it_says_where_latency_is_a_guess(candidate):
     told = []
     context = RunContext(cost=learnt(layers=2), log=lambda message, **numbers: told.append(message))
-    list(Prune(**SMALL, speedup=1.5).apply(candidate, context))
+    list(Prune.of(**SMALL, speedup=1.5).apply(candidate, context))
     assert told[-1].startswith("its latency is a guess: beyond what was measured in layers")
 
 
 def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
     file = written(learnt(threads=2), tmp_path / "machine.jsonl")
-    step = Prune(**SMALL, speedup=2.0, profile=file)
+    step = Prune.of(**SMALL, speedup=2.0, profile=file)
     for target in (Target(), Target(threads=2, runtime="torch"), Target(threads=2, seq_len=99)):
         with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format int8.* hold: onnxruntime"):
             list(step.apply(candidate, RunContext(target=target)))
-    assert "holds 0 shapes in float; at least 20" in replace(step, number_format="float").file_problems()[0]
-    assert "no-file" in replace(step, profile="no-file.jsonl").file_problems()[0]
+    assert "holds 0 shapes in float; at least 20" in changed(step, number_format="float").file_problems()[0]
+    assert "no-file" in changed(step, profile="no-file.jsonl").file_problems()[0]
     with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
-        list(Prune(**SMALL, speedup=2.0, number_format="float").apply(candidate, RunContext(cost=learnt())))
+        list(Prune.of(**SMALL, speedup=2.0, number_format="float").apply(candidate, RunContext(cost=learnt())))
     for goal in ({"size_mb": 1.0}, {"keep": 0.5, "cost": "macs"}, {"heads": 1}, {"layers": 1}):
-        assert "profile: holds latencies" in Prune(**goal, profile=file).problems()[0]
-    assert identity(step) != identity(replace(step, profile=None))
+        assert "profile: holds latencies" in Prune.of(**goal, profile=file).problems()[0]
+    assert identity(step) != identity(changed(step, profile=None))
 
 
 def test_without_scikit_learn_a_profile_is_refused_before_anything_runs(tmp_path, monkeypatch):
-    step = Prune(speedup=2.0, profile=written(learnt(), tmp_path / "machine.jsonl"))
+    step = Prune.of(speedup=2.0, profile=written(learnt(), tmp_path / "machine.jsonl"))
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     assert "pip install 'limbeck[search]'" in step.file_problems()[0]
 
@@ -273,7 +278,7 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
 
     def shape(begun, **goal):
         one = replace(begun, model=copy.deepcopy(begun.model))
-        (made,) = Prune(**SMALL, criterion="obs", **goal).apply(one, RunContext(cost=FormatCost(table), keep=keep))
+        (made,) = Prune.of(**SMALL, criterion="obs", **goal).apply(one, RunContext(cost=FormatCost(table), keep=keep))
         return made.model.shape
 
     assert (
@@ -300,7 +305,7 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
     ],
 )
 def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message):
-    step, context = Prune(**goal, **SMALL), RunContext(cost=FormatCost(table))
+    step, context = Prune.of(**goal, **SMALL), RunContext(cost=FormatCost(table))
     found = step.out_of_reach(candidate, context)
     assert message in found
     with pytest.raises(InputError) as failed:
@@ -310,7 +315,7 @@ def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message
 
 @pytest.mark.parametrize("goal", [{"keep": 0.5, "cost": "macs"}, {"layers": 1}, {"heads": 1}, {"speedup": 1.5}])
 def test_what_is_within_reach_is_left_to_the_step(candidate, goal):
-    assert Prune(**goal, **SMALL).out_of_reach(candidate, RunContext(cost=FormatCost(table))) is None
+    assert Prune.of(**goal, **SMALL).out_of_reach(candidate, RunContext(cost=FormatCost(table))) is None
 
 
 @pytest.mark.parametrize("criterion", ["obs", "ziplm", "fisher", "taylor"])

@@ -191,7 +191,7 @@ def test_what_comes_after_it(embedding_size, make_model, tmp_path):
     sizes = [bytes_of(shape, one.model.encoder.style, "int8", labels) for one in (candidate, made)]
     assert sizes[0] - sizes[1] == (rows - len(made.tokenizer)) * (embedding_size or shape.hidden) > 0
     ((pruned,), (more,)) = (
-        Prune(size_mb=0.018, ffn_multiple=1, samples=8).apply(one, RunContext()) for one in (made, candidate)
+        Prune.of(size_mb=0.018, ffn_multiple=1, samples=8).apply(one, RunContext()) for one in (made, candidate)
     )
     assert shape.weights > pruned.model.shape.weights > more.model.shape.weights
     assert bytes_of(pruned.model.shape, pruned.model.encoder.style, "int8", labels) <= 18_000 < sizes[1]

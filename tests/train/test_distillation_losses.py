@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import pytest
@@ -12,7 +11,6 @@ from limbeck.train.distillation_losses import (
     HiddenLoss,
     LogitLoss,
     RelationLoss,
-    layer_map,
     relation,
 )
 from limbeck.train.objectives import Outputs
@@ -130,18 +128,6 @@ def test_temperature_scales_as_hinton_says():
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0.05, atol=1e-3)
     centred = (student - student.mean()) - (teacher - teacher.mean())
     torch.testing.assert_close(gradients[1], centred.detach() / 3, rtol=0.05, atol=1e-2)
-
-
-@pytest.mark.parametrize("kind", ["uniform", "last_of_block", "top", "bottom"])
-@pytest.mark.parametrize(("student", "teacher"), [(1, 6), (2, 6), (4, 6), (6, 6), (4, 12), (5, 12)])
-def test_layer_maps_are_ascending_and_in_range(kind, student, teacher):
-    mapped = layer_map(kind, student, teacher)
-    assert len(mapped) == student
-    assert all(a < b for a, b in itertools.pairwise(mapped))
-    assert mapped[0] >= 1
-    assert mapped[-1] <= teacher
-    if kind != "bottom":
-        assert mapped[-1] == teacher
 
 
 def test_regression_and_several_labels_compare_values(make_model):

@@ -21,10 +21,13 @@ from limbeck.augmentation.transforms import (
 if TYPE_CHECKING:
     from limbeck.augmentation.word_candidates import MaskedModel
     from limbeck.augmentation.word_vectors import WordVectors
+    from limbeck.core.cost import Memo
     from limbeck.core.task import Task
+    from limbeck.train.checkpoint import Log
 
 Annotate = Callable[[Sequence[Row]], Sequence[Row]]
 """Adds to rows what the transform reads in them."""
+TIMED = 32  #: texts whose words a masked language model looks up to see which precision is faster
 
 
 def tagged(
@@ -50,6 +53,22 @@ def tagged(
         return [row._replace(notes=tuple(tags[row.number * sides : (row.number + 1) * sides])) for row in rows]
 
     return replace(rule, bags=words_by_tag(words, tags)), annotate
+
+
+def in_faster_precision(masked: MaskedModel, task: Task, memo: Memo, log: Log) -> MaskedModel:
+    """Return the masked language model in the arithmetic that is the faster one on some of the texts.
+
+    Args:
+        masked: The masked language model.
+        task: Gives the texts.
+        memo: Keeps the measured times.
+        log: Called with a message about the choice.
+    """
+    rows = rows_of(task.split("train"), task.labelled_rows)
+    some = rows[:: max(1, len(rows) // TIMED)]
+    texts = [split_words(side) for row in some for side in row.sides]
+    wanted = [[replaceable(word) for word in words] for words, _ in texts]
+    return masked.in_faster_precision(texts, wanted, len(rows) / max(1, len(some)), memo, log)
 
 
 def substitution(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from limbeck.core.cost import Memo
+    from limbeck.train.checkpoint import Log
 
 BATCH_TOKENS: Mapping[str, int] = {"cpu": 1024, "cuda": 32_768}
 """Tokens per batch of the masked language model, by device: on a CPU, what its caches hold is fastest."""
@@ -107,12 +110,16 @@ class MaskedModel:
         """
         candidates: list[list[Candidates | None]] = [[None] * len(words) for words, _ in texts]
         copies = sorted(self._copies(texts, wanted), key=lambda copy: -len(copy.ids))
-        for batch in _batches(copies, self.batch_tokens or BATCH_TOKENS.get(self.model.device.type, 1024)):
+        for batch in _batches(copies, self._batch_tokens):
             owners = [owner for copy in batch for owner in copy.owners]
             for (text, word), others in zip(owners, self._predict(batch), strict=True):
                 own = texts[text][0][word].casefold()
                 candidates[text][word] = tuple(other for other in others if other.casefold() != own)[: self.count]
         return candidates
+
+    @property
+    def _batch_tokens(self) -> int:
+        return self.batch_tokens or BATCH_TOKENS.get(self.model.device.type, 1024)
 
     @cached_property
     def _words(self) -> dict[int, str]:
@@ -147,8 +154,58 @@ class MaskedModel:
                 together = eligible[start::passes]
                 yield _Copy(ids, [tokens[word] or 0 for word in together], [(number, word) for word in together])
 
+    def in_faster_precision(
+        self,
+        texts: Sequence[tuple[Sequence[str], Sequence[str]]],
+        wanted: Sequence[Sequence[bool]],
+        times: float,
+        memo: Memo,
+        log: Log,
+    ) -> MaskedModel:
+        """Return the model in the arithmetic that is the faster one on this machine, if its answers are the same.
+
+        Args:
+            texts: Words and gaps of some texts.
+            wanted: For each text, whether each word needs candidates.
+            times: How many times as many texts there are in all.
+            memo: Keeps the measured times.
+            log: Called with a message about the choice.
+        """
+        import torch.nn.functional as F
+
+        from limbeck.train import precision
+
+        copies = sorted(self._copies(texts, wanted), key=lambda copy: -len(copy.ids))
+        batches = list(_batches(copies, self._batch_tokens))
+        weights = sum(p.numel() for p in self.model.parameters()) - input_embeddings(self.model).weight.numel()
+        operations = 2.0 * weights * times * sum(len(copy.ids) for copy in copies)
+        if not precision.is_worth_a_trial(len(batches) * times, operations):
+            return replace(self, half=False)
+        batch = batches[len(batches) // 2]
+
+        def loss(name: precision.Precision) -> float:
+            logits, own = replace(self, half=name != "no")._logits(batch)
+            return float(F.cross_entropy(logits, own))
+
+        what = {"weights": weights, "tokens": [len(copy.ids) for copy in batch], "model": type(self.model).__name__}
+        key = precision.trial_name(self.model.device, what)
+        return replace(self, half=precision.choose(key, "bf16", loss, loss, memo, log) != "no")
+
     def _predict(self, batch: Sequence[_Copy]) -> list[list[str]]:
         """Return the most probable words at every masked position of a batch, best first."""
+        import torch
+
+        logits, own = self._logits(batch)
+        logits = logits.masked_fill(self._excluded, -torch.inf)
+        logits[torch.arange(len(own), device=logits.device), own] = -torch.inf
+        values, best = logits.topk(min(self.count + 4, logits.shape[1]))  # some may be the word in another case
+        return [
+            [self._words[index] for index, value in zip(*row, strict=True) if value > -torch.inf]
+            for row in zip(best.tolist(), values.tolist(), strict=True)
+        ]
+
+    def _logits(self, batch: Sequence[_Copy]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits at every masked position of a batch [masked, vocabulary], and the tokens masked there."""
         import torch
 
         longest, device = max(len(copy.ids) for copy in batch), self.model.device
@@ -167,13 +224,7 @@ class MaskedModel:
                 logits = self.model(input_ids=torch.from_numpy(ids).to(device), attention_mask=mask).logits
             if logits.dim() == 3:  # a model whose output layer cannot be found
                 logits = logits[where]
-        logits = logits.float().masked_fill(self._excluded, -torch.inf)
-        logits[torch.arange(len(own), device=device), own] = -torch.inf
-        values, best = logits.topk(min(self.count + 4, logits.shape[1]))  # some may be the word in another case
-        return [
-            [self._words[index] for index, value in zip(*row, strict=True) if value > -torch.inf]
-            for row in zip(best.tolist(), values.tolist(), strict=True)
-        ]
+            return logits.float(), own
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,27 @@ def attention_core(text: str) -> str:
     if colon and not (size.isdecimal() and int(size)):
         raise InputError(f"attention {shown(text)}: the size should be a number from 1; write '{name}:{CORES[name]}'")
     return f"{name}:{int(size) if colon else CORES[name]}"
+
+
+def attention_cores(attention: Sequence[str], depth: int) -> tuple[str, ...]:
+    """Return the core of every layer by its full name, from one for all layers or one for each.
+
+    Args:
+        attention: Cores as users write them.
+        depth: Number of layers.
+
+    Raises:
+        InputError: A core does not exist, or there are more or fewer than layers.
+
+    >>> attention_cores(["window"], 2), attention_cores(["softmax", "kernel"], 2)
+    (('window:64', 'window:64'), ('softmax', 'kernel'))
+    """
+    cores = tuple(attention_core(core) for core in attention)
+    if len(cores) == 1:
+        return cores * depth
+    if len(cores) != depth:
+        raise InputError(f"attention: has {len(cores)} cores, the model {depth} layers; give one for all")
+    return cores
 
 
 def skipped_positions(offset: int | None) -> int:

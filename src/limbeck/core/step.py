@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 from limbeck.core.candidate import Candidate, Record
-from limbeck.core.cost import TargetCost
+from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import files_of, short_digest
 from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
+from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import exists, user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
@@ -43,7 +44,8 @@ TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic"})
 elastic: slices of it are good models too."""
 
 SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
-"""What a step may declare in ``reads``; ``keep``, ``scratch`` and ``log`` change no result and are always there."""
+"""What a step may declare in ``reads``; ``keep``, ``memo``, ``scratch`` and ``log`` change no result
+and are always there."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class RunContext:
     cost: TargetCost | None = None
     keep: Callable[[str, Callable[[Path], None]], Path] = _temporary_folder
     """Fill a folder once, keep it under ``name`` (which must identify the content), and return it; it is read-only."""
+    memo: Memo = measure_now
+    """Measure something of this machine once, alone on it, and store it."""
     scratch: Path | None = None
     """A folder for the step's own checkpoints: kept if the step is interrupted, removed when it is done."""
     log: Callable[..., None] = discard
@@ -194,9 +198,31 @@ class Step(ABC):
         """Return traits that these parameters need, besides those of ``info.needs``."""
         return frozenset()
 
+    def idle_fields(self) -> Mapping[str, Any]:
+        """Return the fields that change nothing beside the others, with the values that cache keys have for them."""
+        return {}
+
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name."""
         return []
+
+    def epoch_problems(self, *, epochs: bool) -> list[str]:
+        """Return what the step needs of its teacher and does not find there.
+
+        Args:
+            epochs: Whether the teacher comes with the weights of every epoch of its fine-tuning.
+        """
+        return []
+
+    def keeps_epochs(self) -> bool:
+        """Return whether the result, as a teacher, comes with the weights of every epoch."""
+        return False
+
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return why the step cannot learn from a teacher that gives answers alone; empty if it can."""
+        if self.info.imitates or "teacher" not in needs(self) or "teacher" not in self.info.reads:
+            return []
+        return [f"needs a teacher that limbeck opens, and '{teacher.source}' gives answers alone: {teacher.reason}"]
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""
@@ -350,7 +376,7 @@ def identity(step: Step) -> dict[str, Any]:
     Left out are fields that ``info.neutral`` lists, and those of ``info.added`` at their default; of files the content
     counts.
     """
-    info, values = step.info, parameters(step)
+    info, values = step.info, parameters(step) | dict(step.idle_fields())
     given, defaults = values_of(step), {f.name: f.default for f in fields_of(type(step))}
     unchanged = {name for name in info.added if given[name] == defaults[name]}
     decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}

@@ -40,7 +40,7 @@ class StudentShape:
         count = depth if self.layers is None else self.layers
         if self.init in ("slice", "resplit"):
             return tuple(range(count))
-        return tuple(max(1, round(j * depth / count)) - 1 for j in range(1, count + 1))
+        return tuple(layer - 1 for layer in layer_map("uniform", count, depth))
 
     def of(self, teacher: Shape) -> Shape:
         """Return the shape of the student.
@@ -70,6 +70,28 @@ class StudentShape:
         if not shape <= teacher:
             raise InputError(f"{shape} is larger than the model, {teacher}; a student can only be smaller")
         return shape
+
+
+def layer_map(kind: str, student: int, teacher: int) -> tuple[int, ...]:
+    """Map every student layer to the teacher layer that it imitates; layers count from 1.
+
+    Args:
+        kind: 'uniform', 'last_of_block', 'top' or 'bottom'.
+        student: Number of student layers.
+        teacher: Number of teacher layers.
+
+    Returns:
+        The teacher layer of each student layer.
+
+    >>> layer_map("uniform", 3, 6), layer_map("last_of_block", 4, 6), layer_map("top", 2, 6), layer_map("bottom", 2, 6)
+    ((2, 4, 6), (1, 3, 4, 6), (5, 6), (1, 2))
+    """
+    if kind == "top":
+        return tuple(range(teacher - student + 1, teacher + 1))
+    if kind == "bottom":
+        return tuple(range(1, student + 1))
+    rounded = round if kind == "uniform" else int
+    return tuple(max(1, int(rounded(j * teacher / student))) for j in range(1, student + 1))
 
 
 def _quotient(hidden: int, size: int, field: str) -> int:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat, check_format
-from limbeck.core.cost import Cost
+from limbeck.core.cost import Cost, Memo
 from limbeck.core.measurement import Measurement
 from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
@@ -48,7 +48,6 @@ from limbeck.storage.drafts import temporary_folder
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
 
-Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 FEWEST = 20  #: measured shapes to learn from
 SAMPLES = 200  #: shapes that are measured for one space

@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, pairwise
@@ -25,7 +25,7 @@ import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat, as_shape, check_format, of_model
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import Cost
+from limbeck.core.cost import Cost, Memo
 from limbeck.core.measurement import Measurement, environment
 from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import LayerShape, Shape, canonical_json
@@ -35,7 +35,6 @@ from limbeck.measure.dummy_model import Setting, style_of, warm_calls
 
 VERSION = 2  #: part of the key of a stored table; bump it when tables come out otherwise
 MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
-Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 
 @dataclass(frozen=True)

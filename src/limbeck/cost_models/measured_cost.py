@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from limbeck.core.cost import Cost, TargetCost
+from limbeck.core.cost import Cost, Memo, TargetCost
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -30,7 +29,7 @@ class MeasuredCost(TargetCost):
         self,
         candidate: Candidate,
         target: Target,
-        memo: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
+        memo: Memo,
         whole: Shape | None = None,
     ) -> None:
         self._candidate, self._target, self._memo, self._whole = candidate, target, memo, whole

@@ -47,6 +47,32 @@ def counted_cost(quantity: Quantity, candidate: Candidate, number_format: Number
     )
 
 
+def cost_of(
+    quantity: Quantity | Literal["latency"],
+    candidate: Candidate,
+    measured: TargetCost | None,
+    target: Target,
+    number_format: NumberFormat,
+    *,
+    profile: str | None = None,
+    log: Callable[..., None] = lambda message: None,
+) -> Cost:
+    """Return the cost that a goal or a bound counts.
+
+    Args:
+        quantity: What is counted.
+        candidate: The model whose slices are priced.
+        measured: As for :func:`latency_cost`.
+        target: As for :func:`latency_cost`.
+        number_format: Format that serves.
+        profile: As for :func:`latency_cost`.
+        log: As for :func:`latency_cost`.
+    """
+    if quantity == "latency":
+        return latency_cost(measured, target, number_format, profile=profile, log=log)
+    return counted_cost(quantity, candidate, number_format)
+
+
 def latency_cost(
     measured: TargetCost | None,
     target: Target,

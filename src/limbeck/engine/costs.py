@@ -6,22 +6,33 @@ from collections.abc import Callable
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record
-from limbeck.core.cost import TargetCost
+from limbeck.core.cost import Memo, TargetCost
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.cost_models import measured_cost
 from limbeck.engine.store import MACHINE, Store
 
-Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
-"""Return a stored result by name; one that is not there is built, and stored."""
 CostFactory = Callable[[Candidate, Target, Memo, Shape], TargetCost]
 """Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
+
+
+def measured_alone(store: Store) -> Memo:
+    """Return a memo in the store; what is not there yet is measured alone on the machine, as probes are."""
+
+    def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        def alone() -> dict[str, Any]:
+            with store.lock(MACHINE):
+                return build()
+
+        return store.facts.arrays(name, alone)
+
+    return memo
 
 
 def make_cost(
     candidate: Candidate, teacher: Record | None, target: Target, store: Store, factory: CostFactory | None = None
 ) -> TargetCost:
-    """Return the cost model of a candidate's shapes; a latency table is timed alone on the machine, as probes are.
+    """Return the cost model of a candidate's shapes; latencies are measured once (:func:`measured_alone`).
 
     What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
 
@@ -35,12 +46,4 @@ def make_cost(
     own: Shape = candidate.model.shape
     wider = teacher.shape if teacher is not None and teacher.shape is not None else own
     whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
-
-    def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        def alone() -> dict[str, Any]:
-            with store.lock(MACHINE):
-                return build()
-
-        return store.facts.arrays(name, alone)
-
-    return (factory or measured_cost.MeasuredCost)(candidate, target, memo, whole)
+    return (factory or measured_cost.MeasuredCost)(candidate, target, measured_alone(store), whole)

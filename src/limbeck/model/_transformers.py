@@ -59,6 +59,11 @@ def _cause(source: object, error: BaseException) -> str:
             f"{source}: its configuration names code (auto_map), and limbeck runs none from a model's folder; remove "
             "auto_map, and name a class of transformers"
         )
+    if "tiktoken" in str(error):  # which transformers tries when sentencepiece is missing
+        return (
+            f"{source}: its tokenizer is a SentencePiece model without tokenizer.json; pip install "
+            "'limbeck[sentencepiece]', which converts it"
+        )
     if isinstance(error, MemoryError):
         return f"{source}: does not fit into memory: {first}"
     if Path(str(source)).exists():

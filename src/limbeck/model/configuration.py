@@ -20,6 +20,7 @@ STANDARD_KEYS = frozenset((
     "seq_classif_dropout", "relative_attention_num_buckets", "hidden_activation", "norm_eps", "mlp_dropout", "mlp_bias",
     "classifier_activation", "classifier_bias", "classifier_pooling", "layer_types", "local_attention",
     "rope_parameters", "rope_scaling", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta",
+    "classifier_dropout_prob", "input_embedding_size",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 

@@ -160,9 +160,11 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
-POOLED = ("bert", "ernie", "modernbert")
+POOLED = ("bert", "ernie", "albert", "rembert", "modernbert")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "model")
+PREFIXES = (
+    "bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert", "model",
+)  # fmt: skip
 """What the names of tensors begin with in the checkpoints of the families."""
 
 

@@ -65,8 +65,9 @@ class Family:
     two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
     of biases by the distance of two tokens, for families that have one. ``norm``: the norm after the layers;
     ``pooler_norm``: that between the dense layers of the head. Modules of ours with one path are parts of one matrix
-    there, in their order. ``local``: config.json says which layers are local (see ``layer_types.py``). ``style``: what
-    is the same for the whole family. ``required``: keys with one supported value.
+    there, in their order; but with ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer
+    has a copy. ``local``: config.json says which layers are local (see ``layer_types.py``). ``style``: what is the same
+    for the whole family. ``required``: keys with one supported value.
     """
 
     prefix: str
@@ -79,11 +80,16 @@ class Family:
     layer: Mapping[str, str] = dataclasses.field(default_factory=lambda: _BERT_LAYER)
     positions_from_padding: bool = False
     position_bias: str = ""
+    shared_layers: bool = False
     norm: str = ""
     pooler_norm: str = ""
     local: bool = False
     style: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def layer_path(self, index: int) -> str:
+        """Return the path of a layer in the encoder."""
+        return self.layers if self.shared_layers else f"{self.layers}.{index}"
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
         """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
@@ -117,6 +123,53 @@ FAMILIES: dict[str, Family] = {
         }
         | {"embedding_size": ("embedding_size", 128)},
         embeddings=_BERT_EMBEDDINGS | {"project": "embeddings_project"},
+    ),
+    "albert": Family(
+        "albert",
+        "albert.pooler",
+        keys=_BERT_KEYS
+        | {
+            "hidden": ("hidden_size", 4096),
+            "heads": ("num_attention_heads", 64),
+            "ffn": ("intermediate_size", 16384),
+            "vocab_size": ("vocab_size", 30000),
+            "activation": ("hidden_act", "gelu_new"),
+            "dropout": ("hidden_dropout_prob", 0.0),
+            "attention_dropout": ("attention_probs_dropout_prob", 0.0),
+            "classifier_dropout": ("classifier_dropout_prob", 0.1),
+            "embedding_size": ("embedding_size", 128),
+        },
+        embeddings=_BERT_EMBEDDINGS | {"project": "encoder.embedding_hidden_mapping_in"},
+        layers="encoder.albert_layer_groups.0.albert_layers.0",
+        layer={
+            "query": "attention.query",
+            "key": "attention.key",
+            "value": "attention.value",
+            "attention_out": "attention.dense",
+            "attention_norm": "attention.LayerNorm",
+            "up": "ffn",
+            "down": "ffn_output",
+            "ffn_norm": "full_layer_layer_norm",
+        },
+        shared_layers=True,
+        required={"num_hidden_groups": 1, "inner_group_num": 1},
+    ),
+    "rembert": Family(
+        "rembert",
+        "rembert.pooler.dense",
+        keys=_BERT_KEYS
+        | {
+            "hidden": ("hidden_size", 1152),
+            "heads": ("num_attention_heads", 18),
+            "depth": ("num_hidden_layers", 32),
+            "ffn": ("intermediate_size", 4608),
+            "vocab_size": ("vocab_size", 250300),
+            "dropout": ("hidden_dropout_prob", 0.0),
+            "attention_dropout": ("attention_probs_dropout_prob", 0.0),
+            "classifier_dropout": ("classifier_dropout_prob", 0.1),
+            "embedding_size": ("input_embedding_size", 256),
+        },
+        embeddings=_BERT_EMBEDDINGS | {"project": "encoder.embedding_hidden_mapping_in"},
     ),
     "distilbert": Family(
         "distilbert",
@@ -241,19 +294,21 @@ PASSING = frozenset((
 """Keys that each writer of a config.json sets anew."""
 
 _RELATIVES = {
-    "albert": "bert",
-    "convbert": "bert",
-    "deberta": "bert",
-    "deberta-v2": "roberta",
-    "mobilebert": "bert",
-    "eurobert": "modernbert",
-    "modernbert-decoder": "modernbert",
-    "nomic_bert": "modernbert",
-    "roberta-prelayernorm": "roberta",
-    "xlm": "xlm-roberta",
-    "xlm-roberta-xl": "xlm-roberta",
-}
-"""The closest supported family of well-known architectures that are not supported."""
+    "bert": (
+        "big_bird", "bert-generation", "bros", "canine", "convbert", "deberta", "deberta-v2", "dpr", "esm", "esmc",
+        "fnet", "funnel", "layoutlm", "layoutlmv2", "lxmert", "megatron-bert", "mobilebert", "mra", "nezha",
+        "nystromformer", "perceiver", "qdqbert", "reformer", "roc_bert", "roformer", "splinter", "squeezebert",
+        "tapas", "visual_bert", "yoso",
+    ),
+    "camembert": ("flaubert",),
+    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neomme", "nomic_bert"),
+    "roberta": (
+        "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "roberta-prelayernorm",
+        "ultrabert", "ultravbert", "xlnet",
+    ),
+    "xlm-roberta": ("ernie_m", "jina_embeddings_v3", "mbart", "mluke", "xlm", "xlm-roberta-xl", "xmod"),
+}  # fmt: skip
+"""Well-known architectures that are not supported, by the closest family that is."""
 
 
 def read_family(config: Mapping[str, Any], source: object) -> str:
@@ -269,7 +324,7 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
     model_type = config.get("model_type")
     supported = ", ".join(FAMILIES)
     if model_type not in FAMILIES:
-        relative = _RELATIVES.get(str(model_type))
+        relative = next((family for family, others in _RELATIVES.items() if model_type in others), None)
         advice = f"the closest is '{relative}'" if relative else nearest(model_type, FAMILIES)
         raise UnsupportedModel(
             f"{source}: model_type '{model_type}' is not supported; supported families: {supported}; {advice}"
@@ -354,7 +409,7 @@ def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
         names["encoder.position_bias"] = f"{family.prefix}.{family.position_bias}"
     for index in range(depth):
         for ours, path in family.layer.items():
-            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{path}"
+            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layer_path(index)}.{path}"
     if family.norm:
         names["encoder.norm"] = f"{family.prefix}.{family.norm}"
     if per_token and not family.style.get("pooler_per_token"):

@@ -23,27 +23,33 @@ DEEPEST_JSON = 32
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object of bounded size and depth.
+    """Read a JSON object of bounded size and depth; whatever else the file holds is an InputError."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} should hold a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_json(path: Path) -> object:
+    """Read a JSON file of bounded size and depth.
 
     Args:
         path: The file.
 
     Raises:
-        InputError: The file cannot be read, or holds something else.
+        InputError: The file cannot be read, or is not JSON.
     """
     try:
         size = path.stat().st_size
         if size > LARGEST_JSON:
             raise InputError(f"{path} has {size:,} bytes; expected a configuration of at most {LARGEST_JSON:,}")
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        value: object = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply; expected at most {DEEPEST_JSON} levels") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} should hold a JSON object, found {type(value).__name__}")
     _check_values(value, path)
     return value
 

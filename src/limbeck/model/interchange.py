@@ -38,6 +38,8 @@ CLASSES = {
     "camembert": "Camembert",
     "data2vec-text": "Data2VecText",
     "modernbert": "ModernBert",
+    "albert": "Albert",
+    "rembert": "RemBert",
 }
 """Prefix of transformers' class names, by family."""
 
@@ -219,6 +221,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape, style_of(config)) and shape.depth > 0 and not config.get("position_heads")
+    plain = plain and not families.FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
     if not path.is_file():
         return plain
     names = tensor_names(path)

@@ -16,12 +16,15 @@ from limbeck.model.style import Style
 WEIGHTS = "model.safetensors"
 CODE = ("attention.py", "configuration.py", "encoder.py", "layers.py", "style.py")
 """The modelling files that a folder carries, so that transformers opens it where limbeck is not installed."""
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
+    "spm.model",
+)  # fmt: skip
 ONNX_SUFFIXES = (".onnx", ".onnx_data", ".onnx.data")
 PATTERNS = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "onnx/*.onnx*", "*.jinja",
     "tokenizer*.json", "tokenizer*.model", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
-    "sentencepiece*.model", "spiece.model",
+    "sentencepiece*.model", "spiece.model", "spm.model",
 )  # fmt: skip
 """Files that belong to a model and are data. Its code is ours (``CODE``) and never comes from a folder."""
 CODE_FOLDER = Path(__file__).parent

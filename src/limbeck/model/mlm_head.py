@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     from limbeck.model.style import Style
 
 _ROBERTA = ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")
+_BERT = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")
 NAMES = {
-    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    "bert": _BERT,
+    "ernie": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "data2vec-text": _ROBERTA,
+    "mpnet": _ROBERTA,
+    "albert": ("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
 }

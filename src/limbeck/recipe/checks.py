@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.field_groups import parameters
+from limbeck.core.model import AnswersOnly
 from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
 from limbeck.core.target import Target
 from limbeck.errors import InputError, LimbeckError, nearest
@@ -18,14 +19,24 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
 
 
-def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
-    """Return the conflicts between the parts of a recipe, and the problems of the files they name."""
+def meaning(
+    values: Mapping[str, Any], placed: Sequence[LocatedStep], function: AnswersOnly | None = None
+) -> list[Problem]:
+    """Return the conflicts between the parts of a recipe, and the problems of the files they name.
+
+    Args:
+        values: The recipe, apart from its steps.
+        placed: The steps.
+        function: The teacher, if it is a function in memory: the file that the recipe names is yet to be written.
+    """
     problems = []
     start = {"torch"}
+    teacher, wrong = (function, []) if function is not None else _teacher(values.get("teacher"))
+    problems += wrong
     for key in ("model", "teacher"):
-        if source := values.get(key):
-            described, wrong = _model(source, key)
-            problems += wrong
+        if (source := values.get(key)) and not (key == "teacher" and (teacher is not None or wrong)):
+            described, wrong_model = _model(source, key)
+            problems += wrong_model
             if key == "model" and described.get("runtime") not in (None, "torch"):
                 start = {"onnx"}
             elif key == "model" and described.get("elastic"):
@@ -33,7 +44,7 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
     if "task" in values:
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
-    _walk(placed, {_State(frozenset(start))}, always, problems)
+    _walk(placed, {_State(frozenset(start), epochs=False if always else None)}, always, problems)
     steps = [located.parsed for located in leaves(placed) if located.parsed is not None]
     problems += _machine(values.get("target", Target()), placed)
     problems += _lengths(values, placed)
@@ -42,6 +53,8 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
             continue
         where = f"{located.path}.{located.name}"
         problems += [Problem(where, text) for text in located.parsed.file_problems()]
+        if teacher is not None:
+            problems += [Problem(where, text) for text in located.parsed.teacher_problems(teacher)]
         if "budget" in values:
             problems += [Problem(where, text) for text in located.parsed.budget_problems(values["budget"])]
         if "target" in values:
@@ -68,7 +81,7 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
         try:
             backends.check_device("cuda")
         except LimbeckError:
-            text = "'fp16' is for training on a GPU, and there is none here; use 'bf16' or 'no'"
+            text = "'fp16' is for training on a GPU, and there is none here; use 'auto', 'bf16' or 'no'"
             problems += [Problem(f"{located.path}.{located.name}.mixed_precision", text) for located in halves]
     return problems
 
@@ -200,9 +213,11 @@ def _untrained(placed: Sequence[LocatedStep], early: list[LocatedStep]) -> bool:
 
 @dataclass(frozen=True)
 class _State:
-    """Traits that a candidate has at some place, and which step took others away."""
+    """Traits that a candidate has at some place, which step took others away, and what its teacher comes with."""
 
     traits: frozenset[str]
+    epochs: bool | None = None
+    """Whether its teacher has the weights of every epoch; None where there is no teacher yet."""
     taken: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
@@ -213,7 +228,7 @@ def _walk(
         if located.branches is not None:
             front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
         elif located.cls is None:  # a step that could not be read may have given anything
-            front = {_State(TRAITS)}
+            front = {_State(TRAITS, epochs=True)}
         else:
             front = {_step(located, state, always, problems) for state in front}
     return front
@@ -225,9 +240,17 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
     wanted = needs(located.parsed) if located.parsed is not None else frozenset(info.needs)
     for trait in sorted(wanted - state.traits - always):
         problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    epochs = state.epochs
+    if located.parsed is not None and epochs is not None:
+        lacking = (
+            Problem(f"{located.path}.{info.name}", text) for text in located.parsed.epoch_problems(epochs=epochs)
+        )
+        problems += [problem for problem in lacking if problem not in problems]
+    if epochs is None and "teacher" in info.gives:  # the first one of a lineage stays the teacher
+        epochs = located.parsed is None or located.parsed.keeps_epochs()
     removed = {trait: f"'{info.name}' ({located.path})" for trait in info.drops & state.traits}
     traits = next_traits(state.traits | wanted, info)  # reported once; later steps are checked as if it were there
-    return _State(traits, tuple((dict(state.taken) | removed).items()))
+    return _State(traits, epochs, tuple((dict(state.taken) | removed).items()))
 
 
 def _cure(trait: str, taken: Mapping[str, str]) -> str:
@@ -245,6 +268,14 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
         return import_module("limbeck.model.checkpoints").peek_here(source) or {}, []
     except InputError as error:
         return {}, [Problem(key, str(error))]
+
+
+def _teacher(source: str | None) -> tuple[AnswersOnly | None, list[Problem]]:
+    """Describe a teacher that gives answers alone, as far as it is on this machine, and list its problems."""
+    try:
+        return (import_module("limbeck.teachers.opening").describe(source, hub=False) if source else None), []
+    except InputError as error:
+        return None, [Problem("teacher", str(error))]
 
 
 def _task(spec: str | Mapping[str, Any]) -> list[Problem]:

@@ -18,34 +18,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Bound:
-    """The most that a shape may cost: at most one of these.
-
-    Attributes:
-        latency_ms: Latency, in milliseconds.
-        speedup: Times as cheap as the largest shape.
-        keep: Fraction of the largest shape's cost.
-    """
-
-    latency_ms: float | None = None
-    speedup: float | None = None
-    keep: float | None = None
-
-    @property
-    def given(self) -> list[str]:
-        """Names of the fields that are given."""
-        return [name for name, value in vars(self).items() if value is not None]
-
-    def amount(self, costs: CachedCost, largest: Shape) -> float:
-        """Return the bound in the unit of the cost; infinite where none is given."""
-        if self.latency_ms is not None:
-            return self.latency_ms / 1e3
-        if self.speedup is not None:
-            return costs(largest).value / self.speedup
-        return costs(largest).value * self.keep if self.keep is not None else math.inf
-
-
-@dataclass(frozen=True)
 class BoundedSpace:
     """The shapes of a space whose cost lies between two limits, in the unit of the cost.
 

@@ -40,7 +40,9 @@ def full_folder(error: BaseException, folder: Path) -> Path:
         error: An error for which :func:`disk_full` holds.
         folder: Where the work that failed writes its results.
     """
-    named = error.filename if isinstance(error, OSError) else None  # None where only a handle was written
+    named = None  # where only a handle was written
+    if isinstance(error, OSError):
+        named = error.filename2 or error.filename  # a copy names its source first
     temporary = Path(tempfile.gettempdir())
     if isinstance(named, str):
         return temporary if temporary in Path(named).parents and folder not in Path(named).parents else folder

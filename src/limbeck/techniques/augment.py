@@ -8,19 +8,19 @@ them; work is kept in chunks and goes on after an interruption.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import user_path
 from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from limbeck.augmentation.preparation import Annotate
@@ -42,6 +42,7 @@ TINYBERT_ONLY = ("mlm", "vectors", "replace_probability", "top_k", "samples", "p
         reads={"seed", "teacher"},
         headless=True,
         keeps_model=True,
+        keeps_shape=True,
         files=frozenset({"mlm", "vectors"}),
         neutral=frozenset({"workers"}),
         example={"n_iter": 3, "chunk_rows": 16},
@@ -75,7 +76,8 @@ class Augment(Technique):
         top_k: Candidates for each word (tinybert).
         samples: New texts for each text, before duplicates go; the paper has 20, and 10 for large tasks (tinybert).
         positions_per_pass: Words of a text that are masked at once; 1 is the paper's, more is faster (tinybert).
-        mixed_precision: Arithmetic of the masked language model; bf16 pays on some processors that have it (tinybert).
+        mixed_precision: Arithmetic of the masked language model: float32 (no) or bfloat16; auto times both and takes
+            the faster if the answers are the same (tinybert).
         labels: New texts keep the label of their original, or get the teacher's answer.
         guard: What happens to a new text where the teacher is confident that the label no longer holds.
         guard_confidence: Probability from which the teacher counts as confident.
@@ -97,7 +99,7 @@ class Augment(Technique):
     top_k: Annotated[int, Ge(1), Le(100_000)] = 15
     samples: Annotated[int, Ge(1)] = 20
     positions_per_pass: Annotated[int, Ge(1), Le(1_000)] = 1
-    mixed_precision: Literal["no", "bf16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     labels: Literal["preserve", "teacher"] = "preserve"
     guard: Literal["off", "drop", "relabel"] = "off"
     guard_confidence: Annotated[float, Gt(0), Le(1)] = 0.9
@@ -128,6 +130,10 @@ class Augment(Technique):
             problems.append(f"tagger: {error}")
         return problems
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the arithmetic where no masked language model computes: keys have the value from before ``auto``."""
+        return {} if self.mlm else {"mixed_precision": "no"}
+
     def file_problems(self) -> list[str]:
         """Return the problems of the files and the library that the fields name; the hub is not contacted."""
         from limbeck.augmentation.pos_taggers import EXTRAS, check_installed
@@ -152,6 +158,12 @@ class Augment(Technique):
             problems.append(f"tagger: {error}")
         return problems
 
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return why a teacher that gives answers alone cannot judge new texts."""
+        if teacher.reads_new_texts or not self.judged:
+            return []
+        return [f"new texts are read by the teacher, and '{teacher.source}' cannot answer them: {teacher.reason}"]
+
     @property
     def count(self) -> int:
         """New texts drawn for each text."""
@@ -161,10 +173,6 @@ class Augment(Technique):
     def judged(self) -> bool:
         """Whether the teacher reads every new text."""
         return self.labels == "teacher" or self.guard != "off"
-
-    def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape: the model is not changed."""
-        return shape
 
     def rows_after(self, rows: Mapping[str, int]) -> dict[str, int]:
         """Return the rows before deduplication; pairs give up to twice as many, because both of their texts change."""
@@ -196,13 +204,13 @@ class Augment(Technique):
             assert context.teacher is not None
             label_filter = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
         prepare = self._ngrams if self.method == "ngram" else self._substitutes
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             pipeline = AugmentationPipeline(
                 candidate.task,
                 partial(prepare, candidate, context),
                 self.count,
                 context.seed,
-                context.scratch or Path(folder),
+                context.scratch or folder,
                 label_filter,
                 self.chunk_rows,
                 self.workers,
@@ -250,7 +258,7 @@ class Augment(Technique):
 
     def _substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Annotate]:
         """Return the transform that replaces words, and what stores the candidates of each word."""
-        from limbeck.augmentation.preparation import substitution
+        from limbeck.augmentation.preparation import in_faster_precision, substitution
         from limbeck.augmentation.word_candidates import MaskedModel, load_masked_model
         from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
 
@@ -259,6 +267,8 @@ class Augment(Technique):
             model, tokenizer = load_masked_model(self.mlm)
             half, width = self.mixed_precision == "bf16", self.positions_per_pass
             masked = MaskedModel(model, tokenizer, self.top_k, width, half=half, max_length=task.max_length)
+            if self.mixed_precision == "auto":
+                masked = in_faster_precision(masked, task, context.memo, context.log)
         if self.vectors:
             vectors = partial(read_vectors, self.vectors)
         else:

@@ -51,6 +51,10 @@ class Finetune(Technique):
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
     focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
 
+    def keeps_epochs(self) -> bool:
+        """Return whether the result comes with the weights of every epoch."""
+        return self.keep == "every_epoch"
+
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Estimate the time of the training.
 

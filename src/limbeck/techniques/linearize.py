@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
-from limbeck.core.shape import Shape, attention_core
+from limbeck.core.shape import Shape, attention_core, attention_cores
 from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
@@ -86,6 +87,11 @@ class Linearize(Technique):
         """Whether any layer gets projections of the length."""
         return any(core.startswith("linformer") for core in self.attention)
 
+    @property
+    def averages(self) -> bool:
+        """Whether new projections begin as averages of neighbours."""
+        return self.init == "segments" and self.linformer
+
     def max_tokens(self) -> int:
         """Return the tokens that the result is sure to read, whatever the candidate reads."""
         return self.max_length or 0
@@ -124,6 +130,10 @@ class Linearize(Technique):
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
 
+    def epoch_problems(self, *, epochs: bool) -> list[str]:
+        """Report that the teacher did not keep the weights to follow or to begin with."""
+        return self.guidance.epoch_problems(self.checkpoints, epochs=epochs)
+
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot become what is wanted; None if it can.
 
@@ -133,7 +143,7 @@ class Linearize(Technique):
             earlier: The steps in between.
         """
         try:
-            self.cores(candidate.model.shape.depth)
+            attention_cores(self.attention, candidate.model.shape.depth)
         except InputError as error:
             return str(error)
         return None
@@ -141,7 +151,7 @@ class Linearize(Technique):
     def shape_after(self, shape: Shape) -> Shape | None:
         """Return the resulting shape; None if it is impossible."""
         try:
-            return shape.with_attention(*self.cores(shape.depth))
+            return shape.with_attention(*attention_cores(self.attention, shape.depth))
         except InputError:
             return None
 
@@ -155,49 +165,22 @@ class Linearize(Technique):
         """
         return self.training.estimated_seconds(shape, rows, tokens) * self.guidance.relative_cost
 
-    def cores(self, depth: int) -> tuple[str, ...]:
-        """Return the core of every layer, by its full name."""
-        cores = tuple(attention_core(core) for core in self.attention)
-        if len(cores) == 1:
-            return cores * depth
-        if len(cores) != depth:
-            raise InputError(f"linearize.attention: has {len(cores)} cores, the model {depth} layers; give one for all")
-        return cores
-
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the converted candidate, trained."""
         from limbeck.cost_models.latency_table import typical_length
-        from limbeck.model.attention_conversion import convert, new_projections
-        from limbeck.train.finetuning import train_on_task
-        from limbeck.train.linearization import missing_positions, restart
+        from limbeck.train.linearize import linearize
 
         if problems := self.problems():
             raise InputError(f"linearize: {problems[0]}")
-        teacher = self.guidance.teacher(candidate, context, self.max_length, self.checkpoints)
-        before = candidate.model
-        if teacher is not None and self.guidance.from_pretrained:
-            restart(before, teacher)
-        positions = missing_positions(before, self.max_length)
-        if positions:
-            candidate.tokenizer.model_max_length = self.max_length
-        tokens = typical_length(candidate, percent=95) if self.init == "segments" and self.linformer else None
-        cores = self.cores(before.shape.depth)
-        model = convert(before, cores, share=self.share, positions=positions, tokens=tokens, seed=context.seed)
-        fresh = new_projections(model, before)
-        if self.guidance.freeze_steps and not fresh:
-            raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
-        guide = None if teacher is None else teacher.model.eval()
-        if self.guidance.guide == "trajectory":
-            guide = convert(before, ("softmax",) * before.shape.depth, positions=positions)
-        objective = self.guidance.objective(
-            model,
-            guide,
+        model = linearize(
+            candidate,
+            self.attention,
+            self.guidance,
             self.training,
-            problem_type=candidate.task.problem_type,
-            epoch_checkpoints=() if teacher is None else teacher.epoch_checkpoints,
-            fresh=fresh,
+            context,
+            share=self.share,
+            tokens=partial(typical_length, percent=95) if self.averages else None,
+            max_length=self.max_length,
+            checkpoints=self.checkpoints,
         )
-        converted = replace(candidate, model=model, folder=None)
-        context.log(f"{before.shape} -> {model.shape}; projections shared: {self.share}")
-        train_on_task(converted, objective, self.training, context)
-        yield replace(converted, model=model.requires_grad_())
+        yield replace(candidate, model=model, folder=None)

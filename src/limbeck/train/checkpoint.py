@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -128,6 +128,18 @@ def load(
         log(f"checkpoint {path} cannot be read ({problem}){end}")
         # or it would count as the newest one, and those of the training that begins again as old
         processes.broadcast_from_main(partial(shutil.rmtree, path, ignore_errors=True))
+    return None
+
+
+def precision(folder: Path) -> Literal["no", "bf16", "fp16"] | None:
+    """Return the precision of the training that left the checkpoints; None if there are none that say it."""
+    for path in checkpoints(folder):
+        try:
+            chosen = json.loads((path / LOOP).read_text())["loop"]["mixed_precision"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if chosen in ("no", "bf16", "fp16"):
+            return chosen  # type: ignore[no-any-return]
     return None
 
 

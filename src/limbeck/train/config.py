@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class TrainingConfig:
         lr_power: Power with which that falls; 1 is linear.
         adam_epsilon: AdamW's epsilon, in the denominator of its step.
         max_grad_norm: Gradients are clipped to this norm.
-        mixed_precision: Arithmetic of the forward pass; bf16 is faster on some processors that have it, not on all.
+        mixed_precision: Arithmetic of the forward pass: float32 (no), bfloat16, or float16 on a GPU; auto times it and
+            takes the fastest in which the loss is the same.
         evaluations_per_epoch: How often the validation split is scored; 0 keeps the last weights.
         min_steps: Fewest optimizer steps; small data sets are passed more often than ``num_train_epochs`` to reach it.
         early_stopping_patience: Stop after this many evaluations without a better score; 0 never stops early.
@@ -90,7 +92,7 @@ class TrainingConfig:
     lr_power: Annotated[float, Gt(0), Le(100)] = 1.0
     adam_epsilon: Annotated[float, Gt(0), Le(1)] = 1e-8
     max_grad_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     evaluations_per_epoch: Annotated[int, Ge(0)] = 2
     min_steps: Annotated[int, Ge(0)] = 0
     early_stopping_patience: Annotated[int, Ge(0)] = 0
@@ -114,6 +116,11 @@ class TrainingConfig:
             )
         return problems
 
+    def total_steps(self, batches: int) -> int:
+        """Return the optimizer steps of a training with that many batches in an epoch."""
+        per_epoch = math.ceil(batches / self.gradient_accumulation_steps)
+        return max(1, round(per_epoch * self.num_train_epochs), self.min_steps)
+
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float, passes: float = PASSES) -> float:
         """Estimate the time of training and of its evaluations.
 
@@ -130,7 +137,7 @@ class TrainingConfig:
         per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
         epochs = max(self.num_train_epochs, self.min_steps * per_step / max(1, rows.get("train", 0)))
         texts = epochs * passes * rows.get("train", 0) + self.num_train_epochs * evaluated
-        return forward_seconds(shape, texts, tokens) / (1 if self.mixed_precision == "no" else 2)
+        return forward_seconds(shape, texts, tokens) / (2 if self.mixed_precision in ("bf16", "fp16") else 1)
 
 
 TRAINING = StepInfo(

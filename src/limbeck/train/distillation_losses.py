@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.metrics import IGNORED
+from limbeck.core.student_shape import layer_map
 from limbeck.train.objectives import Batch, Outputs, Taps
 from limbeck.train.task_loss import TargetScale
 
@@ -86,33 +87,12 @@ def relation(x: Tensor, heads: int, mask: Tensor) -> Tensor:
     return F.log_softmax(scores.masked_fill(mask[:, None, None, :] == 0, torch.finfo(scores.dtype).min), -1)
 
 
-def layer_map(kind: str, student: int, teacher: int) -> tuple[int, ...]:
-    """Map every student layer to the teacher layer that it imitates; layers count from 1.
-
-    Args:
-        kind: 'uniform', 'last_of_block', 'top' or 'bottom'.
-        student: Number of student layers.
-        teacher: Number of teacher layers.
-
-    Returns:
-        The teacher layer of each student layer.
-
-    >>> layer_map("uniform", 3, 6), layer_map("last_of_block", 4, 6), layer_map("top", 2, 6), layer_map("bottom", 2, 6)
-    ((2, 4, 6), (1, 3, 4, 6), (5, 6), (1, 2))
-    """
-    if kind == "top":
-        return tuple(range(teacher - student + 1, teacher + 1))
-    if kind == "bottom":
-        return tuple(range(1, student + 1))
-    rounded = round if kind == "uniform" else int
-    return tuple(max(1, int(rounded(j * teacher / student))) for j in range(1, student + 1))
-
-
 def layer_pairs(kind: str, student: int, teacher: int) -> tuple[tuple[int, int], ...]:
     """Pair student layers with the teacher layers that they imitate; layers count from 1.
 
     Args:
-        kind: As for :func:`layer_map`; or 'last', which pairs only the last layers, as FastFormers does.
+        kind: As for :func:`~limbeck.core.student_shape.layer_map`; or 'last', which pairs only the last layers, as
+            FastFormers does.
         student: Number of student layers.
         teacher: Number of teacher layers.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 
 from limbeck.core.candidate import Candidate
 from limbeck.data.batching import Encoded, encode, predict
+from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import TrainingConfig
 from limbeck.train.kept_steps import keep_steps, write_weights
 from limbeck.train.loop import FitReport, fit
@@ -80,12 +80,13 @@ def train_on_task(
         scratch=context.scratch / phase if context.scratch else None,
         log=context.log,
         after_step=after,
+        memo=context.memo,
     )
     if scale is not None:
         scale.fold(model.classifier)
     model.fresh_head, model.untrained = False, ""
     best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"
-    context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} examples/s{best}")
+    context.log(f"{report.pace}, {report.examples_per_second:.1f} examples/s{best}")
     return report
 
 
@@ -155,7 +156,7 @@ def save_epochs(
     Yields:
         A function to call after every optimizer step, and the paths of the files that it writes.
     """
-    with tempfile.TemporaryDirectory() as work:
+    with temporary_folder() as work:
         folder = (scratch or Path(work)) / "waypoints"
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"epoch_{epoch:03}.safetensors" for epoch in range(math.floor(epochs) + 1)]

@@ -87,6 +87,21 @@ class GuideConfig:
             problems += without_effect(self, ("temperature",), "without alpha_output")
         return problems
 
+    def epoch_problems(self, checkpoints: str | None, *, epochs: bool) -> list[str]:
+        """Return whose epochs are missing.
+
+        Args:
+            checkpoints: Folder with the teacher's epochs; None for those that it kept.
+            epochs: Whether the teacher kept its epochs.
+        """
+        if epochs or checkpoints is not None or not self.from_pretrained:
+            return []
+        wanted = "guide: waypoint" if self.guide == "waypoint" else "start: pretrained"
+        return [
+            f"{wanted} needs the weights that the teacher's fine-tuning kept; give it "
+            "'finetune: {keep: every_epoch}', or name a folder with models epoch_1, epoch_2, … as checkpoints"
+        ]
+
     def teacher(
         self, candidate: Candidate, context: RunContext, max_length: int | None, checkpoints: str | None = None
     ) -> Candidate | None:

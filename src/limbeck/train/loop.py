@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,11 +20,13 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.utils.data import DataLoader
 
+from limbeck.core.cost import Memo, measure_now
 from limbeck.data.batching import Encoded, collate, length_batches
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
 from limbeck.errors import InputError
-from limbeck.train import checkpoint
+from limbeck.storage.drafts import temporary_folder
+from limbeck.train import checkpoint, precision
 from limbeck.train.checkpoint import Log
 from limbeck.train.config import TrainingConfig
 from limbeck.train.objectives import CoTrainedModule, CoTraining, Objective, Progress, StepTaken, extra_modules
@@ -45,7 +46,7 @@ BEST = "best.safetensors"
 
 @dataclass
 class FitReport:
-    """Summary of a training: optimizer steps, time, speed, the evaluations, and the best of them."""
+    """Summary of a training: optimizer steps, time, speed, the evaluations, the best of them, and the arithmetic."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -53,6 +54,12 @@ class FitReport:
     history: list[dict[str, float]] = field(default_factory=list)
     best_score: float | None = None
     best_step: int | None = None
+    mixed_precision: str = "no"
+
+    @property
+    def pace(self) -> str:
+        """Steps, time and arithmetic as text."""
+        return f"{self.steps} steps in {self.seconds:.0f} s ({precision.NAMES[self.mixed_precision]})"
 
 
 class _LengthSampler:
@@ -110,6 +117,7 @@ def fit(
     scratch: Path | None = None,
     log: Log = lambda message, **numbers: None,
     after_step: Callable[[Progress], None] = lambda progress: None,
+    memo: Memo = measure_now,
 ) -> FitReport:
     """Train a model in place; leave in it the weights with the best score, or the last ones without ``evaluate``.
 
@@ -129,6 +137,7 @@ def fit(
             read are reported and ignored.
         log: Called with a message, and with numbers by name.
         after_step: Called after every optimizer step.
+        memo: Keeps the times that ``mixed_precision: auto`` measures.
 
     Returns:
         A summary of the training.
@@ -139,10 +148,12 @@ def fit(
     """
     if processes.count() > 1:
         processes.join()
-    with processes.synchronized(), nullcontext(scratch) if scratch else tempfile.TemporaryDirectory() as work:
+    with processes.synchronized(), nullcontext(scratch) if scratch else temporary_folder() as work:
         folder = Path(work)
         folder.mkdir(parents=True, exist_ok=True)
         resumable = scratch is not None
+        chosen = precision.resolved(model, objective, encoded, config, seed, folder if resumable else None, log, memo)
+        config = replace(config, mixed_precision=chosen)
         return _Loop(model, objective, encoded, config, seed, evaluate, folder, log, after_step, resumable).run()
 
 
@@ -174,7 +185,9 @@ class _Loop:
             rng_types=[],
         )
         if config.mixed_precision == "fp16" and self.accelerator.scaler is None:  # Accelerate would ignore it silently
-            raise InputError("mixed_precision: fp16 needs a GPU, which scales the loss; use bf16 or no on this machine")
+            raise InputError(
+                "mixed_precision: fp16 needs a GPU, which scales the loss; use auto or bf16 on this machine"
+            )
         checkpoint.attach(self.accelerator)
         self.sampler = _LengthSampler(encoded, config.per_device_train_batch_size * processes.count(), seed)
 
@@ -191,7 +204,7 @@ class _Loop:
         self.extra = extra_modules(objective)
         trained = nn.ModuleDict({"model": model, "extra": self.extra})
         self.steps_per_epoch = math.ceil(len(loader) / config.gradient_accumulation_steps)
-        self.total = max(1, round(self.steps_per_epoch * config.num_train_epochs), config.min_steps)
+        self.total = config.total_steps(len(loader))
         optimizer, scheduler = _optimizer(trained, config, self.total)
         # Not wrapped in DistributedDataParallel, which only sees ``forward``; objectives call other methods.
         self.model, self.extra = (self.accelerator.prepare_model(m, evaluation_mode=True) for m in (model, self.extra))
@@ -203,7 +216,7 @@ class _Loop:
         if self.co_trainers and processes.count() > 1:
             raise InputError("what trains a second model beside the first runs on one process; start it without others")
         self.evaluate_at = self._evaluation_steps() if evaluate else set()
-        self.report = FitReport()
+        self.report = FitReport(mixed_precision=config.mixed_precision)
         self.examples = 0
 
     def _evaluation_steps(self) -> set[int]:
@@ -232,7 +245,7 @@ class _Loop:
         folder, log = self.folder, self.log
         counters = checkpoint.load(self.accelerator, folder, log, self._check_counters) if self.resumable else None
         if counters is not None:
-            self.report = FitReport(**counters)
+            self.report = FitReport(**{**counters, "mixed_precision": self.config.mixed_precision})
             self.log(f"resumed at step {self.report.steps} of {self.total}")
         started, before = time.monotonic(), self.report.seconds
         saved = before

@@ -178,11 +178,12 @@ def train_on_text(
         scratch=context.scratch,
         log=context.log,
         after_step=keep_steps(candidate.model, training.save_steps, context.scratch),
+        memo=context.memo,
     )
     if len(held):
         after = held_out_loss(candidate.model)
         context.log(f"loss on {len(held):,} held-out sequences {before:.4f} -> {after:.4f}")
-    context.log(f"{report.steps} steps in {report.seconds:.0f} s, {report.examples_per_second:.1f} sequences/s")
+    context.log(f"{report.pace}, {report.examples_per_second:.1f} sequences/s")
 
 
 def mean_loss(

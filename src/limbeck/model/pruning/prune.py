@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from limbeck.errors import InputError
 from limbeck.model.pruning import optimal_brain_surgeon
 from limbeck.model.pruning.importance import CRITERIA
 from limbeck.model.pruning.reconstruction import Grams, collect, put, repaired
@@ -17,12 +18,54 @@ from limbeck.model.pruning.slicing import Cut, RemovalOrder, RemovalOrders, Scor
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from limbeck.core.cost import Cost
+    from limbeck.core.shape import Shape
+    from limbeck.model.pruning.config import PruningConfig
     from limbeck.model.pruning.goals import Goal
 
 Criterion = Literal["fisher", "taylor", "magnitude", "obs", "ziplm"]
 
 
 def prune(
+    model: Any,
+    batches: Callable[[], Sequence[dict[str, Tensor]]],
+    config: PruningConfig,
+    cost: Cost,
+    *,
+    teacher: Shape | None = None,
+    criterion: Criterion = "obs",
+    reconstruct: bool = True,
+    seed: int = 0,
+    keep_orders: Callable[[Callable[[], RemovalOrders]], RemovalOrders] = lambda build: build(),
+) -> None:
+    """Cut heads, neurons and layers of a model down to a goal, in place, and repair what stays.
+
+    Args:
+        model: The model, an encoder with its head.
+        batches: Returns calibration texts, labelled where the criterion reads labels; not called where none are needed.
+        config: The goal.
+        cost: Cost of shapes, of the goal's quantity.
+        teacher: Shape of the model's teacher, for a goal that is relative to it.
+        criterion: How parts are scored.
+        reconstruct: Repair the output projections by least squares on the texts.
+        seed: Decides what the criterion draws.
+        keep_orders: Returns the order in which parts go, from a cache or by calling what it gets.
+
+    Raises:
+        InputError: The model has nothing to cut, or no shape meets the goal.
+    """
+    before: Shape = model.shape
+    if not before.depth:
+        raise InputError("the model has no layers, so there is nothing to prune")
+    goal, texts = config.goal(cost, before, teacher), cache(batches)
+    if config.layers is not None:
+        kept = config.evenly(before.depth)
+        slice_to(model, Cut.whole_layers(before, kept or important_layers(model, texts(), config.layers, criterion)))
+    if config.narrows:
+        narrow(model, texts(), goal, criterion=criterion, reconstruct=reconstruct, seed=seed, keep_orders=keep_orders)
+
+
+def narrow(
     model: Any,
     batches: Sequence[dict[str, Tensor]],
     goal: Goal,

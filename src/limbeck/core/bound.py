@@ -1,0 +1,49 @@
+"""The most that a shape may cost, absolute or relative to another shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from limbeck.core.measurement import Measurement
+    from limbeck.core.shape import Shape
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The most that a shape may cost: at most one of these.
+
+    Attributes:
+        latency_ms: Latency, in milliseconds.
+        speedup: Times as cheap as the whole.
+        keep: Fraction of the whole's cost.
+        size_mb: Size of the weights, in MB.
+    """
+
+    latency_ms: float | None = None
+    speedup: float | None = None
+    keep: float | None = None
+    size_mb: float | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """Names of the fields that are given."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+    def amount(self, cost: Callable[[Shape], Measurement], whole: Shape) -> float:
+        """Return the bound in the unit of the cost; infinite where none is given.
+
+        Args:
+            cost: Cost of shapes, in seconds for a latency and in bytes for a size.
+            whole: The shape that ``speedup`` and ``keep`` are relative to.
+        """
+        if self.latency_ms is not None:
+            return self.latency_ms / 1e3
+        if self.size_mb is not None:
+            return self.size_mb * 1e6
+        if self.speedup is not None:
+            return cost(whole).value / self.speedup
+        return cost(whole).value * self.keep if self.keep is not None else math.inf

@@ -1,0 +1,57 @@
+import pytest
+
+from limbeck.core.cost import FunctionCost
+from limbeck.core.measurement import Measurement
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.model.pruning.config import PruningConfig
+
+WHOLE = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
+COST = FunctionCost(lambda shape: Measurement("weights", float(shape.weights), "1"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "quantity"),
+    [
+        ({"speedup": 2.0}, "latency"),
+        ({"keep": 0.5, "cost": "macs"}, "macs"),
+        ({"size_mb": 1.0}, "size"),
+        ({"layers": 2}, "parameters"),
+        ({"heads": 2, "cost": "macs"}, "macs"),
+    ],
+)
+def test_a_goal_names_what_it_counts_and_without_a_bound_nothing_is_measured(fields, quantity):
+    config = PruningConfig(**fields)
+    assert not config.problems()
+    assert config.quantity == quantity
+
+
+def test_a_goal_may_be_relative_to_the_teacher():
+    config = PruningConfig(keep=0.5, relative_to="teacher", cost="parameters")
+    half = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+    assert config.goal(COST, half, WHOLE).budget == WHOLE.weights / 2
+    with pytest.raises(InputError, match="there is no teacher"):
+        config.goal(COST, half)
+
+
+def test_layers_are_chosen_by_number_where_importance_does_not_matter():
+    assert PruningConfig(layers=2).evenly(4) == (1, 3)
+    assert PruningConfig(layers=2, layer_choice="bottom").evenly(4) == (0, 1)
+    assert PruningConfig(layers=2, layer_choice="importance").evenly(4) is None
+    with pytest.raises(InputError, match="the model has 4 layers, got 5; use at most 4"):
+        PruningConfig(layers=5).evenly(4)
+
+
+def test_the_shape_is_known_before_where_no_score_decides_it():
+    assert PruningConfig(layers=2, heads=1).shape_after(WHOLE) == Shape.uniform(2, 32, 1, 64, head_dim=8)
+    assert PruningConfig(keep=0.5).shape_after(WHOLE) is None
+    assert PruningConfig(layers=5).shape_after(WHOLE) is None
+
+
+def test_what_is_out_of_reach_is_known_without_scores():
+    config = PruningConfig(keep=1e-6, cost="parameters")
+    assert "the smallest that sees its text" in config.out_of_reach(WHOLE, lambda: COST, None)
+    assert PruningConfig(keep=0.5, cost="parameters").out_of_reach(WHOLE, lambda: COST, None) is None
+    assert PruningConfig(layers=2, ffn=99).out_of_reach(WHOLE, lambda: COST, None) == (
+        "ffn: the model has 64 in a layer, got 99; use at most 64"
+    )
