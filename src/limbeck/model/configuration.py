@@ -23,6 +23,12 @@ STANDARD_KEYS = frozenset((
     "classifier_dropout_prob", "input_embedding_size",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
+POOLED = ("bert", "ernie", "albert", "rembert", "modernbert")
+"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
+PREFIXES = (
+    "bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert", "model",
+)  # fmt: skip
+"""What the names of tensors begin with in the checkpoints of the families."""
 
 
 class LimbeckConfig(PretrainedConfig):
