@@ -129,7 +129,7 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         wanted = families.head_tensors(style, per_token=spec.per_token)
     present = checkpoint_tensor_names(folder, source)
     if config.get("model_type") == "limbeck":  # an artefact may use the family's names
-        present = set(interchange.our_tensor_names(present, config).values())
+        present = set(interchange.our_tensors(present, config))
     missing = tuple(name for name in wanted if name not in present and name.removeprefix(prefix) not in present)
     return dataclasses.replace(spec, missing=missing or declared)
 
@@ -220,8 +220,8 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
     check_finite(weights, folder)
-    names = interchange.our_tensor_names(weights, config)
-    weights = {ours: weights[name] for name, ours in names.items()}
+    located = interchange.our_tensors(weights, config).items()
+    weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
     own = is_token_classifier(config)
     per_token = task.kind == "tokens" if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
