@@ -22,9 +22,9 @@ from limbeck.core.tokenizer import fit, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
-from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
+from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
 from limbeck.model.folder_files import auto_map, check_tokenizer, onnx_path, portable_settings, without_code
-from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, write_code
+from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, style_of, write_code
 from limbeck.model.location import check_weights, checkpoint_tensor_names, is_path, model_folder, read_config
 from limbeck.model.onnx.onnx_model import FLOAT_FILE
 from limbeck.model.style import Style
@@ -118,12 +118,12 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         return spec
     if config.get("model_type") == "limbeck":
         prefix = ""
-        parts = head_parts(per_token=spec.per_token)
-        wanted = tuple(f"{path}.{part}" for path in parts for part in ("weight", "bias"))
+        wanted = our_head_tensors(style_of(config), per_token=spec.per_token)
     else:
         family = families.read_family(config, source)
         prefix = f"{families.FAMILIES[family].prefix}."
-        wanted = families.head_tensors(family, per_token=spec.per_token)
+        style = families.read_style(config, per_token=spec.per_token, source=source)
+        wanted = families.head_tensors(style, per_token=spec.per_token)
     present = checkpoint_tensor_names(folder, source)
     if config.get("model_type") == "limbeck":  # an artefact may use the family's names
         present = set(interchange.our_tensor_names(present, config).values())

@@ -4,12 +4,8 @@ A family is one row of :data:`FAMILIES`: the paths of its modules, the keys of i
 its head. ``read_shape`` and ``read_style`` need only the configuration, so they also serve checks that run before
 torch is imported.
 
-To add a family whose layers are like BERT's (post-norm, absolute positions), add a row; the parity test runs over all
-rows. ModernBERT needs more: rotary positions and pre-norm as two new fields of :class:`~limbeck.model.style.Style`
-(the embeddings then have no position table; ``Layer.forward`` normalises before instead of after); local attention as
-a core ``window`` in ``attention.CORES``, named per layer by ``LayerShape.attention``; the gated feed-forward part as an
-``up`` of twice the width whose halves are multiplied, with ``LayerShape.ffn`` still counting neurons, so that removing
-one takes a row of each half; linear layers without bias; a head that normalises after the dense layer. Then a row here.
+To add a family, add a row; the family laws run over all rows. What a family does that no other does becomes a field of
+:class:`~limbeck.model.style.Style`.
 """
 
 from __future__ import annotations
@@ -21,7 +17,9 @@ from typing import Any
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
-from limbeck.model.classification_head import head_parts
+from limbeck.model import layer_types
+from limbeck.model.classification_head import our_head_tensors
+from limbeck.model.layer_types import attention_cores, rotary_thetas
 from limbeck.model.style import Style
 
 _BERT_EMBEDDINGS = {
@@ -65,8 +63,11 @@ class Family:
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
     two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
-    of biases by the distance of two tokens, for families that have one. ``shared_layers``: whether all layers are one
-    module, at ``layers``; opened, each layer has a copy. ``required``: keys with one supported value.
+    of biases by the distance of two tokens, for families that have one. ``norm``: the norm after the layers;
+    ``pooler_norm``: that between the dense layers of the head. Modules of ours with one path are parts of one matrix
+    there, in their order. ``local``: config.json says which layers are local (see ``layer_types.py``).
+    ``shared_layers``: checkpoints have one layer, which all repeat; opened, each layer has a copy. ``style``: what is
+    the same for the whole family. ``required``: keys with one supported value.
     """
 
     prefix: str
@@ -80,11 +81,11 @@ class Family:
     positions_from_padding: bool = False
     position_bias: str = ""
     shared_layers: bool = False
+    norm: str = ""
+    pooler_norm: str = ""
+    local: bool = False
+    style: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def layer_path(self, index: int) -> str:
-        """Return the path of a layer in the encoder."""
-        return self.layers if self.shared_layers else f"{self.layers}.{index}"
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
         """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
@@ -135,7 +136,7 @@ FAMILIES: dict[str, Family] = {
             "embedding_size": ("embedding_size", 128),
         },
         embeddings=_BERT_EMBEDDINGS | {"project": "encoder.embedding_hidden_mapping_in"},
-        layers="encoder.albert_layer_groups.0.albert_layers.0",
+        layers="encoder.albert_layer_groups.0.albert_layers",
         layer={
             "query": "attention.query",
             "key": "attention.key",
@@ -215,6 +216,54 @@ FAMILIES: dict[str, Family] = {
         position_bias="encoder.relative_attention_bias",
         required={"relative_attention_num_buckets": 32, "pad_token_id": 1},
     ),
+    "modernbert": Family(
+        "model",
+        "head.dense",
+        keys={
+            "hidden": ("hidden_size", 768),
+            "heads": ("num_attention_heads", 12),
+            "depth": ("num_hidden_layers", 22),
+            "ffn": ("intermediate_size", 1152),
+            "vocab_size": ("vocab_size", 50368),
+            "max_positions": ("max_position_embeddings", 8192),
+            "pad_token_id": ("pad_token_id", 50283),
+            "activation": ("hidden_activation", "gelu"),
+            "layer_norm_eps": ("norm_eps", 1e-5),
+            "dropout": ("mlp_dropout", 0.0),
+            "attention_dropout": ("attention_dropout", 0.0),
+            "classifier_dropout": ("classifier_dropout", 0.0),
+            "norm_bias": ("norm_bias", False),
+            "attention_bias": ("attention_bias", False),
+            "ffn_bias": ("mlp_bias", False),
+            "pooler": ("classifier_activation", "gelu"),
+            "pooler_bias": ("classifier_bias", False),
+            "pooling": ("classifier_pooling", "cls"),
+        },
+        embeddings={"word": "embeddings.tok_embeddings", "norm": "embeddings.norm"},
+        layers="layers",
+        layer={
+            "query": "attn.Wqkv",
+            "key": "attn.Wqkv",
+            "value": "attn.Wqkv",
+            "attention_out": "attn.Wo",
+            "attention_norm": "attn_norm",
+            "up": "mlp.Wi",
+            "gate": "mlp.Wi",
+            "down": "mlp.Wo",
+            "ffn_norm": "mlp_norm",
+        },
+        norm="final_norm",
+        pooler_norm="head.norm",
+        local=True,
+        style={
+            "norm_first": True,
+            "absolute_positions": False,
+            "gated": True,
+            "unnormed_layers": (0,),
+            "pooler_norm": True,
+            "pooler_per_token": True,
+        },
+    ),
 }
 """The supported architectures by their ``model_type``."""
 
@@ -228,6 +277,7 @@ FEATURES: dict[str, tuple[Any, Any]] = {
 }
 """Keys of a configuration that require more than an encoder, and the values that do not."""
 
+POOLINGS = ("cls", "mean")
 SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention")
 STYLE = tuple(field.name for field in dataclasses.fields(Style))
 OURS = frozenset((*SHAPE, *STYLE, "space", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head"))
@@ -247,9 +297,10 @@ _RELATIVES = {
         "tapas", "visual_bert", "yoso",
     ),
     "camembert": ("flaubert",),
+    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "nomic_bert", "ultrabert", "ultravbert"),
     "roberta": (
-        "bart", "eurobert", "gte", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "modernbert",
-        "modernvbert", "mvp", "neomme", "nomic_bert", "roberta-prelayernorm", "ultrabert", "ultravbert", "xlnet",
+        "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "neomme",
+        "roberta-prelayernorm", "xlnet",
     ),
     "xlm-roberta": ("ernie_m", "jina_embeddings_v3", "mbart", "mluke", "xlm", "xlm-roberta-xl", "xmod"),
 }  # fmt: skip
@@ -294,7 +345,8 @@ def read_shape(config: Mapping[str, Any], source: object = "model") -> Shape:
     depth, hidden, heads, ffn = (family.value(config, field) for field in ("depth", "hidden", "heads", "ffn"))
     if not heads or hidden % heads:
         raise InputError(f"{source}: hidden size {hidden} is not a multiple of {heads} attention heads")
-    return Shape.uniform(depth, hidden, heads, ffn)
+    shape = Shape.uniform(depth, hidden, heads, ffn)
+    return shape.with_attention(*attention_cores(config, depth, source)) if family.local else shape
 
 
 def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: object = "model") -> Style:
@@ -318,6 +370,10 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
         raise UnsupportedModel(
             f"{source}: activation {values['activation']!r}; {nearest(values['activation'], ACT2FN)}"
         )
+    if values.get("pooling", "cls") not in POOLINGS:
+        raise UnsupportedModel(
+            f"{source}: classifier_pooling {values['pooling']!r}; {nearest(values['pooling'], POOLINGS)}"
+        )
     if values["classifier_dropout"] is None or (per_token and name == "distilbert"):
         values["classifier_dropout"] = values["dropout"]
     if values["pad_token_id"] is None:
@@ -327,7 +383,9 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     offset = values["pad_token_id"] if family.positions_from_padding else None
     if family.position_bias:
         values["relative_heads"] = family.value(config, "heads")
-    return Style(family=name, position_offset=offset, pooler=family.activation, **values)
+    if family.local:
+        values["rotary_theta"] = tuple(rotary_thetas(config, family.value(config, "depth"), source))
+    return Style(**{"family": name, "position_offset": offset, "pooler": family.activation, **values, **family.style})
 
 
 def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
@@ -347,20 +405,36 @@ def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
         names["encoder.position_bias"] = f"{family.prefix}.{family.position_bias}"
     for index in range(depth):
         for ours, path in family.layer.items():
-            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layer_path(index)}.{path}"
-    if per_token:
+            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{path}"
+    if family.norm:
+        names["encoder.norm"] = f"{family.prefix}.{family.norm}"
+    if per_token and not family.style.get("pooler_per_token"):
         return names | {"classifier": "classifier"}
-    return names | {"pooler": family.pooler, "classifier": family.output}
+    norm = {"pooler_norm": family.pooler_norm} if family.pooler_norm else {}
+    return names | {"pooler": family.pooler} | norm | {"classifier": family.output}
 
 
-def head_tensors(name: str, *, per_token: bool) -> tuple[str, ...]:
-    """Return a family's names of the tensors of its head.
+def joined(names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return our modules by the family's: several where the family has one matrix for them, in the order of its rows.
 
-    >>> head_tensors("distilbert", per_token=True)
+    >>> joined(module_names("modernbert", 1, per_token=True))["model.layers.0.mlp.Wi"]
+    ['encoder.layers.0.up', 'encoder.layers.0.gate']
+    """
+    groups: dict[str, list[str]] = {}
+    for ours, path in names.items():
+        groups.setdefault(path, []).append(ours)
+    return groups
+
+
+def head_tensors(style: Style, *, per_token: bool) -> tuple[str, ...]:
+    """Return the family's names of the tensors of its head.
+
+    >>> head_tensors(Style("distilbert"), per_token=True)
     ('classifier.weight', 'classifier.bias')
     """
-    names = module_names(name, 0, per_token=per_token)
-    return tuple(f"{names[path]}.{part}" for path in head_parts(per_token=per_token) for part in ("weight", "bias"))
+    names = module_names(style.family, 0, per_token=per_token)
+    pairs = (tensor.rsplit(".", 1) for tensor in our_head_tensors(style, per_token=per_token))
+    return tuple(f"{names[path]}.{part}" for path, part in pairs)
 
 
 def unknown_keys(config: Mapping[str, Any], family: str) -> dict[str, Any]:
@@ -370,15 +444,21 @@ def unknown_keys(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     {'sentence_transformers': {'version': '5'}}
     """
     read = {key for row in (FAMILIES[family], FAMILIES["bert"]) for key, _ in row.keys.values()}
+    read |= layer_types.KEYS if FAMILIES[family].local else frozenset()
     return {key: value for key, value in config.items() if key not in read | OURS | PASSING | FEATURES.keys()}
 
 
-def ragged_layers(shape: Shape) -> list[str]:
+def ragged_layers(shape: Shape, style: Style | None = None) -> list[str]:
     """Return the reasons why a configuration with one width for all layers cannot express a shape, if any.
+
+    Args:
+        shape: Shape of the encoder.
+        style: How it computes; None for BERT's.
 
     >>> ragged_layers(Shape.uniform(layers=3, hidden=32, heads=4, ffn=64).with_layer(2, heads=1))
     ['layer 2 has 1 heads of 8, not 32 channels']
     """
+    style = style or Style()
     usual = Counter(layer.ffn for layer in shape.layers).most_common(1)[0][0] if shape.layers else 0
     reasons = []
     for index, layer in enumerate(shape.layers):
@@ -386,6 +466,8 @@ def ragged_layers(shape: Shape) -> list[str]:
             reasons.append(f"layer {index} has {layer.heads} heads of {shape.head_dim}, not {shape.hidden} channels")
         if not layer.ffn or layer.ffn != usual:
             reasons.append(f"layer {index} has {layer.ffn} neurons" + (f", others {usual}" if usual else ""))
-        if layer.attention != "softmax":
+        if layer.core[0] not in (("softmax", "local") if FAMILIES[style.family].local else ("softmax",)):
             reasons.append(f"layer {index} has {layer.attention} attention")
+    if FAMILIES[style.family].local:
+        reasons += layer_types.obstacles(shape, style.rotary_theta, style.unnormed_layers)
     return reasons

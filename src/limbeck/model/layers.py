@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from .attention import CORES, Lengths, core, scores
+from .attention import CORES, Lengths, Rotation, core, local_mask, rotate, scores
 from .style import Style
 
 
@@ -134,6 +134,14 @@ def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(x, (width,), norm.weight[:width], bias, norm.eps)
 
 
+def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
+
+
 def length_projection(style: Style, size: int, *heads: int) -> nn.Parameter:
     """Sample a projection of the sequence length ~ N(0, 1) [position, size], or one for each of ``heads``."""
     return nn.Parameter(torch.randn(*heads, style.max_positions, size))
@@ -217,12 +225,15 @@ class Layer(nn.Module):
         super().__init__()
         self.head_dim, self.style = head_dim, style
         self.position_heads = position_heads(style, index, widths.heads)
+        thetas = style.rotary_theta
+        self.rotary_theta = thetas[min(index, len(thetas) - 1)] if thetas else None
         heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
         width = heads * head_dim
         self.query, self.key, self.value = (linear(hidden, width, style.attention_bias) for _ in range(3))
         self.attention_out = linear(width, hidden, style.attention_bias)
-        self.attention_norm = layer_norm(hidden, style)
+        self.attention_norm = None if index in style.unnormed_layers else layer_norm(hidden, style)
         self.up, self.down = linear(hidden, ffn, style.ffn_bias), linear(ffn, hidden, style.ffn_bias)
+        self.gate = linear(hidden, ffn, style.ffn_bias) if style.gated else None
         self.ffn_norm = layer_norm(hidden, style)
         self.activation = ACT2FN[style.activation]
         self.key_lengths: nn.Parameter | None = None
@@ -273,6 +284,7 @@ class Layer(nn.Module):
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
         bias: Tensor | None = None,
+        turn: Rotation | None = None,
     ) -> Tensor:
         """Compute the contexts of all heads, side by side [batch, seq, heads * head_dim]; arguments as of forward."""
         heads = shape.heads
@@ -282,6 +294,8 @@ class Layer(nn.Module):
                 taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
             return x.new_zeros(*x.shape[:2], 0)
         query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
+        if turn is not None:
+            query, key = rotate(query, turn), rotate(key, turn)
         for tap, states in (("query", query), ("key", key), ("value", value)):
             if tap in taps:
                 taps[tap].append(states)
@@ -290,7 +304,7 @@ class Layer(nn.Module):
             columns = self.position_heads[:heads]
             mask = bias[:, :heads] if columns == tuple(range(heads)) else bias[:, list(columns)]
         if "attention" in taps:
-            taps["attention"].append(scores(query, key, mask))
+            taps["attention"].append(scores(query, key, local_mask(query, mask, size) if name == "local" else mask))
         dropout = self.style.attention_dropout if self.training else 0.0
         context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
         if gates.heads is not None:
@@ -307,6 +321,7 @@ class Layer(nn.Module):
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
         bias: Tensor | None = None,
+        turn: Rotation | None = None,
     ) -> Tensor:
         """Compute the layer's hidden states.
 
@@ -320,13 +335,14 @@ class Layer(nn.Module):
             shared: The length projection that all layers share, if they do.
             bias: What softmax attention adds to its scores in place of the mask, for every column of the table of
                 position biases [batch, heads, query, key]; None without such a table.
+            turn: Cosines and sines of rotary positions; None without them.
 
         Returns:
             Hidden states [batch, seq, hidden].
         """
         hidden, drop, norm_first = x.shape[-1], self.style.dropout, self.style.norm_first
-        read = slice_norm(x, self.attention_norm) if norm_first else x
-        context = self._attend(read, mask, shape, head_dim, gates, taps, shared, bias)
+        read = slice_norm(x, self.attention_norm) if norm_first and self.attention_norm is not None else x
+        context = self._attend(read, mask, shape, head_dim, gates, taps, shared, bias, turn)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
@@ -338,9 +354,12 @@ class Layer(nn.Module):
         if "attention_output" in taps:
             taps["attention_output"].append(attention_output)
         x = x + F.dropout(attention_output, drop, self.training)
-        x = x if norm_first else slice_norm(x, self.attention_norm)
+        if not norm_first and self.attention_norm is not None:
+            x = slice_norm(x, self.attention_norm)
         read = slice_norm(x, self.ffn_norm) if norm_first else x
         neurons = self.activation(slice_linear(read, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
+        if self.gate is not None and shape.ffn:
+            neurons = neurons * slice_linear(read, self.gate, shape.ffn, hidden)
         if gates.ffn is not None and shape.ffn:
             neurons = neurons * gates.ffn[: shape.ffn]
         if "neurons" in taps:

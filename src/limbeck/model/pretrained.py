@@ -14,11 +14,13 @@ import numpy as np
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 from limbeck.model.families import (
     FAMILIES,
     Family,
+    joined,
     module_names,
     ragged_layers,
     read_shape,
@@ -88,9 +90,11 @@ def load_pretrained(
         if not (getattr(config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
             weights.pop(absent, None)
     check_finite(weights, name_or_path)
+    if FAMILIES[style.family].shared_layers:
+        weights = _repeated(weights, FAMILIES[style.family], shape.depth)
     raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
     settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
-    head = {path: names[path] for path in head_parts(per_token=per_token)}
+    head = {path: names[path] for path in head_parts(style, per_token=per_token)}
     with explained(name_or_path):
         model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
         set_labels(model, label_names, task_kind, seed=seed, names=head)
@@ -111,6 +115,7 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
         "head_dim": shape.head_dim,
         "layer_heads": [layer.heads for layer in shape.layers],
         "layer_ffn": [layer.ffn for layer in shape.layers],
+        "layer_attention": [layer.attention for layer in shape.layers],
         "id2label": labels,
         "label2id": {name: index for index, name in labels.items()},
         "problem_type": config.problem_type,
@@ -121,8 +126,31 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
 
 def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """Return weights under our names; a module that the family may lack (ELECTRA's projection) is left out."""
-    pairs = ((f"{ours}.{part}", f"{path}.{part}") for ours, path in names.items() for part in ("weight", "bias"))
-    return {ours: weights[name] for ours, name in pairs if name in weights}
+    parts = ((f"{path}.{part}", part, ours) for path, ours in joined(names).items() for part in ("weight", "bias"))
+    rows = ((ours, part, weights[name].chunk(len(ours))) for name, part, ours in parts if name in weights)
+    return {f"{path}.{part}": chunk for ours, part, chunks in rows for path, chunk in zip(ours, chunks, strict=True)}
+
+
+def _repeated(weights: Mapping[str, Tensor], family: Family, depth: int) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint whose layers are all one, with that layer under the number of each."""
+    first, others = f"{family.layers}.0.", [f"{family.layers}.{index}." for index in range(1, depth)]
+    copies = {name.replace(first, other): name for name in weights if first in name for other in others}
+    return dict(weights) | {name: weights[source] for name, source in copies.items()}
+
+
+def _one_layer(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """Undo :func:`_repeated`, if the layers are still equal."""
+    import torch
+
+    layer = re.compile(rf"{re.escape(family.layers)}\.\d+\.")
+    for name, weight in weights.items():
+        source = layer.sub(f"{family.layers}.0.", name)
+        if not torch.equal(weight, weights[source]):
+            raise InputError(
+                f"a plain checkpoint of this family has one layer that all repeat, but '{name}' differs from "
+                f"'{source}' since the model was trained or pruned; save_model keeps all layers"
+            )
+    return {name: weight for name, weight in weights.items() if layer.sub(f"{family.layers}.0.", name) == name}
 
 
 def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
@@ -134,7 +162,7 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     sizes = {name: size for path in shards(folder) for name, size in tensor_sizes(path).items()}
     layer = re.compile(rf"(?:^|\.){re.escape(family.layers)}\.(\d+)\.")
     layers = {int(match[1]) for name in sizes if (match := layer.search(name))}
-    if layers != set(range(shape.depth)) and not family.shared_layers:
+    if layers != set(range(1 if family.shared_layers else shape.depth)):
         raise InputError(
             f"{folder}: config.json has {family.keys['depth'][0]} = {shape.depth}, but the weights have "
             f"{len(layers)} layers; correct config.json, or give the weights that belong to it"
@@ -144,8 +172,10 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     if "position" in family.embeddings:
         expected[f"{family.embeddings['position']}.weight"] = [style.max_positions, width]
     for index, row in enumerate(shape.layers):
-        expected[f"{family.layer_path(index)}.{family.layer['query']}.weight"] = [shape.hidden, shape.hidden]
-        expected[f"{family.layer_path(index)}.{family.layer['up']}.weight"] = [row.ffn, shape.hidden]
+        for part, width in (("query", shape.hidden), ("up", row.ffn)):
+            path = family.layer[part]
+            rows = width * list(family.layer.values()).count(path)
+            expected[f"{family.layers}.{index}.{path}.weight"] = [rows, shape.hidden]
     wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
     _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
@@ -178,7 +208,7 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     family = FAMILIES.get(style.family)
     if family is None:
         raise UnsupportedModel(f"family '{style.family}' is unknown to transformers; {nearest(style.family, FAMILIES)}")
-    if reasons := ragged_layers(shape):
+    if reasons := ragged_layers(shape, style):
         raise InputError(
             f"shape {shape} cannot be a plain {style.family} checkpoint: {'; '.join(reasons)}; "
             "save_model keeps any shape, as a folder that transformers opens too"
@@ -194,14 +224,13 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     with quiet():
         plain: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]
     renamed: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        path, _, part = name.rpartition(".")
-        other = renamed.setdefault(f"{names[path]}.{part}", weight)
-        if other is not weight and not torch.equal(other, weight):
-            raise InputError(
-                f"a plain {style.family} checkpoint has one layer that all repeat, but '{name}' differs from that "
-                "of the first layer since the model was trained or pruned; save_model keeps all of them"
-            )
+    for path, ours in joined(names).items():
+        for part in ("weight", "bias"):
+            parts = [weights[name] for name in (f"{module}.{part}" for module in ours) if name in weights]
+            if parts:
+                renamed[f"{path}.{part}"] = torch.cat(parts)
+    if family.shared_layers:
+        renamed = _one_layer(renamed, family)
     plain.load_state_dict(renamed)
     plain.eval()
     return plain
@@ -229,6 +258,8 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
     }
     config: Any = model.config
     settings = {key: values[field] for field, (key, _) in family.keys.items()}
+    if family.local:
+        settings |= layer_types.keys_of(shape, model.encoder.style.rotary_theta)
     settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}
     settings |= unknown_keys(config.to_dict(), model.encoder.style.family)
     return settings | {"problem_type": config.problem_type}

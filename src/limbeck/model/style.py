@@ -28,6 +28,11 @@ class Style:
     otherwise the sum after each part is normalised. ``absolute_positions``: a table of positions is added to the word
     embeddings. ``embedding_norm``: the embeddings are normalised. ``norm_bias``, ``attention_bias``, ``ffn_bias``:
     whether norms, the four projections of attention, and the linear maps of the feed-forward part have biases.
+    ``gated``: a neuron is an activation times a second linear map. ``rotary_theta``: base of the rotary positions of
+    each layer, empty without them. ``unnormed_layers``: pre-norm layers whose attention has no norm. ``pooling``: a
+    text is classified by its first token ('cls') or by the mean of its tokens ('mean'). ``pooler_bias``,
+    ``pooler_norm``: whether the dense layer before the output layer has a bias, and a norm after it;
+    ``pooler_per_token``: whether it is part of token classification too.
     """
 
     family: str = "bert"
@@ -55,3 +60,10 @@ class Style:
     norm_bias: bool = True
     attention_bias: bool = True
     ffn_bias: bool = True
+    gated: bool = False
+    rotary_theta: Sequence[float] = ()
+    unnormed_layers: Sequence[int] = ()
+    pooling: str = "cls"
+    pooler_bias: bool = True
+    pooler_norm: bool = False
+    pooler_per_token: bool = False

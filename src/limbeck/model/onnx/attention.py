@@ -6,6 +6,9 @@ alone: there even softmax attention is linear.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 
 from limbeck.core.shape import LayerShape
@@ -14,8 +17,111 @@ from limbeck.model.onnx.builder import FUSED, Graph
 MASKED = np.float32(-1e9)  # added to scores of what is not seen
 
 
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions: their base, and how many positions a text may have."""
+
+    theta: float
+    positions: int
+
+    def tables(self, graph: Graph, head_dim: int) -> tuple[str, str]:
+        """Write cosines and sines [position, head_dim / 2]; layers with one base share them."""
+        frequencies = self.theta ** -(np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim))
+        angles = np.arange(self.positions, dtype=np.float32)[:, None] * frequencies.astype(np.float32)
+        name = f"constant.{{}}_{self.theta:g}_{head_dim}"
+        return graph.constant(name.format("cos"), np.cos(angles)), graph.constant(name.format("sin"), np.sin(angles))
+
+    def turned(self, graph: Graph, x: str, heads: int, head_dim: int, fused: bool) -> str:
+        """Turn queries or keys by their positions.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: Name of the states [batch, position, heads x head_dim].
+            heads: Number of heads.
+            head_dim: Channels of a head.
+            fused: Whether ONNX Runtime's own operators may be used.
+
+        Returns:
+            Name of the turned states, of the same shape.
+        """
+        cos, sin = self.tables(graph, head_dim)
+        if fused:
+            return graph.op("RotaryEmbedding", x, graph.integers(0), cos, sin, domain=FUSED)
+
+        def used(table: str) -> str:
+            rows = graph.op("Slice", table, graph.integers(0), _length(graph), graph.integers(0))
+            return graph.op("Unsqueeze", rows, graph.integers(1))
+
+        cos, sin = (graph.once(f"{table}, used", partial(used, table)) for table in (cos, sin))
+        states = graph.op("Reshape", x, graph.integers(0, 0, heads, -1))
+        first, second = graph.op_with_outputs("Split", states, axis=-1, num_outputs=2, outputs=2)
+        turned = (
+            graph.op("Sub", graph.op("Mul", first, cos), graph.op("Mul", second, sin)),
+            graph.op("Add", graph.op("Mul", second, cos), graph.op("Mul", first, sin)),
+        )
+        return graph.op("Reshape", graph.op("Concat", *turned, axis=-1), graph.integers(0, 0, -1))
+
+
+def rotary(
+    graph: Graph,
+    projected: str,
+    layer: LayerShape,
+    head_dim: int,
+    positions: Rotary | None,
+    mask: str,
+    first_only: bool,
+    fused: bool,
+) -> str:
+    """Write softmax attention over all tokens, or over those in a window, with rotary positions or none.
+
+    Args:
+        graph: The graph to add nodes to.
+        projected: Name of the projections [batch, position, 3 heads x head_dim]: queries, keys and values side by side.
+        layer: Heads and core of the layer.
+        head_dim: Channels of a head.
+        positions: Its rotary positions; None for none.
+        mask: Name of the mask, as the operator needs it.
+        first_only: Whether only the first position is needed.
+        fused: Whether ONNX Runtime's own operators may be used.
+
+    Returns:
+        Name of the context [batch, position, heads x head_dim].
+    """
+    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
+    if first_only:  # at position 0, where rotary positions turn nothing
+        query = graph.op("Gather", query, graph.integers(0), axis=1)
+    elif positions is not None:
+        query = positions.turned(graph, query, layer.heads, head_dim, fused)
+    if positions is not None:
+        key = positions.turned(graph, key, layer.heads, head_dim, fused)
+    bias = None
+    if layer.core[0] == "local":
+        bias = graph.once(f"local {layer.core[1]} {first_only}", partial(_band_bias, graph, layer.core[1], first_only))
+    if not fused:
+        return plain(graph, (query, key, value), layer.heads, head_dim, mask, bias)
+    return graph.op("MultiHeadAttention", query, key, value, None, mask, bias, domain=FUSED, num_heads=layer.heads)
+
+
+def _band_bias(graph: Graph, size: int, first_only: bool) -> str:
+    """Write what hides tokens more than ``size`` positions away [1, 1, query, key], once for all layers.
+
+    It is added for texts within the window too, as zeros: that costs less than an ``If`` around every layer.
+    """
+    rows = np.full((1, 2 * size + 3), 0, dtype=np.float32)
+    rows[0, [0, -1]] = MASKED
+    bias = spread(graph, graph.constant(f"constant.band_bias_{size}", rows), size + 1)
+    return graph.op("Gather", bias, graph.integers(0), axis=2) if first_only else bias
+
+
 def linear(
-    graph: Graph, projected: str, name: str, layer: LayerShape, head_dim: int, first_only: bool, fused: bool
+    graph: Graph,
+    projected: str,
+    name: str,
+    layer: LayerShape,
+    head_dim: int,
+    first_only: bool,
+    fused: bool,
+    positions: Rotary | None = None,
 ) -> str:
     """Write an attention core that is not softmax.
 
@@ -29,13 +135,18 @@ def linear(
         head_dim: Channels of a head.
         first_only: Whether only the first position is needed.
         fused: Whether ONNX Runtime's own operators may be used.
+        positions: Rotary positions; None for none.
 
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
     query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-    if first_only:
+    if first_only:  # at position 0, where rotary positions turn nothing
         query = graph.op("Gather", query, graph.integers(0), axis=1)
+    elif positions is not None:
+        query = positions.turned(graph, query, layer.heads, head_dim, fused)
+    if positions is not None:
+        key = positions.turned(graph, key, layer.heads, head_dim, fused)
     kind, size = layer.core
     if kind == "linformer":
         return _linformer(graph, (query, key, value), name, layer.heads, head_dim, size, fused)
@@ -106,6 +217,13 @@ def hidden(graph: Graph) -> str:
     return graph.once("hidden", make)
 
 
+def mean(graph: Graph, x: str) -> str:
+    """Write the mean of the hidden states of a text's tokens [batch, hidden]."""
+    total = graph.op("ReduceSum", graph.op("Mul", x, _real(graph)), graph.integers(1), keepdims=0)
+    count = graph.op("ReduceSum", _real(graph), graph.integers(1), keepdims=0)
+    return graph.op("Div", total, graph.op("Max", count, graph.constant("constant.one", np.float32(1))))
+
+
 def _length(graph: Graph) -> str:
     return graph.once("length", lambda: graph.op("Shape", "input_ids", start=1, end=2))
 
@@ -121,7 +239,17 @@ def bias_by_distance(graph: Graph, name: str) -> str:
         name: Name of the rows [heads, distance]: biases for the distances key - query from -D to D, where D is half of
             what a row holds. All greater distances are like D.
     """
-    most = graph.weights[name].shape[1] // 2
+    return spread(graph, graph.weight(name), graph.weights[name].shape[1] // 2)
+
+
+def spread(graph: Graph, rows: str, most: int) -> str:
+    """Write biases for all pairs of tokens [1, heads, query, key].
+
+    Args:
+        graph: The graph to add nodes to.
+        rows: Name of the biases by distance key - query, from -most to most [heads, distance].
+        most: The largest distance; all greater ones are like it.
+    """
 
     def index() -> str:
         length = graph.op("Squeeze", _length(graph))
@@ -132,8 +260,8 @@ def bias_by_distance(graph: Graph, name: str) -> str:
         clipped = graph.op("Clip", graph.op("Sub", key, query), least, largest)
         return graph.op("Add", clipped, largest)
 
-    rows = graph.op("Gather", graph.weight(name), graph.once(f"distances {most}", index), axis=1)
-    return graph.op("Unsqueeze", rows, graph.integers(0))
+    pairs = graph.op("Gather", rows, graph.once(f"distances {most}", index), axis=1)
+    return graph.op("Unsqueeze", pairs, graph.integers(0))
 
 
 # --- linformer ------------------------------------------------------------------------------------------------------

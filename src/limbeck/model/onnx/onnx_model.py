@@ -197,6 +197,9 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         per_token=model.per_token,
         fused=fused,
         norm_first=style.norm_first,
+        rotary_theta=tuple(style.rotary_theta),
+        positions=style.max_positions if style.rotary_theta else 0,
+        pooling=style.pooling,
     )
     weights: dict[str, np.ndarray] = {}
     for name, tensor in model.state_dict().items():
