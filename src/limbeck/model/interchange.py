@@ -20,6 +20,7 @@ from typing import Any
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import skipped_positions
 from limbeck.model import families
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.layout import CODE, WEIGHTS, shape_of, tensor_names
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE
 
@@ -58,7 +59,7 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         The family's standard keys, unknown keys as they were, and our keys in the entry ``limbeck``.
     """
     name = str(config.get("family", "bert"))
-    family, shape = families.FAMILIES[name], shape_of(config)
+    family, shape = FAMILIES[name], shape_of(config)
     ours = {key: config[key] for key in sorted(families.OURS) if key in config}
     values: dict[str, Any] = ours | {
         "hidden": shape.hidden,
@@ -89,21 +90,21 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(ours, Mapping) or "layer_heads" not in ours:
         return dict(config)
     name = str(ours.get("family", "bert"))
-    standard = {key for key, _ in families.FAMILIES[name].keys.values()} if name in families.FAMILIES else set()
+    standard = {key for key, _ in FAMILIES[name].keys.values()} if name in FAMILIES else set()
     others = {key: value for key, value in config.items() if key not in standard | {SECTION}}
     return others | dict(ours) | {"model_type": SECTION}
 
 
 def guard_name(family: str) -> str:
     """Return the family's tensor that is written empty where the family's model cannot hold the weights."""
-    row = families.FAMILIES[family]
+    row = FAMILIES[family]
     return f"{row.prefix}.{row.embeddings['norm']}.weight"
 
 
 def our_tensor_names(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
     """Map every tensor in a file of ours, translated or not, to our name; the empty guard is left out."""
     tensors, family = set(tensors), str(config.get("family", "bert"))
-    if family not in families.FAMILIES:
+    if family not in FAMILIES:
         return {name: name for name in tensors}
     if any(name.startswith("encoder.") and not name.startswith("encoder.layer.") for name in tensors):
         return {name: name for name in tensors - {guard_name(family)}}
@@ -120,7 +121,7 @@ def translate_folder(folder: str | Path) -> None:
     _link_float_name(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("model_type") != SECTION or config.get("family", "bert") not in families.FAMILIES:
+    if config.get("model_type") != SECTION or config.get("family", "bert") not in FAMILIES:
         return
     plain = _translate_weights(folder, config)
     if plain:
@@ -174,7 +175,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape) and shape.depth > 0 and not config.get("position_heads")
-    plain = plain and not families.FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
+    plain = plain and not FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
     if not path.is_file():
         return plain
     family_names = {ours: name for name, ours in _our_names(config).items()}
