@@ -16,6 +16,7 @@ from limbeck.engine import compress as compressing
 from limbeck.engine import run as running
 from limbeck.engine.compress import compress
 from limbeck.engine.planner import SEARCHES
+from limbeck.engine.training_options import Training
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import check
 from limbeck.report.table import rows
@@ -31,6 +32,27 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
         compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"latency_ms": 0.0}, r"latency_ms should be .*\(0, 10,000,000\], got 0"),
+        ({"max_drop": float("nan")}, "max_drop should be a number"),
+        ({"size_mb": "10"}, "size_mb should be a number, got '10'"),
+        ({"threads": 1.5}, "threads should be a whole number, got 1.5"),
+        ({"batch": 0}, "batch should be in"),
+        ({"seq_len": -1}, "seq_len should be in"),
+        ({"seed": -1}, "seed should be in"),
+        ({"replicas": True}, "replicas should be a whole number"),
+        ({"training": Training(epochs=0.0)}, "epochs should be in"),
+        ({"training": Training(min_steps=2, learning_rate=float("inf"))}, "learning_rate should be a number"),
+    ],
+)
+def test_values_are_checked_as_those_of_the_command_line_are(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        compress("no-model", "no-task", store=tmp_path / "store", folder=tmp_path / "run", **options)
+    assert not list(tmp_path.iterdir())
+
+
 def latency(shape, number_format="int8"):
     """A machine on which every head and neuron takes its time."""
     value = 1e-5 + 1e-5 * sum(row.heads + row.ffn / 16 for row in shape.layers)
@@ -41,7 +63,7 @@ def latency(shape, number_format="int8"):
 def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monkeypatch):
     """One front, one choice, names that say which is which."""
     monkeypatch.setattr("limbeck.cost_models.measured_cost.MeasuredCost", lambda *services: FormatCost(latency))
-    monkeypatch.setitem(SEARCHES, "quick", Search(population=3, generations=1, samples=8))
+    monkeypatch.setitem(SEARCHES, "quick", Search.of(population=3, generations=1, samples=8))
     where = {"folder": tmp_path / "run", "store": tmp_path / "store"}
     task = str(place / "task")
     options = {"max_drop": 100.0, "strategy": "both", "effort": "quick", "runtime": "onnxruntime"}

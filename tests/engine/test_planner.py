@@ -151,10 +151,10 @@ def test_strategy_decides_how_smaller_models_are_found(place, effort):
     assert (slices.layers, slices.heads, slices.ffn, slices.hidden) == ((1, 2), (1, 4), (32, 64), None)
     assert slices.per_layer
     steps = [branch[0] for branch in fork.branches]
-    assert [step.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
-    assert {(step.population, step.number_format) for step in steps} == {(SEARCHES[effort].population, "int8")}
+    assert [step.bound.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
+    assert {(step.population, step.bound.number_format) for step in steps} == {(SEARCHES[effort].population, "int8")}
     without = planned(place, effort=effort, strategy="search", budget=Budget(size_mb=1.0))
-    assert [branch[0].speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
+    assert [branch[0].bound.speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
     assert names(without.steps)[-2:] == ["best", "portability"]
 
 

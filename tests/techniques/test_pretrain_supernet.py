@@ -275,7 +275,7 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
     parent = candidate()
     save_model(parent.model, parent.tokenizer, tmp_path / "model")
     quick = {"num_train_epochs": 0.3, "evaluations_per_epoch": 0}
-    search = Search(keep=0.7, cost="macs", at_least=0.1, population=3, generations=1, winners=2, samples=16)
+    search = Search.of(keep=0.7, cost="macs", at_least=0.1, population=3, generations=1, winners=2, samples=16)
     steps = (
         Finetune.of(**quick),
         changed(STEP, num_train_epochs=0.5, match=("mlm", "hidden", "relations")),

@@ -8,7 +8,7 @@ import torch
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import FormatCost
-from limbeck.core.field_groups import values_of
+from limbeck.core.field_groups import changed
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
@@ -40,10 +40,6 @@ def table(shape, number_format="int8"):
     """A made-up latency: 1 ms, 0.1 ms a head, 0.01 ms a neuron."""
     parts = sum(layer.heads * 1e-4 + layer.ffn * 1e-5 for layer in shape.layers)
     return Measurement("latency_p50", 1e-3 + parts, "s")
-
-
-def changed(step, **fields):
-    return Prune.of(**values_of(step) | fields)
 
 
 def pruned(candidate, **fields):

@@ -7,6 +7,7 @@ import pytest
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import FormatCost
+from limbeck.core.field_groups import changed
 from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import front
 from limbeck.core.search_space import Range, Space
@@ -51,8 +52,8 @@ def latency(shape, number_format="int8"):
 def test_winners_are_slices_that_fit(supernet, method, number_format):
     told = []
     context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: told.append(message))
-    step = Search(method=method, speedup=2.0, at_least=0.3, population=5, generations=3, winners=3)
-    step = type(step)(**{**vars(step), "number_format": number_format})
+    step = Search.of(method=method, speedup=2.0, at_least=0.3, population=5, generations=3, winners=3)
+    step = changed(step, number_format=number_format)
     made = list(step.apply(supernet, context))
     bound = latency(SPACE.largest, number_format).value / 2
     shapes = [as_shape(one.model.shape) for one in made]
@@ -70,14 +71,14 @@ def test_winners_are_slices_that_fit(supernet, method, number_format):
 def test_the_rule_keeps_to_its_shapes(supernet):
     wide = Space(Range(1, 3), Range(16, 32, 8), Range(1, 4), Range(16, 64, 4), Range(8, 8))
     supernet.model.config.space = wide.to_json()
-    step = Search(method="rule", keep=1.0, at_least=0.1, population=4, generations=1, winners=4, cost="macs")
+    step = Search.of(method="rule", keep=1.0, at_least=0.1, population=4, generations=1, winners=4, cost="macs")
     for made in step.apply(supernet, RunContext()):
         shape = as_shape(made.model.shape)
         assert 1.6 * shape.hidden <= shape.layers[0].ffn <= 1.9 * shape.hidden
 
 
 def test_an_interrupted_search_asks_for_the_rest(supernet, tmp_path):
-    step = Search(keep=0.9, at_least=0.1, cost="macs", population=4, generations=3)
+    step = Search.of(keep=0.9, at_least=0.1, cost="macs", population=4, generations=3)
     whole = [as_shape(one.model.shape) for one in step.apply(supernet, RunContext(scratch=tmp_path / "whole"))]
     stopped = 0
 
@@ -99,7 +100,7 @@ FRONT = {"method": "nsga2", "population": 6, "generations": 4, "samples": 30}
 def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
     told = []
     context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: told.append((message, numbers)))
-    made = list(Search(**FRONT, winners=3).apply(supernet, context))
+    made = list(Search.of(**FRONT, winners=3).apply(supernet, context))
     assert 1 <= len(made) <= 3
     (line,) = [message for message, _ in told if message.startswith("front of")]
     assert re.search(r"hypervolume \S+ ms x accuracy, from the reference point accuracy 0\.\d+, \S+ ms", line)
@@ -110,7 +111,7 @@ def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
     ways = [(scores[str(one.model.shape)], latency(one.model.shape).value) for one in made]
     assert front(ways, ("max", "min")).all()
     bound = latency(SPACE.largest).value / 2
-    for one in Search(**FRONT, speedup=2.0, winners=3).apply(supernet, RunContext(cost=FormatCost(latency))):
+    for one in Search.of(**FRONT, speedup=2.0, winners=3).apply(supernet, RunContext(cost=FormatCost(latency))):
         assert latency(one.model.shape).high <= bound
 
 
@@ -120,7 +121,7 @@ def scored(line):
 
 
 def test_workers_change_nothing(supernet):
-    step = Search(method="nsga2", keep=0.9, cost="macs", population=4, generations=2, winners=3)
+    step = Search.of(method="nsga2", keep=0.9, cost="macs", population=4, generations=2, winners=3)
     alone, together = (
         [as_shape(one.model.shape) for one in replace(step, workers=number).apply(supernet, RunContext())]
         for number in (1, 2)
@@ -131,7 +132,7 @@ def test_workers_change_nothing(supernet):
 
 def test_an_interrupted_front_ends_as_if_it_had_not_been(supernet, tmp_path):
     """Wherever it is stopped, and nothing is judged twice."""
-    step = Search(**FRONT, cost="macs", winners=3)
+    step = Search.of(**FRONT, cost="macs", winners=3)
 
     def run(scratch, dies_at=None):
         said = []
@@ -161,43 +162,43 @@ def test_searches_share_a_storage(supernet, tmp_path):
     def log(message, **numbers):
         judged.extend(["one"] if numbers else [])
 
-    first = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, RunContext(log=log))]
+    first = [as_shape(one.model.shape) for one in Search.of(**about, winners=2).apply(supernet, RunContext(log=log))]
     assert len(judged) >= 24
     judged.clear()
-    again = [as_shape(one.model.shape) for one in Search(**about, winners=2).apply(supernet, RunContext(log=log))]
+    again = [as_shape(one.model.shape) for one in Search.of(**about, winners=2).apply(supernet, RunContext(log=log))]
     assert again == first
     assert not judged
     for changes, word in (({"number_format": "float"}, "number format"), ({"keep": 0.5}, "bound")):
         with pytest.raises(InputError, match=rf"search\.study_name: 'ours' in .* another .*{word}"):
-            list(Search(**{**about, **changes}).apply(supernet, RunContext()))
+            list(Search.of(**{**about, **changes}).apply(supernet, RunContext()))
     with pytest.raises(InputError, match=r"another number format \(int8 by 1, here int8 by 4\)"):
         list(
-            Search(**about).apply(supernet, RunContext(target=Target(batch=4)))
+            Search.of(**about).apply(supernet, RunContext(target=Target(batch=4)))
         )  # the ranges of activations span a batch
     train = supernet.task.split("train")
     train = replace(train, texts=[f"{text} {text}" for text in train.texts])
     longer = replace(supernet.task, splits={**supernet.task.splits, "train": train})
     with pytest.raises(InputError, match=r"another cost \(macs, \d+ of the largest, here macs, \d+ of the largest\)"):
-        list(Search(**about).apply(replace(supernet, task=longer), RunContext()))
+        list(Search.of(**about).apply(replace(supernet, task=longer), RunContext()))
     supernet.model.classifier.bias.data += 1
     with pytest.raises(InputError, match="super-network"):
-        list(Search(**about).apply(supernet, RunContext()))
+        list(Search.of(**about).apply(supernet, RunContext()))
 
 
 def test_without_optuna_the_recipe_is_refused(monkeypatch):
-    monkeypatch.setattr("limbeck.techniques.search.find_spec", lambda name: None)
-    assert "pip install 'limbeck[search]'" in Search(method="nsga2").file_problems()[0]
-    assert not Search().file_problems()
+    monkeypatch.setattr("limbeck.search.study_config.find_spec", lambda name: None)
+    assert "pip install 'limbeck[search]'" in Search.of(method="nsga2").file_problems()[0]
+    assert not Search.of().file_problems()
 
 
 def test_a_storage_that_cannot_be_opened_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "text").write_text("no journal\nat all\n")
     nobody = "nothing://here"
     for place in (tmp_path, tmp_path / "text", tmp_path / "text" / "below", nobody):
-        (problem,) = Search(method="nsga2", storage=str(place)).file_problems()
+        (problem,) = Search.of(method="nsga2", storage=str(place)).file_problems()
         assert problem.startswith(f"storage: '{place}' cannot be opened as the storage of a search")
     for place in (tmp_path / "new" / "search.jsonl", f"sqlite:///{tmp_path / 'search.db'}"):
-        assert not Search(method="nsga2", storage=str(place)).file_problems()
+        assert not Search.of(method="nsga2", storage=str(place)).file_problems()
     assert [one.name for one in tmp_path.iterdir()] == ["text"]
 
 
@@ -214,7 +215,7 @@ def test_without_a_bound_the_recipe_is_refused():
 
 
 def test_a_winner_knows_the_latency_it_should_have(supernet):
-    (made,) = Search(speedup=2.0, at_least=0.3, population=3, generations=1).apply(
+    (made,) = Search.of(speedup=2.0, at_least=0.3, population=3, generations=1).apply(
         supernet, RunContext(cost=FormatCost(latency))
     )
     fact, evaluated = made.facts
@@ -228,40 +229,40 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
     )
     assert fact.detail["number_format"] == "int8"
     assert fact.is_prediction
-    (made,) = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, RunContext())
+    (made,) = Search.of(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, RunContext())
     (evaluated,) = made.facts
     assert (evaluated.detail["cost"], evaluated.split) == ("macs", "validation")
 
 
 def test_of_a_bound_that_every_slice_keeps_the_largest_are_judged(supernet):
     largest = latency(SPACE.largest)
-    step = Search(latency_ms=10 * largest.high * 1e3, at_least=0.7, population=3, generations=1, winners=3)
+    step = Search.of(latency_ms=10 * largest.high * 1e3, at_least=0.7, population=3, generations=1, winners=3)
     for winner in step.apply(supernet, RunContext(cost=FormatCost(latency))):
         assert 0.7 * largest.value <= latency(winner.model.shape).value <= largest.value
 
 
 def test_what_cannot_be_searched(supernet):
-    assert "one bound" in Search(latency_ms=1.0, keep=0.5).problems()[0]
-    assert "storage needs method: nsga2, got method: random" in Search(method="random", storage="x").problems()
-    assert "study_name needs a storage" in Search(method="nsga2", study_name="x").problems()
-    assert "population should be at least 2" in Search(method="nsga2", population=1).problems()[0]
-    assert "needs cost: latency" in Search(latency_ms=1.0, cost="macs").problems()[0]
+    assert "one bound" in Search.of(latency_ms=1.0, keep=0.5).problems()[0]
+    assert "storage needs method: nsga2, got method: random" in Search.of(method="random", storage="x").problems()
+    assert "study_name needs a storage" in Search.of(method="nsga2", study_name="x").problems()
+    assert "population should be at least 2" in Search.of(method="nsga2", population=1).problems()[0]
+    assert "needs cost: latency" in Search.of(latency_ms=1.0, cost="macs").problems()[0]
     with pytest.raises(InputError, match="give a bound"):
-        list(Search().apply(supernet, RunContext(cost=FormatCost(latency))))
+        list(Search.of().apply(supernet, RunContext(cost=FormatCost(latency))))
     for step, context in (
-        (Search(latency_ms=1e-6), RunContext(cost=FormatCost(latency))),
-        (Search(), RunContext(cost=FormatCost(latency), budget=Budget(latency_ms=1e-6))),
-        (Search(method="nsga2", latency_ms=1e-6, at_least=0.85), RunContext(cost=FormatCost(latency))),
+        (Search.of(latency_ms=1e-6), RunContext(cost=FormatCost(latency))),
+        (Search.of(), RunContext(cost=FormatCost(latency), budget=Budget(latency_ms=1e-6))),
+        (Search.of(method="nsga2", latency_ms=1e-6, at_least=0.85), RunContext(cost=FormatCost(latency))),
     ):
         with pytest.raises(InputError, match=r"no shape of the space costs between 8.5e-10 and 1e-09 s"):
             list(step.apply(supernet, context))
     other = Candidate(extract(supernet.model, Shape.uniform(2, 32, 4, 64)), supernet.tokenizer, supernet.task)
     other.model.config.space = SPACE.to_json()
     with pytest.raises(InputError, match="its space goes up to"):
-        list(Search(keep=0.5, cost="macs").apply(other, RunContext()))
+        list(Search.of(keep=0.5, cost="macs").apply(other, RunContext()))
     del supernet.model.config.space
     with pytest.raises(InputError, match="train it with 'supernet' first"):
-        list(Search(keep=0.5, cost="macs").apply(supernet, RunContext()))
+        list(Search.of(keep=0.5, cost="macs").apply(supernet, RunContext()))
 
 
 def timed(shapes, setting, plan):
@@ -278,7 +279,7 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     collect(Collection(shapes, (setting,), rounds=4, calls=2, seconds=0.0), tmp_path / "machine.jsonl", timer=timed)
     bound = latency(SPACE.largest).value / 2
     fields = {"latency_ms": bound * 1e3, "at_least": 0.3, "population": 5, "generations": 2}
-    step = Search(**fields, profile=str(tmp_path / "machine.jsonl"))
+    step = Search.of(**fields, profile=str(tmp_path / "machine.jsonl"))
     (made,) = step.apply(supernet, RunContext(target=target))
     assert latency(made.model.shape).value <= 1.1 * bound
     assert "elsewhere" not in made.facts[0].detail  # it was measured here
@@ -287,14 +288,14 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     assert made.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):
         list(step.apply(supernet, RunContext(target=Target(threads=1))))
-    assert "no-file" in Search(keep=0.5, profile="no-file.jsonl").file_problems()[0]
-    assert identity(step) != identity(replace(step, profile=None))
+    assert "no-file" in Search.of(keep=0.5, profile="no-file.jsonl").file_problems()[0]
+    assert identity(step) != identity(changed(step, profile=None))
 
 
 def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
     """As a command does: in a recipe of its own, whose model says that it is elastic."""
     save_model(supernet.model, supernet.tokenizer, tmp_path / "super")
-    step = Search(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1)
+    step = Search.of(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1)
     place = (tmp_path / "store", tmp_path / "run")
     result = run(Recipe(str(tmp_path / "super"), "toy", (step,)), *place, task=supernet.task)
     assert not result.failed
@@ -321,12 +322,12 @@ def test_a_bound_out_of_reach_is_known_before_the_super_network_is_trained(make_
     context = RunContext(
         cost=FormatCost(lambda shape, number_format: replace(latency(shape, number_format), high=1e-3))
     )
-    assert message in Search(**bound).out_of_reach(candidate, context, [maker])
-    assert Search(latency_ms=2.0).out_of_reach(candidate, context, [maker]) is None
-    assert Search(**bound).out_of_reach(candidate, context, []) is None  # nobody says what its slices will be
+    assert message in Search.of(**bound).out_of_reach(candidate, context, [maker])
+    assert Search.of(latency_ms=2.0).out_of_reach(candidate, context, [maker]) is None
+    assert Search.of(**bound).out_of_reach(candidate, context, []) is None  # nobody says what its slices will be
     if bound.get("cost") != "macs":  # widths that no table knows
         assert (
-            Search(**bound).out_of_reach(
+            Search.of(**bound).out_of_reach(
                 candidate, context, [replace(maker, slices=replace(maker.slices, hidden=(16, 32)))]
             )
             is None

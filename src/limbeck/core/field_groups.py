@@ -116,6 +116,16 @@ def values_of(instance: Any) -> dict[str, Any]:  # any dataclass: a step, a targ
     }
 
 
+def changed(instance: T, **values: Any) -> T:  # Any: each field has a type of its own
+    """Return an instance with some flat fields replaced, as ``dataclasses.replace`` does without groups.
+
+    Args:
+        instance: A step, or any dataclass.
+        **values: New values by name.
+    """
+    return build(type(instance), values_of(instance) | values)
+
+
 def without_effect(instance: Any, names: Iterable[str], reason: str) -> list[str]:
     """Return a problem for each of these fields that is not at its default, since it would change nothing.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from limbeck.core.shape import Shape
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
     from transformers import PretrainedConfig
+
+    from limbeck.core.task import Task
 
 
 class EncoderStyle(Protocol):
@@ -142,4 +145,54 @@ class TrainableEncoder(Runnable, Protocol):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class AnswersOnly:
+    """What is known, before it is opened, of a teacher that gives answers and nothing else.
+
+    Attributes:
+        source: How the user named it.
+        reason: Why it gives answers alone.
+        reads_new_texts: Whether it can be asked for any text; a file of scores has only those that are in it.
+        probabilities: Whether it gives probabilities, which are logits up to a constant; None where it is not known.
+    """
+
+    source: str
+    reason: str
+    reads_new_texts: bool = True
+    probabilities: bool | None = False
+
+
+@runtime_checkable
+class AnswerSource(Protocol):
+    """A teacher that is asked for answers alone: it reads texts in its own way and shows no hidden state."""
+
+    @property
+    def identity(self) -> str:
+        """Identifies the source in the names of cached answers; empty where asking again costs nothing."""
+        ...
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether it gives probabilities: the logits are then their logarithms, right up to a constant."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it."""
+        ...
+
+    @property
+    def order_assumed(self) -> bool:
+        """Whether its outputs have no names, so that they are taken to be in the order of the task's labels."""
+        ...
+
+    def lacks(self, task: Task, split: str) -> str:
+        """Return why the source cannot answer a split; empty if it can."""
+        ...
+
+    def answer(self, task: Task, split: str) -> np.ndarray:
+        """Return the logits of a split in the order of the task's labels [rows, labels]."""
         ...

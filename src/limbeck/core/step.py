@@ -32,6 +32,7 @@ from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import files_of, short_digest
 from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
+from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import exists, user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
@@ -205,7 +206,7 @@ class Step(ABC):
         """Return what is wrong with the files that fields name."""
         return []
 
-    def teacher_problems(self, *, epochs: bool) -> list[str]:
+    def epoch_problems(self, *, epochs: bool) -> list[str]:
         """Return what the step needs of its teacher and does not find there.
 
         Args:
@@ -216,6 +217,12 @@ class Step(ABC):
     def keeps_epochs(self) -> bool:
         """Return whether the result, as a teacher, comes with the weights of every epoch."""
         return False
+
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return why the step cannot learn from a teacher that gives answers alone; empty if it can."""
+        if self.info.imitates or "teacher" not in needs(self) or "teacher" not in self.info.reads:
+            return []
+        return [f"needs a teacher that limbeck opens, and '{teacher.source}' gives answers alone: {teacher.reason}"]
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""

@@ -22,6 +22,7 @@ from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import CostFactory, make_cost, measured_alone
 from limbeck.engine.fingerprint import fingerprint
+from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
 from limbeck.engine.store import Store
@@ -58,6 +59,8 @@ class CandidateBuilder:
         self.records: dict[str, Record] = {}
         self.origins: dict[str, Provenance] = {}
         self._sources: dict[str, str] = {}
+        self.given = GivenTeacher(recipe.teacher, task)
+        self._helped_teacher: str | None = None
 
     # --- what there is -----------------------------------------------------------------------------------------
 
@@ -148,6 +151,8 @@ class CandidateBuilder:
 
     def open(self, key: str) -> Candidate:
         """Return a private copy of a candidate, rebuilt if the store lost it or cannot read it."""
+        if key == self.given_key:
+            return self._open_given(key)
         self.ensure(key)
         try:
             return self.store.open(key)
@@ -158,6 +163,24 @@ class CandidateBuilder:
                 self.store.quarantine(key, f"object {key} cannot be opened ({error})")
         self.ensure(key)
         return self.store.open(key)
+
+    @property
+    def given_key(self) -> str | None:
+        """Key of the recipe's teacher where it gives answers alone: it is never in the store."""
+        if self.recipe.teacher is None or self.given.answers_only is None:
+            return None
+        return self._helped_teacher or self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
+
+    def _open_given(self, key: str) -> Candidate:
+        self._sources.pop(self.recipe.teacher or "", None)  # its content counts now, not when the run began
+        if key != self.given_key:
+            raise InputError(f"the teacher '{self.recipe.teacher}' has changed since the run began; run again")
+        return self.given.open()
+
+    def beside(self, key: str, step: Step) -> str | None:
+        """Return the teacher that a probe measures first; one that gives answers alone has no latency and no size."""
+        teacher = self.teacher(key, step) if step.info.with_teacher else None
+        return None if teacher is not None and teacher == self.given_key and not step.info.judges else teacher
 
     def teacher(self, key: str, step: Step | None = None) -> str | None:
         """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage.
@@ -296,7 +319,7 @@ class CandidateBuilder:
         Raises:
             StoreError: It is not there, and nothing is known of how it was made.
         """
-        if self.store.has(key):
+        if key == self.given_key or self.store.has(key):
             return
         if key not in self.origins:
             raise StoreError(
@@ -330,6 +353,10 @@ class CandidateBuilder:
         self._sources.pop(origin.source, None)  # its content counts now, not when the run began
         if self.root_key(origin.source, origin.seed, origin.role) != key:
             raise InputError(f"the model '{origin.source}' has changed since {key} was made of it; run again")
+        if key == self.given_key:
+            record = self.given.record(key)
+            self.store.facts.remember(f"record-{key}", record_to_json(record))
+            return record
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
         fresh = model.fresh_head
         note = f"{FRESH_HEAD}: {model.untrained}" if model.untrained else FRESH_HEAD
@@ -442,6 +469,8 @@ class CandidateBuilder:
         (step,) = self.recipe.steps
         assert isinstance(step, Technique)  # process 0 sent it
         candidate = self.store.open(parent)
+        if teacher is not None and not self.store.has(teacher):
+            self._helped_teacher = teacher
         cost = self._make_cost(candidate, teacher) if "cost" in step.info.reads else None
         context = self._context(teacher, step, seed, discard, self.store.scratch(base), cost)
         for _ in step.apply(candidate, context):

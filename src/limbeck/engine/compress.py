@@ -22,6 +22,7 @@ from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, nearest
 from limbeck.measure.backends import check_runtime
+from limbeck.recipe.validation import check_values
 from limbeck.report.text import front_frame, summary, summary_html
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ class _Compression:
         """
         from limbeck.data.given import as_task, names_task
 
+        self.request.check()
         name = f"compress-{Path(self.model).name}"
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None
@@ -158,6 +160,7 @@ class _Compression:
         if self.runtime not in (valid := ("auto", "onnxruntime", "openvino")):
             raise InputError(f"runtime: exported models run in no '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)
+        check_values(self.target)
         loaded = as_task(task)
         by_name = names_task(task)
         spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from annotated_types import Ge, Le
+
+from limbeck.core.field_groups import changed
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step
 from limbeck.core.target import Budget, Target
@@ -22,6 +25,7 @@ from limbeck.measure.memory import Size
 from limbeck.measure.portability import Portability
 from limbeck.measure.quality import Quality
 from limbeck.recipe.recipe import Fork, Recipe
+from limbeck.recipe.validation import check_values
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.export import Export
 from limbeck.techniques.finetune import Finetune
@@ -64,9 +68,9 @@ BOUNDS: dict[str, tuple[float, ...]] = {"quick": (1.0,), "standard": (1.0, 0.75)
 """Latency of the searched candidates as fractions of the budget: a search allows for its cost model's error itself."""
 
 SEARCHES: dict[str, Search] = {
-    "quick": Search(population=15, generations=3, samples=500),
-    "standard": Search(population=25, generations=4, samples=1000),
-    "thorough": Search(population=40, generations=8, winners=2),
+    "quick": Search.of(population=15, generations=3, samples=500),
+    "standard": Search.of(population=25, generations=4, samples=1000),
+    "thorough": Search.of(population=40, generations=8, winners=2),
 }
 """How long to search, on how many texts slices are scored, and how many winners of each bound are trained further."""
 
@@ -111,17 +115,17 @@ class Request:
     budget: Budget = field(default_factory=Budget)
     strategy: Strategy = "prune"
     effort: Effort = "standard"
-    seed: int = 0
-    replicas: int = 1
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    replicas: Annotated[int, Ge(1), Le(1000)] = 1
     name: str = ""
     training: Training = field(default_factory=Training)
     allow_weak_teacher: bool = False
 
     def check(self) -> None:
-        """Refuse a strategy and an effort that do not exist or do not go together.
+        """Refuse values out of bounds, and a strategy and an effort that do not exist or do not go together.
 
         Raises:
-            InputError: The message names the choices.
+            InputError: The message names the bounds or the choices.
         """
         for name, value, valid in (
             ("strategy", self.strategy, get_args(Strategy)),
@@ -133,6 +137,8 @@ class Request:
             raise InputError(
                 f"strategy: a super-network must be trained, so one shot is for 'prune', got '{self.strategy}'"
             )
+        for options in (self.budget, self.training, replace(self, budget=Budget(), training=Training())):
+            check_values(options)
 
 
 class Planner:
@@ -287,12 +293,12 @@ class _CandidatePlan:
         )
         evaluations = Supernet.training.evaluations_per_epoch
         supernet = Supernet(training=replace(self._training, evaluations_per_epoch=evaluations), slices=slices)
-        search = replace(SEARCHES[self.effort], number_format="int8", at_least=0.7)
+        search = changed(SEARCHES[self.effort], number_format="int8", at_least=0.7)
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in BOUNDS[self.effort]]
-            searches = [replace(search, latency_ms=value) for value in values]
+            searches = [changed(search, latency_ms=value) for value in values]
         else:
-            searches = [replace(search, speedup=speedup) for speedup in SPEEDUPS[self.effort]]
+            searches = [changed(search, speedup=speedup) for speedup in SPEEDUPS[self.effort]]
         return (supernet, Fork(tuple((each,) for each in searches)))
 
     def _int8(self) -> tuple[Export, Quantize | Fork]:
@@ -314,7 +320,3 @@ def stages(steps: Sequence[Steps]) -> Steps:
     for stage in reversed(steps):
         placed = (*stage, Fork(((), placed))) if placed else stage
     return placed
-
-
-def _relative_to_teacher(goal: Prune) -> Prune:
-    return replace(goal, pruning=replace(goal.pruning, relative_to="teacher"))

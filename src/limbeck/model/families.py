@@ -49,10 +49,10 @@ _RELATIVES = {
         "tapas", "visual_bert", "yoso",
     ),
     "camembert": ("flaubert",),
-    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "nomic_bert", "ultrabert", "ultravbert"),
+    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neomme", "nomic_bert"),
     "roberta": (
-        "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "neomme",
-        "roberta-prelayernorm", "xlnet",
+        "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "roberta-prelayernorm",
+        "ultrabert", "ultravbert", "xlnet",
     ),
     "xlm-roberta": ("ernie_m", "jina_embeddings_v3", "mbart", "mluke", "xlm", "xlm-roberta-xl", "xmod"),
 }  # fmt: skip
@@ -157,7 +157,7 @@ def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
         names["encoder.position_bias"] = f"{family.prefix}.{family.position_bias}"
     for index in range(depth):
         for ours, path in family.layer.items():
-            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layers}.{index}.{path}"
+            names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layer_path(index)}.{path}"
     if family.norm:
         names["encoder.norm"] = f"{family.prefix}.{family.norm}"
     if per_token and not family.style.get("pooler_per_token"):

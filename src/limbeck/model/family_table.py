@@ -53,9 +53,9 @@ class Family:
     two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
     of biases by the distance of two tokens, for families that have one. ``norm``: the norm after the layers;
     ``pooler_norm``: that between the dense layers of the head. Modules of ours with one path are parts of one matrix
-    there, in their order. ``local``: config.json says which layers are local (see ``layer_types.py``).
-    ``shared_layers``: checkpoints have one layer, which all repeat; opened, each layer has a copy. ``style``: what is
-    the same for the whole family. ``required``: keys with one supported value.
+    there, in their order; but with ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer
+    has a copy. ``local``: config.json says which layers are local (see ``layer_types.py``). ``style``: what is the same
+    for the whole family. ``required``: keys with one supported value.
     """
 
     prefix: str
@@ -74,6 +74,10 @@ class Family:
     local: bool = False
     style: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def layer_path(self, index: int) -> str:
+        """Return the path of a layer in the encoder."""
+        return self.layers if self.shared_layers else f"{self.layers}.{index}"
 
     def value(self, config: Mapping[str, Any], field: str) -> Any:
         """Return a configuration's value of one of our fields, of whatever JSON type; BERT's spelling counts too."""
@@ -124,7 +128,7 @@ FAMILIES: dict[str, Family] = {
             "embedding_size": ("embedding_size", 128),
         },
         embeddings=_BERT_EMBEDDINGS | {"project": "encoder.embedding_hidden_mapping_in"},
-        layers="encoder.albert_layer_groups.0.albert_layers",
+        layers="encoder.albert_layer_groups.0.albert_layers.0",
         layer={
             "query": "attention.query",
             "key": "attention.key",

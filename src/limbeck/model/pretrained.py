@@ -89,13 +89,12 @@ def load_pretrained(
         if not (getattr(config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
             weights.pop(absent, None)
     check_finite(weights, name_or_path)
-    if FAMILIES[style.family].shared_layers:
-        weights = _repeated(weights, FAMILIES[style.family], shape.depth)
     raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
     settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
     head = {path: names[path] for path in head_parts(style, per_token=per_token)}
+    ours = _translated(weights, names, shared=FAMILIES[style.family].shared_layers)
     with explained(name_or_path):
-        model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
+        model = build(settings, ours, per_token=per_token, shape=shape, source=name_or_path)
         set_labels(model, label_names, task_kind, seed=seed, names=head)
     model.eval()
     return model
@@ -123,33 +122,12 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
     }
 
 
-def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str], *, shared: bool) -> dict[str, Tensor]:
     """Return weights under our names; a module that the family may lack (ELECTRA's projection) is left out."""
     parts = ((f"{path}.{part}", part, ours) for path, ours in joined(names).items() for part in ("weight", "bias"))
-    rows = ((ours, part, weights[name].chunk(len(ours))) for name, part, ours in parts if name in weights)
+    found = ((ours, part, weights[name]) for name, part, ours in parts if name in weights)
+    rows = ((ours, part, [w] * len(ours) if shared else w.chunk(len(ours))) for ours, part, w in found)
     return {f"{path}.{part}": chunk for ours, part, chunks in rows for path, chunk in zip(ours, chunks, strict=True)}
-
-
-def _repeated(weights: Mapping[str, Tensor], family: Family, depth: int) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint whose layers are all one, with that layer under the number of each."""
-    first, others = f"{family.layers}.0.", [f"{family.layers}.{index}." for index in range(1, depth)]
-    copies = {name.replace(first, other): name for name in weights if first in name for other in others}
-    return dict(weights) | {name: weights[source] for name, source in copies.items()}
-
-
-def _one_layer(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """Undo :func:`_repeated`, if the layers are still equal."""
-    import torch
-
-    layer = re.compile(rf"{re.escape(family.layers)}\.\d+\.")
-    for name, weight in weights.items():
-        source = layer.sub(f"{family.layers}.0.", name)
-        if not torch.equal(weight, weights[source]):
-            raise InputError(
-                f"a plain checkpoint of this family has one layer that all repeat, but '{name}' differs from "
-                f"'{source}' since the model was trained or pruned; save_model keeps all layers"
-            )
-    return {name: weight for name, weight in weights.items() if layer.sub(f"{family.layers}.0.", name) == name}
 
 
 def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
@@ -161,7 +139,7 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     sizes = {name: size for path in shards(folder) for name, size in tensor_sizes(path).items()}
     layer = re.compile(rf"(?:^|\.){re.escape(family.layers)}\.(\d+)\.")
     layers = {int(match[1]) for name in sizes if (match := layer.search(name))}
-    if layers != set(range(1 if family.shared_layers else shape.depth)):
+    if layers != set(range(shape.depth)) and not family.shared_layers:
         raise InputError(
             f"{folder}: config.json has {family.keys['depth'][0]} = {shape.depth}, but the weights have "
             f"{len(layers)} layers; correct config.json, or give the weights that belong to it"
@@ -174,7 +152,7 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
         for part, width in (("query", shape.hidden), ("up", row.ffn)):
             path = family.layer[part]
             rows = width * list(family.layer.values()).count(path)
-            expected[f"{family.layers}.{index}.{path}.weight"] = [rows, shape.hidden]
+            expected[f"{family.layer_path(index)}.{path}.weight"] = [rows, shape.hidden]
     wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
     _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
@@ -222,17 +200,28 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     )
     with quiet():
         plain: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]
-    renamed: dict[str, Tensor] = {}
+    renamed = {}
     for path, ours in joined(names).items():
         for part in ("weight", "bias"):
-            parts = [weights[name] for name in (f"{module}.{part}" for module in ours) if name in weights]
+            parts = {name: weights[name] for name in (f"{module}.{part}" for module in ours) if name in weights}
             if parts:
-                renamed[f"{path}.{part}"] = torch.cat(parts)
-    if family.shared_layers:
-        renamed = _one_layer(renamed, family)
+                joint = _one_layer(parts) if family.shared_layers else torch.cat(list(parts.values()))
+                renamed[f"{path}.{part}"] = joint
     plain.load_state_dict(renamed)
     plain.eval()
     return plain
+
+
+def _one_layer(copies: Mapping[str, Tensor]) -> Tensor:
+    """Return the weights that all layers share, given those of every layer by name."""
+    first, *others = copies.items()
+    for name, copied in others:
+        if not copied.equal(first[1]):
+            raise InputError(
+                f"a plain checkpoint of this family has one layer that all repeat, but '{name}' differs from that of "
+                "the first layer since the model was trained or pruned; save_model keeps all of them"
+            )
+    return first[1]
 
 
 def _with_heads_in_order(model: LimbeckForSequenceClassification) -> LimbeckForSequenceClassification:

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from limbeck.core import pareto
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.errors import InputError
 from limbeck.search.bounded_space import BoundedSpace, amount
 from limbeck.search.evolution import Score, evolve, sample_shapes, satisfies_rule
+
+if TYPE_CHECKING:
+    from limbeck.search.subnet_scores import SliceScores
 
 Method = Literal["evolution", "random", "rule", "nsga2"]
 Scored = Mapping[Shape, float]
@@ -269,3 +272,44 @@ def winners(
     if method == "nsga2":
         return best_of_front(bounded, scores, count, metric, log)
     return best(bounded, scores, count)
+
+
+def search_slices(
+    method: Method,
+    bounded: BoundedSpace,
+    slices: SliceScores,
+    settings: Settings,
+    count: int = 1,
+    *,
+    workers: int = 1,
+    study_file: StudyFile | None = None,
+    log: Callable[..., None] = lambda message, **numbers: None,
+) -> tuple[list[Shape], Scored]:
+    """Search the slices of a super-network.
+
+    Args:
+        method: How shapes are found.
+        bounded: The slices to search.
+        slices: Scores of the slices.
+        settings: How much is searched.
+        count: Most shapes to return.
+        workers: Processes that score slices.
+        study_file: Where NSGA-II keeps its study; in memory unless given.
+        log: Called with messages, and with the number of every slice that is scored.
+
+    Returns:
+        The winners, and the score of every shape that was evaluated.
+
+    Raises:
+        InputError: No shape is within the limits.
+    """
+    with slices.reported(log, settings.total).shared(workers) as score:
+        scored = search(method, bounded, score, settings, study_file=study_file, log=log)
+    if not scored:
+        raise InputError(bounded.why_empty())
+    metric = slices.candidate.task.metric
+    shapes = winners(method, bounded, scored, count, metric=metric, log=log)
+    for shape in shapes:
+        cost = bounded.costs(shape)
+        log(f"{shape}: {metric} {scored[shape]:.4f}, {cost.name} {amount(cost.value, cost.unit)}")
+    return shapes, scored

@@ -130,7 +130,7 @@ class Linearize(Technique):
             return [f"guide: trajectory trains two models, which one process can; {processes.count()} were started"]
         return []
 
-    def teacher_problems(self, *, epochs: bool) -> list[str]:
+    def epoch_problems(self, *, epochs: bool) -> list[str]:
         """Report that the teacher did not keep the weights to follow or to begin with."""
         return self.guidance.epoch_problems(self.checkpoints, epochs=epochs)
 

@@ -21,25 +21,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
-from limbeck.core.bound import Bound
 from limbeck.core.candidate import Candidate
-from limbeck.core.measurement import Measurement, machine
+from limbeck.core.field_groups import group
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, content, step
-from limbeck.errors import InputError, MissingExtra
-from limbeck.search.bounded_space import BoundedSpace, amount, trained_space
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.errors import InputError
+from limbeck.search.bound_config import BoundConfig
+from limbeck.search.bounded_space import trained_space
+from limbeck.search.study_config import StudyConfig
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
-    from limbeck.core.search_space import Space
     from limbeck.core.target import Budget
-    from limbeck.search.strategies import StudyFile
-    from limbeck.search.subnet_scores import SliceScores
 
 
 @step(
@@ -76,16 +73,7 @@ class Search(Technique):
     Attributes:
         method: How shapes are found (evolution; drawn at random; drawn at random among those that keep AutoTinyBERT's
             rule of thumb; nsga2 for a front of the metric against the cost, which needs the extra 'search').
-        latency_ms: Most that a call may take on the target.
-        speedup: Times as fast as the largest slice, by the model of latency.
-        keep: Most of the largest slice's cost.
-        cost: What is bounded: latency, measured on the target, or multiply-accumulates.
-        profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
-        number_format: What serves: slices are judged, and their latency is stated, in this format.
-        at_least: Shapes below this share of the bound are not judged: they leave too much of it unused. 0.85 unless
-            given; 0 for nsga2, whose front has faster shapes too.
-        at_most: Shapes above this share of the bound are not judged.
-        sure: A shape fits only if the upper end of its latency's 95 % interval is below the bound.
+        bound: Which shapes fit by their cost.
         population: Shapes in a generation.
         generations: Generations; of random searches, populations that are drawn in all.
         explore: Share of a generation that is drawn from the whole space (evolution).
@@ -94,21 +82,11 @@ class Search(Technique):
         split: Where slices are judged.
         samples: Texts that slices are judged on; all of the split unless given.
         workers: Processes of this machine that judge slices, each with one thread; the result is the same.
-        storage: Where nsga2 keeps what it knows, so that other processes and machines can join in, and later searches
-            go on: a file that all of them see, or the URL of a database (sqlite:///…); a file of its own unless given.
-        study_name: Name of the search in the storage; one made from what is searched unless given.
+        study: Where nsga2 keeps its study.
     """
 
     method: Literal["evolution", "random", "rule", "nsga2"] = "evolution"
-    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
-    speedup: Annotated[float, Gt(0), Le(1_000)] | None = None
-    keep: Annotated[float, Gt(0), Le(1)] | None = None
-    cost: Literal["latency", "macs"] = "latency"
-    profile: str | None = None
-    number_format: Literal["int8", "float"] = "int8"
-    at_least: Annotated[float, Ge(0), Le(1)] | None = None
-    at_most: Annotated[float, Gt(0), Le(1_000)] = 1.0
-    sure: bool = True
+    bound: BoundConfig = group(default=BoundConfig())
     population: Annotated[int, Ge(1), Le(100_000)] = 25
     generations: Annotated[int, Ge(1), Le(100_000)] = 4
     explore: Annotated[float, Ge(0), Le(1)] = 0.5
@@ -117,50 +95,26 @@ class Search(Technique):
     split: str = "validation"
     samples: Annotated[int, Ge(1)] | None = None
     workers: Annotated[int, Ge(1), Le(1_024)] = 1
-    storage: str | None = None
-    study_name: str | None = None
+    study: StudyConfig = group(default=StudyConfig())
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        problems = []
-        if len(self.bound.given) > 1:
-            problems.append(f"give one bound, got {', '.join(self.bound.given)}")
-        if self.cost == "macs" and self.latency_ms is not None:
-            problems.append("latency_ms needs cost: latency, got cost: macs")
-        if self.cost == "macs" and self.profile is not None:
-            problems.append("profile needs cost: latency, got cost: macs")
-        if self.least >= self.at_most:
-            problems.append(f"at_least should be below at_most, got {self.least:g} and {self.at_most:g}")
+        problems = self.bound.problems(front=self.searches_front)
         if self.method == "nsga2" and self.population < 2:
             problems.append(f"population should be at least 2 for method: nsga2, got {self.population}")
-        if self.storage is not None and self.method != "nsga2":
-            problems.append(f"storage needs method: nsga2, got method: {self.method}")
-        if self.study_name is not None and self.storage is None:
-            problems.append("study_name needs a storage")
-        return problems
+        return problems + self.study.problems(self.method)
 
     @property
-    def bound(self) -> Bound:
-        """The bound that the fields give."""
-        return Bound(self.latency_ms, self.speedup, self.keep)
-
-    @property
-    def least(self) -> float:
-        """``at_least``, or what stands for it."""
-        return self.at_least if self.at_least is not None else 0.0 if self.method == "nsga2" else 0.85
+    def searches_front(self) -> bool:
+        """Whether a front is searched, which needs no bound."""
+        return self.method == "nsga2"
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file, the storage and missing packages."""
         from limbeck.cost_models.predictor_file import file_problems
 
-        problems = file_problems(self.profile, self.number_format)
-        if self.method == "nsga2" and find_spec("optuna") is None:
-            problems.append(f"method: {MissingExtra('optuna', 'search')}")
-        elif self.storage is not None:
-            from limbeck.search.nsga2 import unusable
-
-            problems += unusable(self.storage)
-        return problems
+        problems = file_problems(self.bound.profile, self.bound.number_format)
+        return problems + self.study.file_problems(self.method)
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
@@ -172,13 +126,7 @@ class Search(Technique):
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed."""
-        if self.bound.given or self.method == "nsga2" or (self.cost == "latency" and budget.latency_ms is not None):
-            return []
-        by_latency = self.cost == "latency"
-        return [
-            "give a bound: "
-            + ("latency_ms, speedup or keep, or a budget with latency_ms" if by_latency else "speedup or keep")
-        ]
+        return [] if self.searches_front else self.bound.budget_problems(budget)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: slices of half the work, each judged on the split.
@@ -193,67 +141,41 @@ class Search(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the winners."""
-        from limbeck.cost_models.shape_cost import is_elsewhere, predicted_latency
         from limbeck.model.pruning.subnetwork import extract
         from limbeck.report.evaluated_shapes import evaluated_shapes
-        from limbeck.search import strategies
+        from limbeck.search.strategies import Settings, search_slices, study_settings
         from limbeck.search.subnet_scores import SliceScores
 
         if problems := self.problems() + self.budget_problems(context.budget):
             raise InputError(f"search: {problems[0]}")
+        settings = Settings(self.population, self.generations, self.explore, self.mutation, context.seed)
+        file = context.scratch / "scores.jsonl" if context.scratch else None
+        slices = SliceScores(candidate, self.bound.number_format, self.split, batch=context.target.batch, file=file)
+        slices = slices.sampled(self.samples, context.seed)
         try:
-            bounded = self._bounded(trained_space(candidate.model), candidate, context)
+            space = trained_space(candidate.model)
+            bounded = self.bound.bounded(space, candidate, context, front=self.searches_front)
+            source = self.bound.source(bounded, context.target)
+            agreed = study_settings(bounded, slices.settings, source, self.population) if self.searches_front else {}
+            winners, scored = search_slices(
+                self.method,
+                bounded,
+                slices,
+                settings,
+                self.winners,
+                workers=self.workers,
+                study_file=self.study.file(context.scratch, agreed),
+                log=context.log,
+            )
         except InputError as error:
             raise InputError(f"search: {error}") from error
-        settings = strategies.Settings(self.population, self.generations, self.explore, self.mutation, context.seed)
-        file = context.scratch / "scores.jsonl" if context.scratch else None
-        slices = SliceScores(candidate, self.number_format, self.split, batch=context.target.batch, file=file)
-        slices = slices.sampled(self.samples, context.seed).reported(context.log, settings.total)
-        study = self._study(bounded, slices, context) if self.method == "nsga2" else None
-        with slices.shared(self.workers) as scores:
-            scored = strategies.search(self.method, bounded, scores, settings, study_file=study, log=context.log)
-        if not scored:
-            raise InputError(f"search: {bounded.why_empty()}")
-        metric = candidate.task.metric
-        elsewhere = self.profile is not None and is_elsewhere(bounded.costs.cost, candidate, context.target)
-        winners = strategies.winners(self.method, bounded, scored, self.winners, metric=metric, log=context.log)
         for shape in winners:
             cost = bounded.costs(shape)
-            context.log(f"{shape}: {metric} {scored[shape]:.4f}, {cost.name} {amount(cost.value, cost.unit)}")
-            latency = predicted_latency(cost, self.number_format, elsewhere=elsewhere)
-            facts: tuple[Measurement, ...] = (latency,) if self.cost == "latency" else ()
+            facts = self.bound.predicted(shape, bounded, candidate, context.target)
             if shape == winners[0]:
                 values = bounded.costs.many(list(scored))[:, 0].tolist()
-                facts += (evaluated_shapes(scored, values, winners, cost, metric, self.split),)
+                facts += (evaluated_shapes(scored, values, winners, cost, candidate.task.metric, self.split),)
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
-
-    def _bounded(self, space: Space, candidate: Candidate, context: RunContext) -> BoundedSpace:
-        """Return the space with its costs and the limits that the fields set."""
-        from limbeck.cost_models.shape_cost import counted_cost, latency_cost
-        from limbeck.search.cached_cost import CachedCost
-
-        if self.cost == "macs":
-            cost = counted_cost("macs", candidate)
-        else:
-            cost = latency_cost(context.cost, context.target, self.number_format, profile=self.profile, log=context.log)
-        bound, costs = self.bound, CachedCost(cost)
-        if not bound.given and self.cost == "latency":
-            bound = Bound(latency_ms=context.budget.latency_ms)
-        most = bound.amount(costs, space.largest)
-        return BoundedSpace.near(space, costs, most, at_least=self.least, at_most=self.at_most, sure=self.sure)
-
-    def _study(self, bounded: BoundedSpace, scores: SliceScores, context: RunContext) -> StudyFile:
-        """Return where NSGA-II keeps its study, and what those who share it must agree in."""
-        from limbeck.search.strategies import StudyFile, study_settings
-
-        if self.cost == "macs":  # which depends on the length of texts
-            cost = f"macs, {bounded.costs(bounded.space.largest).value:.0f} of the largest"
-        else:
-            data = content(self.profile) if self.profile is not None else bounded.costs.cost.key or machine()
-            cost = f"latency by {data} on {context.target}"
-        storage = self.storage or (context.scratch / "study.jsonl" if context.scratch else None)
-        agreed = study_settings(bounded, scores.settings, cost, self.population)
-        return StudyFile(storage, self.study_name or "", agreed, shared=self.storage is not None)
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why no slice meets the bound; None if one may.
@@ -270,8 +192,6 @@ class Search(Technique):
         space = makers[0].search_space(shape)
         if space is None:
             return None
-        fixed = len(space.hidden) * len(space.head_dim) == 1
-        in_table = fixed and (space.largest.hidden, space.largest.head_dim) == (shape.hidden, shape.head_dim)
-        if self.cost == "latency" and self.profile is None and not in_table:
-            return None  # a predictor would have to be measured, which takes minutes
-        return self._bounded(space, candidate, context).out_of_reach()
+        if self.bound.must_measure(space, shape):
+            return None
+        return self.bound.bounded(space, candidate, context, front=self.searches_front).out_of_reach()
