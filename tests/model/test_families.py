@@ -7,7 +7,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from limbeck.core.shape import Shape
 from limbeck.errors import UnsupportedModel
-from limbeck.model.families import FAMILIES, head_tensors, ragged_layers, read_shape
+from limbeck.model.families import head_tensors, ragged_layers, read_shape
+from limbeck.model.family_table import FAMILIES
 
 
 @pytest.mark.parametrize("family", ["deberta", "roformer", "berta", "llama"])

@@ -22,6 +22,7 @@ from limbeck.core.finite import load_json
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import skipped_positions
 from limbeck.model import families, layer_types
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.layout import CODE, WEIGHTS, shape_of, style_of, tensor_names
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE
 
@@ -64,7 +65,7 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         The family's standard keys, unknown keys as they were, and our keys in the entry ``limbeck``.
     """
     name = str(config.get("family", "bert"))
-    family, shape, style = families.FAMILIES[name], shape_of(config), style_of(config)
+    family, shape, style = FAMILIES[name], shape_of(config), style_of(config)
     ours = {key: config[key] for key in sorted(families.OURS) if key in config}
     values: dict[str, Any] = ours | {
         "hidden": shape.hidden,
@@ -97,14 +98,14 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(ours, Mapping) or "layer_heads" not in ours:
         return dict(config)
     name = str(ours.get("family", "bert"))
-    standard = families.FAMILIES[name].config_keys if name in families.FAMILIES else frozenset()
+    standard = FAMILIES[name].config_keys if name in FAMILIES else frozenset()
     others = {key: value for key, value in config.items() if key not in standard | {SECTION}}
     return others | dict(ours) | {"model_type": SECTION}
 
 
 def guard_name(family: str) -> str:
     """Return the family's tensor that is written empty where the family's model cannot hold the weights."""
-    row = families.FAMILIES[family]
+    row = FAMILIES[family]
     return f"{row.prefix}.{row.embeddings['norm']}.weight"
 
 
@@ -124,7 +125,7 @@ def our_tensors(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, 
         config: The content of our config.json.
     """
     tensors, family = set(tensors), str(config.get("family", "bert"))
-    if family not in families.FAMILIES:
+    if family not in FAMILIES:
         return {name: Rows(name) for name in tensors}
     if any(name.startswith("encoder.") and not name.startswith("encoder.layer.") for name in tensors):
         return {name: Rows(name) for name in tensors - {guard_name(family)}}
@@ -145,7 +146,7 @@ def translate_folder(folder: str | Path) -> None:
     _link_float_name(folder)
     path = folder / "config.json"
     config = load_json(path.read_text(encoding="utf-8"))
-    if config.get("model_type") != SECTION or config.get("family", "bert") not in families.FAMILIES:
+    if config.get("model_type") != SECTION or config.get("family", "bert") not in FAMILIES:
         return
     plain = _translate_weights(folder, config)
     if plain:
@@ -222,7 +223,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape, style_of(config)) and shape.depth > 0 and not config.get("position_heads")
-    plain = plain and not families.FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
+    plain = plain and not FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
     if not path.is_file():
         return plain
     names = tensor_names(path)
