@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from limbeck.core.task import Split, Task
 from limbeck.data.given import as_task, names_task
 from limbeck.errors import InputError
 from limbeck.recipe.validation import read
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,8 +84,8 @@ def trained_model(step: Technique, candidate: Candidate, context: RunContext) ->
         candidate: The candidate, which it may change.
         context: Services of the step.
     """
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as scratch:
-        (result,) = step.apply(candidate, replace(context, scratch=Path(scratch)))
+    with temporary_folder() as scratch:
+        (result,) = step.apply(candidate, replace(context, scratch=scratch))
         return cast("LimbeckForSequenceClassification", result.model.eval())
 
 
@@ -119,8 +119,9 @@ def open_candidate(
         if isinstance(model, (str, Path)):
             source = str(model)
         else:
-            source = stack.enter_context(tempfile.TemporaryDirectory(prefix="limbeck-"))
-            _save(model, tokenizer, Path(source))
+            saved = stack.enter_context(temporary_folder())
+            _save(model, tokenizer, saved)
+            source = str(saved)
         rows = read_data(data)
         task = rows if isinstance(rows, Task) else _answered(source, rows)
         fitted = fit_task(source, task)

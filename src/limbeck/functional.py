@@ -15,7 +15,6 @@ trained further with ``transformers.Trainer``, and given to the next function.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -282,12 +281,12 @@ def quantize(
     check_destination(Path(folder), "folder")
     with (
         open_candidate(model, tokenizer, data) as candidate,
-        tempfile.TemporaryDirectory(prefix="limbeck-") as scratch,
+        temporary_folder() as scratch,
         whole_folder(Path(folder)) as draft,
     ):
         exported, task = candidate.model, candidate.task
         if exported.runtime == "torch":
-            exported = onnx.export(exported, candidate.tokenizer, task, Path(scratch), fused=fused, log=log)
+            exported = onnx.export(exported, candidate.tokenizer, task, scratch, fused=fused, log=log)
         int8.quantize(exported, candidate.tokenizer, task, draft, **fields, log=log).close()
     return open_exported(folder)
 
