@@ -29,7 +29,8 @@ VOCABULARY = 1000  #: a look-up costs the same in any table of words
 OPTIONS = (
     "relative_buckets", "relative_heads", "pos_att_type", "share_att_key", "position_buckets", "max_relative_positions",
     "relative_norm", "project_before_norm", "masks_queries", "norm_first", "absolute_positions", "embedding_norm",
-    "norm_bias", "attention_bias", "ffn_bias",
+    "norm_bias", "attention_bias", "ffn_bias", "gated", "rotary_theta", "unnormed_layers", "pooling", "pooler_bias",
+    "pooler_norm", "pooler_per_token",
 )  # fmt: skip
 """Fields of a style that few families use; a description names those that differ from the default."""
 
