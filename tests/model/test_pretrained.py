@@ -10,7 +10,8 @@ import transformers
 
 from limbeck.errors import InputError
 from limbeck.model.encoder import LimbeckForTokenClassification
-from limbeck.model.families import FAMILIES, read_shape, read_style
+from limbeck.model.families import read_shape, read_style
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.pretrained import load_pretrained, to_transformers
 
 LENGTH, VOCABULARY = 9, 60

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from limbeck.model.encoder import LimbeckForSequenceClassification
-from limbeck.model.families import FAMILIES
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.pretrained import load_pretrained
 
 VOCABULARY = 60

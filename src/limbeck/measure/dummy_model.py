@@ -86,9 +86,9 @@ class Setting:
 def style_of(style: EncoderStyle) -> dict[str, Any]:
     """Select the fields of a style that decide the speed."""
     given, usual = (asdict(each) if isinstance(each, Style) else {} for each in (style, Style()))
-    options = {name: given[name] for name in OPTIONS if name in given and given[name] != usual[name]}
-    return {
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    options = {name: plain[name] for name in OPTIONS if name in plain and plain[name] not in (usual[name], [])}
+    return options | {
         "family": style.family,
         "embedding_size": style.embedding_size,
         "max_positions": style.max_positions,

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils.generic import ModelOutput
 
 from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
-from .configuration import LimbeckConfig
+from .configuration import POOLED, PREFIXES, LimbeckConfig
 from .disentangled_attention import RelativeEmbeddings
 from .embeddings import Embeddings
 from .layers import (
@@ -161,15 +161,6 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     if "attention" in tapped:
         outputs["attentions"] = tuple(scores.softmax(-1) for scores in tapped["attention"])
     return outputs
-
-
-POOLED = ("bert", "ernie", "albert", "rembert", "modernbert", "deberta-v2")
-"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = (
-    "bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert", "model",
-    "deberta",
-)  # fmt: skip
-"""What the names of tensors begin with in the checkpoints of the families."""
 
 
 class LimbeckModel(PreTrainedModel):

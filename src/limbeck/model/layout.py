@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.finite import load_json
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError
 from limbeck.model.style import Style
@@ -80,7 +80,7 @@ def tensor_sizes(path: Path) -> dict[str, list[int]]:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= min(LARGEST_HEADER, path.stat().st_size):
                 raise ValueError(f"its list of tensors should have {length:,} bytes")
-            header = json.loads(file.read(length))
+            header = load_json(file.read(length))
         return {name: list(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is no safetensors file, or is cut off or damaged: {error}") from error

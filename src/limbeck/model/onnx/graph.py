@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from limbeck.core.finite import load_json
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
@@ -91,7 +92,7 @@ class Blueprint:
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
         """Invert :meth:`to_json`."""
-        data = json.loads(text)
+        data = load_json(text)
         tuples = {name: tuple(data.get(name, ())) for name in ("int8", "rotary_theta")}
         return cls(**data | {"shape": Shape.from_json(data["shape"])} | tuples)
 
