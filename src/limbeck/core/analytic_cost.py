@@ -4,40 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from limbeck.core.model import EncoderStyle, Runnable
+from limbeck.core.model import EmbeddingSizes, EncoderStyle, Runnable
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 
 NumberFormat = Literal["float", "int8"]
-
-
-class EmbeddingSizes(Protocol):
-    """Sizes of the embedding tables; :class:`limbeck.model.encoder.Style` and a configuration have them."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the token table."""
-        ...
-
-    @property
-    def max_positions(self) -> int:
-        """Rows of the position table."""
-        ...
-
-    @property
-    def token_types(self) -> int:
-        """Rows of the segment table."""
-        ...
-
-    @property
-    def embedding_size(self) -> int | None:
-        """Width of the tables; None: the hidden width."""
-        ...
-
-    @property
-    def projections(self) -> str:
-        """Which learned projections of the sequence length Linformer's layers have."""
-        ...
 
 
 class _AnyLayer(Protocol):

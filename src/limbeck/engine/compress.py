@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.training_options import Training
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, RenamedWarning, nearest
 from limbeck.measure.backends import check_runtime
 from limbeck.report.text import front_frame, summary, summary_html
 
@@ -39,7 +40,13 @@ class Compressed:
 
     result: RunResult
     written: Mapping[str, Path]
-    unmet: tuple[str, ...]
+    budget_violations: tuple[str, ...]
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Former name of ``budget_violations``."""
+        warnings.warn("Compressed.unmet is called budget_violations now", RenamedWarning, stacklevel=2)
+        return self.budget_violations
 
     @property
     def artefact(self) -> Path | None:
@@ -64,7 +71,8 @@ class Compressed:
         return self.summary()
 
     def __repr__(self) -> str:
-        state = f"does not meet the budget: {'; '.join(self.unmet)}" if self.unmet else "meets the budget"
+        broken = "; ".join(self.budget_violations)
+        state = f"does not meet the budget: {broken}" if broken else "meets the budget"
         artefact = f"{str(self.artefact)!r}, {state}" if self.artefact else "none"
         return f"Compressed({len(self.result.measured)} candidates measured, artefact {artefact})"
 
