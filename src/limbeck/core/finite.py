@@ -1,4 +1,4 @@
-"""JSON that every parser accepts: NaN and infinity become null."""
+"""Make JSON that every parser accepts: NaN and infinity become null."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rest of the code may ask of a model: protocols, so that neither torch nor ONNX Runtime is needed here."""
+"""Protocols for models: what other packages may use, without importing torch or ONNX Runtime."""
 
 from __future__ import annotations
 

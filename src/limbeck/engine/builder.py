@@ -1,8 +1,7 @@
-"""Makes candidates, none of them twice: roots from model folders, children by techniques, all kept in the store.
+"""Make each candidate once: roots from model folders, children by techniques, all kept in the store.
 
-A key names how a candidate is made, so a finished one is found by its key; one whose object was deleted or damaged
-is made again from its parent, however far back that goes. ``adopt`` tells it of the records of an earlier run.
-"""
+A key identifies how a candidate is made, so a finished one is found by its key. If its object was deleted or damaged,
+it is rebuilt from its parent, however far back that goes. ``adopt`` loads the records of an earlier run."""
 
 from __future__ import annotations
 

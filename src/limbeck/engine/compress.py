@@ -1,4 +1,4 @@
-"""The main job in one call: from a model, a task and a budget to a recipe, its run, and what it hands over."""
+"""The main job in one call: plan a recipe for a model, a task and a budget, run it, and write the results."""
 
 from __future__ import annotations
 

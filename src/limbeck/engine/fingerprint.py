@@ -1,4 +1,4 @@
-"""The fingerprint of a model's folder: content decides whether two models are the same, never path, size or time."""
+"""The fingerprint of a model folder: its content decides whether two models are the same, not paths, sizes or times."""
 
 from __future__ import annotations
 

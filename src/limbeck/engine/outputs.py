@@ -1,4 +1,4 @@
-"""What a finished run hands over: the report, the tables, and the chosen model as a folder that runs anywhere."""
+"""Write the outputs of a finished run: the report, the tables, and the chosen model as a folder that runs anywhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Carries out a recipe: breadth first, one step over all candidates, then the next.
 
 Finished work is found by its key, so resuming means running again. A candidate that fails is recorded in the ledger
-and leaves the front; its siblings go on.
+and leaves the front; its siblings continue.
 """
 
 from __future__ import annotations
