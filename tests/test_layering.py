@@ -12,7 +12,7 @@ LAYERS = (
     ("core", "storage", "distributed"),
     ("model", "data", "report"),
     ("train", "measure", "augmentation"),
-    ("cost_models", "search"),
+    ("cost_models", "search", "teachers"),
     ("techniques",),
     ("recipe",),
     ("engine",),

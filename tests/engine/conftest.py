@@ -1,5 +1,6 @@
 """Toy steps for these tests, and what planning begins with."""
 
 from planned import place  # noqa: F401
+from teacher_fixtures import rows_of, task, teacher, write_jsonl  # noqa: F401
 from toy_fixtures import toys  # noqa: F401
 from toy_runs import go  # noqa: F401

@@ -16,6 +16,7 @@ from limbeck.engine import compress as compressing
 from limbeck.engine import run as running
 from limbeck.engine.compress import compress
 from limbeck.engine.planner import SEARCHES
+from limbeck.engine.training_options import Training
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import check
 from limbeck.report.table import rows
@@ -29,6 +30,27 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
         compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
     with pytest.raises(InputError, match="runtime: exported models run in no 'onnx'; choose from 'auto', 'onnxr"):
         compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"latency_ms": 0.0}, r"latency_ms should be .*\(0, 10,000,000\], got 0"),
+        ({"max_drop": float("nan")}, "max_drop should be a number"),
+        ({"size_mb": "10"}, "size_mb should be a number, got '10'"),
+        ({"threads": 1.5}, "threads should be a whole number, got 1.5"),
+        ({"batch": 0}, "batch should be in"),
+        ({"seq_len": -1}, "seq_len should be in"),
+        ({"seed": -1}, "seed should be in"),
+        ({"replicas": True}, "replicas should be a whole number"),
+        ({"training": Training(epochs=0.0)}, "epochs should be in"),
+        ({"training": Training(min_steps=2, learning_rate=float("inf"))}, "learning_rate should be a number"),
+    ],
+)
+def test_values_are_checked_as_those_of_the_command_line_are(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        compress("no-model", "no-task", store=tmp_path / "store", folder=tmp_path / "run", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def latency(shape, number_format="int8"):
@@ -69,7 +91,7 @@ def begun(place, tmp_path, monkeypatch):
     """What a call of ``compress`` would run: the recipe and its task."""
     seen = []
 
-    def carry_out(recipe, task, store, folder, listener):
+    def carry_out(recipe, task, store, folder, listener, **options):
         seen.append((recipe, task))
         raise Stop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -46,4 +47,30 @@ def test_it_follows_the_external_data_of_an_onnx_file(toys, tmp_path):
     for content in (b"weights", b"other weights"):
         (folder / "onnx" / "model.onnx_data").write_bytes(content)
         seen.add(fingerprint(folder))
+    assert len(seen) == 2
+
+
+def test_outputs_inside_do_not_count_and_the_model_s_own_folders_do(toys, tmp_path):
+    folder = Path(toys.model_folder(tmp_path / "a"))
+    before = fingerprint(folder)
+    for name in ("artefact/model.safetensors", "runs/toy/front.json", "epoch_001/config.json", "checkpoint-10/a.json"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"{}")
+    assert fingerprint(folder) == before
+    seen = {before}
+    for name in ("onnx/model.onnx", "0_Transformer/model.safetensors", "1_Pooling/config.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"{}")
+        seen.add(fingerprint(folder))
+    assert len(seen) == 4
+
+
+def test_shards_that_an_index_names_count_wherever_they_lie(tmp_path):
+    (tmp_path / "parts").mkdir()
+    index = {"weight_map": {"a": "parts/1.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    seen = set()
+    for content in (b"weights", b"other weights"):
+        (tmp_path / "parts" / "1.safetensors").write_bytes(content)
+        seen.add(fingerprint(tmp_path))
     assert len(seen) == 2

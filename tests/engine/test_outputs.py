@@ -90,8 +90,12 @@ def test_a_run_refuses_a_folder_in_its_model(result, tmp_path):
 
 
 def test_the_report_needs_no_store(result, tmp_path):
+    expected = deliver(result, tmp_path / "art")["report"].read_text()
     result = replace(result, store=Store(tmp_path / "nowhere"), builder=None)
-    assert set(write_report(result)) == {"report", "front"}
+    written = write_report(result)
+    assert set(written) == {"report", "front"}
+    assert written["report"].read_text() == expected
+    assert "InferenceSession" in expected  # how the artefact is served
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -20,7 +20,7 @@ from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 from limbeck.model.pretrained import to_transformers
 from limbeck.model.pruning.importance import magnitude
 from limbeck.model.pruning.slicing import Cut, slice_to
-from limbeck.model.pruning.subnetwork import extract, sort_parts
+from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels, sort_parts
 
 WORDS = models.WordLevel({"[PAD]": 0, "[UNK]": 1, "word": 2}, unk_token="[UNK]")
 TOKENIZER = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WORDS), pad_token="[PAD]", unk_token="[UNK]")
@@ -58,6 +58,7 @@ def test_logits_are_those_of_transformers(case, kind):
             again = plain(**batch).logits
         seen = logits(model, batch)
         assert seen.shape == expected.shape
+        seen, expected, again = (families.defined(model, batch, answers) for answers in (seen, expected, again))
         torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
         torch.testing.assert_close(again, expected, atol=1e-4, rtol=0)
     assert expected.std() > 0.05, "the reference must say something"
@@ -83,7 +84,8 @@ def test_a_slice_answers_as_what_is_extracted(case):
     sort_parts(model, magnitude(model, ()))
     shape, rng = model.shape, Random(1)
     ranges = (Range(1, shape.depth), Range(1, shape.hidden), Range(1, shape.layers[0].heads))
-    space = Space(*ranges, Range(1, shape.layers[0].ffn), Range(1, shape.head_dim), per_layer=True)
+    channels = Range(shape.head_dim if model.style.rotary_theta else 1, shape.head_dim)  # rotary positions pair them
+    space = Space(*ranges, Range(1, shape.layers[0].ffn), channels, per_layer=True, attention=shape.attention)
     for sample in [space.sample(rng) for _ in range(4)]:
         small = extract(model, sample)
         for batch in batches(model):
@@ -99,7 +101,17 @@ def test_sorting_heads_and_neurons_changes_no_answer(case):
     for batch, expected in zip(batches(model), before, strict=True):
         torch.testing.assert_close(logits(model, batch), expected, atol=1e-5, rtol=1e-4)
         with torch.no_grad():
-            torch.testing.assert_close(plain(**batch).logits, expected, atol=1e-4, rtol=1e-4)
+            answers = families.defined(model, batch, plain(**batch).logits)
+            torch.testing.assert_close(answers, families.defined(model, batch, expected), atol=1e-4, rtol=1e-4)
+
+
+@PRUNABLE
+def test_sorting_channels_changes_no_answer(case):
+    model = families.ours(case)
+    before = [logits(model, batch) for batch in batches(model)]
+    sort_channels(model, channel_scores(model))
+    for batch, expected in zip(batches(model), before, strict=True):
+        torch.testing.assert_close(logits(model, batch), expected, atol=1e-5, rtol=1e-4)
 
 
 @PRUNABLE
@@ -126,6 +138,10 @@ def test_the_graph_answers_as_torch(case, kind, fused, tmp_path):
     for batch in list(batches(model))[:4]:
         expected = logits(model, batch).numpy()
         feed = {name: batch[name].numpy() for name in names}
-        np.testing.assert_allclose(session.run(None, feed)[0], expected, atol=1e-4)
-        error = np.abs(rounded.run(None, feed)[0] - expected).mean()
+        expected, seen, near = (
+            families.defined(model, batch, answers)
+            for answers in (expected, session.run(None, feed)[0], rounded.run(None, feed)[0])
+        )
+        np.testing.assert_allclose(seen, expected, atol=1e-4)
+        error = np.abs(near - expected).mean()
         assert error < 0.25 * expected.std(), "INT8 is near"

@@ -6,6 +6,7 @@ import pytest
 
 from limbeck.core.shape import Shape
 from limbeck.core.step import RestrictedContext, RunContext
+from limbeck.errors import StoreError
 from limbeck.measure import memory
 from limbeck.measure.memory import Memory, Size
 from limbeck.model.checkpoints import open_model
@@ -41,6 +42,22 @@ def test_a_stored_model_counts_its_file(exported, candidate):
     stored = replace(candidate, folder=exported.folder)
     sizes = [fact.value for _, fact in Size(samples=4).measure([stored], context(Size)) if fact.name == "size"]
     assert sizes == [(exported.folder / "model.safetensors").stat().st_size]
+
+
+def test_weights_that_are_gone_have_no_size(exported, candidate, tmp_path):
+    """0 bytes would be kept as a fact, and meet any budget."""
+    stored = replace(candidate, folder=tmp_path)
+    for weights in (None, b""):
+        if weights is not None:
+            (tmp_path / "model.safetensors").write_bytes(weights)
+        with pytest.raises(StoreError, match="no weights to measure"):
+            memory.stored_bytes(stored)
+    path = exported.model.path.rename(exported.model.path.with_suffix(".away"))
+    try:
+        with pytest.raises(StoreError, match=r"model\.onnx has no weights"):
+            memory.stored_bytes(exported)
+    finally:
+        path.rename(exported.model.path)
 
 
 def test_a_narrower_model_is_smaller_in_every_respect(candidate, make_model):

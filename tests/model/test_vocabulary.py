@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from limbeck.data.batching import collate, encode
@@ -27,6 +28,17 @@ STYLES = {
         "pad_token_id": 1,
         "token_types": 1,
         "embedding_size": 16,
+    },
+    "DeBERTa": {
+        "family": "deberta-v2",
+        "token_types": 0,
+        "pooler": "gelu",
+        "pos_att_type": ("c2p", "p2c"),
+        "share_att_key": True,
+        "position_buckets": 16,
+        "max_relative_positions": 130,
+        "absolute_positions": False,
+        "masks_queries": True,
     },
 }
 PAIRS = [("a film",), ("a film", "a <mask> [MASK] film")]
@@ -72,7 +84,19 @@ def unigram(texts):
     return XLMRobertaTokenizer(vocab=[*rows, ("<mask>", 0.0)], model_max_length=99)
 
 
-@pytest.fixture(scope="module", params=["WordPiece", "BPE", "Unigram"])
+def deberta(texts):
+    from transformers import DebertaV2Tokenizer
+
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]  # [MASK] is an added token, as on the hub
+    bare = Tokenizer(models.Unigram())
+    bare.pre_tokenizer = pre_tokenizers.Metaspace()
+    settings = {"vocab_size": 1500, "special_tokens": special, "unk_token": "[UNK]"}
+    bare.train_from_iterator(texts, trainers.UnigramTrainer(**settings, show_progress=False))
+    rows = [tuple(row) for row in json.loads(bare.to_str())["model"]["vocab"]]
+    return DebertaV2Tokenizer(vocab=rows, model_max_length=99)
+
+
+@pytest.fixture(scope="module", params=["WordPiece", "BPE", "Unigram", "DeBERTa"])
 def kind(request):
     return request.param
 
@@ -80,7 +104,8 @@ def kind(request):
 @pytest.fixture(scope="module")
 def whole(kind, task):
     """A tokenizer of each kind, learnt from reviews, and the ids that 60 of them use."""
-    tokenizer = {"WordPiece": word_piece, "BPE": byte_level, "Unigram": unigram}[kind](task.split("train").texts)
+    makers = {"WordPiece": word_piece, "BPE": byte_level, "Unigram": unigram, "DeBERTa": deberta}
+    tokenizer = makers[kind](task.split("train").texts)
     return tokenizer, {one for ids in tokenizer(list(task.split("train").texts[:60]))["input_ids"] for one in ids}
 
 
@@ -243,6 +268,67 @@ def test_where_positions_count_from_padding_its_id_stays(make_model):
         assert stayed == kept
         assert small.encoder.style.pad_token_id == small.config.pad_token_id == fewer.pad_token_id == pad
         assert small.encoder.style.position_offset == offset
+
+
+SPECIAL_OF = {  # special tokens before and after the pieces, where each class expects them
+    "XLMRobertaTokenizer": (SPECIAL, ["<mask>"]),
+    "CamembertTokenizer": (
+        ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>"], ["<mask>"],
+    ),
+    "AlbertTokenizer": (["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], []),
+    "RemBertTokenizer": (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], []),
+    "DebertaV2Tokenizer": (["[PAD]", "[CLS]", "[SEP]", "[UNK]"], ["[MASK]"]),
+    "MPNetTokenizer": (["<s>", "<pad>", "</s>", "[UNK]"], ["<mask>"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pieces(task):
+    """The pieces of a Unigram and of a WordPiece model, without special tokens."""
+    unigram_model, word_piece_model = Tokenizer(models.Unigram()), Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    unigram_model.pre_tokenizer, word_piece_model.pre_tokenizer = (
+        pre_tokenizers.Metaspace(), pre_tokenizers.BertPreTokenizer(),
+    )  # fmt: skip
+    options = {"vocab_size": 600, "show_progress": False}
+    texts = task.split("train").texts[:200]
+    unigram_model.train_from_iterator(
+        texts, trainers.UnigramTrainer(unk_token="<unk>", special_tokens=["<unk>"], **options)
+    )
+    word_piece_model.train_from_iterator(texts, trainers.WordPieceTrainer(special_tokens=["[UNK]"], **options))
+    rows = json.loads(unigram_model.to_str())["model"]["vocab"]
+    return [tuple(row) for row in rows[1:]], [token for token in word_piece_model.get_vocab() if token != "[UNK]"]
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("name", SPECIAL_OF)
+def test_the_classes_of_the_families_read_the_texts_of_a_task_as_before(
+    name, added, pieces, task, make_model, tmp_path
+):
+    first, last = SPECIAL_OF[name]
+    scored = name != "MPNetTokenizer"
+    if scored:
+        vocabulary = [*((token, 0.0) for token in first), *pieces[0], *((token, 0.0) for token in last)]
+    else:
+        vocabulary = {token: number for number, token in enumerate([*first, *pieces[1], *last])}
+    getattr(transformers, name)(vocab=vocabulary).save_pretrained(tmp_path / "whole")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "whole")
+    texts = [*task.split("train").texts[:20], NEW]
+    if added:
+        tokenizer.add_tokens(["film_noir", "<entity>"])
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<query>"]})
+        texts.append("a <query> film_noir with an <entity>")
+    used = {one for ids in tokenizer(texts)["input_ids"] for one in ids}
+    counts_from_padding = "<s>" in first
+    style = {"pad_token_id": tokenizer.pad_token_id, "position_offset": 1 if counts_from_padding else None}
+    _, small, _ = trim(make_model(vocab_size=max(tokenizer.get_vocab().values()) + 1, **style), tokenizer, used)
+    small.save_pretrained(tmp_path / "small")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "small")
+    assert len(again) < 0.8 * len(tokenizer)
+    for text in texts:
+        before, after = (one.convert_ids_to_tokens(one(text, "pair")["input_ids"]) for one in (tokenizer, again))
+        assert before == after
+    for token in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"):
+        assert getattr(again, token) == getattr(tokenizer, token)
 
 
 def test_other_tokenizers_are_refused():

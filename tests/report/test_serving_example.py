@@ -71,11 +71,11 @@ def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
     splits = {"train": SimpleNamespace(pairs=("x",) if pair else None)}
     summary = stories.tell(task=stories.task(kind=kind, splits=splits))
     out = write_artefact(summary, "qa", exported, tmp_path / "out")
-    printed = execute(artefact_example(summary, out), out).strip()
+    printed = execute(artefact_example(summary, exported=True), out).strip()
     assert isinstance(printed if answer is str else json.loads(printed.replace("'", '"')), answer)
     if pair:
         assert printed in summary.task.label_names
-        assert execute(artefact_example(summary, out) + "print(max(text.type_ids))", out).split()[-1] == "1"
+        assert execute(artefact_example(summary, exported=True) + "print(max(text.type_ids))", out).split()[-1] == "1"
 
 
 def test_examples_fit_the_card():

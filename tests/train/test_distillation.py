@@ -6,9 +6,8 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext
 from limbeck.data.batching import collate, encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.model.checkpoints import save_model
 from limbeck.train.config import TrainingConfig
-from limbeck.train.distillation import mean_answers, teacher_outputs, teacher_problems, two_phases
+from limbeck.train.distillation import mean_answers, teacher_outputs, two_phases
 from limbeck.train.distillation_losses import LogitLoss
 from limbeck.train.layer_distillation import LayerDistillationConfig
 
@@ -64,12 +63,3 @@ def test_several_teachers_and_the_inside_of_one(make_model, tmp_path, cache):
     mask = batch["attention_mask"][..., None]
     for layer, states in enumerate(taps["hidden"]):
         torch.testing.assert_close(outputs.taps["hidden"][layer] * mask, states * mask, rtol=2e-3, atol=2e-3)
-
-
-def test_a_further_teacher_that_is_no_trained_model_is_reported_without_opening_it(make_model, tmp_path):
-    trained = toy_candidate(make_model)
-    save_model(trained.model, trained.tokenizer, tmp_path / "trained")
-    assert teacher_problems([str(tmp_path / "trained")]) == []
-    (problem,) = teacher_problems([str(tmp_path / "absent")])
-    assert problem.startswith("teachers: ")
-    assert "absent" in problem

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from limbeck.core.logits import activate
 from limbeck.core.metrics import IGNORED, Kind
-from limbeck.data.batching import encode, predict
+from limbeck.data.answers import answers
+from limbeck.data.batching import encode
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -99,9 +100,11 @@ class LabelFilter:
         """Return, for each row, the teacher's prediction and the label after it was overruled or not."""
         if not len(rows):
             return []
-        encoded = encode(replace(task, splits={"train": rows}), "train", self.teacher.tokenizer)
-        logits = predict(self.teacher.model, encoded, self.batch_size)
-        aligned = encoded.labels if task.kind == "tokens" else [()] * len(rows)
+        new, teacher = replace(task, splits={"train": rows}), self.teacher
+        logits = answers(teacher.model, teacher.tokenizer, new, "train", self.batch_size)
+        aligned: Sequence[Sequence[int]] = [()] * len(rows)
+        if task.kind == "tokens":
+            aligned = encode(new, "train", teacher.tokenizer).labels
         return [
             review_label(task.kind, values, label, self.confidence, tags)
             for values, label, tags in zip(logits, rows.labels, aligned, strict=True)

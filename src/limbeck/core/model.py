@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from limbeck.core.shape import Shape
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
     from transformers import PretrainedConfig
+
+    from limbeck.core.task import Task
 
 
 class EmbeddingSizes(Protocol):
@@ -73,6 +76,66 @@ class EncoderStyle(EmbeddingSizes, Protocol):
     @property
     def projections(self) -> str:
         """Which learned projections of the sequence length Linformer's layers have."""
+        ...
+
+    @property
+    def absolute_positions(self) -> bool:
+        """Whether a table of positions is added to the embeddings."""
+        ...
+
+    @property
+    def embedding_norm(self) -> bool:
+        """Whether the embeddings are normalised."""
+        ...
+
+    @property
+    def norm_first(self) -> bool:
+        """Whether the parts of a layer normalise what they read, and a last norm follows the layers."""
+        ...
+
+    @property
+    def unnormed_layers(self) -> Sequence[int]:
+        """Layers whose attention has no norm."""
+        ...
+
+    @property
+    def norm_bias(self) -> bool:
+        """Whether norms have a bias."""
+        ...
+
+    @property
+    def attention_bias(self) -> bool:
+        """Whether the projections of attention have biases."""
+        ...
+
+    @property
+    def ffn_bias(self) -> bool:
+        """Whether the linear maps of the feed-forward part have biases."""
+        ...
+
+    @property
+    def gated(self) -> bool:
+        """Whether a neuron is an activation times a second linear map."""
+        ...
+
+    @property
+    def pooler_bias(self) -> bool:
+        """Whether the layer before the output layer has a bias."""
+        ...
+
+    @property
+    def pooler_norm(self) -> bool:
+        """Whether a norm follows the layer before the output layer."""
+        ...
+
+    @property
+    def pooler_per_token(self) -> bool:
+        """Whether token classification has the layer before the output layer too."""
+        ...
+
+    @property
+    def rotary_theta(self) -> Sequence[float]:
+        """Base of the rotary positions of each layer; empty without them."""
         ...
 
 
@@ -151,4 +214,54 @@ class TrainableEncoder(Runnable, Protocol):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class AnswersOnly:
+    """What is known, before it is opened, of a teacher that gives answers and nothing else.
+
+    Attributes:
+        source: How the user named it.
+        reason: Why it gives answers alone.
+        reads_new_texts: Whether it can be asked for any text; a file of scores has only those that are in it.
+        probabilities: Whether it gives probabilities, which are logits up to a constant; None where it is not known.
+    """
+
+    source: str
+    reason: str
+    reads_new_texts: bool = True
+    probabilities: bool | None = False
+
+
+@runtime_checkable
+class AnswerSource(Protocol):
+    """A teacher that is asked for answers alone: it reads texts in its own way and shows no hidden state."""
+
+    @property
+    def identity(self) -> str:
+        """Identifies the source in the names of cached answers; empty where asking again costs nothing."""
+        ...
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether it gives probabilities: the logits are then their logarithms, right up to a constant."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it."""
+        ...
+
+    @property
+    def order_assumed(self) -> bool:
+        """Whether its outputs have no names, so that they are taken to be in the order of the task's labels."""
+        ...
+
+    def lacks(self, task: Task, split: str) -> str:
+        """Return why the source cannot answer a split; empty if it can."""
+        ...
+
+    def answer(self, task: Task, split: str) -> np.ndarray:
+        """Return the logits of a split in the order of the task's labels [rows, labels]."""
         ...

@@ -9,9 +9,9 @@ from typing import Any
 
 from limbeck.errors import InputError, nearest, shown
 
-CORES = {"softmax": 0, "linformer": 256, "window": 64, "kernel": 0}
-"""Attention cores and their default sizes: for linformer the length that keys and values are projected to, for window
-the distance at which tokens attend; 0: the core has no size."""
+CORES = {"softmax": 0, "local": 64, "linformer": 256, "window": 64, "kernel": 0}
+"""Attention cores and their default sizes: for linformer the length that keys and values are projected to, for local
+and window the distance at which tokens attend; 0: the core has no size."""
 
 
 def attention_core(text: str) -> str:

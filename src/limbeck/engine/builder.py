@@ -1,13 +1,15 @@
 """Make each candidate once: roots from model folders, children by techniques, all kept in the store.
 
 A key identifies how a candidate is made, so a finished one is found by its key. If its object was deleted or damaged,
-it is rebuilt from its parent, however far back that goes. ``adopt`` loads the records of an earlier run."""
+it is rebuilt from its parent, however far back that goes. ``adopt`` loads the records of an earlier run.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,14 @@ from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment, machine
 from limbeck.core.step import RunContext, Step, Teacher, Technique, identity, needs
 from limbeck.core.task import Task
-from limbeck.distributed import context as processes
 from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.fingerprint import fingerprint
+from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
 from limbeck.engine.root_record import root_record, untrained
-from limbeck.engine.services import services
+from limbeck.engine.services import services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
 from limbeck.errors import InputError, MissingExtra, ProcessLost, StepFailed, StoreError
@@ -52,8 +54,8 @@ class CandidateBuilder:
         self.records: dict[str, Record] = {}
         self.origins: dict[str, Provenance] = {}
         self._sources: dict[str, str] = {}
-
-    # --- what there is -----------------------------------------------------------------------------------------
+        self.given = GivenTeacher(recipe.teacher, task)
+        self.helped_teacher: str | None = None
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
         """Return the record of a model folder, storing the model when its content is new.
@@ -142,6 +144,8 @@ class CandidateBuilder:
 
     def open(self, key: str) -> Candidate:
         """Return a private copy of a candidate, rebuilt if the store lost it or cannot read it."""
+        if key == self.given_key:
+            return self._open_given(key)
         self.ensure(key)
         try:
             return self.store.open(key)
@@ -152,6 +156,24 @@ class CandidateBuilder:
                 self.store.quarantine(key, f"object {key} cannot be opened ({error})")
         self.ensure(key)
         return self.store.open(key)
+
+    @property
+    def given_key(self) -> str | None:
+        """Key of the recipe's teacher where it gives answers alone: it is never in the store."""
+        if self.recipe.teacher is None or self.given.answers_only is None:
+            return None
+        return self.helped_teacher or self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
+
+    def _open_given(self, key: str) -> Candidate:
+        self._sources.pop(self.recipe.teacher or "", None)  # its content counts now, not when the run began
+        if key != self.given_key:
+            raise InputError(f"the teacher '{self.recipe.teacher}' has changed since the run began; run again")
+        return self.given.open()
+
+    def beside(self, key: str, step: Step) -> str | None:
+        """Return the teacher that a probe measures first; one that gives answers alone has no latency and no size."""
+        teacher = self.teacher(key, step) if step.info.with_teacher else None
+        return None if teacher is not None and teacher == self.given_key and not step.info.judges else teacher
 
     def teacher(self, key: str, step: Step | None = None) -> str | None:
         """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage.
@@ -176,20 +198,8 @@ class CandidateBuilder:
             step: The step.
             seed: Decides everything random.
         """
-        target = asdict(self.recipe.target)
-        values: dict[str, Callable[[], Any]] = {
-            "seed": lambda: seed,
-            "target": lambda: target,
-            "budget": lambda: asdict(self.recipe.budget),
-            "teacher": lambda: self.teacher(key, step),
-            "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
-        }
-        services = {name: value() for name, value in values.items() if name in step.info.reads}
-        if step.info.standardizes and self.task.kind == "regression":
-            services["targets"] = "standardized"  # results from before that are others
-        return services | (
-            {"processes": processes.count()} if together(step) else {}
-        )  # batches are as many times larger
+        teacher = partial(self.teacher, key, step)
+        return services_in_keys(self.recipe, step, seed=seed, teacher=teacher, kind=self.task.kind)
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """Return the key of the first child that a step makes; its siblings append their number.
@@ -256,8 +266,6 @@ class CandidateBuilder:
         cost = self.make_cost(candidate, self.teacher(key, step)) if "cost" in step.info.reads else None
         return self.context(key, step, seed, log, cost=cost)
 
-    # --- how it is made ----------------------------------------------------------------------------------------
-
     def ensure(self, key: str) -> None:
         """See that the object is there and intact, making it again if it is not.
 
@@ -269,7 +277,7 @@ class CandidateBuilder:
         Raises:
             StoreError: It is not there, and nothing is known of how it was made.
         """
-        if self.store.has(key):
+        if key == self.given_key or self.store.has(key):
             return
         if key not in self.origins:
             raise StoreError(
@@ -303,6 +311,10 @@ class CandidateBuilder:
         self._sources.pop(origin.source, None)  # its content counts now, not when the run began
         if self.root_key(origin.source, origin.seed, origin.role) != key:
             raise InputError(f"the model '{origin.source}' has changed since {key} was made of it; run again")
+        if key == self.given_key:
+            record = self.given.record(key)
+            self.store.facts.remember(f"record-{key}", record_to_json(record))
+            return record
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
         record = root_record(key, origin.role, origin.source, model)
         self._check_teacher(record, origin.source)

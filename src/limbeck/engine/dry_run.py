@@ -132,7 +132,7 @@ class _Planner:
         except (InputError, OSError):
             pass  # a hub name that is not here yet
         source = model_folder(self.recipe.model)
-        files = source.rglob("*.safetensors") if source else ()
+        files = source.glob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
         traits = frozenset({"torch" if runtime == "torch" else "onnx"})
         return _Planned(self._stored_root(), shape, shape, traits, size, self.task_rows)
@@ -194,7 +194,7 @@ class _Planner:
         """Return whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
-        teacher = self.builder.teacher(first) if step.info.with_teacher else None
+        teacher = self.builder.beside(first, step)
         name = self.builder.fact_name(key, step, self.recipe.seed, teacher)
         return self.store.facts.recall(name, read_probed) is not None
 

@@ -55,7 +55,7 @@ def deliver(result: RunResult, out: Path | None = None) -> dict[str, Path]:
     out = out or result.folder / ARTEFACT
     with nothing_lost(result, *result.chosen[:1]):
         if result.chosen:
-            result.stored(result.chosen[0])  # made again if it is gone, before the report shows how to serve it
+            result.stored(result.chosen[0])  # made again if it is gone, before the report speaks of it
         written = write_report(result)
         if result.chosen:
             artefact = _write_chosen(result, out)
@@ -97,8 +97,8 @@ def write_report(result: RunResult) -> dict[str, Path]:
     Needs no model, so the store may be gone.
     """
     summary = result.run_summary
-    intact = bool(result.chosen) and result.store.has(result.chosen[0])
-    example = artefact_example(summary, result.store.objects / result.chosen[0]) if intact else ""
+    chosen = [summary.records[key] for key in result.chosen[:1]]
+    example = artefact_example(summary, exported="onnx" in chosen[0].traits) if chosen else ""
     with writing(result.folder, "--folder"):
         layout = front_picture(summary, rows(summary))
         report = _write(result.folder / "report.html", report_html(summary, example=example, front=layout))

@@ -53,7 +53,7 @@ class Prober:
         if not front:
             return front
         step = placed.step
-        teacher = self.builder.teacher(front[0]) if step.info.with_teacher else None
+        teacher = self.builder.beside(front[0], step)
         first = [teacher] if teacher else []
         group = list(dict.fromkeys([*first, *front]))
         if teacher:

@@ -2,7 +2,8 @@
 
 A step may have a method ``out_of_reach(candidate, context, earlier)``: why nothing that it could make of a model of
 this shape meets its goal, or None. It is called with the model that training is about to start from, provided that
-training keeps the shape. Anything it measures (a latency table) is cached, so the step itself reuses it."""
+training keeps the shape. Anything it measures (a latency table) is cached, so the step itself reuses it.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.field_groups import parameters
@@ -23,6 +23,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
+from limbeck.engine.given_teacher import ASKED, SCORES, prepare_teacher
 from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
@@ -40,6 +41,9 @@ from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
 
+if TYPE_CHECKING:
+    from limbeck.teachers.function import FunctionTeacher, TeacherFunction
+
 __all__ = ["Failure", "OnEvent", "RunResult", "read_result", "run"]
 
 
@@ -52,6 +56,7 @@ def run(
     task: Task | None = None,
     cost: CostFactory | None = None,
     progress: bool | None = None,
+    teacher: TeacherFunction | None = None,
 ) -> RunResult:
     """Carry out a recipe, or go on with it where an earlier run stopped.
 
@@ -64,15 +69,19 @@ def run(
             written there refers to it.
         cost: Builds ``context.cost`` from (candidate, target, memo); the techniques' own unless given.
         progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
+        teacher: A function from texts to scores instead of ``recipe.teacher``. Its answers are kept in the run's
+            folder, and the recipe that is written there refers to them.
     """
-    loaded = checked_task(recipe, task)
     run_folder = Path(folder) if folder else default_folder(recipe.name)
+    if teacher is not None:
+        recipe = replace(recipe, teacher=str(run_folder / SCORES))
+    loaded = checked_task(recipe, task, teacher)
     check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
         check_destination(run_folder, "--folder", within=True)
         recipe = replace(recipe, task=str(keep_task(task, run_folder)))
     with listening(on_event, progress) as listener:
-        return carry_out(recipe, loaded, store, run_folder, listener, cost)
+        return carry_out(recipe, loaded, store, run_folder, listener, cost, teacher=teacher)
 
 
 def carry_out(
@@ -83,6 +92,7 @@ def carry_out(
     on_event: OnEvent,
     cost: CostFactory | None = None,
     executor: Executor | None = None,
+    teacher: TeacherFunction | FunctionTeacher | None = None,
 ) -> RunResult:
     """Carry out a recipe whose task is loaded and checked already. See :func:`run`.
 
@@ -94,12 +104,17 @@ def carry_out(
         on_event: Receives each event as a dictionary.
         cost: See :func:`run`.
         executor: Carries out the work of a step on all candidates; in this process unless given.
+        teacher: See :func:`run`.
     """
     check_destination(folder, "--folder", within=True)
     store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
     store.prepare()
     task, notes = adapt_task(recipe, task, store)
-    return _Run(recipe, task, store, folder, on_event, cost, executor or InProcess()).go(notes)
+    messages = list(notes)
+    function = prepare_teacher(recipe.teacher, task, teacher, folder, messages.append)
+    started = _Run(recipe, task, store, folder, on_event, cost, executor or InProcess())
+    started.builder.given.function = function
+    return started.go(messages)
 
 
 def default_folder(name: str) -> Path:
@@ -107,12 +122,18 @@ def default_folder(name: str) -> Path:
     return Path("runs") / (name or "run")
 
 
-def checked_task(recipe: Recipe, task: Task | None = None) -> Task:
-    """Load and check the task of a recipe (``task`` if given); one error lists every problem of both."""
+def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunction | None = None) -> Task:
+    """Load and check the task of a recipe; one error lists every problem of both.
+
+    Args:
+        recipe: The recipe.
+        task: The task, if it is in memory.
+        teacher: The teacher, if it is a function.
+    """
     from limbeck.data.loading import load_task
 
     title = f"recipe {recipe.name}".strip()
-    if problems := check(recipe, has_task=task is not None):
+    if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
     if problems := absent_splits(steps, task):
@@ -210,7 +231,10 @@ class _Run:
             end = "and trained" if trained_first(self.steps) else "and stays untrained where no step trains it"
             self.log.note(f"'{model}' {reason}; it is drawn from the seed {seed} {end}")
         if self.recipe.teacher:
-            self.log.write(self.builder.root(self.recipe.teacher, seed, "teacher"))
+            teacher = self.builder.root(self.recipe.teacher, seed, "teacher")
+            self.log.write(teacher)
+            if self.builder.given_key is not None:
+                self.log.note(f"the teacher '{self.recipe.teacher}' {'; '.join(teacher.notes)}")
         return root
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
+from limbeck.core.model import AnswerSource
 from limbeck.core.task import Task
 from limbeck.data.baseline import Baseline, Comparison, baseline, compare
 from limbeck.engine.builder import CandidateBuilder
@@ -56,10 +57,14 @@ class TeacherCheck:
         if not self._wanted or teacher is None or teacher in self._checked:
             return
         self._checked.add(teacher)
+        given = builder.given.open().model if teacher == builder.given_key else None
+        if given is not None and (lacking := given.lacks(builder.task, "validation")):
+            self._log.note(f"{lacking}, so it is not compared with the constant answer")
+            return
 
         def compare_once() -> dict[str, Any]:
             candidate = builder.open(teacher)
-            size = builder.recipe.target.batch if candidate.model.int8 else 32
+            size = builder.recipe.target.batch if given is None and candidate.model.int8 else 32
             comparison, constant = compare_teacher(candidate.model, candidate.tokenizer, builder.task, size)
             message = "" if comparison.better else weak_teacher_message(builder.task, comparison, constant.answer)
             return {"better": comparison.better, "message": message}
@@ -72,13 +77,13 @@ class TeacherCheck:
 
 
 def compare_teacher(
-    model: Runnable, tokenizer: PreTrainedTokenizerBase, task: Task, batch_size: int = 32
+    model: Runnable | AnswerSource, tokenizer: PreTrainedTokenizerBase | None, task: Task, batch_size: int = 32
 ) -> tuple[Comparison, Baseline]:
     """Judge a model and the constant answer on the same validation rows.
 
     Args:
-        model: Anything with ``predict(batch)``.
-        tokenizer: The model's.
+        model: Anything with ``predict(batch)``, or a teacher that gives answers alone.
+        tokenizer: The model's, if it has one.
         task: A task with a validation split.
         batch_size: Texts answered together.
 
@@ -88,12 +93,19 @@ def compare_teacher(
     from limbeck.data.batching import encode, predict
     from limbeck.measure.quality import assess
 
-    sample = task.limit(validation=min(ROWS, len(task.split("validation"))))
-    encoded = encode(sample, "validation", tokenizer)
-    assessment = assess(sample, predict(model, encoded, batch_size), encoded.labels, encoded.unseen)
+    sample = task
+    if not (isinstance(model, AnswerSource) and not model.identity):  # a file answers all rows at no cost
+        sample = task.limit(validation=min(ROWS, len(task.split("validation"))))
+    rows = sample.split("validation")
+    if isinstance(model, AnswerSource):
+        assessment = assess(sample, model.answer(sample, "validation"), rows.labels)
+    else:
+        assert tokenizer is not None  # only a teacher that gives answers alone has none
+        encoded = encode(sample, "validation", tokenizer)
+        assessment = assess(sample, predict(model, encoded, batch_size), encoded.labels, encoded.unseen)
     value, low, high = assessment.quality
     detail = {"metric": task.metric, **assessment.detail}
-    fact = Measurement("quality", value, "1", low, high, n=len(encoded), split="validation", detail=detail)
+    fact = Measurement("quality", value, "1", low, high, n=len(rows), split="validation", detail=detail)
     constant = baseline(sample)
     return compare(fact, constant.quality["validation"]), constant
 

@@ -90,6 +90,8 @@ def carry_out(builder: CandidateBuilder, parent: str, seed: int, base: str, teac
     (step,) = builder.recipe.steps
     assert isinstance(step, Technique)  # process 0 sent it
     candidate = builder.store.open(parent)
+    if teacher is not None and not builder.store.has(teacher):
+        builder.helped_teacher = teacher
     cost = builder.make_cost(candidate, teacher) if "cost" in step.info.reads else None
     context = services(
         builder.recipe,

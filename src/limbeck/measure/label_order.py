@@ -190,8 +190,6 @@ def check_order(model: Runnable, tokenizer: PreTrainedTokenizerBase, task: Task)
         'wrong' where another order is better than the assumed one and than the most frequent label, beyond noise, and
         the assumed one is not; 'fits' where the assumed one is better than the most frequent label; else 'unclear'.
     """
-    import numpy as np
-
     from limbeck.data.batching import encode, predict
 
     size = {name: len(split) for name, split in task.splits.items()}
@@ -199,12 +197,25 @@ def check_order(model: Runnable, tokenizer: PreTrainedTokenizerBase, task: Task)
     few = task.limit(**{split: min(TEXTS, len(task.split(split)))})
     few = replace(few, splits={split: few.splits[split]})
     encoded = encode(few, split, tokenizer)
-    count, rows = len(task.label_names), encoded.labels
-    tables = np.stack(
-        [_table(task.kind, logits, row, count) for logits, row in zip(predict(model, encoded), rows, strict=True)]
-    )
-    if task.kind == "multilabel":
-        truths = np.asarray(rows) > 0
+    return compare_orders(task.kind, predict(model, encoded), encoded.labels, len(task.label_names))
+
+
+def compare_orders(
+    kind: str, logits: Sequence[np.ndarray] | np.ndarray, labels: Sequence[Any], count: int
+) -> OrderCheck:
+    """Compare the order of outputs with the order that fits the labels best, see :func:`check_order`.
+
+    Args:
+        kind: Kind of the task.
+        logits: Of each text [labels], or for tokens [seq, labels].
+        labels: The label of each text, or its labels.
+        count: Number of labels.
+    """
+    import numpy as np
+
+    tables = np.stack([_table(kind, values, row, count) for values, row in zip(logits, labels, strict=True)])
+    if kind == "multilabel":
+        truths = np.asarray(labels) > 0
         constant, totals = (truths == (truths.mean(0) > 0.5)).sum(1), np.full(len(truths), count)
     else:
         constant, totals = tables.sum(2)[:, tables.sum((0, 2)).argmax()], tables.sum((1, 2))

@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
+from limbeck.errors import StoreError
 
 
 @step(
@@ -146,12 +147,21 @@ class Size(Probe):
 
 
 def stored_bytes(candidate: Candidate) -> int:
-    """Bytes of the weights' file: model.safetensors, or the ONNX file with the data beside it."""
+    """Return the bytes of the weights' file: model.safetensors, or the ONNX file with the data beside it.
+
+    Raises:
+        StoreError: There is no such file, or it is empty.
+    """
     from limbeck.model.external import files
 
-    model = candidate.model
+    model, folder = candidate.model, candidate.folder
     if model.runtime != "torch":
-        return sum(file.stat().st_size for file in files(Path(model.path)))
-    if candidate.folder is not None:
-        return sum(file.stat().st_size for file in candidate.folder.glob("*.safetensors"))
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        where, paths = Path(model.path), files(Path(model.path))
+    elif folder is not None:
+        where, paths = folder, sorted(folder.glob("*.safetensors"))
+    else:
+        return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    size = sum(path.stat().st_size for path in paths if path.is_file())
+    if size == 0:  # a fact of 0 bytes would be kept, and any budget met
+        raise StoreError(f"{where} has no weights to measure; they were removed meanwhile, so run again")
+    return size

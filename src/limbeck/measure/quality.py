@@ -63,9 +63,16 @@ class Quality(Probe):
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield one fact for each candidate."""
         from limbeck.core.logits import require_finite_logits
+        from limbeck.core.model import AnswerSource
         from limbeck.data.batching import encode, predict
 
         for index, candidate in enumerate(candidates):
+            if isinstance(candidate.model, AnswerSource):
+                if lacking := candidate.model.lacks(candidate.task, self.split):
+                    context.log(f"the teacher is not measured on '{self.split}': {lacking}")
+                else:
+                    yield from self._source(index, candidate, context)
+                continue
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
             size = context.target.batch if candidate.model.int8 else self.batch
             logits = predict(candidate.model, encoded, size)
@@ -76,6 +83,17 @@ class Quality(Probe):
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
+
+    def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
+        """Yield the facts of a teacher that gives answers alone."""
+        from limbeck.data.answers import answers
+
+        task = candidate.task
+        labels = task.split(self.split).labels
+        assessment = assess(task, answers(candidate.model, None, task, self.split, keep=context.keep), labels)
+        yield index, self.fact(task, assessment, len(labels))
+        for name, interval in assessment.beside.items():
+            yield index, Measurement(name, *_flat(interval), n=len(labels), split=self.split)
 
     def fact(self, task: Task, assessment: Assessment, count: int) -> Measurement:
         """Convert an assessment to a measurement.

@@ -1,6 +1,7 @@
 """Attention cores: functions of query, key, value and mask, and nothing else.
 
-``softmax`` is the usual one; the cost of the others is linear in the sequence length. A layer names its core and the
+``softmax`` is the usual one, ``local`` the same within a window; the cost of the others is linear in the sequence
+length. A layer names its core and the
 core's size in one word, ``linformer:256``, so that a shape holds both.
 
 A saved model folder carries this file beside ``encoder.py``; it may import torch alone.
@@ -35,6 +36,34 @@ def scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     if mask.dtype != torch.bool:
         return products + mask.to(products.dtype)
     return products.masked_fill(~mask, torch.finfo(products.dtype).min)
+
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines by which rotary positions turn queries and keys [position, head_dim]."""
+
+
+def rotation(tokens: int, head_dim: int, theta: float, device: torch.device) -> Rotation:
+    """Return cosines and sines of rotary positions (Su et al., 2021, arXiv:2104.09864).
+
+    Args:
+        tokens: Number of positions.
+        head_dim: Width of a head; channels j and j + head_dim / 2 are a pair.
+        theta: Base of the wavelengths.
+        device: Where to compute.
+
+    Returns:
+        Cosines and sines [position, head_dim].
+    """
+    frequencies = theta ** -(torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    angles = torch.arange(tokens, device=device, dtype=torch.float32)[:, None] * torch.cat([frequencies] * 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(states: Tensor, turn: Rotation) -> Tensor:
+    """Turn queries or keys [batch, heads, position, head_dim] by their positions; computed in float32."""
+    first, second = states.float().chunk(2, -1)
+    turned = states * turn[0] + torch.cat((-second, first), -1) * turn[1]
+    return turned.to(states.dtype)
 
 
 def relative_buckets(distances: Tensor, buckets: int, largest: int) -> Tensor:
@@ -101,6 +130,53 @@ def softmax(
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+def local_mask(query: Tensor, mask: Tensor | None, size: int) -> Tensor | None:
+    """Return what hides from every token those more than ``size`` positions away, and padding.
+
+    Args:
+        query: Queries [batch, heads, position, head_dim], for their number and type.
+        mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+        size: Reach of the window to either side, in tokens.
+
+    Returns:
+        What is added to the scores [batch or 1, 1, query, key]; the mask itself for texts within the window.
+    """
+    positions = torch.arange(query.shape[2], device=query.device)
+    if len(positions) <= size + 1:
+        return mask
+    near = ((positions[:, None] - positions).abs() <= size)[None, None]
+    seen = near if mask is None else near & mask
+    # added, not a mask of True and False: a query that sees no key, as padding may, would be NaN
+    return torch.zeros(seen.shape, dtype=query.dtype, device=query.device).masked_fill(
+        ~seen, torch.finfo(query.dtype).min
+    )
+
+
+def local(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float = 0.0,
+    size: int = 0,
+    lengths: Lengths | None = None,
+) -> Tensor:
+    """Compute softmax attention among tokens at most ``size`` positions apart, as ModernBERT's local layers do.
+
+    It is computed with a mask, so its cost is that of softmax; ``window`` saves what is far away.
+
+    Args:
+        query: Queries [batch, heads, position, head_dim].
+        key: Keys, likewise.
+        value: Values, likewise.
+        mask: True where a token is [batch, 1, 1, key].
+        dropout: Probability of dropping an attention weight.
+        size: Reach of the window to either side, in tokens.
+        lengths: Unused.
+    """
+    return softmax(query, key, value, local_mask(query, mask, size), dropout)
 
 
 def linformer(
@@ -223,7 +299,7 @@ def kernel(
     return (phi_q @ (phi_k.transpose(-1, -2) @ value)) / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
-CORES = {"softmax": softmax, "linformer": linformer, "window": window, "kernel": kernel}
+CORES = {"softmax": softmax, "local": local, "linformer": linformer, "window": window, "kernel": kernel}
 """Cores by the name in ``LayerShape.attention``."""
 
 

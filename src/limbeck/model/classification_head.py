@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.style import Style
 
-HEAD = ("pooler", "classifier")
+HEAD = ("pooler", "pooler_norm", "classifier")
 
 
 def build(
@@ -75,9 +76,28 @@ def _check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], so
             )
 
 
-def head_parts(*, per_token: bool) -> tuple[str, ...]:
-    """Return the paths of the dense layers between the encoder and the logits."""
-    return HEAD[1:] if per_token else HEAD
+def head_parts(style: Style, *, per_token: bool) -> tuple[str, ...]:
+    """Return the paths of the layers between the encoder and the logits.
+
+    Args:
+        style: How the model computes.
+        per_token: Whether it labels tokens.
+    """
+    if per_token and not style.pooler_per_token:
+        return HEAD[2:]
+    return HEAD if style.pooler_norm else (HEAD[0], HEAD[2])
+
+
+def our_head_tensors(style: Style, *, per_token: bool) -> tuple[str, ...]:
+    """Return the names of the tensors between the encoder and the logits.
+
+    Args:
+        style: How the model computes.
+        per_token: Whether it labels tokens.
+    """
+    biases = {"pooler": style.pooler_bias, "pooler_norm": style.norm_bias, "classifier": True}
+    parts = head_parts(style, per_token=per_token)
+    return tuple(f"{path}.{part}" for path in parts for part in ("weight", "bias")[: 1 + biases[path]])
 
 
 def set_labels(
@@ -150,7 +170,7 @@ def missing_parts(model: LimbeckForSequenceClassification) -> list[tuple[str, st
     """Return the parts of the head that the weights lacked, as (layer, 'weight' or 'bias')."""
     return [
         (path, part)
-        for path in head_parts(per_token=model.per_token)
+        for path in head_parts(model.style, per_token=model.per_token)
         for part, parameter in model.get_submodule(path).named_parameters()
         if parameter.is_meta
     ]
@@ -164,9 +184,13 @@ def _draw(model: LimbeckForSequenceClassification, width: int, seed: int, *, fre
     missing = set(missing_parts(model))
     generator = torch.Generator().manual_seed(seed)
     hidden: int = model.config.hidden_size
-    for path in head_parts(per_token=model.per_token):
+    for path in head_parts(model.style, per_token=model.per_token):
         rows = width if path == "classifier" else hidden
         layer = model.get_submodule(path)
+        if isinstance(layer, nn.LayerNorm):
+            if (path, "weight") in missing:
+                setattr(model, path, nn.LayerNorm(hidden, eps=layer.eps, bias=layer.bias is not None).to(model.device))
+            continue
         assert isinstance(layer, nn.Linear)
         if (path, "weight") in missing or (path == "classifier" and (fresh_output or len(layer.weight) != rows)):
             bias = layer.bias is not None

@@ -1,8 +1,7 @@
 """A BERT-class encoder with a width of its own for every layer, as transformers models.
 
-A saved folder carries this file and those that it imports (``configuration.py``, ``layers.py``, ``attention.py``,
-``style.py``), so a pruned model opens anywhere through ``trust_remote_code=True``. They depend on torch and
-transformers alone.
+A saved folder carries this file and those that it imports, so a pruned model opens anywhere through
+``trust_remote_code=True``. They depend on torch and transformers alone.
 
 Three things set it apart from the usual BERT: layers may differ in heads and feed-forward width; a call may name a
 smaller ``shape`` and then uses the leading slices of the weights (a super-network without hidden state); and ``taps``
@@ -22,16 +21,19 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput
 
-from .attention import added_to_scores, bias_by_distance, core
-from .configuration import LimbeckConfig
+from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
+from .configuration import POOLED, PREFIXES, LimbeckConfig
+from .disentangled_attention import RelativeEmbeddings
+from .embeddings import Embeddings
 from .layers import (
-    Embeddings,
     EncoderShape,
     Gates,
     Layer,
+    Positions,
     layer_norm,
     length_projection,
     linear,
+    mean_of_tokens,
     slice_linear,
     slice_norm,
 )
@@ -68,6 +70,7 @@ class Encoder(nn.Module):
         if style.relative_buckets:
             self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
             self.position_bias.weight.data.normal_(0.0, 0.02)
+        self.relative = RelativeEmbeddings(shape.hidden, style) if style.pos_att_type else None
 
     def forward(
         self,
@@ -102,13 +105,19 @@ class Encoder(nn.Module):
         gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
-        bias = self.score_bias(input_ids.shape[1], mask)
-        x = self.embeddings(input_ids, token_type_ids, shape.hidden)
+        tokens = input_ids.shape[1]
+        thetas = {layer.rotary_theta for layer in self.layers if layer.rotary_theta is not None}
+        size = (tokens, shape.head_dim)
+        turns: dict[float | None, Rotation] = {theta: rotation(*size, theta, input_ids.device) for theta in thetas}
+        relative = None if self.relative is None else self.relative(tokens, shape.hidden)
+        positions = Positions(self.score_bias(tokens, mask), relative)
+        x = self.embeddings(input_ids, token_type_ids, shape.hidden, attention_mask)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             if "hidden" in tapped:
                 tapped["hidden"].append(x)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
-            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, bias)
+            turned = positions._replace(turn=turns.get(layer.rotary_theta))
+            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, turned)
             x = y if own.layers is None else x + own.layers * (y - x)
         if self.norm is not None:
             x = slice_norm(x, self.norm)
@@ -154,12 +163,6 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
-POOLED = ("bert", "ernie", "albert", "rembert")
-"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = ("bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert")
-"""What the names of tensors begin with in the checkpoints of the families."""
-
-
 class LimbeckModel(PreTrainedModel):
     """The encoder alone: hidden states, for embeddings and as a teacher of general distillation."""
 
@@ -168,7 +171,7 @@ class LimbeckModel(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
     # An empty tensor under one of the family's names makes the family's own class refuse a shape it cannot hold.
-    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.LayerNorm\.weight$"}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.(LayerNorm|norm)\.weight$"}  # noqa: RUF012
     accepts_loss_kwargs = False  # else Trainer infers them from forward's **options and scales accumulated losses
 
     def __init__(self, config: LimbeckConfig) -> None:
@@ -241,7 +244,7 @@ class LimbeckModel(PreTrainedModel):
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         if attentions:
             for index, layer in enumerate(self.encoder.shape.layers):
-                if layer.heads and core(layer.attention)[0] != "softmax":
+                if layer.heads and core(layer.attention)[0] not in ("softmax", "local"):
                     raise ValueError(
                         f"layer {index} has {layer.attention} attention, which has no weight for each pair of tokens: "
                         "call without output_attentions"
@@ -264,21 +267,33 @@ class LimbeckForSequenceClassification(LimbeckModel):
     order_assumed = False  # outputs and labels are matched by position alone
 
     pooler: nn.Linear | None
+    pooler_norm: nn.LayerNorm | None
     classifier: nn.Linear
 
     def add_head(self, config: LimbeckConfig) -> None:
-        """Dense layer with activation (the families' pooler), then the output layer."""
-        self.pooler = None if self.per_token else linear(config.hidden_size, config.hidden_size)
-        self.classifier = linear(config.hidden_size, config.num_labels or 1)
+        """Dense layer with activation (the families' pooler), perhaps a norm, then the output layer."""
+        style, width = config.style, config.hidden_size
+        dense = style.pooler_per_token or not self.per_token
+        self.pooler = linear(width, width, style.pooler_bias) if dense else None
+        self.pooler_norm = layer_norm(width, style) if dense and style.pooler_norm else None
+        self.classifier = linear(width, config.num_labels or 1)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return logits [batch, classes], or [batch, seq, classes] when ``per_token``, for hidden states."""
+    def logits(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return logits [batch, classes], or [batch, seq, classes] when ``per_token``.
+
+        Args:
+            hidden: The last hidden states [batch, seq, hidden].
+            mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
+        """
         style = self.encoder.style
+        if not self.per_token:
+            hidden = hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
         if self.pooler is not None:
-            pooled = hidden[:, 0]
             if style.family not in POOLED:
-                pooled = F.dropout(pooled, style.classifier_dropout, self.training and style.family != "distilbert")
-            hidden = ACT2FN[style.pooler](slice_linear(pooled, self.pooler, pooled.shape[-1], pooled.shape[-1]))
+                hidden = F.dropout(hidden, style.classifier_dropout, self.training and style.family != "distilbert")
+            hidden = ACT2FN[style.pooler](slice_linear(hidden, self.pooler, hidden.shape[-1], hidden.shape[-1]))
+        if self.pooler_norm is not None:
+            hidden = slice_norm(hidden, self.pooler_norm)
         hidden = F.dropout(hidden, style.classifier_dropout, self.training)
         return slice_linear(hidden, self.classifier, self.classifier.out_features, hidden.shape[-1])
 
@@ -329,7 +344,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         """
         inputs = (batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
         hidden, tapped = self.encoder(*inputs, shape=shape, gates=gates, taps=taps)
-        return self.logits(hidden), tapped
+        return self.logits(hidden, batch.get("attention_mask")), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of ``config.problem_type``, a scalar; tokens labelled -100 do not count."""

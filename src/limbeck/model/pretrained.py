@@ -14,17 +14,18 @@ import numpy as np
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 from limbeck.model.families import (
-    FAMILIES,
-    Family,
+    joined,
     module_names,
     ragged_layers,
     read_shape,
     read_style,
     unknown_keys,
 )
+from limbeck.model.family_table import FAMILIES, Family
 from limbeck.model.folder_files import shards
 from limbeck.model.layout import tensor_sizes
 
@@ -90,9 +91,10 @@ def load_pretrained(
     check_finite(weights, name_or_path)
     raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
     settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
-    head = {path: names[path] for path in head_parts(per_token=per_token)}
+    head = {path: names[path] for path in head_parts(style, per_token=per_token)}
+    ours = _translated(weights, names, shared=FAMILIES[style.family].shared_layers)
     with explained(name_or_path):
-        model = build(settings, _translated(weights, names), per_token=per_token, shape=shape, source=name_or_path)
+        model = build(settings, ours, per_token=per_token, shape=shape, source=name_or_path)
         set_labels(model, label_names, task_kind, seed=seed, names=head)
     model.eval()
     return model
@@ -111,6 +113,7 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
         "head_dim": shape.head_dim,
         "layer_heads": [layer.heads for layer in shape.layers],
         "layer_ffn": [layer.ffn for layer in shape.layers],
+        "layer_attention": [layer.attention for layer in shape.layers],
         "id2label": labels,
         "label2id": {name: index for index, name in labels.items()},
         "problem_type": config.problem_type,
@@ -119,10 +122,12 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
     }
 
 
-def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str], *, shared: bool) -> dict[str, Tensor]:
     """Return weights under our names; a module that the family may lack (ELECTRA's projection) is left out."""
-    pairs = ((f"{ours}.{part}", f"{path}.{part}") for ours, path in names.items() for part in ("weight", "bias"))
-    return {ours: weights[name] for ours, name in pairs if name in weights}
+    parts = ((f"{path}.{part}", part, ours) for path, ours in joined(names).items() for part in ("weight", "bias"))
+    found = ((ours, part, weights[name]) for name, part, ours in parts if name in weights)
+    rows = ((ours, part, [w] * len(ours) if shared else w.chunk(len(ours))) for ours, part, w in found)
+    return {f"{path}.{part}": chunk for ours, part, chunks in rows for path, chunk in zip(ours, chunks, strict=True)}
 
 
 def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
@@ -144,8 +149,10 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     if "position" in family.embeddings:
         expected[f"{family.embeddings['position']}.weight"] = [style.max_positions, width]
     for index, row in enumerate(shape.layers):
-        expected[f"{family.layer_path(index)}.{family.layer['query']}.weight"] = [shape.hidden, shape.hidden]
-        expected[f"{family.layer_path(index)}.{family.layer['up']}.weight"] = [row.ffn, shape.hidden]
+        for part, width in (("query", shape.hidden), ("up", row.ffn)):
+            path = family.layer[part]
+            rows = width * list(family.layer.values()).count(path)
+            expected[f"{family.layer_path(index)}.{path}.weight"] = [rows, shape.hidden]
     wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
     _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
@@ -178,7 +185,7 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     family = FAMILIES.get(style.family)
     if family is None:
         raise UnsupportedModel(f"family '{style.family}' is unknown to transformers; {nearest(style.family, FAMILIES)}")
-    if reasons := ragged_layers(shape):
+    if reasons := ragged_layers(shape, style):
         raise InputError(
             f"shape {shape} cannot be a plain {style.family} checkpoint: {'; '.join(reasons)}; "
             "save_model keeps any shape, as a folder that transformers opens too"
@@ -193,18 +200,28 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     )
     with quiet():
         plain: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]
-    renamed: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        path, _, part = name.rpartition(".")
-        other = renamed.setdefault(f"{names[path]}.{part}", weight)
-        if other is not weight and not torch.equal(other, weight):
-            raise InputError(
-                f"a plain {style.family} checkpoint has one layer that all repeat, but '{name}' differs from that "
-                "of the first layer since the model was trained or pruned; save_model keeps all of them"
-            )
+    renamed = {}
+    for path, ours in joined(names).items():
+        for part in ("weight", "bias"):
+            parts = {name: weights[name] for name in (f"{module}.{part}" for module in ours) if name in weights}
+            if parts:
+                joint = _one_layer(parts) if family.shared_layers else torch.cat(list(parts.values()))
+                renamed[f"{path}.{part}"] = joint
     plain.load_state_dict(renamed)
     plain.eval()
     return plain
+
+
+def _one_layer(copies: Mapping[str, Tensor]) -> Tensor:
+    """Return the weights that all layers share, given those of every layer by name."""
+    first, *others = copies.items()
+    for name, copied in others:
+        if not copied.equal(first[1]):
+            raise InputError(
+                f"a plain checkpoint of this family has one layer that all repeat, but '{name}' differs from that of "
+                "the first layer since the model was trained or pruned; save_model keeps all of them"
+            )
+    return first[1]
 
 
 def _with_heads_in_order(model: LimbeckForSequenceClassification) -> LimbeckForSequenceClassification:
@@ -228,7 +245,9 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
     config: Any = model.config
-    settings = {key: values[field] for field, (key, _) in family.keys.items()}
+    settings = family.standard_keys(values)
+    if family.local:
+        settings |= layer_types.keys_of(shape, model.encoder.style.rotary_theta)
     settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}
     settings |= unknown_keys(config.to_dict(), model.encoder.style.family)
     return settings | {"problem_type": config.problem_type}

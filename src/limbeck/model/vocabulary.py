@@ -173,17 +173,33 @@ def _framing(part: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _reopened(tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """Build the tokenizer of a tokenizer.json by saving and opening it."""
+    """Build the tokenizer of a tokenizer.json by saving and opening it.
+
+    Some classes build parts of it anew and with fixed ids; those become a plain ``PreTrainedTokenizerFast``.
+    """
+    from transformers import PreTrainedTokenizerFast
+
     with temporary_folder() as folder, quiet():
         note_settings(tokenizer)
         tokenizer.save_pretrained(folder)
         (folder / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
-        result: PreTrainedTokenizerBase = type(tokenizer).from_pretrained(folder)
-    result.name_or_path = tokenizer.name_or_path
-    expected = _vocabulary(state["model"]) | {token["content"]: token["id"] for token in state["added_tokens"]}
-    if result.get_vocab() != expected:  # its class builds it anew, and may know better
-        raise UnsupportedModel(f"a {type(tokenizer).__name__} does not come back with fewer tokens than it had")
-    return result
+        for kind in (type(tokenizer), PreTrainedTokenizerFast):
+            result: PreTrainedTokenizerBase = kind.from_pretrained(folder)
+            if _is_tokenizer_of(result, state):
+                result.name_or_path = tokenizer.name_or_path
+                return result
+    raise UnsupportedModel(f"a {type(tokenizer).__name__} does not come back with fewer tokens than it had")
+
+
+def _is_tokenizer_of(tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]) -> bool:
+    """Tell whether a tokenizer has the tokens and the parts of a tokenizer.json."""
+    tokens = _vocabulary(state["model"]) | {token["content"]: token["id"] for token in state["added_tokens"]}
+    own = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    pairs = [(own[part], state[part]) for part in parts]
+    settings = state["model"].keys() - {"vocab"}  # whose scores are rounded when they are read
+    pairs += [(own["model"].get(name), state["model"][name]) for name in settings]
+    return tokenizer.get_vocab() == tokens and all(seen == expected for seen, expected in pairs)
 
 
 def _ids_of(config: PretrainedConfig) -> dict[str, int]:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.field_groups import parameters
+from limbeck.core.model import AnswersOnly
 from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
 from limbeck.core.target import Target
 from limbeck.errors import InputError, LimbeckError, nearest
@@ -18,14 +19,24 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
 
 
-def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
-    """Return the conflicts between the parts of a recipe, and the problems of the files they name."""
+def meaning(
+    values: Mapping[str, Any], placed: Sequence[LocatedStep], function: AnswersOnly | None = None
+) -> list[Problem]:
+    """Return the conflicts between the parts of a recipe, and the problems of the files they name.
+
+    Args:
+        values: The recipe, apart from its steps.
+        placed: The steps.
+        function: The teacher, if it is a function in memory: the file that the recipe names is yet to be written.
+    """
     problems = []
     start = {"torch"}
+    teacher, wrong = (function, []) if function is not None else _teacher(values.get("teacher"))
+    problems += wrong
     for key in ("model", "teacher"):
-        if source := values.get(key):
-            described, wrong = _model(source, key)
-            problems += wrong
+        if (source := values.get(key)) and not (key == "teacher" and (teacher is not None or wrong)):
+            described, wrong_model = _model(source, key)
+            problems += wrong_model
             if key == "model" and described.get("runtime") not in (None, "torch"):
                 start = {"onnx"}
             elif key == "model" and described.get("elastic"):
@@ -42,6 +53,8 @@ def meaning(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Pr
             continue
         where = f"{located.path}.{located.name}"
         problems += [Problem(where, text) for text in located.parsed.file_problems()]
+        if teacher is not None:
+            problems += [Problem(where, text) for text in located.parsed.teacher_problems(teacher)]
         if "budget" in values:
             problems += [Problem(where, text) for text in located.parsed.budget_problems(values["budget"])]
         if "target" in values:
@@ -61,7 +74,7 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
             problems.append(Problem(f"target.{name}", str(error)))
     steps = [located for located in leaves(placed) if located.parsed is not None]
     exports = [located.name for located in steps if "onnx" in located.step.info.gives]
-    if target.device != "cpu" and exports:
+    if target.device != "cpu" and exports and not any(problem.path == "target.device" for problem in problems):
         reason = f"models of '{exports[0]}' run on the processor and are not timed on a {target.device} device"
         problems.append(Problem("target.device", f"{reason}; use 'cpu', or another recipe for torch models"))
     if halves := [located for located in steps if parameters(located.step).get("mixed_precision") == "fp16"]:
@@ -230,7 +243,7 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
     epochs = state.epochs
     if located.parsed is not None and epochs is not None:
         lacking = (
-            Problem(f"{located.path}.{info.name}", text) for text in located.parsed.teacher_problems(epochs=epochs)
+            Problem(f"{located.path}.{info.name}", text) for text in located.parsed.epoch_problems(epochs=epochs)
         )
         problems += [problem for problem in lacking if problem not in problems]
     if epochs is None and "teacher" in info.gives:  # the first one of a lineage stays the teacher
@@ -246,7 +259,8 @@ def _cure(trait: str, taken: Mapping[str, str]) -> str:
     givers = sorted(name for name, cls in REGISTRY.items() if trait in cls.info.gives)
     if not givers:
         return "no step gives it"
-    return f"put {' or '.join(repr(name) for name in givers)} before it"
+    cure = f"put {' or '.join(repr(name) for name in givers)} before it"
+    return f"{cure}, or name one as 'teacher'" if trait == "teacher" else cure
 
 
 def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -255,6 +269,14 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
         return import_module("limbeck.model.checkpoints").peek_here(source) or {}, []
     except InputError as error:
         return {}, [Problem(key, str(error))]
+
+
+def _teacher(source: str | None) -> tuple[AnswersOnly | None, list[Problem]]:
+    """Describe a teacher that gives answers alone, as far as it is on this machine, and list its problems."""
+    try:
+        return (import_module("limbeck.teachers.opening").describe(source, hub=False) if source else None), []
+    except InputError as error:
+        return None, [Problem("teacher", str(error))]
 
 
 def _task(spec: str | Mapping[str, Any]) -> list[Problem]:

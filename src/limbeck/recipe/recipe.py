@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.field_groups import fields_of, parameters, values_of
+from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import exists, user_path
 from limbeck.core.step import Step, current_name, registered
 from limbeck.core.target import Budget, Target
@@ -41,8 +42,9 @@ class Recipe:
     """A model, a task, and the steps between them and a measured front.
 
     ``steps`` are instances of step classes, and :class:`Fork`; recipes compose as tuples do:
-    ``Recipe(model, task, steps=(*warm_up.steps, Prune.of(keep=0.5)))``. ``teacher`` names a model to imitate (else the
-    first candidate that was fine-tuned is the teacher); ``replicas`` repeats the chosen candidate with other seeds.
+    ``Recipe(model, task, steps=(*warm_up.steps, Prune.of(keep=0.5)))``. ``teacher`` names whom to imitate: a model of
+    any architecture, or a file of scores (else the first candidate that was fine-tuned is the teacher); ``replicas``
+    repeats the chosen candidate with other seeds.
     A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
     constant answer, unless ``allow_weak_teacher``.
     """
@@ -89,7 +91,11 @@ def parse(data: object, *, base: Path | None = None, name: str = "") -> Recipe:
 
 
 def check(
-    source: Recipe | Mapping[str, Any] | str | Path, base: Path | None = None, *, has_task: bool = False
+    source: Recipe | Mapping[str, Any] | str | Path,
+    base: Path | None = None,
+    *,
+    has_task: bool = False,
+    function: AnswersOnly | None = None,
 ) -> list[Problem]:
     """List every problem of a recipe; loads no weights or data.
 
@@ -97,6 +103,7 @@ def check(
         source: A Recipe, plain data, a file or a shipped name.
         base: Folder that file names in plain data are relative to.
         has_task: Whether the task is in memory: then what the recipe says of it is not looked up.
+        function: The teacher, if it is a function in memory, for which the same holds.
     """
     steps: Steps | None = None
     if isinstance(source, Recipe):  # checked as it is
@@ -114,7 +121,7 @@ def check(
     if has_task:
         values.pop("task", None)
         problems = [problem for problem in problems if problem.path != "task"]
-    return _unique([*problems, *meaning(values, placed)])
+    return _unique([*problems, *meaning(values, placed, function)])
 
 
 def listing(title: str, problems: list[Problem]) -> str:

@@ -76,8 +76,10 @@ def _name(summary: RunSummary, key: str) -> str:
     ]
     if any(step.endswith("INT8") for step in steps):  # an INT8 graph is an ONNX graph, too
         steps = [step for step in steps if step != "ONNX"]
-    is_torch = not chain[-1].traits & {"onnx", "int8"}
-    if summary.teacher in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
+    is_torch = "torch" in chain[-1].traits or not chain[-1].traits - {"elastic"}
+    if chain[-1].step == "teacher":  # a model, or a file of scores, that the recipe names
+        steps = [f"teacher {summary.source(key).rsplit('/', 1)[-1]}".strip()]
+    elif summary.teacher in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
         steps = ["teacher", *steps]
     elif not steps:
         steps = [summary.source(key).rsplit("/", 1)[-1] or chain[-1].step]

@@ -33,6 +33,7 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
     table = rows(summary)
     row = next(row for row in table if row.key == key)
     teacher = next((other for other in table if other.teacher and other.key != key), None)
+    exported = onnx_file(model_folder) is not None
     environment = page_environment().overlay(autoescape=False)
     environment.filters["cell"] = cell
     return environment.get_template("card.md.j2").render(
@@ -44,8 +45,8 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         figures=figures(summary, row, teacher),
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
-        example=artefact_example(summary, model_folder).rstrip(),
-        runtime=runtime_of(summary, model_folder),
+        example=artefact_example(summary, exported=exported).rstrip(),
+        runtime=runtime_of(summary, exported=exported),
         files=sorted(path.as_posix() for path in model_files(model_folder)),
     )
 

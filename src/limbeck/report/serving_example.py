@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from limbeck.core.outputs import OutputKind, answer_code
 from limbeck.core.task import Task
-from limbeck.report.model_folder import onnx_file
 from limbeck.report.summary import RunSummary
 
 OPEN = """\
@@ -98,21 +95,21 @@ def example(
     )
 
 
-def artefact_example(summary: RunSummary, folder: Path) -> str:
-    """Return the example code for the model in a folder."""
+def artefact_example(summary: RunSummary, *, exported: bool) -> str:
+    """Return the example code for a model that is, or is not, an ONNX file."""
     task = summary.known_task
     return example(
         task.kind,
         pair=is_pair(task),
-        runtime=runtime_of(summary, folder),
+        runtime=runtime_of(summary, exported=exported),
         threads=summary.target.threads,
         max_length=task.max_length,
     )
 
 
-def runtime_of(summary: RunSummary, folder: Path) -> str:
-    """Return the runtime of the model in a folder; ONNX files run in ONNX Runtime even if the target is torch."""
-    if onnx_file(folder) is None:
+def runtime_of(summary: RunSummary, *, exported: bool) -> str:
+    """Return the runtime that serves a model; ONNX files run in ONNX Runtime even if the target is torch."""
+    if not exported:
         return "torch"
     return "openvino" if summary.target.runtime == "openvino" else "onnxruntime"
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import user_path
 from limbeck.core.step import RunContext, StepInfo, Technique, step
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
@@ -156,6 +157,12 @@ class Augment(Technique):
         except MissingExtra as error:
             problems.append(f"tagger: {error}")
         return problems
+
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return why a teacher that gives answers alone cannot judge new texts."""
+        if teacher.reads_new_texts or not self.judged:
+            return []
+        return [f"new texts are read by the teacher, and '{teacher.source}' cannot answer them: {teacher.reason}"]
 
     @property
     def count(self) -> int:

@@ -19,10 +19,18 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.field_groups import group, without_effect
+from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.step import RunContext, Technique, content, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
-from limbeck.train.layer_distillation import DISTILLATION_PASSES, LayerDistillationConfig, Layers, unused_weights
+from limbeck.train.distillation_presets import PRESETS
+from limbeck.train.layer_distillation import (
+    DISTILLATION_PASSES,
+    LayerDistillationConfig,
+    Layers,
+    answers_only_problems,
+    unused_weights,
+)
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -45,34 +53,7 @@ LAYERS = get_args(Layers)
         standardizes=True,
         files=frozenset({"teachers"}),
         added=TRAINING.added | {"class_weights", "focal_gamma"},
-        presets={
-            "tinybert": {
-                "match": ["logits", "hidden", "attention"],
-                "intermediate_epochs": 20,
-                "num_train_epochs": 3,
-                "learning_rate": 3e-5,
-                "logits_loss": "soft_cross_entropy",
-                "temperature": 1.0,
-                "shared_projection": True,
-            },
-            "fastformers": {"logits_loss": "mse", "layer_map": "last", "per_device_train_batch_size": 64},
-            "fastformers-states": {
-                "match": ["logits", "hidden"],
-                "logits_loss": "mse",
-                "layer_map": "last",
-                "per_device_train_batch_size": 64,
-                "hidden_weight": 2
-                / 64,  # the original's ratio 1: its logits are summed over the batch, states averaged
-            },
-            "minilm": {"match": ["logits", "relations"]},
-            "patient": {
-                "match": ["logits", "hidden"],
-                "hidden_loss": "cosine",
-                "temperature": 5.0,
-                "logits_weight": 0.5,
-                "task_weight": 0.5,
-            },
-        },
+        presets=PRESETS,
         example={"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5},
     )
 )
@@ -124,17 +105,23 @@ class Distill(Technique):
         if context.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
         teacher, key = context.teacher.open(), context.teacher.key
-        match, note = self.layerwise.comparable(self.match, candidate, teacher)
-        if note:
-            context.log(note)
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
-        terms = self.answer_terms(candidate) | self.layerwise.terms(match, candidate, teacher, "distill")
+        terms = self.answer_terms(candidate)
+        if isinstance(teacher.model, AnswerSource):
+            limits = AnswersOnly(context.teacher.key, "of its kind", probabilities=teacher.model.probabilities)
+            if problems := self.teacher_problems(limits):
+                raise InputError(f"distill: {problems[0]}")
+        else:
+            match, note = self.layerwise.comparable(self.match, candidate, teacher)
+            if note:
+                context.log(note)
+            terms |= self.layerwise.terms(match, candidate, teacher, "distill")
         phases: Iterable[tuple[str, TrainingConfig, Terms]] = [("", self.training, terms)]
         if self.intermediate_epochs:
             first = (self.intermediate_epochs, self.intermediate_learning_rate)
             phases = two_phases(terms, LAYERS, self.training, *first)
         for phase, plan, used in phases:
-            further = tuple(self.further_teachers(candidate.task)) if "logits" in used else ()
+            further = tuple(self._further(candidate.task)) if "logits" in used else ()
             outputs = teacher_outputs(used, candidate, teacher, key, context, further=further, cache=self.cache_teacher)
             objective = Weighted(used, outputs)
             train_on_task(candidate, objective, plan, context, phase, scale=target_scale(candidate.task))
@@ -156,19 +143,17 @@ class Distill(Technique):
             terms["logits"] = (self.logits_weight, kind)
         return terms
 
-    def further_teachers(self, task: Task) -> Iterator[tuple[str, Candidate]]:
+    def _further(self, task: Task) -> Iterator[tuple[str, Candidate]]:
         """Open the further teachers one by one, each with a key of its content."""
-        from limbeck.measure.label_order import fit_task
-        from limbeck.model.checkpoints import open_model, peek
+        from limbeck.teachers.opening import open_teacher
 
         for source in self.teachers:
-            model, tokenizer = open_model(source, task=task)
-            if getattr(model, "fresh_head", False):  # an exported model has none
-                needed, has = ", ".join(task.label_names), ", ".join(peek(source)["labels"]) or "none"
-                message = f"was not trained for the labels of this task ({needed}), it has {has}"
-                raise InputError(f"distill.teachers: '{source}' {message}")
-            fit_task(source, task)  # refuses outputs in another order
-            yield lineage_key(None, "teacher", 2, {"source": content(source)}, {}), Candidate(model, tokenizer, task)
+            key = lineage_key(None, "teacher", 2, {"source": content(source)}, {})
+            yield key, open_teacher(source, task)
+
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return why the step cannot learn from a teacher that gives answers alone."""
+        return answers_only_problems(teacher, self.match, self.logits_loss)
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
@@ -197,9 +182,9 @@ class Distill(Technique):
         """Return the problems of the further teachers."""
         if not self.teachers:
             return []
-        from limbeck.train.distillation import teacher_problems
+        from limbeck.teachers.opening import name_problems
 
-        return teacher_problems(self.teachers)
+        return name_problems(self.teachers, "teachers")
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Estimate the time of both phases.

@@ -76,16 +76,18 @@ def teacher_outputs(
     for _, term in terms.values():
         for tap, layers in term.taps.items():
             wanted.setdefault(tap, set()).update(layers)
-    reader = adapt_vocabulary(student, teacher) if wanted else teacher
+    if not wanted:
+        return CachedTeacher(mean_answers(student, teacher, key, context, further), {})
+    reader = adapt_vocabulary(student, teacher)
     if reader is None:
         raise _unreadable("teacher")
-    if wanted and cache:
+    if cache:
         name = key if reader is teacher else f"{key}-{vocabulary_key(student.tokenizer)}"
         taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
         cached, logits = cached_layers(reader, name, student.task, taps, context.keep, context.scratch)
         computed = logits if reader is teacher else None
         return CachedTeacher(mean_answers(student, teacher, key, context, further, computed), cached)
-    separate = not wanted or (further and "logits" in terms)
+    separate = further and "logits" in terms
     return LiveTeacher(reader.model.eval(), mean_answers(student, teacher, key, context, further) if separate else None)
 
 
@@ -123,21 +125,6 @@ def mean_answers(
         cache_key = name if reader is source else f"{name}-{vocabulary_key(student.tokenizer)}"
         answers.append(cached_logits(reader, cache_key, task, context.keep, logits if reader is teacher else None))
     return mean_logits(answers)
-
-
-def teacher_problems(sources: Sequence[str]) -> list[str]:
-    """Return what is wrong with further teachers that can be seen without opening them."""
-    from limbeck.model.checkpoints import peek_here
-
-    problems = []
-    for source in sources:
-        try:
-            description = peek_here(source)
-            if description is not None and not description["labels"]:
-                problems.append(f"teachers: '{source}' has no trained head; fine-tune it first")
-        except InputError as error:
-            problems.append(f"teachers: {error}")
-    return problems
 
 
 def _unreadable(who: str) -> InputError:

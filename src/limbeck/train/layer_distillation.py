@@ -9,11 +9,12 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from annotated_types import Ge, Le
 
 from limbeck.core.field_groups import without_effect
+from limbeck.core.model import AnswersOnly
 from limbeck.core.shape import canonical_json
 from limbeck.core.step import Step
 from limbeck.errors import InputError
@@ -48,6 +49,27 @@ def unused_weights(step: Step, match: Iterable[str]) -> list[str]:
         if not parts & given:
             problems += without_effect(step, names, f"without {' or '.join(sorted(parts))} in match")
     return problems
+
+
+def answers_only_problems(teacher: AnswersOnly, match: Iterable[str], logits_loss: str) -> list[str]:
+    """Return why a student cannot learn in this way from a teacher that gives answers alone.
+
+    Args:
+        teacher: What is known of the teacher.
+        match: What is to be imitated.
+        logits_loss: How logits are compared.
+    """
+    if inside := [part for part in match if part in get_args(Layers)]:
+        return [
+            f"match: {', '.join(inside)} are inside the teacher, and '{teacher.source}' gives answers alone: "
+            f"{teacher.reason}; use match: [logits]"
+        ]
+    if teacher.probabilities and logits_loss == "mse":
+        return [
+            f"logits_loss: mse compares logits, and '{teacher.source}' gives probabilities, of which logits are known "
+            "up to a constant; use kl"
+        ]
+    return []
 
 
 @dataclass(frozen=True)

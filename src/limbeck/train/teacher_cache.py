@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.core.model import AnswerSource
+from limbeck.data.answers import answers
 from limbeck.data.batching import Encoded, collate, encode, length_batches, predict
 from limbeck.errors import InputError
 from limbeck.storage.memmap import Keep, Ragged, cached_arrays, mapped
@@ -71,6 +73,9 @@ def cached_logits(
     Returns:
         A function that reads the logits of rows.
     """
+    if isinstance(teacher.model, AnswerSource):
+        known = np.asarray(answers(teacher.model, None, task, "train", keep=keep))
+        return lambda rows: torch.from_numpy(known[rows.tolist()]).to(rows.device)
     encoded = encode(task, "train", teacher.tokenizer)
 
     def compute() -> dict[str, np.ndarray]:
@@ -117,9 +122,9 @@ def cached_layers(
                 if scratch is not None:
                     scratch.mkdir(parents=True, exist_ok=True)
                 work = stack.enter_context(tempfile.TemporaryDirectory(dir=scratch, prefix="teacher-"))
-                paths, answers = _run_teacher(teacher.model.eval(), encoded, wanted, Path(work))
+                paths, output = _run_teacher(teacher.model.eval(), encoded, wanted, Path(work))
                 written.update(paths)
-                logits.append(answers)
+                logits.append(output)
             shutil.move(written[tap, layer], folder / "values.npy")
 
         def cached(tap: str, layer: int) -> Ragged:
@@ -140,8 +145,8 @@ def _run_teacher(
     with torch.no_grad():
         for indices in length_batches(encoded.lengths, BATCH):
             batch = {key: value.to(model.device) for key, value in collate(encoded, indices).items()}
-            answers, tapped = model.run(batch, taps=sorted(wanted))
-            for example, row in zip(indices, answers.float().cpu().numpy(), strict=True):
+            output, tapped = model.run(batch, taps=sorted(wanted))
+            for example, row in zip(indices, output.float().cpu().numpy(), strict=True):
                 logits[example] = row[: int(encoded.lengths[example])] if encoded.kind == "tokens" else row
             blocks = {
                 (tap, layer): _by_token(tap, tapped[tap][layer]).to("cpu", torch.float16).numpy()

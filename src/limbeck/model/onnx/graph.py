@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from limbeck.core.finite import load_json
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
+from limbeck.model.onnx import disentangled as graph_disentangled
 from limbeck.model.onnx.builder import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ class Blueprint:
     """What the graph of an encoder depends on, besides its weights; kept in the file's metadata.
 
     ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
-    ``int8``: the linear maps that hold 8-bit writer. ``norm_first``: as in the style.
+    ``masks_queries``: padding has embeddings of zero and attends to all tokens alike.
+    ``int8``: the linear maps that hold 8-bit writer. ``norm_first``, ``rotary_theta``, ``pooling``: as in the style.
+    ``positions``: how many a text may have, where they are rotary.
     """
 
     shape: Shape
@@ -67,8 +71,12 @@ class Blueprint:
     position_offset: int | None
     per_token: bool
     fused: bool = True
+    masks_queries: bool = False
     int8: tuple[str, ...] = ()
     norm_first: bool = False
+    rotary_theta: tuple[float, ...] = ()
+    positions: int = 0
+    pooling: str = "cls"
 
     def __post_init__(self) -> None:
         for name in (self.activation, self.pooler):
@@ -84,8 +92,19 @@ class Blueprint:
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
         """Invert :meth:`to_json`."""
-        data = json.loads(text)
-        return cls(**data | {"shape": Shape.from_json(data["shape"]), "int8": tuple(data["int8"])})
+        data = load_json(text)
+        tuples = {name: tuple(data.get(name, ())) for name in ("int8", "rotary_theta")}
+        return cls(**data | {"shape": Shape.from_json(data["shape"])} | tuples)
+
+    @property
+    def first_only(self) -> bool:
+        """Whether the output reads the first position alone."""
+        return not self.per_token and self.pooling == "cls"
+
+    def rotary(self, index: int) -> graph_attention.Rotary | None:
+        """Return the rotary positions of a layer; None if there are none."""
+        thetas = self.rotary_theta
+        return graph_attention.Rotary(thetas[min(index, len(thetas) - 1)], self.positions) if thetas else None
 
 
 class TensorWriter(Protocol):
@@ -219,15 +238,20 @@ def build(
     graph = Graph(weights)
     x = _embeddings(graph, blueprint, writer)
     kinds = {layer.core[0] for layer in blueprint.shape.layers if layer.heads}
-    mask = _mask(graph, blueprint.fused) if "softmax" in kinds else ""
+    mask = _mask(graph, blueprint.fused) if kinds & {"softmax", "local"} else ""
     for index, layer in enumerate(blueprint.shape.layers):
-        first_only = not blueprint.per_token and index == blueprint.shape.depth - 1
-        x = _layer(graph, blueprint, writer, x, mask, f"layers.{index}", layer, first_only)
+        first_only = blueprint.first_only and index == blueprint.shape.depth - 1
+        x = _layer(graph, blueprint, writer, x, mask, index, layer, first_only)
     if blueprint.norm_first:
         x = _normalise(graph, blueprint, "norm", x)
-    if not blueprint.per_token:
+    if blueprint.first_only:
         x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
+    elif not blueprint.per_token:
+        x = graph_attention.mean(graph, x)
+    if "pooler.weight" in weights:
         x = _activate(graph, blueprint, blueprint.pooler, *writer.linear(graph, x, "pooler"))
+    if "pooler_norm.weight" in weights:
+        x = _normalise(graph, blueprint, "pooler_norm", x)
     weight, bias = graph.weight("classifier.weight"), graph.weight("classifier.bias")
     graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
     graph.nodes[-1].output[0] = "logits"
@@ -272,11 +296,16 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
     if "embeddings.token_type.weight" in graph.weights:
         parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
+    projected = "embeddings.project.weight" in graph.weights
+    if first := projected and "embeddings.project.bias" not in graph.weights:  # DeBERTa projects before the norm
+        parts = [writer.linear(graph, _sum(graph, *parts), "embeddings.project")[0]]
     if "embeddings.norm.weight" in graph.weights:
         x = _normalise(graph, blueprint, "embeddings.norm", *parts)
     else:
         x = _sum(graph, *parts)
-    if "embeddings.project.weight" in graph.weights:
+    if blueprint.masks_queries:
+        x = graph.op("Mul", x, graph_attention.real_tokens(graph))
+    if projected and not first:
         x = _biased(graph, writer.linear(graph, x, "embeddings.project"))
     return x
 
@@ -311,10 +340,12 @@ def _layer(
     writer: TensorWriter,
     x: str,
     mask: str,
-    name: str,
+    index: int,
     layer: LayerShape,
     first_only: bool,
 ) -> str:
+    name, positions = f"layers.{index}", blueprint.rotary(index)
+
     def narrow(tensor: str) -> str:
         return graph.op("Gather", tensor, graph.integers(0), axis=1) if first_only else tensor
 
@@ -322,13 +353,23 @@ def _layer(
     # without heads or neurons their output bias stays, as in the encoder
     attention_output: tuple[str | None, ...] = (graph.optional_weight(f"{name}.attention_out.bias"),)
     if layer.heads:
-        read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if norm_first else x
-        if layer.core[0] == "softmax":
+        normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
+        read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if normed else x
+        if layer.core[0] == "softmax" and blueprint.masks_queries:
+            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
+            heads = graph_disentangled.Heads(layer.heads, blueprint.shape.head_dim, first_only)
+            context = graph_disentangled.attention(graph, projected, name, heads, mask, blueprint.fused)
+        elif layer.core[0] == "softmax" and positions is None:
             context = narrow(writer.attention(graph, read, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
             projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
-            parts = (f"{name}.attention", layer, blueprint.shape.head_dim, first_only, blueprint.fused)
-            context = graph_attention.linear(graph, projected, *parts)
+            head_dim, fused = blueprint.shape.head_dim, blueprint.fused
+            if layer.core[0] in ("softmax", "local"):
+                parts = (layer, head_dim, positions, mask, first_only, fused)
+                context = graph_attention.rotary(graph, projected, *parts)
+            else:
+                named = (f"{name}.attention", layer, head_dim, first_only, fused, positions)
+                context = graph_attention.linear(graph, projected, *named)
         attention_output = writer.linear(graph, context, f"{name}.attention_out")
     if norm_first:
         x = _sum(graph, narrow(x), *attention_output)
@@ -338,6 +379,8 @@ def _layer(
     if layer.ffn:
         read = _normalise(graph, blueprint, f"{name}.ffn_norm", x) if norm_first else x
         neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, read, f"{name}.up"))
+        if f"{name}.gate.weight" in graph.weights:
+            neurons = graph.op("Mul", neurons, _biased(graph, writer.linear(graph, read, f"{name}.gate")))
         ffn_output = writer.linear(graph, neurons, f"{name}.down")
     if norm_first:
         return _sum(graph, x, *ffn_output)

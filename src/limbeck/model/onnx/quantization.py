@@ -190,9 +190,10 @@ def quantizable_modules(blueprint: Blueprint, weights: Weights, *, embeddings: b
     names += ["embeddings.project"] if "embeddings.project.weight" in weights else []
     for index, layer in enumerate(blueprint.shape.layers):
         parts = ["attention", "attention_out"] if layer.heads else []
-        parts += ["up", "down"] if layer.ffn else []
+        if layer.ffn:
+            parts += ["up", "gate", "down"] if f"layers.{index}.gate.weight" in weights else ["up", "down"]
         names += [f"layers.{index}.{part}" for part in parts]
-    return names if blueprint.per_token else [*names, "pooler"]
+    return [*names, "pooler"] if "pooler.weight" in weights else names
 
 
 def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> OnnxGraph:

@@ -80,7 +80,7 @@ def taylor(model: LimbeckForSequenceClassification, batches: Batches) -> Scores:
         heads = head.abs() if heads is None else heads + head.abs()
         layers = layer_gate.abs() if layers is None else layers + layer_gate.abs()
         for index, layer in enumerate(model.encoder.layers):
-            weight, bias = layer.up.weight, layer.up.bias
+            weight, bias = layer.up.weight, layer.up.bias  # of a gated neuron too: its output is linear in the gate
             if weight.grad is None:
                 continue
             change = (weight * weight.grad).sum(1)
@@ -94,11 +94,13 @@ def taylor(model: LimbeckForSequenceClassification, batches: Batches) -> Scores:
 
 
 def magnitude(model: LimbeckForSequenceClassification, batches: Batches) -> Scores:
-    """Score by the norm of output weights (of neurons: times that of their input weights); needs no data."""
+    """Score by the norm of output weights (of neurons: times those of their input weights); needs no data."""
     with torch.no_grad():
         dim = model.shape.head_dim
         heads = [layer.attention_out.weight.unflatten(1, (-1, dim)).norm(dim=(0, 2)) for layer in model.encoder.layers]
         neurons = [layer.up.weight.norm(dim=1) * layer.down.weight.norm(dim=0) for layer in model.encoder.layers]
+        gates = [1.0 if layer.gate is None else layer.gate.weight.norm(dim=1) for layer in model.encoder.layers]
+        neurons = [neuron * gate for neuron, gate in zip(neurons, gates, strict=True)]
     arrays = [[row.cpu().double().numpy() for row in rows] for rows in (heads, neurons)]
     return Scores(tuple(arrays[0]), tuple(arrays[1]), np.array([row.sum() for row in arrays[1]]))
 

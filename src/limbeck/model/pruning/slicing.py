@@ -179,12 +179,12 @@ def slice_to(model: LimbeckForSequenceClassification, cut: Cut) -> LimbeckForSeq
         layer = encoder.layers[index]
         channels = columns(heads, before.head_dim).to(layer.down.weight.device)
         neurons = torch.tensor(ffn, dtype=torch.long, device=channels.device)
-        layer.query, layer.key, layer.value = (
-            _take(part, 0, channels) for part in (layer.query, layer.key, layer.value)
-        )
+        for part in layer.head_inputs:
+            setattr(layer, part, _take(getattr(layer, part), 0, channels))
         layer.attention_out = _take(layer.attention_out, 1, channels)
         take_heads(layer, heads)
         layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)
+        layer.gate = None if layer.gate is None else _take(layer.gate, 0, neurons)
         layers.append(layer)
     encoder.layers = nn.ModuleList(layers)  # type: ignore[assignment]
     set_shape(model, cut.shape(before))
@@ -204,14 +204,20 @@ def set_shape(model: LimbeckForSequenceClassification, shape: Shape) -> None:
     """Set the shape of encoder and configuration."""
     model.encoder.shape = shape
     write_shape(model.config, shape)
-    write_position_heads(model)
+    write_layer_style(model)
 
 
-def write_position_heads(model: LimbeckForSequenceClassification) -> None:
-    """Write into the configuration which position biases each head takes, unless every layer takes them in order."""
-    rows = [list(layer.position_heads) for layer in model.encoder.layers]
+def write_layer_style(model: LimbeckForSequenceClassification) -> None:
+    """Write into the configuration what of its style differs by layer, and so changes when layers or heads move.
+
+    Position biases by head are left out while every layer takes them in order.
+    """
+    layers = model.encoder.layers
+    rows = [list(layer.position_heads) for layer in layers]
     in_order = list(range(model.config.relative_heads))
     model.config.position_heads = [] if all(row == in_order for row in rows) else rows
+    model.config.rotary_theta = [layer.rotary_theta for layer in layers if layer.rotary_theta is not None]
+    model.config.unnormed_layers = [index for index, layer in enumerate(layers) if layer.attention_norm is None]
 
 
 def write_shape(config: LimbeckConfig, shape: Shape) -> LimbeckConfig:

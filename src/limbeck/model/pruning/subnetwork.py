@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
-from limbeck.model.pruning.slicing import Scores, columns, take_heads, write_position_heads, write_shape
+from limbeck.model.pruning.slicing import Scores, columns, take_heads, write_layer_style, write_shape
 
 if TYPE_CHECKING:
     from limbeck.model.configuration import LimbeckConfig
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from limbeck.model.layers import Layer
 
 M = TypeVar("M", bound="LimbeckForSequenceClassification")
-IN, OUT = ("query", "key", "value"), "attention_out"
+IN, OUT = ("query", "key", "value", "position_key", "position_query"), "attention_out"
 
 
 def extract(model: M, shape: Shape, resplit: bool | None = None) -> M:
@@ -42,7 +42,7 @@ def extract(model: M, shape: Shape, resplit: bool | None = None) -> M:
         InputError: The shape is no slice of the model's.
     """
     before: Shape = model.shape
-    check_slice(shape, before, model.config.embedding_size)
+    check_slice(shape, before, model.config.embedding_size, rotary=bool(model.config.rotary_theta))
     config = copy.deepcopy(model.config)
     forget_slices(config)
     if resplit is not None:
@@ -68,16 +68,17 @@ def forget_slices(config: LimbeckConfig) -> None:
         vars(config).pop(name, None)
 
 
-def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) -> None:
+def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None, *, rotary: bool = False) -> None:
     """Refuse a shape that is no leading slice of another.
 
     Args:
         shape: The slice.
         before: The whole.
         embedding_size: Width of the embeddings, where they have a projection.
+        rotary: Whether positions turn pairs of a head's channels.
 
     Raises:
-        InputError: The shape is no slice, or needs the projection left out.
+        InputError: The shape is no slice, needs the projection left out, or would part such pairs.
     """
     leading = Shape(before.hidden, before.head_dim, tuple(before.layers[: shape.depth]))
     if not shape <= leading:
@@ -86,6 +87,11 @@ def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None) 
         raise InputError(
             f"a model as wide as its embeddings ({shape.hidden}) has no projection of them, but the slice of {before} "
             "has; choose another width"
+        )
+    if rotary and shape.head_dim != before.head_dim:
+        raise InputError(
+            f"heads of {shape.head_dim} channels cannot be sliced out of heads of {before.head_dim}: rotary positions "
+            f"turn pairs of channels; keep head_dim: {before.head_dim}"
         )
 
 
@@ -102,8 +108,9 @@ def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] |
 
 
 def readers(layer: Layer) -> tuple[nn.Linear, ...]:
-    """Return the linear maps of a layer that read the hidden states."""
-    return layer.query, layer.key, layer.value, layer.up
+    """Return the linear maps of a layer that read the hidden states, or embeddings of positions with their channels."""
+    gates = () if layer.gate is None else (layer.gate,)
+    return *(getattr(layer, name) for name in layer.head_inputs), layer.up, *gates
 
 
 def writers(layer: Layer) -> tuple[nn.Linear, ...]:
@@ -120,14 +127,16 @@ def sort_parts(model: LimbeckForSequenceClassification, scores: Scores) -> tuple
     with torch.no_grad():
         for layer, heads, neurons in zip(model.encoder.layers, order_of_heads, scores.ffn, strict=True):
             channels = columns(heads, dim)
-            for part in (layer.query, layer.key, layer.value):
-                _reorder(part, 0, channels)
+            for name in layer.head_inputs:
+                _reorder(getattr(layer, name), 0, channels)
             _reorder(layer.attention_out, 1, channels)
             take_heads(layer, heads)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
             _reorder(layer.up, 0, order)
+            if layer.gate is not None:
+                _reorder(layer.gate, 0, order)
             _reorder(layer.down, 1, order)
-    write_position_heads(model)
+    write_layer_style(model)
     return order_of_heads
 
 
@@ -150,16 +159,21 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
     Returns the order [hidden]: where each channel was, for what else reads hidden states.
     """
     order = torch.tensor(_descending(scores), dtype=torch.long)
-    embeddings = model.encoder.embeddings
+    encoder, embeddings = model.encoder, model.encoder.embeddings
+    tables = [] if encoder.relative is None else [encoder.relative.table]
     with torch.no_grad():
         if embeddings.project is not None:
             _reorder(embeddings.project, 0, order)
         else:
-            for table in (embeddings.word, embeddings.position, embeddings.token_type):
-                if table is not None:
-                    table.weight.copy_(table.weight[:, order])
+            given = (embeddings.word, embeddings.position, embeddings.token_type)
+            tables += [table for table in given if table is not None]
+        for table in tables:
+            table.weight.copy_(table.weight[:, order])
+        if embeddings.project is None or encoder.style.project_before_norm:
             _reorder_norm(embeddings.norm, order)
-        for layer in model.encoder.layers:
+        if encoder.relative is not None:
+            _reorder_norm(encoder.relative.norm, order)
+        for layer in encoder.layers:
             for part in readers(layer):
                 _reorder(part, 1, order)
             for part in writers(layer):
@@ -170,6 +184,7 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
         if model.pooler is not None:
             _reorder(model.pooler, 1, order)
             _reorder(model.pooler, 0, order)  # slices take its leading outputs
+            _reorder_norm(model.pooler_norm, order)
         assert model.classifier.in_features == model.shape.hidden
         _reorder(model.classifier, 1, order)
     return order
@@ -202,6 +217,10 @@ def fresh_student(model: M, shape: Shape, seed: int) -> M:
     """
     config = copy.deepcopy(model.config)
     forget_slices(config)
+    cores = [layer.core[0] for layer in model.shape.layers]
+    if thetas := model.config.rotary_theta:  # those of the model's first layer of the same kind
+        first = dict(reversed(list(zip(cores, thetas, strict=False))))
+        config.rotary_theta = [first.get(layer.core[0], thetas[0]) for layer in shape.layers]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = type(model)(write_shape(config, shape))

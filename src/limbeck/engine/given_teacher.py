@@ -1,0 +1,102 @@
+"""The teacher that a recipe names, where it gives answers alone: a record without an object in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.core.candidate import Candidate, Record
+from limbeck.core.model import AnswersOnly, AnswerSource
+from limbeck.core.task import Task
+from limbeck.errors import InputError
+from limbeck.teachers.opening import check_answers, describe, open_answers
+
+if TYPE_CHECKING:
+    from limbeck.teachers.function import FunctionTeacher, TeacherFunction
+
+SCORES = "teacher.jsonl"
+"""Where in a run's folder the answers of a teacher function are kept."""
+ASKED = AnswersOnly("the function", "it is a function", probabilities=None)
+"""What is known of a function before it is called."""
+
+
+class GivenTeacher:
+    """Opens a recipe's teacher; ``function`` answers the texts that are not in its file of scores."""
+
+    def __init__(self, source: str | None, task: Task) -> None:
+        """Look at nothing yet.
+
+        Args:
+            source: Folder or hub name of a model, or a file of scores.
+            task: The task.
+        """
+        self.source, self._task = source, task
+        self.function: FunctionTeacher | None = None
+        self._scores: AnswerSource | None = None
+
+    @cached_property
+    def answers_only(self) -> AnswersOnly | None:
+        """What is known of the teacher; None where limbeck opens it, or there is none."""
+        return describe(self.source) if self.source else None
+
+    def open(self) -> Candidate:
+        """Open the teacher, which has no tokenizer for anyone else; a file of scores is read once."""
+        assert self.source is not None  # else nobody asks for it
+        opened = self._scores or open_answers(self.source, self._task, self.function)
+        if not opened.identity:
+            self._scores = opened
+        return Candidate(opened, None, self._task)
+
+    def record(self, key: str) -> Record:
+        """Return the record of the teacher: no shape, and the one trait that later steps may imitate it."""
+        assert self.answers_only is not None
+        notes = (f"gives answers alone: {self.answers_only.reason}", *self.open().model.notes)
+        return Record(key, None, "teacher", {"source": self.source}, None, frozenset({"teacher"}), notes=notes)
+
+
+def prepare_teacher(
+    source: str | None,
+    task: Task,
+    function: TeacherFunction | FunctionTeacher | None,
+    folder: Path,
+    log: Callable[[str], None] = lambda message: None,
+) -> FunctionTeacher | None:
+    """Check that a recipe's teacher answers the task, before any work; ask a function for every text of the task.
+
+    Args:
+        source: What the recipe names; for a function the file in the run's folder.
+        task: The task, with the label names of the run.
+        function: The teacher, where it is a function; perhaps one that has been asked already.
+        folder: Folder of the run.
+        log: Called with each message.
+
+    Returns:
+        The function with all its answers; None for other teachers.
+
+    Raises:
+        InputError: The teacher does not answer the task.
+    """
+    if function is not None:
+        from limbeck.teachers.function import FunctionTeacher, write_scores
+
+        teacher = function if isinstance(function, FunctionTeacher) else FunctionTeacher(function, task)
+        file = folder / SCORES
+        if not teacher.adopt(file):
+            log(f"{file} holds answers of another teacher; it is written anew")
+            file.unlink()
+        check_answers(f"function {teacher.name}", teacher, task)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_scores(teacher, task, file)
+        return teacher
+    if source is not None and _alone(source):
+        check_answers(source, open_answers(source, task), task)
+    return None
+
+
+def _alone(source: str) -> bool:
+    try:
+        return describe(source) is not None
+    except InputError:
+        return False  # opening it says why

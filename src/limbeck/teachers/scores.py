@@ -1,0 +1,128 @@
+"""Numbers that a teacher gives for a text, checked and put into the order of the task's labels, as logits.
+
+Probabilities become their logarithms: these are the teacher's logits up to a constant in every row, which a softmax at
+any temperature does not see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from limbeck.core.metrics import Kind
+from limbeck.core.outputs import match_labels
+from limbeck.errors import InputError, nearest
+
+LEAST = 1e-12
+"""Probabilities below this count as this: their logarithms stay finite."""
+
+
+@dataclass(frozen=True)
+class ScoreFormat:
+    """How the scores of one text are given.
+
+    Attributes:
+        kind: Kind of the task.
+        labels: The task's label names; a list of scores is in this order.
+        probabilities: Whether the scores are probabilities; else they are logits, or the numbers of a regression.
+    """
+
+    kind: Kind
+    labels: tuple[str, ...]
+    probabilities: bool
+
+    def read(self, value: Any, where: str) -> list[float]:  # Any: whatever a file or a function gives
+        """Return the scores of one text in the order of the labels.
+
+        Args:
+            value: A number for each label, as a sequence or by label name; one number for a regression.
+            where: Where it is, for messages.
+
+        Raises:
+            InputError: Wrong labels, a wrong number of scores, or scores that are no finite numbers or probabilities.
+        """
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if self.kind == "regression" and not isinstance(value, (Mapping, list, tuple)):
+            value = [value]
+        if isinstance(value, Mapping):
+            value = self._ordered(value, where)
+        width = max(1, len(self.labels))
+        if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+            raise InputError(f"{where}: expected a score for each label, got {_short(value)}")
+        if len(value) != width:
+            named = f" ({', '.join(self.labels[:6])}{', …' * (len(self.labels) > 6)})" if self.labels else ""
+            raise InputError(f"{where}: expected {width} scores{named}, got {len(value)}")
+        numbers = [_number(score, where) for score in value]
+        if self.probabilities:
+            self._check_probabilities(numbers, where)
+        return numbers
+
+    def _ordered(self, value: Mapping[Any, Any], where: str) -> list[Any]:
+        names = tuple(str(name) for name in value)
+        match = match_labels(names, self.labels, subset=False)
+        if not match or match.assumed:
+            wrong = next((name for name in names if name not in self.labels), "")
+            cure = f"'{wrong}': {nearest(wrong, self.labels)}" if wrong else "every label needs a score"
+            raise InputError(
+                f"{where}: scores are for the labels {', '.join(names)}, the task has {', '.join(self.labels)}; {cure}"
+            )
+        scores = list(value.values())
+        return [scores[output] for output in match.outputs]
+
+    def _check_probabilities(self, numbers: Sequence[float], where: str) -> None:
+        for number in numbers:
+            if not -1e-6 <= number <= 1 + 1e-6:
+                raise InputError(
+                    f"{where}: {number:g} is no probability (0 to 1); if these are logits, name the field 'logits'"
+                )
+        if self.kind == "classification" and abs(sum(numbers) - 1) > tolerance(len(numbers)):
+            raise InputError(f"{where}: the probabilities sum to {sum(numbers):.4g}, not to 1")
+
+    def logits(self, values: np.ndarray) -> np.ndarray:
+        """Convert scores to logits.
+
+        Args:
+            values: Scores as :meth:`read` returns them [rows, labels].
+
+        Returns:
+            Logits in float32 [rows, labels]; of probabilities the logarithms, or for several labels the log-odds.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        if self.probabilities:
+            bounded = np.clip(values, LEAST, 1 - LEAST if self.kind == "multilabel" else 1.0)
+            values = np.log(bounded) - (np.log1p(-bounded) if self.kind == "multilabel" else 0.0)
+        return values.astype(np.float32)
+
+
+def tolerance(labels: int) -> float:
+    """Return how far a sum of so many rounded probabilities may be from 1.
+
+    >>> tolerance(2), tolerance(100)
+    (0.01, 0.05)
+    """
+    return max(0.01, labels * 5e-4)
+
+
+def are_probabilities(kind: Kind, values: np.ndarray) -> bool:
+    """Return whether scores look like probabilities [rows, labels]: all in 0 to 1, and of classes summing to 1."""
+    if kind == "regression" or values.min() < -1e-6 or values.max() > 1 + 1e-6:
+        return False
+    return kind == "multilabel" or bool(np.all(np.abs(values.sum(1) - 1) <= tolerance(values.shape[1])))
+
+
+def _number(score: Any, where: str) -> float:  # Any: whatever a file or a function gives
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        raise InputError(f"{where}: expected a number for each label, got {_short(score)}")
+    if not math.isfinite(score):
+        raise InputError(f"{where}: a score is {score}, which is no number to learn from")
+    return float(score)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,156 @@
+"""Any sequence classifier of transformers as a teacher, with its own tokenizer."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from limbeck.core.outputs import Match, OutputSpec
+from limbeck.core.paths import user_path
+from limbeck.core.task import Task
+from limbeck.errors import InputError
+from limbeck.model._transformers import explained, quiet
+from limbeck.model.location import check_weights, model_folder, read_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BATCH = 32
+
+
+class TransformersTeacher:
+    """A model that is asked for its logits alone.
+
+    Attributes:
+        probabilities: Always False: it gives logits.
+        match: Which output each label of the task has.
+        order_assumed: Whether labels were matched by position.
+    """
+
+    probabilities = False
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, source: str, task: Task, identity: str) -> None:
+        """Match the model's labels with the task's; its weights are read when it is first asked.
+
+        Args:
+            source: Folder or hub name of the model.
+            task: The task.
+            identity: Identifies the model's content.
+
+        Raises:
+            InputError: The model has no head for the task, or other labels.
+        """
+        self.source, self.identity = source, identity
+        if task.kind == "tokens":
+            reason = "a model that limbeck does not open answers whole texts, and the task has a label for each word"
+            raise InputError(f"teacher '{source}': {reason}")
+        self.match = match_outputs(source, task)
+        self.order_assumed = self.match.assumed
+        if self.match.assumed:
+            names = ", ".join(task.label_names)
+            self.notes = (f"'{source}' and the data do not name the labels alike, so their order is assumed ({names})",)
+
+    def lacks(self, task: Task, split: str) -> str:
+        """Return an empty text: a model can be asked for any text."""
+        return ""
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        import torch
+        import transformers
+
+        folder = model_folder(self.source)
+        if folder is not None:
+            check_weights(folder)
+        with quiet(), explained(self.source):
+            model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder or self.source,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype="float32",
+                output_loading_info=True,
+                local_files_only=folder is not None,
+            )
+        if missing := sorted(report["missing_keys"]):
+            raise InputError(
+                f"teacher '{self.source}' is not trained: its weights lack {', '.join(missing[:4])}; fine-tune it first"
+            )
+        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[no-any-return]
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        folder = model_folder(self.source)
+        with quiet(), explained(self.source):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder or self.source, trust_remote_code=False, local_files_only=folder is not None
+            )
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def answer(self, task: Task, split: str) -> np.ndarray:
+        """Return the logits of a split in the order of the task's labels [rows, labels].
+
+        Args:
+            task: The task; texts are cut at its ``max_length`` tokens of the teacher's own.
+            split: Name of the split.
+        """
+        import torch
+
+        from limbeck.core.logits import require_finite_logits
+        from limbeck.data.batching import length_batches
+
+        model, tokenizer, rows = self._model, self._tokenizer, task.split(split)
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = tokenizer.pad_token_id
+        texts, mask = list(rows.texts), task.mask_token
+        if mask and split == "train" and tokenizer.mask_token:
+            texts = [text.replace(mask, tokenizer.mask_token) for text in texts]
+        positions = getattr(model.config, "max_position_embeddings", None)  # -1 where there is no limit
+        limits = (task.max_length, tokenizer.model_max_length, positions)
+        longest = min(limit for limit in limits if limit is not None and limit > 0)
+        encoded = tokenizer(texts, list(rows.pairs) if rows.pairs else None, truncation=True, max_length=longest)
+        logits = np.empty((len(rows), len(self.match.outputs)), dtype=np.float32)
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        for indices in length_batches(lengths, BATCH):
+            inputs = {name: [values[index] for index in indices] for name, values in encoded.items()}
+            batch = tokenizer.pad(inputs, return_tensors="pt").to(model.device)
+            with torch.no_grad():
+                output: Any = model(**batch)
+            logits[indices] = output.logits.float().cpu().numpy()[:, list(self.match.outputs)]
+        require_finite_logits(logits, rows.texts)
+        return logits
+
+
+def match_outputs(source: str, task: Task) -> Match:
+    """Match the outputs of a model of any architecture with a task's labels, by its config.json alone.
+
+    Args:
+        source: Folder or hub name of the model.
+        task: The task.
+
+    Raises:
+        InputError: The model does not answer the task.
+    """
+    _, config = read_config(source)
+    architectures = [str(name) for name in config.get("architectures") or ()]
+    classifies = any(name.endswith("ForSequenceClassification") for name in architectures)
+    match = OutputSpec.from_config(config, source).match(task.kind, task.label_names)
+    if not classifies or not match:
+        reason = match.refusal if classifies else f"it is a {', '.join(architectures) or 'model without a head'}"
+        raise InputError(f"teacher '{source}' does not answer this task: {reason}")
+    return match
+
+
+def is_known_to_transformers(source: str | Path) -> bool:
+    """Return whether transformers has a sequence classifier of the model's architecture."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    _, config = read_config(user_path(source) if user_path(source).is_dir() else source)
+    return config.get("model_type") in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES

@@ -1,0 +1,150 @@
+"""Recipes whose teacher gives answers alone: files of scores, models of transformers, functions."""
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from limbeck.core.shape import Shape
+from limbeck.data.batching import encode, predict
+from limbeck.data.synthetic import toy_tokenizer
+from limbeck.engine.given_teacher import SCORES
+from limbeck.engine.run import run
+from limbeck.errors import InputError, RecipeError
+from limbeck.measure.memory import Size
+from limbeck.measure.quality import Quality
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.recipe.recipe import Recipe, check, load_recipe
+from limbeck.techniques.augment import Augment
+from limbeck.techniques.distill import Distill
+from limbeck.techniques.selection import Best
+from limbeck.techniques.supernet import Supernet
+from limbeck.train.config import TrainingConfig
+
+save_foreign = runpy.run_path(str(Path(__file__).parent.parent / "teachers" / "test_transformers_model.py"))["save"]
+TRAINING = TrainingConfig(num_train_epochs=2, learning_rate=1e-2, per_device_train_batch_size=8)
+DISTILL = Distill(training=TRAINING)
+SMALL = Shape.uniform(layers=1, hidden=16, heads=2, ffn=16, head_dim=8)
+
+
+@pytest.fixture
+def student(make_model, task, tmp_path):
+    tokenizer = toy_tokenizer(task)
+    model = make_model(SMALL, labels=task.num_labels, vocab_size=len(tokenizer), seed=3)
+    model.config.id2label = dict(enumerate(task.label_names))
+    model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
+    save_model(model, tokenizer, tmp_path / "student")
+    return str(tmp_path / "student")
+
+
+@pytest.fixture
+def data(task, tmp_path):
+    return str(task.to_folder(tmp_path / "task"))
+
+
+def save_teacher(teacher, folder):
+    names = teacher.task.label_names
+    teacher.model.config.id2label = dict(enumerate(names))
+    teacher.model.config.label2id = {name: index for index, name in enumerate(names)}
+    save_model(teacher.model, teacher.tokenizer, folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("field", ["logits", "probabilities"])
+def test_distilling_from_a_file_is_distilling_from_the_teacher_that_wrote_it(
+    teacher, student, task, tmp_path, rows_of, write_jsonl, field
+):
+    rows = [row for split in task.splits for row in rows_of(teacher, split, field)]
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows))
+    recipe = Recipe(student, "in memory", (DISTILL, Quality()), teacher=save_teacher(teacher, tmp_path / "teacher"))
+    live = run(recipe, tmp_path / "store", tmp_path / "live", task=task)
+    scored = run(replace(recipe, teacher=file), tmp_path / "store", tmp_path / "scored", task=task)
+    assert not live.failed
+    assert not scored.failed
+    before, after, again = (
+        predict(model, encode(task, "test", toy_tokenizer(task)))
+        for model in (open_model(student)[0], *(result.open(result.front[0]).model for result in (live, scored)))
+    )
+    assert np.abs(after - before).max() > 0.1
+    np.testing.assert_allclose(again, after, atol=1e-3)  # Adam divides by gradients that may be nearly 0
+    facts = [result.records[result.teacher].fact("quality") for result in (live, scored)]
+    assert facts[0].value == facts[1].value
+
+
+def test_a_file_teacher_is_named_and_scored_and_has_no_latency(teacher, student, task, tmp_path, rows_of, write_jsonl):
+    rows = [row for split in task.splits for row in rows_of(teacher, split)]
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows))
+    steps = (DISTILL, Quality(), Size(), Best())
+    recipe = Recipe(student, "in memory", steps, teacher=file, allow_weak_teacher=True)
+    result = run(recipe, tmp_path / "store", tmp_path / "run", task=task)
+    assert not result.failed
+    record = result.records[result.teacher]
+    assert (record.shape, record.step, record.traits) == (None, "teacher", {"teacher"})
+    assert record.fact("quality") is not None
+    assert record.fact("size") is None
+    assert "file of scores" in record.notes[0]
+    assert "teacher scores.jsonl" in str(result)
+    again = run(recipe, tmp_path / "store", tmp_path / "run", task=task)
+    assert again.front == result.front
+
+
+@pytest.mark.parametrize("model_type", ["xlnet", "gpt2"])
+def test_a_model_that_limbeck_does_not_open_teaches(student, task, tmp_path, model_type):
+    save_foreign(tmp_path / "foreign", model_type, task, task.label_names[::-1])
+    recipe = Recipe(student, "in memory", (DISTILL, Quality()), teacher=str(tmp_path / "foreign"))
+    result = run(recipe, tmp_path / "store", tmp_path / "run", task=task)
+    assert not result.failed
+    assert result.records[result.teacher].fact("quality") is not None
+
+
+def test_what_needs_the_inside_of_a_teacher_is_refused_before_any_work(
+    teacher, student, data, task, tmp_path, rows_of, write_jsonl
+):
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows_of(teacher)))
+    save_foreign(tmp_path / "foreign", "xlnet", task)
+    steps = (
+        Distill(match=("logits", "hidden")),
+        Supernet(),
+        Distill(logits_loss="mse"),
+        Augment(labels="teacher", guard="off"),
+    )
+    for source, count in ((file, 4), (str(tmp_path / "foreign"), 2)):
+        problems = [str(problem) for problem in check(Recipe(student, data, steps, teacher=source))]
+        assert len(problems) == count, problems
+        assert all(source in problem for problem in problems)
+    assert "use match: [logits]" in problems[0]
+    missing = check(Recipe(student, data, (DISTILL,), teacher=str(tmp_path / "absent.jsonl")))
+    assert "there is no such file" in str(missing[0])
+
+
+def test_a_file_that_lacks_texts_stops_before_any_work(teacher, student, task, tmp_path, rows_of, write_jsonl):
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows_of(teacher)[:-5]))
+    with pytest.raises(InputError, match="has no scores of "):
+        run(Recipe(student, "in memory", (DISTILL,), teacher=file), tmp_path / "store", tmp_path / "run", task=task)
+    assert not list((tmp_path / "store" / "objects").glob("*"))
+
+
+def test_a_function_is_asked_once_for_each_text_over_candidates_and_runs(teacher, student, task, tmp_path):
+    asked = []
+
+    def answer(texts):
+        asked.extend(texts)
+        rows = replace(task, splits={"train": task.split("train").take([0] * len(texts))})
+        rows = replace(rows, splits={"train": replace(rows.split("train"), texts=tuple(texts))})
+        return softmax(predict(teacher.model, encode(rows, "train", teacher.tokenizer)).astype(float), 1)
+
+    recipe = Recipe(student, "in memory", (DISTILL, DISTILL, Quality()))
+    result = run(recipe, tmp_path / "store", tmp_path / "run", task=task, teacher=answer)
+    assert not result.failed
+    unique = len(set().union(*(split.texts for split in task.splits.values())))
+    assert len(asked) == unique
+    run(recipe, tmp_path / "store", tmp_path / "run", task=task, teacher=answer)
+    assert len(asked) < unique + 33  # those that tell one function from another
+    written = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert written.teacher.endswith(SCORES)
+    assert not check(written)
+    with pytest.raises(RecipeError, match="needs a teacher that limbeck opens"):
+        run(replace(recipe, steps=(Supernet(),)), tmp_path / "store", tmp_path / "r", task=task, teacher=answer)

@@ -1,0 +1,104 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from limbeck.core.task import Split, Task
+from limbeck.data.batching import encode, predict
+from limbeck.errors import InputError
+from limbeck.teachers.function import FunctionTeacher, write_scores
+from limbeck.teachers.score_file import ScoreFile
+
+
+@pytest.fixture
+def logits_of(teacher):
+    """A function from texts to the teacher's logits, which counts the texts it was asked for."""
+    task = teacher.task
+    asked = []
+
+    def answer(texts):
+        asked.extend(texts)
+        rows = Task("few", task.kind, {"train": Split(tuple(texts), (0,) * len(texts))}, task.label_names, task.metric)
+        return predict(teacher.model, encode(rows, "train", teacher.tokenizer))
+
+    answer.asked = asked
+    return answer
+
+
+def expected(teacher, split="train"):
+    return predict(teacher.model, encode(teacher.task, split, teacher.tokenizer))
+
+
+def test_every_text_is_asked_for_once(teacher, task, logits_of):
+    function = FunctionTeacher(logits_of, task)
+    assert not function.probabilities
+    for _ in range(3):
+        np.testing.assert_allclose(function.answer(task, "train"), expected(teacher), atol=1e-5)
+    assert sorted(logits_of.asked) == sorted(set(task.split("train").texts))
+
+
+@pytest.mark.parametrize("form", ["array", "list", "tensor", "mapping"])
+def test_probabilities_in_any_form(teacher, task, logits_of, form):
+    def answer(texts):
+        values = softmax(logits_of(texts).astype(float), 1)
+        named = [dict(zip(task.label_names, row, strict=True)) for row in values.tolist()]
+        return {"array": values, "list": values.tolist(), "tensor": torch.tensor(values), "mapping": named}[form]
+
+    function = FunctionTeacher(answer, task)
+    assert function.probabilities
+    assert function.order_assumed == (form != "mapping")
+    np.testing.assert_allclose(softmax(function.answer(task, "train"), 1), softmax(expected(teacher), 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda texts: 1 / 0, "failed on "),
+        (lambda texts: [[0.1, 0.2, 0.7]], "expected a row of scores for each of "),
+        (lambda texts: [[0.5, 0.5] for _ in texts], "expected 3 scores"),
+        (lambda texts: [[0.5, 0.5, float("inf")] for _ in texts], "a score is inf"),
+        (lambda texts: None, "got NoneType"),
+        (lambda texts: [{"odd": 1.0} for _ in texts], "the task has"),
+    ],
+)
+def test_a_function_that_does_not_score_is_one_clear_error(task, function, message):
+    with pytest.raises(InputError, match=message):
+        FunctionTeacher(function, task)
+
+
+def test_its_answers_are_written_and_an_interrupted_file_is_continued(teacher, task, logits_of, tmp_path):
+    path = tmp_path / "teacher.jsonl"
+    write_scores(FunctionTeacher(logits_of, task), task, path)
+    whole, calls = path.read_text(), len(logits_of.asked)
+    assert calls == len(set().union(*(split.texts for split in task.splits.values())))
+    for split in task.splits:
+        np.testing.assert_allclose(ScoreFile(path, task).answer(task, split), expected(teacher, split), atol=1e-5)
+    lines = whole.splitlines(keepends=True)
+    path.write_text("".join(lines[:60]) + lines[60][:20])  # killed in the middle of a line
+    logits_of.asked.clear()
+    again = FunctionTeacher(logits_of, task)
+    assert again.adopt(path)
+    write_scores(again, task, path)
+    assert path.read_text() == whole
+    assert len(logits_of.asked) < calls - 20
+
+
+def test_answers_of_another_function_are_not_adopted(task, tmp_path):
+    path = tmp_path / "teacher.jsonl"
+
+    def constant(index):
+        return lambda texts: [[float(column == index) for column in range(3)] for _ in texts]
+
+    write_scores(FunctionTeacher(constant(0), task), task, path)
+    assert not FunctionTeacher(constant(1), task).adopt(path)
+    assert FunctionTeacher(constant(0), task).adopt(path)
+    assert FunctionTeacher(constant(1), task).adopt(tmp_path / "none.jsonl")
+    assert set(json.loads(path.read_text().splitlines()[0])) == {"text", "probabilities"}
+
+
+def test_pairs_are_tuples():
+    task = Task("p", "regression", {"train": Split(("a", "b"), (1.0, 2.0), ("x", "y"))}, (), "pearson")
+    function = FunctionTeacher(lambda pairs: [len(first + second) for first, second in pairs], task)
+    assert function.answer(task, "train").tolist() == [[2.0], [2.0]]

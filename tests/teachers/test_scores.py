@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from limbeck.errors import InputError
+from limbeck.teachers.scores import ScoreFormat, are_probabilities
+
+LABELS = ("bad", "fair", "good")
+GIVEN = ScoreFormat("classification", LABELS, probabilities=True)
+
+
+def test_scores_by_name_are_put_into_the_order_of_the_labels():
+    assert GIVEN.read({"good": 0.7, "bad": 0.2, "fair": 0.1}, "line 1") == [0.2, 0.1, 0.7]
+    assert GIVEN.read({"Good": 0.7, "BAD": 0.2, "fair": 0.1}, "line 1") == [0.2, 0.1, 0.7]
+    assert ScoreFormat("regression", (), probabilities=False).read(2, "line 1") == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([0.5, 0.5], "expected 3 scores (bad, fair, good), got 2"),
+        ({"bad": 0.5, "good": 0.5}, "every label needs a score"),
+        ({"bad": 0.5, "good": 0.4, "fine": 0.1}, "'fine': choose from"),
+        ([0.5, float("nan"), 0.5], "nan"),
+        ([0.5, None, 0.5], "expected a number"),
+        (["0.5", 0.1, 0.4], "expected a number"),
+        ([0.5, 0.1, 0.1], "sum to 0.7, not to 1"),
+        ([1.5, -0.6, 0.1], "1.5 is no probability"),
+        ("good", "expected a score for each label"),
+    ],
+)
+def test_wrong_scores_are_one_clear_error(value, message):
+    with pytest.raises(InputError) as error:
+        GIVEN.read(value, "scores.jsonl, line 7")
+    assert str(error.value).startswith("scores.jsonl, line 7: ")
+    assert message in str(error.value)
+
+
+def test_logarithms_of_probabilities_are_the_logits_up_to_a_constant():
+    """So that a softmax at any temperature is the same."""
+    logits = np.random.default_rng(0).normal(size=(20, 3)) * 4
+    back = GIVEN.logits(softmax(logits, axis=1))
+    for temperature in (1.0, 2.0, 5.0):
+        np.testing.assert_allclose(softmax(back / temperature, 1), softmax(logits / temperature, 1), atol=1e-6)
+    assert np.isfinite(GIVEN.logits(np.array([[1.0, 0.0, 0.0]]))).all()
+
+
+def test_log_odds_of_several_labels_are_the_logits_themselves():
+    logits = np.random.default_rng(0).normal(size=(20, 3)) * 4
+    several = ScoreFormat("multilabel", LABELS, probabilities=True)
+    np.testing.assert_allclose(several.logits(1 / (1 + np.exp(-logits))), logits, atol=1e-5)
+    assert np.isfinite(several.logits(np.array([[1.0, 0.0, 0.5]]))).all()
+
+
+def test_probabilities_are_told_from_logits():
+    assert are_probabilities("classification", np.array([[0.2, 0.8], [1.0, 0.0]]))
+    assert not are_probabilities("classification", np.array([[0.2, 0.9]]))
+    assert not are_probabilities("classification", np.array([[1.2, -0.2]]))
+    assert are_probabilities("multilabel", np.array([[0.9, 0.9]]))
+    assert not are_probabilities("regression", np.array([[0.5]]))

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from limbeck.core.task import Split, Task
+from limbeck.data.synthetic import toy_tokenizer
+from limbeck.errors import InputError
+from limbeck.teachers.transformers_model import TransformersTeacher, is_known_to_transformers, match_outputs
+
+SIZES = {
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
+    "bart": {
+        "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 64,
+    },
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "funnel": {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "block_sizes": [1, 1]},
+}  # fmt: skip
+
+
+def save(folder, model_type, task, names=None, head=True):
+    """A random model of an architecture that limbeck does not open, with a tokenizer of its own."""
+    tokenizer = toy_tokenizer(task)
+    if model_type == "bart":
+        tokenizer.add_special_tokens({"eos_token": tokenizer.sep_token})
+    if model_type == "xlnet":
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
+    names = names or task.label_names
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.sep_token_id, "bos_token_id": 1}
+    config = transformers.AutoConfig.for_model(
+        model_type,
+        vocab_size=len(tokenizer),
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        **(special if model_type != "gpt2" else {"pad_token_id": tokenizer.pad_token_id}),
+        **SIZES[model_type],
+    )
+    torch.manual_seed(0)
+    auto = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
+    model = auto.from_config(config)
+    for parameter in model.parameters():
+        parameter.data.normal_(0.0, 0.2)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model.eval(), tokenizer
+
+
+@pytest.mark.parametrize("model_type", SIZES)
+def test_its_logits_are_those_of_transformers_text_by_text(task, tmp_path, model_type):
+    """Whatever the side of the padding, and in the order of the task's labels."""
+    turned = (task.label_names[1], task.label_names[2], task.label_names[0])
+    model, tokenizer = save(tmp_path, model_type, task, turned)
+    answers = TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+    for row, text in list(enumerate(task.split("train").texts))[:12]:
+        with torch.no_grad():
+            logits = model(**tokenizer(text, return_tensors="pt")).logits[0].numpy()
+        wanted = dict(zip(turned, logits, strict=True))
+        np.testing.assert_allclose(answers[row], [wanted[name] for name in task.label_names], atol=1e-4)
+
+
+def test_pairs_are_read_together(task, tmp_path):
+    model, tokenizer = save(tmp_path, "xlnet", task)
+    texts = task.split("train").texts
+    pairs = Task("p", "classification", {"train": Split(texts[:4], (0,) * 4, texts[4:8])}, task.label_names, "accuracy")
+    answers = TransformersTeacher(str(tmp_path), pairs, "x").answer(pairs, "train")
+    with torch.no_grad():
+        logits = model(**tokenizer(texts[1], texts[5], return_tensors="pt")).logits[0].numpy()
+    np.testing.assert_allclose(answers[1], logits, atol=1e-4)
+
+
+def test_what_does_not_answer_the_task_is_refused_by_its_configuration(task, tmp_path):
+    save(tmp_path / "other", "xlnet", task, ("red", "green", "blue"))
+    save(tmp_path / "bare", "xlnet", task, head=False)
+    for folder, message in (("other", "its labels are red, green, blue"), ("bare", "it is a XLNetModel")):
+        with pytest.raises(InputError, match=message):
+            match_outputs(str(tmp_path / folder), task)
+    words = Task("w", "tokens", {"train": Split((("a",),), ((0,),))}, ("O", "B"), "token_f1")
+    with pytest.raises(InputError, match="a label for each word"):
+        TransformersTeacher(str(tmp_path / "other"), words, "x")
+    assert is_known_to_transformers(tmp_path / "bare")
+
+
+def test_an_untrained_head_is_refused(task, tmp_path):
+    save(tmp_path, "xlnet", task, head=False)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    config.architectures = ["XLNetForSequenceClassification"]
+    config.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is not trained"):
+        TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
