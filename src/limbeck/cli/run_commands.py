@@ -96,8 +96,8 @@ def compress(
     onnxruntime and tokenizers. The recipe that was run is saved beside the report and can be edited and run again.
     Exit status 2: the fine-tuned teacher is no better than the best constant answer, so nothing was compressed. Exit
     status 3: no candidate meets the budget, or the chosen one is no better than a constant answer; with --json,
-    'unmet' lists the limits it exceeds, and 'better_than_baseline' is false in the second case. Exit status 1: the
-    model was written, but the steps listed under 'failed' did not succeed.
+    'budget_violations' lists the limits it exceeds, and 'better_than_baseline' is false in the second case. Exit
+    status 1: the model was written, but the steps listed under 'failed' did not succeed.
 
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).

@@ -49,7 +49,7 @@ def attention_cores(attention: Sequence[str], depth: int) -> tuple[str, ...]:
     if len(cores) == 1:
         return cores * depth
     if len(cores) != depth:
-        raise InputError(f"attention: has {len(cores)} cores, the model {depth} layers; give one for all")
+        raise InputError(f"linearize.attention: has {len(cores)} cores, the model {depth} layers; give one for all")
     return cores
 
 

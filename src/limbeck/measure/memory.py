@@ -1,4 +1,4 @@
-"""What a candidate weighs: resident memory while it serves, bytes on disk, parameters, multiply-accumulates."""
+"""Measure the size of a candidate: resident memory while it serves, bytes on disk, parameters, multiply-accumulates."""
 
 from __future__ import annotations
 

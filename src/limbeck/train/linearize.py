@@ -57,10 +57,7 @@ def linearize(
         InputError: The cores do not fit the model, or there is no suitable teacher.
     """
     before = candidate.model
-    try:
-        cores = attention_cores(attention, before.shape.depth)
-    except InputError as error:
-        raise InputError(f"linearize.{error}") from error
+    cores = attention_cores(attention, before.shape.depth)
     teacher = guidance.teacher(candidate, context, max_length, checkpoints)
     if teacher is not None and guidance.from_pretrained:
         restart(before, teacher)
