@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,24 @@ def attention_core(text: str) -> str:
     if colon and not (size.isdecimal() and int(size)):
         raise InputError(f"attention {shown(text)}: the size should be a number from 1; write '{name}:{CORES[name]}'")
     return f"{name}:{int(size) if colon else CORES[name]}"
+
+
+def check_head_widths(widths: Iterable[int], *, rotary: bool) -> None:
+    """Refuse odd widths of heads where positions are rotary: those turn pairs of channels.
+
+    Args:
+        widths: Channels of a head.
+        rotary: Whether positions are rotary.
+
+    Raises:
+        InputError: A width is odd.
+    """
+    odd = sorted({width for width in widths if width % 2})
+    if rotary and odd:
+        raise InputError(
+            f"head_dim: rotary positions turn pairs of channels, so heads must have an even width, got {odd[0]}; "
+            f"use {odd[0] + 1 if odd[0] == 1 else odd[0] - 1}"
+        )
 
 
 def skipped_positions(offset: int | None) -> int:

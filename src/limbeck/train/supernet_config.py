@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from annotated_types import Ge, Le
 
 from limbeck.core.search_space import Range, Space
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, check_head_widths
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ class SupernetConfig:
         if self.free and model.space:
             return None  # it has the space of an earlier step
         try:
-            self.space(model.shape, step)
+            space = self.space(model.shape, step)
+            check_head_widths(space.head_dim, rotary=bool(model.style.rotary_theta))
         except InputError as error:
             return str(error)
         return None
