@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.shape import Shape
-from limbeck.model import families, layer_types
+from limbeck.model import families
 from limbeck.model.checkpoints import open_model, peek, save_model
 from limbeck.model.configuration import STANDARD_KEYS
 from limbeck.model.encoder import (
@@ -26,6 +26,7 @@ from limbeck.model.encoder import (
     LimbeckForSequenceClassification,
     LimbeckForTokenClassification,
 )
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.interchange import CLASSES, Rows, our_tensors, translate_folder
 from limbeck.model.layout import tensor_names
 from limbeck.model.onnx import quantization as quantized
@@ -46,14 +47,19 @@ STYLES = {
     "rembert": {"embedding_size": 8},
     "distilbert": {"token_types": 0, "pooler": "relu"},
     "modernbert": {
-        **families.FAMILIES["modernbert"].style,
+        **FAMILIES["modernbert"].style,
         "token_types": 0,
         "rotary_theta": [160_000.0] * 2,
         **dict.fromkeys(("norm_bias", "attention_bias", "ffn_bias", "pooler_bias"), False),
         "pooler": "gelu",
     },
     "mpnet": {"token_types": 0, "position_offset": 1, "pad_token_id": 1, "relative_buckets": 32, "relative_heads": 2},
-}
+    "deberta-v2": {
+        "token_types": 0, "pooler": "gelu", "pos_att_type": ["c2p", "p2c"], "share_att_key": True,
+        "position_buckets": 8, "max_relative_positions": 16, "relative_norm": True, "absolute_positions": False,
+        "masks_queries": True,
+    },
+}  # fmt: skip
 KINDS = {"text": LimbeckForSequenceClassification, "tokens": LimbeckForTokenClassification}
 EXTRA = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}, "their_key": [1, 2]}
 IDS = torch.tensor([[2, 4, 8, 5, 7, 3]])
@@ -134,15 +140,14 @@ def python(code: str, *arguments: object) -> str:
 
 
 def test_names_of_our_keys_and_of_the_families_are_complete():
-    assert CLASSES.keys() == families.FAMILIES.keys()
-    standard = {key for row in families.FAMILIES.values() for key, _ in row.keys.values()}
-    standard |= layer_types.KEYS
+    assert CLASSES.keys() == FAMILIES.keys()
+    standard = {key for row in FAMILIES.values() for key in row.config_keys}
     assert {*standard, *STANDARD_KEYS} == standard
     assert standard - STANDARD_KEYS <= {*families.OURS, "activation", "dropout"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", [name for name, row in families.FAMILIES.items() if not row.shared_layers])
+@pytest.mark.parametrize("family", [name for name, row in FAMILIES.items() if not row.shared_layers])
 def test_a_uniform_shape_is_a_plain_checkpoint_of_its_family(family, kind, tmp_path):
     model = translated(tmp_path, family, kind)
     auto = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}[kind]
@@ -157,9 +162,9 @@ def test_a_uniform_shape_is_a_plain_checkpoint_of_its_family(family, kind, tmp_p
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_ragged_shape_is_refused_by_the_familys_own_class(family, kind, tmp_path):
-    shared = families.FAMILIES[family].shared_layers  # which only a plain checkpoint of equal layers could express
+    shared = FAMILIES[family].shared_layers  # which only a plain checkpoint of equal layers could express
     translated(tmp_path, family, kind, UNIFORM if shared else RAGGED)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == family
     for auto in ("AutoModel", "AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
@@ -174,7 +179,7 @@ def test_layers_of_usual_width_with_another_attention_are_refused_too(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [UNIFORM, RAGGED], ids=["uniform", "ragged"])
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_limbeck_opens_saves_and_translates_it_again(family, shape, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     model = translated(first, family, shape=shape)

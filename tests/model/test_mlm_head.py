@@ -24,12 +24,14 @@ CONFIGS = {
     "distilbert": DISTIL,
     "modernbert": SIZE
     | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
+    "deberta-v2": SIZE | {"relative_attention": True, "pos_att_type": "c2p", "embedding_size": 16},
+    "deberta-v2-new": SIZE | {"legacy": False},
 }
 
 
 def saved(family, folder, auto=transformers.AutoModelForMaskedLM):
     torch.manual_seed(0)
-    model = auto.from_config(transformers.AutoConfig.for_model(family, **CONFIGS[family]))
+    model = auto.from_config(transformers.AutoConfig.for_model(family.removesuffix("-new"), **CONFIGS[family]))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
 
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
+OPTIONS = (
+    "relative_buckets", "relative_heads", "pos_att_type", "share_att_key", "position_buckets", "max_relative_positions",
+    "relative_norm", "project_before_norm", "masks_queries", "norm_first", "absolute_positions", "embedding_norm",
+    "norm_bias", "attention_bias", "ffn_bias", "gated", "rotary_theta", "unnormed_layers", "pooling", "pooler_bias",
+    "pooler_norm", "pooler_per_token",
+)  # fmt: skip
+"""Fields of a style that few families use; a description names those that differ from the default."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +83,12 @@ class Setting:
         return cls(**{**data, "target": Target(**data["target"])})
 
 
-PARTS = (
-    "norm_first", "absolute_positions", "embedding_norm", "norm_bias", "attention_bias", "ffn_bias", "gated",
-    "rotary_theta", "unnormed_layers", "pooling", "pooler_bias", "pooler_norm", "pooler_per_token", "relative_buckets",
-    "relative_heads",
-)  # fmt: skip
-"""Fields of a style that say which parts there are; those that are as in BERT are left out of a setting."""
-
-
 def style_of(style: EncoderStyle) -> dict[str, Any]:
     """Select the fields of a style that decide the speed."""
-    assert isinstance(style, Style), "models of limbeck's own have its style"
-    usual, own = asdict(Style()), asdict(style)
-    parts = {name: own[name] for name in PARTS if own[name] and own[name] != usual[name]}
-    parts |= {name: False for name in PARTS if usual[name] is True and not own[name]}
-    return parts | {
+    given, usual = (asdict(each) if isinstance(each, Style) else {} for each in (style, Style()))
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    options = {name: plain[name] for name in OPTIONS if name in plain and plain[name] not in (usual[name], [])}
+    return options | {
         "family": style.family,
         "embedding_size": style.embedding_size,
         "max_positions": style.max_positions,

@@ -19,10 +19,11 @@ from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.paths import user_path
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
-from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.folder_files import auto_map, check_tokenizer, onnx_path, portable_settings, without_code
 from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, style_of, write_code
 from limbeck.model.location import check_weights, checkpoint_tensor_names, is_path, model_folder, read_config
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
+
+TRIAL = "a \u2603"
+"""A text to try a tokenizer on: one that lacks its unknown token fails only at a text that needs it."""
 
 
 def open_model(
@@ -121,7 +125,7 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         wanted = our_head_tensors(style_of(config), per_token=spec.per_token)
     else:
         family = families.read_family(config, source)
-        prefix = f"{families.FAMILIES[family].prefix}."
+        prefix = f"{FAMILIES[family].prefix}."
         style = families.read_style(config, per_token=spec.per_token, source=source)
         wanted = families.head_tensors(style, per_token=spec.per_token)
     present = checkpoint_tensor_names(folder, source)
@@ -290,6 +294,11 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
         tokenizer.init_kwargs = portable_settings(tokenizer.init_kwargs)
     if not tokenizer.is_fast:
         raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
+    length = tokenizer.model_max_length
+    if type(length) not in (int, float):
+        raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")
+    with explained(source):
+        tokenizer(TRIAL)
     return tokenizer
 
 
@@ -298,7 +307,7 @@ def _limits(config: Mapping[str, Any], source: object) -> tuple[int, int]:
     if config.get("model_type") == "limbeck":
         positions, offset = config.get("max_positions", 512), config.get("position_offset")
         return int(positions) - skipped_positions(offset), int(config.get("token_types", 2))
-    family = families.FAMILIES[families.read_family(config, source)]
+    family = FAMILIES[families.read_family(config, source)]
     offset = family.value(config, "pad_token_id") if family.positions_from_padding else None
     types = family.value(config, "token_types") if "token_type" in family.embeddings else 0
     return int(family.value(config, "max_positions")) - skipped_positions(offset), int(types)

@@ -20,13 +20,15 @@ STANDARD_KEYS = frozenset((
     "seq_classif_dropout", "relative_attention_num_buckets", "hidden_activation", "norm_eps", "mlp_dropout", "mlp_bias",
     "classifier_activation", "classifier_bias", "classifier_pooling", "layer_types", "local_attention",
     "rope_parameters", "rope_scaling", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta",
-    "classifier_dropout_prob", "input_embedding_size",
+    "classifier_dropout_prob", "input_embedding_size", "cls_dropout", "norm_rel_ebd", "relative_attention",
+    "position_biased_input", "pooler_hidden_size", "pooler_hidden_act", "attention_head_size",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
-POOLED = ("bert", "ernie", "albert", "rembert", "modernbert")
+POOLED = ("bert", "ernie", "albert", "rembert", "modernbert", "deberta-v2")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
 PREFIXES = (
     "bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert", "model",
+    "deberta",
 )  # fmt: skip
 """What the names of tensors begin with in the checkpoints of the families."""
 

@@ -18,9 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from limbeck.core.finite import load_json
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import skipped_positions
 from limbeck.model import families, layer_types
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.layout import CODE, WEIGHTS, shape_of, style_of, tensor_names
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE
 
@@ -34,6 +36,7 @@ CLASSES = {
     "electra": "Electra",
     "distilbert": "DistilBert",
     "mpnet": "MPNet",
+    "deberta-v2": "DebertaV2",
     "ernie": "Ernie",
     "camembert": "Camembert",
     "data2vec-text": "Data2VecText",
@@ -62,7 +65,7 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         The family's standard keys, unknown keys as they were, and our keys in the entry ``limbeck``.
     """
     name = str(config.get("family", "bert"))
-    family, shape, style = families.FAMILIES[name], shape_of(config), style_of(config)
+    family, shape, style = FAMILIES[name], shape_of(config), style_of(config)
     ours = {key: config[key] for key in sorted(families.OURS) if key in config}
     values: dict[str, Any] = ours | {
         "hidden": shape.hidden,
@@ -71,7 +74,7 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         "ffn": max((layer.ffn for layer in shape.layers), default=0) or 4 * shape.hidden,
         "embedding_size": config.get("embedding_size") or shape.hidden,
     }
-    standard = {key: values[field] for field, (key, _) in family.keys.items() if field in values}
+    standard = family.standard_keys(values)
     if family.local and not families.ragged_layers(shape, style):
         standard |= layer_types.keys_of(shape, style.rotary_theta)
     others = {key: value for key, value in config.items() if key not in families.OURS | FILE_KEYS}
@@ -95,15 +98,14 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(ours, Mapping) or "layer_heads" not in ours:
         return dict(config)
     name = str(ours.get("family", "bert"))
-    standard = {key for key, _ in families.FAMILIES[name].keys.values()} if name in families.FAMILIES else set()
-    standard |= layer_types.KEYS if name in families.FAMILIES and families.FAMILIES[name].local else set()
+    standard = FAMILIES[name].config_keys if name in FAMILIES else frozenset()
     others = {key: value for key, value in config.items() if key not in standard | {SECTION}}
     return others | dict(ours) | {"model_type": SECTION}
 
 
 def guard_name(family: str) -> str:
     """Return the family's tensor that is written empty where the family's model cannot hold the weights."""
-    row = families.FAMILIES[family]
+    row = FAMILIES[family]
     return f"{row.prefix}.{row.embeddings['norm']}.weight"
 
 
@@ -123,7 +125,7 @@ def our_tensors(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, 
         config: The content of our config.json.
     """
     tensors, family = set(tensors), str(config.get("family", "bert"))
-    if family not in families.FAMILIES:
+    if family not in FAMILIES:
         return {name: Rows(name) for name in tensors}
     if any(name.startswith("encoder.") and not name.startswith("encoder.layer.") for name in tensors):
         return {name: Rows(name) for name in tensors - {guard_name(family)}}
@@ -143,8 +145,8 @@ def translate_folder(folder: str | Path) -> None:
     folder = Path(folder)
     _link_float_name(folder)
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("model_type") != SECTION or config.get("family", "bert") not in families.FAMILIES:
+    config = load_json(path.read_text(encoding="utf-8"))
+    if config.get("model_type") != SECTION or config.get("family", "bert") not in FAMILIES:
         return
     plain = _translate_weights(folder, config)
     if plain:
@@ -179,7 +181,7 @@ def rewrite_weights(
     """
     with source.open("rb") as reader, target.open("wb") as writer:
         start = 8 + int.from_bytes(reader.read(8), "little")
-        header = json.loads(reader.read(start - 8))
+        header = load_json(reader.read(start - 8))
         renamed: dict[str, Any] = {"__metadata__": header.pop("__metadata__", {"format": "pt"})}
         spans, end = [], 0
         # by their order in the file: tensors of wider numbers come first, so all are aligned
@@ -221,7 +223,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape, style_of(config)) and shape.depth > 0 and not config.get("position_heads")
-    plain = plain and not families.FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
+    plain = plain and not FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
     if not path.is_file():
         return plain
     names = tensor_names(path)
@@ -256,7 +258,7 @@ def _limit_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
     path = folder / "tokenizer_config.json"
     if not path.is_file() or "max_positions" not in config:
         return
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = load_json(path.read_text(encoding="utf-8"))
     longest = config["max_positions"] - skipped_positions(config.get("position_offset"))
     if not 0 < (settings.get("model_max_length") or 0) <= longest:
         settings["model_max_length"] = longest

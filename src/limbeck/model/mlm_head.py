@@ -36,8 +36,11 @@ NAMES = {
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     "modernbert": ("head.dense", "head.norm", "decoder.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+    "deberta-v2": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
 }
 """Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the decoder is tied."""
+_NEW_DEBERTA = tuple(f"lm_predictions.lm_head.{part}" for part in ("dense", "LayerNorm", "bias"))
+"""The same of a DeBERTa whose configuration has ``legacy: false``."""
 
 
 class LanguageHead(nn.Module):
@@ -128,7 +131,8 @@ def _trained(source: str, ours: Iterable[str]) -> dict[str, Tensor]:
     if family not in NAMES:
         return {}
     model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
-    dense, norm, bias = NAMES[family]
+    new = family == "deberta-v2" and config.get("legacy") is False
+    dense, norm, bias = _NEW_DEBERTA if new else NAMES[family]
     paths = {"dense": dense, "norm": norm, "bias": bias}
     names = {own: own.replace(own.split(".")[0], paths[own.split(".")[0]], 1) for own in ours}
     weights = model.state_dict()
