@@ -15,10 +15,9 @@ worth their names:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx import disentangled as graph_disentangled
-from limbeck.model.onnx.builder import FUSED, Graph, Weights
+from limbeck.model.onnx.builder import FUSED, Graph, RowGather, TensorWriter, Weights
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -106,53 +105,6 @@ class Blueprint:
         """Return the rotary positions of a layer; None if there are none."""
         thetas = self.rotary_theta
         return graph_attention.Rotary(thetas[min(index, len(thetas) - 1)], self.positions) if thetas else None
-
-
-class TensorWriter(Protocol):
-    """How tables and linear maps are stored and computed. A name is that of its weights, without ``.weight``."""
-
-    def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
-        """Gather float rows of a table.
-
-        Args:
-            graph: The graph to add nodes to.
-            name: The table.
-            gather: Adds the node that gathers rows of an array.
-        """
-        ...
-
-    def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """Multiply by a matrix.
-
-        Args:
-            graph: The graph to add nodes to.
-            x: The input tensor.
-            name: The linear map.
-
-        Returns:
-            The product, and the bias if the next node is to add it.
-        """
-        ...
-
-    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
-        """Add self-attention from one matrix [hidden, queries + keys + values].
-
-        Args:
-            graph: The graph to add nodes to.
-            x: The hidden states.
-            name: The linear map.
-            mask: The mask, as the writer needs it.
-            heads: Number of heads.
-            bias: What is added to the scores [1, heads, query, key]; None for nothing.
-
-        Returns:
-            The contexts of all heads, side by side.
-        """
-        ...
-
-
-RowGather = Callable[[str], str]
-"""Adds the node that takes rows out of an array, and returns the name of its output."""
 
 
 class FloatWriter:
