@@ -369,6 +369,8 @@ class CandidateBuilder:
         root_parameters = {"source": origin.source}
         record = Record(key, None, origin.role, root_parameters, model.shape, frozenset(traits), notes=notes)
         self._check_teacher(record, origin.source)
+        if model.runtime == "onnxruntime":
+            model.session()  # a damaged graph is an error before any step begins
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.facts.remember(f"record-{key}", record_to_json(record))
         return record
