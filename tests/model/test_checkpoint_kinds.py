@@ -15,7 +15,7 @@ from small_tokenizers import unigrams, word_pieces
 
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_model, peek, peek_outputs
-from limbeck.model.families import FAMILIES
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.location import model_folder
 from limbeck.model.pretrained import load_pretrained
 

@@ -26,7 +26,8 @@ from limbeck.model.encoder import (
     LimbeckForSequenceClassification,
     LimbeckForTokenClassification,
 )
-from limbeck.model.interchange import CLASSES, our_tensor_names, translate_folder
+from limbeck.model.family_table import FAMILIES
+from limbeck.model.interchange import CLASSES, Rows, our_tensors, translate_folder
 from limbeck.model.layout import tensor_names
 from limbeck.model.onnx import quantization as quantized
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE, OnnxModel, read_parts, to_onnx, write
@@ -45,8 +46,20 @@ STYLES = {
     "albert": {"embedding_size": 8, "activation": "gelu_new"},
     "rembert": {"embedding_size": 8},
     "distilbert": {"token_types": 0, "pooler": "relu"},
+    "modernbert": {
+        **FAMILIES["modernbert"].style,
+        "token_types": 0,
+        "rotary_theta": [160_000.0] * 2,
+        **dict.fromkeys(("norm_bias", "attention_bias", "ffn_bias", "pooler_bias"), False),
+        "pooler": "gelu",
+    },
     "mpnet": {"token_types": 0, "position_offset": 1, "pad_token_id": 1, "relative_buckets": 32, "relative_heads": 2},
-}
+    "deberta-v2": {
+        "token_types": 0, "pooler": "gelu", "pos_att_type": ["c2p", "p2c"], "share_att_key": True,
+        "position_buckets": 8, "max_relative_positions": 16, "relative_norm": True, "absolute_positions": False,
+        "masks_queries": True,
+    },
+}  # fmt: skip
 KINDS = {"text": LimbeckForSequenceClassification, "tokens": LimbeckForTokenClassification}
 EXTRA = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}, "their_key": [1, 2]}
 IDS = torch.tensor([[2, 4, 8, 5, 7, 3]])
@@ -127,14 +140,14 @@ def python(code: str, *arguments: object) -> str:
 
 
 def test_names_of_our_keys_and_of_the_families_are_complete():
-    assert CLASSES.keys() == families.FAMILIES.keys()
-    standard = {key for row in families.FAMILIES.values() for key, _ in row.keys.values()}
+    assert CLASSES.keys() == FAMILIES.keys()
+    standard = {key for row in FAMILIES.values() for key in row.config_keys}
     assert {*standard, *STANDARD_KEYS} == standard
     assert standard - STANDARD_KEYS <= {*families.OURS, "activation", "dropout"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", [name for name, row in families.FAMILIES.items() if not row.shared_layers])
+@pytest.mark.parametrize("family", [name for name, row in FAMILIES.items() if not row.shared_layers])
 def test_a_uniform_shape_is_a_plain_checkpoint_of_its_family(family, kind, tmp_path):
     model = translated(tmp_path, family, kind)
     auto = {"text": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification"}[kind]
@@ -149,9 +162,9 @@ def test_a_uniform_shape_is_a_plain_checkpoint_of_its_family(family, kind, tmp_p
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_ragged_shape_is_refused_by_the_familys_own_class(family, kind, tmp_path):
-    shared = families.FAMILIES[family].shared_layers  # which only a plain checkpoint of equal layers could express
+    shared = FAMILIES[family].shared_layers  # which only a plain checkpoint of equal layers could express
     translated(tmp_path, family, kind, UNIFORM if shared else RAGGED)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == family
     for auto in ("AutoModel", "AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
@@ -166,7 +179,7 @@ def test_layers_of_usual_width_with_another_attention_are_refused_too(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [UNIFORM, RAGGED], ids=["uniform", "ragged"])
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_limbeck_opens_saves_and_translates_it_again(family, shape, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     model = translated(first, family, shape=shape)
@@ -203,7 +216,7 @@ def test_an_int8_folder_has_both_names_and_restores_our_weights_when_saved(shape
     assert opened.size_bytes == (first / INT8_FILE).stat().st_size
     save_model(opened, words, second)
     names = tensor_names(second / "model.safetensors")
-    assert our_tensor_names(names, opened.config) == {name: name for name in names}
+    assert our_tensors(names, opened.config) == {name: Rows(name) for name in names}
     again, _ = open_model(second, runtime="torch")
     torch_model, _ = open_model(first, runtime="torch")
     np.testing.assert_array_equal(again.predict({"input_ids": IDS}), torch_model.predict({"input_ids": IDS}))

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from limbeck.model.encoder import LimbeckForSequenceClassification
-from limbeck.model.families import FAMILIES
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.pretrained import load_pretrained
 
 VOCABULARY = 60
@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 12},
     "rembert": {"input_embedding_size": 12},
     "distilbert": {"activation": "relu"},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
     "modernbert": {
         "norm_eps": 1e-5,
         "pad_token_id": 0,
@@ -42,12 +43,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What differs from a family's defaults, apart from sizes."""
 OTHER_SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "deberta-v2": {  # buckets narrower than the texts; distances beyond the largest; one term alone
+        "small": {
+            "share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "position_biased_input": False
+        },
+        "odd": {"max_relative_positions": 6, "embedding_size": 12, "type_vocab_size": 2},
+        "one": {"pos_att_type": "c2p", "position_buckets": 6, "pooler_hidden_act": "tanh"},
+    },
     "modernbert": {  # both kinds of layers, and heads of even width; the second window is narrower than the texts
         "small": {"num_hidden_layers": 4, "classifier_pooling": "mean"},
         "odd": {"hidden_size": 18, "num_hidden_layers": 5, "local_attention": 7, "mlp_bias": True, "norm_bias": True},
         "one": {"attention_bias": True, "classifier_bias": True, "hidden_activation": "silu"},
     },
-}
+}  # fmt: skip
 """What differs from the usual sizes."""
 CASES = tuple(f"{family}-{size}" for family in FAMILIES for size in SIZES)
 
@@ -71,7 +79,7 @@ def random_model(case: str, auto: str, seed: int = 0) -> Any:
     family, _, size = case.rpartition("-")
     sizes = {DISTILBERT.get(key, key) if family == "distilbert" else key: n for key, n in SIZES[size].items()}
     sizes |= OTHER_SIZES.get(family, {}).get(size, {})
-    settings = COMMON | sizes | OPTIONS.get(family, {}) | {"num_labels": 3}
+    settings = COMMON | OPTIONS.get(family, {}) | sizes | {"num_labels": 3}
     config = transformers.AutoConfig.for_model(family, **settings)
     torch.manual_seed(seed)
     model = getattr(transformers, auto).from_config(config)

@@ -49,6 +49,8 @@ def read_predictor(path: str | Path, **criteria: object) -> Predictor:
     Raises:
         InputError: It is another kind of file, it is damaged, or the predictor holds for something else.
     """
+    if not Path(path).is_file():
+        raise InputError(missing_file(Path(path)))
     if not is_predictor(path):
         raise InputError(f"{path} is no file of a latency predictor; 'limbeck predictor DATA --out FILE' makes one")
     try:

@@ -23,6 +23,7 @@ from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.folder_files import auto_map, check_tokenizer, onnx_path, portable_settings, without_code
 from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, style_of, write_code
 from limbeck.model.location import check_weights, checkpoint_tensor_names, is_path, model_folder, read_config
@@ -124,12 +125,12 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         wanted = our_head_tensors(style_of(config), per_token=spec.per_token)
     else:
         family = families.read_family(config, source)
-        prefix = f"{families.FAMILIES[family].prefix}."
+        prefix = f"{FAMILIES[family].prefix}."
         style = families.read_style(config, per_token=spec.per_token, source=source)
         wanted = families.head_tensors(style, per_token=spec.per_token)
     present = checkpoint_tensor_names(folder, source)
     if config.get("model_type") == "limbeck":  # an artefact may use the family's names
-        present = set(interchange.our_tensor_names(present, config).values())
+        present = set(interchange.our_tensors(present, config))
     missing = tuple(name for name in wanted if name not in present and name.removeprefix(prefix) not in present)
     return dataclasses.replace(spec, missing=missing or declared)
 
@@ -221,8 +222,8 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
     check_finite(weights, folder)
-    names = interchange.our_tensor_names(weights, config)
-    weights = {ours: weights[name] for name, ours in names.items()}
+    located = interchange.our_tensors(weights, config).items()
+    weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
     own = is_token_classifier(config)
     per_token = task.kind == "tokens" if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
@@ -307,7 +308,7 @@ def _limits(config: Mapping[str, Any], source: object) -> tuple[int, int]:
     if config.get("model_type") == "limbeck":
         positions, offset = config.get("max_positions", 512), config.get("position_offset")
         return int(positions) - skipped_positions(offset), int(config.get("token_types", 2))
-    family = families.FAMILIES[families.read_family(config, source)]
+    family = FAMILIES[families.read_family(config, source)]
     offset = family.value(config, "pad_token_id") if family.positions_from_padding else None
     types = family.value(config, "token_types") if "token_type" in family.embeddings else 0
     return int(family.value(config, "max_positions")) - skipped_positions(offset), int(types)

@@ -14,7 +14,10 @@ from limbeck.errors import InputError
 from limbeck.model.style import Style
 
 WEIGHTS = "model.safetensors"
-CODE = ("attention.py", "configuration.py", "encoder.py", "layers.py", "style.py")
+CODE = (
+    "attention.py", "configuration.py", "disentangled_attention.py", "embeddings.py", "encoder.py", "layers.py",
+    "style.py",
+)  # fmt: skip
 """The modelling files that a folder carries, so that transformers opens it where limbeck is not installed."""
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",

@@ -18,8 +18,6 @@ from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 from limbeck.model.families import (
-    FAMILIES,
-    Family,
     joined,
     module_names,
     ragged_layers,
@@ -27,6 +25,7 @@ from limbeck.model.families import (
     read_style,
     unknown_keys,
 )
+from limbeck.model.family_table import FAMILIES, Family
 from limbeck.model.folder_files import shards
 from limbeck.model.layout import tensor_sizes
 
@@ -246,7 +245,7 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
     config: Any = model.config
-    settings = {key: values[field] for field, (key, _) in family.keys.items()}
+    settings = family.standard_keys(values)
     if family.local:
         settings |= layer_types.keys_of(shape, model.encoder.style.rotary_theta)
     settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +34,7 @@ from limbeck.data.corpus.documents import (
     task_texts,
 )
 from limbeck.errors import InputError
+from limbeck.storage.drafts import temporary_folder
 from limbeck.storage.memmap import Keep
 from limbeck.storage.parallel import without_main
 
@@ -370,8 +370,8 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def _blocks_folder(scratch: Path | None, name: str) -> Iterator[Path]:
     """Provide the folder of finished blocks: in the scratch folder, if there is one, until the corpus is complete."""
     if scratch is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            yield Path(temporary)
+        with temporary_folder() as temporary:
+            yield temporary
         return
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)
