@@ -157,7 +157,7 @@ def open_sides(
     with contextlib.ExitStack() as stack:
         source = teacher if isinstance(teacher, (str, Path)) else None
         if source is None and hasattr(teacher, "save_pretrained"):
-            source = stack.enter_context(tempfile.TemporaryDirectory(prefix="limbeck-"))
+            source = stack.enter_context(temporary_folder())
             _save(cast("PreTrainedModel", teacher), tokenizer, Path(source))
         function = source is None and callable(teacher)
         if not function and (source is None or describe(str(source)) is None):
