@@ -45,6 +45,15 @@ STYLES = {
     "electra": {"embedding_size": 8, "pooler": "gelu"},
     "albert": {"embedding_size": 8, "activation": "gelu_new"},
     "rembert": {"embedding_size": 8},
+    "megatron-bert": {"norm_first": True, "embedding_norm": False},
+    "roberta-prelayernorm": {"position_offset": 1, "pad_token_id": 1, "norm_first": True},
+    "xlm-roberta-xl": {
+        "position_offset": 1,
+        "pad_token_id": 1,
+        "token_types": 1,
+        "norm_first": True,
+        "embedding_norm": False,
+    },
     "distilbert": {"token_types": 0, "pooler": "relu"},
     "mpnet": {"token_types": 0, "position_offset": 1, "pad_token_id": 1, "relative_buckets": 32, "relative_heads": 2},
 }

@@ -38,6 +38,9 @@ CONFIGS = {
     "electra": ("electra", BERT_LIKE | {"embedding_size": 16}),
     "electra-wide": ("electra", BERT_LIKE | {"embedding_size": 32}),
     "albert": ("albert", BERT_LIKE | {"embedding_size": 16}),
+    "megatron-bert": ("megatron-bert", BERT_LIKE),
+    "roberta-prelayernorm": ("roberta-prelayernorm", BERT_LIKE | {"type_vocab_size": 1}),
+    "xlm-roberta-xl": ("xlm-roberta-xl", BERT_LIKE | {"type_vocab_size": 1}),
     "rembert": ("rembert", BERT_LIKE | {"input_embedding_size": 16}),
     "distilbert": ("distilbert", DISTIL),
     "mpnet": ("mpnet", BERT_LIKE),
@@ -80,7 +83,7 @@ def padding_patterns(pad):
 
 
 def with_pairs(batch, name):
-    if CONFIGS[name][0] in ("bert", "electra", "ernie", "albert", "rembert"):
+    if CONFIGS[name][0] in ("bert", "electra", "ernie", "albert", "rembert", "megatron-bert"):
         yield {**batch, "token_type_ids": (torch.arange(LENGTH) > 3).long().expand(4, -1)}
     yield batch
 

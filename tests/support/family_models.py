@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "roberta": {"type_vocab_size": 1},
     "xlm-roberta": {"type_vocab_size": 1},
     "camembert": {"type_vocab_size": 1},
+    "xlm-roberta-xl": {"type_vocab_size": 1},
     "data2vec-text": {"type_vocab_size": 1, "hidden_act": "gelu_new"},
     "electra": {"embedding_size": 12},
     "albert": {"embedding_size": 12},

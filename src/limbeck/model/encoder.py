@@ -160,12 +160,11 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     return outputs
 
 
-POOLED = ("bert", "ernie", "albert", "rembert", "modernbert")
+POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = (
-    "bert", "roberta", "electra", "distilbert", "mpnet", "ernie", "data2vec_text", "albert", "rembert", "model",
-)  # fmt: skip
+PREFIXES = "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|roberta_prelayernorm"
 """What the names of tensors begin with in the checkpoints of the families."""
+GUARD = rf"^({PREFIXES})\.(embeddings\.(LayerNorm|norm)|encoder\.(LayerNorm|ln))\.weight$"
 
 
 class LimbeckModel(PreTrainedModel):
@@ -176,7 +175,7 @@ class LimbeckModel(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
     # An empty tensor under one of the family's names makes the family's own class refuse a shape it cannot hold.
-    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.(LayerNorm|norm)\.weight$"}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = {GUARD}  # noqa: RUF012
     accepts_loss_kwargs = False  # else Trainer infers them from forward's **options and scales accumulated losses
 
     def __init__(self, config: LimbeckConfig) -> None:

@@ -159,6 +159,48 @@ FAMILIES: dict[str, Family] = {
         },
         embeddings=_BERT_EMBEDDINGS | {"project": "encoder.embedding_hidden_mapping_in"},
     ),
+    "megatron-bert": Family(
+        "bert",
+        "bert.pooler.dense",
+        keys=_BERT_KEYS
+        | {
+            "hidden": ("hidden_size", 1024),
+            "heads": ("num_attention_heads", 16),
+            "depth": ("num_hidden_layers", 24),
+            "ffn": ("intermediate_size", 4096),
+            "vocab_size": ("vocab_size", 29056),
+        },
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "norm"},
+        layer=_BERT_LAYER | {"attention_norm": "attention.ln", "ffn_norm": "ln"},
+        norm="encoder.ln",
+        style={"norm_first": True, "embedding_norm": False},
+    ),
+    "roberta-prelayernorm": dataclasses.replace(
+        _roberta("roberta_prelayernorm", _ROBERTA_KEYS),
+        layer=_BERT_LAYER | {"attention_norm": "attention.LayerNorm", "ffn_norm": "intermediate.LayerNorm"},
+        norm="LayerNorm",
+        style={"norm_first": True},
+    ),
+    "xlm-roberta-xl": dataclasses.replace(
+        _roberta(
+            "roberta",
+            _XLM_KEYS
+            | {
+                "hidden": ("hidden_size", 2560),
+                "heads": ("num_attention_heads", 32),
+                "depth": ("num_hidden_layers", 36),
+                "ffn": ("intermediate_size", 10240),
+                "vocab_size": ("vocab_size", 250880),
+                "max_positions": ("max_position_embeddings", 514),
+                "token_types": ("type_vocab_size", 1),
+                "layer_norm_eps": ("layer_norm_eps", 1e-5),
+            },
+        ),
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "norm"},
+        layer=_BERT_LAYER | {"attention_norm": "attention.self_attn_layer_norm", "ffn_norm": "LayerNorm"},
+        norm="encoder.LayerNorm",
+        style={"norm_first": True, "embedding_norm": False},
+    ),
     "distilbert": Family(
         "distilbert",
         "pre_classifier",

@@ -39,6 +39,9 @@ CLASSES = {
     "data2vec-text": "Data2VecText",
     "albert": "Albert",
     "rembert": "RemBert",
+    "megatron-bert": "MegatronBert",
+    "roberta-prelayernorm": "RobertaPreLayerNorm",
+    "xlm-roberta-xl": "XLMRobertaXL",
 }
 """Prefix of transformers' class names, by family."""
 
@@ -98,7 +101,7 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
 def guard_name(family: str) -> str:
     """Return the family's tensor that is written empty where the family's model cannot hold the weights."""
     row = FAMILIES[family]
-    return f"{row.prefix}.{row.embeddings['norm']}.weight"
+    return f"{row.prefix}.{row.embeddings.get('norm', row.norm)}.weight"
 
 
 def our_tensor_names(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
