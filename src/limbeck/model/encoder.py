@@ -162,7 +162,9 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
 
 POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|roberta_prelayernorm"
+PREFIXES = (
+    "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|roberta_prelayernorm|roformer"
+)
 """What the names of tensors begin with in the checkpoints of the families."""
 GUARD = rf"^({PREFIXES})\.(embeddings\.(LayerNorm|norm)|encoder\.(LayerNorm|ln))\.weight$"
 

@@ -45,7 +45,7 @@ _RELATIVES = {
     "bert": (
         "big_bird", "bert-generation", "bros", "canine", "convbert", "deberta", "deberta-v2", "dpr", "esm", "esmc",
         "fnet", "funnel", "layoutlm", "layoutlmv2", "lxmert", "mobilebert", "mra", "nezha", "nystromformer",
-        "perceiver", "qdqbert", "reformer", "roc_bert", "roformer", "splinter", "squeezebert",
+        "perceiver", "qdqbert", "reformer", "roc_bert", "splinter", "squeezebert",
         "tapas", "visual_bert", "yoso",
     ),
     "camembert": ("flaubert",),

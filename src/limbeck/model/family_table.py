@@ -54,8 +54,10 @@ class Family:
     of biases by the distance of two tokens, for families that have one. ``norm``: the norm after the layers;
     ``pooler_norm``: that between the dense layers of the head. Modules of ours with one path are parts of one matrix
     there, in their order; but with ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer
-    has a copy. ``local``: config.json says which layers are local (see ``layer_types.py``). ``style``: what is the same
-    for the whole family. ``required``: keys with one supported value.
+    has a copy. ``interleaved``: rotary positions turn neighbouring channels of a head, not its halves as ours.
+    ``computed``: parameters that are not learnt, which ours lacks. ``local``: config.json says which layers are local
+    (see ``layer_types.py``). ``style``: what is the same for the whole family. ``required``: keys with one supported
+    value.
     """
 
     prefix: str
@@ -71,9 +73,16 @@ class Family:
     shared_layers: bool = False
     norm: str = ""
     pooler_norm: str = ""
+    interleaved: bool = False
+    computed: tuple[str, ...] = ()
     local: bool = False
     style: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rearranged(self) -> bool:
+        """Whether checkpoints differ from ours by more than names and joined rows."""
+        return self.shared_layers or self.interleaved
 
     def layer_path(self, index: int) -> str:
         """Return the path of a layer in the encoder."""
@@ -200,6 +209,24 @@ FAMILIES: dict[str, Family] = {
         layer=_BERT_LAYER | {"attention_norm": "attention.self_attn_layer_norm", "ffn_norm": "LayerNorm"},
         norm="encoder.LayerNorm",
         style={"norm_first": True, "embedding_norm": False},
+    ),
+    "roformer": Family(
+        "roformer",
+        "classifier.dense",
+        "classifier.out_proj",
+        keys=_BERT_KEYS
+        | {
+            "vocab_size": ("vocab_size", 50000),
+            "max_positions": ("max_position_embeddings", 1536),
+            "embedding_size": ("embedding_size", None),
+            "pooler": ("hidden_act", "gelu"),
+        },
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "position"}
+        | {"project": "embeddings_project"},
+        interleaved=True,
+        computed=("encoder.embed_positions.weight",),
+        style={"absolute_positions": False, "rotary_theta": (10_000.0,)},
+        required={"rotary_value": False},
     ),
     "distilbert": Family(
         "distilbert",

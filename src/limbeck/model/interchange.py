@@ -39,6 +39,7 @@ CLASSES = {
     "data2vec-text": "Data2VecText",
     "albert": "Albert",
     "rembert": "RemBert",
+    "roformer": "RoFormer",
     "megatron-bert": "MegatronBert",
     "roberta-prelayernorm": "RobertaPreLayerNorm",
     "xlm-roberta-xl": "XLMRobertaXL",
@@ -178,7 +179,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape) and shape.depth > 0 and not config.get("position_heads")
-    plain = plain and not FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
+    plain = plain and not FAMILIES[str(config.get("family", "bert"))].rearranged
     if not path.is_file():
         return plain
     family_names = {ours: name for name, ours in _our_names(config).items()}
