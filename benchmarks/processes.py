@@ -40,6 +40,7 @@ def train(arguments):
         num_train_epochs=arguments.epochs,
         per_device_train_batch_size=arguments.batch // processes.count(),
         evaluations_per_epoch=0,
+        mixed_precision="no",
     )
     objective = Weighted({"task": (1.0, TaskLoss(model.loss))})
     report = train_on_task(Candidate(model, tokenizer, task), objective, plan, RunContext(seed=0))

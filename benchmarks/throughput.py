@@ -42,6 +42,7 @@ def limbeck(model, tokenizer, task, arguments):
         per_device_train_batch_size=arguments.batch,
         learning_rate=5e-5,
         evaluations_per_epoch=0,
+        mixed_precision="no",
     )
     start = time.perf_counter()
     list(step.apply(Candidate(model, tokenizer, task), RunContext(seed=0)))

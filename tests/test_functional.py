@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +83,36 @@ def test_distill_brings_the_student_nearer_to_its_teacher(bert):
     distance = [np.abs(softmax(side, axis=1) - softmax(teacher, axis=1)).mean() for side in (before, logits(taught))]
     assert distance[1] < 0.5 * distance[0]
     assert any("loss" in numbers for numbers in messages)
+
+
+@pytest.mark.parametrize("form", ["function", "file", "foreign"])
+def test_distill_from_a_teacher_that_gives_answers_alone(bert, tmp_path, form):
+    """From the logits of a model as from the model itself; nothing inside it can be imitated."""
+    asked = []
+
+    def answer(texts):
+        asked.extend(texts)
+        return bert(**TOKENIZER(list(texts), padding=True, return_tensors="pt")).logits
+
+    teacher = answer
+    if form == "file":
+        teacher = tmp_path / "scores.jsonl"
+        rows = zip(TEXTS, softmax(answer(TEXTS).detach().numpy().astype(float), 1).tolist(), strict=True)
+        lines = [{"text": text, "probabilities": dict(zip(TASK.label_names, row, strict=True))} for text, row in rows]
+        teacher.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if form == "foreign":
+        save = runpy.run_path(str(Path(__file__).parent / "teachers" / "test_transformers_model.py"))["save"]
+        teacher, _ = save(tmp_path / "foreign", "xlnet", TASK)
+    before = make_bert(1)
+    untrained = before(**TOKENIZER(TEXTS[:4], padding=True, return_tensors="pt")).logits.detach().numpy()
+    taught = limbeck.distill(before, teacher, TOKENIZER, TEXTS, epochs=2, learning_rate=1e-3)
+    assert abs(logits(taught) - untrained).max() > 0.01
+    if form != "foreign":
+        same = limbeck.distill(make_bert(1), bert, TOKENIZER, TEXTS, epochs=2, learning_rate=1e-3)
+        np.testing.assert_allclose(logits(taught), logits(same), atol=1e-3)
+        assert len(asked) == len(set(TEXTS)) or form == "file"
+    with pytest.raises(InputError, match="use match: "):
+        limbeck.distill(before, teacher, TOKENIZER, TEXTS, match=["logits", "hidden"])
 
 
 def test_linearize_gives_other_attention(bert):

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.metrics import DEFAULT_METRIC
+from limbeck.core.metrics import DEFAULT_METRIC, decode
 from limbeck.core.step import RunContext, Technique
 from limbeck.core.task import Split, Task
 from limbeck.data.given import as_task, names_task
 from limbeck.errors import InputError
 from limbeck.recipe.validation import read
+from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from limbeck.core.model import AnswerSource
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
+    from limbeck.teachers.function import TeacherFunction
 
     Model: TypeAlias = PreTrainedModel | OnnxModel | str | Path
     Data: TypeAlias = Any  # a Task, a path, a mapping, a data set, (texts, labels), or texts: see data/given.py
@@ -82,8 +84,8 @@ def trained_model(step: Technique, candidate: Candidate, context: RunContext) ->
         candidate: The candidate, which it may change.
         context: Services of the step.
     """
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as scratch:
-        (result,) = step.apply(candidate, replace(context, scratch=Path(scratch)))
+    with temporary_folder() as scratch:
+        (result,) = step.apply(candidate, replace(context, scratch=scratch))
         return cast("LimbeckForSequenceClassification", result.model.eval())
 
 
@@ -117,8 +119,9 @@ def open_candidate(
         if isinstance(model, (str, Path)):
             source = str(model)
         else:
-            source = stack.enter_context(tempfile.TemporaryDirectory(prefix="limbeck-"))
-            _save(model, tokenizer, Path(source))
+            saved = stack.enter_context(temporary_folder())
+            _save(model, tokenizer, saved)
+            source = str(saved)
         rows = read_data(data)
         task = rows if isinstance(rows, Task) else _answered(source, rows)
         fitted = fit_task(source, task)
@@ -128,6 +131,62 @@ def open_candidate(
         folder = Path(source) if Path(source).is_dir() else None
         task = _filled(fitted.task) if fill else fitted.task
         yield Candidate(opened, own, task, folder)
+
+
+@contextlib.contextmanager
+def open_sides(
+    student: Model,
+    teacher: Model | TeacherFunction,
+    tokenizer: PreTrainedTokenizerBase | None,
+    data: Sequence[str] | Task,
+) -> Iterator[tuple[Candidate, Candidate]]:
+    """Open a student and its teacher beside their data.
+
+    Args:
+        student: The model to train.
+        teacher: The model, file of scores or function to imitate.
+        tokenizer: The tokenizer of both.
+        data: Texts, or a task.
+
+    Yields:
+        The student and the teacher, with the same task; for texts alone the labels are the teacher's answers.
+    """
+    from limbeck.teachers.function import FunctionTeacher
+    from limbeck.teachers.opening import check_answers, describe, open_teacher
+
+    with contextlib.ExitStack() as stack:
+        source = teacher if isinstance(teacher, (str, Path)) else None
+        if source is None and hasattr(teacher, "save_pretrained"):
+            source = stack.enter_context(temporary_folder())
+            _save(cast("PreTrainedModel", teacher), tokenizer, source)
+        function = source is None and callable(teacher)
+        if not function and (source is None or describe(str(source)) is None):
+            guide = stack.enter_context(open_candidate(cast("Model", teacher), tokenizer, data))
+            yield stack.enter_context(open_candidate(student, tokenizer, guide.task)), guide
+            return
+        candidate = stack.enter_context(open_candidate(student, tokenizer, data))
+        if function:
+            answers = FunctionTeacher(cast("TeacherFunction", teacher), candidate.task)
+            check_answers(answers.name, answers, candidate.task)
+            guide = Candidate(answers, None, candidate.task)
+        else:
+            guide = open_teacher(str(source), candidate.task)
+        if not isinstance(data, Task):
+            candidate = replace(candidate, task=_labelled(candidate.task, guide.model))
+        yield candidate, replace(guide, task=candidate.task)
+
+
+def _labelled(task: Task, source: AnswerSource) -> Task:
+    """Return a task whose labels are the answers of a teacher."""
+    labels = {
+        name: tuple(label.tolist() for label in decode(task.kind, source.answer(task, name))) for name in task.splits
+    }
+    splits = {name: replace(rows, labels=tuple(map(_frozen, labels[name]))) for name, rows in task.splits.items()}
+    return replace(task, splits=splits)
+
+
+def _frozen(label: Any) -> Any:  # a label of any kind
+    return tuple(label) if isinstance(label, list) else label
 
 
 def _save(model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:

@@ -15,7 +15,6 @@ trained further with ``transformers.Trainer``, and given to the next function.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from limbeck._functional import (
     make_step,
     open_candidate,
     open_exported,
+    open_sides,
     read_data,
     trained_model,
     training_fields,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from limbeck.measure.latency import Evaluation
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
+    from limbeck.teachers.function import TeacherFunction
 
 __all__ = ["distill", "evaluate", "export", "latency", "linearize", "prune", "quantize"]
 
@@ -114,7 +115,7 @@ def prune(
 
 def distill(
     student: Model,
-    teacher: Model,
+    teacher: Model | TeacherFunction,
     tokenizer: PreTrainedTokenizerBase | None,
     data: Data,
     *,
@@ -129,8 +130,10 @@ def distill(
 
     Args:
         student: The model to train; of any shape.
-        teacher: The fine-tuned model to imitate; it reads the same tokens.
-        tokenizer: The tokenizer of both; None for that of the student's folder.
+        teacher: Whom to imitate: a fine-tuned model of any architecture, a file of scores (JSONL or Parquet), or a
+            function from texts to logits or probabilities. What is inside it, only a model that limbeck opens and that
+            reads the same tokens can show.
+        tokenizer: The tokenizer of both; None for those of their folders.
         data: Texts to train on. The best weights by a validation split are kept, if there is one.
         match: What is imitated.
         epochs: Passes over the texts.
@@ -147,7 +150,7 @@ def distill(
     data = read_data(data)
     fields = {"match": list(match), "epochs": epochs, "learning_rate": learning_rate, **options}
     step = make_step(Distill, training_fields(data, fields))
-    with open_candidate(teacher, tokenizer, data) as guide, open_candidate(student, tokenizer, guide.task) as candidate:
+    with open_sides(student, teacher, tokenizer, data) as (candidate, guide):
         context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or discard)
         return trained_model(step, candidate, context)
 
@@ -278,12 +281,12 @@ def quantize(
     check_destination(Path(folder), "folder")
     with (
         open_candidate(model, tokenizer, data) as candidate,
-        tempfile.TemporaryDirectory(prefix="limbeck-") as scratch,
+        temporary_folder() as scratch,
         whole_folder(Path(folder)) as draft,
     ):
         exported, task = candidate.model, candidate.task
         if exported.runtime == "torch":
-            exported = onnx.export(exported, candidate.tokenizer, task, Path(scratch), fused=fused, log=log)
+            exported = onnx.export(exported, candidate.tokenizer, task, scratch, fused=fused, log=log)
         int8.quantize(exported, candidate.tokenizer, task, draft, **fields, log=log).close()
     return open_exported(folder)
 

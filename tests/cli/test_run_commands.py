@@ -133,7 +133,7 @@ def test_compress_fine_tunes_a_bare_encoder(workspace):
 
 @pytest.mark.parametrize(("strategy", "steps"), [("search", {"supernet"}), ("both", {"supernet", "prune"})])
 def test_compress_searches_when_told_to(strategy, steps, monkeypatch):
-    def stop(recipe, *rest):
+    def stop(recipe, *rest, **options):
         raise InputError(dump(recipe))
 
     monkeypatch.setattr("limbeck.engine.compress.carry_out", stop)

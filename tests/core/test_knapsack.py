@@ -1,7 +1,7 @@
 import itertools
-import random
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from limbeck.core.knapsack import Option, choose
 
@@ -17,21 +17,44 @@ def brute_force(units, budget):
     return best
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_choice_is_as_good_as_brute_force(seed):
-    rng = random.Random(seed)
-    units = [
-        [Option(rng.randint(0, 20), rng.randint(0, 50)) for _ in range(rng.randint(1, 4))]
-        for _ in range(rng.randint(1, 5))
-    ]
-    floor = sum(min(option.cost for option in unit) for unit in units)
-    budget = floor + rng.randint(0, 40)
-    # a resolution equal to the spare budget makes integer costs exact
-    chosen = choose(units, budget, resolution=max(1, budget - floor))
-    spent = sum(unit[level].cost for unit, level in zip(units, chosen, strict=True))
-    lost = sum(unit[level].loss for unit, level in zip(units, chosen, strict=True))
-    assert spent <= budget
-    assert lost == brute_force(units, budget)
+def total(units, levels, value):
+    return sum(getattr(unit[level], value) for unit, level in zip(units, levels, strict=True))
+
+
+def options(costs):
+    return st.lists(st.builds(Option, costs, st.integers(0, 50)), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(options(st.integers(0, 20)), min_size=1, max_size=5), st.integers(0, 60), st.sampled_from([1, 3, 7]))
+def test_choice_is_as_good_as_brute_force(units, spare, divisor):
+    """Thirds and sevenths are no whole numbers of intervals, and the budget is often met exactly."""
+    units = [[Option(option.cost / divisor, option.loss) for option in unit] for unit in units]
+    budget = sum(min(option.cost for option in unit) for unit in units) + spare / divisor
+    chosen = choose(units, budget)
+    assert total(units, chosen, "cost") <= budget * (1 + 1e-12)
+    assert total(units, chosen, "loss") == brute_force(units, budget * (1 + 1e-12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(options(st.floats(0, 20)), min_size=2, max_size=5), st.floats(0, 1), st.sampled_from([1, 2, 10]))
+def test_few_intervals_cost_no_more_than_their_width_for_each_unit(units, share, resolution):
+    floor, most = (sum(end(option.cost for option in unit) for unit in units) for end in (min, max))
+    budget = floor + share * (most - floor)
+    chosen = choose(units, budget, resolution)
+    assert total(units, chosen, "cost") <= budget * (1 + 1e-12)
+    rounding = len(units) * (budget - floor) / resolution
+    if budget - rounding >= floor:
+        assert total(units, chosen, "loss") <= brute_force(units, budget - rounding)
+
+
+def test_a_solution_that_costs_the_budget_is_found_however_the_intervals_fall():
+    units = [[Option(0, 5), Option(1, 1), Option(2, 0)], [Option(0, 9), Option(1, 7), Option(2, 2)]]
+    assert choose(units, budget=3) == [1, 2]
+
+
+def test_what_costs_less_and_loses_less_is_chosen_first():
+    assert choose([[Option(2, 1), Option(1, 1), Option(1, 3)]], budget=5) == [1]
 
 
 def test_nothing_is_chosen_when_the_cheapest_does_not_fit():

@@ -76,5 +76,7 @@ def test_a_damaged_file_is_refused(data, old, new):
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=r"predictor.json (is damaged|has version 7)"):
         read_predictor(path)
+    with pytest.raises(InputError, match="there is no such file"):
+        read_predictor(data.with_name("absent.json"))
     with pytest.raises(InputError, match="is no file of a latency predictor"):
         read_predictor(data)

@@ -91,7 +91,7 @@ def begun(place, tmp_path, monkeypatch):
     """What a call of ``compress`` would run: the recipe and its task."""
     seen = []
 
-    def carry_out(recipe, task, store, folder, listener):
+    def carry_out(recipe, task, store, folder, listener, **options):
         seen.append((recipe, task))
         raise Stop
 

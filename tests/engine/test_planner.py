@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
@@ -233,3 +234,20 @@ def test_an_exported_model_is_refused(place, tmp_path):
     (tmp_path / "exported" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="exported model, which cannot be trained"):
         Planner(str(tmp_path / "exported"), TASK, Request())
+
+
+def test_a_given_teacher_teaches_the_model_and_every_smaller_one(place):
+    """By its answers alone, and speed-ups are those over the model, whose stages multiply."""
+    recipe = planned(place, budget=Budget(max_drop=1), teacher="owner/large")
+    assert recipe.teacher == "owner/large"
+    finetune, distill, fork, *_ = recipe.steps
+    assert [step.info.name for step in (finetune, distill)] == ["finetune", "distill"]
+    assert distill.match == ("logits",)
+    ratios = family(fork.branches[3], "bound")
+    assert math.prod(bound.speedup for bound in ratios) == pytest.approx(SPEEDUPS["standard"][-1], rel=1e-3)
+    assert planned(place, "ready", teacher="owner/large").steps[0] == distill
+
+
+def test_one_shot_has_nothing_that_could_learn_from_a_teacher(place):
+    with pytest.raises(InputError, match="in one shot nothing is trained"):
+        planned(place, teacher="owner/large", effort="one-shot")

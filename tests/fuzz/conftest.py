@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fuzzing import Rule
 from malformed_files import FILES
+from toy_fixtures import toys  # noqa: F401
 
 from limbeck.errors import RenamedWarning
 
@@ -22,6 +23,7 @@ def quiet():
 @pytest.fixture
 def rule(tmp_path, monkeypatch):
     rule = Rule(tmp_path)
+    monkeypatch.delenv("TOY_CALLS", raising=False)  # the toys' own list, outside of where the rule allows files
     monkeypatch.chdir(rule.work)
     for suffix, files in FILES.items():
         Path(f"data.{suffix}").write_bytes(files[0])

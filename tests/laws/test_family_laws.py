@@ -20,7 +20,7 @@ from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 from limbeck.model.pretrained import to_transformers
 from limbeck.model.pruning.importance import magnitude
 from limbeck.model.pruning.slicing import Cut, slice_to
-from limbeck.model.pruning.subnetwork import extract, sort_parts
+from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels, sort_parts
 
 WORDS = models.WordLevel({"[PAD]": 0, "[UNK]": 1, "word": 2}, unk_token="[UNK]")
 TOKENIZER = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WORDS), pad_token="[PAD]", unk_token="[UNK]")
@@ -103,6 +103,15 @@ def test_sorting_heads_and_neurons_changes_no_answer(case):
         with torch.no_grad():
             answers = families.defined(model, batch, plain(**batch).logits)
             torch.testing.assert_close(answers, families.defined(model, batch, expected), atol=1e-4, rtol=1e-4)
+
+
+@PRUNABLE
+def test_sorting_channels_changes_no_answer(case):
+    model = families.ours(case)
+    before = [logits(model, batch) for batch in batches(model)]
+    sort_channels(model, channel_scores(model))
+    for batch, expected in zip(batches(model), before, strict=True):
+        torch.testing.assert_close(logits(model, batch), expected, atol=1e-5, rtol=1e-4)
 
 
 @PRUNABLE

@@ -13,7 +13,7 @@ from limbeck.core.step import find, identity
 GOLDEN = {
     "finetune": (1, "f66a0d4567794cf2"),
     "distill": (2, "8c80f194a2609f37"),
-    "prune": (5, "06c1e24db29223e0"),
+    "prune": (6, "06c1e24db29223e0"),
     "quantize": (3, "69eda4098b956e8c"),
     "export": (1, "37bb2364a52f8feb"),
     "augment": (2, "163d37c2b9426a74"),

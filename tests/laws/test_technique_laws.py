@@ -85,6 +85,49 @@ def test_every_technique_takes_a_model_with_linear_attention(name, linear_parent
         np.testing.assert_allclose(together, alone, atol=0.5 if name == "quantize" else 1e-4)
 
 
+MODERN = {
+    "family": "modernbert",
+    "norm_first": True,
+    "absolute_positions": False,
+    "token_types": 0,
+    "gated": True,
+    "unnormed_layers": [0],
+    "rotary_theta": [160_000.0, 10_000.0],
+    "pooler_norm": True,
+    **dict.fromkeys(("norm_bias", "attention_bias", "ffn_bias", "pooler_bias"), False),
+}
+
+
+@pytest.fixture(scope="module")
+def modern_parents(tmp_path_factory, request):
+    """The same kinds as ModernBERT: a global layer and a local one."""
+    build_model, folder = request.getfixturevalue("make_model"), tmp_path_factory.mktemp("modern")
+    cores = ("softmax", "local:3")
+    style = MODERN | {"vocab_size": len(TOKENIZER), "layer_attention": cores}
+    for kind, seed in (("torch", 0), ("teacher", 1), ("elastic", 0)):
+        model = build_model(FULL.with_attention(*cores), labels=TASK.num_labels, seed=seed, **style)
+        if kind == "elastic":
+            ranges = (Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8))
+            model.config.space = Space(*ranges, attention=cores).to_json()
+        save_model(model, TOKENIZER, folder / kind)
+    (exported,) = step_of("export").apply(opened(folder / "torch"), RunContext(scratch=folder / "scratch"))
+    save_model(exported.model, TOKENIZER, folder / "onnx")
+    return folder
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_every_technique_takes_modernbert(name, modern_parents, tmp_path):
+    for made in apply(name, modern_parents, tmp_path):
+        encoded = encode(TASK, "test", made.tokenizer)
+        together, alone = predict(made.model, encoded, 8), predict(made.model, encoded, 1)
+        assert np.isfinite(together).all()
+        tolerance = 0.15 * float(np.abs(alone).max()) if name == "quantize" else 1e-4
+        np.testing.assert_allclose(together, alone, atol=tolerance)
+        folder = tmp_path / "saved"
+        save_model(made.model, made.tokenizer, folder)
+        np.testing.assert_array_equal(logits_of(opened(folder)), logits_of(made))
+
+
 def parent_folder(name, parents):
     return parents / next((trait for trait in ("onnx", "elastic") if trait in REGISTRY[name].info.needs), "torch")
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from limbeck.core.analytic_cost import as_shape
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.dummy_model import Setting, inputs, runner_of, stand_in, style_of
+from limbeck.measure.dummy_model import Setting, graph_of, inputs, runner_of, stand_in, style_of
 from limbeck.model.encoder import Style
 
 RAGGED = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 16), LayerShape(0, 32)))
@@ -28,6 +30,19 @@ def test_it_has_the_shape_and_travels_as_plain_data():
     setting = Setting(style_of(Style()), Target(runtime="torch"))
     assert as_shape(stand_in(RAGGED, setting).shape) == RAGGED
     assert Setting.from_json(setting.to_json()) == setting
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes"),
+    [({"relative_buckets": 32, "relative_heads": 4}, {"Range"}), ({"pos_att_type": ("c2p",)}, {"FusedMatMul"})],
+)
+def test_it_has_the_positions_of_its_family(options, nodes):
+    style = Style(**options, max_relative_positions=16, masks_queries="pos_att_type" in options)
+    setting = Setting(style_of(style), Target(runtime="onnxruntime"), "int8", 7)
+    assert Setting.from_json(json.loads(json.dumps(setting.to_json()))) == setting
+    graph = graph_of(RAGGED, setting)
+    assert nodes <= {node.op_type for node in graph.graph.node}
+    assert style_of(Style()).keys() == style_of(Style(dropout=0.3)).keys() < setting.style.keys()
 
 
 def test_int8_is_not_timed_in_torch():

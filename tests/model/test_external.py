@@ -16,6 +16,14 @@ FAMILIES = {
     "roberta": {"family": "roberta", "token_types": 1, "position_offset": 1, "pad_token_id": 1},
     "electra": {"family": "electra", "embedding_size": 16, "pooler": "gelu"},
     "mpnet": {"family": "mpnet", "token_types": 0, "position_offset": 1, "relative_buckets": 32, "relative_heads": 4},
+    "deberta-v2": {
+        "family": "deberta-v2",
+        "token_types": 0,
+        "pos_att_type": ("c2p", "p2c"),
+        "share_att_key": True,
+        "max_relative_positions": 5,
+        "masks_queries": True,
+    },
 }
 
 

@@ -27,7 +27,7 @@ from limbeck.model.encoder import (
     LimbeckForTokenClassification,
 )
 from limbeck.model.family_table import FAMILIES
-from limbeck.model.interchange import CLASSES, our_tensor_names, translate_folder
+from limbeck.model.interchange import CLASSES, Rows, our_tensors, translate_folder
 from limbeck.model.layout import tensor_names
 from limbeck.model.onnx import quantization as quantized
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE, OnnxModel, read_parts, to_onnx, write
@@ -56,8 +56,20 @@ STYLES = {
         "embedding_norm": False,
     },
     "distilbert": {"token_types": 0, "pooler": "relu"},
+    "modernbert": {
+        **FAMILIES["modernbert"].style,
+        "token_types": 0,
+        "rotary_theta": [160_000.0] * 2,
+        **dict.fromkeys(("norm_bias", "attention_bias", "ffn_bias", "pooler_bias"), False),
+        "pooler": "gelu",
+    },
     "mpnet": {"token_types": 0, "position_offset": 1, "pad_token_id": 1, "relative_buckets": 32, "relative_heads": 2},
-}
+    "deberta-v2": {
+        "token_types": 0, "pooler": "gelu", "pos_att_type": ["c2p", "p2c"], "share_att_key": True,
+        "position_buckets": 8, "max_relative_positions": 16, "relative_norm": True, "absolute_positions": False,
+        "masks_queries": True,
+    },
+}  # fmt: skip
 KINDS = {"text": LimbeckForSequenceClassification, "tokens": LimbeckForTokenClassification}
 EXTRA = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}, "their_key": [1, 2]}
 IDS = torch.tensor([[2, 4, 8, 5, 7, 3]])
@@ -139,7 +151,7 @@ def python(code: str, *arguments: object) -> str:
 
 def test_names_of_our_keys_and_of_the_families_are_complete():
     assert CLASSES.keys() == FAMILIES.keys()
-    standard = {key for row in FAMILIES.values() for key, _ in row.keys.values()}
+    standard = {key for row in FAMILIES.values() for key in row.config_keys}
     assert {*standard, *STANDARD_KEYS} == standard
     assert standard - STANDARD_KEYS <= {*families.OURS, "activation", "dropout"}
 
@@ -214,7 +226,7 @@ def test_an_int8_folder_has_both_names_and_restores_our_weights_when_saved(shape
     assert opened.size_bytes == (first / INT8_FILE).stat().st_size
     save_model(opened, words, second)
     names = tensor_names(second / "model.safetensors")
-    assert our_tensor_names(names, opened.config) == {name: name for name in names}
+    assert our_tensors(names, opened.config) == {name: Rows(name) for name in names}
     again, _ = open_model(second, runtime="torch")
     torch_model, _ = open_model(first, runtime="torch")
     np.testing.assert_array_equal(again.predict({"input_ids": IDS}), torch_model.predict({"input_ids": IDS}))

@@ -22,12 +22,14 @@ CONFIGS = {
     "mpnet": SIZE,
     "albert": SIZE | {"embedding_size": 16},
     "distilbert": DISTIL,
+    "deberta-v2": SIZE | {"relative_attention": True, "pos_att_type": "c2p", "embedding_size": 16},
+    "deberta-v2-new": SIZE | {"legacy": False},
 }
 
 
 def saved(family, folder, auto=transformers.AutoModelForMaskedLM):
     torch.manual_seed(0)
-    model = auto.from_config(transformers.AutoConfig.for_model(family, **CONFIGS[family]))
+    model = auto.from_config(transformers.AutoConfig.for_model(family.removesuffix("-new"), **CONFIGS[family]))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

@@ -27,6 +27,10 @@ BERT_LIKE = {
 DISTIL = {
     "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 20
 }  # fmt: skip
+DEBERTA = {
+    "relative_attention": True, "pos_att_type": "p2c|c2p", "share_att_key": True, "position_buckets": 4,
+    "norm_rel_ebd": "layer_norm", "position_biased_input": False,
+}  # fmt: skip
 CONFIGS = {
     "bert": ("bert", BERT_LIKE),
     "bert-gelu_new": ("bert", BERT_LIKE | {"hidden_act": "gelu_new", "classifier_dropout": 0.3}),
@@ -45,6 +49,8 @@ CONFIGS = {
     "rembert": ("rembert", BERT_LIKE | {"input_embedding_size": 16}),
     "distilbert": ("distilbert", DISTIL),
     "mpnet": ("mpnet", BERT_LIKE),
+    "deberta-v2": ("deberta-v2", BERT_LIKE | DEBERTA),
+    "deberta-v2-old": ("deberta-v2", BERT_LIKE | {"type_vocab_size": 2}),
     "distilbert-sinusoidal": ("distilbert", DISTIL | {"sinusoidal_pos_embds": True, "activation": "relu"}),
 }
 

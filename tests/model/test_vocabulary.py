@@ -29,6 +29,17 @@ STYLES = {
         "token_types": 1,
         "embedding_size": 16,
     },
+    "DeBERTa": {
+        "family": "deberta-v2",
+        "token_types": 0,
+        "pooler": "gelu",
+        "pos_att_type": ("c2p", "p2c"),
+        "share_att_key": True,
+        "position_buckets": 16,
+        "max_relative_positions": 130,
+        "absolute_positions": False,
+        "masks_queries": True,
+    },
 }
 PAIRS = [("a film",), ("a film", "a <mask> [MASK] film")]
 NEW = "\u00a0Émigrés 🙂 saw naïve 日本 films!!"  # letters that no review has
@@ -73,7 +84,19 @@ def unigram(texts):
     return XLMRobertaTokenizer(vocab=[*rows, ("<mask>", 0.0)], model_max_length=99)
 
 
-@pytest.fixture(scope="module", params=["WordPiece", "BPE", "Unigram"])
+def deberta(texts):
+    from transformers import DebertaV2Tokenizer
+
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]  # [MASK] is an added token, as on the hub
+    bare = Tokenizer(models.Unigram())
+    bare.pre_tokenizer = pre_tokenizers.Metaspace()
+    settings = {"vocab_size": 1500, "special_tokens": special, "unk_token": "[UNK]"}
+    bare.train_from_iterator(texts, trainers.UnigramTrainer(**settings, show_progress=False))
+    rows = [tuple(row) for row in json.loads(bare.to_str())["model"]["vocab"]]
+    return DebertaV2Tokenizer(vocab=rows, model_max_length=99)
+
+
+@pytest.fixture(scope="module", params=["WordPiece", "BPE", "Unigram", "DeBERTa"])
 def kind(request):
     return request.param
 
@@ -81,7 +104,8 @@ def kind(request):
 @pytest.fixture(scope="module")
 def whole(kind, task):
     """A tokenizer of each kind, learnt from reviews, and the ids that 60 of them use."""
-    tokenizer = {"WordPiece": word_piece, "BPE": byte_level, "Unigram": unigram}[kind](task.split("train").texts)
+    makers = {"WordPiece": word_piece, "BPE": byte_level, "Unigram": unigram, "DeBERTa": deberta}
+    tokenizer = makers[kind](task.split("train").texts)
     return tokenizer, {one for ids in tokenizer(list(task.split("train").texts[:60]))["input_ids"] for one in ids}
 
 

@@ -33,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rembert": {"input_embedding_size": 12},
     "roformer": {"embedding_size": 12, "bos_token_id": 1, "eos_token_id": 2},
     "distilbert": {"activation": "relu"},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
     "modernbert": {
         "norm_eps": 1e-5,
         "pad_token_id": 0,
@@ -45,12 +46,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """What differs from a family's defaults, apart from sizes."""
 OTHER_SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "roformer": {"odd": {"hidden_size": 18}},  # heads of even width
+    "deberta-v2": {  # buckets narrower than the texts; distances beyond the largest; one term alone
+        "small": {
+            "share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "position_biased_input": False
+        },
+        "odd": {"max_relative_positions": 6, "embedding_size": 12, "type_vocab_size": 2},
+        "one": {"pos_att_type": "c2p", "position_buckets": 6, "pooler_hidden_act": "tanh"},
+    },
     "modernbert": {  # both kinds of layers, and heads of even width; the second window is narrower than the texts
         "small": {"num_hidden_layers": 4, "classifier_pooling": "mean"},
         "odd": {"hidden_size": 18, "num_hidden_layers": 5, "local_attention": 7, "mlp_bias": True, "norm_bias": True},
         "one": {"attention_bias": True, "classifier_bias": True, "hidden_activation": "silu"},
     },
-}
+}  # fmt: skip
 """What differs from the usual sizes."""
 CASES = tuple(f"{family}-{size}" for family in FAMILIES for size in SIZES)
 
@@ -73,7 +81,7 @@ def random_model(case: str, auto: str, seed: int = 0, **changes: Any) -> Any:
         **changes: Keys of the configuration, sizes by the names of BERT, in place of the case's own.
     """
     family, _, size = case.rpartition("-")
-    settings = COMMON | SIZES[size] | OTHER_SIZES.get(family, {}).get(size, {}) | OPTIONS.get(family, {})
+    settings = COMMON | OPTIONS.get(family, {}) | SIZES[size] | OTHER_SIZES.get(family, {}).get(size, {})
     settings |= {"num_labels": 3} | changes
     if family == "distilbert":
         settings = {DISTILBERT.get(key, key): value for key, value in settings.items()}

@@ -23,6 +23,7 @@ import numpy as np
 from limbeck.benchmark.grid import Point
 from limbeck.benchmark.options import Mode
 from limbeck.core import analytic_cost as counts
+from limbeck.core.finite import load_json
 from limbeck.core.measurement import Measurement, environment, machine
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.errors import InputError, LimbeckError
@@ -245,7 +246,7 @@ def _read(path: Path, what: str) -> dict[str, Any]:
     entries = {}
     for number, line in enumerate(whole_lines(path), start=1):
         try:
-            entry = json.loads(line)
+            entry = load_json(line)
             entries[entry["key"]] = entry[what]
         except (ValueError, KeyError, TypeError):
             raise LimbeckError(f"{path} is damaged in line {number}; remove that line or the file") from None

@@ -80,6 +80,7 @@ def compress(
     serving: Annotated[Serving, Parameter(name="*")] = Serving(),
     search: Annotated[Search, Parameter(name="*")] = Search(),
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
+    teacher: str | None = None,
     allow_weak_teacher: bool = False,
     out: Path | None = None,
     folder: Path | None = None,
@@ -105,6 +106,8 @@ def compress(
         serving: Setting in which latency counts.
         search: How smaller models are found.
         training: Options of the trainings.
+        teacher: Teacher of the model and of every smaller one: a model of any architecture, or a file of scores (JSONL
+            or Parquet). Unless given, the fine-tuned model teaches the smaller ones.
         allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
         out: Folder of the artefact [default: RUN/artefact].
         folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
@@ -124,6 +127,7 @@ def compress(
             **asdict(serving),
             **asdict(search),
             training=training,
+            teacher=teacher,
             allow_weak_teacher=allow_weak_teacher,
             out=out,
             folder=folder,
@@ -235,7 +239,7 @@ def plan(
     console.print(table)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
     print("\n".join(dry_run.data.lines()), file=sys.stderr)
-    unknown = f", without {dry_run.unknown} steps of unknown time (?)" if dry_run.unknown else ""
+    unknown = f", without {dry_run.unknown} of unknown time (?)" if dry_run.unknown else ""
     estimated = any(row.rough for row in dry_run.rows)
     rough = " (~: rough, by arithmetic; other times were measured here)" if estimated else ""
     console.print(f"texts: {split_sizes}")

@@ -57,7 +57,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         model: A Hugging Face folder or hub name, or a folder that limbeck wrote.
         task: A named task, a file or folder with texts and labels, or a task file (YAML).
         out: New folder for the result.
-        teacher: Fine-tuned model to imitate, if the technique uses one.
+        teacher: Whom to imitate, if the technique uses a teacher: a fine-tuned model, or a file of scores.
         threads: Threads used for serving (for techniques that measure).
         batch: Texts in a call (for techniques that measure).
         seed: Seed of everything random.

@@ -96,7 +96,7 @@ def _solve_around(base: Shape, parts: Sequence[Part], costs: Costs, budget: floa
         part_costs, neighbor_costs = neighbor_costs[: len(part.widths)], neighbor_costs[len(part.widths) :]
         floor += part_costs[0] - base_cost
         units.append([Option(cost - part_costs[0], loss) for cost, loss in zip(part_costs, part.losses, strict=True)])
-    chosen = choose(units, budget - floor)
+    chosen = choose(units, budget + TOLERANCE * abs(budget) - floor)
     return smallest(base, parts) if chosen is None else _with(base, parts, chosen)
 
 

@@ -11,35 +11,6 @@ from limbeck.errors import InputError
 NumberFormat = Literal["float", "int8"]
 
 
-class EmbeddingSizes(Protocol):
-    """Sizes of the embedding tables; :class:`limbeck.model.encoder.Style` and a configuration have them."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the token table."""
-        ...
-
-    @property
-    def max_positions(self) -> int:
-        """Rows of the position table."""
-        ...
-
-    @property
-    def token_types(self) -> int:
-        """Rows of the segment table."""
-        ...
-
-    @property
-    def embedding_size(self) -> int | None:
-        """Width of the tables; None: the hidden width."""
-        ...
-
-    @property
-    def projections(self) -> str:
-        """Which learned projections of the sequence length Linformer's layers have."""
-        ...
-
-
 class _AnyLayer(Protocol):
     """Fields of a layer's shape."""
 
@@ -84,25 +55,27 @@ def as_shape(shape: _AnyShape) -> Shape:
     return Shape(shape.hidden, shape.head_dim, layers)
 
 
-def matrices(shape: Shape, style: EmbeddingSizes, labels: int = 2, pooler: bool = True) -> int:
+def matrices(shape: Shape, style: EncoderStyle, labels: int = 2, pooler: bool = True) -> int:
     """Count the weights of the linear layers: attention, feed-forward, embedding projection and head.
 
     Args:
         shape: Shape of the encoder.
-        style: Sizes of the embedding tables.
+        style: How it computes.
         labels: Outputs of the head.
         pooler: Whether the head has a dense layer before its outputs.
     """
     hidden = shape.hidden
-    return shape.weights + _projection(shape, style) + hidden * hidden * pooler + hidden * labels
+    dense = hidden * hidden * (pooler or style.pooler_per_token)
+    return shape.weights + _gates(shape, style) + _projection(shape, style) + dense + hidden * labels
 
 
-def tables(shape: Shape, style: EmbeddingSizes) -> int:
+def tables(shape: Shape, style: EncoderStyle) -> int:
     """Count the weights of the embedding tables."""
-    return (style.vocab_size + style.max_positions + style.token_types) * _embedding(shape, style)
+    rows = style.vocab_size + style.max_positions * style.absolute_positions + style.token_types
+    return rows * _embedding(shape, style)
 
 
-def lengths(shape: Shape, style: EmbeddingSizes) -> int:
+def lengths(shape: Shape, style: EncoderStyle) -> int:
     """Count the weights of Linformer's projections of the sequence length."""
     sizes = [(size, layer.heads) for layer in shape.layers for name, size in [layer.core] if name == "linformer"]
     share = style.projections
@@ -115,35 +88,40 @@ def lengths(shape: Shape, style: EmbeddingSizes) -> int:
     return columns * style.max_positions if columns else 0
 
 
-def vectors(shape: Shape, style: EmbeddingSizes, labels: int = 2, pooler: bool = True) -> int:
+def vectors(shape: Shape, style: EncoderStyle, labels: int = 2, pooler: bool = True) -> int:
     """Count the parameters of biases and LayerNorms.
 
     Args:
         shape: Shape of the encoder.
-        style: Sizes of the embedding tables.
+        style: How it computes.
         labels: Outputs of the head.
         pooler: Whether the head has a dense layer before its outputs.
     """
     hidden = shape.hidden
-    layers = sum(3 * layer.heads * shape.head_dim + layer.ffn + 6 * hidden for layer in shape.layers)
+    attention, ffn, norm = style.attention_bias, style.ffn_bias, 1 + style.norm_bias
+    layers = sum(
+        attention * (3 * layer.heads * shape.head_dim + hidden) + ffn * ((1 + style.gated) * layer.ffn + hidden)
+        for layer in shape.layers
+    )
+    unnormed = sum(index < shape.depth for index in style.unnormed_layers)
+    dense = pooler or style.pooler_per_token
+    norms = 2 * shape.depth - unnormed + style.norm_first + (dense and style.pooler_norm)
     projection = hidden if _projection(shape, style) else 0
-    return layers + 2 * _embedding(shape, style) + projection + hidden * pooler + labels
+    embeddings = norm * _embedding(shape, style) * style.embedding_norm + projection
+    return layers + norm * norms * hidden + embeddings + hidden * (dense and style.pooler_bias) + labels
 
 
-def parameters(shape: Shape, style: EmbeddingSizes, labels: int = 2, pooler: bool = True) -> int:
+def parameters(shape: Shape, style: EncoderStyle, labels: int = 2, pooler: bool = True) -> int:
     """Count all parameters of an encoder with its head.
 
     Args:
         shape: Shape of the encoder.
-        style: Sizes of the embedding tables.
+        style: How it computes.
         labels: Outputs of the head.
         pooler: Whether the head has a dense layer before its outputs.
 
-    >>> from types import SimpleNamespace
-    >>> bert = SimpleNamespace(
-    ...     vocab_size=30522, max_positions=512, token_types=2, embedding_size=None, projections="none"
-    ... )
-    >>> parameters(Shape.uniform(layers=12, hidden=768, heads=12, ffn=3072), bert)
+    >>> from limbeck.model.style import Style
+    >>> parameters(Shape.uniform(layers=12, hidden=768, heads=12, ffn=3072), Style("bert"))
     109483778
     """
     quantizable = matrices(shape, style, labels, pooler) + tables(shape, style)
@@ -151,19 +129,19 @@ def parameters(shape: Shape, style: EmbeddingSizes, labels: int = 2, pooler: boo
 
 
 def macs(
-    shape: Shape, seq_len: float, style: EmbeddingSizes | None = None, labels: int = 2, pooler: bool = True
+    shape: Shape, seq_len: float, style: EncoderStyle | None = None, labels: int = 2, pooler: bool = True
 ) -> float:
     """Count the multiply-accumulates of one text (two floating-point operations each).
 
-    Each layer: ``n (4 d h + 2 d f) + 2 n^2 h`` for n tokens, hidden width d, attention width h and f neurons; the head
-    runs on one token. A linear core of size k has, in place of ``n^2``, ``2 n k`` (linformer: two products project
-    keys and values, two attend), ``n (3 k + 2)`` (window: three blocks and the first token) or ``n head_dim``
-    (kernel). Sums, activations and norms are not counted, as usual.
+    Each layer: ``n (4 d h + 2 d f) + 2 n^2 h`` for n tokens, hidden width d, attention width h and f neurons (``3 d f``
+    where they are gated); the head runs on one token. A linear core of size k has, in place of ``n^2``, ``2 n k``
+    (linformer: two products project keys and values, two attend), ``n (3 k + 2)`` (window: three blocks and the first
+    token) or ``n head_dim`` (kernel). Sums, activations and norms are not counted, as usual.
 
     Args:
         shape: Shape of the encoder.
         seq_len: Tokens of the text; a mean may be fractional.
-        style: Sizes of the embedding tables; needed only for an embedding projection.
+        style: How it computes; None for BERT's, without an embedding projection.
         labels: Outputs of the head.
         pooler: Whether the head has a dense layer before its outputs.
     """
@@ -172,12 +150,16 @@ def macs(
         width = layer.heads * shape.head_dim
         products = reach(*layer.core, seq_len, shape.head_dim)
         total += seq_len * (4 * hidden * width + 2 * hidden * layer.ffn) + 2 * seq_len * products * width
-    projection = seq_len * _projection(shape, style) if style is not None else 0
-    return total + projection + hidden * hidden * pooler + hidden * labels
+    head: float = hidden * hidden * pooler + hidden * labels
+    if style is not None:
+        total += seq_len * (_gates(shape, style) + _projection(shape, style))
+        head += seq_len * hidden * hidden * (style.pooler_per_token and not pooler)
+    return total + head
 
 
 def reach(name: str, size: int, seq_len: float, head_dim: int, first_only: bool = False) -> float:
-    """Count the products per token and channel in attention; softmax attention has one per key.
+    """Count the products per token and channel in attention; softmax attention has one per key, local
+    attention too, which is computed with a mask.
 
     Args:
         name: Attention core.
@@ -187,19 +169,19 @@ def reach(name: str, size: int, seq_len: float, head_dim: int, first_only: bool 
         first_only: Count for the first token's query alone, as in the last layer of an exported classifier. Keys and
             values are projected or summed all the same; in a window core the first token attends to all.
     """
-    if first_only and name != "softmax":
+    if first_only and name not in ("softmax", "local"):
         return {"linformer": size, "window": 1, "kernel": head_dim / 2}[name]
     return {"linformer": 2 * size, "window": 3 * size + 2, "kernel": head_dim}.get(name, seq_len)
 
 
 def bytes(
-    shape: Shape, style: EmbeddingSizes, number_format: NumberFormat = "float", labels: int = 2, pooler: bool = True
+    shape: Shape, style: EncoderStyle, number_format: NumberFormat = "float", labels: int = 2, pooler: bool = True
 ) -> int:
     """Count the bytes of the weights: four per weight, or in INT8 one for matrices and tables and four for the rest.
 
     Args:
         shape: Shape of the encoder.
-        style: Sizes of the embedding tables.
+        style: How it computes.
         number_format: Number format of matrices and tables.
         labels: Outputs of the head.
         pooler: Whether the head has a dense layer before its outputs.
@@ -209,11 +191,16 @@ def bytes(
     return width * quantizable + 4 * (lengths(shape, style) + vectors(shape, style, labels, pooler))
 
 
-def _embedding(shape: Shape, style: EmbeddingSizes) -> int:
+def _gates(shape: Shape, style: EncoderStyle) -> int:
+    """Weights of the second linear map of gated neurons."""
+    return shape.hidden * sum(layer.ffn for layer in shape.layers) if style.gated else 0
+
+
+def _embedding(shape: Shape, style: EncoderStyle) -> int:
     return style.embedding_size or shape.hidden
 
 
-def _projection(shape: Shape, style: EmbeddingSizes) -> int:
+def _projection(shape: Shape, style: EncoderStyle) -> int:
     width = _embedding(shape, style)
     return width * shape.hidden if width != shape.hidden else 0
 

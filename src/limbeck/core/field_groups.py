@@ -23,6 +23,18 @@ T = TypeVar("T")
 _MARK = "limbeck.group"
 
 
+class CheckedGroup:
+    """What a group inherits from if it checks its own fields; the step's checks then include those of the group."""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the fields together."""
+        return []
+
+    def file_problems(self) -> list[str]:
+        """Return what is wrong with the files that fields name."""
+        return []
+
+
 def group(*, default: T) -> T:
     """Declare a field of a step that holds a group of fields.
 
@@ -81,6 +93,12 @@ def fields_of(cls: type) -> tuple[FlatField, ...]:
 def groups_of(cls: type) -> dict[str, type]:
     """Return the groups of a step class, by the name of their field."""
     return {spec.name: type(spec.default) for spec in dataclasses.fields(cls) if _MARK in spec.metadata}
+
+
+def checked_groups(instance: Any) -> list[CheckedGroup]:  # any dataclass: a step has groups of any type
+    """Return the groups of an instance that check themselves."""
+    groups = (getattr(instance, name) for name in groups_of(type(instance)))
+    return [held for held in groups if isinstance(held, CheckedGroup)]
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:

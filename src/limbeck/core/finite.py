@@ -1,4 +1,4 @@
-"""JSON that every parser accepts: NaN and infinity become null."""
+"""JSON: written so that every parser accepts it (NaN and infinity become null), and read from anywhere."""
 
 from __future__ import annotations
 
@@ -45,6 +45,21 @@ def json_text(value: object, *, indent: int | None = None, default: Callable[[An
         return (default or _refuse)(other)
 
     return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, indent=indent, default=convert)
+
+
+def load_json(text: str | bytes) -> Any:  # of any JSON type, which the caller checks
+    """Parse JSON that may come from anywhere; whatever is wrong with it is a ValueError, also its depth.
+
+    Args:
+        text: The JSON.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _refuse(value: object) -> NoReturn:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TOLERANCE = 1e-12  #: relative, on the budget: sums of the same costs in another order differ in their last bits
 
 
 @dataclass(frozen=True)
@@ -16,15 +21,17 @@ class Option:
 
 
 def choose(units: Sequence[Sequence[Option]], budget: float, resolution: int = 2000) -> list[int] | None:
-    """Solve the multiple-choice knapsack by dynamic programming over cost, as ZipLM does (arXiv:2302.04089).
+    """Solve the multiple-choice knapsack by dynamic programming, as ZipLM does (arXiv:2302.04089).
 
-    Costs are rounded up to multiples of ``budget / resolution``, so the solution always fits the budget and is optimal
-    up to that rounding (``len(units) * budget / resolution``). Time: O(options * resolution).
+    The states of the program are the selections that no other beats in cost and loss at once (Nemhauser and Ullmann,
+    1969), with their exact costs, so a solution that costs just the budget is found. Where they become many, each
+    interval of ``budget / resolution`` keeps the cheapest and the best of its selections; the solution still fits the
+    budget, and is optimal up to that rounding (``len(units) * budget / resolution``). Time: O(options * resolution).
 
     Args:
         units: The options of each unit.
         budget: Largest total cost allowed.
-        resolution: Number of steps that the budget is divided into.
+        resolution: Number of intervals that the budget is divided into.
 
     Returns:
         Index of the chosen option of each unit; None if even the cheapest options exceed the budget.
@@ -35,36 +42,44 @@ def choose(units: Sequence[Sequence[Option]], budget: float, resolution: int = 2
     import numpy as np  # imported here, because prune is loaded for --help
 
     floor = sum(min(option.cost for option in unit) for unit in units)
-    if floor > budget * (1 + 1e-12):
+    slack = TOLERANCE * max(abs(budget), abs(floor))
+    if floor > budget + slack:
         return None
-    # Only the spending above each unit's cheapest option is to be decided, so only that is discretized.
-    spare = max(budget - floor, floor * 1e-12, 1e-300)
-    step = spare / resolution
-    best = np.zeros(resolution + 1)
-    choices: list[np.ndarray] = []
+    # Only the spending above each unit's cheapest option is to be decided.
+    limit = budget - floor + slack
+    costs, losses = np.zeros(1), np.zeros(1)
+    history: list[tuple[np.ndarray, np.ndarray]] = []
     for unit in units:
-        least = min(option.cost for option in unit)
-        losses = np.full(resolution + 1, np.inf)
-        choice = np.zeros(resolution + 1, dtype=np.int64)
-        for index, option in enumerate(unit):
-            steps = _count_steps(option.cost - least, step)
-            if steps > resolution:
-                continue
-            with_option = np.full(resolution + 1, np.inf)
-            with_option[steps:] = best[: resolution + 1 - steps] + option.loss
-            better = with_option < losses
-            losses[better], choice[better] = with_option[better], index
-        best = losses
-        choices.append(choice)
-    chosen: list[int] = []
-    remaining = resolution
-    for unit, choice in zip(reversed(units), reversed(choices), strict=True):
-        index = int(choice[remaining])
-        chosen.append(index)
-        remaining -= _count_steps(unit[index].cost - min(option.cost for option in unit), step)
+        extra = np.array([option.cost for option in unit]) - min(option.cost for option in unit)
+        total_cost = (extra[:, None] + costs).ravel()  # by option, each in order: what a stable sort merges fast
+        total_loss = (np.array([[option.loss] for option in unit]) + losses).ravel()
+        kept = _efficient(total_cost, total_loss, limit)
+        if len(kept) > resolution:
+            kept = _thinned(kept, total_cost, limit / resolution)
+        history.append(np.divmod(kept, len(costs)))
+        costs, losses = total_cost[kept], total_loss[kept]
+    state, chosen = len(costs) - 1, []  # the last one costs most and loses least
+    for options, states in reversed(history):
+        chosen.append(int(options[state]))
+        state = int(states[state])
     return chosen[::-1]
 
 
-def _count_steps(cost: float, step: float) -> int:
-    """Return a cost in steps, rounded up; capped where it is far above any budget."""
-    return math.ceil(min(cost / step - 1e-9, 2**31))
+def _efficient(costs: np.ndarray, losses: np.ndarray, limit: float) -> np.ndarray:
+    """Return the selections within the limit that lose less than all that cost less, by rising cost."""
+    import numpy as np
+
+    fitting = np.flatnonzero(costs <= limit)
+    order = fitting[np.argsort(costs[fitting], kind="stable")]
+    least = np.minimum.accumulate(losses[order])
+    efficient: np.ndarray = order[np.append(True, losses[order][1:] < least[:-1])]
+    return efficient
+
+
+def _thinned(selections: np.ndarray, costs: np.ndarray, width: float) -> np.ndarray:
+    """Return the first and the last selection of every interval of costs."""
+    import numpy as np
+
+    changes = np.diff(np.floor(costs[selections] / width)) > 0
+    ends: np.ndarray = selections[np.append(True, changes) | np.append(changes, True)]
+    return ends

@@ -69,6 +69,66 @@ class EncoderStyle(Protocol):
         """Which learned projections of the sequence length Linformer's layers have."""
         ...
 
+    @property
+    def absolute_positions(self) -> bool:
+        """Whether a table of positions is added to the embeddings."""
+        ...
+
+    @property
+    def embedding_norm(self) -> bool:
+        """Whether the embeddings are normalised."""
+        ...
+
+    @property
+    def norm_first(self) -> bool:
+        """Whether the parts of a layer normalise what they read, and a last norm follows the layers."""
+        ...
+
+    @property
+    def unnormed_layers(self) -> Sequence[int]:
+        """Layers whose attention has no norm."""
+        ...
+
+    @property
+    def norm_bias(self) -> bool:
+        """Whether norms have a bias."""
+        ...
+
+    @property
+    def attention_bias(self) -> bool:
+        """Whether the projections of attention have biases."""
+        ...
+
+    @property
+    def ffn_bias(self) -> bool:
+        """Whether the linear maps of the feed-forward part have biases."""
+        ...
+
+    @property
+    def gated(self) -> bool:
+        """Whether a neuron is an activation times a second linear map."""
+        ...
+
+    @property
+    def pooler_bias(self) -> bool:
+        """Whether the layer before the output layer has a bias."""
+        ...
+
+    @property
+    def pooler_norm(self) -> bool:
+        """Whether a norm follows the layer before the output layer."""
+        ...
+
+    @property
+    def pooler_per_token(self) -> bool:
+        """Whether token classification has the layer before the output layer too."""
+        ...
+
+    @property
+    def rotary_theta(self) -> Sequence[float]:
+        """Base of the rotary positions of each layer; empty without them."""
+        ...
+
 
 @runtime_checkable
 class Runnable(Protocol):

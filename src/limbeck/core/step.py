@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import files_of, short_digest
-from limbeck.core.field_groups import build, check_fields, fields_of, group, parameters, values_of
+from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
 from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import exists, user_path
@@ -191,7 +191,7 @@ class Step(ABC):
         return build(cls, values)
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the fields together."""
+        """Return what is wrong with the step's own fields together; ``problems_of`` adds those of its groups."""
         return []
 
     def required_traits(self) -> AbstractSet[str]:
@@ -203,8 +203,8 @@ class Step(ABC):
         return {}
 
     def file_problems(self) -> list[str]:
-        """Return what is wrong with the files that fields name."""
-        return []
+        """Return what is wrong with the files that fields name; those of the groups, unless overridden."""
+        return [text for group in checked_groups(self) for text in group.file_problems()]
 
     def epoch_problems(self, *, epochs: bool) -> list[str]:
         """Return what the step needs of its teacher and does not find there.
@@ -368,6 +368,11 @@ def find(name: str) -> type[Step]:
 def needs(step: Step) -> frozenset[str]:
     """Return the traits that a step with these parameters needs."""
     return frozenset(step.info.needs | step.required_traits())
+
+
+def problems_of(step: Step) -> list[str]:
+    """Return what is wrong with the fields of a step and of its groups together."""
+    return [*step.problems(), *(text for group in checked_groups(step) for text in group.problems())]
 
 
 def identity(step: Step) -> dict[str, Any]:

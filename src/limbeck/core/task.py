@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.finite import load_json
 from limbeck.core.metrics import Kind, check_metric, decode, score
 from limbeck.core.outputs import PROBLEM_TYPES
 from limbeck.errors import InputError, nearest
@@ -234,7 +235,7 @@ class Task:
         """
         folder = Path(folder)
         try:
-            head = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+            head = load_json((folder / "task.json").read_text(encoding="utf-8"))
             if head["format"] != FORMAT:
                 raise InputError(f"{folder}/task.json: format {head['format']!r}, this limbeck reads {FORMAT}")
             task = cls(
@@ -261,7 +262,7 @@ class Task:
 
 def _read_split(path: Path) -> Split:
     with open(path, encoding="utf-8", newline="\n") as lines:
-        rows = [json.loads(line) for line in lines]
+        rows = [load_json(line) for line in lines]
     pairs = tuple(row["pair"] for row in rows) if rows and "pair" in rows[0] else None
     return Split(tuple(_frozen(row["text"]) for row in rows), tuple(_frozen(row["label"]) for row in rows), pairs)
 

@@ -12,7 +12,6 @@ where the drift is the ratio of a group's anchor to the median anchor, and 1 whe
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.core.finite import load_json
 from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
@@ -262,7 +262,7 @@ def read(path: str | Path) -> Dataset:
     groups, tables, spaces = [], [], []
     for number, line in enumerate(lines[1:], start=2):
         try:
-            data = json.loads(line)
+            data = load_json(line)
             kind = data["kind"]
             if kind == "machine":
                 machines[data["machine"]] = {**machines.get(data["machine"], {}), **data["about"]}
@@ -325,7 +325,7 @@ def _text(path: Path) -> list[str]:
 def _check_header(path: Path, lines: Iterable[str]) -> None:
     first = next(iter(lines), "")
     try:
-        header = json.loads(first)
+        header = load_json(first)
         kind, version = header["format"], header["version"]
     except (ValueError, KeyError, TypeError):
         kind, version = None, None

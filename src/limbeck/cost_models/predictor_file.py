@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from limbeck.core.finite import load_json
 from limbeck.core.paths import user_path
 from limbeck.core.shape import canonical_json
 from limbeck.core.target import Target
@@ -49,10 +49,12 @@ def read_predictor(path: str | Path, **criteria: object) -> Predictor:
     Raises:
         InputError: It is another kind of file, it is damaged, or the predictor holds for something else.
     """
+    if not Path(path).is_file():
+        raise InputError(missing_file(Path(path)))
     if not is_predictor(path):
         raise InputError(f"{path} is no file of a latency predictor; 'limbeck predictor DATA --out FILE' makes one")
     try:
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        plain = load_json(Path(path).read_text(encoding="utf-8"))
         version, predictor = plain["version"], Predictor.from_json(plain["predictor"])
         if not all(0 < seconds < math.inf for seconds in predictor.seconds):
             raise ValueError("a duration is not above 0 and finite")

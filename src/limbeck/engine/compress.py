@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.engine.data_report import announce
+from limbeck.engine.given_teacher import SCORES, prepare_teacher
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver
 from limbeck.engine.planner import Effort, Planner, Request, Strategy
 from limbeck.engine.progress import listening
@@ -19,6 +20,7 @@ from limbeck.engine.run_log import OnEvent
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
+from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, nearest
 from limbeck.measure.backends import check_runtime
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     import pandas
 
     from limbeck.data.given import Given
+    from limbeck.teachers.function import FunctionTeacher, TeacherFunction
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,6 +92,7 @@ def compress(
     seed: int = 0,
     replicas: int = 1,
     training: Training | None = None,
+    teacher: str | Path | TeacherFunction | None = None,
     allow_weak_teacher: bool = False,
     out: str | Path | None = None,
     folder: str | Path | None = None,
@@ -105,7 +109,7 @@ def compress(
             in the run's folder.
         latency_ms: Most that the median call may take, in milliseconds.
         size_mb: Most that the served file may weigh, in MB.
-        max_drop: Most points of the metric to lose against the fine-tuned model.
+        max_drop: Most points of the metric to lose against the teacher: the fine-tuned model, unless another is given.
         threads: Threads that will serve.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
@@ -117,6 +121,8 @@ def compress(
         seed: Decides everything random.
         replicas: Make the chosen model again with this many seeds in all.
         training: Epochs, learning rate, class weights, fewest steps and early stopping of the trainings.
+        teacher: Whom the model, and every smaller one, learns from after the fine-tuning: a model of any architecture,
+            a file of scores (JSONL or Parquet), or a function from texts to logits or probabilities.
         allow_weak_teacher: Go on with a teacher that was not shown to be better than the best constant answer.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
@@ -125,10 +131,14 @@ def compress(
         progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
     """
     request = Request(Budget(latency_ms, size_mb, max_drop), strategy, effort, seed, replicas)
-    request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher)
+    function = teacher if callable(teacher) else None
+    named = str(teacher) if isinstance(teacher, (str, Path)) else None
+    if teacher is not None and function is None and named is None:
+        raise InputError(f"teacher: expected a model's name, a path or a function, got {type(teacher).__name__}")
+    request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher, teacher=named)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)
     with listening(on_event, progress) as listener:
-        return _Compression(str(model), request, target, runtime, folder, out).go(task, store, listener)
+        return _Compression(str(model), request, target, runtime, folder, out, function).go(task, store, listener)
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,7 @@ class _Compression:
     runtime: Runtime | Literal["auto"]
     folder: str | Path | None
     out: str | Path | None
+    function: TeacherFunction | None = None
 
     def go(self, task: Given, store: Store | str | Path | None, listener: OnEvent) -> Compressed:
         """Check everything, measure what suits the machine, plan, run and write the artefact.
@@ -156,7 +167,7 @@ class _Compression:
         name = f"compress-{Path(self.model).name}"
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None
-        check_destinations(out, folder, (self.model,))
+        check_destinations(out, folder, (self.model, self.request.teacher))
         if self.runtime not in (valid := ("auto", "onnxruntime", "openvino")):
             raise InputError(f"runtime: exported models run in no '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)
@@ -166,17 +177,24 @@ class _Compression:
         spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)
         store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
         store.prepare()
-        planner = Planner(self.model, loaded, replace(self.request, name=name), store)
+        request = replace(self.request, name=name)
+        if self.function is not None:
+            request = replace(request, teacher=str(folder / SCORES))
+        planner = Planner(self.model, loaded, request, store)
         draft = planner.recipe(spec, self.target)
-        checked_task(draft, loaded)  # reports what is wrong before anything is timed
+        checked_task(draft, loaded, self.function)  # reports what is wrong before anything is timed
+        teacher: TeacherFunction | FunctionTeacher | None = self.function
+        if request.teacher is not None:
+            adapted, _ = adapt_task(draft, loaded, store)
+            teacher = prepare_teacher(request.teacher, adapted, self.function, folder)
         if not by_name:
             keep_task(loaded, folder)
         announce(listener, loaded, self.model)
         target, linear = self._measured(loaded, store)
         recipe = planner.recipe(spec, target, linear)
         if recipe != draft:
-            checked_task(recipe, loaded)
-        result = carry_out(recipe, loaded, store, folder, listener)
+            checked_task(recipe, loaded, self.function)
+        result = carry_out(recipe, loaded, store, folder, listener, teacher=teacher)
         return Compressed(result, deliver(result, out), budget_violations(result))
 
     def _measured(self, task: Task, store: Store) -> tuple[Target, str | None]:

@@ -59,7 +59,7 @@ class GivenTeacher:
 def prepare_teacher(
     source: str | None,
     task: Task,
-    function: TeacherFunction | None,
+    function: TeacherFunction | FunctionTeacher | None,
     folder: Path,
     log: Callable[[str], None] = lambda message: None,
 ) -> FunctionTeacher | None:
@@ -68,7 +68,7 @@ def prepare_teacher(
     Args:
         source: What the recipe names; for a function the file in the run's folder.
         task: The task, with the label names of the run.
-        function: The teacher, where it is a function.
+        function: The teacher, where it is a function; perhaps one that has been asked already.
         folder: Folder of the run.
         log: Called with each message.
 
@@ -81,7 +81,7 @@ def prepare_teacher(
     if function is not None:
         from limbeck.teachers.function import FunctionTeacher, write_scores
 
-        teacher = FunctionTeacher(function, task)
+        teacher = function if isinstance(function, FunctionTeacher) else FunctionTeacher(function, task)
         file = folder / SCORES
         if not teacher.adopt(file):
             log(f"{file} holds answers of another teacher; it is written anew")

@@ -8,7 +8,6 @@ choice, note, finished.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.finite import json_text
+from limbeck.core.finite import json_text, load_json
 from limbeck.core.measurement import merge
 from limbeck.engine.stored_form import check_event, read_fact, read_record
 from limbeck.errors import InputError, StoreError
@@ -97,7 +96,7 @@ class Ledger:
             if not line.strip():
                 continue
             try:
-                events.append(check_event(json.loads(line)))
+                events.append(check_event(load_json(line)))
             except (ValueError, RecursionError):
                 self.torn.append(number)
         return events

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le
@@ -110,6 +111,7 @@ class Request:
         name: Name of the recipe.
         training: What the user wants of the trainings.
         allow_weak_teacher: See :class:`Recipe`.
+        teacher: Whom all models learn from, where it is not the fine-tuned model itself: they imitate its answers.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -120,6 +122,7 @@ class Request:
     name: str = ""
     training: Training = field(default_factory=Training)
     allow_weak_teacher: bool = False
+    teacher: str | None = None
 
     def check(self) -> None:
         """Refuse values out of bounds, and a strategy and an effort that do not exist or do not go together.
@@ -137,6 +140,8 @@ class Request:
             raise InputError(
                 f"strategy: a super-network must be trained, so one shot is for 'prune', got '{self.strategy}'"
             )
+        if self.effort == "one-shot" and self.teacher is not None:
+            raise InputError("teacher: in one shot nothing is trained that could learn from it; use effort 'quick'")
         for options in (self.budget, self.training, replace(self, budget=Budget(), training=Training())):
             check_values(options)
 
@@ -184,8 +189,11 @@ class Planner:
         request, task = self.request, self.task
         effort, training = request.effort, request.training
         shared = training.shared(task, EPOCHS[effort][1])
-        plan = _CandidatePlan(self.model, self.shape, request.budget, target, request.strategy, effort, shared)
-        first = () if self.ready else (self._finetune(),)
+        taught = request.teacher is not None
+        plan = _CandidatePlan(self.model, self.shape, request.budget, target, request.strategy, effort, shared, taught)
+        first: Steps = () if self.ready else (self._finetune(),)
+        if taught:
+            first = (*first, plan.distill)
         return Recipe(
             model=self.model,
             task=spec,
@@ -193,7 +201,7 @@ class Planner:
             target=target,
             budget=request.budget,
             seed=request.seed,
-            teacher=self.model if self.ready else None,
+            teacher=request.teacher or (self.model if self.ready else None),
             replicas=request.replicas,
             name=request.name,
             allow_weak_teacher=request.allow_weak_teacher,
@@ -207,7 +215,10 @@ class Planner:
 
 @dataclass(frozen=True)
 class _CandidatePlan:
-    """The parts of a recipe; ``shared`` is what all trainings after the fine-tuning have in common."""
+    """The parts of a recipe; ``shared`` is what all trainings after the fine-tuning have in common.
+
+    ``taught``: the teacher is another model than the one that is compressed, so its answers alone are imitated.
+    """
 
     model: str
     shape: Shape
@@ -216,6 +227,7 @@ class _CandidatePlan:
     strategy: Strategy
     effort: Effort
     shared: TrainingConfig
+    taught: bool = False
 
     def candidates(self, linear: str | None) -> Fork:
         """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
@@ -236,8 +248,9 @@ class _CandidatePlan:
         return replace(self.shared, num_train_epochs=float(EPOCHS[self.effort][1]), learning_rate=LEARNING_RATE)
 
     @property
-    def _distill(self) -> Distill:
-        return Distill(training=self._training, match=("logits", "hidden"))
+    def distill(self) -> Distill:
+        """Return the training of every model that learns from the teacher."""
+        return Distill(training=self._training, match=("logits",) if self.taught else ("logits", "hidden"))
 
     def _smaller(self, linear: str | None) -> list[Steps]:
         """Return the ways to smaller models, each from the fine-tuned one."""
@@ -248,18 +261,22 @@ class _CandidatePlan:
             return [*((goal,) for goal in goals), *others]
         branches: list[Steps] = []
         if self.strategy != "search":
-            relative = [
-                goal if self.budget.latency_ms else replace(goal, pruning=replace(goal.pruning, relative_to="teacher"))
-                for goal in goals
-            ]
-            branches = [stages([(goal, self._distill) for goal in relative])]
-            branches += [(*steps, self._distill) for steps in others]
+            relative = goals if self.budget.latency_ms else self._relative(goals)
+            branches = [stages([(goal, self.distill) for goal in relative])]
+            branches += [(*steps, self.distill) for steps in others]
         if self.strategy != "prune":
-            branches.append((*self._search(), self._distill))
+            branches.append((*self._search(), self.distill))
         if linear is not None:
             convert = Linearize(training=self._training, attention=(linear,))
-            branches.append((convert, Fork(((), (goals[0], self._distill)))))
+            branches.append((convert, Fork(((), (goals[0], self.distill)))))
         return branches
+
+    def _relative(self, goals: Sequence[Prune]) -> list[Prune]:
+        """Return the goals of one family, cut in stages, so that speed-ups are those over the whole model."""
+        if not self.taught:
+            return [replace(goal, pruning=replace(goal.pruning, relative_to="teacher")) for goal in goals]
+        speedups = (1.0, *SPEEDUPS[self.effort])
+        return [Prune.of(speedup=round(after / before, 4)) for before, after in pairwise(speedups)]
 
     def _goals(self) -> tuple[list[Prune], list[Steps]]:
         """Return the prunings of one family, the weakest first, and other ways to prune.

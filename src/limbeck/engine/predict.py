@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.finite import load_json
 from limbeck.core.paths import user_path
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
 from limbeck.errors import InputError
@@ -77,7 +77,7 @@ def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
     """
     path = user_path(model) / DESCRIPTION
     try:
-        description = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        description = load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
         takes = False if words else description.get("pair")
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path} is no description of an artefact: {error}") from error
@@ -105,7 +105,7 @@ def serving_encoding(
     if not path.is_file():
         return TextEncoding.of(tokenizer, positions, words=words)
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = load_json(path.read_text(encoding="utf-8"))
         if "encoding" in description:
             return TextEncoding.from_json(description["encoding"])
         return TextEncoding.of(tokenizer, int(description["max_length"]), words=words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -161,10 +161,15 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         front=ends.get("front", [key for key in records if key not in parents]),
         chosen=ends.get("chosen", []),
         teacher=ends.get("teacher"),
-        failed=[Failure(**event["failure"]) for event in events if event["event"] == "failed"],
+        failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
         replicas=ends.get("replicas", {}),
         environment=first["environment"],
     )
+
+
+def _failure(form: Mapping[str, str]) -> Failure:
+    """Return a failure from its JSON, in which later versions may have noted more."""
+    return Failure(**{each.name: form[each.name] for each in fields(Failure) if each.name in form})
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:

@@ -41,7 +41,7 @@ from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to
 from limbeck.storage.destination import check_destination, check_outside
 
 if TYPE_CHECKING:
-    from limbeck.teachers.function import TeacherFunction
+    from limbeck.teachers.function import FunctionTeacher, TeacherFunction
 
 __all__ = ["Failure", "OnEvent", "RunResult", "read_result", "run"]
 
@@ -91,7 +91,7 @@ def carry_out(
     on_event: OnEvent,
     cost: CostFactory | None = None,
     executor: Executor | None = None,
-    teacher: TeacherFunction | None = None,
+    teacher: TeacherFunction | FunctionTeacher | None = None,
 ) -> RunResult:
     """Carry out a recipe whose task is loaded and checked already. See :func:`run`.
 

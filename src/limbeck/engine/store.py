@@ -16,7 +16,6 @@ unpickled.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
@@ -28,7 +27,7 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.digests import files_of
-from limbeck.core.finite import json_text
+from limbeck.core.finite import json_text, load_json
 from limbeck.core.paths import cache_folder, user_path
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
@@ -242,7 +241,7 @@ class Store:
         """Return how the rows of a candidate's task were made (``Task.history``); empty if that cannot be read."""
         try:
             task = read_card(self.objects / key).task
-            head = json.loads((self.tasks / task / "task.json").read_text(encoding="utf-8"))
+            head = load_json((self.tasks / task / "task.json").read_text(encoding="utf-8"))
             return [dict(entry) for entry in head.get("history", ())]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return []

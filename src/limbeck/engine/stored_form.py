@@ -6,6 +6,7 @@ that they accept fails later for its form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import (
     Annotated,
@@ -223,7 +224,22 @@ def read_fact(data: Any) -> Measurement:
     form = _FACT.validate_python(data)
     if form["unit"] not in UNITS:
         raise ValueError(f"no unit {form['unit']!r}")
+    if form["name"].startswith("latency") and not all(
+        map(_is_time, (form["value"], form.get("low"), form.get("high")))
+    ):
+        raise ValueError("a latency should be more than 0")
+    detail = form.get("detail", {})
+    rounds, session = detail.get("rounds", []), detail.get("session", "")
+    if not isinstance(session, str) or not isinstance(rounds, list) or not all(map(_is_time, rounds)) or None in rounds:
+        raise ValueError("'session' should be text, and 'rounds' a list of times")
     return Measurement.from_json(form)
+
+
+def _is_time(value: object) -> bool:
+    """Tell whether this is a duration that others may be divided by, or is not known."""
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def read_probed(data: Any) -> ProbedForm:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.core.finite import load_json
 from limbeck.storage.destination import whole_folder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def keep_task(task: Task, run_folder: Path) -> Path:
 
 def _fingerprint(folder: Path) -> str | None:
     try:
-        head = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+        head = load_json((folder / "task.json").read_text(encoding="utf-8"))
         return str(head["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

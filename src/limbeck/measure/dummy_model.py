@@ -18,6 +18,7 @@ from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_device, check_runtime
+from limbeck.model.style import Style
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
 
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
+OPTIONS = (
+    "relative_buckets", "relative_heads", "pos_att_type", "share_att_key", "position_buckets", "max_relative_positions",
+    "relative_norm", "project_before_norm", "masks_queries", "norm_first", "absolute_positions", "embedding_norm",
+    "norm_bias", "attention_bias", "ffn_bias", "gated", "rotary_theta", "unnormed_layers", "pooling", "pooler_bias",
+    "pooler_norm", "pooler_per_token",
+)  # fmt: skip
+"""Fields of a style that few families use; a description names those that differ from the default."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,10 @@ class Setting:
 
 def style_of(style: EncoderStyle) -> dict[str, Any]:
     """Select the fields of a style that decide the speed."""
-    return {
+    given, usual = (asdict(each) if isinstance(each, Style) else {} for each in (style, Style()))
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    options = {name: plain[name] for name in OPTIONS if name in plain and plain[name] not in (usual[name], [])}
+    return options | {
         "family": style.family,
         "embedding_size": style.embedding_size,
         "max_positions": style.max_positions,

@@ -19,7 +19,7 @@ from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.paths import user_path
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
-from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
+
+TRIAL = "a \u2603"
+"""A text to try a tokenizer on: one that lacks its unknown token fails only at a text that needs it."""
 
 
 def open_model(
@@ -127,7 +130,7 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         wanted = families.head_tensors(style, per_token=spec.per_token)
     present = checkpoint_tensor_names(folder, source)
     if config.get("model_type") == "limbeck":  # an artefact may use the family's names
-        present = set(interchange.our_tensor_names(present, config).values())
+        present = set(interchange.our_tensors(present, config))
     missing = tuple(name for name in wanted if name not in present and name.removeprefix(prefix) not in present)
     return dataclasses.replace(spec, missing=missing or declared)
 
@@ -218,8 +221,8 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
     check_finite(weights, folder)
-    names = interchange.our_tensor_names(weights, config)
-    weights = {ours: weights[name] for name, ours in names.items()}
+    located = interchange.our_tensors(weights, config).items()
+    weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
     own = is_token_classifier(config)
     per_token = task.kind == "tokens" if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
@@ -291,6 +294,11 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
         tokenizer.init_kwargs = portable_settings(tokenizer.init_kwargs)
     if not tokenizer.is_fast:
         raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
+    length = tokenizer.model_max_length
+    if type(length) not in (int, float):
+        raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")
+    with explained(source):
+        tokenizer(TRIAL)
     return tokenizer
 
 

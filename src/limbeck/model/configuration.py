@@ -17,9 +17,19 @@ from .style import Style
 STANDARD_KEYS = frozenset((
     "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
     "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "dim", "n_layers", "n_heads", "hidden_dim",
-    "seq_classif_dropout", "relative_attention_num_buckets", "classifier_dropout_prob", "input_embedding_size",
+    "seq_classif_dropout", "relative_attention_num_buckets", "hidden_activation", "norm_eps", "mlp_dropout", "mlp_bias",
+    "classifier_activation", "classifier_bias", "classifier_pooling", "layer_types", "local_attention",
+    "rope_parameters", "rope_scaling", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta",
+    "classifier_dropout_prob", "input_embedding_size", "cls_dropout", "norm_rel_ebd", "relative_attention",
+    "position_biased_input", "pooler_hidden_size", "pooler_hidden_act", "attention_head_size",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
+POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert", "deberta-v2")
+"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
+PREFIXES = "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|deberta|roberta_prelayernorm|roformer"
+"""What the names of tensors begin with in the checkpoints of the families."""
+GUARD = rf"^({PREFIXES})\.(embeddings\.(LayerNorm|norm)|encoder\.(LayerNorm|ln))\.weight$"
+"""The tensor that is written empty, so that a family's own class refuses a shape it cannot hold."""
 
 
 class LimbeckConfig(PretrainedConfig):

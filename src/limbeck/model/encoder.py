@@ -1,8 +1,7 @@
 """A BERT-class encoder with a width of its own for every layer, as transformers models.
 
-A saved folder carries this file and those that it imports (``configuration.py``, ``layers.py``, ``attention.py``,
-``style.py``), so a pruned model opens anywhere through ``trust_remote_code=True``. They depend on torch and
-transformers alone.
+A saved folder carries this file and those that it imports, so a pruned model opens anywhere through
+``trust_remote_code=True``. They depend on torch and transformers alone.
 
 Three things set it apart from the usual BERT: layers may differ in heads and feed-forward width; a call may name a
 smaller ``shape`` and then uses the leading slices of the weights (a super-network without hidden state); and ``taps``
@@ -23,12 +22,14 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils.generic import ModelOutput
 
 from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
-from .configuration import LimbeckConfig
+from .configuration import GUARD, POOLED, LimbeckConfig
+from .disentangled_attention import RelativeEmbeddings
+from .embeddings import Embeddings
 from .layers import (
-    Embeddings,
     EncoderShape,
     Gates,
     Layer,
+    Positions,
     layer_norm,
     length_projection,
     linear,
@@ -69,6 +70,7 @@ class Encoder(nn.Module):
         if style.relative_buckets:
             self.position_bias = nn.Embedding(style.relative_buckets, style.relative_heads)
             self.position_bias.weight.data.normal_(0.0, 0.02)
+        self.relative = RelativeEmbeddings(shape.hidden, style) if style.pos_att_type else None
 
     def forward(
         self,
@@ -103,18 +105,19 @@ class Encoder(nn.Module):
         gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
-        bias = self.score_bias(input_ids.shape[1], mask)
+        tokens = input_ids.shape[1]
         thetas = {layer.rotary_theta for layer in self.layers if layer.rotary_theta is not None}
-        size = (input_ids.shape[1], shape.head_dim)
+        size = (tokens, shape.head_dim)
         turns: dict[float | None, Rotation] = {theta: rotation(*size, theta, input_ids.device) for theta in thetas}
-        x = self.embeddings(input_ids, token_type_ids, shape.hidden)
+        relative = None if self.relative is None else self.relative(tokens, shape.hidden)
+        positions = Positions(self.score_bias(tokens, mask), relative)
+        x = self.embeddings(input_ids, token_type_ids, shape.hidden, attention_mask)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             if "hidden" in tapped:
                 tapped["hidden"].append(x)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
-            y = layer(
-                x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, bias, turns.get(layer.rotary_theta)
-            )
+            turned = positions._replace(turn=turns.get(layer.rotary_theta))
+            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, turned)
             x = y if own.layers is None else x + own.layers * (y - x)
         if self.norm is not None:
             x = slice_norm(x, self.norm)
@@ -158,15 +161,6 @@ def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ..
     if "attention" in tapped:
         outputs["attentions"] = tuple(scores.softmax(-1) for scores in tapped["attention"])
     return outputs
-
-
-POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert")
-"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = (
-    "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|roberta_prelayernorm|roformer"
-)
-"""What the names of tensors begin with in the checkpoints of the families."""
-GUARD = rf"^({PREFIXES})\.(embeddings\.(LayerNorm|norm)|encoder\.(LayerNorm|ln))\.weight$"
 
 
 class LimbeckModel(PreTrainedModel):

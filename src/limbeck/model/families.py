@@ -43,12 +43,13 @@ PASSING = frozenset((
 
 _RELATIVES = {
     "bert": (
-        "big_bird", "bert-generation", "bros", "canine", "convbert", "deberta", "deberta-v2", "dpr", "esm", "esmc",
-        "fnet", "funnel", "layoutlm", "layoutlmv2", "lxmert", "mobilebert", "mra", "nezha", "nystromformer",
-        "perceiver", "qdqbert", "reformer", "roc_bert", "splinter", "squeezebert",
+        "big_bird", "bert-generation", "bros", "canine", "convbert", "dpr", "esm", "esmc", "fnet", "funnel", "layoutlm",
+        "layoutlmv2", "lxmert", "mobilebert", "mra", "nezha", "nystromformer", "perceiver", "qdqbert", "reformer",
+        "roc_bert", "splinter", "squeezebert",
         "tapas", "visual_bert", "yoso",
     ),
     "camembert": ("flaubert",),
+    "deberta-v2": ("deberta",),
     "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neomme", "nomic_bert"),
     "roberta": (
         "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "ultrabert", "ultravbert",
@@ -133,10 +134,12 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     if "token_type" not in family.embeddings:
         values["token_types"] = 0
     offset = values["pad_token_id"] if family.positions_from_padding else None
-    if family.position_bias:
+    if "position_bias" in family.modules:
         values["relative_heads"] = family.value(config, "heads")
     if family.local:
         values["rotary_theta"] = tuple(rotary_thetas(config, family.value(config, "depth"), source))
+    if family.dialect is not None:
+        values |= family.dialect.read(config, source)
     return Style(**{"family": name, "position_offset": offset, "pooler": family.activation, **values, **family.style})
 
 
@@ -153,8 +156,7 @@ def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
     """
     family = FAMILIES[name]
     names = {f"encoder.embeddings.{ours}": f"{family.prefix}.{path}" for ours, path in family.embeddings.items()}
-    if family.position_bias:
-        names["encoder.position_bias"] = f"{family.prefix}.{family.position_bias}"
+    names |= {f"encoder.{ours}": f"{family.prefix}.{path}" for ours, path in family.modules.items()}
     for index in range(depth):
         for ours, path in family.layer.items():
             names[f"encoder.layers.{index}.{ours}"] = f"{family.prefix}.{family.layer_path(index)}.{path}"
@@ -195,8 +197,7 @@ def unknown_keys(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     >>> unknown_keys({"model_type": "bert", "hidden_size": 8, "sentence_transformers": {"version": "5"}}, "bert")
     {'sentence_transformers': {'version': '5'}}
     """
-    read = {key for row in (FAMILIES[family], FAMILIES["bert"]) for key, _ in row.keys.values()}
-    read |= layer_types.KEYS if FAMILIES[family].local else frozenset()
+    read = FAMILIES[family].config_keys | FAMILIES["bert"].config_keys
     return {key: value for key, value in config.items() if key not in read | OURS | PASSING | FEATURES.keys()}
 
 

@@ -7,8 +7,10 @@ that no other does becomes a field of :class:`~limbeck.model.style.Style`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from limbeck.model import deberta, layer_types
 
 _BERT_EMBEDDINGS = {
     "word": "embeddings.word_embeddings",
@@ -46,18 +48,31 @@ _ROBERTA_KEYS = _XLM_KEYS | {"vocab_size": ("vocab_size", 50265)}
 
 
 @dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How one architecture writes what others have no words for.
+
+    ``keys``: keys of config.json; ``read`` takes config.json and the model's name, and returns fields of the style;
+    ``write`` takes our fields and returns the keys.
+    """
+
+    keys: frozenset[str]
+    read: Callable[[Mapping[str, Any], object], dict[str, Any]]
+    write: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """How one architecture names its modules and its configuration.
 
     ``keys`` maps our field to (the key in config.json, the architecture's default). ``pooler`` and ``output`` are the
-    two dense layers of the sequence classification head, with ``activation`` between them. ``position_bias``: the table
-    of biases by the distance of two tokens, for families that have one. ``norm``: the norm after the layers;
-    ``pooler_norm``: that between the dense layers of the head. Modules of ours with one path are parts of one matrix
-    there, in their order; but with ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer
-    has a copy. ``interleaved``: rotary positions turn neighbouring channels of a head, not its halves as ours.
-    ``computed``: parameters that are not learnt, which ours lacks. ``local``: config.json says which layers are local
-    (see ``layer_types.py``). ``style``: what is the same for the whole family. ``required``: keys with one supported
-    value.
+    two dense layers of the sequence classification head, with ``activation`` between them. ``modules``: what the
+    encoder has besides embeddings, layers and ``norm``, the norm after the layers; ``pooler_norm``: that between the
+    dense layers of the head. Modules of ours with one path are parts of one matrix there, in their order; but with
+    ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer has a copy. ``interleaved``:
+    rotary positions turn neighbouring channels of a head, not its halves as ours. ``computed``: parameters that are not
+    learnt, which ours lacks. ``local``: the configuration says which layers are local (see ``layer_types.py``).
+    ``style``: what is the same for the family. ``required``: keys with one supported value. ``dialect``: keys of the
+    configuration that do not hold one field each.
     """
 
     prefix: str
@@ -69,7 +84,7 @@ class Family:
     layers: str = "encoder.layer"
     layer: Mapping[str, str] = dataclasses.field(default_factory=lambda: _BERT_LAYER)
     positions_from_padding: bool = False
-    position_bias: str = ""
+    modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     shared_layers: bool = False
     norm: str = ""
     pooler_norm: str = ""
@@ -78,6 +93,7 @@ class Family:
     local: bool = False
     style: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dialect: Dialect | None = None
 
     @property
     def rearranged(self) -> bool:
@@ -93,6 +109,17 @@ class Family:
         key, default = self.keys[field]
         common = _BERT_KEYS[field][0] if field in _BERT_KEYS else key
         return config.get(key, config.get(common, default))
+
+    def standard_keys(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the family's keys of config.json for values of our fields, of those that are there."""
+        keys = {key: values[field] for field, (key, _) in self.keys.items() if field in values}
+        return keys if self.dialect is None else keys | self.dialect.write(values)
+
+    @property
+    def config_keys(self) -> frozenset[str]:
+        """The keys of config.json that this family reads."""
+        keys = frozenset(key for key, _ in self.keys.values()) | (layer_types.KEYS if self.local else frozenset())
+        return keys | (self.dialect.keys if self.dialect else frozenset())
 
 
 def _roberta(prefix: str, keys: Mapping[str, tuple[str, Any]]) -> Family:
@@ -274,8 +301,37 @@ FAMILIES: dict[str, Family] = {
             "attention_norm": "attention.LayerNorm",
         },
         positions_from_padding=True,
-        position_bias="encoder.relative_attention_bias",
+        modules={"position_bias": "encoder.relative_attention_bias"},
         required={"relative_attention_num_buckets": 32, "pad_token_id": 1},
+    ),
+    "deberta-v2": Family(
+        "deberta",
+        "pooler.dense",
+        keys=_BERT_KEYS
+        | {
+            "hidden": ("hidden_size", 1536),
+            "heads": ("num_attention_heads", 24),
+            "depth": ("num_hidden_layers", 24),
+            "ffn": ("intermediate_size", 6144),
+            "vocab_size": ("vocab_size", 128100),
+            "token_types": ("type_vocab_size", 0),
+            "layer_norm_eps": ("layer_norm_eps", 1e-7),
+            "embedding_size": ("embedding_size", None),
+            "classifier_dropout": ("cls_dropout", None),
+            "pooler": ("pooler_hidden_act", "gelu"),
+        },
+        embeddings=_BERT_EMBEDDINGS | {"project": "embeddings.embed_proj"},
+        layer=_BERT_LAYER
+        | {
+            "query": "attention.self.query_proj",
+            "key": "attention.self.key_proj",
+            "value": "attention.self.value_proj",
+            "position_key": "attention.self.pos_key_proj",
+            "position_query": "attention.self.pos_query_proj",
+        },
+        modules={"relative.table": "encoder.rel_embeddings", "relative.norm": "encoder.LayerNorm"},
+        required={"conv_kernel_size": 0},
+        dialect=Dialect(deberta.KEYS, deberta.read, deberta.write),
     ),
     "modernbert": Family(
         "model",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 from limbeck.model.layout import ONNX_SUFFIXES, TOKENIZER_FILES, WEIGHTS, model_files
 
 LARGEST_JSON = 16 << 20
@@ -121,9 +121,9 @@ def inner_file(folder: Path, name: object, suffixes: Iterable[str], origin: str)
     """
     kinds = " or ".join(suffixes)
     if not isinstance(name, str) or not name.endswith(tuple(suffixes)) or "\0" in name:
-        raise InputError(f"{folder}: {origin} names {name!r}; expected the name of a {kinds} file in the folder")
+        raise InputError(f"{folder}: {origin} names {shown(name)}; expected the name of a {kinds} file in the folder")
     if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
-        raise InputError(f"{folder}: {origin} names {name!r}, outside the model's folder; only files in it are opened")
+        raise InputError(f"{folder}: {origin} names {shown(name)}, outside the folder; only files in it are opened")
     path = folder / name
     check_link(path, folder)
     return path

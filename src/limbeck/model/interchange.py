@@ -5,7 +5,8 @@ the family's ``model_type`` and standard keys, and ours are in one entry, ``limb
 checkpoint of the family. Any other shape keeps our tensor names, with one empty tensor under one of the family's names:
 plain transformers then refuses the folder for its size instead of filling a whole model with random weights.
 
-Weights are renamed in the file's header and their bytes copied, so no tensor is loaded.
+Weights are renamed in the file's header and their bytes copied, so no tensor is loaded; where a family has one matrix
+for several of ours, it has their rows, one below the other.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from limbeck.core.finite import load_json
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import skipped_positions
-from limbeck.model import families
+from limbeck.model import families, layer_types
 from limbeck.model.family_table import FAMILIES
-from limbeck.model.layout import CODE, WEIGHTS, shape_of, tensor_names
+from limbeck.model.layout import CODE, WEIGHTS, shape_of, style_of, tensor_names
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE
 
 SECTION = "limbeck"
@@ -34,9 +36,11 @@ CLASSES = {
     "electra": "Electra",
     "distilbert": "DistilBert",
     "mpnet": "MPNet",
+    "deberta-v2": "DebertaV2",
     "ernie": "Ernie",
     "camembert": "Camembert",
     "data2vec-text": "Data2VecText",
+    "modernbert": "ModernBert",
     "albert": "Albert",
     "rembert": "RemBert",
     "roformer": "RoFormer",
@@ -46,6 +50,8 @@ CLASSES = {
 }
 """Prefix of transformers' class names, by family."""
 
+COPIED = 1 << 22
+"""Bytes that are copied at once."""
 FILE_KEYS = frozenset(
     ("_name_or_path", "architectures", "auto_map", "dtype", SECTION, "model_type", "num_labels", "torch_dtype")
 )
@@ -63,7 +69,7 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         The family's standard keys, unknown keys as they were, and our keys in the entry ``limbeck``.
     """
     name = str(config.get("family", "bert"))
-    family, shape = FAMILIES[name], shape_of(config)
+    family, shape, style = FAMILIES[name], shape_of(config), style_of(config)
     ours = {key: config[key] for key in sorted(families.OURS) if key in config}
     values: dict[str, Any] = ours | {
         "hidden": shape.hidden,
@@ -72,7 +78,9 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         "ffn": max((layer.ffn for layer in shape.layers), default=0) or 4 * shape.hidden,
         "embedding_size": config.get("embedding_size") or shape.hidden,
     }
-    standard = {key: values[field] for field, (key, _) in family.keys.items() if field in values}
+    standard = family.standard_keys(values)
+    if family.local and not families.ragged_layers(shape, style):
+        standard |= layer_types.keys_of(shape, style.rotary_theta)
     others = {key: value for key, value in config.items() if key not in families.OURS | FILE_KEYS}
     translated = others | standard | {"model_type": name, SECTION: ours}
     translated["architectures"] = [
@@ -94,7 +102,7 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(ours, Mapping) or "layer_heads" not in ours:
         return dict(config)
     name = str(ours.get("family", "bert"))
-    standard = {key for key, _ in FAMILIES[name].keys.values()} if name in FAMILIES else set()
+    standard = FAMILIES[name].config_keys if name in FAMILIES else frozenset()
     others = {key: value for key, value in config.items() if key not in standard | {SECTION}}
     return others | dict(ours) | {"model_type": SECTION}
 
@@ -105,15 +113,32 @@ def guard_name(family: str) -> str:
     return f"{row.prefix}.{row.embeddings.get('norm', row.norm)}.weight"
 
 
-def our_tensor_names(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
-    """Map every tensor in a file of ours, translated or not, to our name; the empty guard is left out."""
+class Rows(NamedTuple):
+    """Rows of a tensor in a file: one of so many equal parts."""
+
+    name: str
+    part: int = 0
+    parts: int = 1
+
+
+def our_tensors(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, Rows]:
+    """Return where each of our tensors is in a file of ours, translated or not; the empty guard is left out.
+
+    Args:
+        tensors: Names of the tensors in the file.
+        config: The content of our config.json.
+    """
     tensors, family = set(tensors), str(config.get("family", "bert"))
     if family not in FAMILIES:
-        return {name: name for name in tensors}
+        return {name: Rows(name) for name in tensors}
     if any(name.startswith("encoder.") and not name.startswith("encoder.layer.") for name in tensors):
-        return {name: name for name in tensors - {guard_name(family)}}
-    ours = _our_names(config)
-    return {name: ours.get(name, name) for name in tensors}
+        return {name: Rows(name) for name in tensors - {guard_name(family)}}
+    groups = _family_tensors(config)
+    unknown = {name: Rows(name) for name in tensors - groups.keys()}
+    present = {name: ours for name, ours in groups.items() if name in tensors}
+    return unknown | {
+        own: Rows(name, index, len(ours)) for name, ours in present.items() for index, own in enumerate(ours)
+    }
 
 
 def translate_folder(folder: str | Path) -> None:
@@ -124,7 +149,7 @@ def translate_folder(folder: str | Path) -> None:
     folder = Path(folder)
     _link_float_name(folder)
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = load_json(path.read_text(encoding="utf-8"))
     if config.get("model_type") != SECTION or config.get("family", "bert") not in FAMILIES:
         return
     plain = _translate_weights(folder, config)
@@ -144,53 +169,76 @@ def restore_weights(source: Path, target: Path, config: Mapping[str, Any]) -> No
         target: The file to write, another one.
         config: The content of our config.json.
     """
-    rewrite_weights(source, target, our_tensor_names(tensor_names(source), config))
+    rewrite_weights(source, target, {ours: [rows] for ours, rows in our_tensors(tensor_names(source), config).items()})
 
 
-def rewrite_weights(source: Path, target: Path, names: Mapping[str, str], empty: tuple[str, ...] = ()) -> None:
-    """Copy a safetensors file under other tensor names; only the header is held in memory.
+def rewrite_weights(
+    source: Path, target: Path, tensors: Mapping[str, Sequence[Rows]], empty: tuple[str, ...] = ()
+) -> None:
+    """Copy a safetensors file under other tensor names, split or joined by rows; only the header is held in memory.
 
     Args:
         source: The file to read.
         target: The file to write, another one.
-        names: The new name of each tensor; a tensor that is absent here must be empty, and is left out.
+        tensors: What each new tensor is made of, one rows below the other.
         empty: Names of tensors to add, each of size [0].
     """
     with source.open("rb") as reader, target.open("wb") as writer:
-        header = json.loads(reader.read(int.from_bytes(reader.read(8), "little")))
-        metadata = header.pop("__metadata__", {"format": "pt"})
-        renamed = {names[name]: entry for name, entry in header.items() if name in names}
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        start = 8 + int.from_bytes(reader.read(8), "little")
+        header = load_json(reader.read(start - 8))
+        renamed: dict[str, Any] = {"__metadata__": header.pop("__metadata__", {"format": "pt"})}
+        spans, end = [], 0
+        # by their order in the file: tensors of wider numbers come first, so all are aligned
+        for name, parts in sorted(tensors.items(), key=lambda item: header[item[1][0].name]["data_offsets"][0]):
+            pieces = [_span(header[rows.name], rows) for rows in parts]
+            size, shape = sum(last - first for first, last in pieces), list(header[parts[0].name]["shape"])
+            if shape:
+                shape[0] = sum(header[rows.name]["shape"][0] // rows.parts for rows in parts)
+            entry = {"dtype": header[parts[0].name]["dtype"], "shape": shape, "data_offsets": [end, end + size]}
+            renamed[name], end = entry, end + size
+            spans += pieces
         renamed |= {name: {"dtype": "F32", "shape": [0], "data_offsets": [end, end]} for name in empty}
-        text = json.dumps({"__metadata__": metadata} | renamed, separators=(",", ":")).encode()
+        text = json.dumps(renamed, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # the format requires aligned data
         writer.write(len(text).to_bytes(8, "little") + text)
-        shutil.copyfileobj(reader, writer, 2**22)
+        for first, last in spans:
+            reader.seek(start + first)
+            for position in range(first, last, COPIED):
+                writer.write(reader.read(min(COPIED, last - position)))
 
 
-def _our_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """Map each tensor name of the family to ours."""
+def _span(entry: Mapping[str, Any], rows: Rows) -> tuple[int, int]:
+    """Return the first byte of some rows of a tensor, and that after the last."""
+    begin, end = entry["data_offsets"]
+    size = (end - begin) // rows.parts
+    return begin + rows.part * size, begin + (rows.part + 1) * size
+
+
+def _family_tensors(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Map each tensor name of the family to ours: several where the family has one matrix for them."""
     depth, family = len(config.get("layer_heads", ())), str(config.get("family", "bert"))
-    modules = families.module_names(family, depth, per_token=is_token_classifier(config)).items()
-    return {f"{path}.{part}": f"{ours}.{part}" for ours, path in modules for part in ("weight", "bias")}
+    modules = families.joined(families.module_names(family, depth, per_token=is_token_classifier(config))).items()
+    return {
+        f"{path}.{part}": [f"{own}.{part}" for own in ours] for path, ours in modules for part in ("weight", "bias")
+    }
 
 
 def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
-    plain = not families.ragged_layers(shape) and shape.depth > 0 and not config.get("position_heads")
+    plain = not families.ragged_layers(shape, style_of(config)) and shape.depth > 0 and not config.get("position_heads")
     plain = plain and not FAMILIES[str(config.get("family", "bert"))].rearranged
     if not path.is_file():
         return plain
-    family_names = {ours: name for name, ours in _our_names(config).items()}
     names = tensor_names(path)
-    plain = plain and names <= family_names.keys()
+    groups = {name: ours for name, ours in _family_tensors(config).items() if names.intersection(ours)}
+    plain = plain and names == {own for ours in groups.values() for own in ours}
     draft = path.with_name(f".{WEIGHTS}")
     if plain:
-        rewrite_weights(path, draft, family_names)
+        rewrite_weights(path, draft, {name: [Rows(own) for own in ours] for name, ours in groups.items()})
     else:
         guard = guard_name(str(config.get("family", "bert")))
-        rewrite_weights(path, draft, {name: name for name in names}, (guard,))
+        rewrite_weights(path, draft, {name: [Rows(name)] for name in names}, (guard,))
     os.replace(draft, path)
     return plain
 
@@ -214,7 +262,7 @@ def _limit_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
     path = folder / "tokenizer_config.json"
     if not path.is_file() or "max_positions" not in config:
         return
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = load_json(path.read_text(encoding="utf-8"))
     longest = config["max_positions"] - skipped_positions(config.get("position_offset"))
     if not 0 < (settings.get("model_max_length") or 0) <= longest:
         settings["model_max_length"] = longest

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from .attention import CORES, Lengths, Rotation, core, local_mask, rotate, scores
+from .disentangled_attention import RelativeRows, position_scores
 from .style import Style
 
 
@@ -81,6 +82,22 @@ class Gates(NamedTuple):
     heads: Tensor | None = None
     ffn: Tensor | None = None
     layers: Tensor | None = None
+
+
+class Positions(NamedTuple):
+    """What layers need to know about the positions of tokens.
+
+    ``bias``: biases joined with the mask, which softmax attention adds to its scores, for every column of the table of
+    position biases [batch, heads, query, key]. ``relative``: embeddings of the distances, of disentangled attention.
+    ``turn``: cosines and sines of rotary positions.
+    """
+
+    bias: Tensor | None = None
+    relative: RelativeRows | None = None
+    turn: Rotation | None = None
+
+
+NO_POSITIONS = Positions()
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
@@ -162,56 +179,6 @@ def position_heads(style: Style, index: int, heads: int) -> tuple[int, ...]:
     return tuple(columns[head % len(columns)] for head in range(heads))
 
 
-class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder.
-
-    A style may do without positions, token types or the norm.
-    """
-
-    def __init__(self, hidden: int, style: Style) -> None:
-        super().__init__()
-        width = style.embedding_size or hidden
-        self.style = style
-        self.word = nn.Embedding(style.vocab_size, width)
-        self.position = nn.Embedding(style.max_positions, width) if style.absolute_positions else None
-        self.token_type = nn.Embedding(style.token_types, width) if style.token_types else None
-        self.norm = layer_norm(width, style) if style.embedding_norm else None
-        self.project = linear(width, hidden) if width != hidden else None
-        for table in (self.word, self.position, self.token_type):
-            if table is not None:
-                table.weight.data.normal_(0.0, 0.02)
-
-    def positions(self, input_ids: Tensor) -> Tensor:
-        """Return the position of every token [batch, seq]."""
-        if self.style.position_offset is None:
-            return torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-        real = (input_ids != self.style.pad_token_id).long()
-        return real.cumsum(1) * real + self.style.position_offset
-
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, hidden: int) -> Tensor:
-        """Embed tokens.
-
-        Args:
-            input_ids: Token ids [batch, seq].
-            token_type_ids: Segment ids [batch, seq]; None stands for zeros.
-            hidden: Number of leading channels to return.
-
-        Returns:
-            Embeddings [batch, seq, hidden].
-        """
-        x = self.word(input_ids)
-        if self.position is not None:
-            x = x + self.position(self.positions(input_ids))
-        if self.token_type is not None:
-            x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
-        if self.project is None:
-            x = x[..., :hidden]
-        if self.norm is not None:
-            x = slice_norm(x, self.norm)
-        x = F.dropout(x, self.style.dropout, self.training)
-        return x if self.project is None else slice_linear(x, self.project, hidden, x.shape[-1])
-
-
 class Layer(nn.Module):
     """Attention and feed-forward part, each followed by a residual sum.
 
@@ -230,6 +197,9 @@ class Layer(nn.Module):
         heads, ffn, (name, size) = widths.heads, widths.ffn, core(widths.attention)
         width = heads * head_dim
         self.query, self.key, self.value = (linear(hidden, width, style.attention_bias) for _ in range(3))
+        apart = () if style.share_att_key or name != "softmax" else style.pos_att_type
+        self.position_key = linear(hidden, width) if "c2p" in apart else None
+        self.position_query = linear(hidden, width) if "p2c" in apart else None
         self.attention_out = linear(width, hidden, style.attention_bias)
         self.attention_norm = None if index in style.unnormed_layers else layer_norm(hidden, style)
         self.up, self.down = linear(hidden, ffn, style.ffn_bias), linear(ffn, hidden, style.ffn_bias)
@@ -242,6 +212,12 @@ class Layer(nn.Module):
             leading = (heads,) if style.projections == "per_head" else ()
             self.key_lengths = length_projection(style, size, *leading)
             self.value_lengths = None if style.projections == "kv" else length_projection(style, size, *leading)
+
+    @property
+    def head_inputs(self) -> tuple[str, ...]:
+        """Names of the linear maps whose outputs are the channels of heads."""
+        names = ("query", "key", "value", "position_key", "position_query")
+        return tuple(name for name in names if getattr(self, name) is not None)
 
     def lengths(self, shared: Tensor | None, heads: int) -> Lengths | None:
         """Return the length projections of keys and values; None where the core has none."""
@@ -274,6 +250,45 @@ class Layer(nn.Module):
         parted: Tensor = y.unflatten(-1, (heads, head_dim))
         return parted.transpose(1, 2)
 
+    def added_to_scores(self, query: Tensor, key: Tensor, mask: Tensor | None, positions: Positions) -> Tensor | None:
+        """Return what softmax attention adds to its scores, or the mask if that is all.
+
+        Args:
+            query: Queries [batch, heads, position, head_dim].
+            key: Keys, likewise.
+            mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+            positions: Biases by the distance of tokens, or embeddings of distances.
+        """
+        heads = query.shape[1]
+        if positions.bias is not None:
+            columns, bias = self.position_heads[:heads], positions.bias
+            return bias[:, :heads] if columns == tuple(range(heads)) else bias[:, list(columns)]
+        terms = None if positions.relative is None else self.position_scores(query, key, positions.relative)
+        if mask is None or not self.style.masks_queries:
+            return mask if terms is None else terms
+        added = query.new_zeros(1) if terms is None else terms
+        return added.masked_fill(~(mask & mask.transpose(2, 3)), torch.finfo(added.dtype).min)
+
+    def position_scores(self, query: Tensor, key: Tensor, relative: RelativeRows) -> Tensor:
+        """Return the scaled terms of disentangled attention besides that of the contents.
+
+        Args:
+            query: Queries [batch, heads, position, head_dim].
+            key: Keys, likewise.
+            relative: Embeddings of the distances.
+
+        Returns:
+            What is added to the scores [batch, heads, query, key].
+        """
+        _, heads, _, head_dim = query.shape
+        rows = F.dropout(relative.rows, self.style.dropout, self.training)[None]
+        terms = self.style.pos_att_type
+        to_key, to_query = self.position_key or self.key, self.position_query or self.query
+        position_key = self.split(rows, to_key, heads, head_dim) if "c2p" in terms else None
+        position_query = self.split(rows, to_query, heads, head_dim) if "p2c" in terms else None
+        scale: float = (head_dim * (1 + len(terms))) ** -0.5
+        return position_scores(query, key, relative, position_key, position_query) * scale
+
     def _attend(
         self,
         x: Tensor,
@@ -282,9 +297,8 @@ class Layer(nn.Module):
         head_dim: int,
         gates: Gates,
         taps: dict[str, list[Tensor]],
-        shared: Tensor | None = None,
-        bias: Tensor | None = None,
-        turn: Rotation | None = None,
+        shared: Tensor | None,
+        positions: Positions,
     ) -> Tensor:
         """Compute the contexts of all heads, side by side [batch, seq, heads * head_dim]; arguments as of forward."""
         heads = shape.heads
@@ -294,15 +308,16 @@ class Layer(nn.Module):
                 taps[name].append(x.new_zeros(x.shape[0], 0, x.shape[1], width))
             return x.new_zeros(*x.shape[:2], 0)
         query, key, value = (self.split(x, p, heads, head_dim) for p in (self.query, self.key, self.value))
-        if turn is not None:
-            query, key = rotate(query, turn), rotate(key, turn)
+        if positions.turn is not None:
+            query, key = rotate(query, positions.turn), rotate(key, positions.turn)
         for tap, states in (("query", query), ("key", key), ("value", value)):
             if tap in taps:
                 taps[tap].append(states)
         name, size = core(shape.attention)
-        if bias is not None and name == "softmax":
-            columns = self.position_heads[:heads]
-            mask = bias[:, :heads] if columns == tuple(range(heads)) else bias[:, list(columns)]
+        if name == "softmax":
+            mask = self.added_to_scores(query, key, mask, positions)
+        if self.style.pos_att_type:
+            query = query * (1 + len(self.style.pos_att_type)) ** -0.5  # there are so many terms in the scores
         if "attention" in taps:
             taps["attention"].append(scores(query, key, local_mask(query, mask, size) if name == "local" else mask))
         dropout = self.style.attention_dropout if self.training else 0.0
@@ -320,8 +335,7 @@ class Layer(nn.Module):
         gates: Gates,
         taps: dict[str, list[Tensor]],
         shared: Tensor | None = None,
-        bias: Tensor | None = None,
-        turn: Rotation | None = None,
+        positions: Positions = NO_POSITIONS,
     ) -> Tensor:
         """Compute the layer's hidden states.
 
@@ -333,16 +347,14 @@ class Layer(nn.Module):
             gates: Multipliers of this layer's heads [heads] and neurons [ffn].
             taps: Lists by name of the tap; the layer appends its activations to those that are there.
             shared: The length projection that all layers share, if they do.
-            bias: What softmax attention adds to its scores in place of the mask, for every column of the table of
-                position biases [batch, heads, query, key]; None without such a table.
-            turn: Cosines and sines of rotary positions; None without them.
+            positions: What the layer needs to know about positions.
 
         Returns:
             Hidden states [batch, seq, hidden].
         """
         hidden, drop, norm_first = x.shape[-1], self.style.dropout, self.style.norm_first
         read = slice_norm(x, self.attention_norm) if norm_first and self.attention_norm is not None else x
-        context = self._attend(read, mask, shape, head_dim, gates, taps, shared, bias, turn)
+        context = self._attend(read, mask, shape, head_dim, gates, taps, shared, positions)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out

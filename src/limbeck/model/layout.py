@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.finite import load_json
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError
 from limbeck.model.style import Style
 
 WEIGHTS = "model.safetensors"
-CODE = ("attention.py", "configuration.py", "encoder.py", "layers.py", "style.py")
+CODE = (
+    "attention.py", "configuration.py", "disentangled_attention.py", "embeddings.py", "encoder.py", "layers.py",
+    "style.py",
+)  # fmt: skip
 """The modelling files that a folder carries, so that transformers opens it where limbeck is not installed."""
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
@@ -77,7 +80,7 @@ def tensor_sizes(path: Path) -> dict[str, list[int]]:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= min(LARGEST_HEADER, path.stat().st_size):
                 raise ValueError(f"its list of tensors should have {length:,} bytes")
-            header = json.loads(file.read(length))
+            header = load_json(file.read(length))
         return {name: list(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is no safetensors file, or is cut off or damaged: {error}") from error

@@ -35,8 +35,11 @@ NAMES = {
     "albert": ("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+    "deberta-v2": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
 }
 """Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the decoder is tied."""
+_NEW_DEBERTA = tuple(f"lm_predictions.lm_head.{part}" for part in ("dense", "LayerNorm", "bias"))
+"""The same of a DeBERTa whose configuration has ``legacy: false``."""
 
 
 class LanguageHead(nn.Module):
@@ -121,7 +124,8 @@ def _trained(source: str) -> dict[str, Tensor]:
     if family not in NAMES:
         return {}
     model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
-    dense, norm, bias = NAMES[family]
+    new = family == "deberta-v2" and config.get("legacy") is False
+    dense, norm, bias = _NEW_DEBERTA if new else NAMES[family]
     pairs = (("dense", dense), ("norm", norm))
     names = {f"{ours}.{part}": f"{path}.{part}" for ours, path in pairs for part in ("weight", "bias")}
     names["bias"] = bias

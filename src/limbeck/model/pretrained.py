@@ -269,7 +269,7 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
     config: Any = model.config
-    settings = {key: values[field] for field, (key, _) in family.keys.items()}
+    settings = family.standard_keys(values)
     if family.local:
         settings |= layer_types.keys_of(shape, model.encoder.style.rotary_theta)
     settings |= {"id2label": dict(config.id2label), "label2id": dict(config.label2id)}

@@ -23,6 +23,13 @@ class Style:
     are added to attention scores by the distance of two tokens, 0 for no such table (T5's buckets, as in MPNet);
     ``relative_heads``: columns of that table; ``relative_distance``: from which distance on all tokens are alike;
     ``position_heads``: which column each head of each layer takes, empty while no head was removed or moved.
+    ``pos_att_type``: terms of disentangled attention, of 'c2p' and 'p2c', besides that of the contents;
+    ``share_att_key``: relative embeddings are projected by the matrices of queries and keys, and have none of their
+    own; ``position_buckets``: buckets of distances in each direction, 0 for one a distance; ``max_relative_positions``:
+    distances beyond it share the last bucket; ``relative_norm``: relative embeddings are normalised;
+    ``project_before_norm``: embeddings are projected to the encoder's width before they are normalised, without bias;
+    ``masks_queries``: padding has embeddings of zero and attends to all tokens alike, padding included, which shows
+    where the first token is padding.
 
     ``norm_first``: each part of a layer normalises what it reads, and a last norm follows the layers (pre-norm);
     otherwise the sum after each part is normalised. ``absolute_positions``: a table of positions is added to the word
@@ -60,6 +67,13 @@ class Style:
     norm_bias: bool = True
     attention_bias: bool = True
     ffn_bias: bool = True
+    pos_att_type: Sequence[str] = ()
+    share_att_key: bool = False
+    position_buckets: int = 0
+    max_relative_positions: int = 0
+    relative_norm: bool = False
+    project_before_norm: bool = False
+    masks_queries: bool = False
     gated: bool = False
     rotary_theta: Sequence[float] = ()
     unnormed_layers: Sequence[int] = ()

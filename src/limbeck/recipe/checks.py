@@ -74,7 +74,7 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
             problems.append(Problem(f"target.{name}", str(error)))
     steps = [located for located in leaves(placed) if located.parsed is not None]
     exports = [located.name for located in steps if "onnx" in located.step.info.gives]
-    if target.device != "cpu" and exports:
+    if target.device != "cpu" and exports and not any(problem.path == "target.device" for problem in problems):
         reason = f"models of '{exports[0]}' run on the processor and are not timed on a {target.device} device"
         problems.append(Problem("target.device", f"{reason}; use 'cpu', or another recipe for torch models"))
     if halves := [located for located in steps if parameters(located.step).get("mixed_precision") == "fp16"]:
@@ -259,7 +259,8 @@ def _cure(trait: str, taken: Mapping[str, str]) -> str:
     givers = sorted(name for name, cls in REGISTRY.items() if trait in cls.info.gives)
     if not givers:
         return "no step gives it"
-    return f"put {' or '.join(repr(name) for name in givers)} before it"
+    cure = f"put {' or '.join(repr(name) for name in givers)} before it"
+    return f"{cure}, or name one as 'teacher'" if trait == "teacher" else cure
 
 
 def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:

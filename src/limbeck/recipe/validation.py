@@ -20,10 +20,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
-from limbeck.core.field_groups import build, fields_of, groups_of
-from limbeck.core.step import Step, StepInfo
+from limbeck.core.field_groups import build, fields_of
+from limbeck.core.step import Step, StepInfo, problems_of
 from limbeck.errors import InputError, LimbeckError, nearest, shown, without_middle
-from limbeck.train.config import TrainingConfig
 
 T = TypeVar("T")
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
@@ -95,9 +94,7 @@ def read(cls: type[T], data: object, path: str) -> tuple[T | None, list[Problem]
     except LimbeckError as error:  # from a __post_init__
         return None, [*problems, Problem(path, str(error))]
     if not problems and isinstance(instance, Step):  # what only a combination of fields shows
-        trainings = [getattr(instance, name) for name, held in groups_of(cls).items() if held is TrainingConfig]
-        texts = [*instance.problems(), *(text for training in trainings for text in training.problems())]
-        problems += [Problem(path, text) for text in texts]
+        problems += [Problem(path, text) for text in problems_of(instance)]
     return (None if problems else instance), problems
 
 

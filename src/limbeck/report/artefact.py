@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.finite import json_text
+from limbeck.core.finite import json_text, load_json
 from limbeck.core.outputs import OutputSpec
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label
 from limbeck.errors import InputError
@@ -156,7 +156,7 @@ def bake_tokenizer(folder: Path, encoding: TextEncoding, tokenizer: TaskTokenize
     path = folder / "tokenizer.json"
     path.write_text(encoding.bake(tokenizer.backend_tokenizer.to_str()), encoding="utf-8")
     path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
     settings |= {"model_max_length": encoding.max_length, "truncation_side": encoding.truncation_side}
     settings["split_special_tokens"] = encoding.split_special_tokens
     settings |= {"add_prefix_space": True} if encoding.words else {}
@@ -174,7 +174,7 @@ def keep_foreign(out: Path, draft: Path) -> None:
     if not (out / DESCRIPTION).is_file():
         return
     try:
-        earlier = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
+        earlier = load_json((out / DESCRIPTION).read_text(encoding="utf-8"))
     except ValueError:  # a damaged description: keep everything that is not rewritten
         earlier = {}
     ours = set(earlier.get("files", ())) if isinstance(earlier, Mapping) else set()

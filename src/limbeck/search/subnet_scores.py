@@ -14,6 +14,7 @@ import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.candidate import Candidate
+from limbeck.core.finite import load_json
 from limbeck.core.shape import Shape
 from limbeck.storage.drafts import temporary_folder
 from limbeck.storage.jsonl import append_lines, whole_lines
@@ -59,7 +60,7 @@ class SliceScores:
 
     def __post_init__(self) -> None:
         for line in whole_lines(self.file) if self.file is not None else ():
-            entry = json.loads(line)
+            entry = load_json(line)
             self.scores[Shape.from_json(entry["shape"])] = entry["score"]
 
     def __call__(self, shapes: Sequence[Shape]) -> list[float]:
@@ -170,7 +171,7 @@ def _open_scores(folder: str) -> SliceScores:
     from limbeck.core.task import Task
     from limbeck.model.checkpoints import open_model
 
-    settings = json.loads(Path(folder, "settings.json").read_text(encoding="utf-8"))
+    settings = load_json(Path(folder, "settings.json").read_text(encoding="utf-8"))
     task = Task.from_folder(Path(folder, "task"))
     model, tokenizer = open_model(settings.pop("model"), task=task)
     return SliceScores(Candidate(model, tokenizer, task), **settings)

@@ -36,6 +36,7 @@ Log = Callable[..., None]
         needs={"torch"},
         gives={"onnx"},
         drops={"torch"},
+        keeps_shape=True,
         example={"parity_texts": 8},
     )
 )
@@ -59,10 +60,6 @@ class Export(Technique):
             return {}
         reason = "holds operators of ONNX Runtime alone once it is quantized, and the target's runtime is openvino"
         return {"fused": f"{reason}; give false"}
-
-    def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape: only the format changes."""
-        return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: writing and checking the graph, and answering the texts of the parity check twice.

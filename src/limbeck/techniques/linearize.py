@@ -23,7 +23,7 @@ from annotated_types import Ge, Le, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.shape import Shape, attention_core, attention_cores
-from limbeck.core.step import RunContext, Step, Technique, step
+from limbeck.core.step import RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
 from limbeck.train.guide_config import GuideConfig
@@ -109,7 +109,6 @@ class Linearize(Technique):
         for name in ("share", "init"):
             if getattr(self, name) != getattr(type(self), name) and not self.linformer:
                 problems.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
-        problems += self.guidance.problems()
         if self.guidance.guide != "waypoint" and self.guidance.start != "pretrained":
             problems += without_effect(self, ("checkpoints",), f"with guide: {self.guidance.guide}")
         if self.guidance.freeze_steps and not self.linformer:
@@ -170,7 +169,7 @@ class Linearize(Technique):
         from limbeck.cost_models.latency_table import typical_length
         from limbeck.train.linearize import linearize
 
-        if problems := self.problems():
+        if problems := problems_of(self):
             raise InputError(f"linearize: {problems[0]}")
         model = linearize(
             candidate,

@@ -95,10 +95,6 @@ class PretrainDistill(Technique):
         train_on_text(candidate, objective, self.training, self.pretraining, context)
         yield replace(candidate, folder=None)
 
-    def file_problems(self) -> list[str]:
-        """Return the problems of the corpus and of the model to imitate."""
-        return self.pretraining.file_problems()
-
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
         """Estimate the time of training on the task's own texts; None for a corpus, which would have to be read.
 

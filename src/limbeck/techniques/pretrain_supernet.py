@@ -29,7 +29,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
-from limbeck.core.step import RunContext, Step, Technique, step
+from limbeck.core.step import RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
@@ -95,14 +95,6 @@ class PretrainSupernet(Technique):
     mlm_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     mlm_probability: Annotated[float, Gt(0), Lt(1)] = 0.15
 
-    def problems(self) -> list[str]:
-        """Return the conflicts between fields."""
-        return self.slices.problems()
-
-    def file_problems(self) -> list[str]:
-        """Return the problems of the corpus and of the model to imitate."""
-        return self.pretraining.file_problems()
-
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
         """Estimate the time of training on the task's own texts; None for a corpus, which would have to be read.
 
@@ -136,7 +128,7 @@ class PretrainSupernet(Technique):
         from limbeck.train.objectives import LiveTeacher, Objective
         from limbeck.train.supernet_loss import SandwichLoss
 
-        if problems := self.problems():
+        if problems := problems_of(self):
             raise InputError(f"pretrain_supernet: {problems[0]}")
         masking = Masking.of(candidate.tokenizer, self.mlm_probability, context.seed) if "mlm" in self.match else None
         pretraining, slices = self.pretraining, self.slices

@@ -46,7 +46,7 @@ TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the sam
     StepInfo(
         "prune",
         label="pruned",
-        version=5,
+        version=6,
         needs={"torch"},
         reads={"seed", "target", "cost", "teacher"},
         files=frozenset({"profile"}),

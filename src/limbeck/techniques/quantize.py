@@ -42,6 +42,7 @@ CHECK_TEXTS = 3 * 96  # of smoothing: texts that it is learnt from and tried on,
         version=3,
         needs={"onnx"},
         gives={"int8"},
+        keeps_shape=True,
         example={"calibration_samples": 8},
     )
 )
@@ -67,10 +68,6 @@ class Quantize(Technique):
     max_drop: Annotated[float, Ge(0), Le(100)] | None = None
     calibration: Calibration = "minmax"
     calibration_samples: Annotated[int, Ge(1)] = 128
-
-    def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape: only the number format changes."""
-        return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.

@@ -22,7 +22,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
-from limbeck.core.step import RunContext, Step, Technique, step
+from limbeck.core.step import RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import adapt_vocabulary
@@ -97,7 +97,7 @@ class Supernet(Technique):
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        problems = self.slices.problems()
+        problems = []
         if self.in_place and self.slices.rule != "sandwich":
             problems.append("in_place: the largest slice teaches the others, so it needs rule: sandwich")
         if self.in_place and "logits" not in self.match:
@@ -137,7 +137,7 @@ class Supernet(Technique):
         from limbeck.train.objectives import LiveTeacher
         from limbeck.train.supernet_loss import SandwichLoss
 
-        if problems := self.problems():
+        if problems := problems_of(self):
             raise InputError(f"supernet: {problems[0]}")
         if context.teacher is None:
             raise InputError("supernet has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")

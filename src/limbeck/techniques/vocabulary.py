@@ -43,6 +43,7 @@ LINES = 1000  #: of a corpus that are read together
         label="fewer tokens",
         needs={"torch"},
         headless=True,
+        keeps_shape=True,
         files=frozenset({"corpus"}),
         example={"min_count": 2},
     )
@@ -75,10 +76,6 @@ class Vocabulary(Technique):
             return [] if next(numbered_lines(path), None) else [f"corpus: {path} is empty"]
         except InputError as error:
             return [f"corpus: {error}"]
-
-    def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape: layers are not changed."""
-        return shape
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
         """Return rough seconds for the task's own texts; unknown for a corpus, which is not read for this.

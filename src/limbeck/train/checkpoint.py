@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from limbeck.core.finite import load_json
 from limbeck.distributed import context as processes
 from limbeck.storage.atomic import replacing
 from limbeck.storage.digests import damage, folder_digests
@@ -146,15 +147,16 @@ def precision(folder: Path) -> Literal["no", "bf16", "fp16"] | None:
 def _read(path: Path, count: int, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Return the counters of a checkpoint, or its problem; nothing if it is of another number of processes."""
     try:
-        metadata = json.loads((path / LOOP).read_text())
+        metadata = load_json((path / LOOP).read_text())
+        loop = {**metadata["loop"]}
         if metadata["processes"] != count:
             return {}
         if problem := damage(path, metadata.get("files", {})):  # earlier versions noted no digests
             raise ValueError(problem)
-        check(metadata["loop"])
+        check(loop)
     except Exception as error:  # each file format raises its own errors for damaged files
         return {"problem": _first_line(error)}
-    return {"loop": dict(metadata["loop"])}
+    return {"loop": loop}
 
 
 def _any_problem(problem: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from limbeck.core.field_groups import CheckedGroup
 from limbeck.core.step import StepInfo
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def kept_steps(scratch: Path | None) -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(CheckedGroup):
     """Hyper-parameters of one training run; names as in ``transformers.TrainingArguments``.
 
     AdamW without weight decay on biases and LayerNorm, gradient clipping, and length-bucketed batches. The best

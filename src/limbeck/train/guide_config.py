@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.field_groups import without_effect
+from limbeck.core.field_groups import CheckedGroup, without_effect
 from limbeck.errors import InputError
 from limbeck.train.config import PASSES, TrainingConfig
 
@@ -27,7 +27,7 @@ FINE_TUNED = ("target", "waypoint", "hybrid")
 
 
 @dataclass(frozen=True)
-class GuideConfig:
+class GuideConfig(CheckedGroup):
     """What a student with new attention is compared with, and how strongly.
 
     Attributes:

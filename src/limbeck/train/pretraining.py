@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import CheckedGroup
 from limbeck.core.shape import skipped_positions
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PretrainingConfig:
+class PretrainingConfig(CheckedGroup):
     """The running text that a model is trained on before any task, and the pretrained model that it may imitate.
 
     Attributes:

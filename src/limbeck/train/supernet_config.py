@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from annotated_types import Ge, Le
 
+from limbeck.core.field_groups import CheckedGroup
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
@@ -25,7 +26,7 @@ Bounds = tuple[Annotated[int, Ge(0), Le(1_000_000)], Annotated[int, Ge(0), Le(1_
 
 
 @dataclass(frozen=True)
-class SupernetConfig:
+class SupernetConfig(CheckedGroup):
     """The slices of a model that training makes good models, and how they learn.
 
     Attributes:

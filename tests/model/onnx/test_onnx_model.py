@@ -26,6 +26,16 @@ FAMILIES = {
         "relative_heads": 4,
         "position_heads": [[0, 1, 3], [], [2], [3, 1]],
     },
+    "deberta-v2": {
+        "family": "deberta-v2",
+        "token_types": 0,
+        "pooler": "gelu",
+        "pos_att_type": ("c2p", "p2c"),
+        "position_buckets": 4,
+        "max_relative_positions": 20,
+        "absolute_positions": False,
+        "masks_queries": True,
+    },
 }
 MASKS = {
     "right": [[1] * 9, [1] * 5 + [0] * 4, [1] + [0] * 8],

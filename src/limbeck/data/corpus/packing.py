@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.core.finite import load_json
 from limbeck.data.batching import Encoded
 from limbeck.data.corpus.documents import (
     MAX_SENTENCES,
@@ -34,6 +34,7 @@ from limbeck.data.corpus.documents import (
     task_texts,
 )
 from limbeck.errors import InputError
+from limbeck.storage.drafts import temporary_folder
 from limbeck.storage.memmap import Keep
 from limbeck.storage.parallel import without_main
 
@@ -207,7 +208,7 @@ def open_corpus(folder: Path, pad_id: int) -> tuple[Corpus, Counts]:
     import datasets
 
     chunks = datasets.load_from_disk(str(folder / "sequences")).data.column("input_ids").chunks
-    counts = Counts(**json.loads((folder / "corpus.json").read_text()))
+    counts = Counts(**load_json((folder / "corpus.json").read_text()))
     return Corpus(TokenRows(chunks), None, (), pad_id, "corpus"), counts
 
 
@@ -369,8 +370,8 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def _blocks_folder(scratch: Path | None, name: str) -> Iterator[Path]:
     """Provide the folder of finished blocks: in the scratch folder, if there is one, until the corpus is complete."""
     if scratch is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            yield Path(temporary)
+        with temporary_folder() as temporary:
+            yield temporary
         return
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)

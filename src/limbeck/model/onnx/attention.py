@@ -49,7 +49,7 @@ class Rotary:
             return graph.op("RotaryEmbedding", x, graph.integers(0), cos, sin, domain=FUSED)
 
         def used(table: str) -> str:
-            rows = graph.op("Slice", table, graph.integers(0), _length(graph), graph.integers(0))
+            rows = graph.op("Slice", table, graph.integers(0), text_length(graph), graph.integers(0))
             return graph.op("Unsqueeze", rows, graph.integers(1))
 
         cos, sin = (graph.once(f"{table}, used", partial(used, table)) for table in (cos, sin))
@@ -172,9 +172,9 @@ def plain(
     """
     if bias is not None:
         added = bias if added is None else graph.op("Add", added, bias)
-    query, value = (_split(graph, part, heads, [0, 2, 1, 3]) for part in (parts[0], parts[2]))
-    key = _split(graph, parts[1], heads, [0, 2, 3, 1])
-    return _join(graph, _softmax(graph, query, key, value, head_dim, added))
+    query, value = (split_heads(graph, part, heads, [0, 2, 1, 3]) for part in (parts[0], parts[2]))
+    key = split_heads(graph, parts[1], heads, [0, 2, 3, 1])
+    return join_heads(graph, _softmax(graph, query, key, value, head_dim, added))
 
 
 def _softmax(graph: Graph, query: str, key: str, value: str, head_dim: int, added: str | None) -> str:
@@ -185,11 +185,12 @@ def _softmax(graph: Graph, query: str, key: str, value: str, head_dim: int, adde
     return graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
 
 
-def _split(graph: Graph, x: str, heads: int, order: list[int]) -> str:
+def split_heads(graph: Graph, x: str, heads: int, order: list[int]) -> str:
+    """[batch, position, heads x head_dim] to [batch, position, heads, head_dim], with its axes in another order."""
     return graph.op("Transpose", graph.op("Reshape", x, graph.integers(0, 0, heads, -1)), perm=order)
 
 
-def _join(graph: Graph, context: str) -> str:
+def join_heads(graph: Graph, context: str) -> str:
     """[batch, heads, position, head_dim] to [batch, position, heads x head_dim]."""
     return graph.op("Reshape", graph.op("Transpose", context, perm=[0, 2, 1, 3]), graph.integers(0, 0, -1))
 
@@ -197,7 +198,7 @@ def _join(graph: Graph, context: str) -> str:
 # --- the mask -------------------------------------------------------------------------------------------------------
 
 
-def _real(graph: Graph) -> str:
+def real_tokens(graph: Graph) -> str:
     """1 where a token is, 0 where padding is [batch, position, 1]."""
     return graph.once(
         "real", lambda: graph.op("Unsqueeze", graph.op("Cast", "attention_mask", to=1), graph.integers(2))
@@ -219,12 +220,13 @@ def hidden(graph: Graph) -> str:
 
 def mean(graph: Graph, x: str) -> str:
     """Write the mean of the hidden states of a text's tokens [batch, hidden]."""
-    total = graph.op("ReduceSum", graph.op("Mul", x, _real(graph)), graph.integers(1), keepdims=0)
-    count = graph.op("ReduceSum", _real(graph), graph.integers(1), keepdims=0)
+    total = graph.op("ReduceSum", graph.op("Mul", x, real_tokens(graph)), graph.integers(1), keepdims=0)
+    count = graph.op("ReduceSum", real_tokens(graph), graph.integers(1), keepdims=0)
     return graph.op("Div", total, graph.op("Max", count, graph.constant("constant.one", np.float32(1))))
 
 
-def _length(graph: Graph) -> str:
+def text_length(graph: Graph) -> str:
+    """Write the number of positions [1]."""
     return graph.once("length", lambda: graph.op("Shape", "input_ids", start=1, end=2))
 
 
@@ -252,7 +254,7 @@ def spread(graph: Graph, rows: str, most: int) -> str:
     """
 
     def index() -> str:
-        length = graph.op("Squeeze", _length(graph))
+        length = graph.op("Squeeze", text_length(graph))
         zero, step = graph.constant("constant.first", np.int64(0)), graph.constant("constant.axis", np.int64(1))
         positions = graph.op("Range", zero, length, step)
         key, query = (graph.op("Unsqueeze", positions, graph.integers(axis)) for axis in (0, 1))
@@ -272,9 +274,9 @@ def _linformer(
 ) -> str:
     def scale() -> str:
         """Write the weights of positions [batch, position, 1]: 0 for padding, else 1 / sqrt(number of tokens)."""
-        count = graph.op("ReduceSum", _real(graph), graph.integers(1), keepdims=1)
+        count = graph.op("ReduceSum", real_tokens(graph), graph.integers(1), keepdims=1)
         least = graph.op("Max", count, graph.constant("constant.one", np.float32(1)))
-        return graph.op("Div", _real(graph), graph.op("Sqrt", least))
+        return graph.op("Div", real_tokens(graph), graph.op("Sqrt", least))
 
     def projection(which: str) -> str:
         """Write the part that a text of this length uses: [size, position], or [heads, size, position]."""
@@ -282,7 +284,7 @@ def _linformer(
         if graph.weights[which].shape[-2] > size:  # layers that share may differ
             rows = (start, graph.integers(size), graph.integers(-2))
             whole = graph.once(f"{which} to {size}", lambda: graph.op("Slice", graph.weight(which), *rows))
-        ends = (start, _length(graph), graph.integers(-1))
+        ends = (start, text_length(graph), graph.integers(-1))
         return graph.once(f"{which} to {size}, used", lambda: graph.op("Slice", whole, *ends))
 
     own = f"{name.removesuffix('.attention')}.key_lengths"
@@ -292,12 +294,12 @@ def _linformer(
     short = []
     for part, which in zip(parts[1:], (first, second), strict=True):
         states = graph.op("Mul", part, graph.once("scale of lengths", scale))
-        states = _split(graph, states, heads, [0, 2, 1, 3]) if each else states
+        states = split_heads(graph, states, heads, [0, 2, 1, 3]) if each else states
         short.append(graph.op("MatMul", projection(which), states))
     if each:
-        query = _split(graph, parts[0], heads, [0, 2, 1, 3])
+        query = split_heads(graph, parts[0], heads, [0, 2, 1, 3])
         key = graph.op("Transpose", short[0], perm=[0, 1, 3, 2])
-        return _join(graph, _softmax(graph, query, key, short[1], head_dim, None))
+        return join_heads(graph, _softmax(graph, query, key, short[1], head_dim, None))
     if fused:
         return graph.op("MultiHeadAttention", parts[0], *short, domain=FUSED, num_heads=heads)
     return plain(graph, (parts[0], short[0], short[1]), heads, head_dim, None)
@@ -310,13 +312,13 @@ def _kernel(graph: Graph, parts: tuple[str, str, str], heads: int) -> str:
     def positive(x: str) -> str:
         return graph.op("Add", graph.op("Elu", x), graph.constant("constant.one", np.float32(1)))
 
-    query = _split(graph, positive(parts[0]), heads, [0, 2, 1, 3])
-    key = _split(graph, graph.op("Mul", positive(parts[1]), _real(graph)), heads, [0, 2, 3, 1])
-    value = _split(graph, parts[2], heads, [0, 2, 1, 3])
+    query = split_heads(graph, positive(parts[0]), heads, [0, 2, 1, 3])
+    key = split_heads(graph, graph.op("Mul", positive(parts[1]), real_tokens(graph)), heads, [0, 2, 3, 1])
+    value = split_heads(graph, parts[2], heads, [0, 2, 1, 3])
     total = graph.op("MatMul", query, graph.op("ReduceSum", key, graph.integers(-1), keepdims=1))
     tiny = graph.constant("constant.tiny", np.finfo(np.float32).tiny)
     context = graph.op("MatMul", query, graph.op("MatMul", key, value))
-    return _join(graph, graph.op("Div", context, graph.op("Max", total, tiny)))
+    return join_heads(graph, graph.op("Div", context, graph.op("Max", total, tiny)))
 
 
 # --- window ---------------------------------------------------------------------------------------------------------
@@ -324,7 +326,7 @@ def _kernel(graph: Graph, parts: tuple[str, str, str], heads: int) -> str:
 
 def _window(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int, size: int) -> str:
     """Blocks of ``size`` queries, each with the keys of its own block, of the two beside it, and of the first token."""
-    query, key, value = (_split(graph, part, heads, [0, 2, 1, 3]) for part in parts)
+    query, key, value = (split_heads(graph, part, heads, [0, 2, 1, 3]) for part in parts)
     first = graph.op("Slice", query, graph.integers(0), graph.integers(1), graph.integers(2))
     across = graph.op("Transpose", key, perm=[0, 1, 3, 2])
     globally = _softmax(graph, first, across, value, head_dim, hidden(graph))
@@ -341,8 +343,8 @@ def _window(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int
     local, to_first = graph.op_with_outputs("Split", weights, graph.integers(3 * size, 1), axis=-1, outputs=2)
     context = graph.op("Add", graph.op("MatMul", local, values), graph.op("Mul", to_first, value_0))
     context = graph.op("Reshape", context, graph.integers(0, 0, -1, head_dim))
-    rest = graph.op("Slice", context, graph.integers(1), _length(graph), graph.integers(2))
-    return _join(graph, graph.op("Concat", globally, rest, axis=2))
+    rest = graph.op("Slice", context, graph.integers(1), text_length(graph), graph.integers(2))
+    return join_heads(graph, graph.op("Concat", globally, rest, axis=2))
 
 
 def _first(graph: Graph, x: str) -> str:
@@ -356,7 +358,7 @@ def _padded(graph: Graph, x: str, axis: int, size: int, around: bool) -> str:
 
     def ragged() -> str:
         divisor = graph.integers(size)
-        return graph.op("Mod", graph.op("Neg", _length(graph)), divisor)
+        return graph.op("Mod", graph.op("Neg", text_length(graph)), divisor)
 
     def amounts() -> str:
         missing = graph.once(f"ragged {size}", ragged)

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from limbeck.core.finite import load_json
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
+from limbeck.model.onnx import disentangled as graph_disentangled
 from limbeck.model.onnx.builder import FUSED, Graph, Weights
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Blueprint:
     """What the graph of an encoder depends on, besides its weights; kept in the file's metadata.
 
     ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
+    ``masks_queries``: padding has embeddings of zero and attends to all tokens alike.
     ``int8``: the linear maps that hold 8-bit writer. ``norm_first``, ``rotary_theta``, ``pooling``: as in the style.
     ``positions``: how many a text may have, where they are rotary.
     """
@@ -68,6 +71,7 @@ class Blueprint:
     position_offset: int | None
     per_token: bool
     fused: bool = True
+    masks_queries: bool = False
     int8: tuple[str, ...] = ()
     norm_first: bool = False
     rotary_theta: tuple[float, ...] = ()
@@ -88,7 +92,7 @@ class Blueprint:
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
         """Invert :meth:`to_json`."""
-        data = json.loads(text)
+        data = load_json(text)
         tuples = {name: tuple(data.get(name, ())) for name in ("int8", "rotary_theta")}
         return cls(**data | {"shape": Shape.from_json(data["shape"])} | tuples)
 
@@ -292,11 +296,16 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Gather", array, positions)))
     if "embeddings.token_type.weight" in graph.weights:
         parts.append(graph.op("Gather", graph.weight("embeddings.token_type.weight"), "token_type_ids"))
+    projected = "embeddings.project.weight" in graph.weights
+    if first := projected and "embeddings.project.bias" not in graph.weights:  # DeBERTa projects before the norm
+        parts = [writer.linear(graph, _sum(graph, *parts), "embeddings.project")[0]]
     if "embeddings.norm.weight" in graph.weights:
         x = _normalise(graph, blueprint, "embeddings.norm", *parts)
     else:
         x = _sum(graph, *parts)
-    if "embeddings.project.weight" in graph.weights:
+    if blueprint.masks_queries:
+        x = graph.op("Mul", x, graph_attention.real_tokens(graph))
+    if projected and not first:
         x = _biased(graph, writer.linear(graph, x, "embeddings.project"))
     return x
 
@@ -346,7 +355,11 @@ def _layer(
     if layer.heads:
         normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
         read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if normed else x
-        if layer.core[0] == "softmax" and positions is None:
+        if layer.core[0] == "softmax" and blueprint.masks_queries:
+            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
+            heads = graph_disentangled.Heads(layer.heads, blueprint.shape.head_dim, first_only)
+            context = graph_disentangled.attention(graph, projected, name, heads, mask, blueprint.fused)
+        elif layer.core[0] == "softmax" and positions is None:
             context = narrow(writer.attention(graph, read, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
             projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))

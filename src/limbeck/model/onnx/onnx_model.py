@@ -184,6 +184,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
     """Blueprint and weights of a torch model: matrices [inputs, outputs]; query, key and value in one."""
     import numpy as np
 
+    from limbeck.model.onnx.disentangled import relative_tables
     from limbeck.model.onnx.graph import Blueprint
 
     style, shape = model.encoder.style, as_shape(model.shape)
@@ -196,6 +197,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         position_offset=style.position_offset,
         per_token=model.per_token,
         fused=fused,
+        masks_queries=style.masks_queries,
         norm_first=style.norm_first,
         rotary_theta=tuple(style.rotary_theta),
         positions=style.max_positions if style.rotary_theta else 0,
@@ -208,6 +210,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         lengths = name.endswith("lengths")
         weights[name.removeprefix("encoder.")] = array.swapaxes(-1, -2) if matrix or lengths else array
     weights |= _position_biases(model, weights)
+    weights |= relative_tables(model, weights)
     for index, layer in enumerate(shape.layers):
         for kind in ("weight", "bias"):
             names = [f"layers.{index}.{part}.{kind}" for part in ("query", "key", "value")]
@@ -216,10 +219,9 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
                 weights[f"layers.{index}.attention.{kind}"] = np.concatenate(joined, axis=-1)
         assert weights[f"layers.{index}.attention.weight"].shape[1] == 3 * layer.heads * shape.head_dim, "cut it first"
     types = weights.get("embeddings.token_type.weight")
-    if (
-        types is not None and len(types) == 1 and style.absolute_positions
-    ):  # one type for all (RoBERTa) is part of the position
-        weights["embeddings.position.weight"] = weights["embeddings.position.weight"] + types
+    if types is not None and len(types) == 1:  # one type for all (RoBERTa) is part of the position, or of the word
+        table = f"embeddings.{'position' if 'embeddings.position.weight' in weights else 'word'}.weight"
+        weights[table] = weights[table] + types
         del weights["embeddings.token_type.weight"]
     return blueprint, weights
 

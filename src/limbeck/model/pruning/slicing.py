@@ -179,9 +179,8 @@ def slice_to(model: LimbeckForSequenceClassification, cut: Cut) -> LimbeckForSeq
         layer = encoder.layers[index]
         channels = columns(heads, before.head_dim).to(layer.down.weight.device)
         neurons = torch.tensor(ffn, dtype=torch.long, device=channels.device)
-        layer.query, layer.key, layer.value = (
-            _take(part, 0, channels) for part in (layer.query, layer.key, layer.value)
-        )
+        for part in layer.head_inputs:
+            setattr(layer, part, _take(getattr(layer, part), 0, channels))
         layer.attention_out = _take(layer.attention_out, 1, channels)
         take_heads(layer, heads)
         layer.up, layer.down = _take(layer.up, 0, neurons), _take(layer.down, 1, neurons)

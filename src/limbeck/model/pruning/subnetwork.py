@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from limbeck.model.layers import Layer
 
 M = TypeVar("M", bound="LimbeckForSequenceClassification")
-IN, OUT = ("query", "key", "value"), "attention_out"
+IN, OUT = ("query", "key", "value", "position_key", "position_query"), "attention_out"
 
 
 def extract(model: M, shape: Shape, resplit: bool | None = None) -> M:
@@ -108,9 +108,9 @@ def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] |
 
 
 def readers(layer: Layer) -> tuple[nn.Linear, ...]:
-    """Return the linear maps of a layer that read the hidden states."""
+    """Return the linear maps of a layer that read the hidden states, or embeddings of positions with their channels."""
     gates = () if layer.gate is None else (layer.gate,)
-    return layer.query, layer.key, layer.value, layer.up, *gates
+    return *(getattr(layer, name) for name in layer.head_inputs), layer.up, *gates
 
 
 def writers(layer: Layer) -> tuple[nn.Linear, ...]:
@@ -127,8 +127,8 @@ def sort_parts(model: LimbeckForSequenceClassification, scores: Scores) -> tuple
     with torch.no_grad():
         for layer, heads, neurons in zip(model.encoder.layers, order_of_heads, scores.ffn, strict=True):
             channels = columns(heads, dim)
-            for part in (layer.query, layer.key, layer.value):
-                _reorder(part, 0, channels)
+            for name in layer.head_inputs:
+                _reorder(getattr(layer, name), 0, channels)
             _reorder(layer.attention_out, 1, channels)
             take_heads(layer, heads)
             order = torch.tensor(_descending(neurons), dtype=torch.long)
@@ -159,16 +159,21 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
     Returns the order [hidden]: where each channel was, for what else reads hidden states.
     """
     order = torch.tensor(_descending(scores), dtype=torch.long)
-    embeddings = model.encoder.embeddings
+    encoder, embeddings = model.encoder, model.encoder.embeddings
+    tables = [] if encoder.relative is None else [encoder.relative.table]
     with torch.no_grad():
         if embeddings.project is not None:
             _reorder(embeddings.project, 0, order)
         else:
-            for table in (embeddings.word, embeddings.position, embeddings.token_type):
-                if table is not None:
-                    table.weight.copy_(table.weight[:, order])
+            given = (embeddings.word, embeddings.position, embeddings.token_type)
+            tables += [table for table in given if table is not None]
+        for table in tables:
+            table.weight.copy_(table.weight[:, order])
+        if embeddings.project is None or encoder.style.project_before_norm:
             _reorder_norm(embeddings.norm, order)
-        for layer in model.encoder.layers:
+        if encoder.relative is not None:
+            _reorder_norm(encoder.relative.norm, order)
+        for layer in encoder.layers:
             for part in readers(layer):
                 _reorder(part, 1, order)
             for part in writers(layer):
