@@ -42,6 +42,10 @@ CONFIGS = {
     "electra": ("electra", BERT_LIKE | {"embedding_size": 16}),
     "electra-wide": ("electra", BERT_LIKE | {"embedding_size": 32}),
     "albert": ("albert", BERT_LIKE | {"embedding_size": 16}),
+    "roformer": ("roformer", BERT_LIKE | {"embedding_size": 16}),
+    "megatron-bert": ("megatron-bert", BERT_LIKE),
+    "roberta-prelayernorm": ("roberta-prelayernorm", BERT_LIKE | {"type_vocab_size": 1}),
+    "xlm-roberta-xl": ("xlm-roberta-xl", BERT_LIKE | {"type_vocab_size": 1}),
     "rembert": ("rembert", BERT_LIKE | {"input_embedding_size": 16}),
     "distilbert": ("distilbert", DISTIL),
     "mpnet": ("mpnet", BERT_LIKE),
@@ -58,7 +62,8 @@ def random_reference(name, auto, seed=0, **labels):
     model = auto.from_config(transformers.AutoConfig.for_model(family, **settings, **(labels or {"num_labels": 3})))
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            parameter.normal_(0.0, 0.2)
+            if parameter.requires_grad:  # RoFormer's table of positions is computed
+                parameter.normal_(0.0, 0.2)
             if "norm" in parameter_name.lower() and parameter_name.endswith("weight"):
                 parameter.add_(1.0)
     return model.eval()
@@ -86,7 +91,7 @@ def padding_patterns(pad):
 
 
 def with_pairs(batch, name):
-    if CONFIGS[name][0] in ("bert", "electra", "ernie", "albert", "rembert"):
+    if CONFIGS[name][0] in ("bert", "electra", "ernie", "albert", "rembert", "megatron-bert"):
         yield {**batch, "token_type_ids": (torch.arange(LENGTH) > 3).long().expand(4, -1)}
     yield batch
 

@@ -26,10 +26,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "roberta": {"type_vocab_size": 1},
     "xlm-roberta": {"type_vocab_size": 1},
     "camembert": {"type_vocab_size": 1},
+    "xlm-roberta-xl": {"type_vocab_size": 1},
     "data2vec-text": {"type_vocab_size": 1, "hidden_act": "gelu_new"},
     "electra": {"embedding_size": 12},
     "albert": {"embedding_size": 12},
     "rembert": {"input_embedding_size": 12},
+    "roformer": {"embedding_size": 12, "bos_token_id": 1, "eos_token_id": 2},
     "distilbert": {"activation": "relu"},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
     "modernbert": {
@@ -43,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What differs from a family's defaults, apart from sizes."""
 OTHER_SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "roformer": {"odd": {"hidden_size": 18}},  # heads of even width
     "deberta-v2": {  # buckets narrower than the texts; distances beyond the largest; one term alone
         "small": {
             "share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "position_biased_input": False
@@ -68,24 +71,27 @@ def reference(case: str, kind: str = "text", seed: int = 0) -> Any:
     return random_model(case, AUTO[kind], seed)
 
 
-def random_model(case: str, auto: str, seed: int = 0) -> Any:
+def random_model(case: str, auto: str, seed: int = 0, **changes: Any) -> Any:
     """Return a model of one of transformers' classes with weights so large that every part of it shows in the answers.
 
     Args:
         case: Family and size.
         auto: Name of the class.
         seed: Seed of the weights.
+        **changes: Keys of the configuration, sizes by the names of BERT, in place of the case's own.
     """
     family, _, size = case.rpartition("-")
-    sizes = {DISTILBERT.get(key, key) if family == "distilbert" else key: n for key, n in SIZES[size].items()}
-    sizes |= OTHER_SIZES.get(family, {}).get(size, {})
-    settings = COMMON | OPTIONS.get(family, {}) | sizes | {"num_labels": 3}
+    settings = COMMON | OPTIONS.get(family, {}) | SIZES[size] | OTHER_SIZES.get(family, {}).get(size, {})
+    settings |= {"num_labels": 3} | changes
+    if family == "distilbert":
+        settings = {DISTILBERT.get(key, key): value for key, value in settings.items()}
     config = transformers.AutoConfig.for_model(family, **settings)
     torch.manual_seed(seed)
     model = getattr(transformers, auto).from_config(config)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            parameter.normal_(0.0, 0.2)
+            if parameter.requires_grad:  # RoFormer's table of positions is computed
+                parameter.normal_(0.0, 0.2)
             if "norm" in parameter_name.lower() and parameter_name.endswith("weight"):
                 parameter.add_(1.0)
     return model.eval()

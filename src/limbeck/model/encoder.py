@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils.generic import ModelOutput
 
 from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
-from .configuration import POOLED, PREFIXES, LimbeckConfig
+from .configuration import GUARD, POOLED, LimbeckConfig
 from .disentangled_attention import RelativeEmbeddings
 from .embeddings import Embeddings
 from .layers import (
@@ -171,7 +171,7 @@ class LimbeckModel(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
     # An empty tensor under one of the family's names makes the family's own class refuse a shape it cannot hold.
-    _keys_to_ignore_on_load_unexpected = {rf"^({'|'.join(PREFIXES)})\.embeddings\.(LayerNorm|norm)\.weight$"}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = {GUARD}  # noqa: RUF012
     accepts_loss_kwargs = False  # else Trainer infers them from forward's **options and scales accumulated losses
 
     def __init__(self, config: LimbeckConfig) -> None:

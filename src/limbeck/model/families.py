@@ -43,19 +43,19 @@ PASSING = frozenset((
 
 _RELATIVES = {
     "bert": (
-        "big_bird", "bert-generation", "bros", "canine", "convbert", "dpr", "esm", "esmc",
-        "fnet", "funnel", "layoutlm", "layoutlmv2", "lxmert", "megatron-bert", "mobilebert", "mra", "nezha",
-        "nystromformer", "perceiver", "qdqbert", "reformer", "roc_bert", "roformer", "splinter", "squeezebert",
+        "big_bird", "bert-generation", "bros", "canine", "convbert", "dpr", "esm", "esmc", "fnet", "funnel", "layoutlm",
+        "layoutlmv2", "lxmert", "mobilebert", "mra", "nezha", "nystromformer", "perceiver", "qdqbert", "reformer",
+        "roc_bert", "splinter", "squeezebert",
         "tapas", "visual_bert", "yoso",
     ),
     "camembert": ("flaubert",),
     "deberta-v2": ("deberta",),
     "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neomme", "nomic_bert"),
     "roberta": (
-        "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "roberta-prelayernorm",
-        "ultrabert", "ultravbert", "xlnet",
+        "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "ultrabert", "ultravbert",
+        "xlnet",
     ),
-    "xlm-roberta": ("ernie_m", "jina_embeddings_v3", "mbart", "mluke", "xlm", "xlm-roberta-xl", "xmod"),
+    "xlm-roberta": ("ernie_m", "jina_embeddings_v3", "mbart", "mluke", "xlm", "xmod"),
 }  # fmt: skip
 """Well-known architectures that are not supported, by the closest family that is."""
 

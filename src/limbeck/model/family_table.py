@@ -68,9 +68,11 @@ class Family:
     two dense layers of the sequence classification head, with ``activation`` between them. ``modules``: what the
     encoder has besides embeddings, layers and ``norm``, the norm after the layers; ``pooler_norm``: that between the
     dense layers of the head. Modules of ours with one path are parts of one matrix there, in their order; but with
-    ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer has a copy. ``local``: the
-    configuration says which layers are local (see ``layer_types.py``). ``style``: what is the same for the family.
-    ``required``: keys with one supported value. ``dialect``: keys of the configuration that do not hold one field each.
+    ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer has a copy. ``interleaved``:
+    rotary positions turn neighbouring channels of a head, not its halves as ours. ``computed``: parameters that are not
+    learnt, which ours lacks. ``local``: the configuration says which layers are local (see ``layer_types.py``).
+    ``style``: what is the same for the family. ``required``: keys with one supported value. ``dialect``: keys of the
+    configuration that do not hold one field each.
     """
 
     prefix: str
@@ -86,10 +88,17 @@ class Family:
     shared_layers: bool = False
     norm: str = ""
     pooler_norm: str = ""
+    interleaved: bool = False
+    computed: tuple[str, ...] = ()
     local: bool = False
     style: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dialect: Dialect | None = None
+
+    @property
+    def rearranged(self) -> bool:
+        """Whether checkpoints differ from ours by more than names and joined rows."""
+        return self.shared_layers or self.interleaved
 
     def layer_path(self, index: int) -> str:
         """Return the path of a layer in the encoder."""
@@ -185,6 +194,66 @@ FAMILIES: dict[str, Family] = {
             "embedding_size": ("input_embedding_size", 256),
         },
         embeddings=_BERT_EMBEDDINGS | {"project": "encoder.embedding_hidden_mapping_in"},
+    ),
+    "megatron-bert": Family(
+        "bert",
+        "bert.pooler.dense",
+        keys=_BERT_KEYS
+        | {
+            "hidden": ("hidden_size", 1024),
+            "heads": ("num_attention_heads", 16),
+            "depth": ("num_hidden_layers", 24),
+            "ffn": ("intermediate_size", 4096),
+            "vocab_size": ("vocab_size", 29056),
+        },
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "norm"},
+        layer=_BERT_LAYER | {"attention_norm": "attention.ln", "ffn_norm": "ln"},
+        norm="encoder.ln",
+        style={"norm_first": True, "embedding_norm": False},
+    ),
+    "roberta-prelayernorm": dataclasses.replace(
+        _roberta("roberta_prelayernorm", _ROBERTA_KEYS),
+        layer=_BERT_LAYER | {"attention_norm": "attention.LayerNorm", "ffn_norm": "intermediate.LayerNorm"},
+        norm="LayerNorm",
+        style={"norm_first": True},
+    ),
+    "xlm-roberta-xl": dataclasses.replace(
+        _roberta(
+            "roberta",
+            _XLM_KEYS
+            | {
+                "hidden": ("hidden_size", 2560),
+                "heads": ("num_attention_heads", 32),
+                "depth": ("num_hidden_layers", 36),
+                "ffn": ("intermediate_size", 10240),
+                "vocab_size": ("vocab_size", 250880),
+                "max_positions": ("max_position_embeddings", 514),
+                "token_types": ("type_vocab_size", 1),
+                "layer_norm_eps": ("layer_norm_eps", 1e-5),
+            },
+        ),
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "norm"},
+        layer=_BERT_LAYER | {"attention_norm": "attention.self_attn_layer_norm", "ffn_norm": "LayerNorm"},
+        norm="encoder.LayerNorm",
+        style={"norm_first": True, "embedding_norm": False},
+    ),
+    "roformer": Family(
+        "roformer",
+        "classifier.dense",
+        "classifier.out_proj",
+        keys=_BERT_KEYS
+        | {
+            "vocab_size": ("vocab_size", 50000),
+            "max_positions": ("max_position_embeddings", 1536),
+            "embedding_size": ("embedding_size", None),
+            "pooler": ("hidden_act", "gelu"),
+        },
+        embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "position"}
+        | {"project": "embeddings_project"},
+        interleaved=True,
+        computed=("encoder.embed_positions.weight",),
+        style={"absolute_positions": False, "rotary_theta": (10_000.0,)},
+        required={"rotary_value": False},
     ),
     "distilbert": Family(
         "distilbert",

@@ -43,6 +43,10 @@ CLASSES = {
     "modernbert": "ModernBert",
     "albert": "Albert",
     "rembert": "RemBert",
+    "roformer": "RoFormer",
+    "megatron-bert": "MegatronBert",
+    "roberta-prelayernorm": "RobertaPreLayerNorm",
+    "xlm-roberta-xl": "XLMRobertaXL",
 }
 """Prefix of transformers' class names, by family."""
 
@@ -106,7 +110,7 @@ def from_family(config: Mapping[str, Any]) -> dict[str, Any]:
 def guard_name(family: str) -> str:
     """Return the family's tensor that is written empty where the family's model cannot hold the weights."""
     row = FAMILIES[family]
-    return f"{row.prefix}.{row.embeddings['norm']}.weight"
+    return f"{row.prefix}.{row.embeddings.get('norm', row.norm)}.weight"
 
 
 class Rows(NamedTuple):
@@ -223,7 +227,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     """Rewrite the weights, if there are any; return whether the family's own model can open them now."""
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape, style_of(config)) and shape.depth > 0 and not config.get("position_heads")
-    plain = plain and not FAMILIES[str(config.get("family", "bert"))].shared_layers  # ours are copies
+    plain = plain and not FAMILIES[str(config.get("family", "bert"))].rearranged
     if not path.is_file():
         return plain
     names = tensor_names(path)

@@ -93,6 +93,8 @@ def load_pretrained(
     settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
     head = {path: names[path] for path in head_parts(style, per_token=per_token)}
     ours = _translated(weights, names, shared=FAMILIES[style.family].shared_layers)
+    if FAMILIES[style.family].interleaved:
+        ours = _in_halves(ours, shape.head_dim)
     with explained(name_or_path):
         model = build(settings, ours, per_token=per_token, shape=shape, source=name_or_path)
         set_labels(model, label_names, task_kind, seed=seed, names=head)
@@ -192,6 +194,8 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
         )
     names = module_names(style.family, shape.depth, per_token=per_token)
     weights = _with_heads_in_order(model).state_dict()
+    if family.interleaved:
+        weights = _in_halves(weights, shape.head_dim, back=True)
     if strange := sorted({name.rpartition(".")[0] for name in weights} - set(names)):
         raise InputError(f"a plain {style.family} checkpoint has no place for {', '.join(strange)}")
     config = transformers.AutoConfig.for_model(style.family, **_plain_settings(model, shape, family))
@@ -207,9 +211,29 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
             if parts:
                 joint = _one_layer(parts) if family.shared_layers else torch.cat(list(parts.values()))
                 renamed[f"{path}.{part}"] = joint
-    plain.load_state_dict(renamed)
+    computed = {f"{family.prefix}.{name}" for name in family.computed}
+    plain.load_state_dict(renamed | {name: plain.get_parameter(name) for name in computed})
     plain.eval()
     return plain
+
+
+def _in_halves(weights: Mapping[str, Tensor], head_dim: int, *, back: bool = False) -> dict[str, Tensor]:
+    """Reorder the channels of queries and keys in each head from neighbouring pairs to two halves; no score changes.
+
+    Args:
+        weights: Tensors under our names.
+        head_dim: Channels of a head.
+        back: Whether to reorder from halves to pairs.
+    """
+    import torch
+
+    order = torch.arange(head_dim).view(*((2, -1) if back else (-1, 2))).T.reshape(-1)
+    turned = {
+        name: weight.unflatten(0, (-1, head_dim))[:, order].flatten(0, 1)
+        for name, weight in weights.items()
+        if name.rsplit(".", 2)[-2] in ("query", "key")
+    }
+    return dict(weights) | turned
 
 
 def _one_layer(copies: Mapping[str, Tensor]) -> Tensor:
