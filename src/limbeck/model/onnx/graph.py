@@ -237,8 +237,7 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
     if "embeddings.position.weight" not in graph.weights:
         pass
     elif blueprint.position_offset is None:
-        length = graph.op("Shape", "input_ids", start=1, end=2)
-        start = graph.integers(0)
+        start, length = graph.integers(0), graph.op("Shape", "input_ids", start=1, end=2)
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
     else:
         positions = _positions(graph, blueprint.pad_token_id, blueprint.position_offset)
@@ -248,10 +247,8 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
     projected = "embeddings.project.weight" in graph.weights
     if first := projected and "embeddings.project.bias" not in graph.weights:  # DeBERTa projects before the norm
         parts = [writer.linear(graph, _sum(graph, *parts), "embeddings.project")[0]]
-    if "embeddings.norm.weight" in graph.weights:
-        x = _normalise(graph, blueprint, "embeddings.norm", *parts)
-    else:
-        x = _sum(graph, *parts)
+    normed = "embeddings.norm.weight" in graph.weights
+    x = _normalise(graph, blueprint, "embeddings.norm", *parts) if normed else _sum(graph, *parts)
     if blueprint.masks_queries:
         x = graph.op("Mul", x, graph_attention.real_tokens(graph))
     if projected and not first:
@@ -304,16 +301,15 @@ def _layer(
     if layer.heads:
         normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
         read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if normed else x
-        if layer.core[0] == "softmax" and blueprint.masks_queries:
-            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
-            heads = graph_disentangled.Heads(layer.heads, blueprint.shape.head_dim, first_only)
-            context = graph_disentangled.attention(graph, projected, name, heads, mask, blueprint.fused)
-        elif layer.core[0] == "softmax" and positions is None:
+        if layer.core[0] == "softmax" and positions is None and not blueprint.masks_queries:
             context = narrow(writer.attention(graph, read, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
             projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
             head_dim, fused = blueprint.shape.head_dim, blueprint.fused
-            if layer.core[0] in ("softmax", "local"):
+            if layer.core[0] == "softmax" and blueprint.masks_queries:
+                heads = graph_disentangled.Heads(layer.heads, head_dim, first_only)
+                context = graph_disentangled.attention(graph, projected, name, heads, mask, fused)
+            elif layer.core[0] in ("softmax", "local"):
                 parts = (layer, head_dim, positions, mask, first_only, fused)
                 context = graph_attention.rotary(graph, projected, *parts)
             else:
