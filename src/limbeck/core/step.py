@@ -208,11 +208,7 @@ class Step(ABC):
         return [text for group in checked_groups(self) for text in group.file_problems()]
 
     def epoch_problems(self, *, epochs: bool) -> list[str]:
-        """Return what the step needs of its teacher and does not find there.
-
-        Args:
-            epochs: Whether the teacher comes with the weights of every epoch of its fine-tuning.
-        """
+        """Return what the step lacks in its teacher, which has the weights of every epoch or not (``epochs``)."""
         return []
 
     def keeps_epochs(self) -> bool:
