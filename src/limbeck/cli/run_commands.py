@@ -26,7 +26,7 @@ from limbeck.cli._app import (
 from limbeck.cli.task_options import TaskOptions
 from limbeck.core.target import Budget
 from limbeck.engine.training_options import Training
-from limbeck.errors import InputError
+from limbeck.errors import SHOWN, InputError, without_middle
 
 if TYPE_CHECKING:
     from limbeck.recipe.recipe import Recipe
@@ -197,7 +197,8 @@ def check(recipe: str, *, json: Json = False) -> int:
     if json:
         print_json({"recipe": recipe, "problems": [str(problem) for problem in problems]})
     else:
-        print(listing(f"recipe {recipe}", problems) if problems else f"recipe {recipe} has no problems")
+        name = without_middle(recipe, SHOWN)
+        print(listing(f"recipe {name}", problems) if problems else f"recipe {name} has no problems")
     return 2 if problems else 0
 
 

@@ -298,7 +298,7 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
     length = tokenizer.model_max_length
     if type(length) not in (int, float):
         raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")
-    with explained(source):
+    with quiet(), explained(source):
         tokenizer(TRIAL)
     return tokenizer
 
