@@ -149,6 +149,9 @@ class Size(Probe):
 def stored_bytes(candidate: Candidate) -> int:
     """Return the bytes of the weights' file: model.safetensors, or the ONNX file with the data beside it.
 
+    Args:
+        candidate: The candidate, with its folder.
+
     Raises:
         StoreError: There is no such file, or it is empty.
     """
