@@ -158,7 +158,7 @@ def open_sides(
         source = teacher if isinstance(teacher, (str, Path)) else None
         if source is None and hasattr(teacher, "save_pretrained"):
             source = stack.enter_context(temporary_folder())
-            _save(cast("PreTrainedModel", teacher), tokenizer, Path(source))
+            _save(cast("PreTrainedModel", teacher), tokenizer, source)
         function = source is None and callable(teacher)
         if not function and (source is None or describe(str(source)) is None):
             guide = stack.enter_context(open_candidate(cast("Model", teacher), tokenizer, data))

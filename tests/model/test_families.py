@@ -9,6 +9,7 @@ from limbeck.core.shape import Shape
 from limbeck.errors import UnsupportedModel
 from limbeck.model.families import head_tensors, ragged_layers, read_shape
 from limbeck.model.family_table import FAMILIES
+from limbeck.model.style import Style
 
 
 @pytest.mark.parametrize("family", ["deberta", "roformer", "berta", "llama"])
@@ -46,5 +47,5 @@ def test_features_beyond_a_family_are_refused(key, value):
 
 
 def test_head_tensors_are_named_as_the_family_does():
-    assert head_tensors("roberta", per_token=False)[0] == "classifier.dense.weight"
+    assert head_tensors(Style("roberta"), per_token=False)[0] == "classifier.dense.weight"
     assert not ragged_layers(Shape.uniform(layers=2, hidden=32, heads=4, ffn=64))

@@ -236,8 +236,10 @@ def read_fact(data: Any) -> Measurement:
 
 
 def _is_time(value: object) -> bool:
-    """Whether this is a duration that others may be divided by, or is not known."""
-    return value is None or (type(value) in (int, float) and 0 < value < math.inf)
+    """Tell whether this is a duration that others may be divided by, or is not known."""
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def read_probed(data: Any) -> ProbedForm:
