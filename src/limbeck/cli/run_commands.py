@@ -239,7 +239,8 @@ def plan(
     console.print(table)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
     print("\n".join(dry_run.data.lines()), file=sys.stderr)
-    unknown = f", without {dry_run.unknown} of unknown time (?)" if dry_run.unknown else ""
+    steps = "1 step" if dry_run.unknown == 1 else f"{dry_run.unknown} steps"
+    unknown = f", without {steps} of unknown time (?)" if dry_run.unknown else ""
     estimated = any(row.rough for row in dry_run.rows)
     rough = " (~: rough, by arithmetic; other times were measured here)" if estimated else ""
     console.print(f"texts: {split_sizes}")

@@ -318,6 +318,8 @@ class CandidateBuilder:
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
         record = root_record(key, origin.role, origin.source, model)
         self._check_teacher(record, origin.source)
+        if model.runtime == "onnxruntime":
+            model.session()  # a damaged graph is an error before any step begins
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.facts.remember(f"record-{key}", record_to_json(record))
         return record

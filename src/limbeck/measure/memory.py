@@ -150,7 +150,7 @@ def stored_bytes(candidate: Candidate) -> int:
     """Return the bytes of the weights' file: model.safetensors, or the ONNX file with the data beside it.
 
     Args:
-        candidate: The candidate, with its folder.
+        candidate: The candidate; one that is not stored has the bytes of its tensors.
 
     Raises:
         StoreError: There is no such file, or it is empty.

@@ -217,6 +217,7 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     from safetensors.torch import load_file
 
     shape = _limbeck_shape(config, folder)
+    families.check_style(style_of(config), folder)
     check_weights(folder)
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
