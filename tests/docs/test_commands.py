@@ -97,7 +97,8 @@ def test_the_steps_of_a_recipe_run_by_themselves(page):
 def test_commands_of_guides_run():
     with mock.patch.dict(os.environ):
         answer("finetune", "--model", "encoder", "--task", "reviews", "--out", "small", *TRAIN)
-    lines = [f"remark {row} of a buyer;{row % 2}" for row in range(24)]
+    moods = ("angry", "happy", "sad")
+    lines = [f"remark {row} of a buyer;{moods[row % 3]}" for row in range(24)]
     for page, table in (("index", None), ("guides/machines", None), ("guides/data", ["remark;rude", *lines])):
         if table:
             Path("reviews.csv").write_text("\n".join(table), encoding="utf-8")
