@@ -26,8 +26,10 @@ STANDARD_KEYS = frozenset((
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert", "deberta-v2")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
-PREFIXES = "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|deberta|roberta_prelayernorm|"
-    "roformer"
+PREFIXES = (
+    "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|deberta"
+    "|roberta_prelayernorm|roformer"
+)
 """What the names of tensors begin with in the checkpoints of the families."""
 GUARD = rf"^({PREFIXES})\.(embeddings\.(LayerNorm|norm)|encoder\.(LayerNorm|ln))\.weight$"
 """The tensor that is written empty, so that a family's own class refuses a shape it cannot hold."""
