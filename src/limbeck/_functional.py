@@ -191,6 +191,7 @@ def _frozen(label: Any) -> Any:  # a label of any kind
 
 def _save(model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
     """Write a model in memory to a folder."""
+    from limbeck.model._transformers import quiet
     from limbeck.model.checkpoints import save_model
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
@@ -202,8 +203,9 @@ def _save(model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase
         return
     if not hasattr(model, "save_pretrained"):
         raise InputError(f"model: expected a model of transformers or limbeck, or a path, got {type(model).__name__}")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _answered(source: str, texts: Sequence[str]) -> Task:

@@ -33,3 +33,11 @@ def test_no_limit_and_no_reference_break_nothing():
     facts = {"latency_p50": 9.0, "size": 9e9, "quality": 0.0}
     assert Budget().violations(facts, 0.9) == []
     assert Budget(max_drop=1.0).violations(facts) == []
+
+
+def test_excess_is_the_sum_of_shares_over_each_limit():
+    budget = Budget(latency_ms=2.0, size_mb=1.0, max_drop=2.0)
+    facts = {"latency_p50": 3e-3, "size": 0.5e6, "quality": 0.87}
+    assert budget.excess(facts, 0.9) == pytest.approx(0.5 + 0.0 + (3 - 2) / 2)
+    assert budget.excess(facts) == pytest.approx(0.5)
+    assert budget.excess({**facts, "latency_p50": 2e-3}, 0.88) == pytest.approx(0.0)

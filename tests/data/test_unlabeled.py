@@ -1,11 +1,12 @@
 """Texts without labels in the place of the training split."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from limbeck.data.synthetic import toy_task
-from limbeck.data.unlabeled import check_texts, with_texts_of
+from limbeck.data.unlabeled import check_texts, divided, with_texts_of
 from limbeck.errors import InputError
 
 
@@ -87,3 +88,12 @@ def test_a_file_that_is_not_there_is_told_with_the_one_that_may_be_meant(tmp_pat
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(InputError, match="line 1: byte 0xe9 at place 4 of the line is not UTF-8"):
         with_texts_of(toy_task(train=8), tmp_path / "latin.txt")
+
+
+def test_labelled_rows_and_those_that_a_teacher_labels(tmp_path):
+    task = replace(toy_task(train=8), history=({"before": 5, "after": 8},))
+    labelled, unlabelled = divided(task, None)
+    assert labelled.split("train").texts == task.split("train").texts[:5]
+    assert unlabelled is task
+    _, unlabelled = divided(task, write(tmp_path, "more.txt", "so sunny\n"))
+    assert unlabelled.split("train").texts == ("so sunny",)

@@ -57,23 +57,6 @@ def test_what_several_processes_train_has_a_key_of_its_own(builder, toys, monkey
     assert shop.child_base(root, prune, 0) == alone[1]
 
 
-def test_the_others_get_the_same_teacher(builder, toys, monkeypatch):
-    """Also where a step imitates the model that the lineage began with."""
-    shop = builder()
-    root = shop.root(shop.recipe.model, 0)
-    (trained,), _ = shop.children(root, toys.ToyTrain(), 0)
-    said = []
-    monkeypatch.setattr("limbeck.distributed.context.all_gather", lambda *error, **order: said.append(order))
-    monkeypatch.setattr(toys.ToyImitate, "info", replace(toys.ToyImitate.info, every_process=True))
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for imitates, teacher in (("", trained.key), ("root", root.key)):
-        monkeypatch.setattr(toys.ToyImitate, "info", replace(toys.ToyImitate.info, imitates=imitates))
-        with shop._helped(trained.key, toys.ToyImitate(), 0, "base"):
-            assert (
-                said[-1]["arguments"]["teacher"] == shop.reads(trained.key, toys.ToyImitate(), 0)["teacher"] == teacher
-            )
-
-
 def test_a_lost_or_damaged_chain_is_made_again(builder, toys):
     shop = builder()
     root = shop.root(shop.recipe.model, 0)

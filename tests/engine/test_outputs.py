@@ -17,7 +17,7 @@ from limbeck.engine.outputs import budget_violations, check_destinations, delive
 from limbeck.engine.result import read_result
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
-from limbeck.errors import InputError, LimbeckError, StoreError
+from limbeck.errors import InputError, LimbeckError, RenamedWarning, StoreError
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
 from limbeck.report.table import rows
@@ -197,4 +197,7 @@ def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path
     assert "★" in str(made)
     assert "<table>" in made._repr_html_()
     assert list(made.front["chosen"]) == [row.chosen for row in rows(result.run_summary)]
-    assert "does not meet the budget: too slow" in repr(Compressed(result, made.written, ("too slow",)))
+    slow = Compressed(result, made.written, ("too slow",))
+    assert "does not meet the budget: too slow" in repr(slow)
+    with pytest.warns(RenamedWarning, match="budget_violations"):
+        assert slow.unmet == ("too slow",)

@@ -38,7 +38,7 @@ RECIPES += [
 TEXTS = [path.read_bytes() for path in shipped().values()]
 
 
-@examples(3000)
+@examples(2600)
 @given(data=mutated(RECIPES))
 def test_recipes_as_data(rule, data):
     with rule.check():
@@ -50,7 +50,7 @@ def test_recipes_as_data(rule, data):
             assert problems
 
 
-@examples(2000)
+@examples(1200)
 @given(raw=mutated_bytes(TEXTS))
 def test_recipes_as_files(rule, raw):
     Path("recipe.yaml").write_bytes(raw)

@@ -28,7 +28,7 @@ TASKS = [
 ]
 
 
-@examples(1000)
+@examples(600)
 @given(options=mutated(TASKS))
 def test_options_of_a_task(rule, options):
     with rule.check():
@@ -37,7 +37,7 @@ def test_options_of_a_task(rule, options):
 
 
 @pytest.mark.parametrize("suffix", FILES)
-@examples(450)
+@examples(250)
 @given(data=st.data())
 def test_data_files(rule, suffix, data):
     path = Path(f"data.{suffix}")

@@ -84,7 +84,8 @@ def test_a_slice_answers_as_what_is_extracted(case):
     sort_parts(model, magnitude(model, ()))
     shape, rng = model.shape, Random(1)
     ranges = (Range(1, shape.depth), Range(1, shape.hidden), Range(1, shape.layers[0].heads))
-    channels = Range(shape.head_dim if model.style.rotary_theta else 1, shape.head_dim)  # rotary positions pair them
+    pairs = 2 if model.style.rotary_theta else 1  # of channels, which rotary positions turn
+    channels = Range(pairs, shape.head_dim, pairs)
     space = Space(*ranges, Range(1, shape.layers[0].ffn), channels, per_layer=True, attention=shape.attention)
     for sample in [space.sample(rng) for _ in range(4)]:
         small = extract(model, sample)

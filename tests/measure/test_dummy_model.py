@@ -34,7 +34,11 @@ def test_it_has_the_shape_and_travels_as_plain_data():
 
 @pytest.mark.parametrize(
     ("options", "nodes"),
-    [({"relative_buckets": 32, "relative_heads": 4}, {"Range"}), ({"pos_att_type": ("c2p",)}, {"FusedMatMul"})],
+    [
+        ({"relative_buckets": 32, "relative_heads": 4}, {"Range"}),
+        ({"pos_att_type": ("c2p",)}, {"FusedMatMul"}),
+        ({"rotary_theta": (1e4, 1e4, 1e4)}, {"RotaryEmbedding"}),
+    ],
 )
 def test_it_has_the_positions_of_its_family(options, nodes):
     style = Style(**options, max_relative_positions=16, masks_queries="pos_att_type" in options)

@@ -193,6 +193,7 @@ SPOILT = {
     "settings cut off": ("tokenizer_config.json", '{"a'),
     "settings deep": ("tokenizer_config.json", "[" * 100_000),
     "auto_map a number": ("tokenizer_config.json", '{"auto_map": 5, "tokenizer_class": 7}'),
+    "length a word": ("tokenizer_config.json", '{"model_max_length": "x"}'),
     "files outside": ("tokenizer_config.json", '{"fast_tokenizer_files": ["../tokenizer.1.0.json"]}'),
     "header too long": ("model.safetensors", struct.pack("<Q", 2**62)),
     "header no JSON": ("model.safetensors", struct.pack("<Q", 8) + b"notjson!"),

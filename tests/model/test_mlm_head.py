@@ -22,6 +22,8 @@ CONFIGS = {
     "mpnet": SIZE,
     "albert": SIZE | {"embedding_size": 16},
     "distilbert": DISTIL,
+    "modernbert": SIZE
+    | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
     "deberta-v2": SIZE | {"relative_attention": True, "pos_att_type": "c2p", "embedding_size": 16},
     "deberta-v2-new": SIZE | {"legacy": False},
 }

@@ -7,7 +7,7 @@ import pytest
 from limbeck.core.step import StepInfo, Technique, step
 from limbeck.errors import RenamedWarning
 from limbeck.recipe.parsing import Fork, locate, read
-from limbeck.recipe.recipe import Recipe, check, parse, to_data
+from limbeck.recipe.recipe import Recipe, parse, to_data
 
 
 def parsed(*steps, base=None, **more):
@@ -132,63 +132,3 @@ def test_a_former_name_of_a_step_works_with_a_notice():
     assert not problems
     assert located.name == "student_init"
     assert len(sweep.branches) == 2
-
-
-def test_too_many_steps_are_reported_at_once(toys, tmp_path):
-    fourfold = "steps: [" + ", ".join(["use: {}"] * 4) + "]"
-    names = [f"level{depth}.yaml" for depth in range(12)]
-    for name, inner in zip(names, [*names[1:], "end.yaml"], strict=True):
-        (tmp_path / name).write_text(fourfold.replace("{}", inner).replace("use:", "{use:").replace(".yaml", ".yaml}"))
-    (tmp_path / "end.yaml").write_text("steps: []")
-    *_, problems = parsed({"use": "level0.yaml"}, base=tmp_path)
-    assert len(problems) == 1
-    assert "more than 2,000 steps" in problems[0]
-    many = list(range(1, 201))
-    for sweep in (
-        {"each": {"toy-train": {"epochs": many, "by": many, "rate": many}}},
-        {"stages": [{"toy-train": {"by": list(range(51))}}]},
-    ):
-        *_, problems = parsed(sweep)
-        assert len(problems) == 1
-        assert ("more than 2,000" in problems[0]) or ("at most 50" in problems[0])
-
-
-def test_candidates_are_counted_before_they_are_made(toys):
-    branches = {"fork": [["toy-prune"], []]}
-    assert not parsed(*[branches] * 13)[2]
-    assert parsed(*[branches] * 40)[2] == [
-        "steps: forks and sweeps make 16,384 candidates; at most 10,000 are possible",
-    ]
-
-
-def test_forks_after_forks_are_walked_once(toys):
-    steps = [{"fork": [[], []]}] * 500
-    data = {"model": "m", "task": {"path": "movie-reviews", "max_length": 64}, "steps": steps, "target": {"seq_len": 9}}
-    assert not check(data)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("name", "../x", "not a path, got '../x'"),
-        ("name", "/x", "not a path"),
-        ("name", "a\0b", "not a path"),
-        ("name", ".", "not a path"),
-        ("name", "x" * 101, "at most 100 characters"),
-        ("name", 3, "should be text, got 3"),
-        ("seed", -1, "in [0, 4294967295], got -1"),
-        ("seed", 2**32, "in [0, 4294967295]"),
-        ("seed", True, "got True"),
-        ("replicas", 0, "in [1, 1000], got 0"),
-        ("model", "a\0", "a folder or the name of a model"),
-        ("allow_weak_teacher", "yes", "true or false, got 'yes'"),
-        ("target", {"threads": 10**6}, "target.threads: should be in [1, 1,024], got 1000000"),
-        ("target", {"seq_len": 10**6}, "target.seq_len: should be in [1, 100,000]"),
-        ("target", {"threads": True}, "target.threads: should be a whole number, got True"),
-        ("budget", {"latency_ms": float("nan")}, "budget.latency_ms: should be a number between"),
-    ],
-)
-def test_fields_of_a_recipe_are_in_bounds(toys, field, value, message):
-    *_, problems = parsed("toy-train", **{field: value})
-    assert len(problems) == 1
-    assert message in problems[0]

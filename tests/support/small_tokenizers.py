@@ -46,6 +46,7 @@ CLASSES = {
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
     "mpnet": "MPNetTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
 }
 FAMILIES = tuple(CLASSES)
 
@@ -91,9 +92,22 @@ def unigrams() -> Tokenizer:
     return made
 
 
+def deberta_unigrams() -> Tokenizer:
+    """The Unigram tokenizer of DeBERTa, with its special tokens and BERT's frame."""
+    from transformers import DebertaV2Tokenizer
+
+    made = Tokenizer(models.Unigram())
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]"]
+    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="[UNK]", show_progress=False)
+    made.train_from_iterator(CORPUS, trainer)
+    rows = [tuple(row) for row in json.loads(made.to_str())["model"]["vocab"]]
+    return DebertaV2Tokenizer(vocab=rows).backend_tokenizer
+
+
 def write_tokenizer(folder: Path, family: str, **settings: object) -> int:
     """Write a family's tokenizer; its number of tokens. ``settings`` go to tokenizer_config.json."""
-    made = {"roberta": byte_pairs, "xlm-roberta": unigrams}.get(family, word_pieces)()
+    made = {"roberta": byte_pairs, "xlm-roberta": unigrams, "deberta-v2": deberta_unigrams}.get(family, word_pieces)()
     made.save(str(folder / "tokenizer.json"))
     if family == "roberta":
         body = json.loads((folder / "tokenizer.json").read_text())["model"]
@@ -118,6 +132,8 @@ def write_model(
         sizes = {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 16}
     if family == "electra":
         sizes["embedding_size"] = 16
+    if family == "deberta-v2":
+        sizes |= {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
     padded = family in ("roberta", "xlm-roberta", "mpnet")
     named = {"id2label": dict(enumerate(labels)), "label2id": {name: index for index, name in enumerate(labels)}}
     if padded:

@@ -13,7 +13,7 @@ from limbeck.core.candidate import Candidate, Record
 from limbeck.core.field_groups import values_of
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step import RunContext, Teacher, problems_of
 from limbeck.data.batching import collate, encode
 from limbeck.data.corpus.masking import Masking
 from limbeck.data.loading import load_task
@@ -216,7 +216,7 @@ def test_a_language_model_needs_no_teacher(candidate):
 
 
 def test_bad_input_is_told_before_any_training(candidate, snippets):
-    assert "first should be the lower" in changed(STEP, layers=(3, 2)).problems()[0]
+    assert "first should be the lower" in problems_of(changed(STEP, layers=(3, 2)))[0]
     with pytest.raises(InputError, match="max_length: 128 is more than the model's 64 positions"):
         list(changed(STEP, max_length=128).apply(candidate(), context_for(candidate())))
     with pytest.raises(InputError, match=r"pretrain_supernet\.heads: the model has 4, got 8; use at most 4"):

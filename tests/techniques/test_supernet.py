@@ -7,7 +7,7 @@ import torch
 from limbeck.core.candidate import Candidate
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step import RunContext, Teacher, problems_of
 from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -107,7 +107,7 @@ def test_another_super_network_goes_on_with_space_and_order(teacher, tmp_path):
 
 
 def test_bad_ranges_are_told():
-    assert "first should be the lower" in Supernet.of(layers=(3, 2)).problems()[0]
+    assert "first should be the lower" in problems_of(Supernet.of(layers=(3, 2)))[0]
     assert str(Supernet().search_space(Shape.uniform(6, 384, 12, 1536)).smallest) == "2x128 heads 4 of 32 ffn 256"
     assert "sandwich" in Supernet.of(**RANGES, rule="single", in_place=True).problems()[0]
     with pytest.raises(InputError, match=r"supernet\.heads: the model has 4, got 8; use at most 4"):

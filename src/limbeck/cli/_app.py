@@ -143,7 +143,9 @@ def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int
     summary, violations = result.run_summary, budget_violations(result)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
-        print_json(to_json(summary) | {"written": paths, "unmet": list(violations)})
+        print_json(
+            to_json(summary) | {"written": paths, "budget_violations": list(violations), "unmet": list(violations)}
+        )
     else:
         console = make_console()
         console.print(front_table(summary))

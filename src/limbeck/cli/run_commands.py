@@ -26,7 +26,7 @@ from limbeck.cli._app import (
 from limbeck.cli.task_options import TaskOptions
 from limbeck.core.target import Budget
 from limbeck.engine.training_options import Training
-from limbeck.errors import InputError
+from limbeck.errors import SHOWN, InputError, without_middle
 
 if TYPE_CHECKING:
     from limbeck.recipe.recipe import Recipe
@@ -96,8 +96,8 @@ def compress(
     onnxruntime and tokenizers. The recipe that was run is saved beside the report and can be edited and run again.
     Exit status 2: the fine-tuned teacher is no better than the best constant answer, so nothing was compressed. Exit
     status 3: no candidate meets the budget, or the chosen one is no better than a constant answer; with --json,
-    'unmet' lists the limits it exceeds, and 'better_than_baseline' is false in the second case. Exit status 1: the
-    model was written, but the steps listed under 'failed' did not succeed.
+    'budget_violations' lists the limits it exceeds, and 'better_than_baseline' is false in the second case. Exit
+    status 1: the model was written, but the steps listed under 'failed' did not succeed.
 
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
@@ -197,7 +197,8 @@ def check(recipe: str, *, json: Json = False) -> int:
     if json:
         print_json({"recipe": recipe, "problems": [str(problem) for problem in problems]})
     else:
-        print(listing(f"recipe {recipe}", problems) if problems else f"recipe {recipe} has no problems")
+        name = without_middle(recipe, SHOWN)
+        print(listing(f"recipe {name}", problems) if problems else f"recipe {name} has no problems")
     return 2 if problems else 0
 
 
@@ -239,7 +240,8 @@ def plan(
     console.print(table)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
     print("\n".join(dry_run.data.lines()), file=sys.stderr)
-    unknown = f", without {dry_run.unknown} of unknown time (?)" if dry_run.unknown else ""
+    steps = "1 step" if dry_run.unknown == 1 else f"{dry_run.unknown} steps"
+    unknown = f", without {steps} of unknown time (?)" if dry_run.unknown else ""
     estimated = any(row.rough for row in dry_run.rows)
     rough = " (~: rough, by arithmetic; other times were measured here)" if estimated else ""
     console.print(f"texts: {split_sizes}")

@@ -1,7 +1,7 @@
 """What a shape costs: the one protocol of MACs, latency tables, predictors and stopwatches.
 
-"Latency-aware" is an argument here, not a technique: pruning and search ask a ``Cost`` and do not know what is behind
-it.
+"Latency-aware" is an argument here, not a technique: pruning and search ask a ``Cost`` and do not care where its
+numbers come from.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A digest is computed once per process as long as the file's inode, size and times stay the same. That is safe within a
 process: any write through the file system sets the time of change (ctime), which no program can choose, and a file that
-changed within the resolution of that clock before it was read is read again. It would not be safe in a cache on the
-disk, which must also notice a disk that returns other bytes than were written.
+changed within the resolution of that clock before it was read is read again. It would not be safe in an
+on-disk cache, which must also detect a disk that returns bytes other than those written.
 """
 
 from __future__ import annotations

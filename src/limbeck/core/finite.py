@@ -1,4 +1,4 @@
-"""JSON: written so that every parser accepts it (NaN and infinity become null), and read from anywhere."""
+"""JSON: written so that every parser accepts it (NaN and infinity become null), and read from any source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rest of the code may ask of a model: protocols, so that neither torch nor ONNX Runtime is needed here."""
+"""Protocols for models: what other packages may use, without importing torch or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,22 +16,12 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
 
 
-class EncoderStyle(Protocol):
-    """What costs and timings depend on besides the shape; :class:`limbeck.model.style.Style` has more."""
-
-    @property
-    def family(self) -> str:
-        """Name of the family, such as 'bert'."""
-        ...
+class EmbeddingSizes(Protocol):
+    """Sizes of the embedding tables; :class:`limbeck.model.encoder.Style` and a configuration have them."""
 
     @property
     def vocab_size(self) -> int:
         """Rows of the token table."""
-        ...
-
-    @property
-    def embedding_size(self) -> int | None:
-        """Width of the tables; None: the hidden width."""
         ...
 
     @property
@@ -42,6 +32,25 @@ class EncoderStyle(Protocol):
     @property
     def token_types(self) -> int:
         """Rows of the segment table."""
+        ...
+
+    @property
+    def embedding_size(self) -> int | None:
+        """Width of the tables; None: the hidden width."""
+        ...
+
+    @property
+    def projections(self) -> str:
+        """Which learned projections of the sequence length Linformer's layers have."""
+        ...
+
+
+class EncoderStyle(EmbeddingSizes, Protocol):
+    """What costs and timings depend on besides the shape; :class:`limbeck.model.style.Style` has more."""
+
+    @property
+    def family(self) -> str:
+        """Name of the family, such as 'bert'."""
         ...
 
     @property

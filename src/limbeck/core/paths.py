@@ -1,4 +1,4 @@
-"""Paths that users write: a home directory where there is one, and questions that odd paths answer with no."""
+"""Paths as users write them: expand the home directory, and treat malformed paths as absent."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,25 +32,22 @@ def attention_core(text: str) -> str:
     return f"{name}:{int(size) if colon else CORES[name]}"
 
 
-def attention_cores(attention: Sequence[str], depth: int) -> tuple[str, ...]:
-    """Return the core of every layer by its full name, from one for all layers or one for each.
+def check_head_widths(widths: Iterable[int], *, rotary: bool) -> None:
+    """Refuse odd widths of heads where positions are rotary: those turn pairs of channels.
 
     Args:
-        attention: Cores as users write them.
-        depth: Number of layers.
+        widths: Channels of a head.
+        rotary: Whether positions are rotary.
 
     Raises:
-        InputError: A core does not exist, or there are more or fewer than layers.
-
-    >>> attention_cores(["window"], 2), attention_cores(["softmax", "kernel"], 2)
-    (('window:64', 'window:64'), ('softmax', 'kernel'))
+        InputError: A width is odd.
     """
-    cores = tuple(attention_core(core) for core in attention)
-    if len(cores) == 1:
-        return cores * depth
-    if len(cores) != depth:
-        raise InputError(f"attention: has {len(cores)} cores, the model {depth} layers; give one for all")
-    return cores
+    odd = sorted({width for width in widths if width % 2})
+    if rotary and odd:
+        raise InputError(
+            f"head_dim: rotary positions turn pairs of channels, so heads must have an even width, got {odd[0]}; "
+            f"use {odd[0] + 1 if odd[0] == 1 else odd[0] - 1}"
+        )
 
 
 def skipped_positions(offset: int | None) -> int:
@@ -183,6 +180,30 @@ class Shape:
         each = cores * self.depth if len(cores) == 1 else cores
         rows = zip(self.layers, each, strict=True)
         return replace(self, layers=tuple(replace(row, attention=core) for row, core in rows))
+
+    def converted(self, attention: Sequence[str]) -> Shape:
+        """Return the shape whose attention is replaced: by one core for all layers, or by one for each.
+
+        Where the core is softmax, a layer with local attention keeps it.
+
+        Args:
+            attention: The cores, as a user writes them.
+
+        Raises:
+            InputError: A core is unknown, or there is not one for each layer.
+
+        >>> shape = Shape.uniform(layers=2, hidden=8, heads=2, ffn=16).with_layer(1, attention="local:64")
+        >>> shape.converted(["softmax"]) == shape, shape.converted(["window"]).attention
+        (True, ('window:64', 'window:64'))
+        """
+        cores = [attention_core(core) for core in attention]
+        if len(cores) not in (1, self.depth):
+            raise InputError(f"attention: has {len(cores)} cores, the model {self.depth} layers; give one for all")
+        each = cores * self.depth if len(cores) == 1 else cores
+        rows = zip(self.layers, each, strict=True)
+        return self.with_attention(
+            *(row.attention if core == "softmax" and row.core[0] == "local" else core for row, core in rows)
+        )
 
     def __le__(self, other: Shape) -> bool:
         """Return whether this shape can be cut out of ``other`` by dropping and narrowing layers in order."""

@@ -1,6 +1,6 @@
-"""The three verbs (Technique, Probe, Choice), what a step declares of itself, and the registry of steps.
+"""The three kinds of step (Technique, Probe, Choice), what a step declares about itself, and the registry of steps.
 
-A step is a frozen dataclass that inherits from one of the three verbs; its fields are its hyper-parameters, and those
+A step is a frozen dataclass that inherits from one of the three; its fields are its hyper-parameters, and those
 that several steps share are groups of fields (``core/field_groups.py``)::
 
     @step(StepInfo("shorten", label="shortened", needs={"torch"}, reads={"seed"}))
@@ -9,11 +9,12 @@ that several steps share are groups of fields (``core/field_groups.py``)::
 
         def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]: ...
 
-What the engine has to know of it is in its ``StepInfo``, a record that refuses names it does not have. What depends on
-the values of the fields is a method of ``Step``; each has a default, so a step overrides those that apply to it.
+Everything that the engine has to know about a step is in its ``StepInfo``, a record that rejects unknown names.
+Properties that depend on the values of the fields are methods of ``Step``; each has a default, so a step overrides only
+those that apply to it.
 
 A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
-and ``plan`` answer at once.
+and ``plan`` start quickly.
 """
 
 from __future__ import annotations
@@ -207,11 +208,7 @@ class Step(ABC):
         return [text for group in checked_groups(self) for text in group.file_problems()]
 
     def epoch_problems(self, *, epochs: bool) -> list[str]:
-        """Return what the step needs of its teacher and does not find there.
-
-        Args:
-            epochs: Whether the teacher comes with the weights of every epoch of its fine-tuning.
-        """
+        """Return what the step lacks in its teacher, which has the weights of every epoch or not (``epochs``)."""
         return []
 
     def keeps_epochs(self) -> bool:

@@ -1,4 +1,4 @@
-"""The shape of a student, given in part: what is not given follows from its teacher's."""
+"""The shape of a student, specified in part: the rest follows from its teacher's shape."""
 
 from __future__ import annotations
 

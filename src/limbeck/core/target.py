@@ -70,3 +70,24 @@ class Budget:
             if drop > self.max_drop + 1e-9:  # 0.932 - 0.917 is a little more than 0.015
                 violations.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
         return violations
+
+    def excess(self, facts: Mapping[str, float], reference_quality: float | None = None) -> float:
+        """Return how far facts are from the budget: the sum of the shares by which they exceed each limit.
+
+        A loss of quality counts in points over the limit, a limit below one point as one point.
+
+        Args:
+            facts: As for :meth:`violations`; those that the budget limits must be there.
+            reference_quality: Quality that ``max_drop`` is counted from.
+
+        >>> Budget(latency_ms=2).excess({"latency_p50": 0.003})
+        0.5
+        """
+        total = 0.0
+        for name, limit, unit in (("latency_p50", self.latency_ms, 1e-3), ("size", self.size_mb, 1e6)):
+            if limit is not None:
+                total += max(0.0, facts[name] / (limit * unit) - 1)
+        if self.max_drop is not None and reference_quality is not None:
+            drop = (reference_quality - facts["quality"]) * 100
+            total += max(0.0, drop - self.max_drop) / max(self.max_drop, 1.0)
+        return total

@@ -1,4 +1,4 @@
-"""One fit of the latency predictor: prices of operations, and gradient-boosted trees for what they miss."""
+"""One fit of the latency predictor: prices of operations, and gradient-boosted trees for the remainder."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
     data = collect(Collection(draw(space, 200), (setting,)), Path("machine.jsonl"))
 
-Shapes of a group alternate, so that drift of the machine meets all of them alike, and every group times the same anchor
-beside its own, so that drift from group to group can be seen (``dataset.Series.factors``). After all shapes were timed
-once, a share of them drawn by chance is timed again, which tells the noise; then those whose two measures differ, or
-whose time lies far from what an additive model makes of the others; then those that still differ. Everything is kept.
+Shapes of a group alternate, so that machine drift affects all of them equally, and every group also times the same
+anchor, which reveals drift between groups (``dataset.Series.factors``). Once all shapes have been timed, a random share
+is timed again to estimate the noise; then those whose two times differ, or whose time is far from an additive model of
+the others; then those that still differ. Everything is kept.
 """
 
 from __future__ import annotations

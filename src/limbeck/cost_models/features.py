@@ -1,4 +1,4 @@
-"""What the latency of a shape is made of, as columns: many shapes at once, without a loop over layers.
+"""The components of a shape's latency as columns: many shapes at once, without a loop over layers.
 
 With n tokens a text, b texts and m = b n tokens a call; d the hidden width, a = heads x head width, f the neurons, an
 encoder's time is taken to be the sum of these operations, each at its own price (:func:`design`):

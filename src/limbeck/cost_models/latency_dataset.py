@@ -1,8 +1,8 @@
 """Measured latencies of many shapes on one or more targets, kept in one portable file.
 
-The file is JSON lines. The first says what it is; each of the others holds one thing whole: a machine, a space, a
-latency table, or a *group*: the shapes that one fresh process timed in turn, among them an anchor that every group
-times again. Lines are only ever appended, so an interrupted measurement goes on where it stopped, and several targets,
+The file is JSON Lines. The first line identifies it; each of the others is a complete entry: a machine, a space, a
+latency table, or a *group*: the shapes that one fresh process timed alternately, among them an anchor that every group
+times again. Lines are only appended, so an interrupted measurement resumes where it stopped, and several targets,
 number formats and machines share a file. What is kept is raw; drift between groups is corrected when the file is read.
 
     seconds of a shape = median over its groups of (quiet seconds / drift of the group)

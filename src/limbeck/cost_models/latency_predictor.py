@@ -1,12 +1,12 @@
-"""Latency of any shape of a space, fitted to measured ones: prices of operations, and trees for what they miss.
+"""Latency of any shape of a space, fitted to measured ones: prices of operations, and trees for the rest.
 
     latency(shape) = sum over kinds of operations (price x count) x exp(trees(shape))
 
-The first factor is additive over layers and follows from what an encoder computes (``features.design``): its prices
-are fitted to the data set itself, hidden width included, none negative. It errs where kernels do: on narrow matrices,
-or where weights leave a cache. Gradient-boosted trees (scikit-learn) learn the logarithm of what is left from a dozen
-features (``features.SHAPE_FEATURES``, the additive prediction and the shares of its parts). Where cross-validation
-finds that the trees do not help, they are left out.
+The first factor is additive over layers and follows from what an encoder computes (``features.design``): its prices are
+fitted to the data set itself, hidden width included, none negative. It is inaccurate where kernels are irregular: on
+narrow matrices, or where weights exceed a cache. Gradient-boosted trees (scikit-learn) fit the logarithm of the
+residual from a dozen features (``features.SHAPE_FEATURES``, the additive prediction and the shares of its parts). Where
+cross-validation finds that the trees do not help, they are left out.
 
 Cross-validated residuals give the error and, as split-conformal prediction does (Vovk et al., 2005; Barber et al.,
 2021, arXiv:1905.02928), bounds that hold for a new shape drawn like the measured ones with the stated probability.

@@ -6,7 +6,7 @@ The last layer has amounts of its own: an exported classifier needs only its fir
 A few dozen encoders with random weights (speed does not depend on their values) are timed alternately in one process:
 one dimension varied at a time, and ragged shapes drawn at random. Amounts are fitted to the measured times by least
 squares of the relative error, as increments that may not be negative: a wider layer is never predicted to be faster
-(isotonic), and widths between two measured ones are interpolated. Shapes that took no part in the fit tell the error.
+(isotonic), and widths between two measured ones are interpolated. The error is estimated on shapes left out of the fit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the error of a latency predictor falls with the number of shapes it learns from."""
+"""The error of a latency predictor by the number of shapes that it is fitted to."""
 
 from __future__ import annotations
 

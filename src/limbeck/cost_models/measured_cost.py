@@ -1,4 +1,4 @@
-"""Latency of shapes on the target, measured when it is first asked for: by a table, or by a predictor."""
+"""Latency of shapes on the target, measured on first use, as a table or a predictor."""
 
 from __future__ import annotations
 

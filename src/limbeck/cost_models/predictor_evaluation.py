@@ -1,4 +1,4 @@
-"""How well latency is predicted: cross-validated, or by an earlier predictor on shapes that it never saw."""
+"""Evaluate latency predictions: cross-validated, or by an earlier predictor on unseen shapes."""
 
 from __future__ import annotations
 

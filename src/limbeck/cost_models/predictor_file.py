@@ -1,4 +1,4 @@
-"""A latency predictor as a file: one line of JSON with the measured shapes that it learns from again when opened."""
+"""A latency predictor as a file: one line of JSON with the measured shapes, to which it is fitted again when opened."""
 
 from __future__ import annotations
 

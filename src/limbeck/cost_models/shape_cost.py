@@ -1,4 +1,4 @@
-"""The cost of a model's shapes, by the name of what counts: operations, parameters and bytes by formula, or latency."""
+"""The cost of a model's shapes by quantity: operations, parameters and bytes by formula, or latency."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Shapes of a space to be measured: drawn at random, spread over what they cost, or around given ones.
+"""Sample shapes to measure: at random, stratified by cost, or around given shapes.
 
-A random draw of a space with a width per layer gives hardly any shape that is very small or very large, for the widths
-of its layers level out. A predictor that learnt from such a draw would extrapolate where a search ends, so
+A random sample of a space with a width per layer contains hardly any very small or very large shapes, because the
+widths of the layers average out. A predictor fitted to such a sample would extrapolate where a search ends, so
 ``stratified`` spreads shapes evenly over the logarithm of a predicted cost.
 
 References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686) and Bigger&Faster (2022, arXiv:2209.12127) draw their

@@ -68,6 +68,19 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     return replace(task, splits=splits, notes=(*task.notes, note))
 
 
+def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple[Task, Task]:
+    """Return the task with its labelled rows only, and the task with the rows that a teacher labels.
+
+    Args:
+        task: The task; augmentation may have added rows without labels of their own.
+        file: Texts without labels; None takes all rows of the task.
+        columns: Columns of the file with the texts; by customary names unless given.
+    """
+    rows = task.split("train").take(range(task.labelled_rows))
+    labelled = replace(task, splits={**task.splits, "train": rows})
+    return labelled, task if file is None else with_texts_of(task, file, columns)
+
+
 def _split(task: Task, rows: Sequence[tuple[str, ...]]) -> Split:
     texts: tuple[Any, ...] = tuple(row[0] for row in rows)
     if task.kind == "tokens":

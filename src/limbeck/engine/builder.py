@@ -1,47 +1,42 @@
-"""Makes candidates, none of them twice: roots from model folders, children by techniques, all kept in the store.
+"""Make each candidate once: roots from model folders, children by techniques, all kept in the store.
 
-A key names how a candidate is made, so a finished one is found by its key; one whose object was deleted or damaged
-is made again from its parent, however far back that goes. ``adopt`` tells it of the records of an earlier run.
+A key identifies how a candidate is made, so a finished one is found by its key. If its object was deleted or damaged,
+it is rebuilt from its parent, however far back that goes. ``adopt`` loads the records of an earlier run.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from limbeck.core.candidate import Candidate, Record, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment, machine
-from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher, Technique, discard, identity, needs
+from limbeck.core.step import RunContext, Step, Teacher, Technique, identity, needs
 from limbeck.core.task import Task
-from limbeck.distributed import context as processes
-from limbeck.engine.costs import CostFactory, make_cost, measured_alone
+from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.given_teacher import GivenTeacher
+from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
+from limbeck.engine.root_record import root_record, untrained
+from limbeck.engine.services import services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
 from limbeck.errors import InputError, MissingExtra, ProcessLost, StepFailed, StoreError
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
-from limbeck.recipe.recipe import Recipe, to_data
+from limbeck.recipe.recipe import Recipe
 from limbeck.storage.disk import disk_full
 from limbeck.train.config import kept_steps
 
 ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
-FRESH_HEAD = "has no trained head for this task"
-"""How the note of a root begins whose answers must still be trained."""
-
-
-def untrained(record: Record) -> str:
-    """Why the answers of a root must still be trained; empty if they need not."""
-    return next((note for note in record.notes if note.startswith(FRESH_HEAD)), "")
 
 
 class CandidateBuilder:
@@ -60,9 +55,7 @@ class CandidateBuilder:
         self.origins: dict[str, Provenance] = {}
         self._sources: dict[str, str] = {}
         self.given = GivenTeacher(recipe.teacher, task)
-        self._helped_teacher: str | None = None
-
-    # --- what there is -----------------------------------------------------------------------------------------
+        self.helped_teacher: str | None = None
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
         """Return the record of a model folder, storing the model when its content is new.
@@ -169,7 +162,7 @@ class CandidateBuilder:
         """Key of the recipe's teacher where it gives answers alone: it is never in the store."""
         if self.recipe.teacher is None or self.given.answers_only is None:
             return None
-        return self._helped_teacher or self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
+        return self.helped_teacher or self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
 
     def _open_given(self, key: str) -> Candidate:
         self._sources.pop(self.recipe.teacher or "", None)  # its content counts now, not when the run began
@@ -205,20 +198,8 @@ class CandidateBuilder:
             step: The step.
             seed: Decides everything random.
         """
-        target = asdict(self.recipe.target)
-        values: dict[str, Callable[[], Any]] = {
-            "seed": lambda: seed,
-            "target": lambda: target,
-            "budget": lambda: asdict(self.recipe.budget),
-            "teacher": lambda: self.teacher(key, step),
-            "cost": lambda: {"target": target, "machine": machine(), "teacher": self.teacher(key, step)},
-        }
-        services = {name: value() for name, value in values.items() if name in step.info.reads}
-        if step.info.standardizes and self.task.kind == "regression":
-            services["targets"] = "standardized"  # results from before that are others
-        return services | (
-            {"processes": processes.count()} if _together(step) else {}
-        )  # batches are as many times larger
+        teacher = partial(self.teacher, key, step)
+        return services_in_keys(self.recipe, step, seed=seed, teacher=teacher, kind=self.task.kind)
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """Return the key of the first child that a step makes; its siblings append their number.
@@ -267,7 +248,8 @@ class CandidateBuilder:
             cost: What a shape costs.
         """
         teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
-        return self._context(teacher, step, seed, log, scratch, cost)
+        model = Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None
+        return services(self.recipe, self.store, step, seed=seed, teacher=model, log=log, scratch=scratch, cost=cost)
 
     def context_for(
         self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]
@@ -281,32 +263,8 @@ class CandidateBuilder:
             seed: Decides everything random.
             log: Receives messages, and numbers by name.
         """
-        cost = self._make_cost(candidate, self.teacher(key, step)) if "cost" in step.info.reads else None
+        cost = self.make_cost(candidate, self.teacher(key, step)) if "cost" in step.info.reads else None
         return self.context(key, step, seed, log, cost=cost)
-
-    def _context(
-        self,
-        teacher: str | None,
-        step: Step,
-        seed: int,
-        log: Callable[..., None],
-        scratch: Path | None,
-        cost: TargetCost | None,
-    ) -> RunContext:
-        context = RunContext(
-            seed=seed,
-            target=self.recipe.target,
-            budget=self.recipe.budget,
-            teacher=Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None,
-            keep=self._keep_once if _together(step) else self.store.facts.keep,
-            memo=measured_alone(self.store),
-            log=log,
-            scratch=scratch,
-            cost=cost,
-        )
-        return cast(RunContext, RestrictedContext(context, step.info))  # it has the fields that the step declares
-
-    # --- how it is made ----------------------------------------------------------------------------------------
 
     def ensure(self, key: str) -> None:
         """See that the object is there and intact, making it again if it is not.
@@ -358,17 +316,10 @@ class CandidateBuilder:
             self.store.facts.remember(f"record-{key}", record_to_json(record))
             return record
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
-        fresh = model.fresh_head
-        note = f"{FRESH_HEAD}: {model.untrained}" if model.untrained else FRESH_HEAD
-        traits = {"torch"} if model.runtime == "torch" else {"onnx"}
-        if model.space:
-            traits.add("elastic")
-        if origin.role == "teacher":
-            traits.add("teacher")
-        notes = (note,) if fresh else ()
-        root_parameters = {"source": origin.source}
-        record = Record(key, None, origin.role, root_parameters, model.shape, frozenset(traits), notes=notes)
+        record = root_record(key, origin.role, origin.source, model)
         self._check_teacher(record, origin.source)
+        if model.runtime == "onnxruntime":
+            model.session()  # a damaged graph is an error before any step begins
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.facts.remember(f"record-{key}", record_to_json(record))
         return record
@@ -404,11 +355,14 @@ class CandidateBuilder:
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         scratch = self.store.scratch(base)
         start = time.perf_counter()
-        cost = self._make_cost(candidate, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
+        cost = self.make_cost(candidate, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
         context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost)
         traits = next_traits(parent.traits, step.info)
         records: list[Record] = []
-        with self._helped(parent.key, step, seed, base):
+        teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None
+        if teacher and together(step):
+            self.ensure(teacher)  # it cannot be made again while the others wait in this step
+        with helped(self.recipe, self.store, step, parent=parent.key, seed=seed, base=base, teacher=teacher):
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
                 if steps := kept_steps(scratch):
@@ -440,50 +394,11 @@ class CandidateBuilder:
         card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
         self.store.put(record.key, candidate, card)
 
-    # --- several processes -------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _helped(self, parent: str, step: Technique, seed: int, base: str) -> Iterator[None]:
-        """Let the other processes, if there are any, carry out the same step for as long as the body does."""
-        if not _together(step):
-            yield
-            return
-        teacher = self.teacher(parent, step) if "teacher" in step.info.reads else None
-        if teacher:
-            self.ensure(teacher)  # it cannot be made again while the others wait in this step
-        recipe = to_data(replace(self.recipe, steps=(step,)), full=True)
-        arguments = {"parent": parent, "seed": seed, "base": base, "teacher": teacher}
-        processes.all_gather(do="help", store=str(self.store.root), recipe=recipe, arguments=arguments)
-        with processes.synchronized():
-            yield
-
-    def help(self, parent: str, seed: int, base: str, teacher: str | None) -> None:
-        """Carry out the recipe's only step for ``_helped`` in another process, and discard its results.
+    def make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost:
+        """Return what shapes of a candidate cost on the target.
 
         Args:
-            parent: Key of the candidate to work on.
-            seed: Decides everything random.
-            base: Key of the first child, which names the scratch folder.
-            teacher: Key of the teacher, if the step has one.
+            candidate: The model whose slices are priced.
+            teacher: Key of its teacher, if it has one.
         """
-        (step,) = self.recipe.steps
-        assert isinstance(step, Technique)  # process 0 sent it
-        candidate = self.store.open(parent)
-        if teacher is not None and not self.store.has(teacher):
-            self._helped_teacher = teacher
-        cost = self._make_cost(candidate, teacher) if "cost" in step.info.reads else None
-        context = self._context(teacher, step, seed, discard, self.store.scratch(base), cost)
-        for _ in step.apply(candidate, context):
-            pass
-
-    def _keep_once(self, name: str, build: Callable[[Path], None]) -> Path:
-        """Return a folder that process 0 fills while the others wait for it."""
-        return Path(processes.broadcast_from_main(lambda: str(self.store.facts.keep(name, build))))
-
-    def _make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost:
         return make_cost(candidate, self.records.get(teacher or ""), self.recipe.target, self.store, self._cost)
-
-
-def _together(step: Step) -> bool:
-    """Return whether several processes run, and all of them this step."""
-    return processes.count() > 1 and step.info.every_process

@@ -1,4 +1,4 @@
-"""Choose candidates by their facts; what is no better than a constant answer is not what a user came for."""
+"""Choose candidates by their facts; a model that does no better than a constant answer is never chosen."""
 
 from __future__ import annotations
 

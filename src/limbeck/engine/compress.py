@@ -1,7 +1,8 @@
-"""The main job in one call: from a model, a task and a budget to a recipe, its run, and what it hands over."""
+"""The main job in one call: plan a recipe for a model, a task and a budget, run it, and write the results."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.training_options import Training
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, RenamedWarning, nearest
 from limbeck.measure.backends import check_runtime
 from limbeck.recipe.validation import check_values
 from limbeck.report.text import front_frame, summary, summary_html
@@ -43,7 +44,13 @@ class Compressed:
 
     result: RunResult
     written: Mapping[str, Path]
-    unmet: tuple[str, ...]
+    budget_violations: tuple[str, ...]
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Former name of ``budget_violations``."""
+        warnings.warn("Compressed.unmet is called budget_violations now", RenamedWarning, stacklevel=2)
+        return self.budget_violations
 
     @property
     def artefact(self) -> Path | None:
@@ -68,7 +75,8 @@ class Compressed:
         return self.summary()
 
     def __repr__(self) -> str:
-        state = f"does not meet the budget: {'; '.join(self.unmet)}" if self.unmet else "meets the budget"
+        broken = "; ".join(self.budget_violations)
+        state = f"does not meet the budget: {broken}" if broken else "meets the budget"
         artefact = f"{str(self.artefact)!r}, {state}" if self.artefact else "none"
         return f"Compressed({len(self.result.measured)} candidates measured, artefact {artefact})"
 

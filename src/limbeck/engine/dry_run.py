@@ -1,8 +1,8 @@
-"""A dry run: what a recipe would do, candidate by candidate, what is done already, and what the rest would cost.
+"""A dry run: what a recipe would do for each candidate, what is already done, and how long the rest would take.
 
-Nothing is trained and no torch is imported. Times come from earlier runs on this store of the same step, on the same
-shape and texts; failing that from the step's own ``estimated_seconds(shape, rows, tokens)``, in proportion to what it
-took earlier on the same task (rough; rows by split, tokens of a typical text); failing that they are unknown. A step
+Nothing is trained and torch is not imported. Times come from earlier runs of the same step in this store, on the same
+shape and texts; failing that, from the step's own ``estimated_seconds(shape, rows, tokens)``, in proportion to what it
+took earlier on the same task (rough; rows by split, tokens of a typical text); otherwise they are unknown. A step
 may predict its result's shape with ``shape_after(shape)`` (None: only running it shows), and the number of its results
 with ``result_count()``. Times after a step whose result is unknown are those of the shape before it.
 """

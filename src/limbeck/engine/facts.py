@@ -1,10 +1,10 @@
-"""Small results by name, and folders that are made once: what is known without opening a model.
+"""Small results by name, and folders that are built once: everything known without opening a model.
 
     memo/   plain values (.json) such as lists of children and measured facts; arrays (.npz) such as latency tables
     kept/   folders such as a teacher's outputs
 
-Each is stored with its name and a digest. What cannot be read, is damaged, or has another form than its reader expects
-counts as absent: it is reported and made again.
+Each is stored with its name and a digest. An entry that cannot be read, is damaged, or has an unexpected form
+counts as absent: it is reported and rebuilt.
 """
 
 from __future__ import annotations

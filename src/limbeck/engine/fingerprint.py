@@ -1,7 +1,7 @@
-"""The fingerprint of a model's folder, or of a file of scores: content decides what is the same, never path or time.
+"""The fingerprint of a model folder or a file of scores: content decides what is the same, not path or time.
 
-A model's content is what it may be opened from. Folders inside that hold other things, such as a run's or another
-model, do not count: an output that somebody writes there does not make another model of it.
+The content of a model is what it may be opened from. Folders inside it that hold other things, such as a run or another
+model, do not count: writing an output there does not make it another model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Free the disk of a store: remove what nobody retains and no running process uses."""
+"""Free a store's disk space: remove objects that nothing retains and no running process uses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What happened, line by line, in a file that only grows; records are folded from it.
+"""The ledger: an append-only event log, from which the records of a run are reconstructed.
 
-Every line is one JSON object with ``event``, ``time`` and ``run``, written at once and pushed to the disk. A line
-that a crash tore, or that is damaged, is skipped and reported (``Ledger.torn``). Events: run, record, facts, failed,
+Every line is one JSON object with ``event``, ``time`` and ``run``, written in one piece and flushed to disk. A line
+that is torn by a crash or damaged is skipped and reported (``Ledger.torn``). Events: run, record, facts, failed,
 choice, note, finished.
 """
 

@@ -1,6 +1,7 @@
-"""A run inside a notebook's cell: bars that move, and the lines worth reading below them.
+"""Show a run in a notebook cell: progress bars, with the important messages below them.
 
-Plain HTML that the kernel replaces a few times a second, so it needs no widgets and stays in the saved notebook.
+The output is plain HTML that the kernel replaces a few times a second, so it needs no widgets and stays in the saved
+notebook.
 """
 
 from __future__ import annotations

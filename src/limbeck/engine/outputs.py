@@ -1,4 +1,4 @@
-"""What a finished run hands over: the report, the tables, and the chosen model as a folder that runs anywhere."""
+"""Write the outputs of a finished run: the report, the tables, and the chosen model as a folder that runs anywhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
 from limbeck.report.artefact import check_out, write_artefact
+from limbeck.report.charts import front_picture
 from limbeck.report.evaluated_shapes import shapes_csv
 from limbeck.report.html import front_svg, report_html
 from limbeck.report.report import front_csv
@@ -99,9 +100,10 @@ def write_report(result: RunResult) -> dict[str, Path]:
     chosen = [summary.records[key] for key in result.chosen[:1]]
     example = artefact_example(summary, exported="onnx" in chosen[0].traits) if chosen else ""
     with writing(result.folder, "--folder"):
-        report = _write(result.folder / "report.html", report_html(summary, example=example))
+        layout = front_picture(summary, rows(summary))
+        report = _write(result.folder / "report.html", report_html(summary, example=example, front=layout))
         written = {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
-        if picture := front_svg(summary):
+        if picture := front_svg(summary, layout):
             written["picture"] = _write(result.folder / "front.svg", picture)
         if shapes := shapes_csv(result.records.values()):
             written["shapes"] = _write(result.folder / SHAPES, shapes)

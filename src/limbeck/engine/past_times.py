@@ -1,7 +1,7 @@
-"""How long steps took in earlier runs, and what that says of another shape, other texts or other parameters.
+"""How long steps took in earlier runs, and estimates from that for other shapes, texts or parameters.
 
-A past time holds for the same step with the same parameters on the same shape and texts. To others with the same root
-(so the same task) it is carried over in proportion to the step's own estimates, which know shape, rows and tokens.
+A past time applies to the same step with the same parameters on the same shape and texts. For others with the same root
+(and so the same task) it is scaled by the ratio of the step's own estimates, which depend on shape, rows and tokens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure candidates: only what was not measured before, together where only that compares, alone on the machine."""
+"""Measure candidates: only what is missing, together if facts must be comparable, alone on the machine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Find goals that no model can reach before the training that comes first, not after it.
+"""Detect goals that no model can reach before training starts, not after it.
 
 A step may have a method ``out_of_reach(candidate, context, earlier)``: why nothing that it could make of a model of
-this shape meets its goal, or None. It is asked with the model that training is about to start from, as long as training
-keeps the shape. What it measures for its answer (a latency table) is kept, so the step itself finds it.
+this shape meets its goal, or None. It is called with the model that training is about to start from, provided that
+training keeps the shape. Anything it measures (a latency table) is cached, so the step itself reuses it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Carries out a recipe: breadth first, one step over all candidates, then the next.
 
 Finished work is found by its key, so resuming means running again. A candidate that fails is recorded in the ledger
-and leaves the front; its siblings go on.
+and leaves the front; its siblings continue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from limbeck.core.measurement import environment
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, InProcess, Work, lane_of
-from limbeck.engine.builder import CandidateBuilder, untrained
+from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
@@ -29,6 +29,7 @@ from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
 from limbeck.engine.result import Failure, RunResult, read_result
+from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task

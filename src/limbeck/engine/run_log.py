@@ -1,4 +1,4 @@
-"""Report what happens in a run, to the ledger that keeps it and the listener that shows it; and isolate failures."""
+"""Report the events of a run to the ledger and to the listener that displays them; isolate failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What suits a model, a task and this machine: measured with stand-ins before a recipe is planned, and kept."""
+"""Select the runtime and the attention for a task and this machine, measured with dummy models before planning."""
 
 from __future__ import annotations
 

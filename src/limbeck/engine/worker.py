@@ -2,7 +2,7 @@
 
 Process 0 is the engine: it alone has the store, the ledger, probes, choices, the report and the console. The others
 wait, without disturbing measurements, until it asks them to carry out the same step from the same stored candidate, or
-to end (see ``CandidateBuilder._helped``).
+to end (see ``engine/helping.py``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.step import Teacher, Technique, discard
 from limbeck.distributed import context as processes
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.services import services
 from limbeck.engine.store import Store
 from limbeck.errors import LimbeckError, ProcessLost
 from limbeck.recipe.recipe import parse
@@ -68,8 +70,38 @@ def _help(order: Mapping[str, Any]) -> None:
         with processes.synchronized():
             store = Store(Path(order["store"]))
             task = store.task(store.card(order["arguments"]["parent"]).task)
-            CandidateBuilder(parse(order["recipe"]), task, store).help(**order["arguments"])
+            carry_out(CandidateBuilder(parse(order["recipe"]), task, store), **order["arguments"])
     except ProcessLost:
         raise
     except Exception:  # process 0 sees the failure, and reports it
         return
+
+
+def carry_out(builder: CandidateBuilder, parent: str, seed: int, base: str, teacher: str | None) -> None:
+    """Carry out the only step of a builder's recipe beside process 0, and discard the results.
+
+    Args:
+        builder: Opens the candidate and the teacher.
+        parent: Key of the candidate to work on.
+        seed: Decides everything random.
+        base: Key of the first child, which names the scratch folder.
+        teacher: Key of the teacher, if the step has one.
+    """
+    (step,) = builder.recipe.steps
+    assert isinstance(step, Technique)  # process 0 sent it
+    candidate = builder.store.open(parent)
+    if teacher is not None and not builder.store.has(teacher):
+        builder.helped_teacher = teacher
+    cost = builder.make_cost(candidate, teacher) if "cost" in step.info.reads else None
+    context = services(
+        builder.recipe,
+        builder.store,
+        step,
+        seed=seed,
+        teacher=Teacher(teacher, lambda: builder.open(teacher)) if teacher else None,
+        log=discard,
+        scratch=builder.store.scratch(base),
+        cost=cost,
+    )
+    for _ in step.apply(candidate, context):
+        pass

@@ -1,4 +1,4 @@
-"""One way to call a model in any runtime: prepare a batch once, then answer it as often as wanted."""
+"""One interface to models in any runtime: prepare a batch once, then run it as often as needed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Encoders with random weights that stand in for trained ones of the same shape: speed does not depend on the values.
+"""Encoders with random weights that stand in for trained ones of the same shape, since speed does not depend on values.
 
-A description is plain data, so that it can travel to the process that times it.
+A description is plain data, so it can be sent to the process that times it.
 """
 
 from __future__ import annotations

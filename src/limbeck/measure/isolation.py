@@ -1,6 +1,6 @@
-"""Run a function in a fresh Python process with fixed threads, so that nothing loaded or set here bends a measurement.
+"""Run a function in a fresh Python process with fixed threads, so nothing loaded or set here affects a measurement.
 
-Data travels as files in a temporary folder: JSON, and numpy arrays in an npz beside it. Nothing is pickled.
+Data is passed as files in a temporary folder: JSON, with numpy arrays in an npz file. Nothing is pickled.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Seconds per call on the target, all candidates alternating in one fresh process."""
+"""Measure seconds per call on the target, with all candidates alternating in one fresh process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a candidate weighs: resident memory while it serves, bytes on disk, parameters, multiply-accumulates."""
+"""Measure the size of a candidate: resident memory while it serves, bytes on disk, parameters, multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -148,6 +148,9 @@ class Size(Probe):
 
 def stored_bytes(candidate: Candidate) -> int:
     """Return the bytes of the weights' file: model.safetensors, or the ONNX file with the data beside it.
+
+    Args:
+        candidate: The candidate; one that is not stored has the bytes of its tensors.
 
     Raises:
         StoreError: There is no such file, or it is empty.

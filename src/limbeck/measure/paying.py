@@ -1,4 +1,4 @@
-"""Which of several ways to run a model is the fastest at a length, measured on the target with stand-ins in turns."""
+"""Find the fastest of several ways to run a model at a given length, measured on the target with dummy models."""
 
 from __future__ import annotations
 

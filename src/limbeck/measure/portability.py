@@ -1,4 +1,4 @@
-"""Whether an INT8 candidate answers the same on processors without VNNI."""
+"""Measure whether an INT8 candidate gives the same answers on processors without VNNI."""
 
 from __future__ import annotations
 

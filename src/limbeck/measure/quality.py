@@ -1,4 +1,4 @@
-"""How well a candidate does its task, with the uncertainty of the sample it was judged on."""
+"""Measure how well a candidate does its task, with the uncertainty of the evaluation sample."""
 
 from __future__ import annotations
 

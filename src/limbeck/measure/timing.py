@@ -1,4 +1,4 @@
-"""Timing: a clock that tests can replace, warm-up, alternation, and statistics that a noisy machine cannot bend far."""
+"""Timing: a clock that tests can replace, warm-up, alternation, and statistics that are robust to a noisy machine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Trials of single architectures: a stand-in alone in a fresh process, called again and again.
+"""Trials of single architectures: a dummy model, alone in a fresh process, called repeatedly.
 
-As the tool that this follows does, the first part of the calls (its ramp-up ratio is 0.1) is thrown away. A shape may
+Like the original tool, it discards the first part of the calls (its ramp-up ratio is 0.1). A shape may
 also run as a slice of a larger one whose weights it shares.
 """
 

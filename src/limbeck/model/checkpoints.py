@@ -217,6 +217,7 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     from safetensors.torch import load_file
 
     shape = _limbeck_shape(config, folder)
+    families.check_style(style_of(config), folder)
     check_weights(folder)
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
@@ -297,7 +298,7 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
     length = tokenizer.model_max_length
     if type(length) not in (int, float):
         raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")
-    with explained(source):
+    with quiet(), explained(source):
         tokenizer(TRIAL)
     return tokenizer
 

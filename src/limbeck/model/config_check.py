@@ -17,19 +17,30 @@ WHOLE: Mapping[str, tuple[int, int]] = {
     "vocab_size": (1, 1 << 24), "max_position_embeddings": (1, 1 << 24), "max_positions": (1, 1 << 24),
     "type_vocab_size": (0, 1 << 16), "token_types": (0, 1 << 16), "num_labels": (0, 1 << 20),
     "pad_token_id": (0, 1 << 24), "position_offset": (0, 1 << 24), "embedding_size": (1, WIDEST),
+    "local_attention": (2, 1 << 24), "global_attn_every_n_layers": (1, MOST_LAYERS),
 }  # fmt: skip
 """Keys that hold whole numbers, of limbeck and of every family, with the least and the largest value."""
 FRACTIONS = (
     "layer_norm_eps", "dropout", "attention_dropout", "classifier_dropout", "hidden_dropout_prob",
-    "attention_probs_dropout_prob", "seq_classif_dropout",
+    "attention_probs_dropout_prob", "seq_classif_dropout", "norm_eps", "mlp_dropout",
 )  # fmt: skip
 """Keys that hold a number from 0, below 1."""
 MAY_BE_NULL = frozenset(
     ("pad_token_id", "position_offset", "embedding_size", "classifier_dropout", "seq_classif_dropout", "num_labels")
 )
-TEXTS = ("model_type", "hidden_act", "activation", "family", "pooler", "projections", "limbeck_runtime")
-SWITCHES = ("resplit", "is_decoder", "is_encoder_decoder", "add_cross_attention")
-LISTS = {"layer_heads": int, "layer_ffn": int, "layer_attention": str, "architectures": str}
+TEXTS = (
+    "model_type", "hidden_act", "activation", "family", "pooler", "projections", "limbeck_runtime", "hidden_activation",
+    "classifier_activation", "classifier_pooling", "pooling",
+)  # fmt: skip
+SWITCHES = (
+    "resplit", "is_decoder", "is_encoder_decoder", "add_cross_attention", "norm_first", "norm_bias", "attention_bias",
+    "ffn_bias", "mlp_bias", "classifier_bias", "gated", "absolute_positions", "embedding_norm", "pooler_bias",
+    "pooler_norm", "pooler_per_token",
+)  # fmt: skip
+LISTS = {
+    "layer_heads": int, "layer_ffn": int, "layer_attention": str, "architectures": str, "layer_types": str,
+    "unnormed_layers": int, "rotary_theta": float,
+}  # fmt: skip
 KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation")
 """Keys that can name code on the hub, as 'owner/name'."""
 
@@ -77,8 +88,15 @@ def _expected(key: str, value: object) -> str:
 def _expected_list(kind: type, value: object) -> str:
     if kind is str:
         return "" if _all_of(value, str) else "a list of names"
+    if kind is float:
+        numbers = isinstance(value, list) and len(value) <= MOST_LAYERS and all(map(_is_base, value))
+        return "" if numbers else f"a list of at most {MOST_LAYERS} numbers above 0, one per layer"
     fits = _all_of(value, int) and all(0 <= number <= WIDEST for number in value)  # type: ignore[attr-defined]
     return "" if fits else f"a list of at most {MOST_LAYERS} whole numbers, one per layer"
+
+
+def _is_base(number: object) -> bool:
+    return type(number) in (int, float) and 0 < number < math.inf  # type: ignore[operator]
 
 
 def _all_of(value: object, kind: type) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.core.shape import Shape
-from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model import layer_types
 from limbeck.model.classification_head import our_head_tensors
 from limbeck.model.family_table import FAMILIES
@@ -113,20 +113,10 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     Raises:
         UnsupportedModel: The architecture, one of its features or its activation is not supported.
     """
-    from transformers.activations import ACT2FN
-
     name = read_family(config, source)
     family = FAMILIES[name]
     fields = {field.name for field in dataclasses.fields(Style)} & set(family.keys)
     values = {field: family.value(config, field) for field in fields}
-    if values["activation"] not in ACT2FN:
-        raise UnsupportedModel(
-            f"{source}: activation {values['activation']!r}; {nearest(values['activation'], ACT2FN)}"
-        )
-    if values.get("pooling", "cls") not in POOLINGS:
-        raise UnsupportedModel(
-            f"{source}: classifier_pooling {values['pooling']!r}; {nearest(values['pooling'], POOLINGS)}"
-        )
     if values["classifier_dropout"] is None or (per_token and name == "distilbert"):
         values["classifier_dropout"] = values["dropout"]
     if values["pad_token_id"] is None:
@@ -140,7 +130,30 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
         values["rotary_theta"] = tuple(rotary_thetas(config, family.value(config, "depth"), source))
     if family.dialect is not None:
         values |= family.dialect.read(config, source)
-    return Style(**{"family": name, "position_offset": offset, "pooler": family.activation, **values, **family.style})
+    style = Style(**{"family": name, "position_offset": offset, "pooler": family.activation, **values, **family.style})
+    check_style(style, source)
+    return style
+
+
+def check_style(style: Style, source: object) -> None:
+    """Refuse a style that names an activation or a pooling that does not exist.
+
+    Args:
+        style: The style.
+        source: The model's name, for the message.
+
+    Raises:
+        UnsupportedModel: Names the nearest one.
+    """
+    from transformers.activations import ACT2FN
+
+    for word, value, choices in (
+        ("activation", style.activation, ACT2FN),
+        ("activation of the head", style.pooler, ACT2FN),
+        ("classifier_pooling", style.pooling, POOLINGS),
+    ):
+        if value not in choices:
+            raise UnsupportedModel(f"{source}: {word} {shown(value)}; {nearest(value, choices)}")
 
 
 def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:

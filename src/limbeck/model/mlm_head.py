@@ -6,7 +6,7 @@ under other names. It serves training on text and is not saved with a model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +34,7 @@ NAMES = {
     "mpnet": _ROBERTA,
     "albert": ("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
     "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+    "modernbert": ("head.dense", "head.norm", "decoder.bias"),
     "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
     "deberta-v2": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
 }
@@ -47,6 +48,7 @@ class LanguageHead(nn.Module):
 
     Narrower states run on leading slices, as in the encoder: of the dense layer, the norm and, unless the encoder
     projects its embeddings to its own width, the embeddings' channels. A new head starts as BERT's: normal, 0.02.
+    Where a norm follows the dense layer of a classifier (ModernBERT), that head is the same as this one.
 
     Shapes: states [tokens, hidden], table [vocabulary, embedding]; result [tokens, vocabulary].
     """
@@ -55,10 +57,10 @@ class LanguageHead(nn.Module):
         super().__init__()
         width = style.embedding_size or hidden
         self.projected = width != hidden
-        self.dense = linear(hidden, width)
+        self.dense = linear(hidden, width, style.pooler_bias)
         self.norm = layer_norm(width, style)
         self.bias = nn.Parameter(torch.zeros(style.vocab_size))
-        self.activation = ACT2FN[style.activation]
+        self.activation = ACT2FN[style.pooler if style.pooler_norm else style.activation]
 
     def forward(self, states: Tensor, table: Tensor) -> Tensor:
         """Return the logits of every word of the table for every state."""
@@ -87,7 +89,7 @@ def language_head(model: LimbeckForSequenceClassification, source: str | None) -
         The head, and a note that says whether its weights are pretrained or new.
     """
     head = LanguageHead(model.shape.hidden, model.encoder.style)
-    weights = {} if source is None else _trained(source)
+    weights = {} if source is None else _trained(source, head.state_dict())
     fits = {name: tensor.shape for name, tensor in weights.items()} == {
         name: tensor.shape for name, tensor in head.state_dict().items()
     }
@@ -117,8 +119,13 @@ def open_masked(source: str) -> tuple[Any, list[str]]:  # transformers mistypes 
     return model, sorted(report["missing_keys"])
 
 
-def _trained(source: str) -> dict[str, Tensor]:
-    """Read the head's weights from a checkpoint, under our names; return none if it has no trained head."""
+def _trained(source: str, ours: Iterable[str]) -> dict[str, Tensor]:
+    """Read the head's weights from a checkpoint, under our names; return none if it has no trained head.
+
+    Args:
+        source: Folder or hub name of the pretrained model.
+        ours: Names of the head's weights here.
+    """
     folder, config = read_config(source)
     family = config.get("model_type")
     if family not in NAMES:
@@ -126,10 +133,9 @@ def _trained(source: str) -> dict[str, Tensor]:
     model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
     new = family == "deberta-v2" and config.get("legacy") is False
     dense, norm, bias = _NEW_DEBERTA if new else NAMES[family]
-    pairs = (("dense", dense), ("norm", norm))
-    names = {f"{ours}.{part}": f"{path}.{part}" for ours, path in pairs for part in ("weight", "bias")}
-    names["bias"] = bias
-    if set(names.values()) & set(missing):
-        return {}
+    paths = {"dense": dense, "norm": norm, "bias": bias}
+    names = {own: own.replace(own.split(".")[0], paths[own.split(".")[0]], 1) for own in ours}
     weights = model.state_dict()
-    return {ours: weights[name].float() for ours, name in names.items()}
+    if set(names.values()) & set(missing) or names.values() - weights.keys():
+        return {}
+    return {own: weights[name].float() for own, name in names.items()}

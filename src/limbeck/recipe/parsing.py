@@ -15,23 +15,25 @@ from typing import Any
 
 from limbeck.core.field_groups import fields_of, parameters
 from limbeck.core.paths import exists, user_path
-from limbeck.core.step import REGISTRY, Choice, Step, current_name
+from limbeck.core.step import REGISTRY, Step, current_name
 from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
+from limbeck.recipe.limits import (
+    MAX_CANDIDATES,
+    MAX_STAGES,
+    MAX_STEPS,
+    NUMBERS,
+    TooManySteps,
+    candidate_count,
+    name_problem,
+    source_problem,
+)
+from limbeck.recipe.relative_paths import beside, files_beside
 from limbeck.recipe.validation import Problem
 from limbeck.storage import yaml_text
 
 COMBINATORS = ("fork", "each", "stages", "use")
-
-MAX_STEPS = 2_000
-"""Steps of a recipe, and files that it uses, together."""
-
-MAX_STAGES = 50
-"""Stages of ``stages``, each of which stands inside the one before."""
-
-MAX_CANDIDATES = 10_000
-"""Candidates that forks and sweeps may make of one."""
 
 
 @dataclass(frozen=True)
@@ -126,45 +128,12 @@ def read(
             placed = reader.steps(data.get("steps") or [], "steps", base, ())
         else:
             placed = [reader.checked(located) for located in locate(steps)]
-    except _TooManySteps as error:
+    except TooManySteps as error:
         return values, [], [*reader.problems, error.problem]
     if (count := candidate_count(placed)) > MAX_CANDIDATES:
         reader.wrong("steps", f"forks and sweeps make {count:,} candidates; at most {MAX_CANDIDATES:,} are possible")
         return values, [], reader.problems
     return values, placed, reader.problems
-
-
-def candidate_count(placed: Sequence[LocatedStep], start: int = 1) -> int:
-    """Return the largest number of candidates that are there at a time, before choices narrow them.
-
-    Args:
-        placed: The steps.
-        start: Candidates before the first step.
-    """
-    most = count = start
-    for located in placed:
-        if located.branches is not None:
-            changing = [branch for branch in located.branches if branch]
-            unchanged = count if len(changing) < len(located.branches) else 0  # the same candidates, however often
-            count = unchanged + sum(candidate_count(branch, count) for branch in changing)
-        elif located.parsed is not None:
-            count *= located.parsed.result_count()
-            if isinstance(located.parsed, Choice) and located.parsed.info.final:
-                count = 1
-        most = max(most, count)
-        if count > MAX_CANDIDATES:
-            break
-    return most
-
-
-class _TooManySteps(Exception):
-    """The limit on steps is passed; reading on would only take time."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.problem = Problem(
-            path, f"the recipe has more than {MAX_STEPS:,} steps, counting what 'use', 'each' and 'stages' stand for"
-        )
 
 
 class _Reader:
@@ -180,7 +149,7 @@ class _Reader:
         """Count steps towards the limit."""
         self.count += steps
         if self.count > MAX_STEPS:
-            raise _TooManySteps(path)
+            raise TooManySteps(path)
 
     def wrong(self, path: str, message: str) -> None:
         self.problems.append(Problem(path, message))
@@ -195,11 +164,11 @@ class _Reader:
         for key in ("model", "teacher", "name"):
             if (text := data.get(key)) is None and key != "model":
                 continue
-            if problem := _name_problem(text) if key == "name" else _source_problem(text):
+            if problem := name_problem(text) if key == "name" else source_problem(text):
                 self.wrong(key, problem)
             else:
-                values[key] = str(text) if key == "name" else _beside(str(text), base)
-        for key, (low, high) in _NUMBERS.items():
+                values[key] = str(text) if key == "name" else beside(str(text), base)
+        for key, (low, high) in NUMBERS.items():
             if (number := data.get(key)) is None:
                 continue
             if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
@@ -225,11 +194,11 @@ class _Reader:
         if task is None:
             self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data lie")
         elif isinstance(task, str):
-            values["task"] = _beside(task, base)
+            values["task"] = beside(task, base)
         elif isinstance(task, Mapping):
             files = {"path", "train", "validation", "test"}
             values["task"] = {
-                key: _beside(item, base) if key in files and isinstance(item, str) else item
+                key: beside(item, base) if key in files and isinstance(item, str) else item
                 for key, item in task.items()
             }
         else:
@@ -295,7 +264,7 @@ class _Reader:
             return [LocatedStep(path)]
         cls = self.registry[name]
         if isinstance(value, Mapping):
-            value = _files_beside(cls, value, base)
+            value = files_beside(cls, value, base)
         step, problems = fields.read(cls, value, f"{path}.{name}")
         self.problems += problems
         return [LocatedStep(path, step, cls)]
@@ -385,7 +354,7 @@ class _Reader:
             self.wrong(where, f"no step called {shown(name)}; {nearest(name, self.registry)}")
             return None
         cls = self.registry[name]
-        given = _files_beside(cls, given, base) if isinstance(given, Mapping) else {}
+        given = files_beside(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in fields_of(cls)}
         lists = {
             key: values
@@ -422,45 +391,3 @@ class _Swept:
     cls: type[Step]
     given: Mapping[str, Any]
     lists: Mapping[str, list[Any]]
-
-
-_NUMBERS = {"seed": (0, 2**32 - 1), "replicas": (1, 1000)}
-"""Bounds of the numbers of a recipe; the seed is also one of NumPy's, which has 32 bits."""
-
-
-def _source_problem(text: Any) -> str | None:
-    """Say what keeps a text from naming a model."""
-    if text is None or text == "":
-        return "is required: a folder or the name of a model"
-    if not isinstance(text, str):
-        return f"should be text, got {shown(text)}"
-    good = text.isprintable() and len(text) <= 1000
-    return None if good else f"should be a folder or the name of a model, got {shown(text)}"
-
-
-def _name_problem(name: Any) -> str | None:
-    """Say what keeps a text from being a name, which becomes a folder in ``runs``."""
-    if not isinstance(name, str):
-        return f"should be text, got {shown(name)}"
-    if len(name) > 100 or name.startswith(".") or not name.isprintable() or {*name} & {"/", "\\"}:
-        return f"should be a name of at most 100 characters, not a path, got {shown(name)}"
-    return None
-
-
-def _beside(text: str, base: Path | None) -> str:
-    """Resolve a path relative to the recipe's file; a name that is no file there is returned as it is."""
-    if base is None or not text or user_path(text).is_absolute():
-        return text
-    near = base / user_path(text)
-    return str(near.resolve()) if exists(near) else text
-
-
-def _files_beside(cls: type[Step], given: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
-    """Return the fields of a step, with its file names resolved relative to the recipe's file."""
-
-    def placed(value: object) -> object:
-        if isinstance(value, (list, tuple)):
-            return [placed(entry) for entry in value]
-        return _beside(value, base) if isinstance(value, str) else value
-
-    return {key: placed(value) if key in cls.info.files else value for key, value in given.items()}

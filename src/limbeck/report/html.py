@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def report_html(summary: RunSummary, *, example: str = "") -> str:
+def report_html(summary: RunSummary, *, example: str = "", front: Mapping[str, Any] | None = None) -> str:
     """Render the run as one self-contained page.
 
     Args:
         summary: The run.
         example: Code that runs the artefact, if one was written.
+        front: The layout of the front, if it has been computed already.
     """
     table, effects = rows(summary), gains(summary)
     row, teacher = headline_rows(summary)
@@ -55,7 +56,7 @@ def report_html(summary: RunSummary, *, example: str = "") -> str:
             baseline=summary.baseline,
             change=headline_change(row, teacher, split),
             flips=flips_of(summary, row, teacher, split),
-            front=front_picture(summary, table),
+            front=front_picture(summary, table) if front is None else front,
             tree=tree_picture(summary),
             gain_groups=_by_candidate(summary, effects),
             gain_axis=gain_axis(effects),
@@ -67,9 +68,14 @@ def report_html(summary: RunSummary, *, example: str = "") -> str:
     )
 
 
-def front_svg(summary: RunSummary) -> str:
-    """Render the chart of the front as an SVG file, in light and dark colours; empty where no latency was measured."""
-    picture = front_picture(summary, rows(summary))
+def front_svg(summary: RunSummary, front: Mapping[str, Any] | None = None) -> str:
+    """Render the chart of the front as an SVG file, in light and dark colours; empty where no latency was measured.
+
+    Args:
+        summary: The run.
+        front: The layout of the front, if it has been computed already.
+    """
+    picture = front_picture(summary, rows(summary)) if front is None else front
     template = page_environment().get_template("front.svg.j2")
     return template.render(summary=summary, picture=picture) if picture else ""
 

@@ -1,4 +1,4 @@
-"""Which shapes a search may choose by their cost, a group of fields; imports no torch."""
+"""The cost limits of a search, a group of fields; imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A space of shapes, what they cost, and what they may cost."""
+"""A space of shapes with their costs and a bound on the cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs of shapes, remembered: one shape with its whole measurement, thousands as arrays."""
+"""Cached costs of shapes: single shapes with the full measurement, thousands as arrays."""
 
 from __future__ import annotations
 

@@ -107,6 +107,9 @@ class FunctionTeacher:
     def adopt(self, path: Path) -> bool:
         """Take over the answers of a file that :func:`write_scores` began, if they are this function's.
 
+        Args:
+            path: The file.
+
         Returns:
             Whether they are taken over; True if there is no such file.
         """

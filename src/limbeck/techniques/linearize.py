@@ -22,7 +22,7 @@ from annotated_types import Ge, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
-from limbeck.core.shape import Shape, attention_core, attention_cores
+from limbeck.core.shape import Shape, attention_core
 from limbeck.core.step import RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
@@ -106,6 +106,11 @@ class Linearize(Technique):
                 problems.append(str(error))
         if not problems and {attention_core(core) for core in self.attention} == {"softmax"}:
             problems.append("attention: softmax alone changes nothing; choose linformer, window or kernel")
+        problems += [
+            f"attention: {core} costs as much as softmax, for it is computed with a mask; choose window"
+            for core in self.attention
+            if core.partition(":")[0] == "local"
+        ]
         for name in ("share", "init"):
             if getattr(self, name) != getattr(type(self), name) and not self.linformer:
                 problems.append(f"{name}: projections belong to linformer, got attention: {', '.join(self.attention)}")
@@ -142,7 +147,7 @@ class Linearize(Technique):
             earlier: The steps in between.
         """
         try:
-            attention_cores(self.attention, candidate.model.shape.depth)
+            candidate.model.shape.converted(self.attention)
         except InputError as error:
             return str(error)
         return None
@@ -150,7 +155,7 @@ class Linearize(Technique):
     def shape_after(self, shape: Shape) -> Shape | None:
         """Return the resulting shape; None if it is impossible."""
         try:
-            return shape.with_attention(*attention_cores(self.attention, shape.depth))
+            return shape.converted(self.attention)
         except InputError:
             return None
 

@@ -136,10 +136,12 @@ class MetaPseudoLabels(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
+        from limbeck.data.unlabeled import divided
         from limbeck.train.finetuning import finetune_if_better, train_on_task
 
         teacher = self.teacher(candidate, context)
-        labelled, unlabelled = self.texts(candidate.task)
+        file = Path(self.unlabelled) if self.unlabelled is not None else None
+        labelled, unlabelled = divided(candidate.task, file, self.unlabelled_columns)
         source = f"; {unlabelled.notes[-1]}" if self.unlabelled else ""
         rows = [len(task.split("train")) for task in (labelled, unlabelled)]
         context.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
@@ -169,16 +171,6 @@ class MetaPseudoLabels(Technique):
                 "tokens; use 'distill' with match: [logits] for such a pair"
             )
         return teacher
-
-    def texts(self, task: Task) -> tuple[Task, Task]:
-        """Return the task with its labelled rows only, and the task with the rows that the teacher labels."""
-        from limbeck.data.unlabeled import with_texts_of
-
-        rows = task.split("train").take(range(task.labelled_rows))
-        labelled = replace(task, splits={**task.splits, "train": rows})
-        if self.unlabelled is None:
-            return labelled, task
-        return labelled, with_texts_of(task, Path(self.unlabelled), self.unlabelled_columns)
 
     def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> pseudo.MetaPseudoLabels:
         """Return the objective with both losses of a step.

@@ -151,11 +151,11 @@ def within(
     if not compared:
         return []
     reference = reference_quality(context.teacher)
-    meeting = [record for record in compared if not violations(record, budget, reference)]
+    meeting = [record for record in compared if not budget.violations(measured(record), reference)]
     if meeting:
         return [min(meeting, key=order)]
-    closest = min(compared, key=lambda record: (excess(record, budget, reference), *order(record)))
-    broken = "; ".join(violations(closest, budget, reference))
+    closest = min(compared, key=lambda record: (budget.excess(measured(record), reference), *order(record)))
+    broken = "; ".join(budget.violations(measured(closest), reference))
     note = f"no candidate meets the budget; this is the nearest of {len(compared)}: {broken}"
     return [replace(closest, notes=(*closest.notes, note))]
 
@@ -171,33 +171,6 @@ def reference_quality(teacher: Teacher | None) -> float | None:
     return value(record, "quality") if record is not None and record.fact("quality") else None
 
 
-def violations(record: Record, budget: Budget, reference: float | None) -> list[str]:
-    """Return the limits of the budget that a record exceeds, in words.
-
-    Args:
-        record: A measured record.
-        budget: The limits to meet.
-        reference: Quality of the teacher; None if unknown.
-    """
-    names = [name for name in ("latency_p50", "size", "quality") if record.fact(name)]
-    return budget.violations({name: value(record, name) for name in names}, reference)
-
-
-def excess(record: Record, budget: Budget, reference: float | None) -> float:
-    """Return how far a record is from the budget: the sum of the shares by which it exceeds each limit.
-
-    A loss of quality counts in points over the limit, a limit below one point as one point.
-
-    Args:
-        record: A measured record.
-        budget: The limits to meet.
-        reference: Quality of the teacher; None if unknown.
-    """
-    total = 0.0
-    for name, limit, unit in (("latency_p50", budget.latency_ms, 1e-3), ("size", budget.size_mb, 1e6)):
-        if limit is not None:
-            total += max(0.0, value(record, name) / (limit * unit) - 1)
-    if budget.max_drop is not None and reference is not None:
-        drop = (reference - value(record, "quality")) * 100
-        total += max(0.0, drop - budget.max_drop) / max(budget.max_drop, 1.0)
-    return total
+def measured(record: Record) -> dict[str, float]:
+    """Return the facts of a record that a budget may limit."""
+    return {name: value(record, name) for name in ("latency_p50", "size", "quality") if record.fact(name)}

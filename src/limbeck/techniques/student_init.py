@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, check_head_widths
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.core.student_shape import Init, StudentShape
 from limbeck.errors import InputError
@@ -81,7 +81,8 @@ class StudentInit(Technique):
             earlier: The steps in between.
         """
         try:
-            self.student.of(candidate.model.shape)
+            shape = self.student.of(candidate.model.shape)
+            check_head_widths([shape.head_dim], rotary=bool(candidate.model.style.rotary_theta))
         except InputError as error:
             return str(error)
         return None
@@ -113,6 +114,7 @@ class StudentInit(Technique):
         before = candidate.model.shape
         try:
             shape = self.student.of(before)
+            check_head_widths([shape.head_dim], rotary=bool(candidate.model.style.rotary_theta))
         except InputError as error:
             raise InputError(f"student_init: {error}") from error
         if self.init == "layers":

@@ -21,7 +21,7 @@ from annotated_types import Ge, Le
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
 from limbeck.core.search_space import Listed
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, check_head_widths
 from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
@@ -119,7 +119,8 @@ class WeightSharing(Technique):
             earlier: The steps in between.
         """
         try:
-            self.shapes(candidate.model.shape)
+            shapes = self.shapes(candidate.model.shape).shapes
+            check_head_widths((shape.head_dim for shape in shapes), rotary=bool(candidate.model.style.rotary_theta))
         except InputError as error:
             return str(error)
         return None
@@ -151,9 +152,9 @@ class WeightSharing(Technique):
 
         if problems := self.problems():
             raise InputError(f"weight_sharing: {problems[0]}")
-        few = self.shapes(candidate.model.shape)
+        few, style = self.shapes(candidate.model.shape), candidate.model.style
         for shape in few.shapes:  # 'student_init' would refuse it, but after the training
-            check_slice(shape, candidate.model.shape, candidate.model.config.embedding_size)
+            check_slice(shape, candidate.model.shape, style.embedding_size, rotary=bool(style.rotary_theta))
         candidate = replace(candidate, model=extract(candidate.model, few.whole, self.resplit), folder=None)
         context.log(f"{len(few.shapes)} slices of {few.whole}")
         rule: Literal["sandwich", "single"] = self.rule if len(few.shapes) > 1 else "single"

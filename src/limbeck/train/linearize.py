@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from limbeck.core.shape import attention_cores
 from limbeck.errors import InputError
 from limbeck.model.attention_conversion import convert, new_projections
 from limbeck.train.finetuning import train_on_task
@@ -58,7 +57,7 @@ def linearize(
     """
     before = candidate.model
     try:
-        cores = attention_cores(attention, before.shape.depth)
+        cores = [layer.attention for layer in before.shape.converted(attention).layers]
     except InputError as error:
         raise InputError(f"linearize.{error}") from error
     teacher = guidance.teacher(candidate, context, max_length, checkpoints)
@@ -74,7 +73,8 @@ def linearize(
         raise InputError("linearize.freeze_steps: the model has these projections already, so nothing is new")
     guide = None if teacher is None else teacher.model.eval()
     if guidance.guide == "trajectory":
-        guide = convert(before, ("softmax",) * before.shape.depth, positions=positions)
+        exact = [layer.attention if layer.core[0] == "local" else "softmax" for layer in before.shape.layers]
+        guide = convert(before, exact, positions=positions)
     objective = guidance.objective(
         model,
         guide,

@@ -13,7 +13,7 @@ from annotated_types import Ge, Le
 
 from limbeck.core.field_groups import CheckedGroup
 from limbeck.core.search_space import Range, Space
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, check_head_widths
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ class SupernetConfig(CheckedGroup):
         if self.free and model.space:
             return None  # it has the space of an earlier step
         try:
-            self.space(model.shape, step)
+            space = self.space(model.shape, step)
+            check_head_widths(space.head_dim, rotary=bool(model.style.rotary_theta))
         except InputError as error:
             return str(error)
         return None

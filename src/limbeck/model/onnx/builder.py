@@ -1,9 +1,9 @@
-"""Nodes and constants of an ONNX graph in the making."""
+"""Nodes and constants of an ONNX graph in the making, and the interface of what writes its matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -108,3 +108,54 @@ class Graph:
         node = helper.make_node(kind, tensors, outputs, name=name, domain=domain)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
         self.nodes.append(node)
+
+
+class TensorWriter(Protocol):
+    """How tables and linear maps are stored and computed. A name is that of its weights, without ``.weight``."""
+
+    def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
+        """Gather float rows of a table.
+
+        Args:
+            graph: The graph to add nodes to.
+            name: The table.
+            gather: Adds the node that gathers rows of an array.
+        """
+        ...
+
+    def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
+        """Multiply by a matrix.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: The input tensor.
+            name: The linear map.
+
+        Returns:
+            The product, and the bias if the next node is to add it.
+        """
+        ...
+
+    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
+        """Add self-attention from one matrix [hidden, queries + keys + values].
+
+        Args:
+            graph: The graph to add nodes to.
+            x: The hidden states.
+            name: The linear map.
+            mask: The mask, as the writer needs it.
+            heads: Number of heads.
+            bias: What is added to the scores [1, heads, query, key]; None for nothing.
+
+        Returns:
+            The contexts of all heads, side by side.
+        """
+        ...
+
+
+class RowGather(Protocol):
+    """Adds the node that takes rows out of an array."""
+
+    def __call__(self, array: str) -> str:
+        """Return the name of the node's output."""
+        ...

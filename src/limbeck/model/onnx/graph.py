@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx import disentangled as graph_disentangled
-from limbeck.model.onnx.builder import FUSED, Graph, Weights
+from limbeck.model.onnx.builder import FUSED, Graph, RowGather, TensorWriter, Weights
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -105,57 +105,6 @@ class Blueprint:
         """Return the rotary positions of a layer; None if there are none."""
         thetas = self.rotary_theta
         return graph_attention.Rotary(thetas[min(index, len(thetas) - 1)], self.positions) if thetas else None
-
-
-class TensorWriter(Protocol):
-    """How tables and linear maps are stored and computed. A name is that of its weights, without ``.weight``."""
-
-    def rows(self, graph: Graph, name: str, gather: RowGather) -> str:
-        """Gather float rows of a table.
-
-        Args:
-            graph: The graph to add nodes to.
-            name: The table.
-            gather: Adds the node that gathers rows of an array.
-        """
-        ...
-
-    def linear(self, graph: Graph, x: str, name: str) -> tuple[str, str | None]:
-        """Multiply by a matrix.
-
-        Args:
-            graph: The graph to add nodes to.
-            x: The input tensor.
-            name: The linear map.
-
-        Returns:
-            The product, and the bias if the next node is to add it.
-        """
-        ...
-
-    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
-        """Add self-attention from one matrix [hidden, queries + keys + values].
-
-        Args:
-            graph: The graph to add nodes to.
-            x: The hidden states.
-            name: The linear map.
-            mask: The mask, as the writer needs it.
-            heads: Number of heads.
-            bias: What is added to the scores [1, heads, query, key]; None for nothing.
-
-        Returns:
-            The contexts of all heads, side by side.
-        """
-        ...
-
-
-class RowGather(Protocol):
-    """Adds the node that takes rows out of an array."""
-
-    def __call__(self, array: str) -> str:
-        """Return the name of the node's output."""
-        ...
 
 
 class FloatWriter:
@@ -288,8 +237,7 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
     if "embeddings.position.weight" not in graph.weights:
         pass
     elif blueprint.position_offset is None:
-        length = graph.op("Shape", "input_ids", start=1, end=2)
-        start = graph.integers(0)
+        start, length = graph.integers(0), graph.op("Shape", "input_ids", start=1, end=2)
         parts.append(writer.rows(graph, "embeddings.position", lambda array: graph.op("Slice", array, start, length)))
     else:
         positions = _positions(graph, blueprint.pad_token_id, blueprint.position_offset)
@@ -299,10 +247,8 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
     projected = "embeddings.project.weight" in graph.weights
     if first := projected and "embeddings.project.bias" not in graph.weights:  # DeBERTa projects before the norm
         parts = [writer.linear(graph, _sum(graph, *parts), "embeddings.project")[0]]
-    if "embeddings.norm.weight" in graph.weights:
-        x = _normalise(graph, blueprint, "embeddings.norm", *parts)
-    else:
-        x = _sum(graph, *parts)
+    normed = "embeddings.norm.weight" in graph.weights
+    x = _normalise(graph, blueprint, "embeddings.norm", *parts) if normed else _sum(graph, *parts)
     if blueprint.masks_queries:
         x = graph.op("Mul", x, graph_attention.real_tokens(graph))
     if projected and not first:
@@ -355,16 +301,15 @@ def _layer(
     if layer.heads:
         normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
         read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if normed else x
-        if layer.core[0] == "softmax" and blueprint.masks_queries:
-            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
-            heads = graph_disentangled.Heads(layer.heads, blueprint.shape.head_dim, first_only)
-            context = graph_disentangled.attention(graph, projected, name, heads, mask, blueprint.fused)
-        elif layer.core[0] == "softmax" and positions is None:
+        if layer.core[0] == "softmax" and positions is None and not blueprint.masks_queries:
             context = narrow(writer.attention(graph, read, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
         else:
             projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
             head_dim, fused = blueprint.shape.head_dim, blueprint.fused
-            if layer.core[0] in ("softmax", "local"):
+            if layer.core[0] == "softmax" and blueprint.masks_queries:
+                heads = graph_disentangled.Heads(layer.heads, head_dim, first_only)
+                context = graph_disentangled.attention(graph, projected, name, heads, mask, fused)
+            elif layer.core[0] in ("softmax", "local"):
                 parts = (layer, head_dim, positions, mask, first_only, fused)
                 context = graph_attention.rotary(graph, projected, *parts)
             else:

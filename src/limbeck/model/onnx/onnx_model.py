@@ -39,6 +39,9 @@ class OnnxModel:
         self.folder, self.file, self.config = Path(folder), file, dict(config)
         self._sessions: dict[int, InferenceSession] = {}
 
+    def __repr__(self) -> str:
+        return f"OnnxModel({self.shape}, {self.path})"
+
     @property
     def path(self) -> Path:
         """The ONNX file."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from limbeck.model.onnx.builder import FUSED, Graph, Weights
-from limbeck.model.onnx.graph import Blueprint, FloatWriter, RowGather, build, projection_bias
+from limbeck.model.onnx.builder import FUSED, Graph, RowGather, Weights
+from limbeck.model.onnx.graph import Blueprint, FloatWriter, build, projection_bias
 
 if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph

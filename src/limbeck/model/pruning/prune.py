@@ -59,8 +59,8 @@ def prune(
         raise InputError("the model has no layers, so there is nothing to prune")
     goal, texts = config.goal(cost, before, teacher), cache(batches)
     if config.layers is not None:
-        kept = config.evenly(before.depth)
-        slice_to(model, Cut.whole_layers(before, kept or important_layers(model, texts(), config.layers, criterion)))
+        layers = config.evenly(before.depth) or important_layers(model, texts(), config.layers, criterion)
+        slice_to(model, Cut.whole_layers(before, layers))
     if config.narrows:
         narrow(model, texts(), goal, criterion=criterion, reconstruct=reconstruct, seed=seed, keep_orders=keep_orders)
 

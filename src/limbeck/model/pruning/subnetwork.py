@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.shape import Shape
+from limbeck.core.shape import Shape, check_head_widths
 from limbeck.errors import InputError
 from limbeck.model.pruning.slicing import Scores, columns, take_heads, write_layer_style, write_shape
 
@@ -75,10 +75,10 @@ def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None, 
         shape: The slice.
         before: The whole.
         embedding_size: Width of the embeddings, where they have a projection.
-        rotary: Whether positions turn pairs of a head's channels.
+        rotary: Whether positions are rotary.
 
     Raises:
-        InputError: The shape is no slice, needs the projection left out, or would part such pairs.
+        InputError: The shape is no slice, needs the projection left out, or has heads of odd width.
     """
     leading = Shape(before.hidden, before.head_dim, tuple(before.layers[: shape.depth]))
     if not shape <= leading:
@@ -88,11 +88,7 @@ def check_slice(shape: Shape, before: Shape, embedding_size: int | None = None, 
             f"a model as wide as its embeddings ({shape.hidden}) has no projection of them, but the slice of {before} "
             "has; choose another width"
         )
-    if rotary and shape.head_dim != before.head_dim:
-        raise InputError(
-            f"heads of {shape.head_dim} channels cannot be sliced out of heads of {before.head_dim}: rotary positions "
-            f"turn pairs of channels; keep head_dim: {before.head_dim}"
-        )
+    check_head_widths([shape.head_dim], rotary=rotary)
 
 
 def _sliced(name: str, weight: Tensor, size: torch.Size, dims: tuple[int, int] | None) -> Tensor:

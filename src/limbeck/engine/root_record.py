@@ -1,0 +1,33 @@
+"""The record of a model as it came in: what it can do, and whether its answers must still be trained."""
+
+from __future__ import annotations
+
+from limbeck.core.candidate import Record
+from limbeck.core.model import Runnable
+
+FRESH_HEAD = "has no trained head for this task"
+"""How the note of a root begins whose answers must still be trained."""
+
+
+def untrained(record: Record) -> str:
+    """Return why the answers of a root must still be trained; empty if they need not."""
+    return next((note for note in record.notes if note.startswith(FRESH_HEAD)), "")
+
+
+def root_record(key: str, role: str, source: str, model: Runnable) -> Record:
+    """Return the record of a model as it came in.
+
+    Args:
+        key: Its key.
+        role: 'model' or 'teacher'.
+        source: Folder or hub name of the model.
+        model: The model.
+    """
+    note = f"{FRESH_HEAD}: {model.untrained}" if model.untrained else FRESH_HEAD
+    traits = {"torch"} if model.runtime == "torch" else {"onnx"}
+    if model.space:
+        traits.add("elastic")
+    if role == "teacher":
+        traits.add("teacher")
+    notes = (note,) if model.fresh_head else ()
+    return Record(key, None, role, {"source": source}, model.shape, frozenset(traits), notes=notes)

@@ -1,0 +1,26 @@
+import pytest
+
+from limbeck.core.shape import Shape
+from limbeck.engine.root_record import root_record, untrained
+
+
+@pytest.mark.parametrize(("role", "traits"), [("model", {"torch"}), ("teacher", {"torch", "teacher"})])
+def test_a_trained_model(make_model, role, traits):
+    model = make_model(Shape.uniform(layers=1, hidden=8, heads=2, ffn=8))
+    model.fresh_head = False
+    record = root_record("k", role, "folder", model)
+    assert (record.step, record.traits, record.shape, record.parameters) == (
+        role,
+        traits,
+        model.shape,
+        {"source": "folder"},
+    )
+    assert untrained(record) == ""
+
+
+def test_the_note_of_a_fresh_head_says_what_is_missing(make_model):
+    model = make_model(Shape.uniform(layers=1, hidden=8, heads=2, ffn=8))
+    model.fresh_head, model.untrained = True, "classifier.weight is missing"
+    assert untrained(root_record("k", "model", "folder", model)) == (
+        "has no trained head for this task: classifier.weight is missing"
+    )

@@ -1,0 +1,30 @@
+import pytest
+
+from limbeck.core.step import StepInfo
+from limbeck.core.target import Budget
+from limbeck.engine.services import services, services_in_keys
+from limbeck.engine.store import Store
+from limbeck.errors import UndeclaredService
+from limbeck.recipe.recipe import Recipe
+
+
+def test_a_step_gets_what_it_declares_and_no_more(toys, tmp_path, monkeypatch):
+    recipe = Recipe("model", "toy", budget=Budget(latency_ms=3.0))
+    monkeypatch.setattr(toys.ToyTrain, "info", StepInfo("toy-train", reads={"seed", "budget"}))
+    context = services(recipe, Store(tmp_path), toys.ToyTrain(), seed=7, teacher=None, log=print)
+    assert (context.seed, context.budget, context.log) == (7, recipe.budget, print)
+    with pytest.raises(UndeclaredService, match=r"context\.target"):
+        _ = context.target
+
+
+def test_keys_hold_what_is_read_and_the_number_of_processes_that_train(toys, monkeypatch):
+    recipe = Recipe("model", "toy", budget=Budget(latency_ms=3.0))
+    info = StepInfo("toy-train", reads={"seed", "teacher"}, every_process=True, standardizes=True)
+    monkeypatch.setattr(toys.ToyTrain, "info", info)
+
+    def read(kind):
+        return services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", kind=kind)
+
+    assert read("classification") == {"seed": 7, "teacher": "t"}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert read("regression") == {"seed": 7, "teacher": "t", "targets": "standardized", "processes": 2}
