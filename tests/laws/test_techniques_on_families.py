@@ -66,7 +66,8 @@ def parents(request, tmp_path_factory):
         tokenizer.save_pretrained(folder / name)
     model = open_model(folder / "torch", task=TASK)[0]
     space = Space(Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8))
-    model.config.space = space.to_json()
+    cores = [layer.attention for layer in model.shape.layers]
+    model.config.space = space.to_json() | ({"attention": cores} if {*cores} != {"softmax"} else {})
     save_model(model, tokenizer, folder / "elastic")
     (exported,) = step_of("export").apply(opened(folder / "torch"), RunContext(scratch=folder / "scratch"))
     save_model(exported.model, tokenizer, folder / "onnx")

@@ -155,7 +155,7 @@ def test_a_folder_of_sentence_transformers_opens_with_its_encoder(inside, tmp_pa
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
-        ('[{"path": "../outside"}]', r"names '\.\./outside', outside the model's folder"),
+        ('[{"path": "../outside"}]', r"names '\.\./outside', outside the folder"),
         ('{"path": "x"}', "should list the parts"),
         ("[]", "should list the parts"),
         ("[{}]", "should list the parts"),

@@ -12,7 +12,7 @@ from limbeck.model.family_table import FAMILIES
 from limbeck.model.style import Style
 
 
-@pytest.mark.parametrize("family", ["deberta", "roformer", "berta", "llama"])
+@pytest.mark.parametrize("family", ["deberta", "convbert", "berta", "llama"])
 def test_other_families_are_refused_by_name(family):
     with pytest.raises(UnsupportedModel) as error:
         read_shape({"model_type": family}, "some/model")

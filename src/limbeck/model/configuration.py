@@ -27,8 +27,8 @@ STANDARD_KEYS = frozenset((
 POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert", "deberta-v2")
 """Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
 PREFIXES = (
-    "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|deberta|roberta_prelayernorm"
-    "|roformer"
+    "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|deberta"
+    "|roberta_prelayernorm|roformer"
 )
 """What the names of tensors begin with in the checkpoints of the families."""
 GUARD = rf"^({PREFIXES})\.(embeddings\.(LayerNorm|norm)|encoder\.(LayerNorm|ln))\.weight$"

@@ -240,10 +240,10 @@ def _position_biases(model: Any, weights: dict[str, np.ndarray]) -> dict[str, np
     style, table = model.encoder.style, model.encoder.position_bias.weight.detach().float().cpu()
     distances = torch.arange(-style.relative_distance, style.relative_distance + 1)
     rows = table[relative_buckets(distances, len(table), style.relative_distance)].t().contiguous().numpy()
-    if not model.config.position_heads:
+    layers = model.encoder.layers
+    if all(layer.position_heads == tuple(range(len(rows))) for layer in layers):
         return {"position_bias": rows}
-    layers = enumerate(model.encoder.layers)
-    return {f"layers.{index}.position_bias": rows[list(layer.position_heads)] for index, layer in layers}
+    return {f"layers.{index}.position_bias": rows[list(layer.position_heads)] for index, layer in enumerate(layers)}
 
 
 TABLES = ("word", "position", "token_type")
