@@ -123,9 +123,7 @@ def compress(
         compressed = work(
             model,
             data.of(task),
-            **asdict(budget),
-            **asdict(serving),
-            **asdict(search),
+            **asdict(budget) | asdict(serving) | asdict(search),
             training=training,
             teacher=teacher,
             allow_weak_teacher=allow_weak_teacher,

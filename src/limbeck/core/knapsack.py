@@ -53,11 +53,11 @@ def choose(units: Sequence[Sequence[Option]], budget: float, resolution: int = 2
         extra = np.array([option.cost for option in unit]) - min(option.cost for option in unit)
         total_cost = (extra[:, None] + costs).ravel()  # by option, each in order: what a stable sort merges fast
         total_loss = (np.array([[option.loss] for option in unit]) + losses).ravel()
-        kept = _efficient(total_cost, total_loss, limit)
-        if len(kept) > resolution:
-            kept = _thinned(kept, total_cost, limit / resolution)
-        history.append(np.divmod(kept, len(costs)))
-        costs, losses = total_cost[kept], total_loss[kept]
+        best = _efficient(total_cost, total_loss, limit)
+        if len(best) > resolution:
+            best = _thinned(best, total_cost, limit / resolution)
+        history.append(np.divmod(best, len(costs)))
+        costs, losses = total_cost[best], total_loss[best]
     state, chosen = len(costs) - 1, []  # the last one costs most and loses least
     for options, states in reversed(history):
         chosen.append(int(options[state]))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
 
 CHUNK = 512
-"""Rows that are asked for, and kept, together."""
+"""Rows that are asked for, and stored, together."""
 
 
 def answers(

@@ -139,14 +139,20 @@ def compress(
         progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
     """
     request = Request(Budget(latency_ms, size_mb, max_drop), strategy, effort, seed, replicas)
-    function = teacher if callable(teacher) else None
-    named = str(teacher) if isinstance(teacher, (str, Path)) else None
-    if teacher is not None and function is None and named is None:
-        raise InputError(f"teacher: expected a model's name, a path or a function, got {type(teacher).__name__}")
+    named, function = _named_or_function(teacher)
     request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher, teacher=named)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)
     with listening(on_event, progress) as listener:
         return _Compression(str(model), request, target, runtime, folder, out, function).go(task, store, listener)
+
+
+def _named_or_function(teacher: str | Path | TeacherFunction | None) -> tuple[str | None, TeacherFunction | None]:
+    """Return the name or path of a teacher, or else its function."""
+    if teacher is None or isinstance(teacher, (str, Path)):
+        return None if teacher is None else str(teacher), None
+    if not callable(teacher):
+        raise InputError(f"teacher: expected a model's name, a path or a function, got {type(teacher).__name__}")
+    return None, teacher
 
 
 @dataclass(frozen=True)

@@ -70,25 +70,8 @@ def load_pretrained(
     style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
     if local:
         _check_weights(Path(name_or_path), shape, style)
-    auto = "AutoModelForTokenClassification" if per_token else "AutoModelForSequenceClassification"
-    with quiet(), explained(name_or_path):
-        reference, report = getattr(transformers, auto).from_pretrained(
-            name_or_path,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="eager",  # the weights alone are used; config.json may name a kernel to be fetched
-            dtype="float32",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **arguments,
-        )
-    _check_sizes(report["mismatched_keys"], name_or_path)
     names = module_names(style.family, shape.depth, per_token=per_token)
-    weights = reference.state_dict()
-    for absent in report["missing_keys"]:
-        if not (getattr(config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
-            weights.pop(absent, None)
-    check_finite(weights, name_or_path)
+    weights = _weights(name_or_path, per_token=per_token, local=local)
     raw, _ = transformers.PretrainedConfig.get_config_dict(name_or_path, **arguments)
     settings = unknown_keys(raw, style.family) | _settings(config, shape, style)
     head = {path: names[path] for path in head_parts(style, per_token=per_token)}
@@ -100,6 +83,31 @@ def load_pretrained(
         set_labels(model, label_names, task_kind, seed=seed, names=head)
     model.eval()
     return model
+
+
+def _weights(source: str | Path, *, per_token: bool, local: bool) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint under the names of the family's own model, without those that are not there."""
+    import transformers
+
+    auto = "AutoModelForTokenClassification" if per_token else "AutoModelForSequenceClassification"
+    with quiet(), explained(source):
+        reference, report = getattr(transformers, auto).from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",  # the weights alone are used; config.json may name a kernel to be fetched
+            dtype="float32",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **({"local_files_only": True} if local else {}),
+        )
+    _check_sizes(report["mismatched_keys"], source)
+    weights: dict[str, Tensor] = reference.state_dict()
+    for absent in report["missing_keys"]:
+        if not (getattr(reference.config, "sinusoidal_pos_embds", False) and "position_embeddings" in absent):
+            weights.pop(absent, None)
+    check_finite(weights, source)
+    return weights
 
 
 def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str, Any]:
@@ -127,8 +135,8 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
 def _translated(weights: Mapping[str, Tensor], names: Mapping[str, str], *, shared: bool) -> dict[str, Tensor]:
     """Return weights under our names; a module that the family may lack (ELECTRA's projection) is left out."""
     parts = ((f"{path}.{part}", part, ours) for path, ours in joined(names).items() for part in ("weight", "bias"))
-    found = ((ours, part, weights[name]) for name, part, ours in parts if name in weights)
-    rows = ((ours, part, [w] * len(ours) if shared else w.chunk(len(ours))) for ours, part, w in found)
+    tensors = ((ours, part, weights[name]) for name, part, ours in parts if name in weights)
+    rows = ((ours, part, [w] * len(ours) if shared else w.chunk(len(ours))) for ours, part, w in tensors)
     return {f"{path}.{part}": chunk for ours, part, chunks in rows for path, chunk in zip(ours, chunks, strict=True)}
 
 

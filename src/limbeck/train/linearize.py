@@ -17,6 +17,7 @@ from limbeck.train.linearization import missing_positions, restart
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
+    from limbeck.core.shape import Shape
     from limbeck.core.step import RunContext
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.train.config import TrainingConfig
@@ -56,10 +57,7 @@ def linearize(
         InputError: The cores do not fit the model, or there is no suitable teacher.
     """
     before = candidate.model
-    try:
-        cores = [layer.attention for layer in before.shape.converted(attention).layers]
-    except InputError as error:
-        raise InputError(f"linearize.{error}") from error
+    cores = _cores(before.shape, attention)
     teacher = guidance.teacher(candidate, context, max_length, checkpoints)
     if teacher is not None and guidance.from_pretrained:
         restart(before, teacher)
@@ -86,3 +84,11 @@ def linearize(
     context.log(f"{before.shape} -> {model.shape}; projections shared: {share}")
     train_on_task(replace(candidate, model=model, folder=None), objective, training, context)
     return model.requires_grad_()
+
+
+def _cores(shape: Shape, attention: Sequence[str]) -> list[str]:
+    """Return the core of every layer, of the cores that a user gave."""
+    try:
+        return [layer.attention for layer in shape.converted(attention).layers]
+    except InputError as error:
+        raise InputError(f"linearize.{error}") from error

@@ -74,8 +74,8 @@ def cached_logits(
         A function that reads the logits of rows.
     """
     if isinstance(teacher.model, AnswerSource):
-        known = np.asarray(answers(teacher.model, None, task, "train", keep=keep))
-        return lambda rows: torch.from_numpy(known[rows.tolist()]).to(rows.device)
+        logits = np.asarray(answers(teacher.model, None, task, "train", keep=keep))
+        return lambda rows: torch.from_numpy(logits[rows.tolist()]).to(rows.device)
     encoded = encode(task, "train", teacher.tokenizer)
 
     def compute() -> dict[str, np.ndarray]:

@@ -134,10 +134,10 @@ def _first_scores(graph: Graph, table: str, parts: tuple[str, str, str], heads: 
     terms = []
     if not table.endswith(".p2c"):
         query = split_heads(graph, parts[1], heads.number, [0, 2, 1, 3])
-        terms.append(_products(graph, query, _rows(graph, c2p, _from_first(graph, 1)), fused))
+        terms.append(_products(graph, query, _rows(graph, c2p, _distances_from_first(graph, 1)), fused))
     if not table.endswith(".c2p"):
         key = split_heads(graph, parts[2], heads.number, [0, 2, 1, 3])
-        products = graph.op("Mul", key, _rows(graph, p2c, _from_first(graph, -1)))
+        products = graph.op("Mul", key, _rows(graph, p2c, _distances_from_first(graph, -1)))
         total = graph.op("ReduceSum", products, graph.integers(3), keepdims=0)
         terms.append(graph.op("Unsqueeze", total, graph.integers(2)))
     return terms[0] if len(terms) == 1 else graph.op("Add", *terms)
@@ -159,8 +159,7 @@ def _shifted(graph: Graph, products: str) -> str:
     """Take from row i the distances j - i: [batch, heads, n, 2 n] to [batch, heads, n, n]."""
 
     def shape() -> str:
-        one = graph.integers(1)
-        row = graph.op("Sub", graph.op("Add", text_length(graph), text_length(graph)), one)
+        row = graph.op("Sub", graph.op("Add", text_length(graph), text_length(graph)), graph.integers(1))
         return graph.op("Concat", graph.integers(0, 0, -1), row, axis=0)
 
     def skipped() -> str:
@@ -184,7 +183,7 @@ def _distances(graph: Graph) -> str:
     return graph.once("distances", make)
 
 
-def _from_first(graph: Graph, step: int) -> str:
+def _distances_from_first(graph: Graph, step: int) -> str:
     """Write the buckets of the distances of the first token's keys: 0, 1, … (``step`` 1), or 0, -1, …."""
 
     def make() -> str:
