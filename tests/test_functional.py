@@ -143,6 +143,7 @@ def test_evaluate_scores_the_split_that_is_asked_for(bert):
         limbeck.evaluate(bert, TOKENIZER, TEXTS)
 
 
+@pytest.mark.slow
 def test_latency_times_models_beside_each_other(bert):
     small = limbeck.prune(bert, TOKENIZER, TEXTS, layers=1, samples=16)
     times = limbeck.latency({"whole": bert, "small": small}, TOKENIZER, TEXTS, rounds=2)

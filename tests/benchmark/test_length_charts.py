@@ -102,6 +102,7 @@ def test_several_runtimes_and_int8_where_it_runs():
     assert kinds == [("torch", "float"), ("onnxruntime", "float"), ("onnxruntime", "int8")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_softmax_attention_needs_the_memory_of_all_pairs_of_tokens(runtime):
     """Measured in real processes: 1,500 tokens and 8 heads are 72 MB of scores for each of them that is kept."""

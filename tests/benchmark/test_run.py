@@ -78,6 +78,7 @@ def test_nothing_to_do():
         replace(PLAN, trials=0).check()
 
 
+@pytest.mark.slow
 def test_on_this_machine(tmp_path):
     """For real: more layers take longer, and shared weights run too."""
     small = replace(PLAN, points=PLAN.points[:3:2], trials=1, calls=40)

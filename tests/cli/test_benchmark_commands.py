@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from commands import answer, call
 
 
@@ -32,6 +33,7 @@ SMALL = ("bench", "--base", "tuned", "--calls", 4, "--trials", 1, "--task", "moo
 QUICK = ("--epochs", 1, "--train-batch-size", 16)
 
 
+@pytest.mark.slow
 def test_accuracy_alone_and_shared_beside_latency():
     """Trained for real; the second time nothing is timed or trained, and all is found again."""
     forms = ("--number-format", "float", "int8")
@@ -55,6 +57,7 @@ def test_accuracy_alone_and_shared_beside_latency():
     assert (status, "accuracy" in out, "begun with leading parts of tuned" in out) == (0, True, True)
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_and_the_rest_stands():
     command = (*SMALL, *QUICK, "--layers", 1, 2, "--train", "both", "--id", "failed", "--seed", 5)
     with mock.patch("limbeck.techniques.weight_sharing.WeightSharing.apply", side_effect=RuntimeError("broken")):
@@ -84,6 +87,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
             assert (status, message in err) == (2, True), err
 
 
+@pytest.mark.slow
 def test_attention_against_length():
     """Timed and weighed for real; the page and the terminal say where a linear core pays, or that it does not."""
     command = ["bench", "--base", "tuned", "--attention", "softmax", "linformer:4", "--lengths", "8", "40"]

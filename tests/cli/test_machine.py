@@ -10,6 +10,7 @@ import pytest
 from commands import answer, call
 
 
+@pytest.mark.slow
 def test_a_full_profile_goes_into_one_file():
     from limbeck.cost_models.latency_dataset import read
     from limbeck.cost_models.latency_table import Curve, LatencyTable

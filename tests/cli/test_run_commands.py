@@ -53,6 +53,7 @@ def test_help_of_a_technique_shows_its_fields_and_short_names():
     assert {"--teacher", "--epochs", "--match", "--temperature"} <= set(re.findall(r"--[a-z-]+", out))
 
 
+@pytest.mark.slow
 def test_compress_takes_a_model_that_answers_the_task_as_teacher(compressed):
     recipe = yaml.safe_load(Path("run/recipe.yaml").read_text())
     assert recipe["teacher"] == recipe["model"] == "tuned"

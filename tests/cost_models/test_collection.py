@@ -156,6 +156,7 @@ def test_what_cannot_be_timed_is_refused_before_any_work(plan, tmp_path):
     assert TURNS[0] == "first"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number_format", ["float", "int8"])
 def test_on_this_machine(setting, space, number_format, tmp_path):
     """For real, in fresh processes: the largest shape takes longer than the smallest."""

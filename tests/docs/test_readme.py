@@ -21,7 +21,7 @@ PAGES = pages.read_pages(
     *(path for path in sorted(pages.DOCS.rglob("*.md")) if path.parent.name != "decisions"),
 )
 ALL = "\n".join(PAGES.values())
-TESTED_ELSEWHERE = {"docs/guides/serving.md", "docs/guides/functions.md"}
+TESTED_ELSEWHERE = {"docs/guides/serving.md", "docs/guides/functions.md", "docs/guides/teachers.md"}
 """Pages whose code has a test of its own, beside the model or artefact that it needs."""
 FEW = {"limit": {"train": 128, "validation": 50, "test": 50}}
 

@@ -35,14 +35,15 @@ def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
 
 
 def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
-    from limbeck.engine import builder as builder
+    from limbeck.engine import builder, services
 
     def cost(candidate, target, memo, whole):
         return FormatCost(lambda shape, number_format: Measurement("latency", 1.0, "s"))
 
     steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
     here = go(*steps, cost=cost)
-    monkeypatch.setattr(builder, "machine", lambda: "another")
+    for module in (builder, services):
+        monkeypatch.setattr(module, "machine", lambda: "another")
     before = len(toys.calls())
     assert go(toys.ToyClock(), toys.ToyQuality()).records.keys() < here.records.keys()
     assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1", "quality 8"]

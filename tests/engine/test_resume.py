@@ -74,6 +74,7 @@ def expected(tmp_path_factory):
     return finish(start(other, **FAST))
 
 
+@pytest.mark.slow
 def test_kill_at_several_moments(root, expected):
     for wanted in (1, 3, 6):  # epochs begun before the blow
         process = start(root, TOY_SLOW="0.15")
@@ -89,6 +90,7 @@ def test_kill_at_several_moments(root, expected):
     assert not list((root / "store" / "work").iterdir())
 
 
+@pytest.mark.slow
 def test_a_torn_ledger_is_told_and_left_alone(root, expected):
     finish(start(root, **FAST))
     with (root / "run" / "ledger.jsonl").open("a") as stream:

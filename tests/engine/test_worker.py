@@ -104,7 +104,8 @@ def wait_for(condition, process):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, pytest.param(ACCELERATE, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE])
 def test_only_process_0_tells_and_writes(place, launcher, tmp_path_factory):
     name = launcher[0].split(".")[0]
     steps = ({"finetune": {"epochs": 1, **TRAIN}}, {"distill": {"epochs": 1, **TRAIN}}, {"quality": {}})

@@ -108,7 +108,7 @@ def test_sorting_heads_and_neurons_changes_no_answer(case):
 
 @PRUNABLE
 def test_sorting_channels_changes_no_answer(case):
-    model = families.ours(case)
+    model = families.ours(case).double()
     before = [logits(model, batch) for batch in batches(model)]
     sort_channels(model, channel_scores(model))
     for batch, expected in zip(batches(model), before, strict=True):

@@ -67,6 +67,7 @@ def test_a_narrower_model_is_smaller_in_every_respect(candidate, make_model):
         assert thin.value < wide.value
 
 
+@pytest.mark.slow
 def test_the_size_of_a_large_export_counts_its_data(exported, monkeypatch):
     monkeypatch.setattr("limbeck.model.external.LIMIT", 10_000)
     small = exported.model.size_bytes

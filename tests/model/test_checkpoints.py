@@ -335,7 +335,7 @@ def break_folder(folder, how):
         ('{"layer_heads": [1], "layer_ffn": [24], "layer_attention": ["softmax"]}', "unknown to config.json"),
         ('{"layer_attention": ["sofmax", "softmax", "softmax", "softmax", "softmax"]}', "did you mean 'softmax'"),
         ('{"vocab_size": 9}', "another size|tokenizer has 10 tokens"),
-        ('{"model_type": "albert"}', "'albert' is not supported; supported families: bert, "),
+        ('{"model_type": "convbert"}', "'convbert' is not supported; supported families: bert, "),
         ('{"limbeck_runtime": "onnxruntime"}', "names onnx/model.onnx, which is not there"),
     ],
 )
@@ -366,7 +366,7 @@ def test_names_that_lead_nowhere(tmp_path, saved, monkeypatch):
 
 def test_peek_names_the_supported_families(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "deberta"}')
-    with pytest.raises(UnsupportedModel, match=r"supported families: bert, ernie, roberta.*closest is 'bert'"):
+    with pytest.raises(UnsupportedModel, match=r"supported families: bert, ernie, roberta.*closest is 'deberta-v2'"):
         peek(tmp_path)
     roberta = {"model_type": "roberta", "max_position_embeddings": 514, "architectures": ["RobertaForMaskedLM"]}
     (tmp_path / "config.json").write_text(json.dumps(roberta))

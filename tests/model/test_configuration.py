@@ -16,7 +16,7 @@ def test_shape_and_style_survive_a_file(tmp_path):
     again = LimbeckConfig.from_pretrained(tmp_path)
     assert (again.shape, again.depth) == (config.shape, 2)
     assert again.style == dataclasses.replace(
-        style, position_heads=[], rotary_theta=[], unnormed_layers=[]
+        style, position_heads=[], pos_att_type=[], rotary_theta=[], unnormed_layers=[]
     )  # JSON has lists
     assert again.shape.layers[1] == (2, 0, "window:8")
 

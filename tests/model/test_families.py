@@ -20,8 +20,6 @@ def test_other_families_are_refused_by_name(family):
     assert "some/model" in message
     assert f"'{family}'" in message
     assert all(name in message for name in FAMILIES)
-    if family == "modernbert":
-        assert "closest is 'roberta'" in message
 
 
 def test_every_encoder_of_transformers_is_supported_or_refused_with_the_nearest_family():

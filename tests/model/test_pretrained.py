@@ -31,6 +31,7 @@ DEBERTA = {
     "relative_attention": True, "pos_att_type": "p2c|c2p", "share_att_key": True, "position_buckets": 4,
     "norm_rel_ebd": "layer_norm", "position_biased_input": False,
 }  # fmt: skip
+MODERN = {"pad_token_id": 1, "num_hidden_layers": 4, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2}
 CONFIGS = {
     "bert": ("bert", BERT_LIKE),
     "bert-gelu_new": ("bert", BERT_LIKE | {"hidden_act": "gelu_new", "classifier_dropout": 0.3}),
@@ -50,6 +51,7 @@ CONFIGS = {
     "distilbert": ("distilbert", DISTIL),
     "mpnet": ("mpnet", BERT_LIKE),
     "deberta-v2": ("deberta-v2", BERT_LIKE | DEBERTA),
+    "modernbert": ("modernbert", {key: value for key, value in BERT_LIKE.items() if key != "layer_norm_eps"} | MODERN),
     "deberta-v2-old": ("deberta-v2", BERT_LIKE | {"type_vocab_size": 2}),
     "distilbert-sinusoidal": ("distilbert", DISTIL | {"sinusoidal_pos_embds": True, "activation": "relu"}),
 }

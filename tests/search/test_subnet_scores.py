@@ -52,6 +52,7 @@ def test_some_rows_alone(candidate):
     assert np.isfinite(rows([FULL])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number_format", ["float", "int8"])
 def test_workers_judge_as_one_process_does(candidate, tmp_path, number_format):
     shapes = [FULL, SMALL, FULL, Shape.uniform(layers=1, hidden=32, heads=4, ffn=64)]
@@ -66,6 +67,7 @@ def test_workers_judge_as_one_process_does(candidate, tmp_path, number_format):
     assert together.scores == alone.scores
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_and_what_was_judged_stays(candidate, tmp_path):
     """What is sent to the worker ends the process that opens it."""
     file = tmp_path / "scores.jsonl"

@@ -245,7 +245,9 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
     assert problems("finetune", "pretrain_supernet", "search") == [
         "steps[2] search: needs 'elastic'; put 'supernet' before it"
     ]
-    assert problems("pretrain_supernet", "supernet") == ["steps[1] supernet: needs 'teacher'; put 'finetune' before it"]
+    assert problems("pretrain_supernet", "supernet") == [
+        "steps[1] supernet: needs 'teacher'; put 'finetune' before it, or name one as 'teacher'"
+    ]
     (taken,) = problems("finetune", "supernet", "pretrain_supernet", "search")
     assert taken.startswith("steps[3] search: needs 'elastic'; 'pretrain_supernet' (steps[2]) takes it away")
     ChannelOrder(STEP.slices.space(FULL, "pretrain_supernet")).mark(model, answers=False)

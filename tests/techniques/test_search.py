@@ -120,6 +120,7 @@ def scored(line):
     return (found[1], float(found[2])) if found else (None, None)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(supernet):
     step = Search.of(method="nsga2", keep=0.9, cost="macs", population=4, generations=2, winners=3)
     alone, together = (

@@ -47,7 +47,7 @@ def log_buckets(distances: Tensor, buckets: int, largest: int) -> Tensor:
         largest: Distance for which the last bucket is meant.
 
     >>> log_buckets(torch.tensor([-9, -4, 0, 3, 5, 15]), 8, 16).tolist()
-    [-7, -4, 0, 3, 5, 7]
+    [-6, -4, 0, 3, 5, 7]
     """
     middle = buckets // 2
     near = (distances < middle) & (distances > -middle)
