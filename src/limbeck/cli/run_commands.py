@@ -94,10 +94,9 @@ def compress(
     Fine-tunes the model if it has no head for the task yet, tries export, INT8, pruning (or a search for the best
     shape) and distillation, measures every candidate, and writes the chosen one to a folder that needs nothing but
     onnxruntime and tokenizers. The recipe that was run is saved beside the report and can be edited and run again.
-    Exit status 2: the fine-tuned teacher is no better than the best constant answer, so nothing was compressed. Exit
-    status 3: no candidate meets the budget, or the chosen one is no better than a constant answer; with --json,
-    'budget_violations' lists the limits it exceeds, and 'better_than_baseline' is false in the second case. Exit
-    status 1: the model was written, but the steps listed under 'failed' did not succeed.
+    Exit status 1: the model was written, but the steps listed under 'failed' did not succeed. 2: the fine-tuned teacher
+    is no better than the best constant answer, so nothing was compressed. 3: no candidate meets the budget, or the
+    chosen one is no better than a constant answer; --json tells them apart ('budget_violations').
 
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).

@@ -25,7 +25,7 @@ from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
-from limbeck.engine.root_record import root_record, untrained
+from limbeck.engine.root_record import check_trained, root_record
 from limbeck.engine.services import services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
@@ -72,14 +72,9 @@ class CandidateBuilder:
             with self.store.lock(key):
                 stored = self.store.facts.recall(f"record-{key}", read_record)
                 record = stored if stored is not None and stored.key == key else self._make_root(key)
-            self._check_teacher(record, source)
+            check_trained(record, source, self.recipe.teacher)
             self.records[key] = replace(record, parameters={"source": source})  # the same content may have moved
         return self.records[key]
-
-    def _check_teacher(self, record: Record, source: str) -> None:
-        """Refuse a teacher whose answers were never trained, whatever the store holds of it."""
-        if source == self.recipe.teacher and (note := untrained(record)):
-            raise InputError(f"teacher '{source}' {note}; fine-tune it first, then name its folder")
 
     def root_key(self, source: str, seed: int, role: str) -> str:
         """Return the key of a model folder's content with this task; the seed decides a newly initialized head.
@@ -317,7 +312,7 @@ class CandidateBuilder:
             return record
         model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
         record = root_record(key, origin.role, origin.source, model)
-        self._check_teacher(record, origin.source)
+        check_trained(record, origin.source, self.recipe.teacher)
         if model.runtime == "onnxruntime":
             model.session()  # a damaged graph is an error before any step begins
         self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)

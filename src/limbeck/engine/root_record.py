@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from limbeck.core.candidate import Record
 from limbeck.core.model import Runnable
+from limbeck.errors import InputError
 
 FRESH_HEAD = "has no trained head for this task"
 """How the note of a root begins whose answers must still be trained."""
@@ -12,6 +13,18 @@ FRESH_HEAD = "has no trained head for this task"
 def untrained(record: Record) -> str:
     """Return why the answers of a root must still be trained; empty if they need not."""
     return next((note for note in record.notes if note.startswith(FRESH_HEAD)), "")
+
+
+def check_trained(record: Record, source: str, teacher: str | None) -> None:
+    """Refuse a teacher whose answers were never trained, whatever the store holds of it.
+
+    Args:
+        record: The record of a model as it came in.
+        source: Folder or hub name of the model.
+        teacher: That of the recipe's teacher; None where it names none.
+    """
+    if source == teacher and (note := untrained(record)):
+        raise InputError(f"teacher '{source}' {note}; fine-tune it first, then name its folder")
 
 
 def root_record(key: str, role: str, source: str, model: Runnable) -> Record:
