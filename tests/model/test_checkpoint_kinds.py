@@ -75,16 +75,17 @@ def test_hidden_states_and_logits_are_those_of_transformers(family, kind, tmp_pa
     model, outputs = load_pretrained(tmp_path), peek_outputs(tmp_path)
     assert model.fresh_head == (auto != CLASSIFIER) == (not outputs.trained)
     batches = list(models.batches(model.encoder.style.pad_token_id, types=model.encoder.style.token_types > 1))
+    bar = 1e-3 if family == "roformer" and kind in ("bfloat16", "float16") else 1e-4  # its positions are rounded, too
     for batch in (batches[0], batches[2]):
         real = batch["attention_mask"].bool()
         with torch.no_grad():
             expected = encoder(**batch).last_hidden_state[real]
             seen = model(**batch, output_hidden_states=True).hidden_states[-1][real]
-        torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(seen, expected, atol=bar, rtol=0)
     if auto == CLASSIFIER:
         whole = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
         with torch.no_grad():
-            torch.testing.assert_close(model.run(batch)[0], whole(**batch).logits, atol=1e-4, rtol=0)
+            torch.testing.assert_close(model.run(batch)[0], whole(**batch).logits, atol=bar, rtol=0)
 
 
 def bert(folder: Path, **settings) -> transformers.PreTrainedModel:
