@@ -87,19 +87,27 @@ def rotary(
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
-    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-    if first_only:  # at position 0, where rotary positions turn nothing
-        query = graph.op("Gather", query, graph.integers(0), axis=1)
-    elif positions is not None:
-        query = positions.turned(graph, query, layer.heads, head_dim, fused)
-    if positions is not None:
-        key = positions.turned(graph, key, layer.heads, head_dim, fused)
+    parts = _parts(graph, projected, layer.heads, head_dim, positions, first_only, fused)
     bias = None
     if layer.core[0] == "local":
         bias = graph.once(f"local {layer.core[1]} {first_only}", partial(_band_bias, graph, layer.core[1], first_only))
     if not fused:
-        return plain(graph, (query, key, value), layer.heads, head_dim, mask, bias)
-    return graph.op("MultiHeadAttention", query, key, value, None, mask, bias, domain=FUSED, num_heads=layer.heads)
+        return plain(graph, parts, layer.heads, head_dim, mask, bias)
+    return graph.op("MultiHeadAttention", *parts, None, mask, bias, domain=FUSED, num_heads=layer.heads)
+
+
+def _parts(
+    graph: Graph, projected: str, heads: int, head_dim: int, positions: Rotary | None, first_only: bool, fused: bool
+) -> tuple[str, str, str]:
+    """Write queries, keys and values, turned by rotary positions if there are any; arguments as of :func:`linear`."""
+    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
+    if first_only:  # at position 0, where rotary positions turn nothing
+        query = graph.op("Gather", query, graph.integers(0), axis=1)
+    elif positions is not None:
+        query = positions.turned(graph, query, heads, head_dim, fused)
+    if positions is not None:
+        key = positions.turned(graph, key, heads, head_dim, fused)
+    return query, key, value
 
 
 def _band_bias(graph: Graph, size: int, first_only: bool) -> str:
@@ -140,21 +148,15 @@ def linear(
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
-    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-    if first_only:  # at position 0, where rotary positions turn nothing
-        query = graph.op("Gather", query, graph.integers(0), axis=1)
-    elif positions is not None:
-        query = positions.turned(graph, query, layer.heads, head_dim, fused)
-    if positions is not None:
-        key = positions.turned(graph, key, layer.heads, head_dim, fused)
+    parts = _parts(graph, projected, layer.heads, head_dim, positions, first_only, fused)
     kind, size = layer.core
     if kind == "linformer":
-        return _linformer(graph, (query, key, value), name, layer.heads, head_dim, size, fused)
+        return _linformer(graph, parts, name, layer.heads, head_dim, size, fused)
     if kind == "kernel":
-        return _kernel(graph, (query, key, value), layer.heads)
+        return _kernel(graph, parts, layer.heads)
     if first_only:
-        return plain(graph, (query, key, value), layer.heads, head_dim, hidden(graph))
-    return _window(graph, (query, key, value), layer.heads, head_dim, size)
+        return plain(graph, parts, layer.heads, head_dim, hidden(graph))
+    return _window(graph, parts, layer.heads, head_dim, size)
 
 
 def plain(
