@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.digests import file_digest, files_of
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.paths import user_path
+from limbeck.core.shape import canonical_json
+from limbeck.core.step import content
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
 from limbeck.model.checkpoints import peek, peek_here
@@ -148,8 +149,6 @@ def check_answers(source: str, opened: AnswerSource, task: Task) -> None:
 
 
 def _identity(source: str) -> str:
-    folder = model_folder(source)
-    if folder is None:
-        return hashlib.sha256(source.encode()).hexdigest()[:16]
-    digests = [(path.relative_to(folder).as_posix(), file_digest(path)) for path in files_of(folder)]
-    return hashlib.sha256(repr(digests).encode()).hexdigest()[:16]
+    """Identify a model by its content, or by its name on the hub."""
+    digests = content(str(model_folder(source) or source))
+    return hashlib.sha256(canonical_json(digests).encode()).hexdigest()[:16]
