@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate, describe_bad_numbers
-from limbeck.errors import InputError, shown
+from limbeck.errors import InputError
 
 OutputKind = Literal["classification", "multilabel", "regression", "tokens", "score"]
 
@@ -347,10 +347,10 @@ def _reconcile(names: tuple[str, ...], config: Mapping[str, Any], source: object
         return tuple(sorted(label2id, key=label2id.__getitem__))
     for name, index in label2id.items():
         if not 0 <= index < len(names) or names[index] != name:
-            other = shown(names[index]) if 0 <= index < len(names) else "no such output"
+            other = _short(names[index]) if 0 <= index < len(names) else "no such output"
             raise InputError(
-                f"{source}: config.json contradicts itself: label2id has {shown(name)} as output {index}, id2label has "
-                f"{other}; correct one of them"
+                f"{source}: config.json contradicts itself: label2id has {_short(name)} as output {index}, "
+                f"id2label has {other}; correct one of them"
             )
     return names
 

@@ -47,7 +47,7 @@ def answers(
         return predict(model, encode(task, split, tokenizer), batch_size)
     if keep is None or not model.identity:
         return model.answer(task, split)
-    return np.concatenate([_kept(model, part, split, keep) for part in _parts(task, split)])
+    return np.concatenate([_cached(model, part, split, keep) for part in _parts(task, split)])
 
 
 def _parts(task: Task, split: str) -> Iterator[Task]:
@@ -59,7 +59,7 @@ def _parts(task: Task, split: str) -> Iterator[Task]:
             yield replace(task, splits={split: rows.take(range(start, min(start + CHUNK, end)))})
 
 
-def _kept(source: AnswerSource, task: Task, split: str, keep: Keep) -> np.ndarray:
+def _cached(source: AnswerSource, task: Task, split: str, keep: Keep) -> np.ndarray:
     rows = task.split(split)
     read = [task.kind, task.label_names, task.max_length, task.mask_token, rows.texts, rows.pairs]
     digest = hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
