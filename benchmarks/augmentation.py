@@ -36,7 +36,7 @@ SHAPES = {"bert-base": (12, 768, 12, 3072), "6 layers of 384": (6, 384, 12, 1536
 def ngrams(model, tokenizer, task, rows):
     task = task.limit(train=rows)
     start = time.perf_counter()
-    (augmented,) = Augment(n_iter=20).apply(Candidate(model, tokenizer, task), RunContext())
+    (augmented,) = Augment().apply(Candidate(model, tokenizer, task), RunContext())
     seconds = time.perf_counter() - start
     samples = augmented.task.history[-1]["counts"]["samples drawn"]
     texts = augmented.task.history[-1]["counts"]["new texts kept"]

@@ -1,7 +1,7 @@
 """INT8 graphs of every family beside the family's own model in eager PyTorch, with random weights of real shapes.
 
     python benchmarks/families.py --tokens 32 128 512
-    python benchmarks/families.py mpnet-base ettin-17m
+    python benchmarks/families.py --models mpnet-base ettin-17m
 
 One thread, batch 1, texts of the given number of tokens. Within a family and a length the two take turns; the ratio is
 the median over turns, with a 95 % bootstrap interval. ``error`` is the mean distance between the logits of INT8 and of
@@ -119,7 +119,7 @@ def interval(ratios, generator):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=list(MODELS), choices=[*MODELS, []], metavar="MODEL")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--tokens", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--seconds", type=float, default=15.0, help="of each comparison")
     arguments = parser.parse_args()

@@ -47,7 +47,9 @@ def taught(tmp_path, grid, train="both", timing=Timing(), **training):  # noqa: 
     )
 
 
-@pytest.mark.parametrize("approach", ["head_num", "head_size_1", "head_size_2"])
+@pytest.mark.parametrize(
+    "approach", ["head_num", *(pytest.param(name, marks=pytest.mark.slow) for name in ("head_size_1", "head_size_2"))]
+)
 def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approach):
     grid = Grid(attention_ratio=(0.5, 1.0), attention_approach=approach, base=base)
     made, rows, results = taught(tmp_path, grid)

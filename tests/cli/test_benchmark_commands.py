@@ -10,6 +10,7 @@ import pytest
 from commands import answer, call
 
 
+@pytest.mark.slow
 def test_bench_of_a_small_grid():
     """Timed for real; run again it only reads; a page, a table and all samples are there."""
     command = ["bench", "--base", "tuned", "--layers", "1", "2", "--attention-ratio", "0.5", "1.0", "--calls", "6"]

@@ -172,6 +172,7 @@ def close(results, expected, tolerance=1e-4):
         torch.testing.assert_close(results[name], expected[name], rtol=1e-3, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "objective", "batch", "accumulation", "tolerance"),
     [

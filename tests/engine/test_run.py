@@ -278,16 +278,18 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(go, toys, tm
 
 SCRIPT = """
 from limbeck import run
+from limbeck.augmentation.config import NGramConfig
 from limbeck.data.synthetic import toy_task
 from limbeck.recipe.recipe import Recipe
 from limbeck.techniques.augment import Augment
 
-step = Augment(workers=2, chunk_rows=8, n_iter=2)
+step = Augment(workers=2, chunk_rows=8, ngrams=NGramConfig(n_iter=2))
 made = run(Recipe("model", "of the script", (step,), name="script"), "store", task=toy_task(train=32))
 print(len(made.open(made.front[0]).task.split("train")) > 32)
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_starts_workers(tmp_path, make_model):
     save_model(make_model(labels=3, vocab_size=60), toy_tokenizer(toy_task(train=32)), tmp_path / "model")
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -29,6 +29,7 @@ from limbeck.model.pruning.slicing import Cut, slice_to
 from limbeck.recipe.recipe import Recipe, parse
 from limbeck.train import loop
 
+SEVERAL_PHASES = {"pretrain_distill", "pretrain_supernet", "search"}  # many messages, and a run for each
 TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if issubclass(cls, Technique))
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 LINEAR = ("linformer:8", "window:3")
@@ -275,7 +276,14 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", [n for n in TECHNIQUES if not REGISTRY[n].info.trains])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n in SEVERAL_PHASES else ())
+        for n in TECHNIQUES
+        if not REGISTRY[n].info.trains
+    ],
+)
 def test_law_9_killed_whenever_it_says_something_and_resumed(name, parents, tmp_path):
     """The same without training: wherever a technique is when it dies, applied again it ends as if it had not."""
 

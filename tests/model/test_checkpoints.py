@@ -155,10 +155,10 @@ def test_auto_classes_open_it_once_limbeck_is_imported(saved, tokenizer):
     "order",
     [
         "import limbeck; assert 'torch' not in sys.modules and 'transformers' not in sys.modules; import transformers",
-        "from transformers import AutoConfig, AutoModelForSequenceClassification; import limbeck",
         *(
             pytest.param(order, marks=pytest.mark.slow)
             for order in (
+                "from transformers import AutoConfig, AutoModelForSequenceClassification; import limbeck",
                 "import transformers; import limbeck",
                 "import limbeck; from transformers import PreTrainedModel, Trainer",
                 "import limbeck; from transformers import pipeline",
@@ -181,6 +181,7 @@ def test_either_order_of_imports_registers(saved, order):
     assert in_a_fresh_process(code, folder).strip() == "limbeck.model.encoder"
 
 
+@pytest.mark.slow
 def test_without_limbeck_it_opens_through_trust_remote_code(tmp_path, saved, tokenizer):
     folder, expected = saved
     code = """

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ from transformers import BertConfig, BertForMaskedLM
 from limbeck.augmentation import pos_taggers as taggers
 from limbeck.augmentation.transforms import replaceable
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import build, changed
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step import RunContext, Teacher, problems_of
 from limbeck.data.synthetic import FILLERS, MOODS, toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.techniques.augment import Augment
@@ -27,6 +28,11 @@ def candidate_for(make_model, kind="classification", **rows):
     return Candidate(model, tokenizer, task)
 
 
+def augment(**fields):
+    """The step from flat fields, as recipes give them."""
+    return build(Augment, fields)
+
+
 def augmented(step, candidate, tmp_path=None, **services):
     (made,) = step.apply(candidate, RunContext(scratch=tmp_path, **services))
     assert made.model is candidate.model
@@ -37,7 +43,7 @@ def augmented(step, candidate, tmp_path=None, **services):
 @pytest.mark.parametrize("method", ["ngram", "tinybert"])
 def test_both_methods_on_every_kind_of_task(kind, method, make_model):
     candidate = candidate_for(make_model, kind)
-    step = Augment(method, n_iter=3) if method == "ngram" else Augment(method, samples=3)
+    step = augment(method=method, n_iter=3) if method == "ngram" else augment(method=method, samples=3)
     task = augmented(step, candidate)
     assert len(task.split("train")) > 30
     (entry,) = task.history
@@ -51,8 +57,8 @@ def test_both_methods_on_every_kind_of_task(kind, method, make_model):
 
 def test_the_task_remembers_its_mask(make_model):
     candidate = candidate_for(make_model)
-    assert augmented(Augment(n_iter=2), candidate).mask_token == "[MASK]"
-    assert augmented(Augment("tinybert", samples=2), candidate).mask_token is None
+    assert augmented(augment(n_iter=2), candidate).mask_token == "[MASK]"
+    assert augmented(augment(method="tinybert", samples=2), candidate).mask_token is None
 
 
 def test_a_guard_of_another_vocabulary_reads_its_own_mask(make_model):
@@ -67,7 +73,7 @@ def test_a_guard_of_another_vocabulary_reads_its_own_mask(make_model):
             return super().predict(batch)
 
     teacher = Teacher("t", lambda: Candidate(Reads(), other, candidate.task))
-    augmented(Augment(n_iter=3, guard="drop"), candidate, teacher=teacher)
+    augmented(augment(n_iter=3, guard="drop"), candidate, teacher=teacher)
     assert other.mask_token_id in seen
     assert candidate.tokenizer.mask_token_id not in seen
 
@@ -75,12 +81,12 @@ def test_a_guard_of_another_vocabulary_reads_its_own_mask(make_model):
 def test_ngram_uses_the_mask_of_the_tokenizer(make_model):
     candidate = candidate_for(make_model)
     candidate.tokenizer.mask_token = "<hidden>"
-    texts = augmented(Augment(n_iter=5), candidate).split("train").texts[20:]
+    texts = augmented(augment(n_iter=5), candidate).split("train").texts[20:]
     assert any("<hidden>" in text for text in texts)
     assert not any("[MASK]" in text for text in texts)
     candidate.tokenizer.mask_token = None
     with pytest.raises(InputError, match="no mask token"):
-        augmented(Augment(), candidate)
+        augmented(augment(), candidate)
 
 
 def test_parts_of_speech_come_from_the_tagger(make_model, monkeypatch):
@@ -88,7 +94,7 @@ def test_parts_of_speech_come_from_the_tagger(make_model, monkeypatch):
     moods = {word for words in MOODS.values() for word in words}
     monkeypatch.setitem(taggers.TAGGERS, "nltk", lambda _: lambda words: [str(word in moods) for word in words])
     taggers.open_tagger.cache_clear()
-    step = Augment(mask_probability=0.0, part_of_speech_probability=0.9, ngram_probability=0.0, tagger="nltk", n_iter=5)
+    step = augment(mask_probability=0.0, part_of_speech_probability=0.9, ngram_probability=0.0, tagger="nltk", n_iter=5)
     candidate = candidate_for(make_model)
     task = augmented(step, candidate)
     originals = [text.split() for text in candidate.task.split("train").texts]
@@ -103,10 +109,10 @@ def test_parts_of_speech_come_from_the_tagger(make_model, monkeypatch):
 def test_without_a_tagger_the_log_says_so_once(make_model):
     lines = []
     candidate = candidate_for(make_model)
-    augmented(Augment(n_iter=2, chunk_rows=4), candidate, log=lambda message, **numbers: lines.append(message))
+    augmented(augment(n_iter=2, chunk_rows=4), candidate, log=lambda message, **numbers: lines.append(message))
     assert sum("no tagger" in line for line in lines) == 1
     lines.clear()
-    step = Augment(n_iter=2, part_of_speech_probability=0.0)
+    step = augment(n_iter=2, part_of_speech_probability=0.0)
     augmented(step, candidate, log=lambda message, **numbers: lines.append(message))
     assert not any("no tagger" in line for line in lines)
 
@@ -117,7 +123,7 @@ def test_tinybert_replaces_words_by_their_neighbours_alone(make_model):
     ids = candidate.tokenizer.get_vocab()
     words = [word for word in ids if word.isalpha()]
     unit = {word: table[ids[word]] / np.linalg.norm(table[ids[word]]) for word in words}
-    task = augmented(Augment("tinybert", top_k=3, samples=6), candidate)
+    task = augmented(augment(method="tinybert", top_k=3, samples=6), candidate)
     for entry, old in zip(range(20, len(task.split("train"))), _origins(task), strict=True):
         new = task.split("train").texts[entry].split()
         for before, after in zip(old, new, strict=True):
@@ -151,18 +157,18 @@ def mlm(make_model, tmp_path):
 def test_a_masked_language_model_gives_other_candidates(make_model, mlm):
     candidate = candidate_for(make_model)
     plain, masked, faster = (
-        augmented(Augment("tinybert", samples=4, **options), candidate)
+        augmented(augment(method="tinybert", samples=4, **options), candidate)
         for options in ({}, {"mlm": mlm}, {"mlm": mlm, "positions_per_pass": 3, "mixed_precision": "bf16"})
     )
     assert len(masked.split("train")) > 60
     assert len({plain.fingerprint, masked.fingerprint, faster.fingerprint}) == 3
-    assert augmented(Augment("tinybert", samples=4, mlm=mlm, workers=2), candidate) == masked
+    assert augmented(augment(method="tinybert", samples=4, mlm=mlm, workers=2), candidate) == masked
 
 
 def test_vectors_from_a_file(make_model, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("sunny 1 0\nluminous 0.9 0.1\nbleak 0 1\ndreary 0.1 0.9\n")
-    task = augmented(Augment("tinybert", vectors=str(path), top_k=1), candidate_for(make_model))
+    task = augmented(augment(method="tinybert", vectors=str(path), top_k=1), candidate_for(make_model))
     new = {word for text in task.split("train").texts[20:] for word in text.split()}
     assert "luminous" in new or "dreary" in new
     assert new <= {word for words in MOODS.values() for word in words} | set(FILLERS) | {"luminous", "dreary"}
@@ -196,7 +202,7 @@ def teacher_of(candidate):
 )
 def test_the_teacher_guards_labels(options, labels, make_model):
     candidate = candidate_for(make_model)
-    task = augmented(Augment(n_iter=3, **options), candidate, teacher=teacher_of(candidate))
+    task = augmented(augment(n_iter=3, **options), candidate, teacher=teacher_of(candidate))
     assert set(task.split("train").labels[20:]) == labels
     assert task.split("train").labels[:20] == candidate.task.split("train").labels
     gold = candidate.task.split("train").labels
@@ -211,19 +217,19 @@ def test_the_teacher_guards_labels(options, labels, make_model):
 @pytest.mark.parametrize("options", [{"guard": "drop"}, {"guard": "relabel"}, {"labels": "teacher"}])
 def test_without_a_teacher_the_guard_says_what_to_do(options, make_model):
     with pytest.raises(InputError, match="needs a teacher; put 'finetune' before it"):
-        augmented(Augment(**options), candidate_for(make_model))
+        augmented(augment(**options), candidate_for(make_model))
 
 
 def test_what_cannot_work_is_refused(make_model):
     regression, tokens = candidate_for(make_model, "regression"), candidate_for(make_model, "tokens")
     with pytest.raises(InputError, match="numbers have no confidence"):
-        augmented(Augment(guard="drop"), regression, teacher=teacher_of(regression))
+        augmented(augment(guard="drop"), regression, teacher=teacher_of(regression))
     with pytest.raises(InputError, match="'keep' would take away words"):
-        augmented(Augment(ngram="keep"), tokens)
+        augmented(augment(ngram="keep"), tokens)
     with pytest.raises(InputError, match="no vector file"):
-        augmented(Augment("tinybert", vectors="nowhere.txt"), tokens)
+        augmented(augment(method="tinybert", vectors="nowhere.txt"), tokens)
     with pytest.raises(InputError, match="nowhere"):
-        augmented(Augment("tinybert", mlm="./nowhere"), tokens)
+        augmented(augment(method="tinybert", mlm="./nowhere"), tokens)
 
 
 def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
@@ -236,12 +242,12 @@ def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
         ({"mlm": str(tmp_path / "empty")}, "mlm: .* is not a model folder: it has no config.json"),
         ({"tagger": "spacy:en"}, r"tagger: this needs the package 'spacy', .*pip install 'limbeck\[spacy\]'"),
     ):
-        (problem,) = Augment(**options).file_problems()
+        (problem,) = augment(**options).file_problems()
         assert re.match(said, problem)
-    assert Augment("tinybert", mlm="owner/name").file_problems() == []
-    assert Augment(tagger="nltk", part_of_speech_probability=0).file_problems() == []
+    assert augment(method="tinybert", mlm="owner/name").file_problems() == []
+    assert augment(tagger="nltk", part_of_speech_probability=0).file_problems() == []
     monkeypatch.setattr(taggers, "find_spec", lambda name: True)
-    assert Augment(tagger="nltk").file_problems() == Augment().file_problems() == []
+    assert augment(tagger="nltk").file_problems() == augment().file_problems() == []
 
 
 @pytest.mark.parametrize(
@@ -256,27 +262,28 @@ def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
     ],
 )
 def test_fields_that_do_not_go_together(options, said):
-    (problem,) = Augment(**options).problems()
+    (problem,) = problems_of(augment(**options))
     assert said in problem
 
 
 def test_defaults_are_the_papers():
-    step = Augment()
-    assert step.problems() == []
-    assert (step.mask_probability, step.part_of_speech_probability, step.ngram_probability) == (0.1, 0.1, 0.25)
-    assert (step.max_ng, step.n_iter) == (5, 20)
-    assert (step.replace_probability, step.top_k, step.samples, step.positions_per_pass) == (0.4, 15, 20, 1)
+    step = augment()
+    assert problems_of(step) == []
+    words, others = step.ngrams, step.substitution
+    assert (words.mask_probability, words.part_of_speech_probability, words.ngram_probability) == (0.1, 0.1, 0.25)
+    assert (words.max_ng, words.n_iter) == (5, 20)
+    assert (others.replace_probability, others.top_k, others.samples, others.positions_per_pass) == (0.4, 15, 20, 1)
 
 
 def test_plans_know_how_much_it_grows_and_takes():
     shape, rows = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64), {"train": 100, "test": 5}
-    step = Augment("tinybert", samples=10, mlm="m")
+    step = build(Augment, {"method": "tinybert", "samples": 10, "mlm": "m"})
     assert step.shape_after(shape) == shape
     assert step.rows_after(rows) == {"train": 1100, "test": 5}
     plain = step.estimated_seconds(shape, rows, 20)
     assert (
         plain
-        > replace(step, positions_per_pass=2).estimated_seconds(shape, rows, 20)
-        > replace(step, mlm=None).estimated_seconds(shape, rows, 20)
+        > changed(step, positions_per_pass=2).estimated_seconds(shape, rows, 20)
+        > changed(step, mlm=None).estimated_seconds(shape, rows, 20)
     )
-    assert replace(step, guard="drop").estimated_seconds(shape, rows, 20) > plain
+    assert changed(step, guard="drop").estimated_seconds(shape, rows, 20) > plain

@@ -82,7 +82,10 @@ def test_what_fine_tuning_keeps_does_not_change_what_it_makes(make_model, tmp_pa
     assert not plain.epoch_checkpoints
 
 
-@pytest.mark.parametrize("guide", sorted(GUIDES))
+@pytest.mark.parametrize(
+    "guide",
+    [pytest.param(name, marks=() if name in ("hybrid", "unguided") else pytest.mark.slow) for name in sorted(GUIDES)],
+)
 def test_a_converted_model_learns_the_task(make_model, taught, tmp_path, guide):
     _, copy, _ = taught
     plan = {"num_train_epochs": 12, "learning_rate": 3e-3, "attention": ("linformer:8",)}

@@ -46,7 +46,12 @@ def score(one, split="validation"):
 
 
 @pytest.mark.parametrize(
-    "preset", [{}, MetaPseudoLabels.info.presets["paper"], MetaPseudoLabels.info.presets["teacher-finetune"]]
+    "preset",
+    [
+        {},
+        pytest.param(MetaPseudoLabels.info.presets["paper"], marks=pytest.mark.slow),
+        pytest.param(MetaPseudoLabels.info.presets["teacher-finetune"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_student_learns_from_its_teacher_alone(make_model, preset):
     """Before any labels are shown to it: the fine-tuning at the end is left out."""
@@ -93,6 +98,7 @@ def taught_by(build, student_seed, **options):
     return weights(teacher)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, MetaPseudoLabels.info.presets["paper"]])
 def test_the_student_is_heard_unless_feedback_is_off(make_model, options):
     """With feedback off the teacher becomes the same whoever its student is; with feedback it does not."""
@@ -150,6 +156,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_killed_while_it_is_fine_tuned_and_resumed(make_model, tmp_path, monkeypatch):
     """Each of the two trainings has checkpoints of its own."""
     step = MetaPseudoLabels.of(**{**QUICK, "evaluations_per_epoch": 1}, finetune_epochs=2, save_seconds=0)

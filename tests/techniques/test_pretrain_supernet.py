@@ -273,6 +273,7 @@ def test_the_task_goes_on_with_the_space_and_the_order(candidate):
     assert ChannelOrder.of(shallow.model) is None  # of another shape, so of another space
 
 
+@pytest.mark.slow
 def test_from_corpus_to_distilled_winners(candidate, tmp_path):
     parent = candidate()
     save_model(parent.model, parent.tokenizer, tmp_path / "model")

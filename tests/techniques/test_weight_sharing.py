@@ -29,7 +29,7 @@ def made(step, parent, seed=0):
     return child
 
 
-@pytest.mark.parametrize("rule", ["sandwich", "single"])
+@pytest.mark.parametrize("rule", [pytest.param("sandwich", marks=pytest.mark.slow), "single"])
 def test_every_slice_learns_the_task(make_model, rule):
     one = made(
         WeightSharing.of(layers=(1, 2, 3), heads=(2, 2, 4), rule=rule, **LEARN), candidate(make_model, train=256)

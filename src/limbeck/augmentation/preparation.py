@@ -19,6 +19,7 @@ from limbeck.augmentation.transforms import (
 )
 
 if TYPE_CHECKING:
+    from limbeck.augmentation.config import SubstitutionConfig
     from limbeck.augmentation.word_candidates import MaskedModel
     from limbeck.augmentation.word_vectors import WordVectors
     from limbeck.core.cost import Memo
@@ -55,15 +56,27 @@ def tagged(
     return replace(rule, bags=words_by_tag(words, tags)), annotate
 
 
-def in_faster_precision(masked: MaskedModel, task: Task, memo: Memo, log: Log) -> MaskedModel:
-    """Return the masked language model in the arithmetic that is the faster one on some of the texts.
+def masked_model(fields: SubstitutionConfig, task: Task, memo: Memo, log: Log) -> MaskedModel | None:
+    """Return the masked language model, in the arithmetic that is asked for or is the faster one on some of the texts.
 
     Args:
-        masked: The masked language model.
+        fields: How words are replaced.
         task: Gives the texts.
         memo: Keeps the measured times.
         log: Called with a message about the choice.
+
+    Returns:
+        The model; None if none is named.
     """
+    from limbeck.augmentation.word_candidates import MaskedModel, load_masked_model
+
+    if fields.mlm is None:
+        return None
+    half, width = fields.mixed_precision == "bf16", fields.positions_per_pass
+    model, tokenizer = load_masked_model(fields.mlm)
+    masked = MaskedModel(model, tokenizer, fields.top_k, width, half=half, max_length=task.max_length)
+    if fields.mixed_precision != "auto":
+        return masked
     rows = rows_of(task.split("train"), task.labelled_rows)
     some = rows[:: max(1, len(rows) // TIMED)]
     texts = [split_words(side) for row in some for side in row.sides]

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from limbeck.augmentation.config import NGramConfig, SubstitutionConfig
 from limbeck.core.candidate import Candidate
+from limbeck.core.field_groups import group, values_of
 from limbeck.core.model import AnswersOnly
-from limbeck.core.paths import user_path
-from limbeck.core.step import RunContext, StepInfo, Technique, step
-from limbeck.errors import InputError, MissingExtra, UnsupportedModel
+from limbeck.core.step import RunContext, StepInfo, Technique, problems_of, step
+from limbeck.errors import InputError
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
 
 SAMPLES_PER_SECOND = 20_000.0  # of n-gram samples on one core; rough
-SHARES = ("mask_probability", "part_of_speech_probability", "ngram_probability")
-NGRAM_ONLY = (*SHARES, "max_ng", "n_iter", "ngram", "tagger")
-TINYBERT_ONLY = ("mlm", "vectors", "replace_probability", "top_k", "samples", "positions_per_pass", "mixed_precision")
 
 
 @step(
@@ -55,29 +53,14 @@ class Augment(Technique):
     masked language model finds likely in their place (words of one piece) or by their nearest neighbours among word
     vectors (all others). Of pairs each text is changed by itself. Where words carry labels, words are replaced one by
     one, n-grams by a mask for each word. Originals stay, and a second augment step works on the originals again;
-    of those that also stand in validation or test nothing is made.
-
-    Without a tagger, words that should be swapped for one of their part of speech stay. The guard is off by default:
-    it needs a teacher, and a student that imitates the teacher's answers learns most where these leave the gold label.
-    Turn it on for training on labels.
+    of those that also stand in validation or test nothing is made. Without a tagger, words that should be swapped for
+    one of their part of speech stay. The guard is off by default: it needs a teacher, and a student that imitates the
+    teacher's answers learns most where these leave the gold label. Turn it on for training on labels.
 
     Attributes:
         method: How texts are changed.
-        mask_probability: Share of words that are masked (ngram).
-        part_of_speech_probability: Share of words swapped for one of the same part of speech (ngram).
-        ngram_probability: Share of new texts in which an n-gram is masked as well (ngram).
-        max_ng: Most words in an n-gram (ngram).
-        n_iter: New texts for each text, before duplicates go (ngram).
-        ngram: The n-gram is masked, or all other words go, as Tang et al. have it (ngram).
-        tagger: Who finds parts of speech: 'nltk', 'spacy' or 'spacy:PIPELINE' (ngram).
-        mlm: A masked language model, as a folder or hub name; without, word vectors alone (tinybert).
-        vectors: A text file of word vectors, such as GloVe's; without, the model's input embeddings (tinybert).
-        replace_probability: Chance of each word to be replaced (tinybert).
-        top_k: Candidates for each word (tinybert).
-        samples: New texts for each text, before duplicates go; the paper has 20, and 10 for large tasks (tinybert).
-        positions_per_pass: Words of a text that are masked at once; 1 is the paper's, more is faster (tinybert).
-        mixed_precision: Arithmetic of the masked language model: float32 (no) or bfloat16; auto times both and takes
-            the faster if the answers are the same (tinybert).
+        ngrams: The fields of 'ngram'.
+        substitution: The fields of 'tinybert'.
         labels: New texts keep the label of their original, or get the teacher's answer.
         guard: What happens to a new text where the teacher is confident that the label no longer holds.
         guard_confidence: Probability from which the teacher counts as confident.
@@ -86,77 +69,28 @@ class Augment(Technique):
     """
 
     method: Literal["ngram", "tinybert"] = "ngram"
-    mask_probability: Annotated[float, Ge(0), Le(1)] = 0.1
-    part_of_speech_probability: Annotated[float, Ge(0), Le(1)] = 0.1
-    ngram_probability: Annotated[float, Ge(0), Le(1)] = 0.25
-    max_ng: Annotated[int, Ge(1), Le(1_000)] = 5
-    n_iter: Annotated[int, Ge(1), Le(100_000)] = 20
-    ngram: Literal["mask", "keep"] = "mask"
-    tagger: str | None = None
-    mlm: str | None = None
-    vectors: str | None = None
-    replace_probability: Annotated[float, Gt(0), Le(1)] = 0.4
-    top_k: Annotated[int, Ge(1), Le(100_000)] = 15
-    samples: Annotated[int, Ge(1)] = 20
-    positions_per_pass: Annotated[int, Ge(1), Le(1_000)] = 1
-    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    ngrams: NGramConfig = group(default=NGramConfig())
+    substitution: SubstitutionConfig = group(default=SubstitutionConfig())
     labels: Literal["preserve", "teacher"] = "preserve"
     guard: Literal["off", "drop", "relabel"] = "off"
     guard_confidence: Annotated[float, Gt(0), Le(1)] = 0.9
     chunk_rows: Annotated[int, Ge(1), Le(1_000_000)] = 256
     workers: Annotated[int, Ge(1), Le(1_024)] = 1
 
-    # not chunk_rows: kept chunks are found by their numbers, and batches of a model that differ in padding may differ
-    # in the last bits, which can change what is nearest
+    # chunk_rows is not neutral: kept chunks go by their numbers, and padding changes the last bits of what is nearest
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        from limbeck.augmentation.pos_taggers import check_tagger
-
-        problems = []
-        others = TINYBERT_ONLY if self.method == "ngram" else NGRAM_ONLY
-        foreign = [name for name in others if getattr(self, name) != getattr(type(self), name)]
-        if foreign:
-            other = "tinybert" if self.method == "ngram" else "ngram"
-            problems.append(f"{', '.join(foreign)}: for method: {other}, got method: {self.method}")
-        if self.mask_probability + self.part_of_speech_probability > 1:
-            problems.append("mask_probability and part_of_speech_probability: should add up to at most 1")
+        other, foreign = ("tinybert", self.substitution) if self.method == "ngram" else ("ngram", self.ngrams)
+        defaults, problems = values_of(type(foreign)()), []
+        if names := [name for name, value in values_of(foreign).items() if value != defaults[name]]:
+            problems.append(f"{', '.join(names)}: for method: {other}, got method: {self.method}")
         if self.labels == "teacher" and self.guard == "relabel":
             problems.append("labels: teacher gives the teacher's labels already; use guard: off or drop")
-        if self.positions_per_pass > 1 and self.mlm is None:
-            problems.append("positions_per_pass: is for a masked language model; name one with mlm")
-        try:
-            check_tagger(self.tagger or "nltk")
-        except InputError as error:
-            problems.append(f"tagger: {error}")
         return problems
 
     def idle_fields(self) -> dict[str, str]:
         """Return the arithmetic where no masked language model computes: keys have the value from before ``auto``."""
-        return {} if self.mlm else {"mixed_precision": "no"}
-
-    def file_problems(self) -> list[str]:
-        """Return the problems of the files and the library that the fields name; the hub is not contacted."""
-        from limbeck.augmentation.pos_taggers import EXTRAS, check_installed
-        from limbeck.data.readers import missing_file
-        from limbeck.model.checkpoints import peek_here
-
-        problems = []
-        path = user_path(self.vectors) if self.vectors else None
-        if path is not None and not path.is_file():
-            problems.append(f"vectors: {missing_file(path)}")
-        try:
-            if self.mlm is not None:
-                peek_here(self.mlm)
-        except UnsupportedModel:
-            pass  # transformers opens more families than ours
-        except InputError as error:
-            problems.append(f"mlm: {error}")
-        try:
-            if self.tagger and self.tagger.partition(":")[0] in EXTRAS and self.part_of_speech_probability:
-                check_installed(self.tagger)
-        except MissingExtra as error:
-            problems.append(f"tagger: {error}")
-        return problems
+        return {} if self.substitution.mlm else {"mixed_precision": "no"}
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return why a teacher that gives answers alone cannot judge new texts."""
@@ -167,7 +101,7 @@ class Augment(Technique):
     @property
     def count(self) -> int:
         """New texts drawn for each text."""
-        return self.n_iter if self.method == "ngram" else self.samples
+        return self.ngrams.n_iter if self.method == "ngram" else self.substitution.samples
 
     @property
     def judged(self) -> bool:
@@ -188,8 +122,8 @@ class Augment(Technique):
         """
         from limbeck.train.config import forward_seconds
 
-        texts = rows.get("train", 0)
-        copies = texts * tokens / 2 / self.positions_per_pass if self.mlm else 0.0
+        texts, rule = rows.get("train", 0), self.substitution
+        copies = texts * tokens / 2 / rule.positions_per_pass if rule.mlm else 0.0
         read = texts * self.count if self.judged else 0.0
         return texts * self.count / SAMPLES_PER_SECOND + forward_seconds(shape, copies + read, tokens)
 
@@ -226,7 +160,7 @@ class Augment(Technique):
         """Refuse what cannot work before any of it starts."""
         from limbeck.augmentation.pos_taggers import open_tagger
 
-        if problems := self.problems():
+        if problems := problems_of(self):
             raise InputError(f"augment: {problems[0]}")
         task = candidate.task
         task.split("train")
@@ -237,40 +171,30 @@ class Augment(Technique):
             )
         if self.guard != "off" and task.kind == "regression":
             raise InputError(f"augment.guard: numbers have no confidence, got '{self.guard}' for them; use off")
-        if self.ngram == "keep" and task.kind == "tokens":
+        if self.ngrams.ngram == "keep" and task.kind == "tokens":
             raise InputError("augment.ngram: 'keep' would take away words that carry labels; use mask")
         if self.method == "ngram" and candidate.tokenizer.mask_token is None:
             raise InputError("augment.method: the model's tokenizer has no mask token, which ngram needs; use tinybert")
-        if self.tagger is not None and self.part_of_speech_probability:
-            open_tagger(self.tagger)
+        if self.ngrams.used_tagger:
+            open_tagger(self.ngrams.used_tagger)
 
     def _ngrams(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Annotate]:
         """Return the transform that samples n-grams, and what tags the parts of speech of rows."""
         from limbeck.augmentation.preparation import tagged
-        from limbeck.augmentation.transforms import NGram
 
-        shares = (self.mask_probability, self.part_of_speech_probability, self.ngram_probability)
-        rule = NGram(*shares, self.max_ng, self.ngram, candidate.tokenizer.mask_token)
-        if self.part_of_speech_probability and self.tagger is None:
+        fields, tagger = self.ngrams, self.ngrams.used_tagger
+        if fields.part_of_speech_probability and tagger is None:
             context.log("no tagger: words that would be swapped for one of their part of speech stay")
-        tagger = self.tagger if self.part_of_speech_probability else None
+        rule = fields.transform(candidate.tokenizer.mask_token)
         return tagged(rule, candidate.task, tagger, chunk_rows=self.chunk_rows, workers=self.workers)
 
     def _substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Annotate]:
         """Return the transform that replaces words, and what stores the candidates of each word."""
-        from limbeck.augmentation.preparation import in_faster_precision, substitution
-        from limbeck.augmentation.word_candidates import MaskedModel, load_masked_model
+        from limbeck.augmentation.preparation import masked_model, substitution
         from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
 
-        masked, task = None, candidate.task
-        if self.mlm:
-            model, tokenizer = load_masked_model(self.mlm)
-            half, width = self.mixed_precision == "bf16", self.positions_per_pass
-            masked = MaskedModel(model, tokenizer, self.top_k, width, half=half, max_length=task.max_length)
-            if self.mixed_precision == "auto":
-                masked = in_faster_precision(masked, task, context.memo, context.log)
-        if self.vectors:
-            vectors = partial(read_vectors, self.vectors)
-        else:
-            vectors = partial(embedding_vectors, candidate.model, candidate.tokenizer)
-        return substitution(task, vectors, masked, top_k=self.top_k, replace_probability=self.replace_probability)
+        fields, task = self.substitution, candidate.task
+        own = partial(embedding_vectors, candidate.model, candidate.tokenizer)
+        vectors = partial(read_vectors, fields.vectors) if fields.vectors else own
+        masked = masked_model(fields, task, context.memo, context.log)
+        return substitution(task, vectors, masked, top_k=fields.top_k, replace_probability=fields.replace_probability)
