@@ -7,7 +7,17 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from limbeck.core.metrics import DEFAULT_METRIC, IGNORED, METRICS, check_metric, decode, metrics_of, rmse, score
+from limbeck.core.metrics import (
+    DEFAULT_METRIC,
+    IGNORED,
+    METRICS,
+    check_metric,
+    decode,
+    default_label,
+    metrics_of,
+    rmse,
+    score,
+)
 from limbeck.errors import InputError
 
 CLASS_REFERENCES = {
@@ -154,3 +164,8 @@ def test_balanced_accuracy_of_several_classes_equals_scikit_learn():
     truth, guess = rng.integers(0, 5, 60), rng.integers(0, 5, 60)
     expected = reference.balanced_accuracy_score(truth, guess)
     assert METRICS["balanced_accuracy"](guess, truth) == pytest.approx(expected)
+
+
+def test_the_label_of_words_that_were_not_seen():
+    assert default_label(["B-PER", "O", "I-PER"]) == 1
+    assert default_label(["noun"]) == 0

@@ -68,6 +68,15 @@ IGNORED = -100  #: label of positions that do not count (padding, special tokens
 OUTSIDE = "O"  #: the tag of words outside any entity
 
 
+def default_label(labels: Sequence[str]) -> int:
+    """Choose the label for a word that the model did not see: 'O' where there is one, else the first.
+
+    >>> default_label(["B-PER", "O"]), default_label(["noun", "verb"])
+    (1, 0)
+    """
+    return list(labels).index(OUTSIDE) if OUTSIDE in labels else 0
+
+
 @metric("classification", "multilabel", "tokens")
 def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the share of correct rows; where a row has several labels, all must be correct."""

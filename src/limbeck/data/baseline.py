@@ -14,9 +14,9 @@ import numpy as np
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
+from limbeck.core.ranking import metric_interval
 from limbeck.core.statistics import Interval, pack, unpack, wilson
 from limbeck.core.task import Task
-from limbeck.data.ranking import metric_interval
 
 SIGNIFICANCE = 0.05  #: one-sided; a model with a larger p value was not shown to beat the baseline
 CANDIDATES = 200  #: the most frequent labels tried as constant answers

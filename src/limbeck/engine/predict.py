@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.finite import load_json
+from limbeck.core.metrics import default_label
 from limbeck.core.paths import user_path
-from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
+from limbeck.data.encoding import TaskTokenizer, TextEncoding, first_pieces
 from limbeck.errors import InputError
 from limbeck.report.artefact import DESCRIPTION
 

@@ -135,10 +135,9 @@ def assess(
     """
     import numpy as np
 
-    from limbeck.core.metrics import IGNORED, METRICS, decode, r2, readings, rmse
+    from limbeck.core.metrics import IGNORED, METRICS, decode, default_label, r2, readings, rmse
+    from limbeck.core.ranking import metric_interval
     from limbeck.core.statistics import pack, score, wilson
-    from limbeck.data.encoding import default_label
-    from limbeck.data.ranking import metric_interval
 
     metric = METRICS[task.metric]
     if task.kind == "tokens":

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.finite import json_text, load_json
+from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
-from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label
+from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_tokenizer
 from limbeck.model.folder_files import check_link, read_object
