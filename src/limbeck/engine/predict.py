@@ -48,9 +48,8 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
     encodings = encoding.encode(tokenizer, rows, pairs)
     ids = encodings["input_ids"]
-    labels: list[Any] = [[0] * len(row) for row in ids] if spec.per_token else [0] * len(ids)
-    kind = "tokens" if spec.per_token else "regression"
-    answers = predict(opened, Encoded(ids, encodings.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, kind))
+    inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
+    answers = predict(opened, inputs)
     require_finite_logits(answers, texts, f"'{model}'")
     if not spec.per_token:
         return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]

@@ -143,7 +143,7 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
 def encoding_of(summary: RunSummary, model_folder: Path) -> TextEncoding:
     """Return how the texts of the run's task are encoded for a model."""
     task = summary.known_task
-    return TextEncoding.of(open_tokenizer(model_folder), task.max_length, words=task.kind == "tokens")
+    return TextEncoding.of(open_tokenizer(model_folder), task.max_length, words=task.task_kind.per_token)
 
 
 def bake_tokenizer(folder: Path, encoding: TextEncoding, tokenizer: TaskTokenizer) -> None:
