@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -105,9 +106,9 @@ def test_law_2_a_saved_task_reads_back_equal(toy, tmp_path):
 
 @pytest.mark.parametrize("toy", TOYS)
 def test_law_3_labels_follow_their_names(toy):
-    task = task_of(toy)
-    if not task.label_names:
+    if not task_of(toy).label_names:
         return
+    task = replace(task_of(toy), metric="accuracy")  # which lets the labels have any order
     order = list(reversed(range(task.num_labels)))
     turned = task.relabel(task.label_names[::-1], order)
     assert turned.relabel(task.label_names, order) == task
@@ -129,7 +130,7 @@ def test_law_4_right_answers_score_best_in_every_metric(toy):
         best = kind.score(metric, right, labels)
         assert best == pytest.approx(1.0)
         assert kind.score(metric, [-row for row in right], labels) < best
-        assert kind.assess(metric, task.label_names, right, labels).quality.value == pytest.approx(best)
+    assert kind.assess(task.metric, task.label_names, right, labels).quality.value == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("toy", TOYS)
@@ -215,12 +216,12 @@ def test_law_11_a_step_on_the_labels_lowers_their_loss(toy, candidates, tmp_path
     task = candidate.task
     save_model(candidate.model, candidate.tokenizer, tmp_path / "model")
     model, tokenizer = open_model(tmp_path / "model", task=task)
-    step = Finetune.of(num_train_epochs=4, learning_rate=3e-3)
+    step = Finetune.of(num_train_epochs=4, learning_rate=3e-3, evaluations_per_epoch=0)
     batch = collate(encode(task, "train", tokenizer), range(24))
-    before = float(model.loss(model.run(batch)[0], batch["labels"]))
+    before = float(model.loss(model.run(batch)[0], batch["labels"]).detach())
     (tuned,) = step.apply(Candidate(model, tokenizer, task), RunContext(scratch=tmp_path / "scratch"))
     tuned.model.eval()
-    after = float(tuned.model.loss(tuned.model.run(batch)[0], batch["labels"]))
+    after = float(tuned.model.loss(tuned.model.run(batch)[0], batch["labels"]).detach())
     assert np.isfinite(after)
     assert after < before
 
