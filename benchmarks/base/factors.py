@@ -1,11 +1,10 @@
-"""FastFormers' comparison with each factor by itself: from a padded base model in eager PyTorch to a pruned INT8 student.
+"""FastFormers' comparison factor by factor: from a padded base model in eager PyTorch to a pruned student in INT8.
 
-    python -m benchmarks.base.factors --task benchmarks/data/sst2 --max-length 64 --teacher benchmarks/base/teachers/sst2 \
+    python -m benchmarks.base.factors --task benchmarks/data/sst2 --teacher benchmarks/base/teachers/sst2 \
       --models "ONNX Runtime=runs/a" "INT8=runs/b" "MiniLM-L6=runs/c" "pruned 2x=runs/d"
 
-Every model but the first follows from the one before it, and has the one factor more that its name says. All are timed in
-turns in one process: token ids to logits, one thread, one text a call, texts of the test split. ``--models`` are exported
-folders. Prints a table, and JSON with ``--json``.
+Each model has one factor more than the one before it. All are timed in turns in one process: token ids to logits, one
+thread, one text a call, texts of the test split. ``--models`` are exported folders. Prints a table; ``--json`` keeps it.
 """
 
 import argparse
@@ -17,9 +16,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import torch
-
 from benchmarks.peers.entries import check_labels, onnx_file
 from benchmarks.peers.runners import RUNNERS, Encoder
+
 from limbeck.core.measurement import environment
 from limbeck.core.statistics import paired_ratio, wilson
 from limbeck.data.loading import load_task
