@@ -4,7 +4,8 @@
       --models "ONNX Runtime=runs/a" "INT8=runs/b" "MiniLM-L6=runs/c" "pruned 2x=runs/d"
 
 Each model has one factor more than the one before it. All are timed in turns in one process: token ids to logits, one
-thread, one text a call, texts of the test split. ``--models`` are exported folders. Prints a table; ``--json`` keeps it.
+thread, one text a call, texts of the test split. ``--models`` are exported folders. Prints a table; ``--json``
+keeps it.
 """
 
 import argparse
