@@ -104,7 +104,7 @@ def test_the_newest_run_alone(tmp_path):
     second.append("record", record=record_to_json(ROOT))
     assert [event["event"] for event in second.last()] == ["run", "record"]
     assert set(second.records(second.last())) == {"aaa"}
-    with pytest.raises(InputError, match="tells of no run"):
+    with pytest.raises(InputError, match="describes no run"):
         Ledger(tmp_path / "absent.jsonl").last()
 
 

@@ -40,7 +40,7 @@ class Failure:
 
 @dataclass(frozen=True, repr=False)
 class RunResult:
-    """What came out of a run: records by key, the keys alive at the end, and those chosen by a final choice.
+    """The result of a run: records by key, the keys alive at the end, and those chosen by a final choice.
 
     ``print`` shows the table of candidates that the command line shows, and so does a notebook.
     """
@@ -95,7 +95,7 @@ class RunResult:
         )
 
     def _histories(self) -> list[dict[str, Any]]:
-        """Return what changed the task's rows on the way to any candidate: each entry once, as far as it is stored."""
+        """Return the changes to the task's rows behind any candidate, each once, as far as they are stored."""
         entries = [entry for key in self.records for entry in self.store.task_history(key)]
         return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
@@ -106,7 +106,7 @@ class RunResult:
 
     @property
     def measured(self) -> list[str]:
-        """The keys of all records that something was measured of."""
+        """The keys of all measured records."""
         return [key for key, record in self.records.items() if any(not fact.is_prediction for fact in record.facts)]
 
     def open(self, key: str) -> Candidate:
@@ -143,7 +143,7 @@ class RunResult:
 
 
 def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
-    """Return the result of a folder's newest run from its ledger alone; of an unfinished run, what it reached."""
+    """Return the result of a folder's newest run from its ledger alone; for an unfinished run, its state so far."""
     ledger = Ledger(Path(folder) / "ledger.jsonl")
     events = ledger.last()
     records = ledger.records(events)
@@ -168,14 +168,14 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
 
 
 def _failure(form: Mapping[str, str]) -> Failure:
-    """Return a failure from its JSON, in which later versions may have noted more."""
+    """Return a failure from its JSON, in which later versions may have more fields."""
     return Failure(**{each.name: form[each.name] for each in fields(Failure) if each.name in form})
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
     """Return the store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
 
-    Of an unfinished run all models, because it goes on from them.
+    For an unfinished run all models, because it resumes from them.
     """
     ledger = Ledger(Path(folder))
     events = ledger.last()

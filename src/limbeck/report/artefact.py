@@ -93,11 +93,11 @@ def check_out(out: Path, model_folder: Path | None = None) -> None:
     if model_folder is not None and (
         out.resolve() == model_folder.resolve() or model_folder.resolve() in out.resolve().parents
     ):
-        raise InputError(f"--out {out} lies in the model's own folder {model_folder}; name another")
+        raise InputError(f"--out {out} is inside the model's own folder {model_folder}; name another")
     if out.is_dir() and any(out.iterdir()) and not (out / DESCRIPTION).is_file():
         content = ", ".join(sorted(path.name for path in out.iterdir())[:3])
         raise InputError(
-            f"--out {out} is not empty and no earlier artefact (it has {content}, but no {DESCRIPTION}); "
+            f"--out {out} is neither empty nor an earlier artefact (it has {content}, but no {DESCRIPTION}); "
             f"name a new folder, for example {out}-artefact"
         )
     check_destination(out)

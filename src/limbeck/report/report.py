@@ -65,13 +65,13 @@ def headline(summary: RunSummary) -> str:
 
 
 def _unchosen(summary: RunSummary) -> str:
-    """Say what a recipe without a choice ends with."""
+    """Describe the outcome of a recipe without a choice."""
     table = rows(summary)
     front = sum(row.on_front for row in table)
     text = f"The recipe chooses nothing: {len(table)} candidate{'s' * (len(table) != 1)} measured, {front} on the front"
     if summary.budget != Budget():
         text += f", {sum(not row.problems for row in table)} within the budget"
-    return f"{text}. For a model to serve end the recipe with 'cheapest' or 'best'"
+    return f"{text}. To get a model to serve, end the recipe with 'cheapest' or 'best'"
 
 
 def _quality_words(summary: RunSummary, row: Row, teacher: Row) -> str:
@@ -159,7 +159,7 @@ def front_table(summary: RunSummary) -> Table:
 
 
 def _predicted_cell(row: Row) -> str:
-    """Format the latency that a search predicted, with a mark whether the measured one lies in its interval."""
+    """Format the latency that a search predicted, with a mark whether the measured one is in its interval."""
     if row.predicted is None:
         return "–"
     mark = {True: "✓", False: "✗", None: ""}[row.as_predicted]

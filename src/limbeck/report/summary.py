@@ -127,7 +127,7 @@ class RunSummary:
         return [{name: str(failure.get(name) or "") for name in fields} for failure in plain]
 
     def source(self, key: str) -> str:
-        """Return the name of the model that a candidate descends from; of a local path only the last part."""
+        """Return the name of the model that a candidate descends from; for a local path only its last part."""
         root = self.lineage(key)[0].parameters
         name = str(root.get("source") or root.get("model") or self.model).rstrip("/")
         on_disk = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
@@ -147,7 +147,7 @@ T = TypeVar("T")
 
 
 def once(function: Callable[[RunSummary], T]) -> Callable[[RunSummary], T]:
-    """Compute a view of a run (its rows, names, headline, ...) once for each summary, whoever asks for it.
+    """Compute a view of a run (its rows, names, headline, ...) once per summary.
 
     The table, the page, the card and the exit status all need the same views.
     """
