@@ -264,6 +264,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "lineage": {key: [record.key for record in summary.lineage(key)] for key in summary.candidates},
         "replicas": {key: list(keys) for key, keys in summary.replicas.items()},
         "failed": [{name: failure[name] for name in ("step", "key", "error")} for failure in summary.failures],
+        "gaps": list(summary.gaps),
         "seeds": list(summary.seeds),
         "environment": dict(summary.environment),
         "recipe": str(summary.recipe),

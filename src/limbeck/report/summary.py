@@ -64,6 +64,7 @@ class RunSummary:
         model: Name of the model that the recipe starts from.
         baseline: The best constant answer, with its quality by split.
         histories: Changes to the rows of the task, each once (``Task.history``).
+        gaps: What is missing of the run, in sentences without a full stop.
         chooses: Whether the recipe ends in a choice; without one nothing is chosen, and nothing failed to be.
     """
 
@@ -82,6 +83,7 @@ class RunSummary:
     model: str = ""
     baseline: Baseline | None = None
     histories: Sequence[Mapping[str, Any]] = ()
+    gaps: Sequence[str] = ()
     chooses: bool = True
     _computed: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
