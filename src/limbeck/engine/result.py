@@ -52,6 +52,7 @@ class RunResult:
     front: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
     teacher: str | None = None
+    reference: str | None = None
     failed: list[Failure] = field(default_factory=list)
     replicas: dict[str, list[str]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class RunResult:
             measured=self.measured,
             chosen=self.chosen,
             teacher=self.teacher,
+            reference=self.reference,
             recipe=yaml_text.dump(without_paths(to_data(recipe))),
             environment=without_paths(self.environment or environment()),
             failed=without_paths(failed),
@@ -161,6 +163,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         front=ends.get("front", [key for key in records if key not in parents]),
         chosen=ends.get("chosen", []),
         teacher=ends.get("teacher"),
+        reference=ends.get("reference", ends.get("teacher")),
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
         replicas=ends.get("replicas", {}),
         environment=first["environment"],
@@ -173,7 +176,7 @@ def _failure(form: Mapping[str, str]) -> Failure:
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
-    """Return the store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
+    """Return the store of a folder's newest run, and the models that it ended with, their teacher and reference.
 
     Of an unfinished run all models, because it goes on from them.
     """
@@ -183,4 +186,5 @@ def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
     root = Path(next(event["store"] for event in events if event["event"] == "run"))
     if ends is None:
         return root, set(ledger.records(events))
-    return root, {key for key in (*ends["front"], *ends["chosen"], ends["teacher"]) if key}
+    others = (ends["teacher"], ends.get("reference"))
+    return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}
