@@ -142,5 +142,5 @@ def test_lines_that_cannot_be_read_are_counted_and_numbered(tmp_path):
     with pytest.raises(InputError, match=r"no record has the key 'c' in .*; 31 lines of"):
         again.ancestors("c")
     ledger.path.write_bytes(content[:20])
-    with pytest.raises(InputError, match=r"tells of no run \(1 line of .* cannot be read"):
+    with pytest.raises(InputError, match=r"describes no run \(1 line of .* cannot be read"):
         Ledger(ledger.path).last()

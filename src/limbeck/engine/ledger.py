@@ -1,8 +1,8 @@
 """The ledger: an append-only event log, from which the records of a run are reconstructed.
 
 Every line is one JSON object with ``event``, ``time`` and ``run``, written in one piece and flushed to disk. A line
-that is torn by a crash or damaged is skipped and reported (``Ledger.torn``, ``Ledger.unreadable``). Events: run, record,
-facts, failed, choice, note, finished.
+that is torn by a crash or damaged is skipped and reported (``Ledger.torn``, ``Ledger.unreadable``). Events: run,
+record, facts, failed, choice, note, finished.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ class RunResult:
     front: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
     teacher: str | None = None
+    reference: str | None = None
     failed: list[Failure] = field(default_factory=list)
     replicas: dict[str, list[str]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class RunResult:
             measured=self.measured,
             chosen=self.chosen,
             teacher=self.teacher,
+            reference=self.reference,
             recipe=yaml_text.dump(without_paths(to_data(recipe))),
             environment=without_paths(self.environment or environment()),
             failed=without_paths(failed),
@@ -157,7 +159,8 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     parents = {record.parent for record in records.values()}
     front, chosen = ends.get("front", [key for key in records if key not in parents]), ends.get("chosen", [])
     teacher, replicas = ends.get("teacher"), ends.get("replicas", {})
-    named = {*front, *chosen, teacher, *parents, *replicas, *(key for keys in replicas.values() for key in keys)}
+    reference = ends.get("reference", teacher)
+    named = {*front, *chosen, teacher, reference, *parents, *replicas, *(key for keys in replicas.values() for key in keys)}
     recipe = parse(first["recipe"])
     if task_folder := first.get("kept_task"):
         recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved
@@ -169,6 +172,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         front=[key for key in front if key in records],
         chosen=[key for key in chosen if key in records],
         teacher=teacher if teacher in records else None,
+        reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
         replicas={key: [one for one in keys if one in records] for key, keys in replicas.items() if key in records},
         environment=first["environment"],
@@ -204,7 +208,7 @@ def _failure(form: Mapping[str, str]) -> Failure:
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
-    """Return the store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
+    """Return the store of a folder's newest run, and the models that it ended with, their teacher and reference.
 
     For an unfinished run all models, because it resumes from them.
 
@@ -222,4 +226,5 @@ def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
         raise InputError(f"{problem}, so the models that the run needs are not all known; run it again, then clean")
     if ends is None:
         return root, set(ledger.records(events))
-    return root, {key for key in (*ends["front"], *ends["chosen"], ends["teacher"]) if key}
+    others = (ends["teacher"], ends.get("reference"))
+    return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}

@@ -28,6 +28,7 @@ from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
+from limbeck.engine.reference import reference
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
@@ -184,9 +185,11 @@ class _Run:
         except ProcessLost as error:
             self.log.note(str(error), kind="interrupted")
             raise
-        teacher = self.builder.teacher((self.chosen or front or [root.key])[0])
+        last = [*self.chosen, *front] or [root.key]
+        teacher, compared = self.builder.teacher(last[0]), reference(self.builder, last)
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
-        self.store.release(*front, *self.chosen, *([teacher] if teacher else []))
+        ends["reference"] = compared
+        self.store.release(*front, *self.chosen, *filter(None, (teacher, compared)))
         seconds, failed = time.perf_counter() - start, self.log.failed
         self.log.ledger.append("finished", **ends, failed=len(failed), seconds=seconds)
         self.log.emit({"kind": "finished", **ends, "failed": len(failed), "seconds": seconds})
@@ -198,6 +201,7 @@ class _Run:
             front=front,
             chosen=self.chosen,
             teacher=teacher,
+            reference=compared,
             failed=failed,
             replicas=self.replicas,
             environment=environment(),

@@ -19,6 +19,7 @@ from limbeck.model.checkpoints import open_tokenizer
 from limbeck.model.folder_files import check_link, read_object
 from limbeck.model.interchange import translate_folder
 from limbeck.model.layout import model_files, write_code
+from limbeck.report.display_names import names
 from limbeck.report.model_card import card
 from limbeck.report.model_folder import check_source, graph_inputs, onnx_file
 from limbeck.report.report import slim
@@ -128,6 +129,8 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "default_label": default_label(outputs.labels),
         "encoding": encoding_of(summary, model_folder).to_json(),
         "metrics": [slim(fact) for fact in record.facts],
+        "teacher": _other(summary, summary.teacher),
+        "reference": _other(summary, summary.reference),
         "target": str(summary.target),
         "machine": dict(summary.environment),
         "seeds": list(summary.seeds),
@@ -137,6 +140,15 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "lineage": [entry.key for entry in summary.lineage(key)],
         "steps": [{"step": entry.step, "parameters": dict(entry.parameters)} for entry in summary.lineage(key)],
     }
+
+
+def _other(summary: RunSummary, key: str | None) -> dict[str, Any] | None:
+    """Return name and figures of the teacher, or of the model that figures are relative to."""
+    record = summary.records.get(key or "")
+    if record is None:
+        return None
+    metrics = [slim(fact) for fact in record.facts]
+    return {"key": record.key, "name": names(summary)[record.key], "metrics": metrics}
 
 
 def encoding_of(summary: RunSummary, model_folder: Path) -> TextEncoding:
