@@ -165,14 +165,6 @@ class CandidateBuilder:
             raise InputError(f"the teacher '{self.recipe.teacher}' has changed since the run began; run again")
         return self.given.open()
 
-<<<<<<< HEAD
-    def beside(self, key: str, step: Step) -> str | None:
-        """Return the teacher that a probe measures first; one that only gives answers has no latency and no size."""
-        teacher = self.teacher(key, step) if step.info.with_teacher else None
-        return None if teacher is not None and teacher == self.given_key and not step.info.judges else teacher
-
-=======
->>>>>>> teachers
     def teacher(self, key: str, step: Step | None = None) -> str | None:
         """Return the teacher of steps on this record: the recipe's, else the first fine-tuned model of its lineage.
 
@@ -217,13 +209,8 @@ class CandidateBuilder:
         Args:
             key: Key of the record.
             step: The probe.
-<<<<<<< HEAD
             seed: Seed of everything random.
-            teacher: Key of the teacher measured beside it, if any.
-=======
-            seed: Decides everything random.
             beside: Keys of the models measured beside it.
->>>>>>> teachers
         """
         reads = self.reads(key, step, seed) | ({"beside": beside[0]} if beside else {})
         if step.info.machine_bound:

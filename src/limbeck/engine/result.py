@@ -160,7 +160,8 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     front, chosen = ends.get("front", [key for key in records if key not in parents]), ends.get("chosen", [])
     teacher, replicas = ends.get("teacher"), ends.get("replicas", {})
     reference = ends.get("reference", teacher)
-    named = {*front, *chosen, teacher, reference, *parents, *replicas, *(key for keys in replicas.values() for key in keys)}
+    repeated = (key for keys in replicas.values() for key in keys)
+    named = {*front, *chosen, teacher, reference, *parents, *replicas, *repeated}
     recipe = parse(first["recipe"])
     if task_folder := first.get("kept_task"):
         recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved

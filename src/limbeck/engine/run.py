@@ -37,7 +37,7 @@ from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
-from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
+from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first, unsuited_fields
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
@@ -137,7 +137,7 @@ def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunct
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
-    if problems := absent_splits(steps, task):
+    if problems := absent_splits(steps, task) + unsuited_fields(steps, task.task_kind):
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.finite import json_text, load_json
+from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
-from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label
+from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_tokenizer
 from limbeck.model.folder_files import check_link, read_object
@@ -154,7 +155,7 @@ def _other(summary: RunSummary, key: str | None) -> dict[str, Any] | None:
 def encoding_of(summary: RunSummary, model_folder: Path) -> TextEncoding:
     """Return how the texts of the run's task are encoded for a model."""
     task = summary.known_task
-    return TextEncoding.of(open_tokenizer(model_folder), task.max_length, words=task.kind == "tokens")
+    return TextEncoding.of(open_tokenizer(model_folder), task.max_length, words=task.task_kind.per_token)
 
 
 def bake_tokenizer(folder: Path, encoding: TextEncoding, tokenizer: TaskTokenizer) -> None:
