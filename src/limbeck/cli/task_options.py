@@ -56,7 +56,7 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class TaskOptions(TaskSettings):
-    """Task settings and the length of texts; techniques with a ``max_length`` of their own take the settings alone.
+    """Task settings and the length of texts; techniques with a ``max_length`` of their own take only the settings.
 
     Attributes:
         max_length: Tokens after which a text is cut.

@@ -26,6 +26,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.data_report import data_report
 from limbeck.engine.past_times import PastTimes, Work
 from limbeck.engine.provenance import Provenance
+from limbeck.engine.reference import beside
 from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_probed, read_record, read_records
@@ -60,7 +61,7 @@ class Row:
 class Plan:
     """The rows of a dry run and their sums; ``unknown`` counts the rows without a time.
 
-    ``data`` is what was read of the task.
+    ``data`` summarizes the task.
     """
 
     rows: tuple[Row, ...]
@@ -73,9 +74,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A candidate that may not exist yet; ``key`` is None where its key depends on what is not known before.
+    """A candidate that may not exist yet; ``key`` is None if it depends on results that do not exist yet.
 
-    ``widest`` is the shape, or, where that is unknown, the one that it will be cut out of.
+    ``widest`` is the shape, or, if that is unknown, the shape it will be cut from.
     """
 
     key: str | None
@@ -194,8 +195,7 @@ class _Planner:
         """Return whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
-        teacher = self.builder.beside(first, step)
-        name = self.builder.fact_name(key, step, self.recipe.seed, teacher)
+        name = self.builder.fact_name(key, step, self.recipe.seed, beside(self.builder, [first], step))
         return self.store.facts.recall(name, read_probed) is not None
 
     def _row(

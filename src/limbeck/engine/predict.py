@@ -19,17 +19,17 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
 
     Args:
         model: Folder or name of the model.
-        texts: Texts to answer; for a model that labels words, words are what stands between white space.
+        texts: Texts to answer; for a model that labels words, white space separates words.
         pairs: Second texts, for a model of pairs.
 
     Returns:
         A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every
         label's probability. Several labels: those with probability over one half. Regression: the number. Tokens:
         ``labels``, one for every word; words that the model did not see (cut off, or without a token) have the label
-        'O', or the first one, and stand in ``unseen`` by their position from 0.
+        'O', or the first one, and ``unseen`` has their positions, from 0.
 
     Raises:
-        InputError: The model has no trained head, or there is not one second text for each text.
+        InputError: The model has no trained head, or the number of second texts differs from that of texts.
     """
     from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import Encoded, predict
@@ -65,7 +65,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
 
 
 def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
-    """Refuse second texts for a model of single texts, and their absence for a model of pairs, as far as it says so.
+    """Refuse second texts for a model of single texts, and their absence for a model of pairs, if the model says which.
 
     Args:
         model: Folder or name of the model.
@@ -90,7 +90,7 @@ def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
 def serving_encoding(
     model: str | Path, tokenizer: TaskTokenizer, positions: int, *, words: bool = False
 ) -> TextEncoding:
-    """Say how a saved model's texts become ids: an artefact says it itself.
+    """Return how a saved model's texts become ids; an artefact describes it.
 
     Args:
         model: Folder or name of the model.

@@ -35,7 +35,7 @@ def services(
         recipe: Gives target and budget.
         store: Keeps what the step asks to keep.
         step: The step.
-        seed: Decides everything random.
+        seed: Seed of everything random.
         teacher: The model to imitate.
         log: Receives messages, and numbers by name.
         scratch: Folder for the step's own checkpoints.
@@ -63,7 +63,7 @@ def services_in_keys(
     Args:
         recipe: Gives target and budget.
         step: The step.
-        seed: Decides everything random.
+        seed: Seed of everything random.
         teacher: Returns the key of the model to imitate.
         kind: Kind of the task.
     """

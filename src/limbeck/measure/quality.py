@@ -37,9 +37,8 @@ class Quality(Probe):
     For classification the fact also keeps which examples were right (``detail["correct"]``, read it with
     ``core.statistics.unpack``), so that two candidates can be compared on the same examples later.
 
-    INT8 models answer in batches of the target's size, as they will be served: the ranges of a dynamic one span its
-    batch with its padding, so that answers in batches of several texts depend on the texts beside them. The fact then
-    has ``detail["batch"]``.
+    INT8 models answer in batches of the target's size, as they will be served: dynamic ranges span a batch with its
+    padding, so answers depend on the other texts of a batch. The fact then has ``detail["batch"]``.
 
     Units: the metric's own, 0 to 1 (a correlation: -1 to 1).
     """
@@ -86,7 +85,7 @@ class Quality(Probe):
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
 
     def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
-        """Yield the facts of a teacher that gives answers alone."""
+        """Yield the facts of a teacher that only gives answers."""
         from limbeck.data.answers import answers
 
         task = candidate.task

@@ -19,6 +19,7 @@ from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 from limbeck.model.families import (
+    bias_columns,
     joined,
     module_names,
     ragged_layers,
@@ -203,6 +204,9 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
         )
     names = module_names(style.family, shape.depth, per_token=per_token)
     weights = _with_heads_in_order(model).state_dict()
+    if style.relative_buckets and shape.layers:
+        table = weights["encoder.position_bias.weight"]
+        weights["encoder.position_bias.weight"] = table[:, bias_columns(shape, style, 0)]
     if family.interleaved:
         weights = _in_halves(weights, shape.head_dim, back=True)
     if strange := sorted({name.rpartition(".")[0] for name in weights} - set(names)):
@@ -277,6 +281,8 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "ffn": shape.layers[0].ffn if shape.layers else 4 * shape.hidden,
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
+    for field, usual in (("embedding_dropout", style["dropout"]), ("pooler_dropout", 0.0)):
+        values[field] = usual if style[field] is None else style[field]
     config: Any = model.config
     settings = family.standard_keys(values)
     if family.local:
