@@ -86,6 +86,7 @@ def tell(**changes) -> RunSummary:
         measured=("t", "tx", "tq", "xa", "qa", "xb", "qb"),
         chosen=("qa",),
         teacher="t",
+        reference="t",
         recipe="model: hub/tiny-bert\nsteps:\n  - finetune: {epochs: 3}\n",
         environment={"processor": "Toy CPU", "cores": 2, "versions": {"torch": "2.13.0"}},
         failed=({"step": "quantize", "key": "xb", "error": "ValueError: no text", "traceback": "Traceback\n  boom"},),

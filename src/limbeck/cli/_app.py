@@ -153,6 +153,8 @@ def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int
         for failure in result.failed:
             message = f"failed: {failure.path} {failure.step}: {failure.error}"
             console.print(message, style="red", markup=False, soft_wrap=True)
+        for gap in result.gaps:
+            console.print(f"incomplete: {gap}", style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
     result.store.release()  # its models may be removed by gc now, even in the same process

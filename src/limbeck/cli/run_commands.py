@@ -287,7 +287,13 @@ def lineage(folder: Path, key: str) -> None:
     """
     from limbeck.engine.ledger import Ledger
 
-    for depth, record in enumerate(Ledger(folder).ancestors(key)):
+    ledger = Ledger(folder)
+    records = ledger.ancestors(key)
+    if problem := ledger.unreadable():
+        print(f"note: {problem}", file=sys.stderr)
+    if records[0].parent is not None:
+        print(f"note: what {records[0].key} was made of is missing", file=sys.stderr)
+    for depth, record in enumerate(records):
         settings = ", ".join(f"{name}={value}" for name, value in record.parameters.items() if value is not None)
         print(f"{'  ' * depth}{record.key}  {record.step}({settings})  {record.shape}")
 

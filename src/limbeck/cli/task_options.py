@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from limbeck.core.kinds import Kind
+
 if TYPE_CHECKING:
     from limbeck.core.task import Task
-
-Kind = Literal["classification", "multilabel", "regression", "tokens"]
 
 
 @dataclass(frozen=True)

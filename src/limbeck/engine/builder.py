@@ -7,7 +7,7 @@ it is rebuilt from its parent, however far back that goes. ``adopt`` loads the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -165,11 +165,6 @@ class CandidateBuilder:
             raise InputError(f"the teacher '{self.recipe.teacher}' has changed since the run began; run again")
         return self.given.open()
 
-    def beside(self, key: str, step: Step) -> str | None:
-        """Return the teacher that a probe measures first; one that only gives answers has no latency and no size."""
-        teacher = self.teacher(key, step) if step.info.with_teacher else None
-        return None if teacher is not None and teacher == self.given_key and not step.info.judges else teacher
-
     def teacher(self, key: str, step: Step | None = None) -> str | None:
         """Return the teacher of steps on this record: the recipe's, else the first fine-tuned model of its lineage.
 
@@ -208,16 +203,16 @@ class CandidateBuilder:
             parent, step.info.key_name, step.info.version, identity(step), self.reads(parent, step, seed)
         )
 
-    def fact_name(self, key: str, step: Step, seed: int, teacher: str | None) -> str:
+    def fact_name(self, key: str, step: Step, seed: int, beside: Sequence[str]) -> str:
         """Return the name under which the facts of a record are stored; it covers all that decides them.
 
         Args:
             key: Key of the record.
             step: The probe.
             seed: Seed of everything random.
-            teacher: Key of the teacher measured beside it, if any.
+            beside: Keys of the models measured beside it.
         """
-        reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
+        reads = self.reads(key, step, seed) | ({"beside": beside[0]} if beside else {})
         if step.info.machine_bound:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
@@ -231,6 +226,7 @@ class CandidateBuilder:
         *,
         scratch: Path | None = None,
         cost: TargetCost | None = None,
+        reference: str | None = None,
     ) -> RunContext:
         """Return the services that a step may use while it works on a record; others are refused.
 
@@ -241,8 +237,9 @@ class CandidateBuilder:
             log: Receives messages, and numbers by name.
             scratch: Folder for the step's own checkpoints.
             cost: What a shape costs.
+            reference: Key of the model that a choice compares with, in place of the teacher.
         """
-        teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
+        teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
         model = Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None
         return services(self.recipe, self.store, step, seed=seed, teacher=model, log=log, scratch=scratch, cost=cost)
 

@@ -26,6 +26,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.data_report import data_report
 from limbeck.engine.past_times import PastTimes, Work
 from limbeck.engine.provenance import Provenance
+from limbeck.engine.reference import beside
 from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_probed, read_record, read_records
@@ -194,8 +195,7 @@ class _Planner:
         """Return whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
-        teacher = self.builder.beside(first, step)
-        name = self.builder.fact_name(key, step, self.recipe.seed, teacher)
+        name = self.builder.fact_name(key, step, self.recipe.seed, beside(self.builder, [first], step))
         return self.store.facts.recall(name, read_probed) is not None
 
     def _row(

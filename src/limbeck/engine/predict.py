@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.finite import load_json
+from limbeck.core.metrics import default_label
 from limbeck.core.paths import user_path
-from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
+from limbeck.data.encoding import TaskTokenizer, TextEncoding, first_pieces
 from limbeck.errors import InputError
 from limbeck.report.artefact import DESCRIPTION
 
@@ -47,9 +48,8 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
     encodings = encoding.encode(tokenizer, rows, pairs)
     ids = encodings["input_ids"]
-    labels: list[Any] = [[0] * len(row) for row in ids] if spec.per_token else [0] * len(ids)
-    kind = "tokens" if spec.per_token else "regression"
-    answers = predict(opened, Encoded(ids, encodings.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, kind))
+    inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
+    answers = predict(opened, inputs)
     require_finite_logits(answers, texts, f"'{model}'")
     if not spec.per_token:
         return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]

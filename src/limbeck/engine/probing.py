@@ -14,6 +14,7 @@ from limbeck.core.measurement import Measurement, merge
 from limbeck.core.step import Probe
 from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.reference import beside
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.store import MACHINE
 from limbeck.engine.stored_form import read_probed
@@ -53,12 +54,11 @@ class Prober:
         if not front:
             return front
         step = placed.step
-        teacher = self.builder.beside(front[0], step)
-        first = [teacher] if teacher else []
+        first = beside(self.builder, front, step)
         group = list(dict.fromkeys([*first, *front]))
-        if teacher:
-            self.log.write(self.records[teacher])
-        names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
+        for key in first:
+            self.log.write(self.records[key])
+        names = {key: self.builder.fact_name(key, step, seed, first) for key in group}
         before = len(self.log.failed)
         with self.store.lock(names[group[-1]]):
             recall = self.store.facts.recall

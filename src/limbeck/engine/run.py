@@ -28,6 +28,7 @@ from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
+from limbeck.engine.reference import reference
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
@@ -36,7 +37,7 @@ from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
-from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
+from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first, unsuited_fields
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
@@ -136,7 +137,7 @@ def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunct
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
-    if problems := absent_splits(steps, task):
+    if problems := absent_splits(steps, task) + unsuited_fields(steps, task.task_kind):
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
@@ -184,9 +185,11 @@ class _Run:
         except ProcessLost as error:
             self.log.note(str(error), kind="interrupted")
             raise
-        teacher = self.builder.teacher((self.chosen or front or [root.key])[0])
+        last = [*self.chosen, *front] or [root.key]
+        teacher, compared = self.builder.teacher(last[0]), reference(self.builder, last)
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
-        self.store.release(*front, *self.chosen, *([teacher] if teacher else []))
+        ends["reference"] = compared
+        self.store.release(*front, *self.chosen, *filter(None, (teacher, compared)))
         seconds, failed = time.perf_counter() - start, self.log.failed
         self.log.ledger.append("finished", **ends, failed=len(failed), seconds=seconds)
         self.log.emit({"kind": "finished", **ends, "failed": len(failed), "seconds": seconds})
@@ -198,6 +201,7 @@ class _Run:
             front=front,
             chosen=self.chosen,
             teacher=teacher,
+            reference=compared,
             failed=failed,
             replicas=self.replicas,
             environment=environment(),

@@ -40,12 +40,11 @@ class RunLog:
     def begin(self, **run: object) -> None:
         """Write the first line of a run, report unreadable lines, and listen to the store."""
         self.ledger.read()
-        torn = self.ledger.torn
+        problem = self.ledger.unreadable()
         self.ledger.append("run", **run)
         self._store.notify = lambda message: self.note(message, kind="store")
-        if torn:
-            lines = ", ".join(map(str, torn))
-            self.note(f"{self.ledger.path}: line {lines} was torn by a crash or is damaged, and is ignored")
+        if problem:
+            self.note(f"{problem}; they are ignored")
 
     def write(self, record: Record) -> None:
         """Write a record, once."""

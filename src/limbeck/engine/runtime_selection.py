@@ -45,7 +45,7 @@ class Case:
 
         facts = peek(model)
         seq_len = target.seq_len or int(median(lengths_of(task, facts["max_length"])))
-        return cls(facts["shape"], peek_style(model), seq_len, task.kind == "tokens")
+        return cls(facts["shape"], peek_style(model), seq_len, task.task_kind.per_token)
 
     def memo(
         self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]

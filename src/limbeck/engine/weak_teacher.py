@@ -123,7 +123,7 @@ def weak_teacher_message(task: Task, comparison: Comparison, answer: str) -> str
     def interval(fact: Measurement) -> str:
         return "" if fact.low is None or fact.high is None else f" [{fact.low:.3f}, {fact.high:.3f}]"
 
-    weights = ", class_weights: balanced" if task.kind != "regression" else ""
+    weights = ", class_weights: balanced" if not task.task_kind.numeric else ""
     return (
         f"the teacher is not better than the constant answer, so nothing made from it would be meaningful: "
         f"{task.metric} {model.value:.3f}{interval(model)} against {constant.value:.3f} for {answer}, on {model.n:,} "

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from limbeck.core.kinds import find
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import ArrayLike
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.model import Runnable
@@ -97,7 +97,7 @@ def fit_task(
     match = spec.match(task.kind, task.label_names)
     if not match:
         return Fitted(task, False, match.refusal)
-    if task.kind == "regression":
+    if task.task_kind.numeric:
         return Fitted(task, True)
     adapted = _adapt(task, match)
     notes = _changes(task, adapted, spec.labels, source)
@@ -211,32 +211,7 @@ def compare_orders(
         labels: The label of each text, or its labels.
         count: Number of labels.
     """
-    import numpy as np
-
-    tables = np.stack([_table(kind, values, row, count) for values, row in zip(logits, labels, strict=True)])
-    if kind == "multilabel":
-        truths = np.asarray(labels) > 0
-        constant, totals = (truths == (truths.mean(0) > 0.5)).sum(1), np.full(len(truths), count)
-    else:
-        constant, totals = tables.sum(2)[:, tables.sum((0, 2)).argmax()], tables.sum((1, 2))
-    return judge_order(tables, constant, totals)
-
-
-def _table(kind: str, logits: ArrayLike, labels: ArrayLike, count: int) -> np.ndarray:
-    """Count in a text how often an output answers where a label is true [label, output]; multilabel: both are equal."""
-    import numpy as np
-
-    from limbeck.core.metrics import IGNORED
-
-    if kind == "multilabel":
-        given, truth = np.asarray(logits) > 0, np.asarray(labels) > 0
-        equal: np.ndarray = truth[:, None] == given[None, :]
-        return equal.astype(float)
-    guesses, truths = np.asarray(logits).argmax(-1).reshape(-1), np.asarray(labels).reshape(-1)
-    table = np.zeros((count, count))
-    counted = truths != IGNORED
-    np.add.at(table, (truths[counted], guesses[counted]), 1.0)
-    return table
+    return judge_order(*find(kind).confusion(logits, labels, count))
 
 
 def judge_order(tables: np.ndarray, constant: np.ndarray, totals: np.ndarray) -> OrderCheck:

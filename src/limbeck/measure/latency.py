@@ -366,7 +366,7 @@ def evaluate(
         logits, total = _timed_answers(runner, encoded, batch, now or time.perf_counter)
     finally:
         torch.set_num_threads(before)
-    if task.kind == "tokens":
+    if encoded.per_token:
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)

@@ -136,7 +136,7 @@ class Size(Probe):
 
         for index, candidate in enumerate(candidates):
             shape, style = counts.of_model(candidate.model)
-            labels, pooler = candidate.task.num_labels, candidate.task.kind != "tokens"
+            labels, pooler = candidate.task.num_labels, not candidate.task.task_kind.per_token
             rows = sample_rows(candidate.task, self.split, self.samples)
             lists = token_lists(candidate.task, self.split, rows, candidate.tokenizer)
             tokens = sum(map(len, lists)) / len(lists)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.kinds import find
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from onnxruntime import InferenceSession
 
-    from limbeck.core.metrics import Kind
+    from limbeck.core.kinds import Kind
 
 
 @step(
@@ -110,13 +111,5 @@ def agreement(
     """
     import numpy as np
 
-    from limbeck.core.metrics import IGNORED, decode
-
     largest = max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
-    if kind == "tokens":
-        masks = [np.asarray(row) != IGNORED for row in labels]
-        triples = zip(first, second, masks, strict=True)
-        same = [bool((decode(kind, a)[mask] == decode(kind, b)[mask]).all()) for a, b, mask in triples]
-        return np.array(same), largest
-    equal = decode(kind, np.stack(list(first))) == decode(kind, np.stack(list(second)))
-    return equal.reshape(len(equal), -1).all(axis=1), largest
+    return find(kind).same_answers(first, second, labels), largest

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.core.kinds import find
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
@@ -18,6 +19,7 @@ from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 from limbeck.model.families import (
+    bias_columns,
     joined,
     module_names,
     ragged_layers,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from limbeck.core.task import Kind
+    from limbeck.core.kinds import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 
@@ -67,7 +69,7 @@ def load_pretrained(
         config = transformers.AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **arguments)
     content = config.to_dict()
     shape = read_shape(content, name_or_path)
-    per_token = task_kind == "tokens" if task_kind else is_token_classifier(content)
+    per_token = find(task_kind).per_token if task_kind else is_token_classifier(content)
     style = read_style(content, per_token=per_token, source=name_or_path)
     if local:
         _check_weights(Path(name_or_path), shape, style)
@@ -203,6 +205,9 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
         )
     names = module_names(style.family, shape.depth, per_token=per_token)
     weights = _with_heads_in_order(model).state_dict()
+    if style.relative_buckets and shape.layers:
+        table = weights["encoder.position_bias.weight"]
+        weights["encoder.position_bias.weight"] = table[:, bias_columns(shape, style, 0)]
     if family.interleaved:
         weights = _in_halves(weights, shape.head_dim, back=True)
     if strange := sorted({name.rpartition(".")[0] for name in weights} - set(names)):
@@ -277,6 +282,8 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "ffn": shape.layers[0].ffn if shape.layers else 4 * shape.hidden,
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
+    for field, usual in (("embedding_dropout", style["dropout"]), ("pooler_dropout", 0.0)):
+        values[field] = usual if style[field] is None else style[field]
     config: Any = model.config
     settings = family.standard_keys(values)
     if family.local:

@@ -17,6 +17,7 @@ from limbeck.recipe.validation import Problem
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
+    from limbeck.core.task_kind import TaskKind
 
 
 def meaning(
@@ -117,6 +118,16 @@ def absent_splits(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
         if located.parsed is not None
         for split in located.parsed.required_splits()
         if split not in task.splits
+    ]
+
+
+def unsuited_fields(placed: Sequence[LocatedStep], kind: TaskKind) -> list[Problem]:
+    """Return a problem for each step, or field of it, that makes no sense for a kind of task."""
+    return [
+        Problem(".".join(filter(None, (located.path, located.name, name))), reason)
+        for located in leaves(placed)
+        if located.parsed is not None
+        for name, reason in located.parsed.kind_problems(kind).items()
     ]
 
 
