@@ -7,7 +7,7 @@ from limbeck.errors import InputError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epochs": 2.0}, "--epochs is about training; add --train"),
+        ({"epochs": 2.0}, "--epochs applies to training; add --train"),
         ({"task": "moods", "train_samples": 3}, "--train-samples is about training"),
         ({"train": "both"}, "--train needs a task"),
         ({"train": "individual", "task": "moods", "rule": "single"}, "--rule is about shared weights"),

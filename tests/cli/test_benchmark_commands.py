@@ -108,4 +108,4 @@ def test_attention_against_length():
     assert "linformer:4, onnxruntime float: " in out
     assert "Memory against length" in Path("runs/bench-cores/report.html").read_text()
     status, _, err = call(*command, "--seq-len", "8")
-    assert (status, "--lengths is another name of --seq-len" in err) == (2, True)
+    assert (status, "--lengths is another name for --seq-len" in err) == (2, True)

@@ -54,7 +54,7 @@ def test_all_problems_at_once(toys):
         "steps[1].toy-prune.keep: should be in (0, 1], got 1.5",
         "steps[2].toy-train.epoch: no field called 'epoch'; did you mean 'epochs'?",
         "steps[2].toy-train.kind: cannot be 'fancier'; did you mean 'fancy'?",
-        "steps[5] toy-prune: needs 'torch'; 'toy-export' (steps[4]) takes it away; put this step before that",
+        "steps[5] toy-prune: needs 'torch'; 'toy-export' (steps[4]) removes it; put this step before it",
     ]
 
 
@@ -75,9 +75,8 @@ def test_traits_inside_forks(toys):
         "toy-train", {"fork": [["toy-export"], []]}, "toy-prune", {"fork": [[], ["toy-export", "toy-prune"]]}
     )
     assert found == [
-        "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) takes it away; "
-        "put this step before that",
-        "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) takes it away; "
+        "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) removes it; put this step before that",
+        "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) removes it; "
         "put this step before that",
     ]
 

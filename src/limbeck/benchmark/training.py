@@ -238,7 +238,7 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
         rows: dict[str, Any] = {"layer_heads": [row.heads for row in whole.layers]}
         rows |= {"layer_ffn": [row.ffn for row in whole.layers], "num_labels": task.num_labels}
         config = LimbeckConfig(whole.hidden, whole.head_dim, **rows, vocab_size=len(tokenizer))
-        kind = LimbeckForTokenClassification if task.kind == "tokens" else LimbeckForSequenceClassification
+        kind = LimbeckForTokenClassification if task.task_kind.per_token else LimbeckForSequenceClassification
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = kind(config)

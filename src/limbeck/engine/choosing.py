@@ -17,14 +17,14 @@ from limbeck.recipe.parsing import LocatedStep
 
 
 def choose(builder: CandidateBuilder, log: RunLog, front: Sequence[str], placed: LocatedStep, seed: int) -> list[str]:
-    """Carry out a choice, and write what it kept.
+    """Apply a choice, and log what it kept.
 
     Args:
         builder: Has the records.
-        log: Where the choice is written.
+        log: Records the choice.
         front: Keys of the candidates to choose from; at least one.
         placed: The choice.
-        seed: Decides everything random.
+        seed: Seed of everything random.
 
     Returns:
         The keys that were chosen.

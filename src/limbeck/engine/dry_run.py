@@ -61,7 +61,7 @@ class Row:
 class Plan:
     """The rows of a dry run and their sums; ``unknown`` counts the rows without a time.
 
-    ``data`` is what was read of the task.
+    ``data`` summarizes the task.
     """
 
     rows: tuple[Row, ...]
@@ -74,9 +74,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A candidate that may not exist yet; ``key`` is None where its key depends on what is not known before.
+    """A candidate that may not exist yet; ``key`` is None if it depends on results that do not exist yet.
 
-    ``widest`` is the shape, or, where that is unknown, the one that it will be cut out of.
+    ``widest`` is the shape, or, if that is unknown, the shape it will be cut from.
     """
 
     key: str | None

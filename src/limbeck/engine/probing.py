@@ -29,11 +29,11 @@ class Prober:
     """Carries out the probes of a run; ``history`` has each with the keys that it measured."""
 
     def __init__(self, builder: CandidateBuilder, log: RunLog, executor: Executor) -> None:
-        """Begin without a history.
+        """Start with an empty history.
 
         Args:
             builder: Has the records, and opens candidates.
-            log: Where facts are written.
+            log: Records facts.
             executor: Carries out the measurements.
         """
         self.builder, self.log, self.executor = builder, log, executor
@@ -41,12 +41,12 @@ class Prober:
         self.history: list[tuple[LocatedStep, set[str]]] = []
 
     def probe(self, front: list[str], placed: LocatedStep, seed: int) -> list[str]:
-        """Measure what was not measured; a candidate that cannot be measured leaves the front.
+        """Measure what is missing; a candidate that cannot be measured leaves the front.
 
         Args:
             front: Keys of the candidates.
             placed: The probe.
-            seed: Decides everything random.
+            seed: Seed of everything random.
 
         Returns:
             The keys that were measured.
@@ -82,7 +82,7 @@ class Prober:
         return [key for key in front if key not in lost]
 
     def _measure(self, todo: Sequence[str], first: Sequence[str], placed: LocatedStep, seed: int) -> Facts:
-        """Measure all together; if that fails, each alone, to find the one that fails."""
+        """Measure all together; if that fails, one by one, to find the one that fails."""
         rest = [key for key in todo if key not in first]
         lane = lane_of(placed.step)
         if len(rest) > 1:

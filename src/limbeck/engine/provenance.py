@@ -25,7 +25,7 @@ class Provenance:
 
 
 class Keys(Protocol):
-    """What names candidates by how they are made: the builder of a run."""
+    """Names candidates by how they are made: the builder of a run."""
 
     @property
     def recipe(self) -> Recipe:
@@ -34,7 +34,7 @@ class Keys(Protocol):
 
     @property
     def origins(self) -> Mapping[str, Provenance]:
-        """How the records that are known were made, by key."""
+        """How known records were made, by key."""
         ...
 
     def root_key(self, source: str, seed: int, role: str) -> str:
@@ -47,7 +47,7 @@ class Keys(Protocol):
 
 
 def provenance_of(record: Record, keys: Keys) -> Provenance | None:
-    """Find out how a record of an earlier run was made: by the step and seed of the recipe that give it its key.
+    """Determine how a record of an earlier run was made: by the step and seed of the recipe that yield its key.
 
     Args:
         record: The record.

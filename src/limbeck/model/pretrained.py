@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.core.kinds import find
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from limbeck.core.task import Kind
+    from limbeck.core.kinds import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 
@@ -67,7 +68,7 @@ def load_pretrained(
     with quiet(), explained(name_or_path):
         config = transformers.AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **arguments)
     shape = read_shape(config.to_dict(), name_or_path)
-    per_token = task_kind == "tokens" if task_kind else is_token_classifier(config.to_dict())
+    per_token = find(task_kind).per_token if task_kind else is_token_classifier(config.to_dict())
     style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
     if local:
         _check_weights(Path(name_or_path), shape, style)

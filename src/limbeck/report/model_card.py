@@ -173,7 +173,7 @@ def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
         model_folder: Folder of the stored model.
     """
     record = summary.records[key]
-    pipeline = "token-classification" if summary.known_task.kind == "tokens" else "text-classification"
+    pipeline = summary.known_task.task_kind.pipeline
     file = onnx_file(model_folder)
     tags = ["limbeck", pipeline, *(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
     fields: dict[str, object] = {

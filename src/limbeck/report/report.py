@@ -67,13 +67,13 @@ def headline(summary: RunSummary) -> str:
 
 
 def _unchosen(summary: RunSummary) -> str:
-    """Say what a recipe without a choice ends with."""
+    """Describe the outcome of a recipe without a choice."""
     table = rows(summary)
     front = sum(row.on_front for row in table)
     text = f"The recipe chooses nothing: {len(table)} candidate{'s' * (len(table) != 1)} measured, {front} on the front"
     if summary.budget != Budget():
         text += f", {sum(not row.problems for row in table)} within the budget"
-    return f"{text}. For a model to serve end the recipe with 'cheapest' or 'best'"
+    return f"{text}. To get a model to serve, end the recipe with 'cheapest' or 'best'"
 
 
 def _quality_words(summary: RunSummary, row: Row, reference: Row) -> str:
@@ -161,7 +161,7 @@ def front_table(summary: RunSummary) -> Table:
 
 
 def _predicted_cell(row: Row) -> str:
-    """Format the latency that a search predicted, with a mark whether the measured one lies in its interval."""
+    """Format the latency that a search predicted, with a mark whether the measured one is in its interval."""
     if row.predicted is None:
         return "–"
     mark = {True: "✓", False: "✗", None: ""}[row.as_predicted]
@@ -270,6 +270,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "lineage": {key: [record.key for record in summary.lineage(key)] for key in summary.candidates},
         "replicas": {key: list(keys) for key, keys in summary.replicas.items()},
         "failed": [{name: failure[name] for name in ("step", "key", "error")} for failure in summary.failures],
+        "gaps": list(summary.gaps),
         "seeds": list(summary.seeds),
         "environment": dict(summary.environment),
         "recipe": str(summary.recipe),

@@ -66,6 +66,7 @@ class RunSummary:
         model: Name of the model that the recipe starts from.
         baseline: The best constant answer, with its quality by split.
         histories: Changes to the rows of the task, each once (``Task.history``).
+        gaps: What is missing of the run, in sentences without a full stop.
         chooses: Whether the recipe ends in a choice; without one nothing is chosen, and nothing failed to be.
     """
 
@@ -85,6 +86,7 @@ class RunSummary:
     model: str = ""
     baseline: Baseline | None = None
     histories: Sequence[Mapping[str, Any]] = ()
+    gaps: Sequence[str] = ()
     chooses: bool = True
     _computed: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -133,7 +135,7 @@ class RunSummary:
         return [{name: str(failure.get(name) or "") for name in fields} for failure in plain]
 
     def source(self, key: str) -> str:
-        """Return the name of the model that a candidate descends from; of a local path only the last part."""
+        """Return the name of the model that a candidate descends from; for a local path only its last part."""
         root = self.lineage(key)[0].parameters
         name = str(root.get("source") or root.get("model") or self.model).rstrip("/")
         on_disk = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
@@ -153,7 +155,7 @@ T = TypeVar("T")
 
 
 def once(function: Callable[[RunSummary], T]) -> Callable[[RunSummary], T]:
-    """Compute a view of a run (its rows, names, headline, ...) once for each summary, whoever asks for it.
+    """Compute a view of a run (its rows, names, headline, ...) once per summary.
 
     The table, the page, the card and the exit status all need the same views.
     """

@@ -52,7 +52,7 @@ class Row:
             return ""
         detail, count = self.portability.detail, self.portability.n
         if not detail["pairs"]:
-            return "Processors without VNNI compute the same sums: with its weights no two products overflow 16 bits."
+            return "Processors without VNNI compute the same sums: with these weights no two products overflow 16 bits."
         texts, moved = f"{count} {self.portability.split} texts", f"logits move by up to {detail['largest']:.2g}"
         if not detail["differ"]:
             return f"In the arithmetic of processors without VNNI the answers to {texts} stay the same ({moved})."
@@ -132,7 +132,7 @@ def better_than_baseline(summary: RunSummary) -> bool | None:
 def int8_reference(summary: RunSummary) -> str | None:
     """Return the key of the measured candidate that is the reference in INT8, with nothing else changed.
 
-    Of several, plain dynamic quantization comes first, which is what a user would try first; then static, then
+    If there are several, plain dynamic quantization comes first, as users try it first; then static, then
     smoothed.
     """
     references = []
