@@ -105,7 +105,7 @@ def test_the_newest_run_alone(tmp_path):
     second.append("record", record=record_to_json(ROOT))
     assert [event["event"] for event in second.last()] == ["run", "record"]
     assert set(second.records(second.last())) == {"aaa"}
-    with pytest.raises(InputError, match="tells of no run"):
+    with pytest.raises(InputError, match="describes no run"):
         Ledger(tmp_path / "absent.jsonl").last()
 
 
@@ -142,5 +142,5 @@ def test_lines_that_cannot_be_read_are_counted_and_numbered(tmp_path):
     with pytest.raises(InputError, match=r"no record has the key 'c' in .*; 31 lines of"):
         again.ancestors("c")
     ledger.path.write_bytes(content[:20])
-    with pytest.raises(InputError, match=r"tells of no run \(1 line of .* cannot be read"):
+    with pytest.raises(InputError, match=r"describes no run \(1 line of .* cannot be read"):
         Ledger(ledger.path).last()

@@ -63,7 +63,7 @@ class Ledger:
         self._newest_run = 0  # its line
 
     def append(self, event: str, **data: object) -> None:
-        """Write one line and see it on the disk."""
+        """Write one line and flush it to disk."""
         assert event in EVENTS, f"unknown event {event}"
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json_text({"event": event, "time": now, "run": self.run, **data})
@@ -88,7 +88,7 @@ class Ledger:
         return b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
 
     def read(self) -> list[dict[str, Any]]:
-        """Read all events; the numbers of lines that are torn or have another form are then in ``torn``."""
+        """Read all events; ``torn`` then has the numbers of torn or malformed lines."""
         events: list[dict[str, Any]] = []
         self.torn, self._newest_run = [], 0
         if not self.path.is_file():
@@ -124,7 +124,7 @@ class Ledger:
         runs = [event["run"] for event in events if event["event"] == "run"]
         if not runs:
             reason = f" ({problem})" if (problem := self.unreadable()) else ""
-            raise InputError(f"{self.path} tells of no run{reason}; give the folder of a run, such as runs/quickstart")
+            raise InputError(f"{self.path} describes no run{reason}; give the folder of a run, such as runs/quickstart")
         return [event for event in events if event.get("run") == runs[-1]]
 
     def records(self, events: Iterable[Mapping[str, Any]] | None = None) -> dict[str, Record]:

@@ -40,7 +40,7 @@ class Failure:
 
 @dataclass(frozen=True, repr=False)
 class RunResult:
-    """What came out of a run: records by key, the keys alive at the end, and those chosen by a final choice.
+    """The result of a run: records by key, the keys alive at the end, and those chosen by a final choice.
 
     ``print`` shows the table of candidates that the command line shows, and so does a notebook.
     """
@@ -52,6 +52,7 @@ class RunResult:
     front: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
     teacher: str | None = None
+    reference: str | None = None
     failed: list[Failure] = field(default_factory=list)
     replicas: dict[str, list[str]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class RunResult:
             measured=self.measured,
             chosen=self.chosen,
             teacher=self.teacher,
+            reference=self.reference,
             recipe=yaml_text.dump(without_paths(to_data(recipe))),
             environment=without_paths(self.environment or environment()),
             failed=without_paths(failed),
@@ -97,7 +99,7 @@ class RunResult:
         )
 
     def _histories(self) -> list[dict[str, Any]]:
-        """Return what changed the task's rows on the way to any candidate: each entry once, as far as it is stored."""
+        """Return the changes to the task's rows behind any candidate, each once, as far as they are stored."""
         entries = [entry for key in self.records for entry in self.store.task_history(key)]
         return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
@@ -108,7 +110,7 @@ class RunResult:
 
     @property
     def measured(self) -> list[str]:
-        """The keys of all records that something was measured of."""
+        """The keys of all measured records."""
         return [key for key, record in self.records.items() if any(not fact.is_prediction for fact in record.facts)]
 
     def open(self, key: str) -> Candidate:
@@ -145,9 +147,9 @@ class RunResult:
 
 
 def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
-    """Return the result of a folder's newest run from its ledger alone; of an unfinished run, what it reached.
+    """Return the result of a folder's newest run from its ledger alone; for an unfinished run, its state so far.
 
-    ``gaps`` then says what is missing, and so it does where lines of the ledger cannot be read.
+    ``gaps`` lists what is missing, also when lines of the ledger cannot be read.
     """
     ledger = Ledger(Path(folder) / "ledger.jsonl")
     events = ledger.last()
@@ -157,7 +159,9 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     parents = {record.parent for record in records.values()}
     front, chosen = ends.get("front", [key for key in records if key not in parents]), ends.get("chosen", [])
     teacher, replicas = ends.get("teacher"), ends.get("replicas", {})
-    named = {*front, *chosen, teacher, *parents, *replicas, *(key for keys in replicas.values() for key in keys)}
+    reference = ends.get("reference", teacher)
+    repeated = (key for keys in replicas.values() for key in keys)
+    named = {*front, *chosen, teacher, reference, *parents, *replicas, *repeated}
     recipe = parse(first["recipe"])
     if task_folder := first.get("kept_task"):
         recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved
@@ -169,6 +173,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         front=[key for key in front if key in records],
         chosen=[key for key in chosen if key in records],
         teacher=teacher if teacher in records else None,
+        reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
         replicas={key: [one for one in keys if one in records] for key, keys in replicas.items() if key in records},
         environment=first["environment"],
@@ -198,14 +203,14 @@ def _gaps(ledger: Ledger, *, finished: bool, lost: int) -> tuple[str, ...]:
 
 
 def _failure(form: Mapping[str, str]) -> Failure:
-    """Return a failure from its JSON, in which later versions may have noted more."""
+    """Return a failure from its JSON, in which later versions may have more fields."""
     return Failure(**{each.name: form[each.name] for each in fields(Failure) if each.name in form})
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
-    """Return the store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
+    """Return the store of a folder's newest run, and the models that it ended with, their teacher and reference.
 
-    Of an unfinished run all models, because it goes on from them.
+    For an unfinished run all models, because it resumes from them.
 
     Args:
         folder: Folder of the run.
@@ -221,4 +226,5 @@ def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
         raise InputError(f"{problem}, so the models that the run needs are not all known; run it again, then clean")
     if ends is None:
         return root, set(ledger.records(events))
-    return root, {key for key in (*ends["front"], *ends["chosen"], ends["teacher"]) if key}
+    others = (ends["teacher"], ends.get("reference"))
+    return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}

@@ -38,7 +38,7 @@ class RunLog:
         self._store = store
 
     def begin(self, **run: object) -> None:
-        """Write the line that a run begins with, and listen to the store; lines that cannot be read are mentioned."""
+        """Write the first line of a run, report unreadable lines, and listen to the store."""
         self.ledger.read()
         problem = self.ledger.unreadable()
         self.ledger.append("run", **run)
@@ -83,10 +83,10 @@ class RunLog:
 
     @contextmanager
     def isolate_failure(self, path: str, step: str, key: str = "") -> Iterator[None]:
-        """Report a failure and go on; only a store that cannot be used or a lost process ends the run.
+        """Report a failure and continue; only an unusable store or a lost process ends the run.
 
         Args:
-            path: Where the step stands in the recipe.
+            path: Location of the step in the recipe.
             step: Name of the step.
             key: Key of the candidate.
         """
