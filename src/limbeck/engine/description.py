@@ -47,7 +47,8 @@ def read_description(model: str | Path) -> Description | None:
     if not path.is_file():
         return None
     entries = read_object(path)
-    encoding, problems = None, []
+    encoding: TextEncoding | None = None
+    problems: list[validation.Problem] = []
     if entries.get("encoding") is not None:
         encoding, problems = _read(TextEncoding, entries["encoding"], "encoding")
     description, others = _read(Description, {**entries, "encoding": None}, "")
