@@ -16,6 +16,7 @@ Every message says what is wrong, where, the value seen, and the nearest valid c
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -91,6 +92,15 @@ def without_middle(text: str, limit: int) -> str:
     'ab…gh'
     """
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-(limit // 2) :]}"
+
+
+def without_long_words(text: str) -> str:
+    """Cut the middle out of words that are too long to read, such as a value of thousands of characters.
+
+    >>> len(without_long_words("no folder " + "x" * 5000))
+    1011
+    """
+    return re.sub(r"\S{1001,}", lambda word: without_middle(word[0], 1000), text)
 
 
 def nearest(seen: object, valid: Iterable[object]) -> str:

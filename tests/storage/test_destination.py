@@ -10,7 +10,7 @@ import pytest
 
 from limbeck.errors import InputError, LimbeckError
 from limbeck.storage import destination
-from limbeck.storage.destination import check_destination, whole_folder, writing
+from limbeck.storage.destination import check_destination, check_outside, whole_folder, writing
 from limbeck.storage.drafts import draft_path
 
 
@@ -112,3 +112,11 @@ def test_what_killed_processes_left_is_removed_before_work_starts(tmp_path):
     other.mkdir()
     check_destination(tmp_path / "out")
     assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a\0b", "null"), ("y" * 300, "too long"), ("z/" * 3000, "too long")])
+def test_what_can_be_no_path_is_refused_in_few_words(tmp_path, name, reason):
+    for check in (check_destination, lambda path: check_outside(path, [tmp_path])):
+        with pytest.raises(InputError, match=f"--out .* can be no folder: .*{reason}") as caught:
+            check(tmp_path / name)
+        assert len(str(caught.value)) < 300

@@ -13,7 +13,7 @@ from limbeck.cli import benchmark_commands, machine, model_commands, run_command
 from limbeck.cli._app import app
 from limbeck.cli.technique_commands import add_techniques
 from limbeck.distributed import context as processes
-from limbeck.errors import LimbeckError, ProcessLost, RenamedWarning
+from limbeck.errors import LimbeckError, ProcessLost, RenamedWarning, without_long_words
 
 __all__ = ["app", "main"]
 
@@ -67,7 +67,7 @@ def _run_command() -> int:
     except ProcessLost:
         raise
     except LimbeckError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_long_words(str(error))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)
@@ -75,6 +75,6 @@ def _run_command() -> int:
     except BrokenPipeError:
         status = 141
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_long_words(str(error))}", file=sys.stderr)
         status = 2
     return status if isinstance(status, int) else 0

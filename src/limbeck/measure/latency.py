@@ -314,10 +314,10 @@ class Evaluation:
 
 
 def check_calls(threads: int, batch: int) -> None:
-    """Refuse fewer than one thread or one text per call."""
-    for name, given in (("threads", threads), ("batch", batch)):
-        if given < 1:
-            raise InputError(f"{name} should be at least 1, got {given}")
+    """Refuse numbers of threads and of texts per call that no machine has."""
+    for name, given, most in (("threads", threads, 1024), ("batch", batch, 100_000)):
+        if not 1 <= given <= most:
+            raise InputError(f"{name} should be at least 1 and at most {most:,}, got {given}")
 
 
 def evaluate(

@@ -26,7 +26,7 @@ from limbeck.report.model_folder import check_source, graph_inputs, onnx_file
 from limbeck.report.report import slim
 from limbeck.report.serving_example import is_pair, runtime_of
 from limbeck.report.summary import RunSummary
-from limbeck.storage.destination import check_destination, whole_folder
+from limbeck.storage.destination import check_destination, check_name, whole_folder
 from limbeck.storage.digests import copy_checked
 
 DESCRIPTION = "limbeck.json"
@@ -90,6 +90,7 @@ def check_out(out: Path, model_folder: Path | None = None) -> None:
     Raises:
         InputError: The destination cannot be used.
     """
+    check_name(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder that is new or empty")
     if model_folder is not None and (

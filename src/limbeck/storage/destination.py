@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from limbeck.core.paths import user_path
-from limbeck.errors import InputError, LimbeckError
+from limbeck.errors import InputError, LimbeckError, shown
 from limbeck.storage.disk import PROBE_BYTES, disk_full, full_folder
 from limbeck.storage.drafts import draft_folder, draft_path, locked, remove_leftovers
 
@@ -25,11 +26,31 @@ def check_outside(path: Path, inputs: Iterable[str | Path | None], option: str =
     Raises:
         InputError: Names the input.
     """
+    check_name(path, option)
     target = path.expanduser().resolve()
     for source in inputs:
         folder = Path(source).expanduser() if source else None
         if folder is not None and folder.is_dir() and target.is_relative_to(folder.resolve()):
             raise InputError(f"{option} {path} lies in {source}, which is read; name a folder outside it")
+
+
+def check_name(path: Path, option: str = "--out") -> None:
+    """Refuse what can be no path: a name that is too long, or with a zero byte.
+
+    Args:
+        path: The output folder.
+        option: What the user knows it by.
+
+    Raises:
+        InputError: Names the option.
+    """
+    try:
+        path.lstat()
+    except ValueError as error:
+        raise InputError(f"{option} {shown(str(path))} can be no folder: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{option} {shown(str(path))} can be no folder: {error.strerror}") from error
 
 
 def check_destination(path: Path, option: str = "--out", *, within: bool = False) -> None:
@@ -47,6 +68,7 @@ def check_destination(path: Path, option: str = "--out", *, within: bool = False
     Raises:
         InputError: The folder cannot be written.
     """
+    check_name(path, option)
     path = user_path(path).absolute()
     if _exists(path) and not path.is_dir():
         raise InputError(f"{option} {path} is a file; name a folder that is new or empty")
