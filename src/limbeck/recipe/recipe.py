@@ -241,3 +241,8 @@ def _unique(problems: list[Problem]) -> list[Problem]:
 def placed_steps(recipe: Recipe) -> list[LocatedStep]:
     """Return the steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
     return parsing.locate(recipe.steps)
+
+
+def chooses(recipe: Recipe) -> bool:
+    """Return whether a recipe has a step that chooses the model to deliver."""
+    return any(located.step.info.final for located in parsing.leaves(placed_steps(recipe)))
