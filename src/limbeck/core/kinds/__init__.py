@@ -42,11 +42,14 @@ KINDS: Mapping[str, TaskKind] = _Kinds()
 def find(name: str) -> TaskKind:
     """Return the kind of this name.
 
-    >>> find("tokens").per_token
-    True
+    Args:
+        name: Name of a kind.
 
     Raises:
         InputError: There is none; names the nearest.
+
+    >>> find("tokens").per_token
+    True
     """
     if name not in KINDS:
         raise InputError(f"there is no kind of task {name!r:.60}; {nearest(str(name), NAMES)}")
