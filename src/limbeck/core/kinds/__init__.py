@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -20,14 +21,19 @@ else:
     Kind = Literal[NAMES]  # the choices of options and commands
 
 
+@cache
+def _load(name: str) -> TaskKind:
+    kind: TaskKind = import_module(f"{__name__}.{name}").KIND
+    return kind
+
+
 class _Kinds(Mapping[str, "TaskKind"]):
     """The kinds by name; each file defines its ``KIND``."""
 
     def __getitem__(self, name: str) -> TaskKind:
         if name not in NAMES:
             raise KeyError(name)
-        kind: TaskKind = import_module(f"{__name__}.{name}").KIND
-        return kind
+        return _load(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)
