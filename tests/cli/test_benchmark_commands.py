@@ -70,7 +70,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
     with mock.patch("limbeck.benchmark.run.bench", side_effect=AssertionError("timed")):
         for given, message in (
             (("bench", "--layers", 1, "--train", "both"), "--train needs a task"),
-            (("bench", "--layers", 1, "--epochs", 2), "--epochs is about training"),
+            (("bench", "--layers", 1, "--epochs", 2), "--epochs applies to training"),
             ((*SMALL[:-1], 1000, "--layers", 1, "--train", "shared"), "the task has 96 training texts; got 1,000"),
             ((*SMALL, "--layers", 1, "--train", "both", "--split", "tset"), "no split 'tset'"),
             ((*SMALL, "--layers", 1, 4, "--train", "both"), "4 layers cannot begin with the weights of 'tuned'"),
@@ -80,7 +80,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
                 ("bench", "--layers", 1, "--device", "cuda:97", "--runtime", "torch"),
                 "torch finds no device",
             ),
-            (("bench", "--layers", 1, "--track", "tensorboard"), "--track is about training"),
+            (("bench", "--layers", 1, "--track", "tensorboard"), "--track applies to training"),
             ((*SMALL, "--layers", 1, "--train", "both", "--track", "nonsense"), "no tracker 'nonsense'"),
             (("bench", "--layers", 1, "--device", "cuda:0"), "onnxruntime answers on the processor"),
         ):

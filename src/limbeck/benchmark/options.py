@@ -119,7 +119,7 @@ class Training:
         if self.train is not None and self.task is None:
             raise InputError("--train needs a task; add --task movie-reviews, or a folder with texts and labels")
         if self.rule != Training.rule and "shared" not in self.ways:
-            raise InputError("--rule is about shared weights; use --train shared or both")
+            raise InputError("--rule applies to shared weights; use --train shared or both")
 
     def plan(self) -> dict[str, Any]:
         """Fields of a training step. Its last weights are kept: none are chosen on the texts that judge them."""

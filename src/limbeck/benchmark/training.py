@@ -74,7 +74,16 @@ class TrainingBenchmark:
     def evaluate(
         self, rows: Sequence[Row], folder: Path, on_event: OnEvent | None = None
     ) -> tuple[list[Row], list[Failure]]:
-        """Add the quality of their points to the rows; train what the store lacks. Return the rows and what failed."""
+        """Add the quality of their points to the rows; train what the store lacks.
+
+        Args:
+            rows: The timed points.
+            folder: Folder of the runs.
+            on_event: Receives each event as a dictionary.
+
+        Returns:
+            The rows, and the steps that failed.
+        """
         facts, failed = {}, []
         for training_run in self.runs:
             result = run(training_run.recipe, self.store, folder / training_run.name, on_event, task=self.task)

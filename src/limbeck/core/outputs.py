@@ -17,7 +17,7 @@ import numpy.typing as npt
 from limbeck.core.kinds import KINDS, find
 from limbeck.core.logits import Activation, activate, describe_bad_numbers
 from limbeck.core.task_kind import Output
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 
 
 class Score(Output):
@@ -308,7 +308,7 @@ def _names_of_outputs(id2label: object, source: object) -> tuple[str, ...]:
     field = f"{source}: id2label in config.json"
     if not isinstance(id2label, Mapping):
         raise InputError(
-            f'{field} should map output numbers to names, as {{"0": "no", "1": "yes"}}, got {_short(id2label)}'
+            f'{field} should map output numbers to names, as {{"0": "no", "1": "yes"}}, got {shown(id2label)}'
         )
     names: dict[int, str] = {}
     for key, name in id2label.items():
@@ -317,7 +317,7 @@ def _names_of_outputs(id2label: object, source: object) -> tuple[str, ...]:
         except (TypeError, ValueError):
             raise InputError(f"{field} has the key {key!r}; keys are the numbers 0 to {len(id2label) - 1}") from None
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
-            raise InputError(f"{field} names output {index} {_short(name)}; give it a name")
+            raise InputError(f"{field} names output {index} {shown(name)}; give it a name")
         names[index] = str(name)
     if sorted(names) != list(range(len(id2label))):
         raise InputError(
@@ -337,7 +337,7 @@ def _label2id(config: Mapping[str, Any], source: object) -> dict[str, int]:
     if isinstance(label2id, Mapping) and all(isinstance(index, (int, str)) for index in label2id.values()):
         with contextlib.suppress(ValueError):
             return {str(name): int(index) for name, index in label2id.items()}
-    raise InputError(f"{source}: label2id in config.json should map names to output numbers, got {_short(label2id)}")
+    raise InputError(f"{source}: label2id in config.json should map names to output numbers, got {shown(label2id)}")
 
 
 def _reconcile(names: tuple[str, ...], config: Mapping[str, Any], source: object) -> tuple[str, ...]:
@@ -349,17 +349,12 @@ def _reconcile(names: tuple[str, ...], config: Mapping[str, Any], source: object
         return tuple(sorted(label2id, key=label2id.__getitem__))
     for name, index in label2id.items():
         if not 0 <= index < len(names) or names[index] != name:
-            other = _short(names[index]) if 0 <= index < len(names) else "no such output"
+            other = shown(names[index]) if 0 <= index < len(names) else "no such output"
             raise InputError(
-                f"{source}: config.json contradicts itself: label2id has {_short(name)} as output {index}, "
+                f"{source}: config.json contradicts itself: label2id has {shown(name)} as output {index}, "
                 f"id2label has {other}; correct one of them"
             )
     return names
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _declared_activation(config: Mapping[str, Any], source: object) -> Activation | None:

@@ -58,7 +58,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """The rows of a dry run and their sums; ``unknown`` counts the rows without a time.
 
     ``data`` summarizes the task.
@@ -87,7 +87,7 @@ class _Planned:
     rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
 
 
-def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task | None = None) -> Plan:
+def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task | None = None) -> DryRun:
     """Return what ``run`` would do with the same recipe and store.
 
     Args:
@@ -101,7 +101,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task 
     planner = _Planner(recipe, task, store)
     planner.walk(placed_steps(recipe), [planner.root()])
     rows = tuple(planner.rows)
-    return Plan(
+    return DryRun(
         rows=rows,
         task_rows=planner.task_rows,
         seconds=sum(row.seconds or 0.0 for row in rows),

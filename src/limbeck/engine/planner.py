@@ -138,8 +138,7 @@ class Request:
                 raise InputError(f"{name}: there is no '{value}'; {nearest(value, valid)}")
         if self.effort == "one-shot" and self.strategy != "prune":
             raise InputError(
-                "strategy: a super-network must be trained, so effort 'one-shot' needs strategy 'prune', got "
-                f"'{self.strategy}'"
+                f"strategy: effort 'one-shot' trains no super-network, so it needs 'prune', got '{self.strategy}'"
             )
         if self.effort == "one-shot" and self.teacher is not None:
             raise InputError("teacher: effort 'one-shot' trains nothing that could learn from it; use 'quick'")

@@ -38,11 +38,23 @@ class Keys(Protocol):
         ...
 
     def root_key(self, source: str, seed: int, role: str) -> str:
-        """Return the key of a model folder's content."""
+        """Return the key of a model folder's content.
+
+        Args:
+            source: Folder or hub name of a model.
+            seed: Seed of everything random.
+            role: 'model' or 'teacher'.
+        """
         ...
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
-        """Return the key of the first child that a step makes."""
+        """Return the key of the first child that a step makes.
+
+        Args:
+            parent: Key of the parent.
+            step: The technique.
+            seed: Seed of everything random.
+        """
         ...
 
 

@@ -67,9 +67,10 @@ def load_pretrained(
     arguments = {"local_files_only": True} if local else {}
     with quiet(), explained(name_or_path):
         config = transformers.AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **arguments)
-    shape = read_shape(config.to_dict(), name_or_path)
-    per_token = find(task_kind).per_token if task_kind else is_token_classifier(config.to_dict())
-    style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
+    content = config.to_dict()
+    shape = read_shape(content, name_or_path)
+    per_token = find(task_kind).per_token if task_kind else is_token_classifier(content)
+    style = read_style(content, per_token=per_token, source=name_or_path)
     if local:
         _check_weights(Path(name_or_path), shape, style)
     names = module_names(style.family, shape.depth, per_token=per_token)
@@ -161,10 +162,10 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     if "position" in family.embeddings:
         expected[f"{family.embeddings['position']}.weight"] = [style.max_positions, width]
     for index, row in enumerate(shape.layers):
-        for part, width in (("query", shape.hidden), ("up", row.ffn)):
+        for part, outputs in (("query", shape.hidden), ("up", row.ffn)):
             path = family.layer[part]
-            rows = width * list(family.layer.values()).count(path)
-            expected[f"{family.layer_path(index)}.{path}.weight"] = [rows, shape.hidden]
+            together = list(family.layer.values()).count(path)
+            expected[f"{family.layer_path(index)}.{path}.weight"] = [outputs * together, shape.hidden]
     wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
     _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
