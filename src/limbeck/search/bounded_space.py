@@ -117,7 +117,7 @@ def trained_space(model: TrainableEncoder) -> Space:
     """
     stored = model.space
     if stored is None:
-        raise InputError("the model says of no space of slices; train it with 'supernet' first")
+        raise InputError("the model has no space of slices; train it with 'supernet' first")
     space = Space.from_json(stored)
     if space.largest != as_shape(model.shape):
         raise InputError(
