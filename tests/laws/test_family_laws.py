@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from limbeck.core import analytic_cost
 from limbeck.core.search_space import Range, Space
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.encoder import Gates
@@ -188,3 +189,13 @@ def test_training_drops_what_transformers_drops(case, kind, monkeypatch, tmp_pat
     assert len(seen[0]) > 2
     assert seen[1] == seen[0]
     assert sorted(seen[2]) == sorted(seen[0])
+
+
+@CASES
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_parameters_are_counted_by_formula(case, kind):
+    model = families.ours(case, kind)
+    shape, style = analytic_cost.of_model(model)
+    options = {"labels": model.classifier.out_features, "pooler": model.pooler is not None}
+    assert analytic_cost.parameters(shape, style, **options) == sum(each.numel() for each in model.parameters())
+    assert analytic_cost.bytes(shape, style, **options) == sum(each.nbytes for each in model.parameters())

@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from limbeck.core.kinds import KINDS
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
-from limbeck.recipe.checks import before_training, check_length
+from limbeck.recipe.checks import before_training, check_length, unsuited_fields
 from limbeck.recipe.parsing import locate
 from limbeck.recipe.recipe import Fork, Recipe, check, parse
 
@@ -245,3 +246,25 @@ def test_lengths_are_checked_as_far_as_the_recipe_says_them(tmp_path, make_model
     assert [problem.path for problem in check(data)] == ["task.max_length"]
     assert [problem.path for problem in check(longer)] == ["target.seq_len"]
     assert not check(linear)
+
+
+SENSELESS = {
+    "steps[0].augment.guard": ("regression", {"augment": {"guard": "drop"}}),
+    "steps[0].augment.ngram": ("tokens", {"augment": {"method": "ngram", "ngram": "keep"}}),
+    "steps[0].finetune.class_weights": ("regression", {"finetune": {"class_weights": "balanced"}}),
+    "steps[0].distill.focal_gamma": ("regression", {"distill": {"focal_gamma": 2.0, "task_weight": 1.0}}),
+    "steps[0].meta_pseudo_labels.pseudo_labels": (
+        "regression",
+        {"meta_pseudo_labels": {"preset": "paper", "feedback": "off"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("path", SENSELESS)
+def test_what_makes_no_sense_for_a_kind_of_task_names_the_field(path):
+    import limbeck.techniques  # noqa: F401 registers the steps
+
+    kind, step = SENSELESS[path]
+    placed = locate(parse({"model": "m", "task": "t", "steps": [step]}).steps)
+    assert [problem.path for problem in unsuited_fields(placed, KINDS[kind])] == [path]
+    assert not unsuited_fields(placed, KINDS["classification"])

@@ -158,8 +158,6 @@ class Distill(Technique):
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return why the labels of a kind of task cannot be weighted."""
-        if not self.task_weight:
-            return {}
         return weight_problems(kind, self.class_weights, self.focal_gamma)
 
     def problems(self) -> list[str]:
