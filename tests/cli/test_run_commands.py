@@ -197,7 +197,7 @@ def test_a_budget_that_nothing_meets_ends_with_3_and_the_nearest():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("foo", "'foo' is no setting"),
+        ("foo", "'foo' is not a setting"),
         ("steps.9.prune.keep=1", "steps has entries 0 to 0, not '9'"),
         ("steps.0.prune.kep=1", "did you mean 'keep'"),
         ("steps.0.prune.keep=2", "should be in (0, 1], got 2"),

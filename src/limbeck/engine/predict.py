@@ -80,7 +80,7 @@ def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
         description = load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
         takes = False if words else description.get("pair")
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no description of an artefact: {error}") from error
+        raise InputError(f"{path} is not a description of an artefact: {error}") from error
     if given and takes is False:
         raise InputError(f"'{model}' takes single texts; leave --pair out")
     if takes is True and not given:
