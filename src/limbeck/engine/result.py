@@ -195,9 +195,8 @@ def _gaps(ledger: Ledger, *, finished: bool, lost: int) -> tuple[str, ...]:
     if problem := ledger.unreadable(newest=True):
         gaps.append(f"{problem}; what they held is missing")
     if lost:
-        gaps.append(
-            f"{lost} model{'s' * (lost != 1)} of the run {'are' if lost != 1 else 'is'} named but not described"
-        )
+        count = "1 model of the run is" if lost == 1 else f"{lost} models of the run are"
+        gaps.append(f"{count} named but not described")
     if not finished:
         gaps.append("the run did not end, or its end is lost: shown is what it reached, and nothing is chosen")
     if gaps:
