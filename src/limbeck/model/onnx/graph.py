@@ -28,6 +28,7 @@ from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx import disentangled as graph_disentangled
 from limbeck.model.onnx.builder import FUSED, Graph, RowGather, TensorWriter, Weights
+from limbeck.model.onnx.linear_attention import linear as linear_attention
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -314,7 +315,7 @@ def _layer(
                 context = graph_attention.rotary(graph, projected, *parts)
             else:
                 named = (f"{name}.attention", layer, head_dim, first_only, fused, positions)
-                context = graph_attention.linear(graph, projected, *named)
+                context = linear_attention(graph, projected, *named)
         attention_output = writer.linear(graph, context, f"{name}.attention_out")
     if norm_first:
         x = _sum(graph, narrow(x), *attention_output)
