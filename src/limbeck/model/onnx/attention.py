@@ -151,12 +151,16 @@ def plain(
     return join_heads(graph, softmax(graph, query, key, value, head_dim, added))
 
 
+def scores(graph: Graph, query: str, key: str, head_dim: int, added: str | None) -> str:
+    """Shapes: query [batch, heads, position, head_dim], key [batch, heads, head_dim, position]."""
+    scale = graph.constant(f"constant.scale_{head_dim}", np.float32(head_dim**-0.5))
+    products = graph.op("Mul", graph.op("MatMul", query, key), scale)
+    return products if added is None else graph.op("Add", products, added)
+
+
 def softmax(graph: Graph, query: str, key: str, value: str, head_dim: int, added: str | None) -> str:
     """Shapes: query, value [batch, heads, position, head_dim], key [batch, heads, head_dim, position]."""
-    scale = graph.constant(f"constant.scale_{head_dim}", np.float32(head_dim**-0.5))
-    scores = graph.op("Mul", graph.op("MatMul", query, key), scale)
-    scores = scores if added is None else graph.op("Add", scores, added)
-    return graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
+    return graph.op("MatMul", graph.op("Softmax", scores(graph, query, key, head_dim, added), axis=-1), value)
 
 
 def split_heads(graph: Graph, x: str, heads: int, order: list[int]) -> str:

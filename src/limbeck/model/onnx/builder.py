@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from onnx import NodeProto
+    from onnx import GraphProto, NodeProto
 
 T = TypeVar("T")
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 Weights = Mapping[str, np.ndarray]
-Attribute = "int | float | str | Sequence[int] | GraphProto"
+Attribute: TypeAlias = "int | float | str | Sequence[int] | GraphProto"
 """What the attributes of nodes hold."""
 
 

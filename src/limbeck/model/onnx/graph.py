@@ -217,7 +217,8 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     axes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
     output = value("logits", TensorProto.FLOAT, *axes)
     proto = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
-    domains = ["", FUSED] if any(node.domain for node in graph.nodes) else [""]
+    branches = any(node.op_type == "If" for node in graph.nodes)  # their nodes are ONNX Runtime's own
+    domains = ["", FUSED] if branches or any(node.domain for node in graph.nodes) else [""]
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]
     model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
     helper.set_model_props(model, {KEY: blueprint.to_json()})

@@ -5,8 +5,8 @@ is a single block with no more keys than it has tokens: the sizes are computed b
 or beyond the ends of a text, are hidden by what is added to the scores, as padding is. A text within the window has
 attention like that of other layers.
 
-ONNX Runtime's ``MultiHeadAttention`` would do for a block, but copies the keys once more: measured, it is slower. Its
-softmax takes long over hidden scores (denormal numbers); blocks leave few of them.
+ONNX Runtime's ``MultiHeadAttention`` would do for a block, but copies keys and values once more, and its weights of
+hidden tokens are denormal numbers, over which a processor takes long: with three tokens in four hidden, twice the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from limbeck.model.onnx.attention import (
     hidden,
     plain,
     projections,
-    softmax,
+    scores,
     split_heads,
     text_length,
 )
@@ -31,6 +31,8 @@ from limbeck.model.onnx.builder import Graph
 
 FEW = 3
 """Up to so many blocks are computed as one."""
+NEGLIGIBLE = np.float32(70)
+"""Scores further below the largest one count as that: exp(-70) is nothing, but not yet a denormal number."""
 
 
 def local(
@@ -79,7 +81,11 @@ def _in_blocks(graph: Graph, states: tuple[str, str, str], heads: int, head_dim:
     query = graph.op("Gather", query, blocks.queries, axis=2)
     key, value = (graph.op("Gather", part, blocks.keys, axis=2) for part in (key, value))
     key = graph.op("Transpose", key, perm=[0, 1, 2, 4, 3])
-    context = graph.op("Transpose", softmax(graph, query, key, value, head_dim, blocks.added), perm=[0, 2, 3, 1, 4])
+    seen = scores(graph, query, key, head_dim, blocks.added)
+    largest = graph.op("ReduceMax", seen, graph.integers(-1), keepdims=1)
+    least = graph.op("Sub", largest, graph.constant("constant.negligible", NEGLIGIBLE))
+    weights = graph.op("Softmax", graph.op("Max", seen, least), axis=-1)
+    context = graph.op("Transpose", graph.op("MatMul", weights, value), perm=[0, 2, 3, 1, 4])
     context = graph.op("Reshape", context, graph.integers(0, -1, heads * head_dim))
     return graph.op("Slice", context, graph.integers(0), text_length(graph), graph.integers(1))
 
@@ -110,8 +116,9 @@ def _blocks(graph: Graph, size: int, fused: bool) -> Blocks:
 
     def none() -> Blocks:
         """Write what nothing reads."""
-        numbers = [graph.op("Identity", graph.integers(0)) for _ in range(2)]
-        return Blocks(*numbers, graph.op("Identity", graph.constant("constant.zero", np.float32(0))))
+        zero = graph.constant("constant.zero", np.float32(0))
+        empty = (graph.integers(0), graph.integers(0), zero)
+        return Blocks(*(graph.op("Identity", value) for value in empty))
 
     def make() -> Blocks:
         if not fused:
