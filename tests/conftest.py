@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.shape import Shape
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification, Style
 
@@ -31,22 +32,16 @@ def build_model(shape: Shape | None = None, *, labels: int = 2, kind: str = "cla
     """A random encoder with biases and norms that matter, in evaluation mode."""
     shape = shape or Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
     torch.manual_seed(seed)
-    problem = {
-        "classification": "single_label_classification",
-        "multilabel": "multi_label_classification",
-        "regression": "regression",
-        "tokens": "single_label_classification",
-    }[kind]
     config = LimbeckConfig(
         hidden_size=shape.hidden,
         head_dim=shape.head_dim,
         layer_heads=[layer.heads for layer in shape.layers],
         layer_ffn=[layer.ffn for layer in shape.layers],
         num_labels=labels,
-        problem_type=problem,
+        problem_type=KINDS[kind].problem_type,
         **{"vocab_size": 60, "max_positions": 64, **style},
     )
-    model = (LimbeckForTokenClassification if kind == "tokens" else LimbeckForSequenceClassification)(config)
+    model = (LimbeckForTokenClassification if KINDS[kind].per_token else LimbeckForSequenceClassification)(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)

@@ -43,7 +43,7 @@ def pruned(teacher, keep):
 
     First-order Taylor importance of groups, from the gradients that the teacher carries; the same widths in every
     layer, because ONNX Runtime's optimiser fuses attention with one number of heads. Embeddings and the width between
-    layers stay.
+    layers stay; so do MPNet's heads, whose relative positions all layers share.
     """
     import torch_pruning
 
@@ -53,31 +53,40 @@ def pruned(teacher, keep):
     layers = model.base_model.encoder.layer
     heads = model.config.num_attention_heads
     ignored = [model.base_model.embeddings, model.base_model.pooler, model.classifier]
-    projections = {}
+    projections, heads_too = {}, prunes_heads(model)
     for layer in layers:
-        ignored += [layer.attention.output.dense, layer.output.dense]
+        ignored.append(layer.output.dense)
+        if not heads_too:
+            ignored.append(layer.attention)
+            continue
+        ignored.append(layer.attention.output.dense)
         attention = layer.attention.self
         projections |= dict.fromkeys((attention.query, attention.key, attention.value), heads)
     pruner = torch_pruning.pruner.BasePruner(
         model,
-        stock.example(),
+        stock.example(model),
         importance=torch_pruning.importance.GroupTaylorImportance(),
         pruning_ratio=1 - keep / heads,
-        head_pruning_ratio=1 - keep / heads,
+        head_pruning_ratio=1 - keep / heads if heads_too else 0.0,
         round_to=8,
         num_heads=projections,
-        prune_num_heads=True,
+        prune_num_heads=heads_too,
         prune_head_dims=False,
         ignored_layers=[module for module in ignored if module is not None],
         output_transform=lambda outputs: outputs.logits.sum(),
     )
     pruner.step()
-    for layer in layers:
+    for layer in layers if heads_too else ():
         attention = layer.attention.self
         attention.all_head_size = attention.query.out_features
         attention.num_attention_heads = attention.all_head_size // attention.attention_head_size
     model.zero_grad()
     return model.eval()
+
+
+def prunes_heads(model):
+    """Whether Torch-Pruning can take heads from this architecture."""
+    return model.config.model_type == "bert"
 
 
 def as_large_as(teacher, artefact):
@@ -86,7 +95,10 @@ def as_large_as(teacher, artefact):
     size = {"layers": config.num_hidden_layers, "hidden": config.hidden_size, "head_dim": shape.head_dim}
     heads = range(1, config.num_attention_heads + 1)
     ffn = {keep: config.intermediate_size * keep // len(heads) for keep in heads}
-    return min(heads, key=lambda keep: abs(Shape.uniform(**size, heads=keep, ffn=ffn[keep]).weights - shape.weights))
+    wide = {keep: keep if prunes_heads(teacher) else len(heads) for keep in heads}
+    return min(
+        heads, key=lambda keep: abs(Shape.uniform(**size, heads=wide[keep], ffn=ffn[keep]).weights - shape.weights)
+    )
 
 
 def as_fast_as(teacher, artefact, batches):

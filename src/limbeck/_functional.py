@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.metrics import DEFAULT_METRIC, decode
+from limbeck.core.kinds import KINDS
 from limbeck.core.step import RunContext, Technique
 from limbeck.core.task import Split, Task
 from limbeck.data.given import as_task, names_task
@@ -179,7 +179,8 @@ def open_sides(
 def _labelled(task: Task, source: AnswerSource) -> Task:
     """Return a task whose labels are the answers of a teacher."""
     labels = {
-        name: tuple(label.tolist() for label in decode(task.kind, source.answer(task, name))) for name in task.splits
+        name: tuple(label.tolist() for label in task.task_kind.decode(source.answer(task, name)))
+        for name in task.splits
     }
     splits = {name: replace(rows, labels=tuple(map(_frozen, labels[name]))) for name, rows in task.splits.items()}
     return replace(task, splits=splits)
@@ -217,21 +218,12 @@ def _answered(source: str, texts: Sequence[str]) -> Task:
         raise InputError("data: there is no text")
     spec = peek_outputs(source)
     rows = answer(source, texts)
-    index = {name: position for position, name in enumerate(spec.labels)}
-    labels: tuple[Any, ...]
-    if spec.kind == "tokens":
-        words = tuple(tuple(text.split()) for text in texts)
-        labels = tuple(tuple(index[name] for name in row["labels"]) for row in rows)
-        return Task("texts", spec.kind, {"train": Split(words, labels)}, spec.labels, DEFAULT_METRIC[spec.kind])
-    if spec.kind == "score":
+    if spec.kind not in KINDS:
         raise InputError("data: the model scores pairs; give (texts, pairs, labels)")
-    if spec.kind == "multilabel":
-        labels = tuple(tuple(int(score > 0.5) for score in row["scores"].values()) for row in rows)
-    elif spec.kind == "regression":
-        labels = tuple(float(row["answer"]) for row in rows)
-    else:
-        labels = tuple(index[row["answer"]] for row in rows)
-    return Task("texts", spec.kind, {"train": Split(tuple(texts), labels)}, spec.labels, DEFAULT_METRIC[spec.kind])
+    kind = KINDS[spec.kind]
+    inputs = tuple(tuple(text.split()) if kind.per_token else text for text in texts)
+    labels = tuple(kind.label_of(row, spec.labels) for row in rows)
+    return Task("texts", spec.kind, {"train": Split(inputs, labels)}, spec.labels, kind.default_metric)
 
 
 def _filled(task: Task) -> Task:

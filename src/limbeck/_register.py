@@ -59,7 +59,13 @@ class Watcher(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return the spec of the other finders, with a loader that calls back after loading."""
+        """Return the spec of the other finders, with a loader that calls back after loading.
+
+        Args:
+            fullname: Name of the module.
+            path: Search path of its package.
+            target: The module, if it is reloaded.
+        """
         if fullname not in self.names:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)

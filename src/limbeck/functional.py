@@ -38,7 +38,7 @@ from limbeck.core.step import RunContext, Teacher, discard
 from limbeck.core.target import Runtime, Target
 from limbeck.errors import InputError
 from limbeck.storage.destination import check_destination, whole_folder
-from limbeck.storage.drafts import temporary_folder
+from limbeck.storage.drafts import keep_in, temporary_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -150,8 +150,9 @@ def distill(
     data = read_data(data)
     fields = {"match": list(match), "epochs": epochs, "learning_rate": learning_rate, **options}
     step = make_step(Distill, training_fields(data, fields))
-    with open_sides(student, teacher, tokenizer, data) as (candidate, guide):
-        context = RunContext(seed=seed, teacher=Teacher("teacher", lambda: guide), log=log or discard)
+    with open_sides(student, teacher, tokenizer, data) as (candidate, guide), temporary_folder() as scratch:
+        imitated = Teacher("teacher", lambda: guide)
+        context = RunContext(seed=seed, teacher=imitated, keep=keep_in(scratch), log=log or discard)
         return trained_model(step, candidate, context)
 
 
@@ -202,7 +203,7 @@ def linearize(
             step.attention,
             step.guidance,
             step.training,
-            RunContext(seed=seed, teacher=teacher, scratch=scratch, log=log or discard),
+            RunContext(seed=seed, teacher=teacher, keep=keep_in(scratch), scratch=scratch, log=log or discard),
             share=step.share,
             tokens=partial(typical_length, percent=95) if step.averages else None,
             max_length=step.max_length,

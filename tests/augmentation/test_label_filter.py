@@ -5,41 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from limbeck.augmentation.label_filter import LabelFilter, review_label
+from limbeck.augmentation.label_filter import LabelFilter
 from limbeck.core.candidate import Candidate
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-
-
-@pytest.mark.parametrize(
-    ("logits", "label", "expected"),
-    [
-        ([0.0, 5.0], 0, (1, 1)),  # sure of another label
-        ([0.0, 0.5], 0, (1, 0)),  # of another label, but not sure
-        ([5.0, 0.0], 0, (0, 0)),
-        ([0.0, np.log(9)], 0, (1, 1)),  # exactly 0.9 counts
-    ],
-)
-def test_confident_predictions_overrule_classes(logits, label, expected):
-    assert review_label("classification", np.array(logits), label, 0.9 - 1e-12) == expected
-
-
-def test_each_of_several_labels_is_reviewed():
-    predicted, guarded = review_label("multilabel", np.array([5.0, -5.0, 0.1]), (0, 1, 0), 0.9)
-    assert predicted == (1, 0, 1)
-    assert guarded == (1, 0, 0)
-
-
-def test_reviews_of_words_stay_aligned():
-    logits = np.array([[9, 0], [0, 9], [9, 9.1], [0, 9], [0, 9]])
-    # [CLS], word 0, its second piece, word 1, [SEP]; word 2 was cut off
-    predicted, guarded = review_label("tokens", logits, (0, 1, 0), 0.9, [-100, 0, -100, 1, -100])
-    assert predicted == (1, 1, 0)
-    assert guarded == (1, 1, 0)
-    assert review_label("tokens", logits, (0, 1, 0), 1.0, [-100, 0, -100, 1, -100])[1] == (0, 1, 0)
-
-
-def test_numbers_are_never_overruled():
-    assert review_label("regression", np.array([2.5]), 1.0, 0.5) == (2.5, 1.0)
 
 
 @dataclass

@@ -7,10 +7,10 @@ from limbeck.errors import InputError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epochs": 2.0}, "--epochs is about training; add --train"),
-        ({"task": "moods", "train_samples": 3}, "--train-samples is about training"),
+        ({"epochs": 2.0}, "--epochs applies to training; add --train"),
+        ({"task": "moods", "train_samples": 3}, "--train-samples applies to training"),
         ({"train": "both"}, "--train needs a task"),
-        ({"train": "individual", "task": "moods", "rule": "single"}, "--rule is about shared weights"),
+        ({"train": "individual", "task": "moods", "rule": "single"}, "--rule applies to shared weights"),
     ],
 )
 def test_contradictions(given, message):

@@ -70,7 +70,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
     with mock.patch("limbeck.benchmark.run.bench", side_effect=AssertionError("timed")):
         for given, message in (
             (("bench", "--layers", 1, "--train", "both"), "--train needs a task"),
-            (("bench", "--layers", 1, "--epochs", 2), "--epochs is about training"),
+            (("bench", "--layers", 1, "--epochs", 2), "--epochs applies to training"),
             ((*SMALL[:-1], 1000, "--layers", 1, "--train", "shared"), "the task has 96 training texts; got 1,000"),
             ((*SMALL, "--layers", 1, "--train", "both", "--split", "tset"), "no split 'tset'"),
             ((*SMALL, "--layers", 1, 4, "--train", "both"), "4 layers cannot begin with the weights of 'tuned'"),
@@ -80,7 +80,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
                 ("bench", "--layers", 1, "--device", "cuda:97", "--runtime", "torch"),
                 "torch finds no device",
             ),
-            (("bench", "--layers", 1, "--track", "tensorboard"), "--track is about training"),
+            (("bench", "--layers", 1, "--track", "tensorboard"), "--track applies to training"),
             ((*SMALL, "--layers", 1, "--train", "both", "--track", "nonsense"), "no tracker 'nonsense'"),
             (("bench", "--layers", 1, "--device", "cuda:0"), "onnxruntime answers on the processor"),
         ):
@@ -108,4 +108,4 @@ def test_attention_against_length():
     assert "linformer:4, onnxruntime float: " in out
     assert "Memory against length" in Path("runs/bench-cores/report.html").read_text()
     status, _, err = call(*command, "--seq-len", "8")
-    assert (status, "--lengths is another name of --seq-len" in err) == (2, True)
+    assert (status, "--lengths is another name for --seq-len" in err) == (2, True)

@@ -32,7 +32,7 @@ def test_a_full_profile_goes_into_one_file():
     with mock.patch("limbeck.cost_models.machine_profile.full", side_effect=AssertionError("measured")):
         for wrong, message in (
             (("--full",), "add --out"),
-            (("--seq-len", 8), "--seq-len is about a full profile; add --full"),
+            (("--seq-len", 8), "--seq-len applies to a full profile; add --full"),
             ((*options, "--batch", 0), "--batch should be in [1, 100,000], got 0"),
             ((*options, "--threads", 0), "--threads should be in [1, 1,024], got 0"),
             ((*options, "--hidden", 4), "hidden: should be LOW HIGH"),
@@ -67,7 +67,7 @@ def test_a_predictor_is_learnt_kept_and_compared():
     for wrong, message in (
         (("nothing.jsonl",), "no such file of latency data"),
         (("timed.jsonl", "--threads", 2), "no series fits threads 2"),
-        (("timed.jsonl", "--layers", 1, 2), "--layers is about shapes to measure; add --measure"),
+        (("timed.jsonl", "--layers", 1, 2), "--layers applies to shapes to measure; add --measure"),
         (("timed.jsonl", "--out", "a.json", "--against", "predictor.json"), "leave one of them out"),
         (("timed.jsonl", "--against", "timed.jsonl"), "is no file of a latency predictor"),
         (("timed.jsonl", "--out", "no-folder/a.json"), "there is no folder no-folder"),

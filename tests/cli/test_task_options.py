@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from commands import answer, call, recipe
 
-from limbeck.cli.task_options import Kind
-from limbeck.core.metrics import Kind as DataKind
+from limbeck.core.kinds import KINDS
 
 
 @pytest.fixture
@@ -25,8 +23,10 @@ def file(workspace):
     return "odd.csv"
 
 
-def test_the_kinds_are_those_of_the_data():
-    assert get_args(Kind) == get_args(DataKind)
+def test_the_kinds_are_those_of_the_data(file):
+    status, _, err = call("evaluate", "tuned", "--task", file, "--kind", "tokenz")
+    assert status == 2
+    assert all(kind in err for kind in KINDS)
 
 
 def test_evaluate_judges_every_row_of_a_file(file):

@@ -77,3 +77,14 @@ def test_an_onnx_models_configuration_is_a_dictionary():
     exported = OnnxModel("folder", "onnx/model.onnx", model(FULL).config.to_dict())
     shape, style = counts.of_model(exported)
     assert counts.parameters(shape, style) == counts.parameters(FULL, model(FULL).config.style)
+
+
+def test_macs_of_disentangled_attention():
+    """Torch projects the embeddings of distances for each text besides; a graph has them as constants."""
+    style = {"pos_att_type": ("c2p", "p2c"), "position_buckets": 16, "max_relative_positions": 32}
+    net = model(FULL, **style).requires_grad_(False)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.run({"input_ids": torch.randint(5, 50, (1, 9))})
+    rows = len(net.encoder.relative(9, FULL.hidden).rows)
+    projections = 2 * rows * FULL.hidden**2 * FULL.depth
+    assert counter.get_total_flops() == 2 * (counts.macs(FULL, 9, net.config.style, labels=3) + projections)

@@ -7,7 +7,14 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from limbeck.core.metrics import DEFAULT_METRIC, IGNORED, METRICS, check_metric, decode, metrics_of, rmse, score
+from limbeck.core.kinds import KINDS
+from limbeck.core.metrics import (
+    METRICS,
+    check_metric,
+    default_label,
+    metrics_of,
+    rmse,
+)
 from limbeck.errors import InputError
 
 CLASS_REFERENCES = {
@@ -79,16 +86,16 @@ def average_precision_by_hand(scores, truth):
 def test_average_precision_of_two_classes_several_classes_and_several_labels():
     rng = np.random.default_rng(0)
     logits, truth = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
-    value = score("classification", "average_precision", logits, truth)
+    value = KINDS["classification"].score("average_precision", logits, truth)
     assert value == pytest.approx(average_precision_by_hand(logits[:, 1] - logits[:, 0], truth))
     logits, truth = rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     by_hand = np.mean([average_precision_by_hand(shares[:, i], (truth == i).astype(int)) for i in range(3)])
-    assert score("classification", "average_precision", logits, truth) == pytest.approx(by_hand)
+    assert KINDS["classification"].score("average_precision", logits, truth) == pytest.approx(by_hand)
     logits, truth = rng.normal(size=(60, 3)), rng.integers(0, 2, (60, 3))
     by_hand = np.mean([average_precision_by_hand(logits[:, i], truth[:, i]) for i in range(3)])
-    assert score("multilabel", "average_precision", logits, truth) == pytest.approx(by_hand)
-    micro = score("multilabel", "micro_average_precision", logits, truth)
+    assert KINDS["multilabel"].score("average_precision", logits, truth) == pytest.approx(by_hand)
+    micro = KINDS["multilabel"].score("micro_average_precision", logits, truth)
     assert micro == pytest.approx(average_precision_by_hand(logits.ravel(), truth.ravel()))
 
 
@@ -97,7 +104,7 @@ def test_roc_auc_counts_pairs_in_the_right_order():
     scores, truth = rng.normal(size=40), rng.integers(0, 2, 40)
     pairs = [(a, b) for a in scores[truth == 1] for b in scores[truth == 0]]
     logits = np.stack([np.zeros(40), scores], 1)
-    assert score("classification", "roc_auc", logits, truth) == pytest.approx(np.mean([a > b for a, b in pairs]))
+    assert KINDS["classification"].score("roc_auc", logits, truth) == pytest.approx(np.mean([a > b for a, b in pairs]))
 
 
 def test_errors_in_the_unit_of_the_labels():
@@ -105,22 +112,6 @@ def test_errors_in_the_unit_of_the_labels():
     assert rmse(guess, truth) == pytest.approx((5 / 3) ** 0.5)
     assert METRICS["r2"](guess, truth) == pytest.approx(1 - 5 / 14)
     assert METRICS["r2"](np.full(3, 3.0), truth) == pytest.approx(0.0)
-
-
-def test_decode_of_every_kind():
-    logits = np.array([[0.1, 2.0], [3.0, -1.0]])
-    assert decode("classification", logits).tolist() == [1, 0]
-    assert decode("multilabel", logits).tolist() == [[1, 1], [1, 0]]
-    assert decode("regression", [[0.5], [1.5]]).tolist() == [0.5, 1.5]
-    assert decode("tokens", logits[None]).tolist() == [[1, 0]]
-
-
-def test_tokens_leave_out_ignored_positions_padded_or_ragged():
-    logits = np.zeros((2, 3, 3))
-    logits[0, 0, 2] = logits[0, 1, 1] = logits[1, 0, 1] = 1.0
-    labels = np.array([[2, 1, IGNORED], [2, IGNORED, IGNORED]])
-    ragged = score("tokens", "accuracy", [logits[0][:2], logits[1][:1]], [[2, 1], [2]])
-    assert score("tokens", "accuracy", logits, labels) == ragged == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +129,7 @@ def test_a_metric_that_does_not_fit_is_refused(kind, metric, names, message):
 
 
 def test_every_kind_has_known_metrics():
-    assert {name for kind in DEFAULT_METRIC for name in metrics_of(kind)} == set(METRICS)
+    assert {name for kind in KINDS for name in metrics_of(kind)} == set(METRICS)
 
 
 def test_balanced_accuracy_of_several_labels_is_the_mean_over_labels():
@@ -154,3 +145,8 @@ def test_balanced_accuracy_of_several_classes_equals_scikit_learn():
     truth, guess = rng.integers(0, 5, 60), rng.integers(0, 5, 60)
     expected = reference.balanced_accuracy_score(truth, guess)
     assert METRICS["balanced_accuracy"](guess, truth) == pytest.approx(expected)
+
+
+def test_the_label_of_words_that_were_not_seen():
+    assert default_label(["B-PER", "O", "I-PER"]) == 1
+    assert default_label(["noun"]) == 0

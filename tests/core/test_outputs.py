@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.outputs import (
-    ANSWER_CODE,
     Match,
     OutputSpec,
     answer_code,
@@ -183,7 +183,7 @@ def test_answers():
         classes.decode([0.0, float("nan")])
 
 
-@pytest.mark.parametrize("kind", ANSWER_CODE)
+@pytest.mark.parametrize("kind", [*KINDS, "score"])
 def test_code_answers_as_decode_does(kind):
     spec = OutputSpec.for_task(kind, ("a", "b") if kind not in ("score", "regression") else ())
     logits = np.array([[0.5, -1.0], [-1.0, 2.0]] if kind == "tokens" else [0.3, -0.2])

@@ -10,21 +10,7 @@ FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 
 
 def test_uniform_fills_the_hidden_width():
-    assert (FULL.depth, FULL.head_dim, FULL.is_uniform) == (3, 8, True)
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        FULL.with_layer(1, heads=3),
-        FULL.with_layer(1, ffn=32),
-        Shape.uniform(layers=2, hidden=32, heads=3, ffn=64, head_dim=8),
-        Shape.uniform(layers=2, hidden=32, heads=4, ffn=0),
-        Shape.uniform(layers=2, hidden=32, heads=4, ffn=64, attention="linear"),
-    ],
-)
-def test_what_a_plain_configuration_cannot_say_is_not_uniform(shape):
-    assert not shape.is_uniform
+    assert (FULL.depth, FULL.head_dim) == (3, 8)
 
 
 def test_order_is_can_be_cut_out_of():

@@ -9,7 +9,7 @@ import small_tokenizers as small
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from limbeck.data.encoding import TextEncoding, default_label, first_pieces
+from limbeck.data.encoding import TextEncoding, first_pieces
 
 SETTINGS = [
     {},
@@ -71,8 +71,3 @@ def test_words_begin_as_in_running_text(opened):
 def test_one_position_a_word():
     assert first_pieces([None, 1, 1, 0, None], 3) == [3, 1, None]  # cut from the left, or shuffled: by word
     assert first_pieces([], 2) == [None, None]
-
-
-def test_the_label_of_words_that_were_not_seen():
-    assert default_label(["B-PER", "O", "I-PER"]) == 1
-    assert default_label(["noun"]) == 0

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 from pathlib import Path
 from unittest import mock
 
 import pages
+import pandas
 import pytest
 import torch
-from commands import TRAIN, answer, call, write_task
+from commands import TRAIN, answer, call, recipe, write_task
 from transformers import BertConfig, BertModel
 
 from limbeck.cost_models import latency_table
@@ -20,9 +22,14 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews"}
 FASTER = {"--epochs": "1", "--intermediate-epochs": "1", "--threads": "1", "--population": "2", "--generations": "1"}
-ELSEWHERE = {"run", "plan", "check", "bench", "recipes", "profile", "predictor", "report", "lineage", "save"}
-ELSEWHERE |= {"compress"}
-"""Commands of whole runs, of machines, and those of which another test runs some: ``test_recipes.py`` reads them."""
+OF_RUNS = {"run", "plan", "check", "recipes", "report", "lineage", "save"}
+ELSEWHERE = {*OF_RUNS, "bench", "profile", "predictor", "compress"}
+"""Commands of whole runs, which have tests below, and of machines, which ``test_recipes.py`` only reads."""
+ALL_PAGES = [
+    pages.ROOT / "README.md",
+    *(path for path in sorted(pages.DOCS.rglob("*.md")) if path.parent.name != "decisions"),
+]
+BRIEFLY = ("--epochs", "1", "--min-steps", "1", "--allow-weak-teacher")
 
 STEPS = ("finetune", "vocabulary", "prune", "student_init", "supernet", "linearize", "meta_pseudo_labels", "distill")
 STEPS += ("export", "augment", "weight_sharing")
@@ -68,11 +75,28 @@ def runnable(page):
             yield as_here(words)
 
 
-def carry_out(words):
-    if "--out" in words:
-        shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+def carry_out(words, statuses=(0,)):
+    for option in {"--out", "--to"}.intersection(words):
+        shutil.rmtree(words[words.index(option) + 1], ignore_errors=True)
     status, out, err = call(*words)
-    assert status == 0, f"limbeck {' '.join(words)}\n{out}\n{err}"
+    assert status in statuses, f"limbeck {' '.join(words)}\n{out}\n{err}"
+
+
+def of_runs(path):
+    """The commands of a page that plan, carry out or inspect a run."""
+    return [words for words in pages.commands(path.read_text(encoding="utf-8")) if words[0] in OF_RUNS]
+
+
+def of_one_run(words):
+    return {"recipe.yaml", "runs/quickstart"}.intersection(words)
+
+
+@pytest.fixture(scope="module")
+def small(folder):
+    """A model of two layers, for runs that make many."""
+    with contextlib.chdir(folder), mock.patch.dict(os.environ, {"LIMBECK_STORE": str(folder / "store")}):
+        answer("student_init", "--model", "encoder", "--task", "reviews", "--layers", "2", "--out", "small-encoder")
+    return "small-encoder"
 
 
 @pytest.mark.slow
@@ -105,3 +129,54 @@ def test_commands_of_guides_run():
             Path("reviews.csv").write_text("\n".join(table), encoding="utf-8")
         for words in runnable(page):
             carry_out(["small" if word == "encoder" else word for word in words])
+
+
+@pytest.mark.slow
+def test_commands_of_one_run(small):
+    """They check, plan and run a small recipe under the names that the pages use, and inspect the result."""
+    steps = [{"finetune": {"epochs": 1}}, {"export": {}}, {"quality": {}}, {"latency": {"rounds": 2}}, {"cheapest": {}}]
+    recipe("recipe.yaml", *steps, model=small, task="reviews", allow_weak_teacher=True)
+    result = answer("run", "recipe.yaml", "--folder", "runs/quickstart", statuses=(0, 3))
+    commands = [words for path in ALL_PAGES for words in of_runs(path) if of_one_run(words)]
+    assert {words[0] for words in commands} == OF_RUNS - {"recipes"}
+    for words in commands:
+        carry_out([result["teacher"] if word == "KEY" else word for word in words], statuses=(0, 3))
+    assert Path("runs/quickstart/report.html").is_file()
+    assert Path("small/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in ALL_PAGES if any(not of_one_run(words) for words in of_runs(path))])
+def test_runs_of_a_page_can_be_planned(path, folder):
+    """Each run in the settings that the page shows, on the small model and task: a dry run reads both."""
+    texts = [f"remark {row}" for row in range(24)]
+    table = pandas.DataFrame({"body": texts, "stars": ["good", "bad"] * 12})
+    for name in ("all.csv", "new.csv"):
+        table.to_csv(name, index=False)
+    table.to_parquet("reviews.parquet")
+    for name in ("texts.txt", "sentences.txt", "machine.jsonl", "glove.6B.300d.txt"):
+        Path(name).write_text("\n".join(texts), encoding="utf-8")
+    Path("data/sst2").mkdir(parents=True, exist_ok=True)
+    for name in ("train", "valid", "test"):
+        lines = [f"{text}\t{label}" for text, label in zip(table.body, table.stars, strict=True)]
+        Path(f"data/sst2/{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    for words in of_runs(path):
+        if words[0] in ("run", "plan") and not of_one_run(words):
+            changes = [word for before, word in zip(words, words[1:], strict=False) if before == "--set"]
+            changes = [
+                "model=encoder",
+                "task=reviews",
+                *(change.replace("movie-reviews", "reviews") for change in changes),
+            ]
+            status, out, err = call("plan", words[1], *(word for change in changes for word in ("--set", change)))
+            assert status == 0 or re.search(r"has 1 problem:.* not installed", err, re.DOTALL), f"{words}\n{out}\n{err}"
+
+
+@pytest.mark.slow
+def test_commands_that_compress_a_model(small):
+    commands = [words for path in ALL_PAGES for words in pages.commands(path.read_text(encoding="utf-8"))]
+    commands = [[NAMES.get(word, word) for word in words] for words in commands if words[0] == "compress"]
+    assert len(commands) >= 5
+    for words in dict.fromkeys(tuple(words) for words in commands):
+        effort = () if "--effort" in words else ("--effort", "one-shot")
+        carry_out([small if word == "encoder" else word for word in (*words, *BRIEFLY, *effort)], statuses=(0, 3))

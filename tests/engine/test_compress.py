@@ -28,7 +28,7 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
     monkeypatch.setattr("limbeck.engine.compress.faster_runtime", None)
     with pytest.raises(InputError, match="effort: there is no 'fast'"):
         compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
-    with pytest.raises(InputError, match="runtime: exported models run in no 'onnx'; choose from 'auto', 'onnxr"):
+    with pytest.raises(InputError, match="runtime: exported models do not run in 'onnx'; choose from 'auto', 'onnxr"):
         compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
 
 
@@ -156,5 +156,5 @@ def test_destinations_are_checked_before_anything_is_read(place, tmp_path):
             compress(str(place / "other"), "no such task", **wrong)
     (tmp_path / "run" / "artefact").mkdir(parents=True)
     (tmp_path / "run" / "artefact" / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match="no earlier artefact"):
+    with pytest.raises(InputError, match="nor an earlier artefact"):
         compress(str(place / "other"), TASK, folder=tmp_path / "run")

@@ -75,6 +75,6 @@ def test_only_a_store_is_cleaned(tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     before = sorted(tmp_path.rglob("*"))
     for folder in (tmp_path, tmp_path / ".git"):
-        with pytest.raises(StoreError, match="is no store of limbeck"):
+        with pytest.raises(StoreError, match="is not a limbeck store"):
             collect(Store(folder))
     assert sorted(tmp_path.rglob("*")) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_the_newest_run_alone(tmp_path):
     second.append("record", record=record_to_json(ROOT))
     assert [event["event"] for event in second.last()] == ["run", "record"]
     assert set(second.records(second.last())) == {"aaa"}
-    with pytest.raises(InputError, match="tells of no run"):
+    with pytest.raises(InputError, match="describes no run"):
         Ledger(tmp_path / "absent.jsonl").last()
 
 
@@ -128,3 +129,18 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StoreError, match=r"cannot be written: .*Permission denied"):
         ledger.append("note")
+
+
+def test_lines_that_cannot_be_read_are_counted_and_numbered(tmp_path):
+    ledger = filled(tmp_path)
+    content = ledger.path.read_bytes()
+    ledger.path.write_bytes(b"x\n" * 30 + content + b"[]\n")
+    again = Ledger(ledger.path)
+    again.read()
+    assert re.match(r"31 lines of .* cannot be read \(1, 2, .*20, …\)", again.unreadable())
+    assert re.match(r"1 line of .* cannot be read \(35\)", again.unreadable(newest=True))
+    with pytest.raises(InputError, match=r"no record has the key 'c' in .*; 31 lines of"):
+        again.ancestors("c")
+    ledger.path.write_bytes(content[:20])
+    with pytest.raises(InputError, match=r"describes no run \(1 line of .* cannot be read"):
+        Ledger(ledger.path).last()

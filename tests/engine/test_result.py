@@ -9,7 +9,9 @@ import pytest
 
 from limbeck.engine.result import read_result, retained_keys
 from limbeck.engine.run import run
+from limbeck.errors import InputError
 from limbeck.recipe.recipe import Recipe
+from limbeck.report.report import to_json
 
 
 @pytest.fixture
@@ -77,3 +79,44 @@ def test_it_is_shown_in_a_line_or_as_the_table(result):
         assert "★" in shown
         assert "failed: toy-break: RuntimeError: too thin" in shown
         assert str(result.folder) in shown
+
+
+def test_a_whole_ledger_has_no_gaps(result, toys, tmp_path):
+    assert read_result(tmp_path / "run").gaps == result.gaps == ()
+    with (tmp_path / "run" / "ledger.jsonl").open("a") as stream:
+        stream.write('{"event": "rec')
+    assert "1 line of" in read_result(tmp_path / "run").gaps[0]
+    recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", result.recipe.steps, name="toy")
+    run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
+    assert read_result(tmp_path / "run").gaps == ()  # the line belonged to the run before
+
+
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.9])
+def test_a_ledger_that_is_cut_short_says_what_is_missing(result, toys, tmp_path, share):
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    content = ledger.read_bytes()
+    ledger.write_bytes(content[: int(share * len(content))])
+    again = replace(read_result(tmp_path / "run"), task=toys.ToyTask())
+    unread, ended, remedy = again.gaps
+    assert unread.startswith("1 line of ")
+    assert "did not end" in ended
+    assert f"limbeck run {tmp_path / 'run' / 'recipe.yaml'} --folder {tmp_path / 'run'}" in remedy
+    assert to_json(again.run_summary)["gaps"] == list(again.gaps)
+    for text in (str(again), again._repr_html_()):
+        assert "incomplete: 1 line of" in text
+    with pytest.raises(InputError, match="so the models that the run needs are not all known"):
+        retained_keys(tmp_path / "run")
+
+
+def test_models_without_a_line_of_their_own_are_counted(result, tmp_path):
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    chosen = result.chosen[0]
+    ledger.write_text("".join("[5]\n" if f'"key": "{chosen}"' in line else line for line in lines))
+    again = read_result(tmp_path / "run")
+    assert again.chosen == []
+    assert chosen not in again.front
+    assert "cannot be read" in again.gaps[0]
+    assert again.gaps[1] == "1 model of the run is named but not described"
+    assert retained_keys(tmp_path / "run") == retained_keys(tmp_path / "run")
+    assert chosen in retained_keys(tmp_path / "run")[1]  # its end is known, so nothing it needs is removed

@@ -96,7 +96,7 @@ def test_a_torn_ledger_is_told_and_left_alone(root, expected):
     with (root / "run" / "ledger.jsonl").open("a") as stream:
         stream.write('{"event": "rec')
     assert finish(start(root, **FAST)) == expected
-    assert "was torn by a crash" in (root / "run" / "ledger.jsonl").read_text()
+    assert "torn by a crash" in (root / "run" / "ledger.jsonl").read_text()
 
 
 def test_two_runs_on_one_store_share_the_work(root, expected):

@@ -225,7 +225,7 @@ def test_interruption_says_how_to_go_on(go, toys, monkeypatch):
     monkeypatch.setattr(toys.ToyPrune, "apply", stop)
     with pytest.raises(KeyboardInterrupt):
         go(toys.ToyTrain(), toys.ToyPrune())
-    assert "the same command goes on from here" in go.events[-1]["message"]
+    assert "the same command resumes here" in go.events[-1]["message"]
 
 
 def test_recipes_from_yaml_run(go, toys, tmp_path):

@@ -43,7 +43,7 @@ def test_a_folder_of_somebody_else_is_neither_used_nor_cleaned(tmp_path, content
     path.parent.mkdir(exist_ok=True)
     path.write_text("precious")
     for refuse in (StoreFolder(tmp_path).check_store, StoreFolder(tmp_path).prepare):
-        with pytest.raises(StoreError, match="is no store of limbeck"):
+        with pytest.raises(StoreError, match="is not a limbeck store"):
             refuse()
     assert path.read_text() == "precious"
     assert not (tmp_path / MARK).exists()

@@ -12,12 +12,13 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from limbeck.core import analytic_cost
 from limbeck.core.search_space import Range, Space
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.encoder import Gates
 from limbeck.model.onnx.onnx_model import open_session, parts, to_onnx
 from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
-from limbeck.model.pretrained import to_transformers
+from limbeck.model.pretrained import load_pretrained, to_transformers
 from limbeck.model.pruning.importance import magnitude
 from limbeck.model.pruning.slicing import Cut, slice_to
 from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels, sort_parts
@@ -25,6 +26,15 @@ from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_chann
 WORDS = models.WordLevel({"[PAD]": 0, "[UNK]": 1, "word": 2}, unk_token="[UNK]")
 TOKENIZER = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WORDS), pad_token="[PAD]", unk_token="[UNK]")
 CASES = pytest.mark.parametrize("case", families.CASES)
+DROPOUTS = {
+    name: 0.1 + number / 100
+    for number, name in enumerate((
+        "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
+        "dropout", "attention_dropout", "seq_classif_dropout", "cls_dropout", "pooler_dropout", "mlp_dropout",
+        "embedding_dropout",
+    ))
+}  # fmt: skip
+"""A probability of its own for every key that some family has."""
 PRUNABLE = pytest.mark.parametrize("case", [case for case in families.CASES if not case.endswith("one")])
 
 
@@ -146,3 +156,46 @@ def test_the_graph_answers_as_torch(case, kind, fused, tmp_path):
         np.testing.assert_allclose(seen, expected, atol=1e-4)
         error = np.abs(near - expected).mean()
         assert error < 0.25 * expected.std(), "INT8 is near"
+
+
+@CASES
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_training_drops_what_transformers_drops(case, kind, monkeypatch, tmp_path):
+    """The same probabilities on the same activations, in the same order; each key of the configuration has its own."""
+    dropped = []
+    original = torch.nn.functional.dropout, torch.nn.functional.scaled_dot_product_attention
+
+    def dropout(values, p=0.5, training=True, inplace=False):
+        if training and p:
+            dropped.append((p, values.ndim, values.shape[-1]))
+        return original[0](values, p, training)
+
+    def attention(query, key, value, **options):
+        if p := options.get("dropout_p"):
+            dropped.append((p, query.ndim, key.shape[-2]))
+        return original[1](query, key, value, **options)
+
+    reference = families.random_model(case, families.AUTO[kind], **DROPOUTS)
+    reference.save_pretrained(tmp_path)
+    models = reference, to_transformers(load_pretrained(tmp_path)), load_pretrained(tmp_path)
+    batch = next(iter(batches(models[-1])))
+    monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    seen = []
+    for model in models:
+        dropped.clear()
+        model.train()(**batch)
+        seen.append(list(dropped))
+    assert len(seen[0]) > 2
+    assert seen[1] == seen[0]
+    assert sorted(seen[2]) == sorted(seen[0])
+
+
+@CASES
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_parameters_are_counted_by_formula(case, kind):
+    model = families.ours(case, kind)
+    shape, style = analytic_cost.of_model(model)
+    options = {"labels": model.classifier.out_features, "pooler": model.pooler is not None}
+    assert analytic_cost.parameters(shape, style, **options) == sum(each.numel() for each in model.parameters())
+    assert analytic_cost.bytes(shape, style, **options) == sum(each.nbytes for each in model.parameters())

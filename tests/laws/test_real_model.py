@@ -57,7 +57,6 @@ def candidate_weights(real):
 
 def test_the_ragged_model_is_ragged(real):
     shape = real[0]["ragged"][0].model.shape
-    assert not shape.is_uniform
     assert len({layer.ffn for layer in shape.layers}) > 1
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.model.checkpoints import open_model, peek, peek_outputs, save_model, write_plain
@@ -74,7 +75,7 @@ def saved(tmp_path, tokenizer):
 
 
 def tiny_task(kind="classification", labels=("no", "yes", "maybe")):
-    return SimpleNamespace(name="films", kind=kind, label_names=labels)
+    return SimpleNamespace(name="films", kind=kind, label_names=labels, task_kind=KINDS[kind])
 
 
 def in_a_fresh_process(code, *arguments, **environment):

@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from limbeck.core.kinds import KINDS
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
-from limbeck.recipe.checks import before_training, check_length
+from limbeck.recipe.checks import before_training, check_length, unsuited_fields
 from limbeck.recipe.parsing import locate
 from limbeck.recipe.recipe import Fork, Recipe, check, parse
 
@@ -54,7 +55,7 @@ def test_all_problems_at_once(toys):
         "steps[1].toy-prune.keep: should be in (0, 1], got 1.5",
         "steps[2].toy-train.epoch: no field called 'epoch'; did you mean 'epochs'?",
         "steps[2].toy-train.kind: cannot be 'fancier'; did you mean 'fancy'?",
-        "steps[5] toy-prune: needs 'torch'; 'toy-export' (steps[4]) takes it away; put this step before that",
+        "steps[5] toy-prune: needs 'torch'; 'toy-export' (steps[4]) removes it; put this step before it",
     ]
 
 
@@ -75,9 +76,8 @@ def test_traits_inside_forks(toys):
         "toy-train", {"fork": [["toy-export"], []]}, "toy-prune", {"fork": [[], ["toy-export", "toy-prune"]]}
     )
     assert found == [
-        "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) takes it away; "
-        "put this step before that",
-        "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) takes it away; "
+        "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) removes it; put this step before that",
+        "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) removes it; "
         "put this step before that",
     ]
 
@@ -246,3 +246,25 @@ def test_lengths_are_checked_as_far_as_the_recipe_says_them(tmp_path, make_model
     assert [problem.path for problem in check(data)] == ["task.max_length"]
     assert [problem.path for problem in check(longer)] == ["target.seq_len"]
     assert not check(linear)
+
+
+SENSELESS = {
+    "steps[0].augment.guard": ("regression", {"augment": {"guard": "drop"}}),
+    "steps[0].augment.ngram": ("tokens", {"augment": {"method": "ngram", "ngram": "keep"}}),
+    "steps[0].finetune.class_weights": ("regression", {"finetune": {"class_weights": "balanced"}}),
+    "steps[0].distill.focal_gamma": ("regression", {"distill": {"focal_gamma": 2.0, "task_weight": 1.0}}),
+    "steps[0].meta_pseudo_labels.pseudo_labels": (
+        "regression",
+        {"meta_pseudo_labels": {"preset": "paper", "feedback": "off"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("path", SENSELESS)
+def test_what_makes_no_sense_for_a_kind_of_task_names_the_field(path):
+    import limbeck.techniques  # noqa: F401 registers the steps
+
+    kind, step = SENSELESS[path]
+    placed = locate(parse({"model": "m", "task": "t", "steps": [step]}).steps)
+    assert [problem.path for problem in unsuited_fields(placed, KINDS[kind])] == [path]
+    assert not unsuited_fields(placed, KINDS["classification"])

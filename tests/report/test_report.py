@@ -34,7 +34,7 @@ def test_headline_is_honest():
     none = replace(unchosen, budget=Budget(latency_ms=0.1))
     assert headline(none).startswith(f"{start}, 0 within the budget.")
     assert headline(replace(summary, measured=(), chosen=())) == "Nothing was measured: 1 steps failed"
-    assert headline(replace(summary, teacher=None)).startswith("Chosen: ")
+    assert headline(replace(summary, teacher=None, reference=None)).startswith("Chosen: ")
 
 
 def test_headline_names_no_gain_and_a_loss():

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import stories
 
-from limbeck.core.outputs import ANSWER_CODE
+from limbeck.core.kinds import KINDS
 from limbeck.core.target import Target
 from limbeck.report.artefact import describe, write_artefact
 from limbeck.report.model_folder import graph_inputs
@@ -79,7 +79,7 @@ def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
 
 
 def test_examples_fit_the_card():
-    for kind in ANSWER_CODE:
+    for kind in (*KINDS, "score"):
         for runtime in ("onnxruntime", "openvino", "torch"):
             text = example(kind, runtime=runtime)
             assert len(text.strip().splitlines()) <= 17

@@ -248,7 +248,7 @@ def test_a_study_of_another_program_is_refused(tmp_path, directions):
         storage=studies._open_storage(tmp_path / "study.jsonl"), study_name="mine", directions=directions
     )
     study.add_trial(optuna.trial.create_trial(values=[1.0] * len(directions)))
-    with pytest.raises(InputError, match=r"study_name: 'mine' in .* is no search of limbeck; give another name"):
+    with pytest.raises(InputError, match=r"study_name: 'mine' in .* is not a limbeck search; give another name"):
         open_study(tmp_path / "study.jsonl", "mine", {"space": "a"})
 
 

@@ -9,7 +9,16 @@ import tempfile
 import pytest
 
 from limbeck.storage import drafts
-from limbeck.storage.drafts import draft_file, draft_folder, draft_path, locked, remove_leftovers, temporary_folder
+from limbeck.storage.drafts import (
+    draft_file,
+    draft_folder,
+    draft_path,
+    keep_in,
+    locked,
+    process_folder,
+    remove_leftovers,
+    temporary_folder,
+)
 
 WRITER = """
 import sys
@@ -143,3 +152,42 @@ def test_a_full_temporary_disk_is_named(monkeypatch):
     assert not folder.exists()
     with pytest.raises(ZeroDivisionError), temporary_folder():
         raise ZeroDivisionError
+
+
+HOLDER = """
+import os, sys
+from limbeck.storage.drafts import process_folder
+folder = process_folder()
+(folder / "model").write_text("weights")
+if not (child := os.fork()):
+    sys.exit()
+os.waitpid(child, 0)
+print(folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_folder_of_a_process_goes_with_it(tmp_path, monkeypatch, killed):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER], env=environment, text=True, **pipes)
+    folder = tmp_path / os.path.basename(holder.stdout.readline().strip())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    drafts._remove_temporary.cache_clear()
+    own = process_folder()
+    assert names(folder) == ["model"]
+    if killed:
+        holder.kill()
+    holder.communicate()
+    assert folder.exists() == killed
+    drafts._remove_temporary.cache_clear()
+    with temporary_folder() as other:
+        assert names(tmp_path) == sorted([own.name, other.name])
+
+
+def test_a_kept_folder_is_filled(tmp_path):
+    keep = keep_in(tmp_path)
+    folders = [keep("../a" * 100, lambda folder: (folder / "array").write_text("1")) for _ in range(2)]
+    assert [names(folder) for folder in folders] == [["array"]] * 2
+    assert {folder.parent for folder in folders} == {tmp_path}

@@ -13,6 +13,7 @@ import numpy as np
 
 import limbeck.techniques  # noqa: F401 names of candidates come from the steps
 from limbeck.core.candidate import Record
+from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.statistics import pack
@@ -77,7 +78,8 @@ def task(**changes) -> SimpleNamespace:
         "notes": ("3 empty texts were left out",),
         "splits": {"train": SimpleNamespace(pairs=None)},
     }
-    return SimpleNamespace(**{**base, **changes})
+    values = {**base, **changes}
+    return SimpleNamespace(**values, task_kind=KINDS[values["kind"]])
 
 
 def tell(**changes) -> RunSummary:
@@ -86,6 +88,7 @@ def tell(**changes) -> RunSummary:
         measured=("t", "tx", "tq", "xa", "qa", "xb", "qb"),
         chosen=("qa",),
         teacher="t",
+        reference="t",
         recipe="model: hub/tiny-bert\nsteps:\n  - finetune: {epochs: 3}\n",
         environment={"processor": "Toy CPU", "cores": 2, "versions": {"torch": "2.13.0"}},
         failed=({"step": "quantize", "key": "xb", "error": "ValueError: no text", "traceback": "Traceback\n  boom"},),

@@ -249,7 +249,7 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
         "steps[1] supernet: needs 'teacher'; put 'finetune' before it, or name one as 'teacher'"
     ]
     (taken,) = problems("finetune", "supernet", "pretrain_supernet", "search")
-    assert taken.startswith("steps[3] search: needs 'elastic'; 'pretrain_supernet' (steps[2]) takes it away")
+    assert taken.startswith("steps[3] search: needs 'elastic'; 'pretrain_supernet' (steps[2]) removes it")
     ChannelOrder(STEP.slices.space(FULL, "pretrain_supernet")).mark(model, answers=False)
     save_model(model, candidate().tokenizer, tmp_path / "model")
     assert not peek(tmp_path / "model")["elastic"]

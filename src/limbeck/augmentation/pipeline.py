@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.augmentation.label_filter import Label, LabelFilter
+from limbeck.augmentation.label_filter import LabelFilter
 from limbeck.augmentation.transforms import Deduplicator, Row, Sides, Transform, rewrite_rows, text_key
 from limbeck.core.task import Split, Task
+from limbeck.core.task_kind import Label
 from limbeck.storage.parallel import chunked, in_order, kept_lines, read_lines, write_lines
 
 Prepare = Callable[[], tuple[Transform, Callable[[Sequence[Row]], Sequence[Row]]]]
@@ -184,12 +185,7 @@ def format_label(task: Task, label: Label) -> str:
     >>> format_label(toy_task("tokens", train=2), (0, 2)), format_label(toy_task("multilabel", train=2), (0, 0))
     ('O place', 'none')
     """
-    names = task.label_names
-    if task.kind == "regression":
-        return f"{label:g}"
-    if task.kind == "multilabel":
-        return ", ".join(name for name, present in zip(names, label, strict=True) if present) or "none"
-    return " ".join(names[index] for index in (label if task.kind == "tokens" else (label,)))
+    return task.task_kind.describe(label, task.label_names)
 
 
 def _as_tuples(sides: Sides) -> Sides:

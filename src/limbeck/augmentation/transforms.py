@@ -155,7 +155,14 @@ class NGram:
     def sample(
         self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
-        """Generate one new text; see :meth:`Transform.sample`."""
+        """Generate one new text; see :meth:`Transform.sample`.
+
+        Args:
+            words: The words of the text.
+            notes: The part of speech of each word; None where there is no tagger.
+            rng: The random generator.
+            aligned: Whether words carry labels, so that none may be removed.
+        """
         changed: list[str | None] = []
         for position, word in enumerate(words):
             u = rng.random()
@@ -185,7 +192,14 @@ class Substitute:
     def sample(
         self, words: Sequence[str], notes: Sequence[Any] | None, rng: random.Random, aligned: bool
     ) -> list[str | None]:
-        """Generate one new text; see :meth:`Transform.sample`."""
+        """Generate one new text; see :meth:`Transform.sample`.
+
+        Args:
+            words: The words of the text.
+            notes: The candidates to replace each word.
+            rng: The random generator.
+            aligned: Whether words carry labels, so that none may be removed.
+        """
         assert notes is not None
         return [
             rng.choice(others) if others and rng.random() < self.probability else word

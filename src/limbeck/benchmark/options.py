@@ -113,11 +113,13 @@ class Training:
         """Refuse what contradicts itself, before anything is read."""
         changed = [name for name, value in asdict(self).items() if value != getattr(Training(), name)]
         if self.train is None and (idle := [name for name in changed if name != "task"]):
-            raise InputError(f"--{idle[0].replace('_', '-')} is about training; add --train individual, shared or both")
+            raise InputError(
+                f"--{idle[0].replace('_', '-')} applies to training; add --train individual, shared or both"
+            )
         if self.train is not None and self.task is None:
             raise InputError("--train needs a task; add --task movie-reviews, or a folder with texts and labels")
         if self.rule != Training.rule and "shared" not in self.ways:
-            raise InputError("--rule is about shared weights; use --train shared or both")
+            raise InputError("--rule applies to shared weights; use --train shared or both")
 
     def plan(self) -> dict[str, Any]:
         """Fields of a training step. Its last weights are kept: none are chosen on the texts that judge them."""

@@ -44,7 +44,7 @@ def plan(grid: Grid, timing: Timing, task: Task | None = None) -> Bench:
     fixed = lengths[0] if len(lengths) == 1 and not real else None
     if timing.weight_shared and grid.attention_approach == "head_size_2":
         style = style | {"resplit": True}
-    per_token = task is not None and task.kind == "tokens"
+    per_token = task is not None and task.task_kind.per_token
     settings = [
         Setting(style, Target(timing.device, runtime, timing.threads, timing.batch, fixed), form, length, per_token)
         for runtime in dict.fromkeys(timing.runtime)

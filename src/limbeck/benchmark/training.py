@@ -74,7 +74,16 @@ class TrainingBenchmark:
     def evaluate(
         self, rows: Sequence[Row], folder: Path, on_event: OnEvent | None = None
     ) -> tuple[list[Row], list[Failure]]:
-        """Add the quality of their points to the rows; train what the store lacks. Return the rows and what failed."""
+        """Add the quality of their points to the rows; train what the store lacks.
+
+        Args:
+            rows: The timed points.
+            folder: Folder of the runs.
+            on_event: Receives each event as a dictionary.
+
+        Returns:
+            The rows, and the steps that failed.
+        """
         facts, failed = {}, []
         for training_run in self.runs:
             result = run(training_run.recipe, self.store, folder / training_run.name, on_event, task=self.task)
@@ -238,7 +247,7 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
         rows: dict[str, Any] = {"layer_heads": [row.heads for row in whole.layers]}
         rows |= {"layer_ffn": [row.ffn for row in whole.layers], "num_labels": task.num_labels}
         config = LimbeckConfig(whole.hidden, whole.head_dim, **rows, vocab_size=len(tokenizer))
-        kind = LimbeckForTokenClassification if task.kind == "tokens" else LimbeckForSequenceClassification
+        kind = LimbeckForTokenClassification if task.task_kind.per_token else LimbeckForSequenceClassification
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = kind(config)

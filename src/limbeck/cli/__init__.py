@@ -70,7 +70,7 @@ def _run_command() -> int:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from where it stopped", file=sys.stderr)
+        print("interrupted; the same command resumes where it stopped", file=sys.stderr)
         status = 130
     except BrokenPipeError:
         status = 141

@@ -33,7 +33,7 @@ def _convert(annotation: Any, tokens: Any) -> Any:  # what cyclopts passes on: w
 
 
 def _usage_error(error: CycloptsError) -> object:
-    """Format an error of the command line: one of bounds as those of recipes, any other as cyclopts does."""
+    """Format an error of the command line: violated bounds as in recipes, others as cyclopts does."""
     from rich.text import Text
 
     if error.argument is None or type(error.__cause__).__name__ != "ValidationError":
@@ -109,10 +109,10 @@ def refuse_fresh_head(model: Runnable, source: str) -> None:
 
     Args:
         model: The opened model.
-        source: What the user called it.
+        source: Its name or path as the user gave it.
 
     Raises:
-        InputError: The head is new.
+        InputError: The head is untrained.
     """
     if model.fresh_head:
         reason = f": {model.untrained}" if model.untrained else ""
@@ -153,6 +153,8 @@ def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int
         for failure in result.failed:
             message = f"failed: {failure.path} {failure.step}: {failure.error}"
             console.print(message, style="red", markup=False, soft_wrap=True)
+        for gap in result.gaps:
+            console.print(f"incomplete: {gap}", style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
     result.store.release()  # its models may be removed by gc now, even in the same process

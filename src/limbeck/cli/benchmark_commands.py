@@ -48,7 +48,7 @@ def bench(
     track: Track = None,
     json: Json = False,
 ) -> int:
-    """Time a grid of architectures with random weights; with --train also measure accuracy, alone and weight-shared.
+    """Time a grid of architectures with random weights; with --train also measure their accuracy.
 
     Layers and attention ratios given together are paired in order, unless --jointly is given. Every trial runs in its
     own process. Writes all samples, a table and a page with charts; the same command resumes after an interruption.
@@ -58,7 +58,7 @@ def bench(
         timing: How they are timed.
         training: How they are trained.
         data: Settings of the task's data.
-        lengths: Another name of --seq-len.
+        lengths: Another name for --seq-len.
         id: Name of the benchmark.
         folder: Folder to write to [default: runs/bench-ID].
         store: Folder of finished work.
@@ -92,7 +92,7 @@ def bench(
         _print_json(rows, failed, folder)
     else:
         _print_tables(rows, failed, summary)
-        print(f"samples and table: {folder}, pictures: {page}")
+        print(f"samples and table: {folder}, charts: {page}")
     return 1 if failed else 0
 
 
@@ -105,13 +105,13 @@ def _check(grid: Grid, timing: Timing, training: Training, track: str | None) ->
     if track is None:
         return
     if training.train is None:
-        raise InputError("--track is about training; add --train individual, shared or both")
+        raise InputError("--track applies to training; add --train individual, shared or both")
     check_tracker(track)
 
 
 def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:
     if lengths and timing.seq_len:
-        raise InputError("--lengths is another name of --seq-len; give one of them")
+        raise InputError("--lengths is another name for --seq-len; give one of them")
     return replace(timing, seq_len=lengths or timing.seq_len)
 
 

@@ -1,4 +1,4 @@
-"""Commands that profile this machine (what it is, how fast it runs each shape), and that learn latency from that."""
+"""Commands that profile this machine and fit latency predictors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Full:
     """Options of a full profile.
 
     Attributes:
-        model: Folder, hub name or 'minilm-l6': the largest shape, and everything else that decides the speed.
+        model: Folder, hub name or 'minilm-l6': the largest shape, and everything else that affects speed.
         layers: Range of the number of layers: LOW HIGH, or LOW HIGH STEP; when not given, every range ends at the
             model's value.
         hidden: Range of the hidden width.
@@ -90,7 +90,7 @@ def profile(
     if full:
         _profile_full(out, threads, options)
         return
-    _refuse_idle(options, "is about a full profile; add --full")
+    _refuse_idle(options, "applies to a full profile; add --full")
     text = json_text(work(threads), indent=2)
     if out is None:
         print(text)
@@ -109,19 +109,18 @@ def predictor(
     options: Annotated[Full, Parameter(name="*")] = Full(),
     json: Json = False,
 ) -> None:
-    """Learn the latency of any shape from measured ones, say how well it is predicted, and keep what was learnt.
+    """Fit a latency predictor to measured shapes, report its error on unseen ones, and save it.
 
-    The errors are those of shapes that the fit did not see: cross-validated, or, with --against, those of a predictor
-    that was made before, on the shapes of these data that it did not learn from. A search and pruning take the file
-    as their 'profile'.
+    Errors are cross-validated or, with --against, those of an earlier predictor on shapes that it was not fitted to.
+    Search and pruning accept the file as their 'profile'.
 
     Args:
-        data: File of latency data, made by 'limbeck profile --full' or here with --measure; or of a predictor.
+        data: File of latency data, from 'limbeck profile --full' or --measure; or of a predictor.
         out: File for the predictor.
-        against: File of an earlier predictor, to be compared with the data instead of learning from them.
+        against: File of an earlier predictor to compare with the data, instead of fitting a new one.
         measure: Measure shapes into the file of data first; the other options describe them.
         threads: Threads of the runtime.
-        options: Which shapes, and in which setting; without --measure the setting selects among those of the file.
+        options: Which shapes, in which setting; without --measure, the setting selects from the file.
         json: Print JSON.
     """
     from limbeck.core.target import Target
@@ -135,9 +134,9 @@ def predictor(
     check_values(options, "--")
     check_values(Target(threads=threads), "--")
     if out is not None and against is not None:
-        raise InputError("--out keeps what is learnt, and with --against nothing is; leave one of them out")
+        raise InputError("--out saves a fitted predictor, and --against fits none; leave one of them out")
     if len(options.number_format) > 1 and options.number_format != Full.number_format:
-        raise InputError(f"a predictor is of one number format, got {' '.join(options.number_format)}")
+        raise InputError(f"a predictor has one number format, got {' '.join(options.number_format)}")
     for file, option in ((out, "--out"), (data if measure else None, "the data")):
         if file is not None:
             _check_file(file, option)
@@ -157,7 +156,7 @@ def predictor(
 
 
 def _selection(options: Full, threads: int, measure: bool) -> dict[str, Any]:
-    """Return the setting that the predictor is of: all of it if it is measured, else what was asked for."""
+    """Return the setting of the predictor: the whole setting if it is measured, else the options that were given."""
     wanted = {"runtime": options.runtime, "batch": options.batch, "seq_len": options.seq_len, "threads": threads}
     form = options.number_format[0]
     if measure:
@@ -167,7 +166,7 @@ def _selection(options: Full, threads: int, measure: bool) -> dict[str, Any]:
     if options.number_format != Full.number_format:
         chosen["number_format"] = form
     plain = {name: value for name, value in asdict(options).items() if name not in {*wanted, "number_format", "seed"}}
-    _refuse_idle(Full(**plain), "is about shapes to measure; add --measure")
+    _refuse_idle(Full(**plain), "applies to shapes to measure; add --measure")
     return chosen
 
 
@@ -199,7 +198,7 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
 
 
 def _measure(out: Path, threads: int, options: Full) -> list[Series]:
-    """Measure shapes into a file of latency data; return what it has of each number format on this machine."""
+    """Measure shapes into a file of latency data; return its series of each number format on this machine."""
     if min(options.batch, options.seq_len) < 1:
         raise InputError(f"batch and seq_len should be at least 1, got {options.batch} and {options.seq_len}")
     from limbeck.core.analytic_cost import of_model

@@ -58,11 +58,11 @@ class Search:
 
     Attributes:
         strategy: How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by
-            both on one front. A search is bounded by the latency limit; a size limit affects the final choice alone.
+            both on one front. A search is bounded by the latency limit; a size limit affects only the final choice.
         effort: Number of candidates and length of training and search. In one-shot nothing is trained after the
             fine-tuning, which gives a whole front in minutes and a starting point for a longer run.
         seed: Seed of everything random.
-        replicas: Train the chosen model with this many seeds in all, and report the spread.
+        replicas: Train the chosen model with this many seeds in total, and report the spread.
     """
 
     strategy: Literal["prune", "search", "both"] = "prune"
@@ -287,14 +287,20 @@ def lineage(folder: Path, key: str) -> None:
     """
     from limbeck.engine.ledger import Ledger
 
-    for depth, record in enumerate(Ledger(folder).ancestors(key)):
+    ledger = Ledger(folder)
+    records = ledger.ancestors(key)
+    if problem := ledger.unreadable():
+        print(f"note: {problem}", file=sys.stderr)
+    if records[0].parent is not None:
+        print(f"note: what {records[0].key} was made of is missing", file=sys.stderr)
+    for depth, record in enumerate(records):
         settings = ", ".join(f"{name}={value}" for name, value in record.parameters.items() if value is not None)
         print(f"{'  ' * depth}{record.key}  {record.step}({settings})  {record.shape}")
 
 
 @app.command(group=RUNS)
 def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
-    """Write any candidate of a run to a folder, and in it those weights that its training kept, as folders.
+    """Write any candidate of a run to a folder; weights kept during its training become folders in it.
 
     Args:
         folder: Folder of the run.
@@ -327,8 +333,8 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
 
     The front, the chosen model and the teacher of each run stay, and everything of an unfinished run. Intermediate
     models, replicas, models of other runs, damaged ones and checkpoints of interrupted steps are removed. Reports,
-    ledgers and measurements stay, and so does what a running process makes or uses. A removed model that is needed
-    again is made again.
+    ledgers and measurements stay, and so does everything that a running process makes or uses. A removed model is made
+    again when needed.
 
     Args:
         runs: Folders of runs whose models stay, such as runs/quickstart.
@@ -348,7 +354,7 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
     retained = [retained_keys(folder) for folder in runs]
     roots = {OpenStore(root).root for root in (*([store] if store else ()), *(root for root, _ in retained))}
     if len(roots) > 1:
-        raise InputError(f"these lie in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
+        raise InputError(f"these are in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
     opened = OpenStore(roots.pop() if roots else default_root())
     collected = collect(opened, {key for _, keys in retained for key in keys})
     in_use = f"; {collected.in_use} in use by running processes stay" if collected.in_use else ""

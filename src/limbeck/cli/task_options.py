@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from limbeck.core.kinds import Kind
+
 if TYPE_CHECKING:
     from limbeck.core.task import Task
-
-Kind = Literal["classification", "multilabel", "regression", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class TaskOptions(TaskSettings):
-    """Task settings and the length of texts; techniques with a ``max_length`` of their own take the settings alone.
+    """Task settings and the length of texts; techniques with a ``max_length`` of their own take only the settings.
 
     Attributes:
         max_length: Tokens after which a text is cut.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Options(Protocol):
-    """What the class that :func:`options_of` makes for a technique has, whichever technique it is."""
+    """Interface of the classes that :func:`options_of` makes for techniques."""
 
     given: Mapping[str, object]
 
@@ -57,7 +57,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         model: A Hugging Face folder or hub name, or a folder that limbeck wrote.
         task: A named task, a file or folder with texts and labels, or a task file (YAML).
         out: New folder for the result.
-        teacher: Whom to imitate, if the technique uses a teacher: a fine-tuned model, or a file of scores.
+        teacher: Teacher, if the technique uses one: a fine-tuned model, or a file of scores.
         threads: Threads used for serving (for techniques that measure).
         batch: Texts in a call (for techniques that measure).
         seed: Seed of everything random.
@@ -104,7 +104,7 @@ def _run_recipe(
     for outcome in outcomes:
         print(f"{outcome['folder']}: {outcome['shape']}")
         if "kept" in outcome:
-            print(f"{outcome['folder']}: models in folders of their own: {outcome['kept']}")
+            print(f"{outcome['folder']}: models in separate folders: {outcome['kept']}")
         if "task" in outcome:
             print(f"{outcome['task']}: the resulting task ({outcome['rows']}); give it to --task")
     if shapes:
@@ -113,7 +113,7 @@ def _run_recipe(
 
 
 def _write_candidate(result: RunResult, key: str, draft: Path, folder: Path) -> dict[str, str]:
-    """Write a model, the weights kept on its way, and its task if that changed.
+    """Write a model, the weights kept during its training, and its task if that changed.
 
     Args:
         result: The run.
@@ -122,7 +122,7 @@ def _write_candidate(result: RunResult, key: str, draft: Path, folder: Path) -> 
         folder: Where it will appear.
 
     Returns:
-        What to say about it: key, folder, shape, what was kept, and the task with its rows if that changed.
+        Its description: key, folder, shape, what was kept, and the task with its rows if that changed.
     """
     from limbeck.model.checkpoints import save_model
     from limbeck.model.kept_weights import write_kept_weights
@@ -156,7 +156,7 @@ def _preset_help(presets: Mapping[str, Mapping[str, Any]]) -> str:
         f"{name} ({', '.join(f'{key} {formatted(value)}' for key, value in preset.items())})"
         for name, preset in presets.items()
     ]
-    return f"Several fields under one name; fields given beside it win: {'; '.join(meanings)}."
+    return f"Several fields under one name; fields given explicitly win: {'; '.join(meanings)}."
 
 
 def options_of(technique: type[Step]) -> type:

@@ -66,13 +66,15 @@ def matrices(shape: Shape, style: EncoderStyle, labels: int = 2, pooler: bool = 
     """
     hidden = shape.hidden
     dense = hidden * hidden * (pooler or style.pooler_per_token)
-    return shape.weights + _gates(shape, style) + _projection(shape, style) + dense + hidden * labels
+    whole = shape.weights + _gates(shape, style) + _projection(shape, style) + dense + hidden * labels
+    return whole + hidden * sum(_relative_widths(shape, style))
 
 
 def tables(shape: Shape, style: EncoderStyle) -> int:
-    """Count the weights of the embedding tables."""
+    """Count the weights of the embedding tables, those of relative positions among them."""
     rows = style.vocab_size + style.max_positions * style.absolute_positions + style.token_types
-    return rows * _embedding(shape, style)
+    biases = style.relative_buckets * style.relative_heads
+    return rows * _embedding(shape, style) + biases + _buckets(style) * shape.hidden
 
 
 def lengths(shape: Shape, style: EncoderStyle) -> int:
@@ -106,9 +108,11 @@ def vectors(shape: Shape, style: EncoderStyle, labels: int = 2, pooler: bool = T
     unnormed = sum(index < shape.depth for index in style.unnormed_layers)
     dense = pooler or style.pooler_per_token
     norms = 2 * shape.depth - unnormed + style.norm_first + (dense and style.pooler_norm)
-    projection = hidden if _projection(shape, style) else 0
-    embeddings = norm * _embedding(shape, style) * style.embedding_norm + projection
-    return layers + norm * norms * hidden + embeddings + hidden * (dense and style.pooler_bias) + labels
+    projection = hidden if _projection(shape, style) and not style.project_before_norm else 0
+    width = hidden if style.project_before_norm else _embedding(shape, style)
+    embeddings = norm * width * style.embedding_norm + projection
+    relative = sum(_relative_widths(shape, style)) + 2 * hidden * style.relative_norm
+    return layers + norm * norms * hidden + embeddings + relative + hidden * (dense and style.pooler_bias) + labels
 
 
 def parameters(shape: Shape, style: EncoderStyle, labels: int = 2, pooler: bool = True) -> int:
@@ -136,7 +140,9 @@ def macs(
     Each layer: ``n (4 d h + 2 d f) + 2 n^2 h`` for n tokens, hidden width d, attention width h and f neurons (``3 d f``
     where they are gated); the head runs on one token. A linear core of size k has, in place of ``n^2``, ``2 n k``
     (linformer: two products project keys and values, two attend), ``n (3 k + 2)`` (window: three blocks and the first
-    token) or ``n head_dim`` (kernel). Sums, activations and norms are not counted, as usual.
+    token) or ``n head_dim`` (kernel). Each term of disentangled attention adds a product with all distances, of which
+    there are twice as many as tokens, or with their buckets if these are fewer; their projections do not depend on the
+    text. Sums, activations and norms are not counted, as usual.
 
     Args:
         shape: Shape of the encoder.
@@ -154,6 +160,8 @@ def macs(
     if style is not None:
         total += seq_len * (_gates(shape, style) + _projection(shape, style))
         head += seq_len * hidden * hidden * (style.pooler_per_token and not pooler)
+        distances = min(2 * seq_len, _buckets(style)) * len(style.pos_att_type)
+        total += seq_len * distances * shape.head_dim * sum(layer.heads for layer in _softmax(shape))
     return total + head
 
 
@@ -189,6 +197,22 @@ def bytes(
     width = {"float": 4, "int8": 1}[number_format]
     quantizable = matrices(shape, style, labels, pooler) + tables(shape, style)
     return width * quantizable + 4 * (lengths(shape, style) + vectors(shape, style, labels, pooler))
+
+
+def _softmax(shape: Shape) -> list[LayerShape]:
+    """Layers with softmax attention, the only one that sees relative positions."""
+    return [layer for layer in shape.layers if layer.core[0] == "softmax"]
+
+
+def _relative_widths(shape: Shape, style: EncoderStyle) -> list[int]:
+    """Count the outputs of the projections of relative embeddings: one number for each term of a layer."""
+    terms = 0 if style.share_att_key else len(style.pos_att_type)
+    return [layer.heads * shape.head_dim for layer in _softmax(shape) for _ in range(terms)]
+
+
+def _buckets(style: EncoderStyle) -> int:
+    """Rows of the table of relative embeddings; 0 without disentangled attention."""
+    return 2 * (style.position_buckets or style.max_relative_positions) if style.pos_att_type else 0
 
 
 def _gates(shape: Shape, style: EncoderStyle) -> int:

@@ -5,18 +5,16 @@ Where a metric is undefined (no positive at all, a constant prediction) its valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from limbeck.core.logits import activate
+from limbeck.core.kinds import Kind, find
 from limbeck.errors import InputError, nearest
 
-Kind = Literal["classification", "multilabel", "regression", "tokens"]
 MetricFunction: TypeAlias = Callable[[npt.ArrayLike, npt.ArrayLike], float]
 
 
@@ -66,6 +64,15 @@ def metric(*kinds: Kind, reads_scores: bool = False, share: bool = True) -> Call
 
 IGNORED = -100  #: label of positions that do not count (padding, special tokens, word pieces after the first)
 OUTSIDE = "O"  #: the tag of words outside any entity
+
+
+def default_label(labels: Sequence[str]) -> int:
+    """Choose the label for a word that the model did not see: 'O' where there is one, else the first.
+
+    >>> default_label(["B-PER", "O"]), default_label(["noun", "verb"])
+    (1, 0)
+    """
+    return list(labels).index(OUTSIDE) if OUTSIDE in labels else 0
 
 
 @metric("classification", "multilabel", "tokens")
@@ -232,19 +239,9 @@ def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.mean([roc_auc_score(truth[:, i], values[:, i]) for i in both])) if both.size else 0.5
 
 
-DEFAULT_METRIC: Mapping[str, str] = MappingProxyType(
-    {
-        "classification": "accuracy",
-        "multilabel": "micro_f1",
-        "regression": "pearson_spearman",
-        "tokens": "token_f1",
-    }
-)
-
-
 def metrics_of(kind: str) -> tuple[str, ...]:
     """Return the names of the metrics of a kind of task, the default first."""
-    default = DEFAULT_METRIC[kind]
+    default = find(kind).default_metric
     return default, *(name for name, info in METRICS.items() if kind in info.kinds and name != default)
 
 
@@ -271,58 +268,3 @@ def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
             f"metric 'token_f1' leaves out the tag '{OUTSIDE}', which must be the first label name; "
             "choose 'accuracy' or 'macro_f1' for tags that cover every word"
         )
-
-
-def decode(kind: Kind, logits: npt.ArrayLike) -> np.ndarray:
-    """Turn logits into predictions that metrics compare with labels.
-
-    Args:
-        kind: Kind of task.
-        logits: [rows, labels]; regression [rows, 1]; tokens [..., labels].
-
-    Returns:
-        Classes [rows]; multilabel 0/1 [rows, labels]; regression numbers [rows]; tokens tags [...].
-    """
-    values: np.ndarray = np.asarray(logits)
-    if kind == "regression":
-        return values.reshape(len(values)).astype(float)
-    if kind == "multilabel":
-        return np.asarray(values > 0, dtype=np.int64)
-    return np.asarray(values.argmax(axis=-1))
-
-
-def readings(kind: Kind, metric: str, logits: npt.ArrayLike) -> np.ndarray:
-    """Turn logits into what a metric takes: predictions, or scores for a ranking metric.
-
-    Args:
-        kind: The kind of task.
-        metric: Name of the metric.
-        logits: [rows, labels], or [row, position, label] for tokens.
-
-    Returns:
-        Predictions as from :func:`decode`, or probabilities [rows, labels].
-    """
-    if not METRICS[metric].reads_scores:
-        return decode(kind, logits)
-    probabilities: np.ndarray = activate(logits, "sigmoid" if kind == "multilabel" else "softmax")
-    return probabilities
-
-
-def score(
-    kind: Kind, metric: str, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]
-) -> float:
-    """Compute a metric of logits.
-
-    Args:
-        kind: Kind of task.
-        metric: Name of the metric.
-        logits: [rows, labels]; for tokens, ragged rows of [seq, labels].
-        labels: [rows] or [rows, labels]; for tokens, ragged rows of [seq], where ``IGNORED`` positions do not count.
-    """
-    if kind == "tokens":
-        predictions = np.concatenate([decode(kind, row).reshape(-1) for row in logits])
-        truth = np.concatenate([np.asarray(row).reshape(-1) for row in labels])
-        counted = truth != IGNORED
-        return METRICS[metric](predictions[counted], truth[counted])
-    truth = np.asarray(labels, dtype=float if kind == "regression" else np.int64)
-    return METRICS[metric](readings(kind, metric, logits), truth)

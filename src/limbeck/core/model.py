@@ -138,6 +138,46 @@ class EncoderStyle(EmbeddingSizes, Protocol):
         """Base of the rotary positions of each layer; empty without them."""
         ...
 
+    @property
+    def relative_buckets(self) -> int:
+        """Rows of the table of position biases, 0 without one."""
+        ...
+
+    @property
+    def relative_heads(self) -> int:
+        """Columns of that table."""
+        ...
+
+    @property
+    def pos_att_type(self) -> Sequence[str]:
+        """Terms of disentangled attention besides that of the contents."""
+        ...
+
+    @property
+    def share_att_key(self) -> bool:
+        """Whether relative embeddings are projected by the matrices of queries and keys."""
+        ...
+
+    @property
+    def position_buckets(self) -> int:
+        """Buckets of distances in each direction, 0 for one a distance."""
+        ...
+
+    @property
+    def max_relative_positions(self) -> int:
+        """Distance beyond which all share the last bucket."""
+        ...
+
+    @property
+    def relative_norm(self) -> bool:
+        """Whether relative embeddings are normalised."""
+        ...
+
+    @property
+    def project_before_norm(self) -> bool:
+        """Whether embeddings are projected, without a bias, before they are normalised."""
+        ...
+
 
 @runtime_checkable
 class Runnable(Protocol):

@@ -9,34 +9,44 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.kinds import KINDS, find
 from limbeck.core.logits import Activation, activate, describe_bad_numbers
-from limbeck.errors import InputError
+from limbeck.core.task_kind import Output
+from limbeck.errors import InputError, shown
 
-OutputKind = Literal["classification", "multilabel", "regression", "tokens", "score"]
 
-PROBLEM_TYPES: Mapping[str, str] = {
-    "classification": "single_label_classification",
-    "tokens": "single_label_classification",
-    "multilabel": "multi_label_classification",
-    "regression": "regression",
-}
-"""Names of each kind of output in transformers, which has none for a score."""
+class Score(Output):
+    """A number that a model gives as a score of a text or a pair, through an activation; no task has such labels."""
 
-ANSWER_CODE: Mapping[str, str] = {
-    "classification": "{labels}[logits.argmax()]",
-    "multilabel": "[label for label, logit in zip({labels}, logits) if logit > 0]",
-    "regression": "float(logits[0])",
-    "score": "float(numpy.exp(-numpy.logaddexp(0, -logits[0])))",
-    "tokens": "[{labels}[seen[i].argmax()] if i in seen else {labels}[{default}] for i in range(len(words))]",
-}
-"""Python code that turns the logits of one text into its answer; ``{labels}`` stands for the label names, ``{default}``
-for the index of the label of words that were cut off. For tokens there are ``words`` and ``seen``, which maps the index
-of each word that was not cut off to the logits of its first token."""
+    name = "score"
+    problem_type = None
+    activation = "sigmoid"
+    numeric = True
+    answer_code = "float(numpy.exp(-numpy.logaddexp(0, -logits[0])))"
+
+    def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
+        """Return the score.
+
+        Args:
+            logits: [1].
+            labels: Ignored.
+            activation: The model's own.
+        """
+        return {"answer": float(activate(logits, activation)[0]), "scores": {}}
+
+
+SCORE = Score()
+
+
+def output(kind: str) -> Output:
+    """Return what outputs of a kind mean: of a kind of task, or 'score'."""
+    return SCORE if kind == SCORE.name else find(kind)
+
 
 SCORE_ACTIVATIONS: Mapping[str, Activation] = {"sigmoid": "sigmoid", "identity": "identity", "tanh": "tanh"}
 """Activations of a single output by the lower-case names of torch's classes."""
@@ -53,7 +63,7 @@ class OutputSpec:
     'yes'
     """
 
-    kind: OutputKind
+    kind: str
     labels: tuple[str, ...]
     activation: Activation
     missing: tuple[str, ...] = ()
@@ -75,8 +85,9 @@ class OutputSpec:
             InputError: The label names are unusable, or the activation is unknown.
         """
         labels, problem = read_labels(config, source), config.get("problem_type")
-        if problem is not None and problem not in PROBLEM_TYPES.values():
-            names = ", ".join(sorted(set(PROBLEM_TYPES.values())))
+        known = {kind.problem_type for kind in KINDS.values()}
+        if problem is not None and problem not in known:
+            names = ", ".join(sorted(known))
             raise InputError(f"{source}: config.json has problem_type {problem!r}; choose from {names}")
         declared = _declared_activation(config, source)
         if is_token_classifier(config):
@@ -90,20 +101,19 @@ class OutputSpec:
         return cls("classification", labels, "softmax", tuple(missing), open_kind=problem is None)
 
     @classmethod
-    def for_task(cls, kind: OutputKind, labels: Sequence[str]) -> OutputSpec:
+    def for_task(cls, kind: str, labels: Sequence[str]) -> OutputSpec:
         """Return the meaning of a head that is made for a task."""
-        activations: dict[str, Activation] = {"multilabel": "sigmoid", "regression": "identity", "score": "sigmoid"}
-        return cls(kind, tuple(map(str, labels)), activations.get(kind, "softmax"))
+        return cls(kind, tuple(map(str, labels)), output(kind).activation)
 
     @property
     def problem_type(self) -> str | None:
         """Name of this kind in transformers; None for a score."""
-        return PROBLEM_TYPES.get(self.kind)
+        return output(self.kind).problem_type
 
     @property
     def per_token(self) -> bool:
         """Whether every word has its own answer."""
-        return self.kind == "tokens"
+        return output(self.kind).per_token
 
     @property
     def trained(self) -> bool:
@@ -132,16 +142,7 @@ class OutputSpec:
         values = np.asarray(logits, dtype=float)
         if bad := describe_bad_numbers(values):
             raise InputError(f"the model's outputs are not numbers: {bad}")
-        if self.kind == "tokens":
-            tags = [self.labels[index] for index in values.argmax(axis=-1)]
-            return {"answer": " ".join(tags), "labels": tags}
-        if self.kind in ("regression", "score"):
-            return {"answer": float(activate(values, self.activation)[0]), "scores": {}}
-        scores = activate(values, self.activation)
-        named = dict(zip(self.labels, map(float, scores), strict=True))
-        if self.kind == "multilabel":
-            return {"answer": ", ".join(label for label, score in named.items() if score > 0.5), "scores": named}
-        return {"answer": self.labels[int(values.argmax())], "scores": named}
+        return output(self.kind).answer(values, self.labels, self.activation)
 
     def match(self, kind: str, labels: Sequence[str]) -> Match:
         """Match the outputs with a task's labels.
@@ -155,20 +156,21 @@ class OutputSpec:
         """
         if not self.trained:
             return Match(refusal=self.untrained)
-        if self.per_token != (kind == "tokens"):
+        wanted = find(kind)
+        if self.per_token != wanted.per_token:
             return Match(refusal=f"it answers {'words' if self.per_token else 'whole texts'}, the task is {kind}")
-        if kind == "regression":
+        if wanted.numeric:
             return self._match_number()
-        if self.kind in ("regression", "score"):
+        if output(self.kind).numeric:
             return Match(refusal=f"it has one output, a number, and the task is {kind}; {AS_NUMBERS}")
         if self.kind != kind and not self.open_kind:
             return Match(refusal=f"its outputs are {self.kind}, the task is {kind}")
-        return match_labels(self.labels, tuple(map(str, labels)), subset=kind != "multilabel")
+        return match_labels(self.labels, tuple(map(str, labels)), subset=not wanted.several)
 
     def _match_number(self) -> Match:
-        if self.kind == "regression" or (self.kind == "score" and self.activation == "identity"):
+        if output(self.kind).numeric and self.activation == "identity":
             return Match(outputs=(0,), names=self.labels[:1])
-        if self.kind == "score":
+        if output(self.kind).numeric:
             return Match(
                 refusal=f"its output is a score ({self.activation} of the logit), the task's labels are plain numbers; "
                 'if the logit itself is the number, say "problem_type": "regression" in its config.json'
@@ -252,7 +254,7 @@ def _listed(names: Sequence[str], limit: int = 6) -> str:
     return f"{first} and {len(names) - limit} more" if len(names) > limit else first
 
 
-def answer_code(kind: OutputKind, labels: str, default: str = "0") -> str:
+def answer_code(kind: str, labels: str, default: str = "0") -> str:
     """Return Python code that computes the answer to one text from its ``logits``.
 
     Args:
@@ -263,7 +265,7 @@ def answer_code(kind: OutputKind, labels: str, default: str = "0") -> str:
     >>> answer_code("classification", "names")
     'names[logits.argmax()]'
     """
-    return ANSWER_CODE[kind].format(labels=labels, default=default)
+    return output(kind).answer_code.format(labels=labels, default=default)
 
 
 def is_token_classifier(config: Mapping[str, Any]) -> bool:
@@ -306,7 +308,7 @@ def _names_of_outputs(id2label: object, source: object) -> tuple[str, ...]:
     field = f"{source}: id2label in config.json"
     if not isinstance(id2label, Mapping):
         raise InputError(
-            f'{field} should map output numbers to names, as {{"0": "no", "1": "yes"}}, got {_short(id2label)}'
+            f'{field} should map output numbers to names, as {{"0": "no", "1": "yes"}}, got {shown(id2label)}'
         )
     names: dict[int, str] = {}
     for key, name in id2label.items():
@@ -315,7 +317,7 @@ def _names_of_outputs(id2label: object, source: object) -> tuple[str, ...]:
         except (TypeError, ValueError):
             raise InputError(f"{field} has the key {key!r}; keys are the numbers 0 to {len(id2label) - 1}") from None
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
-            raise InputError(f"{field} names output {index} {_short(name)}; give it a name")
+            raise InputError(f"{field} names output {index} {shown(name)}; give it a name")
         names[index] = str(name)
     if sorted(names) != list(range(len(id2label))):
         raise InputError(
@@ -335,7 +337,7 @@ def _label2id(config: Mapping[str, Any], source: object) -> dict[str, int]:
     if isinstance(label2id, Mapping) and all(isinstance(index, (int, str)) for index in label2id.values()):
         with contextlib.suppress(ValueError):
             return {str(name): int(index) for name, index in label2id.items()}
-    raise InputError(f"{source}: label2id in config.json should map names to output numbers, got {_short(label2id)}")
+    raise InputError(f"{source}: label2id in config.json should map names to output numbers, got {shown(label2id)}")
 
 
 def _reconcile(names: tuple[str, ...], config: Mapping[str, Any], source: object) -> tuple[str, ...]:
@@ -347,17 +349,12 @@ def _reconcile(names: tuple[str, ...], config: Mapping[str, Any], source: object
         return tuple(sorted(label2id, key=label2id.__getitem__))
     for name, index in label2id.items():
         if not 0 <= index < len(names) or names[index] != name:
-            other = _short(names[index]) if 0 <= index < len(names) else "no such output"
+            other = shown(names[index]) if 0 <= index < len(names) else "no such output"
             raise InputError(
-                f"{source}: config.json contradicts itself: label2id has {_short(name)} as output {index}, "
+                f"{source}: config.json contradicts itself: label2id has {shown(name)} as output {index}, "
                 f"id2label has {other}; correct one of them"
             )
     return names
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _declared_activation(config: Mapping[str, Any], source: object) -> Activation | None:

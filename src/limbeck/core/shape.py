@@ -143,14 +143,6 @@ class Shape:
         """Number of layers."""
         return len(self.layers)
 
-    @property
-    def is_uniform(self) -> bool:
-        """Whether a plain BERT configuration can describe it: equal layers whose heads fill the hidden width."""
-        return len(set(self.layers)) <= 1 and all(
-            layer.heads * self.head_dim == self.hidden and layer.ffn > 0 and layer.attention == "softmax"
-            for layer in self.layers
-        )
-
     def with_layer(
         self, index: int, heads: int | None = None, ffn: int | None = None, attention: str | None = None
     ) -> Shape:

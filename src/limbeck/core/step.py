@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import Memo, TargetCost, measure_now
@@ -39,6 +39,9 @@ from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.errors import UndeclaredService, nearest
+
+if TYPE_CHECKING:
+    from limbeck.core.task_kind import TaskKind
 
 TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic"})
 """torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it;
@@ -220,6 +223,10 @@ class Step(ABC):
         if self.info.imitates or "teacher" not in needs(self) or "teacher" not in self.info.reads:
             return []
         return [f"needs a teacher that limbeck opens, and '{teacher.source}' gives answers alone: {teacher.reason}"]
+
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself."""
+        return {}
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""

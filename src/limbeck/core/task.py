@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.finite import load_json
-from limbeck.core.metrics import Kind, check_metric, decode, score
-from limbeck.core.outputs import PROBLEM_TYPES
+from limbeck.core.kinds import Kind, find
+from limbeck.core.metrics import check_metric
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from limbeck.core.task_kind import TaskKind
     from limbeck.data.columns import Columns
 
-__all__ = ["SPLITS", "Kind", "Split", "Task", "choose", "decode", "texts_of"]
+__all__ = ["SPLITS", "Kind", "Split", "Task", "choose", "texts_of"]
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: version of the folders that ``to_folder`` writes
@@ -137,9 +138,14 @@ class Task:
         return next((entry["mask_token"] for entry in reversed(self.history) if entry.get("mask_token")), None)
 
     @property
+    def task_kind(self) -> TaskKind:
+        """What the kind of the task says about itself."""
+        return find(self.kind)
+
+    @property
     def problem_type(self) -> str:
         """The name of this kind in transformers."""
-        return PROBLEM_TYPES[self.kind]
+        return self.task_kind.problem_type
 
     def split(self, name: str) -> Split:
         """Return a split; the error for a missing one lists the splits there are."""
@@ -163,18 +169,10 @@ class Task:
         if tuple(label_names) == self.label_names and list(indices) == list(range(len(indices))):
             return self
 
-        def renumber(label: Any) -> Any:  # an index or a row of them, as the kind has it
-            if self.kind == "multilabel":
-                row = [0] * len(label_names)
-                for index, value in enumerate(label):
-                    row[indices[index]] = value
-                return tuple(row)
-            if self.kind == "tokens":
-                return tuple(indices[tag] if tag >= 0 else tag for tag in label)
-            return indices[label] if label >= 0 else label
-
+        renumber, width = self.task_kind.renumber, len(label_names)
         splits = {
-            name: replace(split, labels=tuple(map(renumber, split.labels))) for name, split in self.splits.items()
+            name: replace(split, labels=tuple(renumber(label, indices, width) for label in split.labels))
+            for name, split in self.splits.items()
         }
         return replace(self, splits=splits, label_names=tuple(label_names))
 
@@ -190,13 +188,13 @@ class Task:
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
                 raise InputError(f"limit of split '{name}': should be a whole number of at least 1, got {most!r}")
             if most < len(split):
-                splits[name] = split.take(choose(split.labels, most, seed, stratified=self.kind == "classification"))
+                splits[name] = split.take(choose(split.labels, most, seed, stratified=self.task_kind.single_class))
                 notes.append(f"{name}: limited to {most:,} of {len(split):,} rows (seed {seed})")
         return replace(self, splits=splits, notes=tuple(notes))
 
     def score(self, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]) -> float:
         """Compute the task's metric of logits; token positions labelled -100 do not count."""
-        return score(self.kind, self.metric, logits, labels)
+        return self.task_kind.score(self.metric, logits, labels)
 
     def to_folder(self, folder: str | Path) -> Path:
         """Write task.json and a JSONL file per split; :meth:`from_folder` reads back an equal task."""

@@ -133,7 +133,7 @@ class Predictor(Cost):
 
         check_extra()
         length = target.seq_len or typical_length(candidate, target.batch)
-        per_token = candidate.task.kind == "tokens"
+        per_token = candidate.task.task_kind.per_token
         kind: NumberFormat = "int8" if number_format == "int8" else "float"
         setting = Setting(style_of(of_model(candidate.model)[1]), target, kind, length, per_token)
         inputs = {"space": space.to_json(), "setting": setting.to_json(), "machine": this_machine(), "count": SAMPLES}

@@ -153,7 +153,7 @@ class LatencyTable(Cost):
         seq_len = target.seq_len or typical_length(candidate, target.batch)
         machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
         inputs = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
-        per_token = candidate.task.kind == "tokens"
+        per_token = candidate.task.task_kind.per_token
         inputs |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
         name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 

@@ -6,20 +6,20 @@ gets equal scores. A model that does not beat it has learned nothing, however fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
+from limbeck.core.ranking import metric_interval
 from limbeck.core.statistics import Interval, pack, unpack, wilson
 from limbeck.core.task import Task
-from limbeck.data.ranking import metric_interval
 
 SIGNIFICANCE = 0.05  #: one-sided; a model with a larger p value was not shown to beat the baseline
-CANDIDATES = 200  #: the most frequent labels tried as constant answers
 
 
 Value = float | np.ndarray
@@ -48,40 +48,18 @@ def baseline(task: Task) -> Baseline:
     Args:
         task: A task with a training split.
     """
-    train = _truth(task, "train")
-    if task.kind == "regression":
-        value: Value = float(np.mean(train))
-        answer = f"always {value:.4g}, the mean"
-    else:
-        values = list(_constants(task, train))
-        values = values[:1] if METRICS[task.metric].reads_scores else values  # a ranking metric scores them all alike
-        scores = [METRICS[task.metric](_constant(task, value, train), train) for value in values]
-        value = values[int(np.argmax(scores))]
-        answer = _describe(task, value)
+    train = task.task_kind.truth(task.split("train").labels)
+    ranking = METRICS[task.metric].reads_scores  # scores all constants alike
+    constants = list(islice(task.task_kind.constants(train, task.num_labels), 1 if ranking else None))
+    scores = [METRICS[task.metric](_constant(task, value, train), train) for value, _ in constants]
+    value, classes = constants[int(np.argmax(scores))]
+    answer = _describe(task, value, classes)
     quality = {}
     for split in task.splits:
         if split != "train":
-            truth = _truth(task, split)
+            truth = task.task_kind.truth(task.split(split).labels)
             quality[split] = _measure(task, split, _constant(task, value, truth), truth)
     return Baseline(answer, value, quality)
-
-
-def _truth(task: Task, split: str) -> np.ndarray:
-    labels = task.split(split).labels
-    if task.kind == "tokens":
-        return np.array([tag for row in labels for tag in row])
-    return np.asarray(labels, dtype=float if task.kind == "regression" else np.int64)
-
-
-def _constants(task: Task, train: np.ndarray) -> Iterator[Value]:
-    """Yield the constant answers worth trying, likeliest first."""
-    if task.kind == "multilabel":
-        order = np.argsort(-train.mean(axis=0), kind="stable")
-        for count in range(len(order) + 1):
-            yield np.isin(np.arange(len(order)), order[:count]).astype(np.int64)
-        return
-    counts = np.bincount(train, minlength=task.num_labels)
-    yield from np.argsort(-counts, kind="stable")[:CANDIDATES]
 
 
 def _constant(task: Task, value: Value, truth: np.ndarray) -> np.ndarray:
@@ -91,18 +69,17 @@ def _constant(task: Task, value: Value, truth: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.asarray(value), truth.shape)
 
 
-def _describe(task: Task, value: Value) -> str:
+def _describe(task: Task, value: Value, classes: Sequence[int]) -> str:
     if METRICS[task.metric].reads_scores:
         return "equal scores for all"
-    if task.kind == "multilabel":
-        names = [name for name, present in zip(task.label_names, np.asarray(value), strict=True) if present]
-        return "always " + (", ".join(f"'{name}'" for name in names) if names else "no label")
-    return f"always '{task.label_names[int(value)]}'"
+    if task.task_kind.numeric:
+        return f"always {float(value):.4g}, the mean"
+    return "always " + (", ".join(f"'{task.label_names[index]}'" for index in classes) or "no label")
 
 
 def _measure(task: Task, split: str, answers: np.ndarray, truth: np.ndarray) -> Measurement:
     detail: dict[str, object] = {"metric": task.metric}
-    if task.kind == "classification" and not METRICS[task.metric].reads_scores:
+    if task.task_kind.single_class and not METRICS[task.metric].reads_scores:
         correct = answers == truth
         detail["correct"] = pack(correct)
         if task.metric == "accuracy":

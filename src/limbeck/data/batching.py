@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
 from limbeck.data.encoding import TextEncoding, first_pieces
 
@@ -41,13 +42,18 @@ class Encoded:
     token_type_ids: Sequence[Sequence[int]] | None
     labels: Sequence[Any]
     pad_id: int
-    kind: str
+    kind: str  #: of the task; of texts without labels it may be any name
     unseen: Sequence[Sequence[int]] = ()
     """For token tasks, the labels of each example's words that got no token: the text was truncated before them, or the
     tokenizer drops their characters."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether every word has an answer."""
+        return self.kind in KINDS and KINDS[self.kind].per_token
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -67,7 +73,7 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
         tokenizer: A fast tokenizer.
     """
     rows = task.split(split)
-    words = task.kind == "tokens"
+    words = task.task_kind.per_token
     replace_mask = _mask_replacer(task, tokenizer) if split == "train" else str
     texts: list[str] | list[list[str]] = (
         [list(map(replace_mask, text)) for text in rows.texts] if words else list(map(replace_mask, rows.texts))
@@ -130,8 +136,8 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
         batch["token_type_ids"] = pad([encoded.token_type_ids[i] for i in indices], 0)
     if len(encoded.labels):
         labels = [encoded.labels[i] for i in indices]
-        dtype = torch.float32 if encoded.kind in ("regression", "multilabel") else torch.int64
-        batch["labels"] = pad(labels, IGNORED) if encoded.kind == "tokens" else torch.tensor(labels, dtype=dtype)
+        dtype = {"int64": torch.int64, "float32": torch.float32}[KINDS[encoded.kind].label_dtype]
+        batch["labels"] = pad(labels, IGNORED) if encoded.per_token else torch.tensor(labels, dtype=dtype)
     batch["index"] = torch.tensor(list(indices))
     return batch
 
@@ -190,8 +196,8 @@ def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -
     for indices in length_batches(encoded.lengths, batch_size):
         logits = model.predict(collate(encoded, indices))
         for row, index in zip(logits, indices, strict=True):
-            rows[index] = row[: len(encoded.input_ids[index])] if encoded.kind == "tokens" else row
-    return rows if encoded.kind == "tokens" else np.stack(rows)
+            rows[index] = row[: len(encoded.input_ids[index])] if encoded.per_token else row
+    return rows if encoded.per_token else np.stack(rows)
 
 
 def score(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limbeck.core.metrics import Kind
+from limbeck.core.kinds import KINDS, Kind
 from limbeck.data.ambiguity import Choice, ambiguous, format_cell, quoted
 from limbeck.data.cells import (
     NumberFormat,
@@ -287,8 +287,10 @@ class _Chooser:
                 True,
                 PLAIN,
             )
-        if requested == "tokens" or (requested is None and self.profiles[text].lists):
+        if requested is None and self.profiles[text].lists:
             return "tokens", False, PLAIN
+        if requested is not None and KINDS[requested].per_token:
+            return requested, False, PLAIN
         vectors = profile.lists and _are_vectors(profile.filled)
         if profile.lists or self.options.label_separator is not None:
             return (
@@ -296,9 +298,10 @@ class _Chooser:
             )
         numbers = number_format(profile.texts)
         if requested is not None:
-            if requested == "regression" and numbers is not None:
-                self._check_commas(profile, numbers)
-            return requested, False, numbers if requested == "regression" and numbers else PLAIN
+            if not KINDS[requested].numeric or numbers is None:
+                return requested, False, PLAIN
+            self._check_commas(profile, numbers)
+            return requested, False, numbers
         if numbers is None:
             self._refuse_joined(profile)
             return "classification", False, PLAIN

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from limbeck.core.metrics import Kind
+from limbeck.core.kinds import Kind
 from limbeck.errors import InputError, nearest, shown
 
 Column = str | int | None

@@ -160,12 +160,3 @@ def first_pieces(word_ids: Sequence[int | None], words: int) -> list[int | None]
         if word is not None:
             positions.setdefault(word, position)
     return [positions.get(word) for word in range(words)]
-
-
-def default_label(labels: Sequence[str]) -> int:
-    """Choose the label for a word that the model did not see: 'O' where there is one, else the first.
-
-    >>> default_label(["B-PER", "O"]), default_label(["noun", "verb"])
-    (1, 0)
-    """
-    return list(labels).index("O") if "O" in labels else 0

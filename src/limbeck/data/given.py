@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.task import SPLITS, Task
 from limbeck.data.config import Options
 from limbeck.data.hub import tables_of
@@ -88,7 +89,7 @@ def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
         return task_from_columns(str(options.get("name") or DEFAULT_NAME), lists, **others)
     settings = Options.parse({"name": DEFAULT_NAME, **options, "dataset": "in memory"})
     tables, names, notes = tables_of({name: _as_dataset(rows) for name, rows in splits.items()}, settings)
-    if settings.label_names is None and settings.kind != "regression":
+    if settings.label_names is None and (settings.kind is None or not KINDS[settings.kind].numeric):
         settings = replace(settings, label_names=names)
     return build_task(settings.name or DEFAULT_NAME, tables, settings, notes)
 

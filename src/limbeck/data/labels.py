@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.core.metrics import OUTSIDE, Kind
+from limbeck.core.kinds import Kind, find
+from limbeck.core.task_kind import Label
 from limbeck.data.ambiguity import format_cell, quoted
 from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabelled, normalize_spelling, parse_bool
 from limbeck.data.columns import Columns
@@ -86,14 +87,11 @@ def sort_labels(names: set[str]) -> tuple[str, ...]:
 
 def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str]) -> list[str]:
     """Return the label names in a cell: one, or any number (multilabel), or one per word (tokens)."""
-    parts: Any = [cell]
-    if kind == "tokens" and not is_missing(cell):
-        parts = cell.split() if isinstance(cell, str) else cell
-    if kind == "multilabel" and not is_missing(cell):
-        if isinstance(cell, str) and separator is None:
-            raise InputError(f"{at()}: several labels need a list, or set label_separator; got {format_cell(cell)}")
-        parts = [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
-    if kind != "classification" and not isinstance(parts, (list, tuple)):
+    task_kind = find(kind)
+    if task_kind.several and isinstance(cell, str) and separator is None and not is_missing(cell):
+        raise InputError(f"{at()}: several labels need a list, or set label_separator; got {format_cell(cell)}")
+    parts = [cell] if is_missing(cell) else task_kind.parts(cell, separator)
+    if not isinstance(parts, (list, tuple)):
         raise InputError(f"{at()}: the labels should be a list, got {format_cell(cell)}")
     if any(isinstance(part, (list, tuple, dict)) for part in parts):
         raise InputError(f"{at()}: a label should be a word or a number, got {format_cell(cell)}")
@@ -125,7 +123,7 @@ def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: 
         options: The user's options.
         notes: Receives a note about dropped rows.
     """
-    if columns.kind == "multilabel" and not columns.vectors:
+    if find(columns.kind).several and not columns.vectors:
         return  # an empty set of labels is valid
     hidden = not any(_is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
@@ -194,7 +192,8 @@ def unify_spelling(
     Returns:
         The chosen spelling for each name that is written differently.
     """
-    if columns.kind not in ("classification", "multilabel") or columns.vectors:
+    kind = find(columns.kind)
+    if kind.per_token or kind.numeric or columns.vectors:
         return {}
     given = {label_text(name) or "" for name in options.label_names or ()}
     counts: Counter[str] = Counter()
@@ -248,47 +247,43 @@ def number_labels(
     Raises:
         InputError: The label names are unusable. The function raises it for a label that cannot be encoded.
     """
-    kind = columns.kind
+    kind = find(columns.kind)
     if columns.vectors:
         return _vector_labels(columns, rows[main], options)
-    if kind == "regression":
+    if kind.numeric:
         numbers = columns.numbers
         return (), lambda part, row: _number_of(part.labels[row], numbers, lambda: part.at(row))
 
     def names_of(part: Rows, row: int) -> list[str]:
-        names = _names_in(kind, part.labels[row], options.label_separator, lambda: part.at(row))
+        names = _names_in(kind.name, part.labels[row], options.label_separator, lambda: part.at(row))
         return [spelling.get(name, name) for name in names] if spelling else names
 
     train = rows[main]
     seen = {name for row in range(len(train.texts)) for name in names_of(train, row)}
-    names = _name_order(kind, seen, options)
+    names = _name_order(kind.name, seen, options)
     index = {name: position for position, name in enumerate(names)}
     if not seen <= index.keys() and all(name.isdecimal() and int(name) < len(names) for name in seen):
         index = {str(position): position for position in range(len(names))}
 
-    def encode(part: Rows, row: int) -> int | tuple[int, ...]:
+    def encode(part: Rows, row: int) -> Label:
         present = names_of(part, row)
         for name in present:
             if name not in index:
                 allowed = "the labels given" if options.label_names else f"those of {main}"
                 raise InputError(f"{part.at(row)}: unknown label '{name}', not among {allowed}; {nearest(name, index)}")
-        if kind == "classification":
-            return index[present[0]]
-        if kind == "multilabel":
-            positions = {index[name] for name in present}
-            return tuple(int(position in positions) for position in range(len(names)))
-        if len(present) != len(part.texts[row]):
-            raise InputError(f"{part.at(row)}: {len(part.texts[row])} words but {len(present)} tags")
-        return tuple(index[name] for name in present)
+        try:
+            return kind.encode([index[name] for name in present], len(names), len(part.texts[row]))
+        except InputError as error:
+            raise InputError(f"{part.at(row)}: {error}") from None
 
     return names, encode
 
 
 def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tuple[str, ...], Encode]:
     """Encode labels that are vectors of 0 and 1, one element per label."""
-    several = len(columns.label) > 1
+    kind = find(columns.kind)
     width = len(train.labels[0])
-    own = columns.label if several else tuple(map(str, range(width)))
+    own = columns.label if len(columns.label) > 1 else tuple(map(str, range(width)))
     names = own if options.label_names is None else _name_order(columns.kind, set(), options)
     if len(names) != width:
         raise InputError(
@@ -297,19 +292,17 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
         )
     order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
 
-    def encode(part: Rows, row: int) -> int | tuple[int, ...]:
+    def encode(part: Rows, row: int) -> Label:
         cells = part.labels[row]
         values = [parse_bool(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
         if len(values) != width or None in values:
             raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {format_cell(cells)}")
-        vector = tuple(int(bool(values[position])) for position in order)
-        if columns.kind == "multilabel":
-            return vector
-        if sum(vector) != 1:
+        present = [index for index, position in enumerate(order) if values[position]]
+        if not kind.several and len(present) != 1:
             raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {format_cell(cells)}")
-        return vector.index(1)
+        return kind.encode(present, width, 1)
 
-    if columns.kind not in ("multilabel", "classification"):
+    if not (kind.several or kind.single_class):
         raise InputError(
             f"{train.table.where}: vectors of 0 and 1 are labels of a multilabel or a classification task, not "
             f"{columns.kind}; set kind: multilabel"
@@ -320,9 +313,8 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
 def _name_order(kind: Kind, seen: set[str], options: Options) -> tuple[str, ...]:
     if options.label_names is None:
         names = sort_labels(seen)
-        if kind == "tokens" and OUTSIDE in seen:  # class 0 is what token_f1 leaves out
-            return (OUTSIDE, *(name for name in names if name != OUTSIDE))
-        return names
+        first = find(kind).first_label
+        return names if first not in seen else (first, *(name for name in names if name != first))
     names = tuple(label_text(name) or "" for name in options.label_names)
     for name in names:
         if names.count(name) > 1 or not name:

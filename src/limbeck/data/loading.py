@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import METRICS, metrics_of
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import SPLITS, Task
@@ -97,7 +98,7 @@ def _load(location: _Location, *, evaluation: bool = False) -> Task:
     if options.dataset is None:
         return build_task(location.name, _read_files(location.files, options), options, evaluation=evaluation)
     tables, names, notes = load_tables(options)
-    if options.label_names is None and options.kind != "regression":
+    if options.label_names is None and (options.kind is None or not KINDS[options.kind].numeric):
         options = replace(options, label_names=names)
     return build_task(location.name, tables, options, notes)
 
@@ -252,8 +253,8 @@ def _read_files(files: Mapping[str, Path], options: Options) -> dict[str, Table]
         options.header,
         options.delimiter,
         names,
-        tokens=options.kind == "tokens",
-        sentences=options.kind in (None, "tokens"),
+        tokens=options.kind is not None and KINDS[options.kind].per_token,
+        sentences=options.kind is None or KINDS[options.kind].per_token,
     )
     tables: dict[str, Table] = {}
     for split, path in files.items():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.task import SPLITS, Split, Task
 
 CountTokens = Callable[[Sequence[Any], Sequence[str] | None], Sequence[int]]
@@ -103,12 +103,10 @@ class Summary:
         return f"text: {_named(self.text)}{pair}, {label}{unread}; "
 
     def _kind(self) -> str:
-        if self.kind == "regression":
-            return "regression"
-        singular, plural = {"classification": ("class", "classes"), "tokens": ("word label", "word labels")}.get(
-            self.kind, ("label", "labels")
-        )
-        noun = singular if len(self.labels) == 1 else plural
+        nouns = KINDS[self.kind].label_noun
+        if nouns is None:
+            return self.kind
+        noun = nouns[len(self.labels) != 1]
         return f"{self.kind} ({len(self.labels):,} {noun})"
 
     def _counts(self) -> str:
@@ -118,7 +116,7 @@ class Summary:
             return f"targets in {first}: {low:g} to {high:g}, {mean:g} on average"
         if not self.labels:
             return ""
-        noun = "words" if self.kind == "tokens" else "rows"
+        noun = "words" if KINDS[self.kind].per_token else "rows"
         ordered = sorted(self.labels.items(), key=lambda item: -item[1])
         shown = ordered if len(ordered) <= 4 else [ordered[0], ordered[-1]]
         counts = ", ".join(f"'{name}' {count:,}" for name, count in shown)
@@ -138,7 +136,7 @@ def summarize(task: Task, count_tokens: CountTokens | None = None, splits: Seque
     rows = {name: len(task.splits[name]) for name in (*SPLITS, *task.splits) if name in task.splits}
     columns = task.columns
     first = task.splits[next(iter(rows))]
-    targets = [float(label) for label in first.labels] if task.kind == "regression" else []
+    targets = [float(label) for label in first.labels] if task.task_kind.numeric else []
     counted = [name for name in rows if splits is None or name in splits] if count_tokens else []
     return Summary(
         name=task.name,
@@ -157,13 +155,7 @@ def summarize(task: Task, count_tokens: CountTokens | None = None, splits: Seque
 
 
 def _label_counts(task: Task, split: Split) -> dict[str, int]:
-    if task.kind == "multilabel":
-        sums = [sum(column) for column in zip(*split.labels, strict=True)]
-        return dict(zip(task.label_names, sums, strict=True))
-    if task.kind == "regression":
-        return {}
-    labels = (tag for row in split.labels for tag in row) if task.kind == "tokens" else split.labels
-    counts = Counter(labels)
+    counts = task.task_kind.label_counts(split.labels)
     return {name: counts[index] for index, name in enumerate(task.label_names)}
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from limbeck.core.kinds import KINDS, Kind
 from limbeck.core.task import Split, Task, texts_of
 from limbeck.data.tokenizer_training import SPECIAL_TOKENS, with_special_tokens
 from limbeck.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-ToyKind = Literal["classification", "pairs", "multilabel", "regression", "tokens"]
 
 FILLERS = ("the", "a", "one", "this", "that", "very", "quite", "and", "of", "with", "so", "film")
 MOODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -74,25 +73,25 @@ def _tags(rng: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
 
 
 Row = Callable[[random.Random], tuple[Any, Any, Any]]
-#: the kind of the task, its metric, its label names, and the function that generates a row
-_TOYS: Mapping[str, tuple[Any, str, tuple[str, ...], Row]] = MappingProxyType(
+#: the kind of the task, its label names, and the function that generates a row
+TOYS: Mapping[str, tuple[Kind, tuple[str, ...], Row]] = MappingProxyType(
     {
-        "classification": ("classification", "accuracy", tuple(MOODS), _mood),
-        "pairs": ("classification", "accuracy", ("sad", "happy"), _agreement),
-        "multilabel": ("multilabel", "micro_f1", ("sad", "happy"), _several),
-        "regression": ("regression", "pearson_spearman", (), _balance),
-        "tokens": ("tokens", "token_f1", ("O", "person", "place"), _tags),
+        "classification": ("classification", tuple(MOODS), _mood),
+        "pairs": ("classification", ("sad", "happy"), _agreement),
+        "multilabel": ("multilabel", ("sad", "happy"), _several),
+        "regression": ("regression", (), _balance),
+        "tokens": ("tokens", ("O", "person", "place"), _tags),
     }
 )
 
 
 def toy_task(
-    kind: ToyKind = "classification", *, train: int = 512, validation: int = 128, test: int = 128, seed: int = 0
+    kind: str = "classification", *, train: int = 512, validation: int = 128, test: int = 128, seed: int = 0
 ) -> Task:
     """Generate a toy task; the same arguments always give the same one.
 
     Args:
-        kind: Kind of task; ``pairs`` is a classification of pairs of texts.
+        kind: A key of ``TOYS``; ``pairs`` is a classification of pairs of texts.
         train: Training rows.
         validation: Validation rows.
         test: Test rows.
@@ -102,15 +101,15 @@ def toy_task(
     >>> len(task.split("train")), task.label_names
     (8, ('O', 'person', 'place'))
     """
-    if kind not in _TOYS:
-        raise InputError(f"there is no toy task '{kind}'; {nearest(kind, _TOYS)}")
-    task_kind, metric, label_names, make = _TOYS[kind]
+    if kind not in TOYS:
+        raise InputError(f"there is no toy task '{kind}'; {nearest(kind, TOYS)}")
+    task_kind, label_names, make = TOYS[kind]
     splits = {}
     for name, count in (("train", train), ("validation", validation), ("test", test)):
         rng = random.Random(f"{kind}/{name}/{seed}")
         texts, pairs, labels = zip(*(make(rng) for _ in range(count)), strict=True)
         splits[name] = Split(texts, labels, pairs if pairs[0] is not None else None)
-    return Task(f"toy-{kind}", task_kind, splits, label_names, metric, max_length=32)
+    return Task(f"toy-{kind}", task_kind, splits, label_names, KINDS[task_kind].default_metric, max_length=32)
 
 
 def toy_tokenizer(task: Task) -> PreTrainedTokenizerFast:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from limbeck.core.metrics import DEFAULT_METRIC, OUTSIDE, Kind
+from limbeck.core.kinds import Kind, find
 from limbeck.core.task import SPLITS, Split, Task, choose
 from limbeck.data.ambiguity import format_cell
 from limbeck.data.cells import is_missing
@@ -55,7 +55,7 @@ def build_task(
     if not evaluation:
         _check_variety(kind, rows["train"], splits["train"])
         if "validation" not in splits:
-            splits = _hold_out_validation(splits, options.seed, stratified=kind == "classification", notes=collected)
+            splits = _hold_out_validation(splits, options.seed, stratified=find(kind).single_class, notes=collected)
         if "test" not in splits:
             collected.append("there is no test split; what is reported is measured on validation")
     collected.extend(_unused_labels(kind, label_names, main, splits[main]))
@@ -116,7 +116,7 @@ def _text(cell: object, table: Table, row: int, column: str, kind: Kind, options
     cell = to_python(cell)
     if is_missing(cell):
         return None, False
-    if kind == "tokens":
+    if find(kind).per_token:
         words = cell.split() if isinstance(cell, str) else cell
         if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
             raise InputError(f"{table.at(row)}: column '{column}' should be a list of words, got {format_cell(cell)}")
@@ -171,29 +171,28 @@ def _check_variety(kind: Kind, rows: Rows, split: Split) -> None:
     where = rows.table.where
     if len(split) < 2:
         raise InputError(f"{where}: one row alone cannot be split into train and validation; give at least two")
-    flat = [tag for label in split.labels for tag in label] if kind == "tokens" else list(split.labels)
-    if kind == "multilabel":
-        if not any(map(any, flat)):
+    task_kind = find(kind)
+    different = set(split.labels) if task_kind.numeric else task_kind.label_counts(split.labels).keys()
+    if task_kind.several:
+        if not different:
             raise InputError(f"{where}: no row has any label")
-    elif len(set(flat)) < 2:
+    elif len(different) < 2:
         label = format_cell(rows.labels[0])
         raise InputError(f"{where}: all {len(split):,} rows have the same label {label}; two different ones are needed")
 
 
 def _unused_labels(kind: Kind, label_names: Sequence[str], split: str, train: Split) -> list[str]:
     """Note the given labels that have no training example."""
-    if kind == "multilabel":
-        seen = {index for row in train.labels for index, present in enumerate(row) if present}
-    else:
-        seen = {tag for label in train.labels for tag in (label if kind == "tokens" else (label,))}
+    seen = find(kind).label_counts(train.labels)
     missing = [name for index, name in enumerate(label_names) if index not in seen]
     return [f"{split}: no row has the label {', '.join(map(repr, missing))}"] if missing else []
 
 
 def _default_metric(kind: Kind, label_names: tuple[str, ...]) -> str:
-    if kind == "tokens" and label_names[0] != OUTSIDE:
-        return "accuracy"
-    return DEFAULT_METRIC[kind]
+    task_kind = find(kind)
+    if task_kind.first_label is not None and label_names[0] != task_kind.first_label:
+        return "accuracy"  # there is nothing to leave out
+    return task_kind.default_metric
 
 
 # ---- splits ----

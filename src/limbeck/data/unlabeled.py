@@ -83,10 +83,11 @@ def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple
 
 def _split(task: Task, rows: Sequence[tuple[str, ...]]) -> Split:
     texts: tuple[Any, ...] = tuple(row[0] for row in rows)
-    if task.kind == "tokens":
+    kind, width = task.task_kind, task.num_labels
+    if kind.per_token:
         texts = tuple(tuple(text.split()) for text in texts)
-        return Split(texts, tuple((0,) * len(words) for words in texts))
-    empty: Any = {"multilabel": (0,) * task.num_labels, "regression": 0.0}.get(task.kind, 0)
+        return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
+    empty = 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
     pairs = tuple(row[1] for row in rows) if len(rows[0]) == 2 else None
     return Split(texts, (empty,) * len(rows), pairs)
 

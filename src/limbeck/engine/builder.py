@@ -7,7 +7,7 @@ it is rebuilt from its parent, however far back that goes. ``adopt`` loads the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ class CandidateBuilder:
 
         Args:
             source: Folder or hub name of a model.
-            seed: Decides everything random.
+            seed: Seed of everything random.
             role: 'model' or 'teacher'.
         """
         role = self._role(source, role)
@@ -81,7 +81,7 @@ class CandidateBuilder:
 
         Args:
             source: Folder or hub name of a model.
-            seed: Decides everything random.
+            seed: Seed of everything random.
             role: 'model' or 'teacher'.
         """
         if source not in self._sources:
@@ -100,7 +100,7 @@ class CandidateBuilder:
         Args:
             parent: The record to start from.
             step: The step.
-            seed: Decides everything random.
+            seed: Seed of everything random.
         """
         base = self.child_base(parent.key, step, seed)
         with self.store.lock(base):
@@ -117,7 +117,7 @@ class CandidateBuilder:
         Args:
             parent: The record to start from.
             step: The step.
-            seed: Decides everything random.
+            seed: Seed of everything random.
         """
         stored = self._stored_children(self.child_base(parent.key, step, seed))
         return None if stored is None else self.children(parent, step, seed)[0]
@@ -127,10 +127,10 @@ class CandidateBuilder:
         return records if records is not None and records[0].key == base else None
 
     def adopt(self, records: Iterable[Record]) -> None:
-        """Take over the records of an earlier run of the same recipe, parents first, and find out how each was made.
+        """Adopt the records of an earlier run of the same recipe, parents first, and determine how each was made.
 
-        A step of the recipe that gives a record's key has made it; where none does, the record stays without a
-        provenance, and its object cannot be made again.
+        The step of the recipe that yields a record's key made it; without one the record has no provenance, and its
+        object cannot be made again.
         """
         for record in records:
             self.records[record.key] = record
@@ -154,7 +154,7 @@ class CandidateBuilder:
 
     @property
     def given_key(self) -> str | None:
-        """Key of the recipe's teacher where it gives answers alone: it is never in the store."""
+        """Key of the recipe's teacher if it only gives answers; it is never in the store."""
         if self.recipe.teacher is None or self.given.answers_only is None:
             return None
         return self.helped_teacher or self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
@@ -165,15 +165,10 @@ class CandidateBuilder:
             raise InputError(f"the teacher '{self.recipe.teacher}' has changed since the run began; run again")
         return self.given.open()
 
-    def beside(self, key: str, step: Step) -> str | None:
-        """Return the teacher that a probe measures first; one that gives answers alone has no latency and no size."""
-        teacher = self.teacher(key, step) if step.info.with_teacher else None
-        return None if teacher is not None and teacher == self.given_key and not step.info.judges else teacher
-
     def teacher(self, key: str, step: Step | None = None) -> str | None:
-        """Whom steps on this record imitate: the recipe's teacher, else the first fine-tuned model of its lineage.
+        """Return the teacher of steps on this record: the recipe's, else the first fine-tuned model of its lineage.
 
-        A step that ``imitates`` the root has the model that the lineage began with for a teacher, whatever came after.
+        The teacher of a step that ``imitates`` the root is the model that the lineage began with, whatever came after.
         """
         if step is not None and step.info.imitates == "root":
             return lineage(self.records, key)[0].key
@@ -191,7 +186,7 @@ class CandidateBuilder:
         Args:
             key: Key of the record.
             step: The step.
-            seed: Decides everything random.
+            seed: Seed of everything random.
         """
         teacher = partial(self.teacher, key, step)
         return services_in_keys(self.recipe, step, seed=seed, teacher=teacher, kind=self.task.kind)
@@ -202,22 +197,22 @@ class CandidateBuilder:
         Args:
             parent: Key of the parent.
             step: The technique.
-            seed: Decides everything random.
+            seed: Seed of everything random.
         """
         return lineage_key(
             parent, step.info.key_name, step.info.version, identity(step), self.reads(parent, step, seed)
         )
 
-    def fact_name(self, key: str, step: Step, seed: int, teacher: str | None) -> str:
+    def fact_name(self, key: str, step: Step, seed: int, beside: Sequence[str]) -> str:
         """Return the name under which the facts of a record are stored; it covers all that decides them.
 
         Args:
             key: Key of the record.
             step: The probe.
-            seed: Decides everything random.
-            teacher: Key of the teacher measured beside it, if any.
+            seed: Seed of everything random.
+            beside: Keys of the models measured beside it.
         """
-        reads = self.reads(key, step, seed) | ({"beside": teacher} if teacher else {})
+        reads = self.reads(key, step, seed) | ({"beside": beside[0]} if beside else {})
         if step.info.machine_bound:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
@@ -231,18 +226,20 @@ class CandidateBuilder:
         *,
         scratch: Path | None = None,
         cost: TargetCost | None = None,
+        reference: str | None = None,
     ) -> RunContext:
         """Return the services that a step may use while it works on a record; others are refused.
 
         Args:
             key: Key of the record.
             step: The step.
-            seed: Decides everything random.
+            seed: Seed of everything random.
             log: Receives messages, and numbers by name.
             scratch: Folder for the step's own checkpoints.
             cost: What a shape costs.
+            reference: Key of the model that a choice compares with, in place of the teacher.
         """
-        teacher = self.teacher(key, step) if "teacher" in step.info.reads else None
+        teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
         model = Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None
         return services(self.recipe, self.store, step, seed=seed, teacher=model, log=log, scratch=scratch, cost=cost)
 
@@ -255,14 +252,14 @@ class CandidateBuilder:
             candidate: The candidate to inspect.
             key: Key of the record.
             step: The step.
-            seed: Decides everything random.
+            seed: Seed of everything random.
             log: Receives messages, and numbers by name.
         """
         cost = self.make_cost(candidate, self.teacher(key, step)) if "cost" in step.info.reads else None
         return self.context(key, step, seed, log, cost=cost)
 
     def ensure(self, key: str) -> None:
-        """See that the object is there and intact, making it again if it is not.
+        """Ensure that the object exists and is intact, making it again if necessary.
 
         Locks are taken from child to parent only, so runs cannot block each other.
 
@@ -270,7 +267,7 @@ class CandidateBuilder:
             key: Key of the candidate.
 
         Raises:
-            StoreError: It is not there, and nothing is known of how it was made.
+            StoreError: It does not exist, and how it was made is unknown.
         """
         if key == self.given_key or self.store.has(key):
             return
@@ -305,7 +302,7 @@ class CandidateBuilder:
         origin = self.origins[key]
         self._sources.pop(origin.source, None)  # its content counts now, not when the run began
         if self.root_key(origin.source, origin.seed, origin.role) != key:
-            raise InputError(f"the model '{origin.source}' has changed since {key} was made of it; run again")
+            raise InputError(f"the model '{origin.source}' has changed since {key} was made from it; run again")
         if key == self.given_key:
             record = self.given.record(key)
             self.store.facts.remember(f"record-{key}", record_to_json(record))
@@ -320,7 +317,7 @@ class CandidateBuilder:
         return record
 
     def _apply(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
-        """Let a technique make its candidates; one that cannot go on from its checkpoints begins again without them."""
+        """Apply a technique; if it cannot resume from its checkpoints, it starts again without them."""
         resumed = self.store.is_begun(base)
         try:
             return self._apply_once(parent, step, seed, base)
@@ -329,12 +326,12 @@ class CandidateBuilder:
         except Exception as error:  # whatever a step raises over a damaged file
             if not resumed or disk_full(error):
                 raise
-            self.log(step.info.name, parent.key, f"it cannot go on from where it stopped ({error}), and begins again")
+            self.log(step.info.name, parent.key, f"it cannot resume where it stopped ({error}), and starts again")
         self.store.done(base)
         return self._apply_once(parent, step, seed, base)
 
     def _apply_once(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
-        """Let a technique work on a private copy and keep every candidate it yields."""
+        """Apply a technique to a private copy and store every candidate it yields."""
         always = {"teacher"} if self.recipe.teacher else set()
         if missing := needs(step) - parent.traits - always:
             raise InputError(
@@ -379,7 +376,7 @@ class CandidateBuilder:
                 start = time.perf_counter()
         if not records:
             raise StepFailed(
-                f"{step.info.name} made no candidate of {parent.key}" + "".join(f"; {note}" for note in notes)
+                f"{step.info.name} made no candidate from {parent.key}" + "".join(f"; {note}" for note in notes)
             )
         self.store.facts.remember(f"children-{base}", [record_to_json(record) for record in records])
         self.store.done(base)

@@ -24,7 +24,7 @@ class Card:
         content: All of it, as plain JSON values.
         task: Fingerprint of the task.
         digests: SHA-256 of each file, by its name relative to the object.
-        sizes: Bytes of each file, where an earlier version noted nothing else.
+        sizes: Bytes of each file, if an earlier version recorded nothing else.
     """
 
     content: Mapping[str, Any]
@@ -34,12 +34,12 @@ class Card:
 
     @property
     def key(self) -> str:
-        """The key of the object; empty where an earlier version did not note it."""
+        """The key of the object; empty if an earlier version did not record it."""
         record = self.content.get("record")
         return str(self.content.get("key") or (record.get("key", "") if isinstance(record, dict) else ""))
 
     def size_problem(self, folder: Path) -> str | None:
-        """Return which file is missing or has another size than was noted; None if none."""
+        """Return which file is missing or has another size than recorded; None if none."""
         for name, size in self.sizes.items():
             path = folder / name
             seen = path.stat().st_size if path.is_file() else None

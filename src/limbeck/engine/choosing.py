@@ -11,26 +11,28 @@ from limbeck.core.step import Choice
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.reference import reference
 from limbeck.engine.run_log import RunLog
 from limbeck.recipe.parsing import LocatedStep
 
 
 def choose(builder: CandidateBuilder, log: RunLog, front: Sequence[str], placed: LocatedStep, seed: int) -> list[str]:
-    """Carry out a choice, and write what it kept.
+    """Apply a choice, and log what it kept.
 
     Args:
         builder: Has the records.
-        log: Where the choice is written.
+        log: Records the choice.
         front: Keys of the candidates to choose from; at least one.
         placed: The choice.
-        seed: Decides everything random.
+        seed: Seed of everything random.
 
     Returns:
         The keys that were chosen.
     """
     step = placed.step
     assert isinstance(step, Choice)
-    context = builder.context(front[0], step, seed, log.of(step.info.name, ""))
+    compared = reference(builder, front) if "teacher" in step.info.reads else None
+    context = builder.context(front[0], step, seed, log.of(step.info.name, ""), reference=compared)
     records = [builder.records[key] for key in front]
     chosen = step.choose(better_than_constant(builder.task, records) if step.info.final else records, context)
     for record in chosen:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Compressed:
-    """The run, the folders and files it wrote, and what the chosen model breaks of the budget (nothing, if met).
+    """The run, the folders and files it wrote, and the limits that the chosen model exceeds.
 
     ``print`` shows the table of candidates that the command line shows, and so does a notebook.
     """
@@ -115,28 +115,28 @@ def compress(
         task: A named task, a path, or a mapping (see ``load_task``); or rows in memory: a ``Task``, a data set or
             data frame, ``(texts, labels)``, or a mapping of those by split (see ``as_task``). Rows in memory are kept
             in the run's folder.
-        latency_ms: Most that the median call may take, in milliseconds.
-        size_mb: Most that the served file may weigh, in MB.
-        max_drop: Most points of the metric to lose against the teacher: the fine-tuned model, unless another is given.
-        threads: Threads that will serve.
+        latency_ms: Upper limit of the median call, in milliseconds.
+        size_mb: Upper limit of the served file's size, in MB.
+        max_drop: Upper limit of the loss in points against the teacher: the fine-tuned model, unless another is given.
+        threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
-        runtime: What will serve; 'auto' takes OpenVINO where it is installed and faster in INT8 here, else ONNX
+        runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here, else ONNX
             Runtime. Either way the artefact is an ONNX file that ONNX Runtime runs.
         strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
         effort: 'quick', 'standard' or 'thorough': epochs, number of candidates, length of a search; 'one-shot': nothing
             is trained after the fine-tuning, for a whole front in minutes.
-        seed: Decides everything random.
-        replicas: Make the chosen model again with this many seeds in all.
+        seed: Seed of everything random.
+        replicas: Train the chosen model with this many seeds in total.
         training: Epochs, learning rate, class weights, fewest steps and early stopping of the trainings.
-        teacher: Whom the model, and every smaller one, learns from after the fine-tuning: a model of any architecture,
+        teacher: Teacher of the model and of every smaller one after the fine-tuning: a model of any architecture,
             a file of scores (JSONL or Parquet), or a function from texts to logits or probabilities.
-        allow_weak_teacher: Go on with a teacher that was not shown to be better than the best constant answer.
+        allow_weak_teacher: Continue with a teacher that was not shown to be better than the best constant answer.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
         store: Where finished work is kept.
         on_event: See ``run``.
-        progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
+        progress: Whether to show progress [default: on a terminal and in a notebook, unless ``on_event`` is given].
     """
     request = Request(Budget(latency_ms, size_mb, max_drop), strategy, effort, seed, replicas)
     named, function = _named_or_function(teacher)
@@ -183,7 +183,7 @@ class _Compression:
         out = Path(self.out) if self.out else None
         check_destinations(out, folder, (self.model, self.request.teacher))
         if self.runtime not in (valid := ("auto", "onnxruntime", "openvino")):
-            raise InputError(f"runtime: exported models run in no '{self.runtime}'; {nearest(self.runtime, valid)}")
+            raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)
         check_values(self.target)
         loaded = as_task(task)
@@ -212,9 +212,9 @@ class _Compression:
         return Compressed(result, deliver(result, out), budget_violations(result))
 
     def _measured(self, task: Task, store: Store) -> tuple[Target, str | None]:
-        """Return the target with the runtime that serves, and the attention core that is faster than softmax, if any.
+        """Return the target with its runtime, and the attention core that is faster than softmax, if any.
 
-        What the user leaves open is timed on this machine.
+        Choices that the user leaves open are timed on this machine.
         """
         case = Case.of(self.model, task, self.target)
         runtime = faster_runtime(case, self.target, store) if self.runtime == "auto" else self.runtime

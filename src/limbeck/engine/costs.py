@@ -17,7 +17,7 @@ CostFactory = Callable[[Candidate, Target, Memo, Shape], TargetCost]
 
 
 def measured_alone(store: Store) -> Memo:
-    """Return a memo in the store; what is not there yet is measured alone on the machine, as probes are."""
+    """Return a memo in the store; missing values are measured alone on the machine, like probes."""
 
     def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         def alone() -> dict[str, Any]:
@@ -34,12 +34,12 @@ def make_cost(
 ) -> TargetCost:
     """Return the cost model of a candidate's shapes; latencies are measured once (:func:`measured_alone`).
 
-    What was cut out of a teacher shares its table: one is measured, and latencies before and after compare.
+    Models cut from a teacher share its table, so only one is measured and their latencies are comparable.
 
     Args:
         candidate: The candidate.
         teacher: Record of its teacher.
-        target: What will serve the model.
+        target: Where the model will be served.
         store: Where measurements are kept.
         factory: Builds the cost model; the techniques' own unless given.
     """

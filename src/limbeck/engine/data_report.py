@@ -15,7 +15,7 @@ def data_report(task: Task, model: str | None = None, splits: Sequence[str] | No
 
     Args:
         task: The task.
-        model: Folder or name of the model whose tokenizer counts; a tokenizer that is not at hand is no error.
+        model: Folder or name of the model whose tokenizer counts; it may be unavailable.
         splits: Splits whose texts are counted; all if None.
     """
     return summarize(task, token_counter(model) if model else None, splits)

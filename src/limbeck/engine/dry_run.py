@@ -26,6 +26,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.data_report import data_report
 from limbeck.engine.past_times import PastTimes, Work
 from limbeck.engine.provenance import Provenance
+from limbeck.engine.reference import beside
 from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_probed, read_record, read_records
@@ -57,10 +58,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """The rows of a dry run and their sums; ``unknown`` counts the rows without a time.
 
-    ``data`` is what was read of the task.
+    ``data`` summarizes the task.
     """
 
     rows: tuple[Row, ...]
@@ -73,9 +74,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A candidate that may not exist yet; ``key`` is None where its key depends on what is not known before.
+    """A candidate that may not exist yet; ``key`` is None if it depends on results that do not exist yet.
 
-    ``widest`` is the shape, or, where that is unknown, the one that it will be cut out of.
+    ``widest`` is the shape, or, if that is unknown, the shape it will be cut from.
     """
 
     key: str | None
@@ -86,7 +87,7 @@ class _Planned:
     rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
 
 
-def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task | None = None) -> Plan:
+def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task | None = None) -> DryRun:
     """Return what ``run`` would do with the same recipe and store.
 
     Args:
@@ -100,7 +101,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task 
     planner = _Planner(recipe, task, store)
     planner.walk(placed_steps(recipe), [planner.root()])
     rows = tuple(planner.rows)
-    return Plan(
+    return DryRun(
         rows=rows,
         task_rows=planner.task_rows,
         seconds=sum(row.seconds or 0.0 for row in rows),
@@ -194,8 +195,7 @@ class _Planner:
         """Return whether the facts of a candidate are in the memo."""
         if key is None or first is None:
             return False
-        teacher = self.builder.beside(first, step)
-        name = self.builder.fact_name(key, step, self.recipe.seed, teacher)
+        name = self.builder.fact_name(key, step, self.recipe.seed, beside(self.builder, [first], step))
         return self.store.facts.recall(name, read_probed) is not None
 
     def _row(

@@ -26,7 +26,7 @@ from limbeck.storage.drafts import draft_folder
 
 T = TypeVar("T")
 _NAME = "limbeck.name"
-"""The member of an .npz file that says what it is stored under."""
+"""The member of an .npz file that has its name."""
 _ENVELOPE = {"name", "sha256", "value"}
 
 
@@ -41,7 +41,7 @@ class Facts:
         """Return the value stored under ``name``; None if there is none, or none that is intact.
 
         Args:
-            name: What it was stored under.
+            name: Its name.
             read: Checks and converts the plain value; raises ValueError, TypeError or KeyError if it cannot.
         """
         return self._recall(self._memo / f"{safe_name(name)}.json", name, read)
@@ -72,7 +72,7 @@ class Facts:
         """Return arrays computed once and stored under ``name``, which must identify their content.
 
         Args:
-            name: What they are stored under.
+            name: Their name.
             build: Computes them.
         """
         path = self._memo / f"{safe_name(name)}.npz"
@@ -116,7 +116,7 @@ class Facts:
         sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_of(folder)}
         if self.recall(f"sizes-{name}", dict) != sizes:
             return "its files are not those that were written"
-        self.remember(f"digests-{name}", folder_digests(folder))  # of a version that noted sizes alone
+        self.remember(f"digests-{name}", folder_digests(folder))  # from a version that recorded only sizes
         return None
 
     def _recall(self, path: Path, name: str | None, read: Callable[[Any], T]) -> T | None:

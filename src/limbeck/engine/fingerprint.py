@@ -22,7 +22,7 @@ INNER = re.compile(r"onnx|[0-9]+_\w+")
 
 
 def fingerprint(source: str | Path) -> str:
-    """Hash what decides a model: the content of a local folder (or file of scores), or the name of a remote one."""
+    """Hash what identifies a model: the content of a local folder (or file of scores), or the name of a remote one."""
     folder = user_path(source)
     if folder.is_file():
         return short_digest(folder)
@@ -42,5 +42,5 @@ def _shards(folder: Path) -> set[Path]:
     """Return the files that an index of weights names; none if there is no index, or one that cannot be read."""
     try:
         return set(shards(folder))
-    except InputError:  # whoever opens the model says what is wrong
+    except InputError:  # opening the model reports what is wrong
         return set()

@@ -31,17 +31,17 @@ class Collected:
 
 
 def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
-    """Remove all objects but those in ``keep``, and kept folders; memo and ledgers stay.
+    """Remove all objects except those in ``keep``, and kept folders; memo and ledgers stay.
 
-    What a running process makes, has made or uses stays, too. Objects disappear by one rename, so whoever looks for
-    one finds it whole or not at all.
+    Everything that a running process makes, has made or uses stays, too. Objects disappear by one rename, so a reader
+    finds one whole or not at all.
 
     Args:
         store: The store.
         keep: Keys of the objects to retain.
 
     Raises:
-        StoreError: The folder is no store of limbeck.
+        StoreError: The folder is not a limbeck store.
     """
     if not store.root.is_dir():
         return Collected()
@@ -66,7 +66,7 @@ def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
 
 
 def _rest(root: Path, in_use: set[str]) -> Iterator[Path]:
-    """Yield what lies in the other folders and is not in use."""
+    """Yield the unused contents of the other folders."""
     for folder in ("quarantine", "work", "kept"):
         yield from (path for path in (root / folder).glob("[!.]*") if f"{folder}/{path.name}" not in in_use)
 

@@ -1,4 +1,4 @@
-"""The teacher that a recipe names, where it gives answers alone: a record without an object in the store."""
+"""A recipe's teacher that only gives answers: a record without an object in the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from limbeck.teachers.function import FunctionTeacher, TeacherFunction
 
 SCORES = "teacher.jsonl"
-"""Where in a run's folder the answers of a teacher function are kept."""
+"""File in a run's folder with the answers of a teacher function."""
 ASKED = AnswersOnly("the function", "it is a function", probabilities=None)
 """What is known of a function before it is called."""
 
@@ -26,7 +26,7 @@ class GivenTeacher:
     """Opens a recipe's teacher; ``function`` answers the texts that are not in its file of scores."""
 
     def __init__(self, source: str | None, task: Task) -> None:
-        """Look at nothing yet.
+        """Keep the arguments; nothing is opened yet.
 
         Args:
             source: Folder or hub name of a model, or a file of scores.
@@ -38,11 +38,11 @@ class GivenTeacher:
 
     @cached_property
     def answers_only(self) -> AnswersOnly | None:
-        """What is known of the teacher; None where limbeck opens it, or there is none."""
+        """What is known of the teacher; None if limbeck can open it, or there is none."""
         return describe(self.source) if self.source else None
 
     def open(self) -> Candidate:
-        """Open the teacher, which has no tokenizer for anyone else; a file of scores is read once."""
+        """Open the teacher, which shares no tokenizer; a file of scores is read once."""
         assert self.source is not None  # else nobody asks for it
         opened = self._scores or open_answers(self.source, self._task, self.function)
         if not opened.identity:
@@ -50,9 +50,9 @@ class GivenTeacher:
         return Candidate(opened, None, self._task)
 
     def record(self, key: str) -> Record:
-        """Return the record of the teacher: no shape, and the one trait that later steps may imitate it."""
+        """Return the record of the teacher: no shape, and only the trait that lets later steps imitate it."""
         assert self.answers_only is not None
-        notes = (f"gives answers alone: {self.answers_only.reason}", *self.open().model.notes)
+        notes = (f"only gives answers: {self.answers_only.reason}", *self.open().model.notes)
         return Record(key, None, "teacher", {"source": self.source}, None, frozenset({"teacher"}), notes=notes)
 
 
@@ -68,7 +68,7 @@ def prepare_teacher(
     Args:
         source: What the recipe names; for a function the file in the run's folder.
         task: The task, with the label names of the run.
-        function: The teacher, where it is a function; perhaps one that has been asked already.
+        function: The teacher, if it is a function; it may have answered before.
         folder: Folder of the run.
         log: Called with each message.
 
@@ -84,7 +84,7 @@ def prepare_teacher(
         teacher = function if isinstance(function, FunctionTeacher) else FunctionTeacher(function, task)
         file = folder / SCORES
         if not teacher.adopt(file):
-            log(f"{file} holds answers of another teacher; it is written anew")
+            log(f"{file} holds answers of another teacher; it is replaced")
             file.unlink()
         check_answers(f"function {teacher.name}", teacher, task)
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,14 @@ def together(step: Step) -> bool:
 def helped(
     recipe: Recipe, store: Store, step: Technique, *, parent: str, seed: int, base: str, teacher: str | None
 ) -> Iterator[None]:
-    """Let the other processes, if there are any, carry out the same step for as long as the body does.
+    """Let the other processes, if any, carry out the same step while the body runs.
 
     Args:
-        recipe: The recipe that the step is one of.
+        recipe: The recipe that contains the step.
         store: Where they find the candidate and the teacher.
         step: The step.
         parent: Key of the candidate to work on.
-        seed: Decides everything random.
+        seed: Seed of everything random.
         base: Key of the first child, which names the scratch folder.
         teacher: Key of the teacher, if the step has one; it is in the store.
     """

@@ -1,8 +1,8 @@
 """The ledger: an append-only event log, from which the records of a run are reconstructed.
 
 Every line is one JSON object with ``event``, ``time`` and ``run``, written in one piece and flushed to disk. A line
-that is torn by a crash or damaged is skipped and reported (``Ledger.torn``). Events: run, record, facts, failed,
-choice, note, finished.
+that is torn by a crash or damaged is skipped and reported (``Ledger.torn``, ``Ledger.unreadable``). Events: run,
+record, facts, failed, choice, note, finished.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.finite import json_text, load_json
 from limbeck.core.measurement import merge
 from limbeck.engine.stored_form import check_event, read_fact, read_record
-from limbeck.errors import InputError, StoreError
+from limbeck.errors import LISTED, InputError, StoreError
 from limbeck.storage.disk import disk_full
 
 EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "finished"})
@@ -60,9 +60,10 @@ class Ledger:
             self.path = self.path / "ledger.jsonl"
         self.run = uuid.uuid4().hex[:8]
         self.torn: list[int] = []
+        self._newest_run = 0  # its line
 
     def append(self, event: str, **data: object) -> None:
-        """Write one line and see it on the disk."""
+        """Write one line and flush it to disk."""
         assert event in EVENTS, f"unknown event {event}"
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json_text({"event": event, "time": now, "run": self.run, **data})
@@ -87,9 +88,9 @@ class Ledger:
         return b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
 
     def read(self) -> list[dict[str, Any]]:
-        """Read all events; the numbers of lines that are torn or have another form are then in ``torn``."""
+        """Read all events; ``torn`` then has the numbers of torn or malformed lines."""
         events: list[dict[str, Any]] = []
-        self.torn = []
+        self.torn, self._newest_run = [], 0
         if not self.path.is_file():
             return events
         for number, line in enumerate(self.path.read_bytes().split(b"\n"), start=1):
@@ -99,14 +100,31 @@ class Ledger:
                 events.append(check_event(load_json(line)))
             except (ValueError, RecursionError):
                 self.torn.append(number)
+                continue
+            if events[-1]["event"] == "run":
+                self._newest_run = number
         return events
+
+    def unreadable(self, *, newest: bool = False) -> str:
+        """Say which of the lines that were read last cannot be used; empty if all can.
+
+        Args:
+            newest: Count only those after the beginning of the newest run.
+        """
+        lines = [number for number in self.torn if not newest or number > self._newest_run]
+        if not lines:
+            return ""
+        numbers = ", ".join(map(str, lines[:LISTED])) + (", …" if len(lines) > LISTED else "")
+        count = "1 line" if len(lines) == 1 else f"{len(lines):,} lines"
+        return f"{count} of {self.path} cannot be read ({numbers}): torn by a crash, or damaged"
 
     def last(self) -> list[dict[str, Any]]:
         """Return the events of the newest run only."""
         events = self.read()
         runs = [event["run"] for event in events if event["event"] == "run"]
         if not runs:
-            raise InputError(f"{self.path} tells of no run; give the folder of a run, such as runs/quickstart")
+            reason = f" ({problem})" if (problem := self.unreadable()) else ""
+            raise InputError(f"{self.path} describes no run{reason}; give the folder of a run, such as runs/quickstart")
         return [event for event in events if event.get("run") == runs[-1]]
 
     def records(self, events: Iterable[Mapping[str, Any]] | None = None) -> dict[str, Record]:
@@ -129,5 +147,6 @@ class Ledger:
         full = [name for name in records if name.startswith(key)]
         if key not in records and len(full) != 1:
             matches = "no record has" if not full else f"{len(full)} records have"
-            raise InputError(f"{matches} the key '{key}' in {self.path}")
+            reason = f"; {problem}" if (problem := self.unreadable()) else ""
+            raise InputError(f"{matches} the key '{key}' in {self.path}{reason}")
         return lineage(records, key if key in records else full[0])

@@ -16,13 +16,13 @@ from importlib import import_module
 from typing import Any
 
 LINES = 100
-"""Lines that are shown at most; all of them are in the ledger."""
+"""Most lines that are shown; all of them are in the ledger."""
 PAUSE = 0.2
-"""Seconds between two pictures, so that a fast loop does not flood the browser."""
+"""Seconds between two updates, so that a fast loop does not flood the browser."""
 
 
 def is_here() -> bool:
-    """Tell whether this process is the kernel of a notebook."""
+    """Return whether this process is the kernel of a notebook."""
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -30,7 +30,7 @@ def is_here() -> bool:
 
 @contextmanager
 def progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Give a listener that draws a run's events in the cell; nothing appears before the first event."""
+    """Return a listener that draws a run's events in the cell; nothing appears before the first event."""
     display = import_module("IPython.display")
     cell = Cell(lambda html: display.display(display.HTML(html), display_id=True), display.HTML)
     try:
@@ -43,11 +43,11 @@ class Cell:
     """What the cell shows: the step of the recipe, the training in it, and the newest lines."""
 
     def __init__(self, show: Callable[[str], Any], wrap: Callable[[str], Any]) -> None:
-        """Remember how to show HTML.
+        """Keep the ways to show HTML.
 
         Args:
-            show: Displays the first picture and returns a handle with ``update``.
-            wrap: Makes of HTML what ``update`` takes.
+            show: Displays the first HTML and returns a handle with ``update``.
+            wrap: Converts HTML to what ``update`` accepts.
         """
         self._show, self._wrap = show, wrap
         self._handle: Any = None
@@ -79,7 +79,7 @@ class Cell:
             self.draw(first=True)
 
     def draw(self, *, first: bool = False) -> None:
-        """Show how things stand; ``first`` allows the first picture."""
+        """Show the current state; ``first`` allows the first output."""
         if self._handle is None:
             if first:
                 self._handle = self._show(self.html)
@@ -89,7 +89,7 @@ class Cell:
 
     @property
     def html(self) -> str:
-        """The picture of this moment."""
+        """The current state as HTML."""
         rows = [_bar(self._step, self._done, self._total, f"{time.monotonic() - self._start:.0f} s")]
         if self._training is not None:
             loss = f"loss {self._training['loss']:.3f}" if "loss" in self._training else ""

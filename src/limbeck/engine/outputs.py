@@ -32,7 +32,7 @@ def check_destinations(out: Path | None, folder: Path | None = None, inputs: Seq
     Args:
         out: Folder of the artefact.
         folder: Folder of the run.
-        inputs: Models that are read; neither folder may lie in one.
+        inputs: Models that are read; neither folder may be inside one.
     """
     if folder is not None:
         check_outside(folder, inputs, "--folder")
@@ -55,7 +55,7 @@ def deliver(result: RunResult, out: Path | None = None) -> dict[str, Path]:
     out = out or result.folder / ARTEFACT
     with nothing_lost(result, *result.chosen[:1]):
         if result.chosen:
-            result.stored(result.chosen[0])  # made again if it is gone, before the report speaks of it
+            result.stored(result.chosen[0])  # made again if it is gone, before the report mentions it
         written = write_report(result)
         if result.chosen:
             artefact = _write_chosen(result, out)
@@ -79,7 +79,7 @@ def _write_chosen(result: RunResult, out: Path) -> Path:
 
 @contextmanager
 def nothing_lost(result: RunResult, *keys: str) -> Iterator[None]:
-    """Add to an error of writing what is kept nonetheless, and how to have it written elsewhere."""
+    """Add to a write error what was kept and how to write it elsewhere."""
     try:
         yield
     except StoreError:

@@ -46,7 +46,7 @@ Strategy = Literal["prune", "search", "both"]
 EPOCHS: dict[str, tuple[float, float]] = {"one-shot": (3, 0), "quick": (2, 2), "standard": (3, 3), "thorough": (3, 6)}
 """Epochs of fine-tuning and of distillation; a super-network is trained for as many as a distillation.
 
-In one shot nothing is trained after the fine-tuning: second-order pruning and its repair alone. A whole front takes
+In one shot nothing is trained after the fine-tuning: only second-order pruning and its repair. A whole front takes
 minutes and shows where a longer search would start."""
 
 GOALS: dict[str, tuple[float, ...]] = {
@@ -102,16 +102,16 @@ class Request:
         budget: Bounds of latency, size and loss of quality.
         strategy: 'prune' cuts the model down in stages, each pruned and distilled from the one before. 'search' trains
             it as a super-network, finds the INT8 slices that are best within bounds of latency, and distils them.
-            'both' are branches of one recipe, measured and chosen from together. A bound of size is a goal of pruning
-            alone, with all tokens and with those of the texts; a search knows latency, and of its winners the final
-            choice takes those that are small enough.
+            'both' are branches of one recipe, measured together for one choice. A size limit is a goal only of pruning,
+            with all tokens and with those of the texts; a search knows only latency, and the final choice takes winners
+            that are small enough.
         effort: How many candidates, and how many epochs for each.
-        seed: Decides everything random.
-        replicas: Make the chosen model again with this many seeds in all.
+        seed: Seed of everything random.
+        replicas: Train the chosen model with this many seeds in total.
         name: Name of the recipe.
-        training: What the user wants of the trainings.
+        training: Options of the trainings.
         allow_weak_teacher: See :class:`Recipe`.
-        teacher: Whom all models learn from, where it is not the fine-tuned model itself: they imitate its answers.
+        teacher: Teacher of all models, if not the fine-tuned model itself; they imitate its answers.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -125,7 +125,7 @@ class Request:
     teacher: str | None = None
 
     def check(self) -> None:
-        """Refuse values out of bounds, and a strategy and an effort that do not exist or do not go together.
+        """Refuse values out of bounds, and unknown or incompatible strategies and efforts.
 
         Raises:
             InputError: The message names the bounds or the choices.
@@ -138,10 +138,10 @@ class Request:
                 raise InputError(f"{name}: there is no '{value}'; {nearest(value, valid)}")
         if self.effort == "one-shot" and self.strategy != "prune":
             raise InputError(
-                f"strategy: a super-network must be trained, so one shot is for 'prune', got '{self.strategy}'"
+                f"strategy: effort 'one-shot' trains no super-network, so it needs 'prune', got '{self.strategy}'"
             )
         if self.effort == "one-shot" and self.teacher is not None:
-            raise InputError("teacher: in one shot nothing is trained that could learn from it; use effort 'quick'")
+            raise InputError("teacher: effort 'one-shot' trains nothing that could learn from it; use 'quick'")
         for options in (self.budget, self.training, replace(self, budget=Budget(), training=Training())):
             check_values(options)
 
@@ -153,7 +153,7 @@ class Planner:
     """
 
     def __init__(self, model: str, task: Task, request: Request, store: Store | None = None) -> None:
-        """Look at the model's configuration, once for all plans.
+        """Read the model's configuration, once for all plans.
 
         Args:
             model: A folder, a hub name or 'minilm-l6'.
@@ -217,7 +217,7 @@ class Planner:
 class _CandidatePlan:
     """The parts of a recipe; ``shared`` is what all trainings after the fine-tuning have in common.
 
-    ``taught``: the teacher is another model than the one that is compressed, so its answers alone are imitated.
+    ``taught``: the teacher is not the compressed model, so only its answers are imitated.
     """
 
     model: str
@@ -281,7 +281,7 @@ class _CandidatePlan:
     def _goals(self) -> tuple[list[Prune], list[Steps]]:
         """Return the prunings of one family, the weakest first, and other ways to prune.
 
-        A tight latency may be out of reach of all layers, even empty ones, so half of them are tried too.
+        With all layers, even empty ones, a tight latency may be out of reach, so half of them are tried, too.
         """
         budget, depth = self.budget, self.shape.depth
         if budget.latency_ms:
@@ -296,14 +296,13 @@ class _CandidatePlan:
         shape, budget = self.shape, self.budget
         if len(set(shape.layers)) != 1:
             raise InputError(
-                f"strategy: a search begins with a model whose layers are alike, but '{self.model}' is {shape}; "
-                "use 'prune'"
+                f"strategy: a search needs a model whose layers are alike, but '{self.model}' is {shape}; use 'prune'"
             )
         whole = {"layers": shape.depth, "heads": shape.layers[0].heads, "ffn": shape.layers[0].ffn}
         least = {name: -(-most // PARTS[name]) for name, most in whole.items()}
         least["ffn"] = min(-(-least["ffn"] // FFN_STEP) * FFN_STEP, whole["ffn"])
         if not all(least.values()):
-            raise InputError(f"strategy: '{self.model}' is {shape}, of which nothing can be searched; use 'prune'")
+            raise InputError(f"strategy: '{self.model}' is {shape}, which leaves nothing to search; use 'prune'")
         ranges = {name: (least[name], most) for name, most in whole.items()}
         slices = SupernetConfig(
             layers=ranges["layers"], heads=ranges["heads"], ffn=ranges["ffn"], per_layer=True, ffn_step=FFN_STEP
@@ -319,7 +318,7 @@ class _CandidatePlan:
         return (supernet, Fork(tuple((each,) for each in searches)))
 
     def _int8(self) -> tuple[Export, Quantize | Fork]:
-        """Return export and quantization. OpenVINO reads standard operators, and INT8 with static ranges alone."""
+        """Return export and quantization. OpenVINO reads only standard operators, and INT8 only with static ranges."""
         openvino = self.target.runtime == "openvino"
         modes = QUANTIZATIONS[self.effort]
         if openvino:
@@ -332,7 +331,7 @@ class _CandidatePlan:
 
 
 def stages(steps: Sequence[Steps]) -> Steps:
-    """Return the steps one stage after the other; the result of every stage goes on, as with ``stages`` in a recipe."""
+    """Return the steps one stage after another; the result of every stage continues, as with ``stages`` in a recipe."""
     placed: Steps = ()
     for stage in reversed(steps):
         placed = (*stage, Fork(((), placed))) if placed else stage

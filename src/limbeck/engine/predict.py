@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.finite import load_json
+from limbeck.core.metrics import default_label
 from limbeck.core.paths import user_path
-from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label, first_pieces
+from limbeck.data.encoding import TaskTokenizer, TextEncoding, first_pieces
 from limbeck.errors import InputError
 from limbeck.report.artefact import DESCRIPTION
 
@@ -18,17 +19,17 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
 
     Args:
         model: Folder or name of the model.
-        texts: Texts to answer; for a model that labels words, words are what stands between white space.
+        texts: Texts to answer; for a model that labels words, white space separates words.
         pairs: Second texts, for a model of pairs.
 
     Returns:
         A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every
         label's probability. Several labels: those with probability over one half. Regression: the number. Tokens:
         ``labels``, one for every word; words that the model did not see (cut off, or without a token) have the label
-        'O', or the first one, and stand in ``unseen`` by their position from 0.
+        'O', or the first one, and ``unseen`` has their positions, from 0.
 
     Raises:
-        InputError: The model has no trained head, or there is not one second text for each text.
+        InputError: The model has no trained head, or the number of second texts differs from that of texts.
     """
     from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import Encoded, predict
@@ -47,9 +48,8 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
     encodings = encoding.encode(tokenizer, rows, pairs)
     ids = encodings["input_ids"]
-    labels: list[Any] = [[0] * len(row) for row in ids] if spec.per_token else [0] * len(ids)
-    kind = "tokens" if spec.per_token else "regression"
-    answers = predict(opened, Encoded(ids, encodings.get("token_type_ids"), labels, tokenizer.pad_token_id or 0, kind))
+    inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
+    answers = predict(opened, inputs)
     require_finite_logits(answers, texts, f"'{model}'")
     if not spec.per_token:
         return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]
@@ -65,7 +65,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
 
 
 def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
-    """Refuse second texts for a model of single texts, and their absence for a model of pairs, as far as it says so.
+    """Refuse second texts for a model of single texts, and their absence for a model of pairs, if the model says which.
 
     Args:
         model: Folder or name of the model.
@@ -90,7 +90,7 @@ def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
 def serving_encoding(
     model: str | Path, tokenizer: TaskTokenizer, positions: int, *, words: bool = False
 ) -> TextEncoding:
-    """Say how a saved model's texts become ids: an artefact says it itself.
+    """Return how a saved model's texts become ids; an artefact describes it.
 
     Args:
         model: Folder or name of the model.

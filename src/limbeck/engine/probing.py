@@ -14,6 +14,7 @@ from limbeck.core.measurement import Measurement, merge
 from limbeck.core.step import Probe
 from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.reference import beside
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.store import MACHINE
 from limbeck.engine.stored_form import read_probed
@@ -28,11 +29,11 @@ class Prober:
     """Carries out the probes of a run; ``history`` has each with the keys that it measured."""
 
     def __init__(self, builder: CandidateBuilder, log: RunLog, executor: Executor) -> None:
-        """Begin without a history.
+        """Start with an empty history.
 
         Args:
             builder: Has the records, and opens candidates.
-            log: Where facts are written.
+            log: Records facts.
             executor: Carries out the measurements.
         """
         self.builder, self.log, self.executor = builder, log, executor
@@ -40,12 +41,12 @@ class Prober:
         self.history: list[tuple[LocatedStep, set[str]]] = []
 
     def probe(self, front: list[str], placed: LocatedStep, seed: int) -> list[str]:
-        """Measure what was not measured; a candidate that cannot be measured leaves the front.
+        """Measure what is missing; a candidate that cannot be measured leaves the front.
 
         Args:
             front: Keys of the candidates.
             placed: The probe.
-            seed: Decides everything random.
+            seed: Seed of everything random.
 
         Returns:
             The keys that were measured.
@@ -53,12 +54,11 @@ class Prober:
         if not front:
             return front
         step = placed.step
-        teacher = self.builder.beside(front[0], step)
-        first = [teacher] if teacher else []
+        first = beside(self.builder, front, step)
         group = list(dict.fromkeys([*first, *front]))
-        if teacher:
-            self.log.write(self.records[teacher])
-        names = {key: self.builder.fact_name(key, step, seed, teacher) for key in group}
+        for key in first:
+            self.log.write(self.records[key])
+        names = {key: self.builder.fact_name(key, step, seed, first) for key in group}
         before = len(self.log.failed)
         with self.store.lock(names[group[-1]]):
             recall = self.store.facts.recall
@@ -82,7 +82,7 @@ class Prober:
         return [key for key in front if key not in lost]
 
     def _measure(self, todo: Sequence[str], first: Sequence[str], placed: LocatedStep, seed: int) -> Facts:
-        """Measure all together; if that fails, each alone, to find the one that fails."""
+        """Measure all together; if that fails, one by one, to find the one that fails."""
         rest = [key for key in todo if key not in first]
         lane = lane_of(placed.step)
         if len(rest) > 1:

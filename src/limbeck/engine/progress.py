@@ -18,7 +18,7 @@ Event = Mapping[str, Any]
 
 @contextmanager
 def show_progress(*, quiet: bool = False, track: str | None = None) -> Iterator[Callable[[Event], None]]:
-    """Give a listener for ``run(on_event=...)``.
+    """Return a listener for ``run(on_event=...)``.
 
     Progress goes to standard error, or into the notebook's cell, and nowhere when ``quiet``.
     """
@@ -41,11 +41,11 @@ def show_progress(*, quiet: bool = False, track: str | None = None) -> Iterator[
 def listening(
     on_event: Callable[[dict[str, Any]], None] | None, progress: bool | None
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give the listener of a run that is started from Python.
+    """Return the listener of a run that is started from Python.
 
     Args:
         on_event: The caller's own listener.
-        progress: Whether to draw progress. None: on a terminal and in a notebook, if the caller does not listen.
+        progress: Whether to show progress. None: on a terminal and in a notebook, unless ``on_event`` is given.
     """
     if progress is None:
         progress = on_event is None and (sys.stderr.isatty() or notebook.is_here())

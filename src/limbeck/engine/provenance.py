@@ -25,7 +25,7 @@ class Provenance:
 
 
 class Keys(Protocol):
-    """What names candidates by how they are made: the builder of a run."""
+    """Names candidates by how they are made: the builder of a run."""
 
     @property
     def recipe(self) -> Recipe:
@@ -34,20 +34,32 @@ class Keys(Protocol):
 
     @property
     def origins(self) -> Mapping[str, Provenance]:
-        """How the records that are known were made, by key."""
+        """How known records were made, by key."""
         ...
 
     def root_key(self, source: str, seed: int, role: str) -> str:
-        """Return the key of a model folder's content."""
+        """Return the key of a model folder's content.
+
+        Args:
+            source: Folder or hub name of a model.
+            seed: Seed of everything random.
+            role: 'model' or 'teacher'.
+        """
         ...
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
-        """Return the key of the first child that a step makes."""
+        """Return the key of the first child that a step makes.
+
+        Args:
+            parent: Key of the parent.
+            step: The technique.
+            seed: Seed of everything random.
+        """
         ...
 
 
 def provenance_of(record: Record, keys: Keys) -> Provenance | None:
-    """Find out how a record of an earlier run was made: by the step and seed of the recipe that give it its key.
+    """Determine how a record of an earlier run was made: by the step and seed of the recipe that yield its key.
 
     Args:
         record: The record.

@@ -1,7 +1,8 @@
 """Detect goals that no model can reach before training starts, not after it.
 
-A step may have a method ``out_of_reach(candidate, context, earlier)``: why nothing that it could make of a model of
-this shape meets its goal, or None. It is called with the model that training is about to start from, provided that
+A step may have a method ``out_of_reach(candidate, context, earlier)`` that returns why nothing it could make from a
+model of this shape meets its goal, or None. It is called with the model that training is about to start from, provided
+that
 training keeps the shape. Anything it measures (a latency table) is cached, so the step itself reuses it.
 """
 

@@ -18,7 +18,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import adapt_task
-from limbeck.errors import StoreError
+from limbeck.errors import InputError, StoreError
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
 from limbeck.report.shareable import shareable, without_paths
@@ -40,7 +40,7 @@ class Failure:
 
 @dataclass(frozen=True, repr=False)
 class RunResult:
-    """What came out of a run: records by key, the keys alive at the end, and those chosen by a final choice.
+    """The result of a run: records by key, the keys alive at the end, and those chosen by a final choice.
 
     ``print`` shows the table of candidates that the command line shows, and so does a notebook.
     """
@@ -52,10 +52,12 @@ class RunResult:
     front: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
     teacher: str | None = None
+    reference: str | None = None
     failed: list[Failure] = field(default_factory=list)
     replicas: dict[str, list[str]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     task: Task | None = None  # None when the result was read from a ledger
+    gaps: tuple[str, ...] = ()  # what is missing because the ledger is damaged, or the run did not end
     builder: CandidateBuilder | None = field(default=None, compare=False)  # None when it was read from a ledger
 
     def __repr__(self) -> str:
@@ -80,6 +82,7 @@ class RunResult:
             measured=self.measured,
             chosen=self.chosen,
             teacher=self.teacher,
+            reference=self.reference,
             recipe=yaml_text.dump(without_paths(to_data(recipe))),
             environment=without_paths(self.environment or environment()),
             failed=without_paths(failed),
@@ -91,11 +94,12 @@ class RunResult:
             model=without_paths(recipe.model),
             baseline=baseline(self.task) if self.task is not None else None,
             histories=without_paths(self._histories()),
+            gaps=self.gaps,
             chooses=any(located.step.info.final for located in leaves(placed_steps(recipe))),
         )
 
     def _histories(self) -> list[dict[str, Any]]:
-        """Return what changed the task's rows on the way to any candidate: each entry once, as far as it is stored."""
+        """Return the changes to the task's rows behind any candidate, each once, as far as they are stored."""
         entries = [entry for key in self.records for entry in self.store.task_history(key)]
         return list({json.dumps(entry, sort_keys=True): entry for entry in entries}.values())
 
@@ -106,7 +110,7 @@ class RunResult:
 
     @property
     def measured(self) -> list[str]:
-        """The keys of all records that something was measured of."""
+        """The keys of all measured records."""
         return [key for key, record in self.records.items() if any(not fact.is_prediction for fact in record.facts)]
 
     def open(self, key: str) -> Candidate:
@@ -143,13 +147,21 @@ class RunResult:
 
 
 def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
-    """Return the result of a folder's newest run from its ledger alone; of an unfinished run, what it reached."""
+    """Return the result of a folder's newest run from its ledger alone; for an unfinished run, its state so far.
+
+    ``gaps`` lists what is missing, also when lines of the ledger cannot be read.
+    """
     ledger = Ledger(Path(folder) / "ledger.jsonl")
     events = ledger.last()
     records = ledger.records(events)
     first = next(event for event in events if event["event"] == "run")
     ends: dict[str, Any] = next((event for event in events if event["event"] == "finished"), {})
     parents = {record.parent for record in records.values()}
+    front, chosen = ends.get("front", [key for key in records if key not in parents]), ends.get("chosen", [])
+    teacher, replicas = ends.get("teacher"), ends.get("replicas", {})
+    reference = ends.get("reference", teacher)
+    repeated = (key for keys in replicas.values() for key in keys)
+    named = {*front, *chosen, teacher, reference, *parents, *replicas, *repeated}
     recipe = parse(first["recipe"])
     if task_folder := first.get("kept_task"):
         recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved
@@ -158,29 +170,62 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         folder=Path(folder),
         store=store or Store(Path(first["store"])),
         records=records,
-        front=ends.get("front", [key for key in records if key not in parents]),
-        chosen=ends.get("chosen", []),
-        teacher=ends.get("teacher"),
+        front=[key for key in front if key in records],
+        chosen=[key for key in chosen if key in records],
+        teacher=teacher if teacher in records else None,
+        reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
-        replicas=ends.get("replicas", {}),
+        replicas={key: [one for one in keys if one in records] for key, keys in replicas.items() if key in records},
         environment=first["environment"],
+        gaps=_gaps(ledger, finished=bool(ends), lost=len(named - {None} - records.keys())),
     )
 
 
+def _gaps(ledger: Ledger, *, finished: bool, lost: int) -> tuple[str, ...]:
+    """Say what the newest run of a ledger lacks.
+
+    Args:
+        ledger: The ledger, just read.
+        finished: Whether it has the end of the run.
+        lost: Models that it names and does not describe.
+    """
+    gaps, folder = [], ledger.path.parent
+    if problem := ledger.unreadable(newest=True):
+        gaps.append(f"{problem}; what they held is missing")
+    if lost:
+        gaps.append(
+            f"{lost} model{'s' * (lost != 1)} of the run {'are' if lost != 1 else 'is'} named but not described"
+        )
+    if not finished:
+        gaps.append("the run did not end, or its end is lost: shown is what it reached, and nothing is chosen")
+    if gaps:
+        gaps.append(f"'limbeck run {folder / 'recipe.yaml'} --folder {folder}' goes on, and repeats no finished work")
+    return tuple(gaps)
+
+
 def _failure(form: Mapping[str, str]) -> Failure:
-    """Return a failure from its JSON, in which later versions may have noted more."""
+    """Return a failure from its JSON, in which later versions may have more fields."""
     return Failure(**{each.name: form[each.name] for each in fields(Failure) if each.name in form})
 
 
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
-    """Return the store of a folder's newest run, and the models that it ended with: front, chosen and teacher.
+    """Return the store of a folder's newest run, and the models that it ended with, their teacher and reference.
 
-    Of an unfinished run all models, because it goes on from them.
+    For an unfinished run all models, because it resumes from them.
+
+    Args:
+        folder: Folder of the run.
+
+    Raises:
+        InputError: Nothing says what the run ended with, and there are lines that cannot be read.
     """
     ledger = Ledger(Path(folder))
     events = ledger.last()
     ends: dict[str, Any] | None = next((event for event in events if event["event"] == "finished"), None)
     root = Path(next(event["store"] for event in events if event["event"] == "run"))
+    if ends is None and (problem := ledger.unreadable(newest=True)):
+        raise InputError(f"{problem}, so the models that the run needs are not all known; run it again, then clean")
     if ends is None:
         return root, set(ledger.records(events))
-    return root, {key for key in (*ends["front"], *ends["chosen"], ends["teacher"]) if key}
+    others = (ends["teacher"], ends.get("reference"))
+    return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}

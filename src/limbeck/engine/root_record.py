@@ -1,4 +1,4 @@
-"""The record of a model as it came in: what it can do, and whether its answers must still be trained."""
+"""The record of an input model: its traits, and whether its answers must still be trained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from limbeck.core.model import Runnable
 from limbeck.errors import InputError
 
 FRESH_HEAD = "has no trained head for this task"
-"""How the note of a root begins whose answers must still be trained."""
+"""Beginning of the note on a root whose answers must still be trained."""
 
 
 def untrained(record: Record) -> str:
@@ -19,16 +19,16 @@ def check_trained(record: Record, source: str, teacher: str | None) -> None:
     """Refuse a teacher whose answers were never trained, whatever the store holds of it.
 
     Args:
-        record: The record of a model as it came in.
+        record: The record of an input model.
         source: Folder or hub name of the model.
-        teacher: That of the recipe's teacher; None where it names none.
+        teacher: That of the recipe's teacher; None if it names none.
     """
     if source == teacher and (note := untrained(record)):
         raise InputError(f"teacher '{source}' {note}; fine-tune it first, then name its folder")
 
 
 def root_record(key: str, role: str, source: str, model: Runnable) -> Record:
-    """Return the record of a model as it came in.
+    """Return the record of an input model.
 
     Args:
         key: Its key.

@@ -28,6 +28,7 @@ from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
+from limbeck.engine.reference import reference
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
@@ -36,7 +37,7 @@ from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
-from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first
+from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first, unsuited_fields
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
@@ -58,7 +59,7 @@ def run(
     progress: bool | None = None,
     teacher: TeacherFunction | None = None,
 ) -> RunResult:
-    """Carry out a recipe, or go on with it where an earlier run stopped.
+    """Carry out a recipe, or resume it where an earlier run stopped.
 
     Args:
         recipe: What to do; checked first, and every problem is reported at once.
@@ -68,7 +69,7 @@ def run(
         task: A task in memory instead of ``recipe.task``. It is kept in the run's folder, and the recipe that is
             written there refers to it.
         cost: Builds ``context.cost`` from (candidate, target, memo); the techniques' own unless given.
-        progress: Whether to draw progress. Unless given: on a terminal and in a notebook, if nobody listens to events.
+        progress: Whether to show progress [default: on a terminal and in a notebook, unless ``on_event`` is given].
         teacher: A function from texts to scores instead of ``recipe.teacher``. Its answers are kept in the run's
             folder, and the recipe that is written there refers to them.
     """
@@ -118,7 +119,7 @@ def carry_out(
 
 
 def default_folder(name: str) -> Path:
-    """Return the folder of a run that was given none."""
+    """Return the default folder of a run."""
     return Path("runs") / (name or "run")
 
 
@@ -136,7 +137,7 @@ def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunct
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
-    if problems := absent_splits(steps, task):
+    if problems := absent_splits(steps, task) + unsuited_fields(steps, task.task_kind):
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
@@ -179,14 +180,16 @@ class _Run:
             front = self._walk(self.steps, [root.key])
             self._replicate()
         except KeyboardInterrupt:
-            self.log.note(f"interrupted; the same command goes on from here ({self.folder})", kind="interrupted")
+            self.log.note(f"interrupted; the same command resumes here ({self.folder})", kind="interrupted")
             raise
         except ProcessLost as error:
             self.log.note(str(error), kind="interrupted")
             raise
-        teacher = self.builder.teacher((self.chosen or front or [root.key])[0])
+        last = [*self.chosen, *front] or [root.key]
+        teacher, compared = self.builder.teacher(last[0]), reference(self.builder, last)
         ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
-        self.store.release(*front, *self.chosen, *([teacher] if teacher else []))
+        ends["reference"] = compared
+        self.store.release(*front, *self.chosen, *filter(None, (teacher, compared)))
         seconds, failed = time.perf_counter() - start, self.log.failed
         self.log.ledger.append("finished", **ends, failed=len(failed), seconds=seconds)
         self.log.emit({"kind": "finished", **ends, "failed": len(failed), "seconds": seconds})
@@ -198,6 +201,7 @@ class _Run:
             front=front,
             chosen=self.chosen,
             teacher=teacher,
+            reference=compared,
             failed=failed,
             replicas=self.replicas,
             environment=environment(),
@@ -208,7 +212,7 @@ class _Run:
     # --- the beginning -----------------------------------------------------------------------------------------
 
     def _begin(self, notes: Sequence[str]) -> None:
-        """Write what the ledger begins with, and the resolved recipe."""
+        """Write the beginning of the ledger, and the resolved recipe."""
         self.log.begin(
             recipe=to_data(self.recipe, full=True),
             environment=environment(),
@@ -228,8 +232,8 @@ class _Run:
         self.log.write(root)
         _check_head(root, model, self.steps)
         if reason := untrained(root):
-            end = "and trained" if trained_first(self.steps) else "and stays untrained where no step trains it"
-            self.log.note(f"'{model}' {reason}; it is drawn from the seed {seed} {end}")
+            end = "and trained" if trained_first(self.steps) else "and stays untrained if no step trains it"
+            self.log.note(f"'{model}' {reason}; it is initialised from the seed {seed} {end}")
         if self.recipe.teacher:
             teacher = self.builder.root(self.recipe.teacher, seed, "teacher")
             self.log.write(teacher)

@@ -38,14 +38,13 @@ class RunLog:
         self._store = store
 
     def begin(self, **run: object) -> None:
-        """Write the line that a run begins with, and listen to the store; lines that cannot be read are mentioned."""
+        """Write the first line of a run, report unreadable lines, and listen to the store."""
         self.ledger.read()
-        torn = self.ledger.torn
+        problem = self.ledger.unreadable()
         self.ledger.append("run", **run)
         self._store.notify = lambda message: self.note(message, kind="store")
-        if torn:
-            lines = ", ".join(map(str, torn))
-            self.note(f"{self.ledger.path}: line {lines} was torn by a crash or is damaged, and is ignored")
+        if problem:
+            self.note(f"{problem}; they are ignored")
 
     def write(self, record: Record) -> None:
         """Write a record, once."""
@@ -84,10 +83,10 @@ class RunLog:
 
     @contextmanager
     def isolate_failure(self, path: str, step: str, key: str = "") -> Iterator[None]:
-        """Report a failure and go on; only a store that cannot be used or a lost process ends the run.
+        """Report a failure and continue; only an unusable store or a lost process ends the run.
 
         Args:
-            path: Where the step stands in the recipe.
+            path: Location of the step in the recipe.
             step: Name of the step.
             key: Key of the candidate.
         """

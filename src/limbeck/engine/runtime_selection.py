@@ -38,14 +38,14 @@ class Case:
         Args:
             model: Folder or hub name of the model.
             task: The task.
-            target: What will serve the model.
+            target: Where the model will be served.
         """
         from limbeck.measure.latency import lengths_of
         from limbeck.model.checkpoints import peek, peek_style
 
         facts = peek(model)
         seq_len = target.seq_len or int(median(lengths_of(task, facts["max_length"])))
-        return cls(facts["shape"], peek_style(model), seq_len, task.kind == "tokens")
+        return cls(facts["shape"], peek_style(model), seq_len, task.task_kind.per_token)
 
     def memo(
         self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]
@@ -54,7 +54,7 @@ class Case:
 
         Args:
             name: Kind of the result.
-            more: What else decides the result.
+            more: Everything else that affects the result.
             store: Where finished work is kept.
             measure: Times the models.
         """
@@ -74,12 +74,12 @@ class Case:
 def faster_core(case: Case, target: Target, store: Store | None = None) -> str | None:
     """Return the attention core that beats softmax in INT8 at the length of the task's texts; None if there is none.
 
-    Measured on this machine, a stand-in of the model's shape with each core in turn, and kept in the store. Where texts
-    are so short that linear attention has no fewer operations, nothing is timed.
+    A dummy model of the model's shape is timed on this machine with both cores, and the result is kept in the store. If
+    texts are so short that linear attention has no fewer operations, nothing is timed.
 
     Args:
         case: The model, its style and the length of its texts.
-        target: What will serve the model.
+        target: Where the model will be served.
         store: Where finished work is kept.
     """
     from limbeck.measure.paying import paying
@@ -101,13 +101,13 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
 def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Runtime:
     """Return the runtime in which INT8 is faster on this machine: OpenVINO where it is installed and clearly faster.
 
-    Timed is a stand-in of half of the model's heads and neurons, as candidates are, each runtime with the graph that
-    suits it: ONNX Runtime's fused operators, or standard operators with static ranges. Kept in the store. An OpenVINO
-    that does not work is left alone, with a warning.
+    A dummy model with half of the model's heads and neurons, like typical candidates, is timed in each runtime with the
+    graph that suits it: ONNX Runtime's fused operators, or standard operators with static ranges. The result is kept in
+    the store. An OpenVINO that does not work is skipped with a warning.
 
     Args:
         case: The model, its style and the length of its texts.
-        target: What will serve the model.
+        target: Where the model will be served.
         store: Where finished work is kept.
     """
     from limbeck.measure.dummy_model import Setting, style_of

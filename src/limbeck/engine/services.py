@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from limbeck.core.cost import TargetCost
+from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import machine
 from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher
 from limbeck.distributed import context as processes
@@ -34,7 +35,7 @@ def services(
         recipe: Gives target and budget.
         store: Keeps what the step asks to keep.
         step: The step.
-        seed: Decides everything random.
+        seed: Seed of everything random.
         teacher: The model to imitate.
         log: Receives messages, and numbers by name.
         scratch: Folder for the step's own checkpoints.
@@ -62,7 +63,7 @@ def services_in_keys(
     Args:
         recipe: Gives target and budget.
         step: The step.
-        seed: Decides everything random.
+        seed: Seed of everything random.
         teacher: Returns the key of the model to imitate.
         kind: Kind of the task.
     """
@@ -75,7 +76,7 @@ def services_in_keys(
         "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()},
     }
     read = {name: value() for name, value in values.items() if name in step.info.reads}
-    if step.info.standardizes and kind == "regression":
+    if step.info.standardizes and KINDS[kind].numeric:
         read["targets"] = "standardized"  # results from before that are others
     if together(step):
         read["processes"] = processes.count()  # batches are as many times larger

@@ -1,6 +1,6 @@
 """The store: models by the hash of how they were made, and small results by name.
 
-    limbeck-store.json  the mark by which gc knows a store
+    limbeck-store.json  the mark by which gc recognises a store
     objects/<key>/      a Hugging Face folder and card.json (record, parent, environment, seed, files, task); waypoints/
     tasks/<print>/      rows of a task, once per content
     memo/, kept/        see :mod:`limbeck.engine.facts`
@@ -41,7 +41,7 @@ __all__ = ["MACHINE", "WAYPOINTS", "Store", "default_root", "refusal"]
 
 WAYPOINTS = "waypoints"
 MACHINE = "machine"
-"""The lock of whoever times something. Taken last, with no other lock inside, so that runs cannot block each other."""
+"""The lock for timing. Taken last, with no other lock inside, so that runs cannot block each other."""
 
 
 def default_root() -> Path:
@@ -93,7 +93,7 @@ class Store:
         self.folder.notify = notify
 
     def prepare(self) -> None:
-        """Make the folders and see that they can be written, before any work starts."""
+        """Make the folders and check that they are writable, before any work starts."""
         self.folder.prepare()
 
     @contextmanager
@@ -138,7 +138,7 @@ class Store:
             raise StoreError(f"object {key} in {self.root} is damaged: its card is that of {card.key}")
         if problem := card.size_problem(folder) or damage(folder, card.digests):
             raise StoreError(f"object {key} in {self.root} is damaged: {problem}")
-        if card.sizes:  # of a version that noted sizes alone; from now on its content is known
+        if card.sizes:  # from a version that recorded only sizes; from now on its content is known
             self._check_opens(key)
             card = card.with_digests(key, folder_digests(folder))
             with suppress(OSError), replacing(folder / CARD) as draft:
@@ -168,7 +168,7 @@ class Store:
         Args:
             key: Key of the object.
             candidate: The candidate to store.
-            facts: What to note on the card, as plain JSON values.
+            facts: What to record on the card, as plain JSON values.
         """
         fingerprint = self.keep_task(candidate.task)
         if self.has(key):
@@ -192,7 +192,7 @@ class Store:
         return sum(path.stat().st_size for path in files_of(folder)) if folder.is_dir() else None
 
     def release(self, *keys: str) -> None:
-        """Let gc remove what this process used, but for the objects of these keys and their tasks."""
+        """Let gc remove what this process used, except the objects of these keys and their tasks."""
         folders = [self.objects / key for key in keys]
         tasks = []
         for folder in folders:

@@ -1,7 +1,7 @@
-"""The folder of a store: its mark, its locks, and who uses what in it right now.
+"""The folder of a store: its mark, its locks, and the claims of running processes.
 
-A running process claims what it uses before it looks whether that exists: it writes the name into a file of its own,
-which it keeps locked. :mod:`limbeck.engine.gc` removes nothing that a living process has claimed.
+A running process claims what it uses before it checks that it exists: it writes the name into a file of its own, which
+it keeps locked. :mod:`limbeck.engine.gc` removes nothing that a living process has claimed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from limbeck.storage.disk import disk_full, full_folder
 from limbeck.storage.drafts import locked, remove_leftovers
 
 MARK = "limbeck-store.json"
-"""The file by which a folder is known to be a store."""
+"""The file that marks a folder as a store."""
 FORMAT = 1
 CLAIMS = "claims"
-"""The lock, held for milliseconds, of whoever reads or writes claims, and the folder of the claims."""
+"""The lock for reading and writing claims, held for milliseconds, and the folder of the claims."""
 _KEY = r"[0-9a-f]{16}"
 _NAMES = {
     "objects": rf"{_KEY}(-\d+)?",
@@ -34,7 +34,7 @@ _NAMES = {
     "work": _KEY,
     "locks": r".*\.lock",
 }
-"""What the names in a store's folders look like; a folder with others belongs to somebody else."""
+"""Patterns of the names in a store's folders; a folder with other names is not a store."""
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -48,10 +48,10 @@ class StoreFolder:
         self._claim: Path | None = None
         self._claim_lock = ExitStack()  # released when this object, or this process, is gone
 
-    # --- whose it is -------------------------------------------------------------------------------------------
+    # --- ownership ---------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Create the folders, see that they can be written, and remove what killed processes left."""
+        """Create the folders, check that they are writable, and remove what killed processes left."""
         self._check_ours()
         with self.writing():
             for name in ("objects", "tasks", "memo", "work", "locks"):
@@ -70,12 +70,12 @@ class StoreFolder:
             draft.write_text(json.dumps({"limbeck store": FORMAT}) + "\n", encoding="utf-8")
 
     def check_store(self) -> None:
-        """Refuse a folder that is no store. One that was made before stores were marked is known by its layout."""
+        """Refuse a folder that is not a store. One from before stores were marked is recognised by its layout."""
         if not self.marked:
             missing = [name for name in ("objects", "tasks", "memo", "locks") if not (self.root / name).is_dir()]
             if missing:
                 raise StoreError(
-                    f"{self.root} is no store of limbeck: it has no {MARK} and no folder '{missing[0]}'; nothing was "
+                    f"{self.root} is not a limbeck store: it has no {MARK} and no folder '{missing[0]}'; nothing was "
                     "removed. Give the folder that --store or LIMBECK_STORE named when the runs were made"
                 )
             self._check_ours()
@@ -90,7 +90,7 @@ class StoreFolder:
                 for path in sorted((self.root / name).iterdir()):
                     if not path.name.startswith(".") and re.fullmatch(pattern, path.name) is None:
                         raise StoreError(
-                            f"{self.root} is no store of limbeck: it has no {MARK}, and {name}/{path.name} is not "
+                            f"{self.root} is not a limbeck store: it has no {MARK}, and {name}/{path.name} is not "
                             "limbeck's; name a new folder"
                         )
 
@@ -140,13 +140,13 @@ class StoreFolder:
             return
 
     def release(self, *paths: Path) -> None:
-        """Give up all claims but those on some parts."""
+        """Release all claims except those on some parts."""
         if self._claim is not None:
             with suppress(StoreError), self.lock(CLAIMS):
                 self._write_claim(self._claimed & {path.relative_to(self.root).as_posix() for path in paths})
 
     def claims_of_others(self) -> set[str]:
-        """Return what living processes have claimed, but for this object. The caller holds the lock ``CLAIMS``."""
+        """Return the claims of other living processes. The caller holds the lock ``CLAIMS``."""
         claims = [path for path in self._living_claims() if path != self._claim]
         return {name for path in claims for name in path.read_text(encoding="utf-8").splitlines()}
 
@@ -177,7 +177,7 @@ class StoreFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn a refusing or full disk into an error that says what to do."""
+        """Turn a full or unwritable disk into an error that says what to do."""
         try:
             yield
         except StoreError:

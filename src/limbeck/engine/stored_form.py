@@ -1,7 +1,7 @@
-"""The form of what is stored as JSON: records, facts and events, checked when they are read.
+"""Schemas of stored JSON: records, facts and events, checked when they are read.
 
-A file on the disk may hold anything, however it came there. The readers return a value or raise ValueError; nothing
-that they accept fails later for its form.
+A file on disk may contain anything. The readers return a value or raise ValueError; nothing that they accept is
+malformed.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class FailedEvent(TypedDict):
 
 @with_config(strict=True)
 class OtherEvent(TypedDict):
-    """A choice or a note, which nothing is computed from."""
+    """A choice or a note, from which nothing is computed."""
 
     event: Literal["choice", "note"]
     run: str
@@ -151,10 +151,10 @@ def check_event(event: Any) -> Plain:
     """Return an event of a ledger if it has the form of one; ``Any``, as it comes from JSON.
 
     Args:
-        event: What one line holds.
+        event: Content of one line.
 
     Raises:
-        ValueError: It has another form.
+        ValueError: It is malformed.
     """
     _EVENT.validate_python(event)
     match event["event"]:
@@ -171,10 +171,10 @@ def read_record(data: Any) -> Record:
     """Return a record from its JSON; ``Any``, as it comes from a file.
 
     Args:
-        data: What JSON holds.
+        data: Parsed JSON.
 
     Raises:
-        ValueError: It has another form.
+        ValueError: It is malformed.
     """
     form = _RECORD.validate_python(data)
     if unknown := set(form["traits"]) - TRAITS:
@@ -196,10 +196,10 @@ def read_records(data: Any) -> list[Record]:
     """Return the children of a step from their JSON: at least one, all of one parent, numbered in order.
 
     Args:
-        data: What JSON holds.
+        data: Parsed JSON.
 
     Raises:
-        ValueError: It has another form.
+        ValueError: It is malformed.
     """
     if not isinstance(data, list) or not data:
         raise ValueError(f"should be a list of records, got {type(data).__name__}")
@@ -216,10 +216,10 @@ def read_fact(data: Any) -> Measurement:
     """Return a measurement from its JSON.
 
     Args:
-        data: What JSON holds.
+        data: Parsed JSON.
 
     Raises:
-        ValueError: It has another form.
+        ValueError: It is malformed.
     """
     form = _FACT.validate_python(data)
     if form["unit"] not in UNITS:
@@ -236,7 +236,7 @@ def read_fact(data: Any) -> Measurement:
 
 
 def _is_time(value: object) -> bool:
-    """Tell whether this is a duration that others may be divided by, or is not known."""
+    """Return whether this is a duration that others may be divided by, or is unknown."""
     if value is None:
         return True
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
@@ -246,10 +246,10 @@ def read_probed(data: Any) -> ProbedForm:
     """Return what a probe measured, from its JSON.
 
     Args:
-        data: What JSON holds.
+        data: Parsed JSON.
 
     Raises:
-        ValueError: It has another form.
+        ValueError: It is malformed.
     """
     form = _PROBED.validate_python(data)
     for fact in form["facts"]:

@@ -1,4 +1,4 @@
-"""Keep a task that came by value in the folder of its run, so that the recipe, the report and a later run find it."""
+"""Keep an in-memory task in the folder of its run, where the recipe, the report and a later run find it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = "task"
 
 
 def keep_task(task: Task, run_folder: Path) -> Path:
-    """Write a task into a run's folder, unless it lies there already; return its folder, which a recipe can name."""
+    """Write a task into a run's folder, unless it is there already; return its folder, which a recipe can name."""
     folder = run_folder / FOLDER
     if _fingerprint(folder) != task.fingerprint:
         with whole_folder(folder, "the task's folder") as draft:

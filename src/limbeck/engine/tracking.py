@@ -1,4 +1,4 @@
-"""Experiment trackers of Accelerate: one run for each training, named by its place in the recipe; one for facts."""
+"""Experiment trackers of Accelerate: one run for each training, named by its position in the recipe; one for facts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_tracker(name: str) -> None:
 
 @dataclass
 class _Series:
-    """One run of the tracker; steps of trainings that follow each other in it are counted on."""
+    """One run of the tracker; consecutive trainings in it continue the count of steps."""
 
     tracker: Any  # a GeneralTracker of Accelerate, which has no type hints
     last: int = 0

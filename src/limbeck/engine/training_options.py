@@ -1,4 +1,4 @@
-"""What a user may say of the trainings that the main job plans, and how long they must be where texts are few."""
+"""User options of the trainings that ``compress`` plans, and their minimum length if texts are few."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop before a teacher is compressed that is no better than the best constant answer."""
+"""Stop before compressing a teacher that is no better than the best constant answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.model import Runnable
 
-ROWS = 2000  #: of validation, at most, that decide
+ROWS = 2000  #: most validation rows to compare on
 
 
 class WeakTeacher(InputError):
@@ -25,7 +25,7 @@ class WeakTeacher(InputError):
 
 
 class TeacherCheck:
-    """Stops a run before something is made of a teacher that is no better than the best constant answer.
+    """Stops a run before anything is made from a teacher that is no better than the best constant answer.
 
     Only recipes that end in a choice claim that what they choose is good. A teacher is compared once, and the result
     is kept in the store.
@@ -36,7 +36,7 @@ class TeacherCheck:
 
         Args:
             builder: Opens the teacher.
-            log: Where the message is written.
+            log: Records the message.
             chooses: Whether the recipe ends in a choice.
         """
         self._builder, self._log = builder, log
@@ -79,7 +79,7 @@ class TeacherCheck:
 def compare_teacher(
     model: Runnable | AnswerSource, tokenizer: PreTrainedTokenizerBase | None, task: Task, batch_size: int = 32
 ) -> tuple[Comparison, Baseline]:
-    """Judge a model and the constant answer on the same validation rows.
+    """Compare a model with the constant answer on the same validation rows.
 
     Args:
         model: Anything with ``predict(batch)``, or a teacher that gives answers alone.
@@ -100,7 +100,7 @@ def compare_teacher(
     if isinstance(model, AnswerSource):
         assessment = assess(sample, model.answer(sample, "validation"), rows.labels)
     else:
-        assert tokenizer is not None  # only a teacher that gives answers alone has none
+        assert tokenizer is not None  # only a teacher that only gives answers has none
         encoded = encode(sample, "validation", tokenizer)
         assessment = assess(sample, predict(model, encoded, batch_size), encoded.labels, encoded.unseen)
     value, low, high = assessment.quality
@@ -111,7 +111,7 @@ def compare_teacher(
 
 
 def weak_teacher_message(task: Task, comparison: Comparison, answer: str) -> str:
-    """Say what the two are worth, what to try, and how to go on all the same.
+    """Describe both scores, what to try, and how to continue anyway.
 
     Args:
         task: The task.
@@ -123,12 +123,12 @@ def weak_teacher_message(task: Task, comparison: Comparison, answer: str) -> str
     def interval(fact: Measurement) -> str:
         return "" if fact.low is None or fact.high is None else f" [{fact.low:.3f}, {fact.high:.3f}]"
 
-    weights = ", class_weights: balanced" if task.kind != "regression" else ""
+    weights = ", class_weights: balanced" if not task.task_kind.numeric else ""
     return (
-        f"the teacher is not better than the constant answer, so nothing that is made of it would mean anything: "
+        f"the teacher is not better than the constant answer, so nothing made from it would be meaningful: "
         f"{task.metric} {model.value:.3f}{interval(model)} against {constant.value:.3f} for {answer}, on {model.n:,} "
         f"validation rows (one-sided p = {comparison.p_value:.2g}). Train longer or faster (epochs, min_steps, "
         f"learning_rate{weights}), give more rows, or choose a metric that sees rare labels (macro_f1, "
-        "balanced_accuracy, average_precision); to go on all the same, set allow_weak_teacher: true "
+        "balanced_accuracy, average_precision); to continue anyway, set allow_weak_teacher: true "
         "(--allow-weak-teacher)"
     )

@@ -83,7 +83,7 @@ def carry_out(builder: CandidateBuilder, parent: str, seed: int, base: str, teac
     Args:
         builder: Opens the candidate and the teacher.
         parent: Key of the candidate to work on.
-        seed: Decides everything random.
+        seed: Seed of everything random.
         base: Key of the first child, which names the scratch folder.
         teacher: Key of the teacher, if the step has one.
     """

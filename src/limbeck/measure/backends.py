@@ -31,7 +31,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class Runner(Protocol):
-    """A loaded model. ``prepare`` does what is not to be timed; calling the runner answers with logits."""
+    """A loaded model. ``prepare`` does the untimed work; calling the runner returns logits."""
 
     words: str  #: the runtime and the implementation, in words
 
@@ -118,7 +118,7 @@ class TorchRunner:
         if plain:
             from limbeck.model.pretrained import to_transformers
 
-            with contextlib.suppress(InputError):  # a ragged shape has no plain twin
+            with contextlib.suppress(InputError):  # a ragged shape has no plain counterpart
                 running, self.ours = to_transformers(model), False
         self.model = running.eval().to(self.device)
         self.words = f"torch eager, {type(running).__name__}"

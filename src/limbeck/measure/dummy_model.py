@@ -37,7 +37,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """How stand-ins are made and run: everything but the shape."""
+    """How dummy models are made and run: everything but the shape."""
 
     style: Mapping[str, Any]
     target: Target
@@ -120,7 +120,7 @@ def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification
 
 
 def runner_of(shape: Shape, setting: Setting) -> Runner:
-    """Load a stand-in in the runtime of the setting."""
+    """Load a dummy model in the runtime of the setting."""
     from limbeck.model.onnx.onnx_model import open_session, write
 
     target = setting.target
@@ -133,7 +133,7 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
 
 
 def warm_calls(shapes: Sequence[Shape], setting: Setting) -> list[Callable[[int], np.ndarray]]:
-    """Load a stand-in of each shape and return calls that answer one batch; each was called once.
+    """Load a dummy model of each shape and return calls that answer one batch; each was called once.
 
     The argument of a call is ignored: ``timing.alternate`` passes the index of an input.
     """
@@ -151,7 +151,7 @@ def _answer(runner: Runner, batch: object, _: int) -> np.ndarray:
 
 
 def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
-    """Export a stand-in as an ONNX graph for the runtime of the setting, in its number format."""
+    """Export a dummy model as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.onnx.graph import build as build_graph
     from limbeck.model.onnx.onnx_model import parts
     from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize

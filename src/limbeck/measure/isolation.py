@@ -39,7 +39,7 @@ sys.path[:] = dict.fromkeys([*sys.argv[2:], *sys.path])
 from limbeck.measure.isolation import start
 start(sys.argv[1])
 """
-"""What a child executes. It imports from where its parent does, or it might run another limbeck than its parent."""
+"""Code of a child process. It imports from its parent's paths; otherwise it might run another limbeck."""
 
 
 def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
 
 
 def _import_path() -> list[str]:
-    """Where this process imports from, without the working folder: a file there may have the name of a module."""
+    """Return the import paths of this process without the working folder, where a file may be named like a module."""
     package = str(Path(__file__).parents[2])
     return [path for path in sys.path if path == package or (path and Path(path) != Path.cwd())]
 

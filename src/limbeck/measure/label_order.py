@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from limbeck.core.kinds import find
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import ArrayLike
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.model import Runnable
@@ -22,7 +22,7 @@ TEXTS = 200
 """Texts that an assumed order is checked on."""
 
 SURE, USEFUL = 1e-3, 1e-2
-"""Most probability of chance for saying that another order is better; that an order beats the most frequent label."""
+"""Largest p-values for claiming that another order is better, and that an order beats the most frequent label."""
 
 Verdict = Literal["fits", "unclear", "wrong"]
 
@@ -31,9 +31,9 @@ Verdict = Literal["fits", "unclear", "wrong"]
 class OrderCheck:
     """How well an assumed order of the outputs fits the labels.
 
-    ``accuracy`` and ``best`` are shares of right decisions with the assumed order and with the best one, ``constant``
-    with the most frequent label alone. ``outputs`` has the output of each label in the best order. ``texts`` is how
-    many texts these shares are of.
+    ``accuracy`` and ``best`` are the fractions of right decisions with the assumed and the best order, ``constant``
+    with only the most frequent label. ``outputs`` has the output of each label in the best order; ``texts`` is the
+    number of texts.
     """
 
     verdict: Verdict
@@ -76,8 +76,8 @@ def fit_task(
 ) -> Fitted:
     """Give a task the label names of a model that answers it, in the order of its outputs.
 
-    Same names in another order or case, and a part of the model's labels, become the model's own list. Names that say
-    nothing (``LABEL_0``, ``0``) on either side are matched by position; that is noted, and checked on texts.
+    Same names in another order or case, and a part of the model's labels, become the model's own list. Meaningless
+    names (``LABEL_0``, ``0``) on either side are matched by position; that is noted, and checked on texts.
 
     Args:
         source: Folder or name of the model.
@@ -97,7 +97,7 @@ def fit_task(
     match = spec.match(task.kind, task.label_names)
     if not match:
         return Fitted(task, False, match.refusal)
-    if task.kind == "regression":
+    if task.task_kind.numeric:
         return Fitted(task, True)
     adapted = _adapt(task, match)
     notes = _changes(task, adapted, spec.labels, source)
@@ -211,43 +211,18 @@ def compare_orders(
         labels: The label of each text, or its labels.
         count: Number of labels.
     """
-    import numpy as np
-
-    tables = np.stack([_table(kind, values, row, count) for values, row in zip(logits, labels, strict=True)])
-    if kind == "multilabel":
-        truths = np.asarray(labels) > 0
-        constant, totals = (truths == (truths.mean(0) > 0.5)).sum(1), np.full(len(truths), count)
-    else:
-        constant, totals = tables.sum(2)[:, tables.sum((0, 2)).argmax()], tables.sum((1, 2))
-    return judge_order(tables, constant, totals)
-
-
-def _table(kind: str, logits: ArrayLike, labels: ArrayLike, count: int) -> np.ndarray:
-    """Count in a text how often an output answers where a label is true [label, output]; multilabel: both are equal."""
-    import numpy as np
-
-    from limbeck.core.metrics import IGNORED
-
-    if kind == "multilabel":
-        given, truth = np.asarray(logits) > 0, np.asarray(labels) > 0
-        equal: np.ndarray = truth[:, None] == given[None, :]
-        return equal.astype(float)
-    guesses, truths = np.asarray(logits).argmax(-1).reshape(-1), np.asarray(labels).reshape(-1)
-    table = np.zeros((count, count))
-    counted = truths != IGNORED
-    np.add.at(table, (truths[counted], guesses[counted]), 1.0)
-    return table
+    return judge_order(*find(kind).confusion(logits, labels, count))
 
 
 def judge_order(tables: np.ndarray, constant: np.ndarray, totals: np.ndarray) -> OrderCheck:
-    """Judge the order of outputs by sign tests over texts.
+    """Test the order of outputs by sign tests over texts.
 
-    With more than two labels the best order is sought on every second text and judged on the others, so that the search
-    is not mistaken for evidence.
+    With more than two labels the best order is searched on every second text and tested on the others, so that the
+    search is not mistaken for evidence.
 
     Args:
         tables: Decisions, how often each output answers where each label is true [text, label, output].
-        constant: Decisions that the most frequent label alone gets right [text].
+        constant: Decisions that the most frequent label gets right [text].
         totals: Decisions to be made [text].
     """
     import numpy as np
@@ -273,7 +248,7 @@ def judge_order(tables: np.ndarray, constant: np.ndarray, totals: np.ndarray) ->
 
 
 def sign_test(first: np.ndarray, second: np.ndarray) -> float:
-    """Test by signs whether ``first`` [text] beats ``second`` [text]: exact one-sided p-value.
+    """Return the exact one-sided p-value of a sign test that ``first`` [text] beats ``second`` [text].
 
     >>> import numpy as np
     >>> sign_test(np.ones(10), np.zeros(10))

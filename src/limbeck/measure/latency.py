@@ -56,7 +56,7 @@ class Latency(Probe):
     with their real lengths (a sample of the split, spread evenly over its lengths) unless the target fixes
     ``seq_len``; a batch is padded to its longest text. All candidates are loaded in one fresh process and timed
     alternately in rounds, each round over the same batches; ratios are taken within rounds, so that a disturbance of
-    the machine meets both sides. A torch candidate runs in eager PyTorch, in transformers' own implementation where
+    the machine affects both sides. A torch candidate runs in eager PyTorch, in transformers' own implementation where
     that can express the shape; an exported one in the target's runtime.
 
     Units: seconds per call.
@@ -130,7 +130,7 @@ def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
 
 
 def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...]:
-    """Estimate the tokens of sampled test texts by their words and marks, for there is no tokenizer.
+    """Estimate the tokens of sampled test texts from words and marks, without a tokenizer.
 
     Args:
         task: Texts of its test split count, or else of its training split; pairs are taken together.
@@ -141,7 +141,7 @@ def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...
 
     split = "test" if "test" in task.splits else "train"
     rows, sides = task.split(split), list(texts_of(task.split(split)))
-    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each is followed by a mark of its end
+    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each ends with a separator token
     together = [sum(sizes[row :: len(rows)]) + 1 for row in range(len(rows))]
     return tuple(min(together[row], task.max_length, most) for row in sample_rows(task, split, samples))
 
@@ -310,11 +310,11 @@ class Evaluation:
     depends_on_batch: bool = False
     """Whether answers may depend on the texts beside them: those of INT8 models do in batches of several texts."""
     beside: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    """Of a regression, ``rmse`` (in the unit of the labels) and ``r2``, each with its interval."""
+    """For a regression, ``rmse`` (in the unit of the labels) and ``r2``, each with its interval."""
 
 
 def check_calls(threads: int, batch: int) -> None:
-    """Refuse numbers of threads and of texts in a call below 1."""
+    """Refuse fewer than one thread or one text per call."""
     for name, given in (("threads", threads), ("batch", batch)):
         if given < 1:
             raise InputError(f"{name} should be at least 1, got {given}")
@@ -333,9 +333,9 @@ def evaluate(
 ) -> Evaluation:
     """Answer a whole split in its order and time the answers: accuracy, total and mean elapsed milliseconds.
 
-    Timed: the call from padded token ids to logits, as in :class:`Latency`. One answer before the first warms up. The
-    quality is that of the timed answers. In batches of several texts those of an INT8 model depend on the batch,
-    because the ranges of dynamic numbers span it with its padding; ``depends_on_batch`` is then True.
+    Timed: the call from padded token ids to logits, as in :class:`Latency`. One untimed call warms up. The quality is
+    that of the timed answers. An INT8 model's answers depend on the other texts of a batch, because dynamic ranges span
+    it with its padding; ``depends_on_batch`` is then True.
 
     Args:
         model: A torch encoder or an ONNX model.
@@ -366,7 +366,7 @@ def evaluate(
         logits, total = _timed_answers(runner, encoded, batch, now or time.perf_counter)
     finally:
         torch.set_num_threads(before)
-    if task.kind == "tokens":
+    if encoded.per_token:
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)

@@ -88,7 +88,7 @@ def resident() -> int:
 
 
 def forget_peak() -> None:
-    """Start the peak anew where the system can (Linux); elsewhere imports may hide a small model."""
+    """Reset the peak where the system can (Linux); elsewhere imports may hide a small model."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -136,7 +136,7 @@ class Size(Probe):
 
         for index, candidate in enumerate(candidates):
             shape, style = counts.of_model(candidate.model)
-            labels, pooler = candidate.task.num_labels, candidate.task.kind != "tokens"
+            labels, pooler = candidate.task.num_labels, not candidate.task.task_kind.per_token
             rows = sample_rows(candidate.task, self.split, self.samples)
             lists = token_lists(candidate.task, self.split, rows, candidate.tokenizer)
             tokens = sum(map(len, lists)) / len(lists)
@@ -165,6 +165,6 @@ def stored_bytes(candidate: Candidate) -> int:
     else:
         return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     size = sum(path.stat().st_size for path in paths if path.is_file())
-    if size == 0:  # a fact of 0 bytes would be kept, and any budget met
+    if size == 0:  # a fact of 0 bytes would be kept, and meet any budget
         raise StoreError(f"{where} has no weights to measure; they were removed meanwhile, so run again")
     return size

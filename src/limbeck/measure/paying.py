@@ -15,14 +15,14 @@ from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.measure.trial import Trial, time_trial
 
 TRIALS, CALLS = 3, 30
-LEAST = 1.03  #: another way must be faster by this much: less is within what repeated trials differ by
+LEAST = 1.03  #: another way must be faster by this much: smaller differences are within the spread of repeated trials
 
 Timer = Callable[[Trial], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Paying:
-    """Seconds of a call with softmax attention and with the other core, medians of trials in turn."""
+    """Seconds of a call with softmax attention and with the other core, medians of alternating trials."""
 
     core: str
     seq_len: int
@@ -36,7 +36,7 @@ class Paying:
 
     @property
     def pays(self) -> bool:
-        """Whether it is faster by more than trials differ."""
+        """Whether it is faster by more than the spread of trials."""
         return self.gain >= LEAST
 
 

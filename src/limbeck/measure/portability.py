@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.kinds import find
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from onnxruntime import InferenceSession
 
-    from limbeck.core.metrics import Kind
+    from limbeck.core.kinds import Kind
 
 
 @step(
@@ -35,9 +36,9 @@ class Portability(Probe):
     (``model/onnx/vnni_emulation.py``). Both arithmetics are computed here, on whatever processor this is. Where no two
     weights can overflow there is nothing to compare, and no text is read. Candidates that are not INT8 get no fact.
 
-    Units: share of texts whose answer stays (of tokens: all of them), with a 95 % interval; for regression, of texts
-    whose number is exactly the same. ``detail`` has how many differ, how far the logits move at most, and how many
-    pairs of weights can overflow.
+    Units: fraction of texts with the same answer (for tokens: all of its answers; for regression: exactly the same
+    number), with a 95 % interval. ``detail`` has how many differ, how far the logits move at most, and how many pairs
+    of weights can overflow.
     """
 
     split: str = "validation"  #: where the texts come from
@@ -54,7 +55,7 @@ class Portability(Probe):
                 yield index, self.fact(candidate, context.target.batch)
 
     def fact(self, candidate: Candidate, batch: int) -> Measurement:
-        """Measure the share of answers that stay; texts of a batch share a range."""
+        """Measure the fraction of unchanged answers; texts of a batch share a range."""
         from limbeck.core.statistics import wilson
         from limbeck.data.batching import encode, predict
         from limbeck.measure.latency import sample_rows
@@ -103,20 +104,12 @@ def agreement(
         kind: Kind of the task.
         first: Logits of one model for each text.
         second: Logits of the other.
-        labels: Label of each text; of tokens only those count that have a label.
+        labels: Label of each text; only tokens with a label count.
 
     Returns:
-        Whether both answer alike [texts], and the largest difference between their logits.
+        Whether both agree [texts], and the largest difference between their logits.
     """
     import numpy as np
 
-    from limbeck.core.metrics import IGNORED, decode
-
     largest = max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
-    if kind == "tokens":
-        masks = [np.asarray(row) != IGNORED for row in labels]
-        triples = zip(first, second, masks, strict=True)
-        same = [bool((decode(kind, a)[mask] == decode(kind, b)[mask]).all()) for a, b, mask in triples]
-        return np.array(same), largest
-    equal = decode(kind, np.stack(list(first))) == decode(kind, np.stack(list(second)))
-    return equal.reshape(len(equal), -1).all(axis=1), largest
+    return find(kind).same_answers(first, second, labels), largest

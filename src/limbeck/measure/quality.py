@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.statistics import Interval
     from limbeck.core.task import Task
+    from limbeck.core.task_kind import Assessment
 
 
 @step(
@@ -36,9 +37,8 @@ class Quality(Probe):
     For classification the fact also keeps which examples were right (``detail["correct"]``, read it with
     ``core.statistics.unpack``), so that two candidates can be compared on the same examples later.
 
-    INT8 models answer in batches of the target's size, as they will be served: the ranges of a dynamic one span its
-    batch with its padding, so that answers in batches of several texts depend on the texts beside them. The fact then
-    has ``detail["batch"]``.
+    INT8 models answer in batches of the target's size, as they will be served: dynamic ranges span a batch with its
+    padding, so answers depend on the other texts of a batch. The fact then has ``detail["batch"]``.
 
     Units: the metric's own, 0 to 1 (a correlation: -1 to 1).
     """
@@ -85,7 +85,7 @@ class Quality(Probe):
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
 
     def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
-        """Yield the facts of a teacher that gives answers alone."""
+        """Yield the facts of a teacher that only gives answers."""
         from limbeck.data.answers import answers
 
         task = candidate.task
@@ -108,15 +108,6 @@ class Quality(Probe):
         return Measurement("quality", value, "1", low, high, n=count, split=self.split, detail=detail)
 
 
-class Assessment(NamedTuple):
-    """The metric with its interval, and what a reader may ask next."""
-
-    quality: Interval
-    detail: dict[str, Any]
-    beside: dict[str, Interval] = {}  # noqa: RUF012 never changed
-    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression."""
-
-
 def _flat(interval: Interval) -> tuple[float, str, float, float]:
     return interval.value, "1", interval.low, interval.high
 
@@ -129,63 +120,7 @@ def assess(
     Args:
         task: Says kind, metric and label names.
         logits: [rows, labels]; for tokens one [positions, labels] for each row.
-        labels: A label for each row; for tokens one for every position, as ``data.batches.encode`` gives them.
-        unseen: For tokens, the labels of the words of each row that have no token. They count as answered with 'O' (or
-            the first label), the same for every model, and ``detail["unseen_words"]`` has their number.
+        labels: A label for each row; for tokens one for every position, as ``data.batching.encode`` gives them.
+        unseen: For tokens, the labels of the words of each row that have no token, see ``TaskKind.assess``.
     """
-    import numpy as np
-
-    from limbeck.core.metrics import IGNORED, METRICS, decode, r2, readings, rmse
-    from limbeck.core.statistics import pack, score, wilson
-    from limbeck.data.encoding import default_label
-    from limbeck.data.ranking import metric_interval
-
-    metric = METRICS[task.metric]
-    if task.kind == "tokens":
-        truths = [np.asarray(row) for row in labels]
-        guesses = [decode(task.kind, row)[truth != IGNORED] for row, truth in zip(logits, truths, strict=True)]
-        truths = [truth[truth != IGNORED] for truth in truths]
-        if unseen:
-            other = default_label(task.label_names)
-            guesses = [np.append(guess, [other] * len(rest)) for guess, rest in zip(guesses, unseen, strict=True)]
-            truths = [np.append(truth, list(rest)) for truth, rest in zip(truths, unseen, strict=True)]
-            guesses, truths = ([row.astype(np.int64) for row in rows] for rows in (guesses, truths))
-        quality = score(lambda guess, truth: metric(np.concatenate(guess), np.concatenate(truth)), guesses, truths)
-        detail = {"per_label": _per_label(task, np.concatenate(guesses), np.concatenate(truths))}
-        count = sum(map(len, unseen))
-        return Assessment(quality, detail | ({"unseen_words": count} if count else {}))
-    stacked, truth = np.stack(list(logits)), np.asarray(labels)
-    guess, reading = decode(task.kind, stacked), readings(task.kind, task.metric, stacked)
-    if task.kind == "regression":
-        truth = truth.astype(float)
-        beside = {function.__name__: score(function, guess, truth) for function in (rmse, r2)}
-        return Assessment(score(metric, guess, truth), {}, beside)
-    if task.kind == "multilabel":
-        truth = truth.astype(int)
-        return Assessment(metric_interval(task.metric, reading, truth), {"per_label": _per_column(task, guess, truth)})
-    correct = guess == truth
-    accuracy = task.metric == "accuracy"
-    quality = wilson(int(correct.sum()), len(correct)) if accuracy else metric_interval(task.metric, reading, truth)
-    return Assessment(quality, {"per_label": _per_label(task, guess, truth), "correct": pack(correct)})
-
-
-def _per_label(task: Task, guess: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, int]]:
-    return {
-        name: {
-            "examples": int((truth == label).sum()),
-            "predicted": int((guess == label).sum()),
-            "correct": int(((guess == label) & (truth == label)).sum()),
-        }
-        for label, name in enumerate(task.label_names)
-    }
-
-
-def _per_column(task: Task, guess: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, int]]:
-    return {
-        name: {
-            "examples": int(truth[:, label].sum()),
-            "predicted": int(guess[:, label].sum()),
-            "correct": int((guess[:, label] & truth[:, label]).sum()),
-        }
-        for label, name in enumerate(task.label_names)
-    }
+    return task.task_kind.assess(task.metric, task.label_names, logits, labels, unseen)

@@ -45,14 +45,14 @@ class Timing:
         return median(self.rounds)
 
     def quantile(self, share: float) -> Interval:
-        """Return the time that this share of all calls needed at most; the interval resamples rounds."""
+        """Return the time within which this fraction of all calls ended; the interval resamples rounds."""
         return bootstrap(
             lambda chosen: float(np.quantile(self.seconds[chosen], share)), len(self.seconds), resamples=300
         )
 
     @property
     def spread(self) -> float:
-        """Distance between the quartiles of the rounds, as a share of the median: the noise of the machine."""
+        """Distance between the quartiles of the rounds, as a fraction of the median: the noise of the machine."""
         low, high = np.quantile(self.rounds, [0.25, 0.75])
         return float((high - low) / np.median(self.rounds))
 
@@ -73,9 +73,9 @@ def alternate(
     seed: int = 0,
     now: Clock = time.perf_counter,
 ) -> list[Timing]:
-    """Time several callables in turn on the same inputs, so that drift of the machine meets all of them alike.
+    """Time several callables in turn on the same inputs, so that drift of the machine affects all of them equally.
 
-    Each round runs every callable over inputs 0 .. ``inputs`` - 1, in an order of callables drawn anew each round.
+    Each round runs every callable over inputs 0 .. ``inputs`` - 1, with the callables in a new random order.
     A turn starts with one call that is not timed: it brings the weights back into the caches that the others used.
     The first ``warmup`` rounds are not timed at all.
 

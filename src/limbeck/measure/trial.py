@@ -32,7 +32,7 @@ class Trial:
     within: Shape | None = None
 
     def check(self) -> None:
-        """Refuse what cannot be timed, before any work starts."""
+        """Refuse trials that cannot be timed, before any work starts."""
         self.setting.check()
         if self.calls < 1 or not 0 <= self.warmup_ratio < 1:
             raise InputError(
@@ -43,11 +43,11 @@ class Trial:
             self.setting.check_length(tokens)
         if self.within is not None and (self.setting.target.runtime, self.setting.number_format) != ("torch", "float"):
             raise InputError(
-                "weights that are shared are cut at every call, which only the runtime torch can; "
+                "shared weights are sliced at every call, which only the runtime torch can do; "
                 f"got {self.setting.target.runtime}, {self.setting.number_format}"
             )
         if self.within is not None and not self.shape <= self.within:
-            raise InputError(f"{self.shape} is no slice of the super model, {self.within}")
+            raise InputError(f"{self.shape} is not a slice of the super model, {self.within}")
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
@@ -75,7 +75,7 @@ def time_trial(trial: Trial) -> np.ndarray:
 def peak_memory(trial: Trial, calls: int = 3) -> int:
     """Measure the resident memory, in bytes, that a fresh process needs for a model and its answers beyond the runtime.
 
-    A graph is written before and read by the process: what it takes to make one is no part of serving it.
+    An ONNX graph is written beforehand, since making it is not part of serving.
     """
     from limbeck.measure.isolation import run_isolated
     from limbeck.model.onnx.onnx_model import write

@@ -82,7 +82,7 @@ def open_model(
     else:
         assert folder is not None
         model = _open_torch(folder, config, task, seed)
-    words = task.kind == "tokens" if task else is_token_classifier(config)
+    words = task.task_kind.per_token if task else is_token_classifier(config)
     return model, _open_tokenizer(folder, source, config, words=words)
 
 
@@ -225,7 +225,7 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     located = interchange.our_tensors(weights, config).items()
     weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
     own = is_token_classifier(config)
-    per_token = task.kind == "tokens" if task else own
+    per_token = task.task_kind.per_token if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
         weights = {name: weight for name, weight in weights.items() if name.startswith("encoder.")}
     labels = dict(enumerate(read_labels(config, folder) or ("LABEL_0", "LABEL_1")))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.outputs import PROBLEM_TYPES, OutputSpec, match_labels, missing_tensors
+from limbeck.core.kinds import find
+from limbeck.core.outputs import OutputSpec, match_labels, missing_tensors
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from limbeck.core.kinds import Kind
     from limbeck.core.shape import Shape
-    from limbeck.core.task import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 
@@ -146,7 +147,7 @@ def set_labels(
     config.id2label = dict(enumerate(new))
     config.label2id = {name: index for index, name in enumerate(new)}
     if kind is not None:
-        config.problem_type = PROBLEM_TYPES[kind]  # type: ignore[assignment]  # these are transformers' names
+        config.problem_type = find(kind).problem_type  # type: ignore[assignment]  # these are transformers' names
 
 
 def _fit(own: OutputSpec, label_names: Sequence[str] | None, kind: Kind | None) -> tuple[str, Any, list[str]]:
@@ -156,9 +157,9 @@ def _fit(own: OutputSpec, label_names: Sequence[str] | None, kind: Kind | None) 
     new = list(own.labels) if label_names is None else [str(name) for name in label_names]
     if kind is None and label_names is None:
         return "", Match(tuple(range(len(new))), tuple(new)), new
-    if kind == "regression":
+    if kind is not None and find(kind).numeric:
         new = new[:1] if len(new) == 1 else ["score"]
-        match = own.match("regression", new)
+        match = own.match(kind, new)
         return match.refusal, Match((0,), tuple(new)) if len(own.labels) == 1 else None, new
     match = own.match(kind or own.kind, new)
     if match and len(match.outputs) < len(own.labels):  # the task was not adapted to the model

@@ -23,14 +23,27 @@ WHOLE: Mapping[str, tuple[int, int]] = {
 FRACTIONS = (
     "layer_norm_eps", "dropout", "attention_dropout", "classifier_dropout", "hidden_dropout_prob",
     "attention_probs_dropout_prob", "seq_classif_dropout", "norm_eps", "mlp_dropout",
+    "embedding_dropout", "attention_output_dropout", "pooler_dropout", "cls_dropout", "classifier_dropout_prob",
 )  # fmt: skip
 """Keys that hold a number from 0, below 1."""
 MAY_BE_NULL = frozenset(
-    ("pad_token_id", "position_offset", "embedding_size", "classifier_dropout", "seq_classif_dropout", "num_labels")
+    (
+        "pad_token_id",
+        "position_offset",
+        "embedding_size",
+        "classifier_dropout",
+        "seq_classif_dropout",
+        "num_labels",
+        "embedding_dropout",
+        "attention_output_dropout",
+        "pooler_dropout",
+        "cls_dropout",
+        "classifier_dropout_prob",
+    )
 )
 TEXTS = (
     "model_type", "hidden_act", "activation", "family", "pooler", "projections", "limbeck_runtime", "hidden_activation",
-    "classifier_activation", "classifier_pooling", "pooling",
+    "classifier_activation", "classifier_pooling", "pooling", "ffn_dropout",
 )  # fmt: skip
 SWITCHES = (
     "resplit", "is_decoder", "is_encoder_decoder", "add_cross_attention", "norm_first", "norm_bias", "attention_bias",

@@ -22,6 +22,7 @@ STANDARD_KEYS = frozenset((
     "rope_parameters", "rope_scaling", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta",
     "classifier_dropout_prob", "input_embedding_size", "cls_dropout", "norm_rel_ebd", "relative_attention",
     "position_biased_input", "pooler_hidden_size", "pooler_hidden_act", "attention_head_size",
+    "embedding_dropout", "pooler_dropout",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
 POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert", "deberta-v2")

@@ -68,5 +68,6 @@ class Embeddings(nn.Module):
             x = slice_norm(x, self.norm)
         if mask is not None and self.style.masks_queries:
             x = x * mask[..., None].to(x.dtype)
-        x = F.dropout(x, self.style.dropout, self.training)
+        own = self.style.embedding_dropout
+        x = F.dropout(x, self.style.dropout if own is None else own, self.training)
         return x if self.project is None or first else slice_linear(x, self.project, hidden, x.shape[-1])

@@ -289,8 +289,9 @@ class LimbeckForSequenceClassification(LimbeckModel):
         if not self.per_token:
             hidden = hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
         if self.pooler is not None:
-            if style.family not in POOLED:
-                hidden = F.dropout(hidden, style.classifier_dropout, self.training and style.family != "distilbert")
+            before = 0.0 if style.family in (*POOLED, "distilbert") else style.classifier_dropout
+            before = before if style.pooler_dropout is None else style.pooler_dropout
+            hidden = F.dropout(hidden, before, self.training)
             hidden = ACT2FN[style.pooler](slice_linear(hidden, self.pooler, hidden.shape[-1], hidden.shape[-1]))
         if self.pooler_norm is not None:
             hidden = slice_norm(hidden, self.pooler_norm)

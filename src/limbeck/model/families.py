@@ -30,6 +30,10 @@ FEATURES: dict[str, tuple[Any, Any]] = {
 """Keys of a configuration that require more than an encoder, and the values that do not."""
 
 POOLINGS = ("cls", "mean")
+ONE_DROPOUT = ("mpnet", "roformer", "megatron-bert")
+"""Families whose heads have the dropout of hidden states; they read no other."""
+TOKENS_LIKE_STATES = ("distilbert", "deberta-v2")
+"""Families of which this holds for token classification."""
 SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention")
 STYLE = tuple(field.name for field in dataclasses.fields(Style))
 OURS = frozenset((*SHAPE, *STYLE, "space", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head"))
@@ -117,7 +121,7 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     family = FAMILIES[name]
     fields = {field.name for field in dataclasses.fields(Style)} & set(family.keys)
     values = {field: family.value(config, field) for field in fields}
-    if values["classifier_dropout"] is None or (per_token and name == "distilbert"):
+    if values["classifier_dropout"] is None or name in ONE_DROPOUT or (per_token and name in TOKENS_LIKE_STATES):
         values["classifier_dropout"] = values["dropout"]
     if values["pad_token_id"] is None:
         values["pad_token_id"] = family.keys["pad_token_id"][1]
@@ -239,4 +243,24 @@ def ragged_layers(shape: Shape, style: Style | None = None) -> list[str]:
             reasons.append(f"layer {index} has {layer.attention} attention")
     if FAMILIES[style.family].local:
         reasons += layer_types.obstacles(shape, style.rotary_theta, style.unnormed_layers)
-    return reasons
+    biases = [bias_columns(shape, style, index) for index in range(shape.depth)]
+    others = [index for index, columns in enumerate(biases) if columns != biases[0]]
+    return reasons + [
+        f"layer {index} has the position biases of heads {biases[index]}, layer 0 those of {biases[0]}"
+        for index in others
+    ]
+
+
+def bias_columns(shape: Shape, style: Style, index: int) -> list[int]:
+    """Return the columns of the table of position biases that a layer takes, in their order; empty without a table.
+
+    Args:
+        shape: Shape of the encoder.
+        style: How it computes.
+        index: Number of the layer.
+    """
+    if not style.relative_buckets:
+        return []
+    given = style.position_heads[index] if index < len(style.position_heads) else ()
+    columns = list(given) or list(range(style.relative_heads))
+    return sorted(columns[head % len(columns)] for head in range(shape.layers[index].heads))

@@ -176,6 +176,7 @@ FAMILIES: dict[str, Family] = {
             "ffn_norm": "full_layer_layer_norm",
         },
         shared_layers=True,
+        style={"ffn_dropout": "none"},
         required={"num_hidden_groups": 1, "inner_group_num": 1},
     ),
     "rembert": Family(
@@ -235,7 +236,7 @@ FAMILIES: dict[str, Family] = {
         embeddings={name: path for name, path in _BERT_EMBEDDINGS.items() if name != "norm"},
         layer=_BERT_LAYER | {"attention_norm": "attention.self_attn_layer_norm", "ffn_norm": "LayerNorm"},
         norm="encoder.LayerNorm",
-        style={"norm_first": True, "embedding_norm": False},
+        style={"ffn_dropout": "none", "norm_first": True, "embedding_norm": False},
     ),
     "roformer": Family(
         "roformer",
@@ -284,6 +285,7 @@ FAMILIES: dict[str, Family] = {
             "down": "ffn.lin2",
             "ffn_norm": "output_layer_norm",
         },
+        style={"attention_output_dropout": 0.0},
     ),
     "mpnet": Family(
         "mpnet",
@@ -318,6 +320,7 @@ FAMILIES: dict[str, Family] = {
             "layer_norm_eps": ("layer_norm_eps", 1e-7),
             "embedding_size": ("embedding_size", None),
             "classifier_dropout": ("cls_dropout", None),
+            "pooler_dropout": ("pooler_dropout", 0.0),
             "pooler": ("pooler_hidden_act", "gelu"),
         },
         embeddings=_BERT_EMBEDDINGS | {"project": "embeddings.embed_proj"},
@@ -347,6 +350,8 @@ FAMILIES: dict[str, Family] = {
             "activation": ("hidden_activation", "gelu"),
             "layer_norm_eps": ("norm_eps", 1e-5),
             "dropout": ("mlp_dropout", 0.0),
+            "embedding_dropout": ("embedding_dropout", 0.0),
+            "attention_output_dropout": ("attention_dropout", 0.0),
             "attention_dropout": ("attention_dropout", 0.0),
             "classifier_dropout": ("classifier_dropout", 0.0),
             "norm_bias": ("norm_bias", False),
@@ -373,6 +378,7 @@ FAMILIES: dict[str, Family] = {
         pooler_norm="head.norm",
         local=True,
         style={
+            "ffn_dropout": "neurons",
             "norm_first": True,
             "absolute_positions": False,
             "gated": True,

@@ -228,6 +228,7 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     path, shape = folder / WEIGHTS, shape_of(config)
     plain = not families.ragged_layers(shape, style_of(config)) and shape.depth > 0 and not config.get("position_heads")
     plain = plain and not FAMILIES[str(config.get("family", "bert"))].rearranged
+    plain = plain and config.get("relative_heads", 0) in (0, shape.layers[0].heads)
     if not path.is_file():
         return plain
     names = tensor_names(path)

@@ -8,13 +8,13 @@ each opens like any model, so it may be a student, a teacher, or where another t
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from limbeck.errors import InputError
+from limbeck.storage.drafts import process_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -133,7 +133,7 @@ def with_epochs(teacher: Candidate, checkpoints: str | None, student: Candidate,
         epochs = tuple(file for file in teacher.epoch_checkpoints if file.stem.startswith("epoch_"))
         return replace(teacher, epoch_checkpoints=epochs)
     folders, initial = epoch_folders(checkpoints), Path(checkpoints).expanduser() / INITIAL
-    to = (scratch or Path(tempfile.mkdtemp(prefix="limbeck-"))) / "waypoints"
+    to = (scratch or process_folder()) / "waypoints"
     first = [initial] if initial.is_dir() else []
     files = read_kept_weights([*first, *folders], teacher.model, teacher.task, to)
     if not first:

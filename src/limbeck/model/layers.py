@@ -352,13 +352,14 @@ class Layer(nn.Module):
         Returns:
             Hidden states [batch, seq, hidden].
         """
-        hidden, drop, norm_first = x.shape[-1], self.style.dropout, self.style.norm_first
+        style, hidden, norm_first = self.style, x.shape[-1], self.style.norm_first
+        drop = style.dropout if style.attention_output_dropout is None else style.attention_output_dropout
         read = slice_norm(x, self.attention_norm) if norm_first and self.attention_norm is not None else x
         context = self._attend(read, mask, shape, head_dim, gates, taps, shared, positions)
         if "context" in taps:
             taps["context"].append(context)
         out = self.attention_out
-        if shape.heads and head_dim != self.head_dim and not self.style.resplit:
+        if shape.heads and head_dim != self.head_dim and not style.resplit:
             columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, : shape.heads, :head_dim].flatten(1)
             attention_output = F.linear(context, columns, None if out.bias is None else out.bias[:hidden])
         else:
@@ -374,10 +375,12 @@ class Layer(nn.Module):
             neurons = neurons * slice_linear(read, self.gate, shape.ffn, hidden)
         if gates.ffn is not None and shape.ffn:
             neurons = neurons * gates.ffn[: shape.ffn]
+        if style.ffn_dropout == "neurons":
+            neurons = F.dropout(neurons, style.dropout, self.training)
         if "neurons" in taps:
             taps["neurons"].append(neurons)
         ffn_output = slice_linear(neurons, self.down, hidden, shape.ffn)
         if "ffn_output" in taps:
             taps["ffn_output"].append(ffn_output)
-        x = x + F.dropout(ffn_output, drop, self.training)
+        x = x + F.dropout(ffn_output, style.dropout if style.ffn_dropout == "output" else 0.0, self.training)
         return x if norm_first else slice_norm(x, self.ffn_norm)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.core.kinds import find
 from limbeck.core.outputs import is_token_classifier
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
@@ -18,6 +19,7 @@ from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
 from limbeck.model.families import (
+    bias_columns,
     joined,
     module_names,
     ragged_layers,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from limbeck.core.task import Kind
+    from limbeck.core.kinds import Kind
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 
@@ -65,9 +67,10 @@ def load_pretrained(
     arguments = {"local_files_only": True} if local else {}
     with quiet(), explained(name_or_path):
         config = transformers.AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **arguments)
-    shape = read_shape(config.to_dict(), name_or_path)
-    per_token = task_kind == "tokens" if task_kind else is_token_classifier(config.to_dict())
-    style = read_style(config.to_dict(), per_token=per_token, source=name_or_path)
+    content = config.to_dict()
+    shape = read_shape(content, name_or_path)
+    per_token = find(task_kind).per_token if task_kind else is_token_classifier(content)
+    style = read_style(content, per_token=per_token, source=name_or_path)
     if local:
         _check_weights(Path(name_or_path), shape, style)
     names = module_names(style.family, shape.depth, per_token=per_token)
@@ -159,10 +162,10 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     if "position" in family.embeddings:
         expected[f"{family.embeddings['position']}.weight"] = [style.max_positions, width]
     for index, row in enumerate(shape.layers):
-        for part, width in (("query", shape.hidden), ("up", row.ffn)):
+        for part, outputs in (("query", shape.hidden), ("up", row.ffn)):
             path = family.layer[part]
-            rows = width * list(family.layer.values()).count(path)
-            expected[f"{family.layer_path(index)}.{path}.weight"] = [rows, shape.hidden]
+            together = list(family.layer.values()).count(path)
+            expected[f"{family.layer_path(index)}.{path}.weight"] = [outputs * together, shape.hidden]
     wanted = {name: expected.get(name.removeprefix(f"{family.prefix}."), size) for name, size in sizes.items()}
     _check_sizes([(name, size, wanted[name]) for name, size in sizes.items() if size != wanted[name]], folder)
 
@@ -202,6 +205,9 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
         )
     names = module_names(style.family, shape.depth, per_token=per_token)
     weights = _with_heads_in_order(model).state_dict()
+    if style.relative_buckets and shape.layers:
+        table = weights["encoder.position_bias.weight"]
+        weights["encoder.position_bias.weight"] = table[:, bias_columns(shape, style, 0)]
     if family.interleaved:
         weights = _in_halves(weights, shape.head_dim, back=True)
     if strange := sorted({name.rpartition(".")[0] for name in weights} - set(names)):
@@ -276,6 +282,8 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "ffn": shape.layers[0].ffn if shape.layers else 4 * shape.hidden,
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
+    for field, usual in (("embedding_dropout", style["dropout"]), ("pooler_dropout", 0.0)):
+        values[field] = usual if style[field] is None else style[field]
     config: Any = model.config
     settings = family.standard_keys(values)
     if family.local:

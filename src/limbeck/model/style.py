@@ -31,6 +31,11 @@ class Style:
     ``masks_queries``: padding has embeddings of zero and attends to all tokens alike, padding included, which shows
     where the first token is padding.
 
+    ``dropout`` acts on embeddings and on the output of attention, unless these have a probability of their own, and
+    (``ffn_dropout``) on the 'output' of the feed-forward part, on its 'neurons' or on 'none' of it; ``pooler_dropout``
+    on what the dense layer before the output layer reads. None of the latter means ``classifier_dropout``, or 0 in
+    families where that layer belongs to the encoder.
+
     ``norm_first``: each part of a layer normalises what it reads, and a last norm follows the layers (pre-norm);
     otherwise the sum after each part is normalised. ``absolute_positions``: a table of positions is added to the word
     embeddings. ``embedding_norm``: the embeddings are normalised. ``norm_bias``, ``attention_bias``, ``ffn_bias``:
@@ -54,6 +59,10 @@ class Style:
     dropout: float = 0.1
     attention_dropout: float = 0.1
     classifier_dropout: float = 0.1
+    embedding_dropout: float | None = None
+    attention_output_dropout: float | None = None
+    ffn_dropout: str = "output"
+    pooler_dropout: float | None = None
     pooler: str = "tanh"
     resplit: bool = False
     projections: str = "none"

@@ -1,4 +1,4 @@
-"""What can be said of a recipe before anything runs: traits, the model's folder, the task's options and splits."""
+"""Check a recipe before anything runs: traits, the model's folder, the task's options and splits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from limbeck.recipe.validation import Problem
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
+    from limbeck.core.task_kind import TaskKind
 
 
 def meaning(
@@ -64,7 +65,7 @@ def meaning(
 
 
 def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
-    """Return what this machine lacks for a recipe: its device, its runtime, what its precisions need."""
+    """Return what a recipe needs and this machine lacks: a device, a runtime, a precision."""
     backends = import_module("limbeck.measure.backends")
     problems = []
     for name, requirement in (("device", backends.check_device), ("runtime", backends.check_runtime)):
@@ -87,7 +88,7 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
 
 
 def _lengths(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
-    """Return texts that are longer than a local model takes, as far as the recipe says their length."""
+    """Return a problem for text lengths in the recipe that a local model does not support."""
     model, spec = values.get("model"), values.get("task")
     seq_len = values["target"].seq_len if "target" in values else None
     tokens = spec.get("max_length") if isinstance(spec, Mapping) else None
@@ -103,7 +104,7 @@ def _lengths(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[P
 
 
 def next_traits(traits: frozenset[str], info: StepInfo) -> frozenset[str]:
-    """Return the traits of a step's result, from those of the candidate that it took."""
+    """Return the traits of a step's result, from those of its input."""
     return (traits - info.drops) | info.gives
 
 
@@ -120,17 +121,27 @@ def absent_splits(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
     ]
 
 
+def unsuited_fields(placed: Sequence[LocatedStep], kind: TaskKind) -> list[Problem]:
+    """Return a problem for each step, or field of it, that makes no sense for a kind of task."""
+    return [
+        Problem(".".join(filter(None, (located.path, located.name, name))), reason)
+        for located in leaves(placed)
+        if located.parsed is not None
+        for name, reason in located.parsed.kind_problems(kind).items()
+    ]
+
+
 def check_lengths(
     model: str, teacher: str | None, task: Task, placed: Sequence[LocatedStep], seq_len: int | None = None
 ) -> None:
-    """Refuse texts that are longer than a model has positions for, unless its first step gives it as many.
+    """Refuse texts longer than a model has positions for, unless its first step extends it to that many.
 
     Args:
         model: Folder or hub name of the model.
         teacher: Folder or hub name of the teacher, if any.
         task: Its ``max_length`` is where texts are cut, in tokens.
         placed: The steps of the recipe.
-        seq_len: Tokens of the texts that are timed; None for the real lengths.
+        seq_len: Tokens of the timed texts; None for the real lengths.
     """
     wanted = max(task.max_length, seq_len or 0)
     sources = [] if _first_reads(placed, wanted) else [model]
@@ -139,21 +150,21 @@ def check_lengths(
 
 
 def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
-    """Refuse texts that are longer than a model has positions for.
+    """Refuse texts longer than a model has positions for.
 
     Args:
         source: Folder or hub name of the model.
         task: Its ``max_length`` is where texts are cut, in tokens.
-        seq_len: Tokens of the texts that are timed, where it is not the task's real lengths.
+        seq_len: Tokens of the timed texts; None for the task's real lengths.
 
     Raises:
-        InputError: they are longer; the message says which length they may have.
+        InputError: They are longer; the message gives the limit.
     """
     wanted = task.max_length
     try:
         most = import_module("limbeck.model.checkpoints").peek(source)["max_length"]
     except InputError:
-        return  # a hub name that cannot be looked up now: opening it says why
+        return  # a hub name that cannot be looked up now: opening it reports why
     if wanted > most:
         raise InputError(
             f"the task has max_length {wanted}, but '{source}' takes at most {most} tokens; "
@@ -166,12 +177,12 @@ def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
 
 
 def _first_reads(placed: Sequence[LocatedStep], tokens: int) -> bool:
-    """Return whether whatever comes first, on every path, makes a model of its candidate that reads so many tokens."""
+    """Return whether the first step on every path extends the model to this many tokens."""
     return _outcomes(placed, tokens) == {True}
 
 
 def _outcomes(placed: Sequence[LocatedStep], tokens: int) -> set[bool | None]:
-    """Return whether first steps read so many tokens; None stands for a path without any step."""
+    """Return whether first steps support this many tokens; None stands for a path without steps."""
     outcomes: set[bool | None] = set()
     for located in placed:
         if located.branches is None:
@@ -213,11 +224,11 @@ def _untrained(placed: Sequence[LocatedStep], early: list[LocatedStep]) -> bool:
 
 @dataclass(frozen=True)
 class _State:
-    """Traits that a candidate has at some place, which step took others away, and what its teacher comes with."""
+    """Traits of a candidate at one point of the recipe, which step removed others, and what its teacher provides."""
 
     traits: frozenset[str]
     epochs: bool | None = None
-    """Whether its teacher has the weights of every epoch; None where there is no teacher yet."""
+    """Whether its teacher has the weights of every epoch; None if there is no teacher yet."""
     taken: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
@@ -255,7 +266,7 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
 
 def _cure(trait: str, taken: Mapping[str, str]) -> str:
     if trait in taken:
-        return f"{taken[trait]} takes it away; put this step before that"
+        return f"{taken[trait]} removes it; put this step before it"
     givers = sorted(name for name, cls in REGISTRY.items() if trait in cls.info.gives)
     if not givers:
         return "no step gives it"
@@ -272,7 +283,7 @@ def _model(source: str, key: str) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _teacher(source: str | None) -> tuple[AnswersOnly | None, list[Problem]]:
-    """Describe a teacher that gives answers alone, as far as it is on this machine, and list its problems."""
+    """Describe a teacher that only gives answers, if it is on this machine, and list its problems."""
     try:
         return (import_module("limbeck.teachers.opening").describe(source, hub=False) if source else None), []
     except InputError as error:

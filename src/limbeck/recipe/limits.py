@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from limbeck.recipe.parsing import LocatedStep
 
 MAX_STEPS = 2_000
-"""Steps of a recipe, and files that it uses, together."""
+"""Most steps of a recipe, counting the files that it uses."""
 
 MAX_STAGES = 50
-"""Stages of ``stages``, each of which stands inside the one before."""
+"""Most stages of ``stages``, each nested inside the one before."""
 
 MAX_CANDIDATES = 10_000
-"""Candidates that forks and sweeps may make of one."""
+"""Most candidates that forks and sweeps may make from one."""
 
 NUMBERS = {"seed": (0, 2**32 - 1), "replicas": (1, 1000)}
 """Bounds of the numbers of a recipe; the seed is also one of NumPy's, which has 32 bits."""
 
 
 class TooManySteps(Exception):
-    """The limit on steps is passed; reading on would only take time."""
+    """The limit on steps is exceeded, so reading stops."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -36,7 +36,7 @@ class TooManySteps(Exception):
 
 
 def candidate_count(placed: Sequence[LocatedStep], start: int = 1) -> int:
-    """Return the largest number of candidates that are there at a time, before choices narrow them.
+    """Return the largest number of candidates at a time, before choices narrow them down.
 
     Args:
         placed: The steps.
@@ -59,7 +59,7 @@ def candidate_count(placed: Sequence[LocatedStep], start: int = 1) -> int:
 
 
 def source_problem(text: Any) -> str | None:
-    """Say what keeps a text from naming a model."""
+    """Describe why a value cannot name a model."""
     if text is None or text == "":
         return "is required: a folder or the name of a model"
     if not isinstance(text, str):
@@ -69,7 +69,7 @@ def source_problem(text: Any) -> str | None:
 
 
 def name_problem(name: Any) -> str | None:
-    """Say what keeps a text from being a name, which becomes a folder in ``runs``."""
+    """Describe why a value cannot be a name, which becomes a folder in ``runs``."""
     if not isinstance(name, str):
         return f"should be text, got {shown(name)}"
     if len(name) > 100 or name.startswith(".") or not name.isprintable() or {*name} & {"/", "\\"}:

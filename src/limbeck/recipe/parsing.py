@@ -1,4 +1,4 @@
-"""From plain data to steps with their places: forks, sweeps, stages and included files are resolved here."""
+"""Turn plain data into located steps, resolving forks, sweeps, stages and included files."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ COMBINATORS = ("fork", "each", "stages", "use")
 
 @dataclass(frozen=True)
 class Fork:
-    """Branches that each start from the same candidates; the results of all of them go on."""
+    """Branches that each start from the same candidates; the results of all branches continue."""
 
     branches: tuple[Steps, ...]
 
 
 Steps = tuple[Step | Fork, ...]
-"""What a recipe does, one after the other."""
+"""The steps and forks of a recipe, in order."""
 
 
 @dataclass(frozen=True)
 class LocatedStep:
-    """A step and where it stands in the recipe.
+    """A step and its location in the recipe.
 
     ``parsed`` is None if the step could not be read, ``cls`` too if no step has its name; a checked recipe has neither.
     """
@@ -116,7 +116,7 @@ def read(
         cls: The class of recipes.
         data: The recipe as plain data.
         base: Folder that file names are relative to.
-        steps: The steps and forks where they are objects already; they are checked as they are.
+        steps: Steps and forks that are already objects; they are checked unchanged.
     """
     reader = _Reader()
     if not isinstance(data, Mapping):
@@ -192,7 +192,7 @@ class _Reader:
 
     def _task(self, task: object, values: dict[str, Any], base: Path | None) -> None:
         if task is None:
-            self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data lie")
+            self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data is")
         elif isinstance(task, str):
             values["task"] = beside(task, base)
         elif isinstance(task, Mapping):
@@ -208,8 +208,8 @@ class _Reader:
         """Read a list of entries; ``chain`` holds the files being included, to detect a cycle.
 
         Args:
-            entries: The entries as they are written.
-            path: Where the list stands in the recipe.
+            entries: The entries as written.
+            path: Location of the list in the recipe.
             base: Folder that file names are relative to.
             chain: The files being included.
         """
@@ -224,7 +224,7 @@ class _Reader:
         ]
 
     def checked(self, located: LocatedStep) -> LocatedStep:
-        """Check the fields of a step that is an object already; one with problems is returned without it."""
+        """Check the fields of a step that is already an object; drop it from its location if it has problems."""
         if located.branches is not None:
             return replace(
                 located, branches=tuple(tuple(self.checked(inner) for inner in branch) for branch in located.branches)
@@ -274,7 +274,7 @@ class _Reader:
             self.wrong(path, f"should name a recipe file, got {shown(value)}")
             return []
         file = (base or Path()) / user_path(value)
-        with contextlib.suppress(OSError, ValueError):  # what no file can be called is reported below
+        with contextlib.suppress(OSError, ValueError):  # an impossible file name is reported below
             file = file.resolve()
         if file in chain:
             self.wrong(path, f"'{value}' includes itself: {' -> '.join(included.name for included in (*chain, file))}")
@@ -309,9 +309,9 @@ class _Reader:
         return LocatedStep(path, branches=tuple(branches))
 
     def _stages(self, value: object, path: str, base: Path | None) -> list[LocatedStep]:
-        """Repeat the same steps, each time from the last results; the results of every stage go on.
+        """Repeat the same steps, each time from the last results; the results of every stage continue.
 
-        Lists of values are read side by side: the first stage has the first of every list.
+        Lists of values are read in parallel: the first stage has the first of every list.
         """
         if not isinstance(value, (list, tuple)) or not value:
             self.wrong(path, f"should be a list of steps with lists of values, got {shown(value)}")
@@ -375,7 +375,7 @@ class _Reader:
 
 
 def _today(name: str) -> str:
-    """Return today's name of a step, and say so where a recipe has an earlier one."""
+    """Return the current name of a step, with a notice if the recipe has an earlier one."""
     today = current_name(name)
     if today != name:
         message = f"the step '{name}' is called '{today}' now; the old name still works"
@@ -385,7 +385,7 @@ def _today(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Swept:
-    """A step as it is written, and those of its fields that list values to choose from."""
+    """A step as written, and its fields that list values to choose from."""
 
     name: str
     cls: type[Step]

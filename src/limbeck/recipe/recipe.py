@@ -1,4 +1,4 @@
-"""Recipes: what to make, of which model, for which target; read from YAML or written in Python, and back.
+"""Recipes: what to make, from which model, for which target; written in YAML or Python.
 
 model: bert-base-uncased
 task: sst2
@@ -8,7 +8,7 @@ steps:
   - meta_pseudo_labels: {preset: teacher-finetune, epochs: 1}   # fields under one name; fields beside it win
   - use: warm-up.yaml                           # splice the steps of another recipe
   - each: {prune: {keep: [0.3, 0.5]}}           # a sweep: one branch per value
-  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # again and again; the results of every stage go on
+  - stages: [{prune: {keep: [0.5, 0.3]}}, distill]   # repeated; the results of every stage continue
   - fork: [[{export: {}}], []]                  # branches, each from the same candidates
   - quality: {}
 """
@@ -42,8 +42,8 @@ class Recipe:
     """A model, a task, and the steps between them and a measured front.
 
     ``steps`` are instances of step classes, and :class:`Fork`; recipes compose as tuples do:
-    ``Recipe(model, task, steps=(*warm_up.steps, Prune.of(keep=0.5)))``. ``teacher`` names whom to imitate: a model of
-    any architecture, or a file of scores (else the first candidate that was fine-tuned is the teacher); ``replicas``
+    ``Recipe(model, task, steps=(*warm_up.steps, Prune.of(keep=0.5)))``. ``teacher`` is a model of any architecture, or
+    a file of scores (by default the first fine-tuned candidate); ``replicas``
     repeats the chosen candidate with other seeds.
     A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
     constant answer, unless ``allow_weak_teacher``.
@@ -131,7 +131,7 @@ def listing(title: str, problems: list[Problem]) -> str:
 
 
 def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
-    """Plain data of a recipe; ``full`` writes the defaults out, so that later versions read the same recipe."""
+    """Plain data of a recipe; ``full`` includes the defaults, so that later versions read the same recipe."""
     data: dict[str, Any] = {"name": recipe.name} if recipe.name or full else {}
     data |= {"model": recipe.model, "task": _plain(recipe.task)}
     for key in ("teacher", "target", "budget", "seed", "replicas", "allow_weak_teacher"):
@@ -201,7 +201,7 @@ def _plain(value: object) -> object:
 
 
 def _assign(data: dict[str, Any], setting: str) -> None:
-    """Carry out one ``path=value`` on plain data; every part of the path must exist."""
+    """Apply one ``path=value`` to plain data; every part of the path must exist."""
     path, equals, text = setting.partition("=")
     if not equals:
         raise RecipeError(f"'{setting}' is no setting; write path=value, such as steps.2.prune.keep=0.4")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def beside(text: str, base: Path | None) -> str:
-    """Resolve a path relative to the recipe's file; a name that is no file there is returned as it is."""
+    """Resolve a path relative to the recipe's file; a name that is not a file there is returned unchanged."""
     if base is None or not text or user_path(text).is_absolute():
         return text
     near = base / user_path(text)

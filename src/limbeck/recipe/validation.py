@@ -1,4 +1,4 @@
-"""Fill a plain frozen dataclass from a mapping, and say in a person's words what does not fit.
+"""Fill a plain frozen dataclass from a mapping, and describe in plain words what does not fit.
 
 pydantic does the parsing; this module turns its findings into
 problems with a path, an interval, and the nearest valid choice.
@@ -37,7 +37,7 @@ _TYPES = {
 }
 
 LARGEST = 10**9
-"""The largest number that any field takes, up or down; fields may have narrower bounds of their own."""
+"""The largest absolute number that any field accepts; fields may have narrower bounds."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def check_values(instance: Any, path: str = "") -> None:  # any dataclass of opt
 
     Args:
         instance: A dataclass; its annotations have the bounds.
-        path: What comes before the names of fields in the message, such as '--'; names then have hyphens.
+        path: Prefix of field names in the message, such as '--'; names then have hyphens.
 
     Raises:
         InputError: A value is out of bounds; the message lists all of them.
@@ -117,7 +117,7 @@ def check_values(instance: Any, path: str = "") -> None:  # any dataclass of opt
 
 
 def accepts(cls: type, name: str, value: object) -> bool:
-    """Return whether ``value`` as it stands is a legal value of that field."""
+    """Return whether ``value`` is valid for that field without conversion."""
     try:
         TypeAdapter(_hints(cls)[name]).validate_json(json.dumps(_plain(value), default=shown), strict=True)
     except ValidationError:
@@ -127,7 +127,7 @@ def accepts(cls: type, name: str, value: object) -> bool:
 
 @cache
 def _adapter(cls: type) -> TypeAdapter[Any]:  # of a mapping whose fields are only known at run time
-    """Return what checks the flat fields of a class; those with a default may be left out."""
+    """Return the validator of a class's flat fields; those with a default may be left out."""
     hints = {
         field.name: field.hint if field.default is dataclasses.MISSING else NotRequired[field.hint]
         for field in fields_of(cls)
@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
 
 
 def _too_large(value: Any, path: str) -> Iterator[Problem]:
-    """Yield a problem for each number that no field takes."""
+    """Yield a problem for each number that no field accepts."""
     if isinstance(value, dict):
         for key, child in value.items():
             yield from _too_large(child, f"{path}.{key}")
@@ -167,7 +167,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
-    """Yield one problem per location; a union that fits none of its types gets one line."""
+    """Yield one problem per location; a value that fits no type of a union gets one line."""
     messages: dict[str, list[str]] = {}
     for entry in error.errors(include_url=False):
         where, location = path, entry["loc"]
@@ -185,11 +185,11 @@ def _explain(cls: type, error: ValidationError, path: str) -> Iterator[Problem]:
 
 
 def explain_value(annotation: Any, error: ValidationError) -> str:  # any type
-    """Say what is wrong with one value, which has no name here.
+    """Describe what is wrong with one value, without its name.
 
     Args:
         annotation: Its type, with bounds.
-        error: What pydantic says of it.
+        error: pydantic's error.
     """
     return " or ".join(dict.fromkeys(_phrase(annotation, entry) for entry in error.errors(include_url=False)))
 

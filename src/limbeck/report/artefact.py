@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.finite import json_text, load_json
+from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
-from limbeck.data.encoding import TaskTokenizer, TextEncoding, default_label
+from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_tokenizer
 from limbeck.model.folder_files import check_link, read_object
 from limbeck.model.interchange import translate_folder
 from limbeck.model.layout import model_files, write_code
+from limbeck.report.display_names import names
 from limbeck.report.model_card import card
 from limbeck.report.model_folder import check_source, graph_inputs, onnx_file
 from limbeck.report.report import slim
@@ -93,11 +95,11 @@ def check_out(out: Path, model_folder: Path | None = None) -> None:
     if model_folder is not None and (
         out.resolve() == model_folder.resolve() or model_folder.resolve() in out.resolve().parents
     ):
-        raise InputError(f"--out {out} lies in the model's own folder {model_folder}; name another")
+        raise InputError(f"--out {out} is inside the model's own folder {model_folder}; name another")
     if out.is_dir() and any(out.iterdir()) and not (out / DESCRIPTION).is_file():
         content = ", ".join(sorted(path.name for path in out.iterdir())[:3])
         raise InputError(
-            f"--out {out} is not empty and no earlier artefact (it has {content}, but no {DESCRIPTION}); "
+            f"--out {out} is neither empty nor an earlier artefact (it has {content}, but no {DESCRIPTION}); "
             f"name a new folder, for example {out}-artefact"
         )
     check_destination(out)
@@ -128,6 +130,8 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "default_label": default_label(outputs.labels),
         "encoding": encoding_of(summary, model_folder).to_json(),
         "metrics": [slim(fact) for fact in record.facts],
+        "teacher": _other(summary, summary.teacher),
+        "reference": _other(summary, summary.reference),
         "target": str(summary.target),
         "machine": dict(summary.environment),
         "seeds": list(summary.seeds),
@@ -139,10 +143,19 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
     }
 
 
+def _other(summary: RunSummary, key: str | None) -> dict[str, Any] | None:
+    """Return name and figures of the teacher, or of the model that figures are relative to."""
+    record = summary.records.get(key or "")
+    if record is None:
+        return None
+    metrics = [slim(fact) for fact in record.facts]
+    return {"key": record.key, "name": names(summary)[record.key], "metrics": metrics}
+
+
 def encoding_of(summary: RunSummary, model_folder: Path) -> TextEncoding:
     """Return how the texts of the run's task are encoded for a model."""
     task = summary.known_task
-    return TextEncoding.of(open_tokenizer(model_folder), task.max_length, words=task.kind == "tokens")
+    return TextEncoding.of(open_tokenizer(model_folder), task.max_length, words=task.task_kind.per_token)
 
 
 def bake_tokenizer(folder: Path, encoding: TextEncoding, tokenizer: TaskTokenizer) -> None:

@@ -135,6 +135,7 @@ def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
 
     points = [_point(summary, row, x, y) for row in plotted]
     budget = summary.budget.latency_ms
+    whole = "the teacher" if summary.reference == summary.teacher else names(summary).get(summary.reference or "", "")
     corners = _stairs([point for point in points if point["on_front"]])
     lines = _segments(corners) + [segment for point in points for segment in _bars(point)]
     lines += [Box(FRONT.left, y(floor) - 1, FRONT.right, y(floor) + 20)] if floor is not None else []
@@ -151,7 +152,7 @@ def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
         "budget": {"at": x(budget), "text": f"budget {budget:g} ms"} if budget is not None else None,
         "floor": {
             "at": y(floor),
-            "text": f"{summary.budget.max_drop:g} point{'' if summary.budget.max_drop == 1 else 's'} below the teacher",
+            "text": f"{summary.budget.max_drop:g} point{'' if summary.budget.max_drop == 1 else 's'} below {whole}",
         }
         if floor is not None
         else None,
@@ -167,10 +168,10 @@ def _latency_range(summary: RunSummary, rows: Sequence[Row]) -> tuple[float, flo
 
 def _quality_floor(summary: RunSummary, rows: Sequence[Row]) -> float | None:
     """Return the lowest quality that the budget allows; None if it has no such limit."""
-    teacher = next((row.quality[summary.split].value for row in rows if row.teacher), None)
-    if teacher is None or summary.budget.max_drop is None:
+    whole = next((row.quality[summary.split].value for row in rows if row.reference), None)
+    if whole is None or summary.budget.max_drop is None:
         return None
-    return teacher - summary.budget.max_drop / 100
+    return whole - summary.budget.max_drop / 100
 
 
 def _quality_range(summary: RunSummary, rows: Sequence[Row], floor: float | None) -> tuple[float, float]:
@@ -178,7 +179,7 @@ def _quality_range(summary: RunSummary, rows: Sequence[Row], floor: float | None
     values = [row.quality[summary.split].value for row in rows] + ([floor] if floor is not None else [])
     for row in rows:
         fact = row.quality[summary.split]
-        if row.on_front or row.chosen or row.teacher:
+        if row.on_front or row.chosen or row.reference:
             values += [bound for bound in (fact.low, fact.high) if bound is not None]
     margin = max((max(values) - min(values)) * 0.08, 0.004)
     return min(values) - margin, max(values) + margin
@@ -190,7 +191,7 @@ def _point(summary: RunSummary, row: Row, x: Callable[[float], float], y: Callab
     return {
         "row": row,
         "on_front": row.on_front,
-        "kind": "chosen" if row.chosen else "teacher" if row.teacher else "front" if row.on_front else "dominated",
+        "kind": "chosen" if row.chosen else "teacher" if row.reference else "front" if row.on_front else "dominated",
         "x": x(latency.value * 1e3),
         "y": y(quality.value),
         "x_bar": (x(latency.low * 1e3), x(latency.high * 1e3)) if latency.low and latency.high else None,

@@ -61,10 +61,27 @@ def names(summary: RunSummary) -> Mapping[str, str]:
     return names
 
 
+def reference_words(summary: RunSummary) -> str:
+    """Say what speed-ups are over: 'PyTorch' for a model of the run itself, else its teacher by name."""
+    record = summary.records.get(summary.reference or "")
+    if record is None or record.step != "teacher":
+        return "PyTorch"
+    return f"its {names(summary)[record.key].removesuffix(' (PyTorch)')} in PyTorch"
+
+
+def reference_line(summary: RunSummary) -> str:
+    """Say what figures are relative to where that is not the model which the run fine-tuned and imitates; else ''."""
+    record = summary.records.get(summary.reference or "")
+    if record is None or (record.key == summary.teacher and record.step != "teacher"):
+        return ""
+    line = f"Speed-ups and losses are over {names(summary)[record.key]}"
+    return line if record.key == summary.teacher else f"{line}: the teacher gives answers alone"
+
+
 def _name(summary: RunSummary, key: str) -> str:
     chain = summary.lineage(key)
     keys = [record.key for record in chain]
-    start = keys.index(summary.teacher) if summary.teacher in keys else 0
+    start = keys.index(summary.reference) if summary.reference in keys else 0
     lost = {"elastic"} - chain[-1].traits  # the step that made a super-network is implied by the slice taken from it
     stages = [i for i, record in enumerate(chain) if i > start and record.parameters.get("relative_to") == "teacher"]
     earlier_stages = range(stages[0], stages[-1]) if stages else ()
@@ -79,11 +96,19 @@ def _name(summary: RunSummary, key: str) -> str:
     is_torch = "torch" in chain[-1].traits or not chain[-1].traits - {"elastic"}
     if chain[-1].step == "teacher":  # a model, or a file of scores, that the recipe names
         steps = [f"teacher {summary.source(key).rsplit('/', 1)[-1]}".strip()]
-    elif summary.teacher in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
-        steps = ["teacher", *steps]
+    elif summary.reference in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:
+        whole = "teacher" if summary.reference == summary.teacher else _whole(summary, chain[: start + 1])
+        steps = [whole, *steps]
     elif not steps:
         steps = [summary.source(key).rsplit("/", 1)[-1] or chain[-1].step]
     return " · ".join(steps) + (" (PyTorch)" if is_torch else "")
+
+
+def _whole(summary: RunSummary, chain: Sequence[Record]) -> str:
+    """Name the model that figures are relative to: by its last step, or as it came in."""
+    if len(chain) > 1:
+        return step_label(chain[-1], chain[-2])
+    return summary.source(chain[0].key).rsplit("/", 1)[-1] or chain[0].step
 
 
 def _differences(summary: RunSummary, keys: Sequence[str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ def evaluated_shapes(
     Args:
         scores: Score of every evaluated shape.
         costs: Cost of each of them.
-        winners: The shapes that came out.
+        winners: The shapes that the search returned.
         cost: The cost of one of them, for its name and unit.
         metric: Metric of the scores.
         split: Split that they were scored on.

@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 
 
 def quality(value: float, metric: str) -> str:
-    """Format a metric: a share in per cent, others as they are.
+    """Format a metric: fractions in per cent, others unchanged.
 
     >>> quality(0.8731, "accuracy"), quality(0.8731, "spearman")
     ('87.3 %', '0.873')

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.report import formatting
 from limbeck.report.ablation import Gain, gains
 from limbeck.report.charts import front_picture, gain_axis, strip_axis, tree_picture
-from limbeck.report.display_names import names
+from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.prediction_flips import flips_of
 from limbeck.report.report import (
     errors_line,
@@ -37,7 +37,7 @@ def report_html(summary: RunSummary, *, example: str = "", front: Mapping[str, A
         front: The layout of the front, if it has been computed already.
     """
     table, effects = rows(summary), gains(summary)
-    row, teacher = headline_rows(summary)
+    row, reference = headline_rows(summary)
     split = headline_split(summary)
     return (
         page_environment()
@@ -47,15 +47,17 @@ def report_html(summary: RunSummary, *, example: str = "", front: Mapping[str, A
             headline=headline(summary),
             rows=table,
             headline_row=row,
-            teacher=teacher,
+            faster_than=reference_words(summary),
+            reference=reference,
+            relative=reference_line(summary),
             split=split,
             splits=shown_splits(summary),
             sizes=_example_counts(table),
             volume=volume_line(summary),
             errors=errors_line(summary),
             baseline=summary.baseline,
-            change=headline_change(row, teacher, split),
-            flips=flips_of(summary, row, teacher, split),
+            change=headline_change(row, reference, split),
+            flips=flips_of(summary, row, reference, split),
             front=front_picture(summary, table) if front is None else front,
             tree=tree_picture(summary),
             gain_groups=_by_candidate(summary, effects),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from limbeck.core.measurement import Measurement
 from limbeck.model.layout import model_files
-from limbeck.report.display_names import changed_parameters
+from limbeck.report.display_names import changed_parameters, reference_line, reference_words
 from limbeck.report.formatting import milliseconds, quality, quality_interval
 from limbeck.report.html import page_environment
 from limbeck.report.model_folder import onnx_file
@@ -32,7 +32,7 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
 
     table = rows(summary)
     row = next(row for row in table if row.key == key)
-    teacher = next((other for other in table if other.teacher and other.key != key), None)
+    reference = next((other for other in table if other.reference and other.key != key), None)
     exported = onnx_file(model_folder) is not None
     environment = page_environment().overlay(autoescape=False)
     environment.filters["cell"] = cell
@@ -40,15 +40,35 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         front_matter=Markup(front_matter(summary, key, model_folder)),
         summary=summary,
         row=row,
-        teacher=teacher,
+        original=reference.name if reference is not None and reference_line(summary) else "the original in PyTorch",
+        taught=taught_by(summary, key),
         headline=headline(summary) if key in summary.chosen[:1] else row.name,
-        figures=figures(summary, row, teacher),
+        figures=figures(summary, row, reference),
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
         example=artefact_example(summary, exported=exported).rstrip(),
         runtime=runtime_of(summary, exported=exported),
         files=sorted(path.as_posix() for path in model_files(model_folder)),
     )
+
+
+def taught_by(summary: RunSummary, key: str) -> str:
+    """Name the teacher that the recipe gives to a model, with its quality; empty where the run has its own.
+
+    Args:
+        summary: The run.
+        key: Key of the model.
+    """
+    teacher = summary.records.get(summary.teacher or "")
+    if teacher is None or teacher.step != "teacher" or teacher.key == key:
+        return ""
+    facts = [fact for fact in teacher.facts if fact.name == "quality"]
+    words = (
+        f"{fact.split} {quality(fact.value, summary.metric)} {quality_interval(fact, summary.metric)}" for fact in facts
+    )
+    scores = f" ({summary.metric}: {', '.join(word.strip() for word in words)})" if facts else ""
+    alone = ", which gives answers alone" if teacher.shape is None else ""
+    return f"Taught by {summary.source(teacher.key)}{alone}{scores}."
 
 
 class Figure(NamedTuple):
@@ -61,26 +81,29 @@ class Figure(NamedTuple):
     original: str = "–"
 
 
-def figures(summary: RunSummary, row: Row, teacher: Row | None) -> list[Figure]:
+def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure]:
     """Return the lines of the card's table.
 
     Args:
         summary: The run.
         row: The model's row.
-        teacher: The teacher's row, if that is another model.
+        reference: The row of the model that figures are relative to, if that is another model.
     """
     lines = []
     for split in row.quality:
-        lines += _quality_figures(summary, row, teacher, split)
-    # without a teacher the last column is empty
-    before = teacher or replace(row, p50=None, p90=None, p99=None, size=None, parameters=None)
+        lines += _quality_figures(summary, row, reference, split)
+    # without a reference the last column is empty
+    before = reference or replace(row, p50=None, p90=None, p99=None, size=None, parameters=None)
     latencies = (("p50", row.p50, before.p50), ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))
     for name, fact, other in latencies:
         if fact is not None:
             interval = f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]" if fact.low and fact.high else "–"
             original = f"{milliseconds(other.value)} ms" if other is not None else "–"
             lines.append(Figure(f"latency {name}", f"{milliseconds(fact.value)} ms", interval, _count(fact), original))
-    for label, ratio in (("speed-up over PyTorch", row.speedup), ("speed-up over its INT8", row.speedup_int8)):
+    for label, ratio in (
+        (f"speed-up over {reference_words(summary)}", row.speedup),
+        ("speed-up over its INT8", row.speedup_int8),
+    ):
         if ratio is not None:
             lines.append(Figure(label, f"{ratio.value:.2f}x", _ratio_interval(ratio)))
     sizes = (("size", "MB", row.size, before.size), ("parameters", "M", row.parameters, before.parameters))
@@ -91,8 +114,8 @@ def figures(summary: RunSummary, row: Row, teacher: Row | None) -> list[Figure]:
     return lines
 
 
-def _quality_figures(summary: RunSummary, row: Row, teacher: Row | None, split: str) -> list[Figure]:
-    fact, other = row.quality[split], teacher.quality.get(split) if teacher is not None else None
+def _quality_figures(summary: RunSummary, row: Row, reference: Row | None, split: str) -> list[Figure]:
+    fact, other = row.quality[split], reference.quality.get(split) if reference is not None else None
     original = quality(other.value, summary.metric) if other is not None else "–"
     interval = quality_interval(fact, summary.metric)
     value = quality(fact.value, summary.metric)
@@ -102,10 +125,10 @@ def _quality_figures(summary: RunSummary, row: Row, teacher: Row | None, split: 
         lines.append(Figure(f"the same, {summary.baseline.answer}", quality(constant.value, summary.metric)))
     for name, label in (("rmse", "RMSE"), ("r2", "R²")):
         error = record_fact(summary, row.key, name, split)
-        reference = record_fact(summary, teacher.key if teacher is not None else None, name, split)
+        whole = record_fact(summary, reference.key if reference is not None else None, name, split)
         if error is not None:
             interval = f"[{error.low:.4g}, {error.high:.4g}]"
-            original = "–" if reference is None else f"{reference.value:.4g}"
+            original = "–" if whole is None else f"{whole.value:.4g}"
             lines.append(Figure(f"{label}, {split}", f"{error.value:.4g}", interval, _count(error), original))
     return lines
 
@@ -150,7 +173,7 @@ def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
         model_folder: Folder of the stored model.
     """
     record = summary.records[key]
-    pipeline = "token-classification" if summary.known_task.kind == "tokens" else "text-classification"
+    pipeline = summary.known_task.task_kind.pipeline
     file = onnx_file(model_folder)
     tags = ["limbeck", pipeline, *(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
     fields: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""Prediction flips: texts that the teacher answers correctly and the model does not, or the reverse.
+"""Prediction flips: texts that the reference answers correctly and the model does not, or the reverse.
 
 They are counted over all texts, by label, and by third of length: two models of equal accuracy may disagree, and a
 small loss overall may be a large one on one label.
@@ -19,20 +19,20 @@ from limbeck.report.table import Row
 
 @dataclass(frozen=True)
 class Flips:
-    """Flips in a group of ``n`` texts, ``before`` of which the teacher answers correctly."""
+    """Flips in a group of ``n`` texts, ``before`` of which the reference answers correctly."""
 
     texts: str
     n: int
     before: int
-    lost: int  # the teacher is correct, the model is not
-    won: int  # the model is correct, the teacher is not
+    lost: int  # the reference is correct, the model is not
+    won: int  # the model is correct, the reference is not
 
 
 def flips(before: ArrayLike, after: ArrayLike, groups: Mapping[str, np.ndarray]) -> list[Flips]:
     """Count flips in every group of texts.
 
     Args:
-        before: Whether the teacher was correct [texts], bool.
+        before: Whether the reference was correct [texts], bool.
         after: Whether the model was correct [texts], bool.
         groups: Masks [texts] by name of the group.
 
@@ -71,21 +71,21 @@ def groups_of(labels: ArrayLike, label_names: Sequence[str], lengths: ArrayLike,
     return {name: mask for name, mask in groups.items() if mask.any()}
 
 
-def flips_of(summary: RunSummary, row: Row | None, teacher: Row | None, split: str) -> list[Flips]:
-    """Count flips of a candidate against the teacher; empty if answers or texts are not available.
+def flips_of(summary: RunSummary, row: Row | None, reference: Row | None, split: str) -> list[Flips]:
+    """Count flips of a candidate against the reference; empty if answers or texts are not available.
 
     Lengths are in characters, because a report opens no tokenizer.
 
     Args:
         summary: The run.
         row: The candidate's row.
-        teacher: The teacher's row.
+        reference: The row of the model that figures are relative to.
         split: Split to compare on.
     """
     rows = summary.task.splits.get(split) if summary.task is not None else None
-    if summary.task is None or row is None or teacher is None or row.key == teacher.key or rows is None:
+    if summary.task is None or row is None or reference is None or row.key == reference.key or rows is None:
         return []
-    facts = teacher.quality.get(split), row.quality.get(split)
+    facts = reference.quality.get(split), row.quality.get(split)
     before, after = (correct(fact) if fact is not None else None for fact in facts)
     if before is None or after is None or not len(before) == len(after) == len(rows.labels):
         return []

@@ -12,6 +12,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
 from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
+from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
 from limbeck.report.speed_up import is_faster
 from limbeck.report.summary import RunSummary, once
@@ -26,13 +27,14 @@ BULKY = frozenset({"rounds", "correct", "samples", "shapes"})
 
 @once
 def headline_rows(summary: RunSummary) -> tuple[Row | None, Row | None]:
-    """Return the row of the headline (the chosen candidate, or the nearest to the budget) and the teacher's."""
+    """Return the row of the headline (the chosen candidate, or the nearest to the budget) and the reference's."""
     table = rows(summary)
-    teacher = next((row for row in table if row.teacher), None)
+    reference = next((row for row in table if row.reference), None)
     chosen = [row for key in summary.chosen for row in table if row.key == key]
     if chosen:
-        return chosen[0], teacher
-    return min((row for row in table if not row.teacher), key=_distance, default=None), teacher
+        return chosen[0], reference
+    others = (row for row in table if not row.teacher and not row.reference)
+    return min(others, key=_distance, default=None), reference
 
 
 def _distance(row: Row) -> tuple[int, float]:
@@ -42,7 +44,7 @@ def _distance(row: Row) -> tuple[int, float]:
 @once
 def headline(summary: RunSummary) -> str:
     """Summarize the outcome in one sentence, including failures."""
-    row, teacher = headline_rows(summary)
+    row, reference = headline_rows(summary)
     if row is None:
         return "Nothing was measured" + (f": {len(summary.failed)} steps failed" if summary.failed else "")
     reason = baseline_problems(summary, row.quality.get(summary.split))
@@ -53,29 +55,29 @@ def headline(summary: RunSummary) -> str:
     if row.problems or not summary.chosen:
         problems = "; ".join(row.problems) or "none was chosen"
         return f"No candidate meets the budget. The nearest is {row.name}: {problems}"
-    if teacher is None or teacher.p50 is None or row.p50 is None or row.speedup is None:
+    if reference is None or reference.p50 is None or row.p50 is None or row.speedup is None:
         return f"Chosen: {row.name}" + (f", p50 {milliseconds(row.p50.value)} ms" if row.p50 is not None else "")
-    times = f"(p50 {milliseconds(row.p50.value)} ms instead of {milliseconds(teacher.p50.value)} ms)"
-    verdict = is_faster(row.p50, teacher.p50)[0]
+    times = f"(p50 {milliseconds(row.p50.value)} ms instead of {milliseconds(reference.p50.value)} ms)"
+    verdict, other = is_faster(row.p50, reference.p50)[0], reference_words(summary)
     if verdict == "slower":
-        return f"Slower than PyTorch: {row.speedup.value:.2f}x {times}"
+        return f"Slower than {other}: {row.speedup.value:.2f}x {times}"
     if verdict == "no measurable gain":
-        return f"Not measurably faster than PyTorch: {row.speedup} {times}"
-    return f"{row.speedup.value:.1f}x faster than PyTorch {_quality_words(summary, row, teacher)} {times}"
+        return f"Not measurably faster than {other}: {row.speedup} {times}"
+    return f"{row.speedup.value:.1f}x faster than {other} {_quality_words(summary, row, reference)} {times}"
 
 
 def _unchosen(summary: RunSummary) -> str:
-    """Say what a recipe without a choice ends with."""
+    """Describe the outcome of a recipe without a choice."""
     table = rows(summary)
     front = sum(row.on_front for row in table)
     text = f"The recipe chooses nothing: {len(table)} candidate{'s' * (len(table) != 1)} measured, {front} on the front"
     if summary.budget != Budget():
         text += f", {sum(not row.problems for row in table)} within the budget"
-    return f"{text}. For a model to serve end the recipe with 'cheapest' or 'best'"
+    return f"{text}. To get a model to serve, end the recipe with 'cheapest' or 'best'"
 
 
-def _quality_words(summary: RunSummary, row: Row, teacher: Row) -> str:
-    points, low, high = headline_change(row, teacher, headline_split(summary))
+def _quality_words(summary: RunSummary, row: Row, reference: Row) -> str:
+    points, low, high = headline_change(row, reference, headline_split(summary))
     if points is None:
         return f"({summary.metric} not measured)"
     if abs(points) < 0.05:
@@ -85,25 +87,25 @@ def _quality_words(summary: RunSummary, row: Row, teacher: Row) -> str:
 
 
 def headline_change(
-    row: Row | None, teacher: Row | None, split: str
+    row: Row | None, reference: Row | None, split: str
 ) -> tuple[float | None, float | None, float | None]:
-    """Compute the change of quality against the teacher.
+    """Compute the change of quality against the reference.
 
     Args:
         row: The row of the headline.
-        teacher: The teacher's row.
+        reference: The row of the model that figures are relative to.
         split: Split to compare on.
 
     Returns:
         Points of the metric and the ends of their interval; None where unknown.
     """
-    return quality_change(row.quality.get(split) if row else None, teacher.quality.get(split) if teacher else None)
+    return quality_change(row.quality.get(split) if row else None, reference.quality.get(split) if reference else None)
 
 
 def headline_split(summary: RunSummary) -> str:
     """Return the split of the headline: test if both models have it, because no choice was made on it."""
-    row, teacher = headline_rows(summary)
-    both = row is not None and teacher is not None and "test" in row.quality and "test" in teacher.quality
+    row, reference = headline_rows(summary)
+    both = row is not None and reference is not None and "test" in row.quality and "test" in reference.quality
     return "test" if both else summary.split
 
 
@@ -145,7 +147,7 @@ def front_table(summary: RunSummary) -> Table:
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
         cells += ["; ".join(row.problems) or "ok"]
-        style = "bold green" if row.chosen else "" if row.on_front or row.teacher else "dim"
+        style = "bold green" if row.chosen else "" if row.on_front or row.teacher or row.reference else "dim"
         table.add_row(*map(Text, cells), style=style)  # Text: a label with [brackets] must not be read as markup
     if summary.baseline is not None:
         scores = [_baseline_cell(summary, split) for split in splits]
@@ -153,13 +155,13 @@ def front_table(summary: RunSummary) -> Table:
         table.add_row(*map(Text, ["", f"constant: {summary.baseline.answer}", *scores, *padding]), style="dim")
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if predicted else ""
-    for line in filter(None, (volume_line(summary), errors_line(summary))):
+    for line in filter(None, (reference_line(summary), volume_line(summary), errors_line(summary))):
         table.caption += f"\n{line}"
     return table
 
 
 def _predicted_cell(row: Row) -> str:
-    """Format the latency that a search predicted, with a mark whether the measured one lies in its interval."""
+    """Format the latency that a search predicted, with a mark whether the measured one is in its interval."""
     if row.predicted is None:
         return "–"
     mark = {True: "✓", False: "✗", None: ""}[row.as_predicted]
@@ -184,8 +186,10 @@ def _baseline_cell(summary: RunSummary, split: str) -> str:
 
 
 def errors_line(summary: RunSummary) -> str:
-    """Describe RMSE and R² of the chosen model and of the teacher for a regression; empty for other tasks."""
+    """Describe RMSE and R² of the chosen model, teacher and reference of a regression; empty for other tasks."""
     keys = {"teacher": summary.teacher, "chosen": summary.chosen[0] if summary.chosen else None}
+    if summary.reference is not None and summary.reference not in keys.values():
+        keys[names(summary)[summary.reference]] = summary.reference
     parts = []
     for name, key in keys.items():
         record = summary.records.get(key or "")
@@ -232,6 +236,7 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         if ratio is not None:
             line |= {name: ratio.value, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
     line |= {"drop_points": row.drop, "on_front": row.on_front, "chosen": row.chosen, "teacher": row.teacher}
+    line["reference"] = row.reference
     line |= {"meets_budget": row.meets_budget, "problems": "; ".join(row.problems)}
     return line
 
@@ -245,6 +250,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "budget": {name: value for name, value in vars(summary.budget).items() if value is not None},
         "chosen": list(summary.chosen),
         "teacher": summary.teacher,
+        "reference": summary.reference,
         "baseline": _baseline_json(summary),
         "better_than_baseline": better_than_baseline(summary),
         "hypervolume": front._asdict() if (front := volume(summary)) is not None else None,
@@ -264,6 +270,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "lineage": {key: [record.key for record in summary.lineage(key)] for key in summary.candidates},
         "replicas": {key: list(keys) for key, keys in summary.replicas.items()},
         "failed": [{name: failure[name] for name in ("step", "key", "error")} for failure in summary.failures],
+        "gaps": list(summary.gaps),
         "seeds": list(summary.seeds),
         "environment": dict(summary.environment),
         "recipe": str(summary.recipe),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limbeck.core.outputs import OutputKind, answer_code
+from limbeck.core.outputs import answer_code, output
 from limbeck.core.task import Task
 from limbeck.report.summary import RunSummary
 
@@ -59,7 +59,7 @@ labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
 
 
 def example(
-    kind: OutputKind, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
+    kind: str, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
 ) -> str:
     """Return code of at most 17 lines that answers one text in the artefact's folder.
 
@@ -70,7 +70,7 @@ def example(
         threads: Threads of the runtime.
         max_length: Tokens after which texts are cut; used with torch, other runtimes read it from the folder.
     """
-    words = kind == "tokens"
+    words = output(kind).per_token
     sample = '"The first text.", "The second text."' if pair else '"What a wonderful film."'
     if words:
         sample = "words"
@@ -85,10 +85,9 @@ def example(
             seen=SEEN.format(word_ids="text.word_ids") if words else "",
             answer=answer_code(kind, 'metadata["labels"]', 'metadata["default_label"]'),
         )
-    auto = "AutoModelForTokenClassification" if words else "AutoModelForSequenceClassification"
     split = f"{', is_split_into_words=True' if words else ''}, truncation=True, max_length={max_length}"
     return OPEN_TORCH.format(
-        auto=auto,
+        auto=output(kind).auto_class,
         text=f'{prefix}text = tokenizer({sample}{split}, return_tensors="pt")',
         seen=SEEN.format(word_ids="text.word_ids()") if words else "",
         answer=answer_code(kind, "labels", 'labels.index("O") if "O" in labels else 0'),

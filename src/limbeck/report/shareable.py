@@ -1,4 +1,4 @@
-"""Results without the paths of the machine they were made on: what is handed on has names alone."""
+"""Remove this machine's paths from results before they are shared; only names remain."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from limbeck.core.candidate import Record
 
 ABSOLUTE = re.compile(r"(?<![\w./:<~])~?(?:/[\w.@+~-]+){2,}/?")
-"""An absolute path within a text; no address (https://...), and no single word after a slash."""
+"""An absolute path within a text, but not a URL (https://...) or a single word after a slash."""
 
 T = TypeVar("T")
 
 
 def without_paths(value: T) -> T:
-    """Replace every absolute path in plain data by its last part, as a path beside the reader: ``./name``.
+    """Replace every absolute path in plain data by its last part, as a relative path: ``./name``.
 
     >>> without_paths({"model": "/home/jane/my models/bert", "notes": ["read from /data/a/b.csv, and/or https://x/y"]})
     {'model': './bert', 'notes': ['read from ./b.csv, and/or https://x/y']}

@@ -53,6 +53,8 @@ class RunSummary:
         measured: Keys of the measured candidates.
         chosen: Keys of the chosen candidates, best first.
         teacher: Key of the teacher.
+        reference: Key of the model that speed-ups and losses are relative to: the teacher, or where that gives answers
+            alone the run's own model before it was made smaller.
         recipe: The recipe; ``str`` gives its YAML.
         environment: The machine and its libraries.
         failed: Steps that failed, or mappings with the same fields.
@@ -64,6 +66,7 @@ class RunSummary:
         model: Name of the model that the recipe starts from.
         baseline: The best constant answer, with its quality by split.
         histories: Changes to the rows of the task, each once (``Task.history``).
+        gaps: What is missing of the run, in sentences without a full stop.
         chooses: Whether the recipe ends in a choice; without one nothing is chosen, and nothing failed to be.
     """
 
@@ -71,6 +74,7 @@ class RunSummary:
     measured: Sequence[str]
     chosen: Sequence[str] = ()
     teacher: str | None = None
+    reference: str | None = None
     recipe: object = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     failed: Sequence[Mapping[str, Any] | FailedStep] = ()
@@ -82,6 +86,7 @@ class RunSummary:
     model: str = ""
     baseline: Baseline | None = None
     histories: Sequence[Mapping[str, Any]] = ()
+    gaps: Sequence[str] = ()
     chooses: bool = True
     _computed: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -112,7 +117,10 @@ class RunSummary:
 
         Choices are made on validation; their effect is then read on test, which had no part in them.
         """
-        splits = [{fact.split for fact in self.records[key].facts if fact.name == "quality"} for key in self.candidates]
+        rows = [self.records[key] for key in self.candidates]
+        rows = [record for record in rows if record.shape is not None] or rows  # a file of scores may lack a split
+        named = ({fact.split for fact in record.facts if fact.name == "quality"} for record in rows)
+        splits = [split for split in named if split]
         shared = set.intersection(*splits) if splits else set()
         for split in ("validation", "test", *sorted(shared)):
             if split in shared:
@@ -127,7 +135,7 @@ class RunSummary:
         return [{name: str(failure.get(name) or "") for name in fields} for failure in plain]
 
     def source(self, key: str) -> str:
-        """Return the name of the model that a candidate descends from; of a local path only the last part."""
+        """Return the name of the model that a candidate descends from; for a local path only its last part."""
         root = self.lineage(key)[0].parameters
         name = str(root.get("source") or root.get("model") or self.model).rstrip("/")
         on_disk = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
@@ -147,7 +155,7 @@ T = TypeVar("T")
 
 
 def once(function: Callable[[RunSummary], T]) -> Callable[[RunSummary], T]:
-    """Compute a view of a run (its rows, names, headline, ...) once for each summary, whoever asks for it.
+    """Compute a view of a run (its rows, names, headline, ...) once per summary.
 
     The table, the page, the card and the exit status all need the same views.
     """

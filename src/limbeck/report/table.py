@@ -27,13 +27,14 @@ class Row:
     p99: Measurement | None
     size: Measurement | None
     parameters: Measurement | None
-    speedup: Ratio | None  # over the teacher in PyTorch
-    speedup_int8: Ratio | None  # over the teacher in INT8
-    drop: float | None  # points of the metric below the teacher, on the headline split
+    speedup: Ratio | None  # over the reference in PyTorch
+    speedup_int8: Ratio | None  # over the reference in INT8
+    drop: float | None  # points of the metric below the reference, on the headline split
     on_front: bool
     problems: tuple[str, ...]
     chosen: bool
     teacher: bool
+    reference: bool  # the model that speed-ups and losses are relative to
     predicted: Measurement | None = None  # the latency that a search predicted
     portability: Measurement | None = None  # fraction of answers unchanged on processors without VNNI
 
@@ -51,7 +52,7 @@ class Row:
             return ""
         detail, count = self.portability.detail, self.portability.n
         if not detail["pairs"]:
-            return "Processors without VNNI compute the same sums: with its weights no two products overflow 16 bits."
+            return "Processors without VNNI compute the same sums: with these weights no two products overflow 16 bits."
         texts, moved = f"{count} {self.portability.split} texts", f"logits move by up to {detail['largest']:.2g}"
         if not detail["differ"]:
             return f"In the arithmetic of processors without VNNI the answers to {texts} stay the same ({moved})."
@@ -70,9 +71,9 @@ class Row:
 @once
 def rows(summary: RunSummary) -> tuple[Row, ...]:
     """Return one row per measured candidate, slowest first."""
-    display, teacher = names(summary), summary.records.get(summary.teacher or "")
+    display, reference = names(summary), summary.records.get(summary.reference or "")
     int8 = summary.records.get(int8_reference(summary) or "")
-    reference = teacher.fact("quality", summary.split) if teacher is not None else None
+    whole = reference.fact("quality", summary.split) if reference is not None else None
     front = _front(summary)
     table = []
     for key in summary.candidates:
@@ -81,7 +82,7 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
         headline = quality.get(summary.split)
         values = {name: fact.value for name in ("latency_p50", "size") if (fact := record.fact(name)) is not None}
         values |= {"quality": headline.value} if headline is not None else {}
-        drop = (reference.value - headline.value) * 100 if headline is not None and reference is not None else None
+        drop = (whole.value - headline.value) * 100 if headline is not None and whole is not None else None
         table.append(
             Row(
                 key=key,
@@ -92,16 +93,17 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 p99=record.fact("latency_p99"),
                 size=record.fact("size"),
                 parameters=record.fact("parameters"),
-                speedup=_speedup(record, teacher),
+                speedup=_speedup(record, reference),
                 speedup_int8=_speedup(record, int8),
                 drop=drop,
                 on_front=key in front,
                 problems=(
-                    *summary.budget.violations(values, reference.value if reference is not None else None),
+                    *summary.budget.violations(values, whole.value if whole is not None else None),
                     *baseline_problems(summary, headline),
                 ),
                 chosen=key in summary.chosen,
                 teacher=key == summary.teacher,
+                reference=key == summary.reference,
                 predicted=predicted(summary, key),
                 portability=record.fact("portability"),
             )
@@ -128,18 +130,18 @@ def better_than_baseline(summary: RunSummary) -> bool | None:
 
 @once
 def int8_reference(summary: RunSummary) -> str | None:
-    """Return the key of the measured candidate that is the teacher in INT8, with nothing else changed.
+    """Return the key of the measured candidate that is the reference in INT8, with nothing else changed.
 
-    Of several, plain dynamic quantization comes first, which is what a user would try first; then static, then
+    If there are several, plain dynamic quantization comes first, as users try it first; then static, then
     smoothed.
     """
     references = []
     for key in summary.candidates:
         chain = summary.lineage(key)
         keys = [record.key for record in chain]
-        if summary.teacher not in keys or "int8" not in chain[-1].traits:
+        if summary.reference not in keys or "int8" not in chain[-1].traits:
             continue
-        start = keys.index(summary.teacher)
+        start = keys.index(summary.reference)
         path = list(zip(chain[start:], chain[start + 1 :], strict=False))
         formats = {"onnx", "int8"}
         if all((child.traits - parent.traits) & formats and child.shape == parent.shape for parent, child in path):

@@ -33,6 +33,8 @@ def summary(summary: RunSummary, written: Mapping[str, Path]) -> str:
         console.print(headline(summary), soft_wrap=True, markup=False)
         for failure in summary.failures:
             console.print(f"failed: {failure['step']}: {failure['error']}", markup=False, soft_wrap=True)
+        for gap in summary.gaps:
+            console.print(f"incomplete: {gap}", markup=False, soft_wrap=True)
         for name, path in written.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
     return captured.get().rstrip()
@@ -52,6 +54,7 @@ def summary_html(summary: RunSummary, written: Mapping[str, Path]) -> str:
         style = " style='font-weight:bold'" if row.style == "bold green" else ""
         rows.append(f"<tr{style}>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
     lines = [headline(summary), *(f"failed: {failure['step']}: {failure['error']}" for failure in summary.failures)]
+    lines += [f"incomplete: {gap}" for gap in summary.gaps]
     lines += [f"{name}: {path}" for name, path in written.items()]
     title, caption = escape(str(table.title)), escape(str(table.caption)).replace("\n", "<br>")
     below = "".join(f"<div>{escape(line)}</div>" for line in lines)

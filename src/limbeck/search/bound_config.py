@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoundConfig:
-    """At most one bound on the cost of a shape, and how near to it shapes should be.
+    """At most one bound on the cost of a shape, and how close to it shapes should be.
 
     Attributes:
-        latency_ms: Most that a call may take on the target.
-        speedup: Times as fast as the largest slice, by the model of latency.
-        keep: Most of the largest slice's cost.
+        latency_ms: Upper limit of a call's latency on the target.
+        speedup: Least speed-up over the largest slice, by the model of latency.
+        keep: Upper limit as a fraction of the largest slice's cost.
         cost: What is bounded: latency, measured on the target, or multiply-accumulates.
-        profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
-        number_format: What serves: slices are judged, and their latency is stated, in this format.
-        at_least: Shapes below this share of the bound are not judged: they leave too much of it unused. 0.85 unless
-            given; 0 for nsga2, whose front has faster shapes too.
-        at_most: Shapes above this share of the bound are not judged.
+        profile: Latency data from another machine, made there by 'limbeck profile --full'; latency is that machine's.
+        number_format: Format of the served model: slices are scored, and their latency is stated, in it.
+        at_least: Shapes below this fraction of the bound are not scored, since they leave too much of it unused
+            [default: 0.85; 0 for nsga2, whose front has faster shapes, too].
+        at_most: Shapes above this fraction of the bound are not scored.
         sure: A shape fits only if the upper end of its latency's 95 % interval is below the bound.
     """
 
@@ -54,7 +54,7 @@ class BoundConfig:
         return Bound(self.latency_ms, self.speedup, self.keep)
 
     def least(self, *, front: bool) -> float:
-        """Return ``at_least``, or what stands for it; ``front`` if a front is searched."""
+        """Return ``at_least``, or its default; ``front`` if a front is searched."""
         return self.at_least if self.at_least is not None else 0.0 if front else 0.85
 
     def problems(self, *, front: bool) -> list[str]:

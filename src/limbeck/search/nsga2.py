@@ -101,7 +101,7 @@ def open_study(storage: str | Path | None, name: str, settings: Mapping[str, str
     except Exception as error:  # every database raises its own errors
         raise InputError(_refusal(storage, error)) from error
     if foreign:
-        raise InputError(f"study_name: '{name}' in '{storage}' is no search of limbeck; give another name")
+        raise InputError(f"study_name: '{name}' in '{storage}' is not a limbeck search; give another name")
     other = [
         f"{key} ({stored.get(key, 'none')}, here {value})"
         for key, value in settings.items()
@@ -109,7 +109,7 @@ def open_study(storage: str | Path | None, name: str, settings: Mapping[str, str
     ]
     if other:
         raise InputError(
-            f"study_name: '{name}' in '{storage}' is a search with another {', '.join(other)}; give another name"
+            f"study_name: '{name}' in '{storage}' is a search with different {', '.join(other)}; give another name"
         )
     return study
 

@@ -32,10 +32,10 @@ class Settings:
 
     Attributes:
         population: Shapes in a generation.
-        generations: Generations; of random searches, populations that are drawn in all.
-        explore: Share of a generation that is drawn from the whole space (evolution).
+        generations: Generations; for random searches, populations that are sampled in total.
+        explore: Fraction of a generation that is sampled from the whole space (evolution).
         mutation: Probability that a value of a child changes.
-        seed: Decides everything drawn.
+        seed: Seed of the sampling.
     """
 
     population: int = 25
@@ -46,7 +46,7 @@ class Settings:
 
     @property
     def total(self) -> int:
-        """Shapes that are scored in all."""
+        """Shapes that are scored in total."""
         return self.population * self.generations
 
 
@@ -68,13 +68,13 @@ class StudyFile:
 
 
 def sample(bounded: BoundedSpace, score: Score, settings: Settings, *, rule: bool = False) -> Scored:
-    """Score shapes drawn at random.
+    """Score shapes sampled at random.
 
     Args:
-        bounded: The shapes that may be drawn.
+        bounded: The shapes to sample from.
         score: What to maximize.
-        settings: How many shapes are drawn, and the seed.
-        rule: Draw only shapes that keep AutoTinyBERT's rule of thumb.
+        settings: How many shapes are sampled, and the seed.
+        rule: Sample only shapes that satisfy AutoTinyBERT's rule of thumb.
 
     Returns:
         The score of each shape.
@@ -85,7 +85,7 @@ def sample(bounded: BoundedSpace, score: Score, settings: Settings, *, rule: boo
 
 
 def _ruled(bounded: BoundedSpace) -> Callable[[Sequence[Shape]], list[bool]]:
-    """Return a function that says which shapes fit and keep the rule of thumb."""
+    """Return a function that says which shapes fit and satisfy the rule of thumb."""
 
     def fits(shapes: Sequence[Shape]) -> list[bool]:
         ruled = [shape for shape in shapes if satisfies_rule(shape)]
@@ -122,7 +122,7 @@ def nsga2(
     study_file: StudyFile,
     log: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Scored]:
-    """Search a front of score and cost by NSGA-II; yield every shape scored so far, also by those who share the study.
+    """Search a front of score and cost by NSGA-II; yield all scores so far, those of other processes included.
 
     Args:
         bounded: The shapes to search.
@@ -132,7 +132,7 @@ def nsga2(
         log: Called with the name of a shared study.
 
     Raises:
-        InputError: The storage cannot be opened, or the study in it is of another search.
+        InputError: The storage cannot be opened, or its study belongs to another search.
     """
     from limbeck.search.nsga2 import FrontSearch, open_study
 
@@ -185,7 +185,7 @@ def last(generations: Iterable[Scored], log: Callable[[str], None] = lambda mess
     """Run a search to its end, with a message for every generation, and return its scores; none if nothing fits."""
     scores: Scored = {}
     for number, scores in enumerate(generations, start=1):
-        log(f"generation {number}: {len(scores)} shapes judged, best {max(scores.values()):.4f}")
+        log(f"generation {number}: {len(scores)} shapes scored, best {max(scores.values()):.4f}")
     return scores
 
 
@@ -216,7 +216,7 @@ def search(
 
 
 def best(bounded: BoundedSpace, scores: Scored, count: int) -> list[Shape]:
-    """Return the shapes with the best scores, of equals the cheapest first.
+    """Return the shapes with the best scores, the cheaper first among equals.
 
     Args:
         bounded: Gives the costs.
@@ -259,7 +259,7 @@ def winners(
     metric: str = "score",
     log: Callable[[str], None] = lambda message: None,
 ) -> list[Shape]:
-    """Return the shapes that a search is for: the best, or of a front those that span the most of it.
+    """Return the winners of a search: the best shapes, or those that span the most of a front.
 
     Args:
         method: How the shapes were found.

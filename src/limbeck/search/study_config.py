@@ -20,9 +20,9 @@ class StudyConfig:
     """A study that other processes may join.
 
     Attributes:
-        storage: Where nsga2 keeps what it knows, so that other processes and machines can join in, and later searches
-            go on: a file that all of them see, or the URL of a database (sqlite:///…); a file of its own unless given.
-        study_name: Name of the search in the storage; one made from what is searched unless given.
+        storage: Where nsga2 keeps its trials, so that other processes and machines can join, and later searches
+            continue: a file that all of them see, or the URL of a database (sqlite:///…) [default: a private file].
+        study_name: Name of the search in the storage [default: made from what is searched].
     """
 
     storage: str | None = None
@@ -52,7 +52,7 @@ class StudyConfig:
 
         Args:
             scratch: The step's own folder; None keeps a study without a storage in memory.
-            settings: What those who share the study must agree in.
+            settings: What all that share the study must agree in.
         """
         from limbeck.search.strategies import StudyFile
 

@@ -81,7 +81,7 @@ class SliceScores:
         task, labels = self.candidate.task, self.candidate.task.split(self.split).labels
         if count is None or count >= len(task.split(self.split)):
             return self
-        return replace(self, rows=choose(labels, count, seed, stratified=task.kind == "classification"))
+        return replace(self, rows=choose(labels, count, seed, stratified=task.task_kind.single_class))
 
     def reported(self, log: Callable[..., None], total: int) -> SliceScores:
         """Return scores that are logged as they come, with their number, that of all, and the best so far."""

@@ -6,6 +6,7 @@ it ends. So a draft whose lock is free is a leftover. Where a file system has no
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import os
@@ -57,13 +58,32 @@ def temporary_folder() -> Iterator[Path]:
     Unlike those of :class:`tempfile.TemporaryDirectory`, they do not pile up where processes are killed.
     """
     _remove_temporary(tempfile.gettempdir())
-    with _owned(lambda: Path(tempfile.mkdtemp(prefix=_TEMPORARY))) as folder:
+    with _owned(_create_temporary) as folder:
         try:
             yield folder
         except Exception as error:
             if disk_full(error) and not has_space(folder):  # once the folder is gone, nothing shows which disk it was
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
             raise
+
+
+def keep_in(folder: Path) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Return the service ``keep`` of a run without a store: it fills new folders in ``folder``."""
+
+    def keep(name: str, build: Callable[[Path], None]) -> Path:
+        inner = Path(tempfile.mkdtemp(dir=folder, prefix="kept-"))
+        build(inner)
+        return inner
+
+    return keep
+
+
+def process_folder() -> Path:
+    """Return a new temporary folder that stays until this process ends; first remove those that killed ones left."""
+    _remove_temporary(tempfile.gettempdir())
+    folder, _ = _claim(_create_temporary)  # the lock goes with the process
+    atexit.register(_remove_own, folder, os.getpid())
+    return folder
 
 
 def draft_path(final: Path, kind: str = "draft") -> Path:
@@ -140,6 +160,16 @@ def _lock(path: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def _create_temporary() -> Path:
+    return Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+
+
+def _remove_own(folder: Path, process: int) -> None:
+    """Remove a folder at the end of the process that it belongs to, not at that of one forked from it."""
+    if os.getpid() == process:
+        _remove(folder)
 
 
 def _remove(path: Path) -> None:

@@ -40,7 +40,7 @@ class FunctionTeacher:
         Raises:
             InputError: The function fails, or does not return a row of scores for each text.
         """
-        if task.kind == "tokens":
+        if task.task_kind.per_token:
             raise InputError("teacher: a function answers whole texts, and the task has a label for each word")
         self._function, self._task = function, task
         self.name = str(getattr(function, "__qualname__", type(function).__name__))
@@ -97,11 +97,11 @@ class FunctionTeacher:
     def scores_of(self, given: Any) -> dict[str, Any]:
         """Return the fields of a score file for a text, or a pair, that was asked for."""
         logits = self._logits[_key_of(given)].astype(np.float64)
-        if self._task.kind == "regression":
+        if self._task.task_kind.numeric:
             return {NUMBER: float(logits[0])}
         if not self.probabilities:
             return {LOGITS: dict(zip(self._task.label_names, map(float, logits), strict=True))}
-        values = 1 / (1 + np.exp(-logits)) if self._task.kind == "multilabel" else np.exp(logits)
+        values = 1 / (1 + np.exp(-logits)) if self._task.task_kind.several else np.exp(logits)
         return {PROBABILITIES: dict(zip(self._task.label_names, map(float, values), strict=True))}
 
     def adopt(self, path: Path) -> bool:

@@ -135,7 +135,7 @@ def check_answers(source: str, opened: AnswerSource, task: Task) -> None:
     few = task.limit(**{split: wanted}) if opened.identity else task
     answers, given = opened.answer(few, split), few.split(split).labels
     rows = [row for row, label in enumerate(given) if not isinstance(label, int) or label >= 0][:TEXTS]
-    if not rows or not opened.order_assumed or task.kind == "regression":
+    if not rows or not opened.order_assumed or task.task_kind.numeric:
         return
     logits, labels = [answers[row] for row in rows], [given[row] for row in rows]
     order = compare_orders(task.kind, logits, labels, len(task.label_names))

@@ -87,14 +87,14 @@ class ScoreFile:
         """
         from limbeck.data.readers import read_table
 
-        if task.kind == "tokens":
+        if task.task_kind.per_token:
             raise InputError(
                 f"teacher '{path}': a file has scores of whole texts, and the task has a label for each word"
             )
         self.path, self._further = path, further
         table = read_table(path)
         column, self.probabilities, named = _score_column(table, task)
-        self.order_assumed = not named and task.kind != "regression"
+        self.order_assumed = not named and not task.task_kind.numeric
         self._format = ScoreFormat(task.kind, task.label_names, self.probabilities)
         rows = [self._format.read(column(row), table.at(row)) for row in range(len(table.rows))]
         self._logits = self._format.logits(np.asarray(rows))
@@ -216,7 +216,7 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
         task: The task.
     """
     columns, rows = table.columns, table.rows
-    fields = (LOGITS, PROBABILITIES, *([NUMBER] if task.kind == "regression" else []))
+    fields = (LOGITS, PROBABILITIES, *([NUMBER] if task.task_kind.numeric else []))
     if field := next((name for name in fields if name in columns), None):
         whole = columns.index(field)
         return (lambda row: rows[row][whole]), field == PROBABILITIES, isinstance(rows[0][whole], Mapping)
@@ -229,7 +229,7 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
         raise InputError(f"{table.where}: there is a column for {', '.join(labels)}, but none for '{missing}'")
     if ANSWER in columns:
         position = columns.index(ANSWER)
-        if task.kind == "regression":
+        if task.task_kind.numeric:
             return (lambda row: rows[row][position]), False, True
         return (lambda row: _certain(rows[row][position], task, table.at(row))), True, True
     raise InputError(
@@ -240,7 +240,7 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
 
 def _certain(answer: Any, task: Task, where: str) -> list[float]:  # Any: a cell of a file
     """Return the probabilities of an answer that names its label, or labels."""
-    given: Sequence[Any] = answer if task.kind == "multilabel" and isinstance(answer, (list, tuple)) else [answer]
+    given: Sequence[Any] = answer if task.task_kind.several and isinstance(answer, (list, tuple)) else [answer]
     for label in given:
         if label not in task.label_names:
             raise InputError(f"{where}: the task has no label {label!r:.60}; {nearest(str(label), task.label_names)}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.core.metrics import Kind
+from limbeck.core.kinds import Kind, find
 from limbeck.core.outputs import match_labels
 from limbeck.errors import InputError, nearest
 
@@ -47,7 +47,7 @@ class ScoreFormat:
         """
         if isinstance(value, np.ndarray):
             value = value.tolist()
-        if self.kind == "regression" and not isinstance(value, (Mapping, list, tuple)):
+        if find(self.kind).numeric and not isinstance(value, (Mapping, list, tuple)):
             value = [value]
         if isinstance(value, Mapping):
             value = self._ordered(value, where)
@@ -80,7 +80,7 @@ class ScoreFormat:
                 raise InputError(
                     f"{where}: {number:g} is no probability (0 to 1); if these are logits, name the field 'logits'"
                 )
-        if self.kind == "classification" and abs(sum(numbers) - 1) > tolerance(len(numbers)):
+        if find(self.kind).single_class and abs(sum(numbers) - 1) > tolerance(len(numbers)):
             raise InputError(f"{where}: the probabilities sum to {sum(numbers):.4g}, not to 1")
 
     def logits(self, values: np.ndarray) -> np.ndarray:
@@ -94,8 +94,9 @@ class ScoreFormat:
         """
         values = np.asarray(values, dtype=np.float64)
         if self.probabilities:
-            bounded = np.clip(values, LEAST, 1 - LEAST if self.kind == "multilabel" else 1.0)
-            values = np.log(bounded) - (np.log1p(-bounded) if self.kind == "multilabel" else 0.0)
+            several = find(self.kind).several
+            bounded = np.clip(values, LEAST, 1 - LEAST if several else 1.0)
+            values = np.log(bounded) - (np.log1p(-bounded) if several else 0.0)
         return values.astype(np.float32)
 
 
@@ -110,9 +111,9 @@ def tolerance(labels: int) -> float:
 
 def are_probabilities(kind: Kind, values: np.ndarray) -> bool:
     """Return whether scores look like probabilities [rows, labels]: all in 0 to 1, and of classes summing to 1."""
-    if kind == "regression" or values.min() < -1e-6 or values.max() > 1 + 1e-6:
+    if find(kind).numeric or values.min() < -1e-6 or values.max() > 1 + 1e-6:
         return False
-    return kind == "multilabel" or bool(np.all(np.abs(values.sum(1) - 1) <= tolerance(values.shape[1])))
+    return find(kind).several or bool(np.all(np.abs(values.sum(1) - 1) <= tolerance(values.shape[1])))
 
 
 def _number(score: Any, where: str) -> float:  # Any: whatever a file or a function gives

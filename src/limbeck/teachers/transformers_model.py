@@ -45,7 +45,7 @@ class TransformersTeacher:
             InputError: The model has no head for the task, or other labels.
         """
         self.source, self.identity = source, identity
-        if task.kind == "tokens":
+        if task.task_kind.per_token:
             reason = "a model that limbeck does not open answers whole texts, and the task has a label for each word"
             raise InputError(f"teacher '{source}': {reason}")
         self.match = match_outputs(source, task)

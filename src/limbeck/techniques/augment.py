@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from limbeck.augmentation.preparation import Annotate
     from limbeck.augmentation.transforms import Transform
     from limbeck.core.shape import Shape
+    from limbeck.core.task_kind import TaskKind
 
 SAMPLES_PER_SECOND = 20_000.0  # of n-gram samples on one core; rough
 
@@ -97,6 +98,15 @@ class Augment(Technique):
         if teacher.reads_new_texts or not self.judged:
             return []
         return [f"new texts are read by the teacher, and '{teacher.source}' cannot answer them: {teacher.reason}"]
+
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return the fields that make no sense for the labels of a kind of task."""
+        problems = {}
+        if self.guard != "off" and kind.numeric:
+            problems["guard"] = f"numbers have no confidence, got '{self.guard}' for them; use off"
+        if self.ngrams.ngram == "keep" and kind.per_token:
+            problems["ngram"] = "'keep' would take away words that carry labels; use mask"
+        return problems
 
     @property
     def count(self) -> int:
@@ -169,10 +179,8 @@ class Augment(Technique):
             raise InputError(
                 f"augment: {what} needs a teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
             )
-        if self.guard != "off" and task.kind == "regression":
-            raise InputError(f"augment.guard: numbers have no confidence, got '{self.guard}' for them; use off")
-        if self.ngrams.ngram == "keep" and task.kind == "tokens":
-            raise InputError("augment.ngram: 'keep' would take away words that carry labels; use mask")
+        for name, reason in self.kind_problems(task.task_kind).items():
+            raise InputError(f"augment.{name}: {reason}")
         if self.method == "ngram" and candidate.tokenizer.mask_token is None:
             raise InputError("augment.method: the model's tokenizer has no mask token, which ngram needs; use tinybert")
         if self.ngrams.used_tagger:

@@ -22,7 +22,7 @@ from limbeck.core.field_groups import group, without_effect
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.step import RunContext, Technique, content, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING, TrainingConfig
+from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
 from limbeck.train.distillation_presets import PRESETS
 from limbeck.train.layer_distillation import (
     DISTILLATION_PASSES,
@@ -35,6 +35,7 @@ from limbeck.train.layer_distillation import (
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task import Task
+    from limbeck.core.task_kind import TaskKind
     from limbeck.train.distillation import Terms
     from limbeck.train.objectives import Term
 
@@ -154,6 +155,10 @@ class Distill(Technique):
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return why the step cannot learn from a teacher that gives answers alone."""
         return answers_only_problems(teacher, self.match, self.logits_loss)
+
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return why the labels of a kind of task cannot be weighted."""
+        return weight_problems(kind, self.class_weights, self.focal_gamma)
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""

@@ -6,7 +6,6 @@ heads or dropped layers are as fast as whole ones; exporters that trace lose the
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, discard, step
+from limbeck.storage.drafts import process_folder
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Export(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate as an ONNX model; its folder keeps the torch weights."""
-        folder = Path(context.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "exported"
+        folder = (context.scratch or process_folder()) / "exported"
         fields = vars(self)
         model = export(candidate.model, candidate.tokenizer, candidate.task, folder, **fields, log=context.log)
         yield replace(candidate, model=model, folder=None)

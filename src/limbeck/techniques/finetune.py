@@ -15,10 +15,11 @@ from annotated_types import Ge, Le
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
-from limbeck.train.config import TRAINING, TrainingConfig
+from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.core.task_kind import TaskKind
 
 
 @step(
@@ -64,6 +65,10 @@ class Finetune(Technique):
             tokens: Tokens of a typical text.
         """
         return self.training.estimated_seconds(shape, rows, tokens)
+
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return why the labels of a kind of task cannot be weighted."""
+        return weight_problems(kind, self.class_weights, self.focal_gamma)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

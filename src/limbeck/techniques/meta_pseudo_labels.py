@@ -25,6 +25,7 @@ from limbeck.train.config import PASSES, TRAINING, TrainingConfig
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task import Task
+    from limbeck.core.task_kind import TaskKind
     from limbeck.train import meta_pseudo_labels as pseudo
 
 META_PASSES = 16.0
@@ -108,6 +109,14 @@ class MetaPseudoLabels(Technique):
             problems += without_effect(self, ("unlabelled_columns",), "without a file: unlabelled")
         return problems
 
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return the field that asks for hard labels where answers are numbers."""
+        hard = self.feedback == "reinforce" or self.pseudo_labels != "soft"
+        if not (kind.numeric and hard):
+            return {}
+        name = "feedback" if self.feedback == "reinforce" else "pseudo_labels"
+        return {name: "a number has no hard labels; use pseudo_labels: soft, feedback: exact"}
+
     def file_problems(self) -> list[str]:
         """Return the problems of the text file and of the number of processes."""
         from limbeck.data.unlabeled import check_texts
@@ -159,11 +168,8 @@ class MetaPseudoLabels(Technique):
             raise InputError(
                 "meta_pseudo_labels has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
             )
-        hard = self.feedback == "reinforce" or self.pseudo_labels != "soft"
-        if candidate.task.kind == "regression" and hard:
-            raise InputError(
-                "meta_pseudo_labels: a number has no hard labels; use pseudo_labels: soft, feedback: exact"
-            )
+        for name, reason in self.kind_problems(candidate.task.task_kind).items():
+            raise InputError(f"meta_pseudo_labels.{name}: {reason}")
         teacher = context.teacher.open()
         if candidate.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
             raise InputError(

@@ -9,7 +9,6 @@ themselves.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, StepInfo, Technique, discard, step
+from limbeck.storage.drafts import process_folder
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Quantize(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""
-        folder = Path(context.scratch or tempfile.mkdtemp(prefix="limbeck-")) / "quantized"
+        folder = (context.scratch or process_folder()) / "quantized"
         fields = vars(self)
         model = quantize(candidate.model, candidate.tokenizer, candidate.task, folder, **fields, log=context.log)
         yield replace(candidate, model=model, folder=None)

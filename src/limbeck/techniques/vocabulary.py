@@ -129,7 +129,7 @@ class Vocabulary(Technique):
 
         if self.corpus is None:
             return
-        words = candidate.task.kind == "tokens"
+        words = candidate.task.task_kind.per_token
         tokenizer = spaced(candidate.tokenizer) if words else candidate.tokenizer
         lines = (line for _, line in numbered_lines(user_path(self.corpus)) if line.strip())
         while some := list(islice(lines, LINES)):

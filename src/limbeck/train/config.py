@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +16,7 @@ from limbeck.core.step import StepInfo
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.core.task_kind import TaskKind
 
 FLOPS_PER_CORE = 30e9
 """Rough floating-point operations per second in training on one core; half precision about doubles it."""
@@ -25,6 +26,20 @@ PASSES = 3.0
 
 KEPT_STEPS = "steps"
 """Where in a step's scratch folder the weights that ``save_steps`` keeps lie until the result is stored."""
+
+
+def weight_problems(kind: TaskKind, class_weights: str | Sequence[float], gamma: float) -> dict[str, str]:
+    """Return the reason why classes cannot be weighted in tasks of a kind, by the field that says so.
+
+    Args:
+        kind: The kind of task.
+        class_weights: 'none', 'balanced', or a weight for every label.
+        gamma: Focusing parameter of the focal loss; 0 for none.
+    """
+    if not kind.numeric or (class_weights == "none" and not gamma):
+        return {}
+    field = "focal_gamma" if class_weights == "none" else "class_weights"
+    return {field: f"class_weights and focal_gamma are for classes; this task is a {kind.name}"}
 
 
 def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:

@@ -119,7 +119,7 @@ def mean_answers(
     answers = []
     for name, source in ((key, teacher), *further):
         # a label for each of the same tokens
-        reader = adapt_vocabulary(student, source) if task.kind == "tokens" else source
+        reader = adapt_vocabulary(student, source) if task.task_kind.per_token else source
         if reader is None:
             raise _unreadable(f"teacher {name}")
         cache_key = name if reader is source else f"{name}-{vocabulary_key(student.tokenizer)}"

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.core.kinds import find
 from limbeck.core.metrics import IGNORED
 from limbeck.errors import InputError
+from limbeck.train.config import weight_problems
 from limbeck.train.objectives import Batch, Outputs, Taps, Term
 
 if TYPE_CHECKING:
@@ -52,12 +54,13 @@ def balanced_weights(kind: str, labels: Sequence[Any], count: int) -> Tensor:
         [classes]: rows / (classes * rows of the class), as scikit-learn's ``balanced``; for multi-label tasks negatives
         per positive, at most ``MOST_WEIGHT``. 1 for a class without rows, and for a label that no row or every row has.
     """
-    if kind == "multilabel":
+    task_kind = find(kind)
+    if task_kind.several:
         positives = torch.tensor(labels, dtype=torch.float32).sum(0)
         negatives = len(labels) - positives
         weights = (negatives / positives.clamp_min(1)).clamp_max(MOST_WEIGHT)
         return torch.where((positives > 0) & (negatives > 0), weights, torch.ones(count))
-    flat = [tag for row in labels for tag in row] if kind == "tokens" else list(labels)
+    flat = [index for label in labels for index in task_kind.classes_in(label)]
     counts = torch.bincount(torch.tensor(flat), minlength=count).to(torch.float32)
     present = (counts > 0).sum()
     return torch.where(counts > 0, len(flat) / (present * counts.clamp_min(1)), torch.ones(count))
@@ -119,8 +122,8 @@ def task_loss(
     """
     if class_weights == "none" and not gamma:
         return TaskLoss(model.loss)
-    if task.kind == "regression":
-        raise InputError("class_weights and focal_gamma are for classes; this task is a regression")
+    for reason in weight_problems(task.task_kind, class_weights, gamma).values():
+        raise InputError(reason)
     weights = None
     if class_weights == "balanced":
         weights = balanced_weights(task.kind, task.split("train").labels, task.num_labels)

@@ -83,7 +83,7 @@ def cached_logits(
         return {"logits": np.concatenate(logits) if isinstance(logits, list) else logits}
 
     table = cached_arrays(keep, f"logits-{name}-{task.fingerprint}-train", compute)["logits"]
-    read = Ragged(table, encoded.lengths).padded if encoded.kind == "tokens" else table.__getitem__
+    read = Ragged(table, encoded.lengths).padded if encoded.per_token else table.__getitem__
     return lambda rows: torch.from_numpy(read(rows.tolist())).to(rows.device)
 
 
@@ -147,7 +147,7 @@ def _run_teacher(
             batch = {key: value.to(model.device) for key, value in collate(encoded, indices).items()}
             output, tapped = model.run(batch, taps=sorted(wanted))
             for example, row in zip(indices, output.float().cpu().numpy(), strict=True):
-                logits[example] = row[: int(encoded.lengths[example])] if encoded.kind == "tokens" else row
+                logits[example] = row[: int(encoded.lengths[example])] if encoded.per_token else row
             blocks = {
                 (tap, layer): _by_token(tap, tapped[tap][layer]).to("cpu", torch.float16).numpy()
                 for tap, layer in paths
@@ -158,7 +158,7 @@ def _run_teacher(
                     size = int(encoded.lengths[example])
                     files[key].put(example, items[:size, :size] if files[key].pairs else items[:size])
     rows = [logits[example] for example in range(len(encoded))]
-    return paths, np.concatenate(rows) if encoded.kind == "tokens" else np.stack(rows)
+    return paths, np.concatenate(rows) if encoded.per_token else np.stack(rows)
 
 
 def _create_files(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from limbeck.core.metrics import METRICS
+from limbeck.core.ranking import MIN_RESAMPLES, metric_interval, resampled_metric
 from limbeck.core.statistics import score
-from limbeck.data.ranking import MIN_RESAMPLES, metric_interval, resampled_metric
 
 RNG = np.random.default_rng(0)
 LABELS = {
@@ -40,12 +40,12 @@ def test_the_interval_is_that_of_the_plain_bootstrap():
 
 def test_many_cells_take_fewer_resamples(monkeypatch):
     resample_counts = []
-    monkeypatch.setattr("limbeck.data.ranking.MAX_VALUES", 50 * 4 * 300)
+    monkeypatch.setattr("limbeck.core.ranking.MAX_VALUES", 50 * 4 * 300)
     monkeypatch.setattr(
-        "limbeck.data.ranking.bootstrap",
+        "limbeck.core.ranking.bootstrap",
         lambda statistic, count, resamples: resample_counts.append(resamples) or score(METRICS["accuracy"], [1], [1]),
     )
     metric_interval("roc_auc", RNG.random((50, 4)), LABELS["several labels"])
-    monkeypatch.setattr("limbeck.data.ranking.MAX_VALUES", 1)
+    monkeypatch.setattr("limbeck.core.ranking.MAX_VALUES", 1)
     metric_interval("roc_auc", RNG.random((50, 4)), LABELS["several labels"])
     assert resample_counts == [300, MIN_RESAMPLES]

@@ -1,0 +1,156 @@
+"""Any number of labels for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from limbeck.core.logits import Activation, activate
+from limbeck.core.ranking import metric_interval
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind
+
+
+class Multilabel(TaskKind):
+    """Any number of labels. A label is a tuple of 0 and 1, one for each label name."""
+
+    name = "multilabel"
+    problem_type = "multi_label_classification"
+    activation = "sigmoid"
+    several = True
+    answer_code = "[label for label, logit in zip({labels}, logits) if logit > 0]"
+    default_metric = "micro_f1"
+    label_dtype = "float32"
+
+    def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
+        """Return the labels with a probability above one half, and the probability of each.
+
+        Args:
+            logits: [labels].
+            labels: The label names.
+            activation: The model's own.
+        """
+        scores = dict(zip(labels, map(float, activate(logits, activation)), strict=True))
+        return {"answer": ", ".join(label for label, score in scores.items() if score > 0.5), "scores": scores}
+
+    def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
+        """Return which labels are probable."""
+        return tuple(int(score > 0.5) for score in answer["scores"].values())
+
+    def parts(self, cell: Any, separator: str | None) -> Any:  # a cell of any type
+        """Divide a text at the separator; keep a list."""
+        return [part for part in cell.split(separator) if part.strip()] if isinstance(cell, str) else cell
+
+    def encode(self, indices: Sequence[int], width: int, words: int) -> Label:
+        """Return 0 or 1 for every label name.
+
+        Args:
+            indices: Indices of the labels.
+            width: Number of label names.
+            words: Ignored.
+        """
+        return tuple(int(index in indices) for index in range(width))
+
+    def renumber(self, label: Label, indices: Sequence[int], width: int) -> Label:
+        """Move the values to the places of other label names.
+
+        Args:
+            label: The label.
+            indices: The new index of each old label.
+            width: Number of new label names.
+        """
+        row = [0] * width
+        for index, value in zip(indices, label, strict=True):
+            row[index] = value
+        return tuple(row)
+
+    def classes_in(self, label: Label) -> Iterable[int]:
+        """Return the indices of the labels that are 1."""
+        return (index for index, present in enumerate(label) if present)
+
+    def describe(self, label: Label, names: Sequence[str]) -> str:
+        """Join the names of the labels that are 1 by commas."""
+        return ", ".join(names[index] for index in self.classes_in(label)) or "none"
+
+    def decode(self, logits: npt.ArrayLike) -> np.ndarray:
+        """Return 0 or 1 for every logit."""
+        return np.asarray(np.asarray(logits) > 0, dtype=np.int64)
+
+    def assess(
+        self,
+        metric: str,
+        names: Sequence[str],
+        logits: Logits,
+        labels: Sequence[Label],
+        unseen: Sequence[Sequence[int]] = (),
+    ) -> Assessment:
+        """Score with a bootstrap interval over the rows.
+
+        Args:
+            metric: Name of the metric.
+            names: The label names.
+            logits: [rows, labels].
+            labels: [rows, labels].
+            unseen: Empty.
+        """
+        stacked, truth = np.stack(list(logits)), np.asarray(labels).astype(int)
+        predicted = self.decode(stacked)
+        counts = {
+            name: {
+                "examples": int(truth[:, label].sum()),
+                "predicted": int(predicted[:, label].sum()),
+                "correct": int((predicted[:, label] & truth[:, label]).sum()),
+            }
+            for label, name in enumerate(names)
+        }
+        return Assessment(metric_interval(metric, self.readings(metric, stacked), truth), {"per_label": counts})
+
+    def review(
+        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
+    ) -> tuple[Label, Label]:
+        """Compare every label by itself.
+
+        Args:
+            logits: [labels].
+            label: The label of the row.
+            confidence: Probability, of 1 or of 0, from which the model overrules a label.
+            aligned: Empty.
+        """
+        probabilities = activate(logits, self.activation)
+        predicted = tuple(int(probability > 0.5) for probability in probabilities)
+        confident = [max(probability, 1 - probability) >= confidence for probability in probabilities]
+        return predicted, tuple(
+            new if sure else old for new, old, sure in zip(predicted, label, confident, strict=True)
+        )
+
+    def constants(self, truth: np.ndarray, width: int) -> Iterator[tuple[float | np.ndarray, Sequence[int]]]:
+        """Yield the most frequent labels, from none to all.
+
+        Args:
+            truth: [rows, labels].
+            width: Number of label names.
+        """
+        order = np.argsort(-truth.mean(axis=0), kind="stable")
+        for count in range(len(order) + 1):
+            value = np.isin(np.arange(len(order)), order[:count]).astype(np.int64)
+            yield value, tuple(self.classes_in(value))
+
+    def confusion(
+        self, logits: Sequence[npt.ArrayLike] | np.ndarray, labels: Sequence[Any], count: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compare every output with every label: both yes or both no is a right decision.
+
+        Args:
+            logits: [texts, labels].
+            labels: [texts, labels].
+            count: Number of labels.
+        """
+        predicted, truth = np.asarray(logits) > 0, np.asarray(labels) > 0
+        tables = (truth[:, :, None] == predicted[:, None, :]).astype(float)
+        constant = (truth == (truth.mean(0) > 0.5)).sum(1)
+        return tables, np.asarray(constant), np.full(len(truth), count)
+
+
+KIND = Multilabel()

@@ -1,0 +1,104 @@
+"""A number for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from limbeck.core.logits import Activation, activate
+from limbeck.core.metrics import METRICS, r2, rmse
+from limbeck.core.statistics import score
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind
+
+
+class Regression(TaskKind):
+    """A number. A label is a float; there are no label names."""
+
+    name = "regression"
+    problem_type = "regression"
+    activation = "identity"
+    numeric = True
+    answer_code = "float(logits[0])"
+    default_metric = "pearson_spearman"
+    label_dtype = "float32"
+    label_noun = None
+
+    def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
+        """Return the number.
+
+        Args:
+            logits: [1].
+            labels: Ignored.
+            activation: The model's own.
+        """
+        return {"answer": float(activate(logits, activation)[0]), "scores": {}}
+
+    def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
+        """Return the number."""
+        return float(answer["answer"])
+
+    def classes_in(self, label: Label) -> Iterable[int]:
+        """Return nothing: there are no label names."""
+        return ()
+
+    def describe(self, label: Label, names: Sequence[str]) -> str:
+        """Format the number."""
+        return f"{label:g}"
+
+    def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
+        """Return the numbers [rows]."""
+        return np.asarray(labels, dtype=float)
+
+    def decode(self, logits: npt.ArrayLike) -> np.ndarray:
+        """Return the numbers [rows] of logits [rows, 1]."""
+        values = np.asarray(logits)
+        return values.reshape(len(values)).astype(float)
+
+    def assess(
+        self,
+        metric: str,
+        names: Sequence[str],
+        logits: Logits,
+        labels: Sequence[Label],
+        unseen: Sequence[Sequence[int]] = (),
+    ) -> Assessment:
+        """Score with a bootstrap interval over the rows; ``rmse`` and ``r2`` stand beside it.
+
+        Args:
+            metric: Name of the metric.
+            names: Empty.
+            logits: [rows, 1].
+            labels: [rows].
+            unseen: Empty.
+        """
+        predicted, truth = self.decode(np.stack(list(logits))), self.truth(labels)
+        beside = {function.__name__: score(function, predicted, truth) for function in (rmse, r2)}
+        return Assessment(score(METRICS[metric], predicted, truth), {}, beside)
+
+    def review(
+        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
+    ) -> tuple[Label, Label]:
+        """Return the prediction, and the label as it is.
+
+        Args:
+            logits: [1].
+            label: The label of the row.
+            confidence: Ignored: a number has none.
+            aligned: Empty.
+        """
+        return float(np.asarray(logits).reshape(-1)[0]), label
+
+    def constants(self, truth: np.ndarray, width: int) -> Iterator[tuple[float | np.ndarray, Sequence[int]]]:
+        """Yield the mean.
+
+        Args:
+            truth: [rows].
+            width: Ignored.
+        """
+        yield float(np.mean(truth)), ()
+
+
+KIND = Regression()

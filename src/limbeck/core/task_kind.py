@@ -1,0 +1,296 @@
+"""What a kind of task says about itself: how labels are read, what answers mean, how they are scored and shown.
+
+Each kind is one file in ``core/kinds``. Nothing here needs torch: losses go by ``problem_type``, and heads by
+``per_token`` and ``auto_class``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from limbeck.core.logits import Activation, activate
+from limbeck.core.metrics import METRICS
+from limbeck.core.statistics import Interval
+
+Label: TypeAlias = Any
+"""A label as ``Split.labels`` has it: its form depends on the kind."""
+
+Logits: TypeAlias = Sequence[np.ndarray] | np.ndarray
+"""Logits of several texts: [rows, labels]; for labels of words, rows of [positions, labels]."""
+
+
+CONSTANTS = 200  #: the most frequent labels tried as constant answers
+
+
+class Assessment(NamedTuple):
+    """The metric with its interval, and what a reader may ask next."""
+
+    quality: Interval
+    detail: dict[str, Any]
+    beside: dict[str, Interval] = {}  # noqa: RUF012 never changed
+    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression."""
+
+
+class Output(ABC):
+    """What the outputs of a model mean.
+
+    Attributes:
+        name: Name of the kind, and of its file.
+        problem_type: Name in transformers, which decides the loss; None where transformers has none.
+        activation: Turns logits into scores.
+        per_token: Whether every word has an answer.
+        numeric: Whether an answer is a number and has no label names.
+        several: Whether an answer is any number of labels, also none.
+        auto_class: The class of transformers that opens such a model.
+        answer_code: Python code that turns the ``logits`` of a text into its answer; ``{labels}`` stands for the label
+            names, ``{default}`` for the index of the label of words that were cut off. Where words have answers there
+            are ``words`` and ``seen``, which maps the index of each word that was not cut off to the logits of its
+            first token.
+    """
+
+    name: ClassVar[str]
+    problem_type: ClassVar[str | None]
+    activation: ClassVar[Activation] = "softmax"
+    per_token: ClassVar[bool] = False
+    numeric: ClassVar[bool] = False
+    several: ClassVar[bool] = False
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    answer_code: ClassVar[str]
+
+    @abstractmethod
+    def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
+        """Convert logits to what a user reads: the ``answer``, and the ``scores`` behind it.
+
+        Args:
+            logits: Of one text [labels], or of its words [words, labels].
+            labels: The label names.
+            activation: The model's own, which may differ from the kind's.
+        """
+
+
+class TaskKind(Output):
+    """A kind of task. The defaults are those of labels that are one class, of a text or of a word.
+
+    Attributes:
+        problem_type: Name in transformers, which decides the loss.
+        default_metric: Metric unless the user names one.
+        first_label: Name of the label that comes first if there is one of this name: metrics leave it out.
+        single_class: Whether the label of a row is one class: splits keep the proportions of classes, and right answers
+            are recorded row by row for paired tests.
+        label_dtype: Type of the labels in a batch.
+        label_noun: What a label is called, singular and plural; None where there are no labels to count.
+        pipeline: The pipeline of transformers, by which the hub sorts models.
+    """
+
+    problem_type: ClassVar[str]
+    default_metric: ClassVar[str]
+    first_label: ClassVar[str | None] = None
+    single_class: ClassVar[bool] = False
+    label_dtype: ClassVar[Literal["int64", "float32"]] = "int64"
+    label_noun: ClassVar[tuple[str, str] | None] = ("label", "labels")
+    pipeline: ClassVar[str] = "text-classification"
+
+    # ---- labels ----
+
+    def parts(self, cell: Any, separator: str | None) -> Any:  # a cell of any type
+        """Divide a cell of the label column into labels; a cell that is no list where it should be stays as it is.
+
+        Args:
+            cell: A cell that is not empty.
+            separator: What stands between the labels of one text, where they are one string.
+        """
+        return [cell]
+
+    def encode(self, indices: Sequence[int], width: int, words: int) -> Label:
+        """Make the label of a row from label indices.
+
+        Args:
+            indices: Index of each label in the row's cell.
+            width: Number of label names.
+            words: Number of words of the text.
+
+        Raises:
+            InputError: There are too many or too few.
+        """
+        return indices[0]
+
+    def renumber(self, label: Label, indices: Sequence[int], width: int) -> Label:
+        """Change a label to another list of label names.
+
+        Args:
+            label: The label.
+            indices: The new index of each old label.
+            width: Number of new label names.
+        """
+        return indices[label] if label >= 0 else label
+
+    def classes_in(self, label: Label) -> Iterable[int]:
+        """Return the index of every label name that a row's label has, as often as it has it."""
+        return (label,)
+
+    def describe(self, label: Label, names: Sequence[str]) -> str:
+        """Format a label by the names of the task."""
+        return " ".join(names[index] for index in self.classes_in(label))
+
+    def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
+        """Return the labels of all rows as metrics take them, [rows] or [rows, labels]; of words one after another."""
+        return np.asarray(labels, dtype=np.int64)
+
+    def label_counts(self, labels: Sequence[Label]) -> Counter[int]:
+        """Count how often each label index occurs."""
+        return Counter(index for label in labels for index in self.classes_in(label))
+
+    # ---- answers ----
+
+    @abstractmethod
+    def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
+        """Return the label that an answer gives, as :meth:`Output.answer` formats it.
+
+        Args:
+            answer: The answer to a text.
+            names: The label names.
+        """
+
+    def decode(self, logits: npt.ArrayLike) -> np.ndarray:
+        """Turn logits [..., labels] into predictions that metrics compare with labels."""
+        return np.asarray(np.asarray(logits).argmax(axis=-1))
+
+    def decisions(self, logits: Logits, labels: Sequence[Label] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Align the logits and labels of several rows, without positions that do not count.
+
+        Args:
+            logits: Logits in the order of the labels.
+            labels: The rows' labels; of words one for every position, as ``data.batching.encode`` gives them.
+
+        Returns:
+            Logits [decisions, labels], and labels [decisions] or [decisions, labels].
+        """
+        return np.asarray(logits), self.truth(labels)
+
+    def readings(self, metric: str, logits: npt.ArrayLike) -> np.ndarray:
+        """Turn logits [rows, labels] into what a metric takes: predictions, or scores for a ranking metric.
+
+        Args:
+            metric: Name of the metric.
+            logits: [rows, labels].
+        """
+        return activate(logits, self.activation) if METRICS[metric].reads_scores else self.decode(logits)
+
+    def score(self, metric: str, logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
+        """Compute a metric of logits.
+
+        Args:
+            metric: Name of the metric.
+            logits: Logits in the order of the labels.
+            labels: The rows' labels; of words one for every position, where ``IGNORED`` ones do not count.
+        """
+        values, truth = self.decisions(logits, labels)
+        return METRICS[metric](self.readings(metric, values), truth)
+
+    def same_answers(self, first: Logits, second: Logits, labels: Sequence[npt.ArrayLike]) -> np.ndarray:
+        """Return whether two models answer alike [rows].
+
+        Args:
+            first: Logits of one model.
+            second: Logits of the other.
+            labels: The rows' labels, which say which positions count.
+        """
+        equal = self.decode(np.stack(list(first))) == self.decode(np.stack(list(second)))
+        return np.asarray(equal.reshape(len(equal), -1).all(axis=1))
+
+    @abstractmethod
+    def assess(
+        self,
+        metric: str,
+        names: Sequence[str],
+        logits: Logits,
+        labels: Sequence[Label],
+        unseen: Sequence[Sequence[int]] = (),
+    ) -> Assessment:
+        """Score logits with an interval over the rows.
+
+        Args:
+            metric: Name of the metric.
+            names: The label names.
+            logits: Logits in the order of the labels.
+            labels: The rows' labels; of words one for every position, as ``data.batching.encode`` gives them.
+            unseen: For words, the labels of those of each row that have no token. They count as answered with 'O' (or
+                the first label), the same for every model, and ``detail["unseen_words"]`` has their number.
+        """
+
+    @abstractmethod
+    def review(
+        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
+    ) -> tuple[Label, Label]:
+        """Compare a model's prediction for one row with its label.
+
+        The prediction overrules the label where it differs with a probability of at least ``confidence``; of several
+        labels, or of the labels of words, each is compared by itself. Numbers have no confidence and are never
+        overruled.
+
+        Args:
+            logits: [labels], or [positions, labels] for words.
+            label: The label of the row.
+            confidence: Probability from which the model overrules the label.
+            aligned: For words, a label at the first position of each and IGNORED elsewhere [positions]; words that were
+                cut off keep their labels.
+
+        Returns:
+            The prediction, and the label after it was overruled or not.
+        """
+
+    def constants(self, truth: np.ndarray, width: int) -> Iterator[tuple[float | np.ndarray, Sequence[int]]]:
+        """Yield constant answers worth trying, likeliest first, each with the indices of its labels.
+
+        Args:
+            truth: Labels of the training rows, as :meth:`truth` returns them.
+            width: Number of label names.
+        """
+        counts = np.bincount(truth, minlength=width)
+        for index in np.argsort(-counts, kind="stable")[:CONSTANTS]:
+            yield index, (int(index),)
+
+    def confusion(
+        self, logits: Sequence[npt.ArrayLike] | np.ndarray, labels: Sequence[Any], count: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count, text by text, which output answers where which label is true.
+
+        Args:
+            logits: Of each text [labels], or of its positions [positions, labels].
+            labels: The label of each text, or its labels.
+            count: Number of labels.
+
+        Returns:
+            Decisions [texts, label, output]; decisions that the most frequent answer alone gets right [texts]; and all
+            decisions [texts].
+        """
+        tables = np.zeros((len(labels), count, count))
+        for table, values, label in zip(tables, logits, labels, strict=True):
+            counted, truth = self.decisions([np.asarray(values)], [label])
+            np.add.at(table, (truth, self.decode(counted)), 1.0)
+        constant, totals = tables.sum(2)[:, tables.sum((0, 2)).argmax()], tables.sum((1, 2))
+        return tables, np.asarray(constant), np.asarray(totals)
+
+
+def per_class(names: Sequence[str], predicted: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, int]]:
+    """Count the rows of every class, those predicted, and those predicted correctly.
+
+    Args:
+        names: The label names.
+        predicted: Predicted classes [rows].
+        truth: True classes [rows].
+    """
+    return {
+        name: {
+            "examples": int((truth == label).sum()),
+            "predicted": int((predicted == label).sum()),
+            "correct": int(((predicted == label) & (truth == label)).sum()),
+        }
+        for label, name in enumerate(names)
+    }

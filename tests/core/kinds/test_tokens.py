@@ -1,0 +1,46 @@
+"""A label for every word."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from limbeck.core.kinds.tokens import KIND
+from limbeck.core.metrics import IGNORED
+from limbeck.errors import InputError
+
+
+def test_reviews_of_words_stay_aligned():
+    logits = np.array([[9, 0], [0, 9], [9, 9.1], [0, 9], [0, 9]])
+    # [CLS], word 0, its second piece, word 1, [SEP]; word 2 was cut off
+    predicted, guarded = KIND.review(logits, (0, 1, 0), 0.9, [-100, 0, -100, 1, -100])
+    assert predicted == (1, 1, 0)
+    assert guarded == (1, 1, 0)
+    assert KIND.review(logits, (0, 1, 0), 1.0, [-100, 0, -100, 1, -100])[1] == (0, 1, 0)
+
+
+def test_ignored_positions_are_left_out_padded_or_ragged():
+    logits = np.zeros((2, 3, 3))
+    logits[0, 0, 2] = logits[0, 1, 1] = logits[1, 0, 1] = 1.0
+    labels = np.array([[2, 1, IGNORED], [2, IGNORED, IGNORED]])
+    ragged = KIND.score("accuracy", [logits[0][:2], logits[1][:1]], [[2, 1], [2]])
+    assert KIND.score("accuracy", logits, labels) == ragged == pytest.approx(2 / 3)
+
+
+def test_answers_are_compared_word_by_word():
+    first, second = np.eye(3)[[0, 1, 2]], np.eye(3)[[0, 2, 2]]
+    same = KIND.same_answers([first, first], [second, second], [[0, 1, IGNORED], [0, IGNORED, 1]])
+    assert same.tolist() == [False, True]
+
+
+def test_there_is_a_tag_for_each_word():
+    assert KIND.encode([0, 2], 3, 2) == (0, 2)
+    with pytest.raises(InputError, match="3 words but 2 tags"):
+        KIND.encode([0, 2], 3, 3)
+
+
+def test_words_without_a_token_count_as_outside():
+    names = ("O", "person")
+    assessment = KIND.assess("accuracy", names, [np.eye(2)[[1]]], [[1]], [[0, 1]])
+    assert assessment.quality.value == pytest.approx(2 / 3)
+    assert assessment.detail["unseen_words"] == 2
