@@ -37,5 +37,5 @@ def test_either_of_two_branches_is_computed_and_what_they_share_lies_outside():
     values = [helper.make_tensor_value_info(value, TensorProto.FLOAT, []) for value in ("x", name)]
     proto = helper.make_graph(graph.nodes, "either", values[:1], values[1:])
     session = open_session(helper.make_model(proto, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
-    answers = [session.run(None, {"x": np.float32(x)})[0] for x in (3, 0)]
+    answers = [session.run(None, {"x": np.array(x, np.float32)})[0] for x in (3, 0)]
     assert answers == [-6, 1]
