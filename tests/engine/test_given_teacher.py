@@ -9,17 +9,22 @@ import pytest
 from scipy.special import softmax
 
 from limbeck.core.shape import Shape
+from limbeck.core.target import Budget
+from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_tokenizer
 from limbeck.engine.given_teacher import SCORES
-from limbeck.engine.run import run
+from limbeck.engine.outputs import budget_violations
+from limbeck.engine.run import read_result, run
 from limbeck.errors import InputError, RecipeError
 from limbeck.measure.memory import Size
 from limbeck.measure.quality import Quality
 from limbeck.model.checkpoints import open_model, save_model
-from limbeck.recipe.recipe import Recipe, check, load_recipe
+from limbeck.recipe.recipe import Recipe, check, load_recipe, parse
+from limbeck.report.table import rows as table_rows
 from limbeck.techniques.augment import Augment
 from limbeck.techniques.distill import Distill
+from limbeck.techniques.prune import Prune
 from limbeck.techniques.selection import Best
 from limbeck.techniques.supernet import Supernet
 from limbeck.train.config import TrainingConfig
@@ -148,3 +153,82 @@ def test_a_function_is_asked_once_for_each_text_over_candidates_and_runs(teacher
     assert not check(written)
     with pytest.raises(RecipeError, match="needs a teacher that limbeck opens"):
         run(replace(recipe, steps=(Supernet(),)), tmp_path / "store", tmp_path / "r", task=task, teacher=answer)
+
+
+def test_figures_are_relative_to_the_whole_model_of_the_run_where_the_teacher_gives_answers_alone(
+    teacher, student, task, tmp_path, rows_of, write_jsonl
+):
+    rows = [row for split in task.splits for row in rows_of(teacher, split)]
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows))
+    steps = [
+        {"fork": [[], [{"finetune": {"epochs": 1}}]]},
+        {"distill": {"epochs": 1, "mixed_precision": "no"}},
+        {"prune": {"heads": 1, "ffn": 8, "criterion": "fisher"}},
+        {"size": {}},
+        {"quality": {}},
+        {"cheapest": {}},
+    ]
+    given = {"model": student, "task": "in memory", "teacher": file, "steps": steps, "allow_weak_teacher": True}
+    for branches, step in ((steps[0]["fork"][0], "model"), (steps[0]["fork"][1], "finetune")):
+        recipe = parse(given | {"steps": [*branches, *steps[1:]], "budget": {"max_drop": 100}})
+        result = run(recipe, tmp_path / "store", tmp_path / f"run-{step}", task=task)
+        assert not result.failed
+        reference = result.records[result.reference]
+        assert reference.step == step
+        assert {fact.name for fact in reference.facts} >= {"size", "quality"}
+        assert {fact.name for fact in result.records[result.teacher].facts} == {"quality"}
+        rows = {row.key: row for row in table_rows(result.run_summary)}
+        drop = reference.fact("quality").value - result.records[result.chosen[0]].fact("quality").value
+        assert rows[result.chosen[0]].drop == pytest.approx(100 * drop)
+        assert read_result(result.folder, result.store).reference == result.reference
+
+
+def test_the_loss_that_a_budget_allows_counts_from_the_reference(
+    teacher, student, task, tmp_path, rows_of, write_jsonl
+):
+    """Not from a file of scores that no model comes near."""
+    names = task.label_names
+    labels = {
+        text: names[label]
+        for split in task.splits.values()
+        for text, label in zip(split.texts, split.labels, strict=True)
+    }
+    file = str(write_jsonl(tmp_path / "scores.jsonl", [{"text": t, "label": name} for t, name in labels.items()]))
+    steps = (replace(DISTILL, training=replace(TRAINING, learning_rate=1e-6)), Quality(), Best())
+    recipe = Recipe(student, "in memory", steps, teacher=file, budget=Budget(max_drop=5.0), allow_weak_teacher=True)
+    result = run(recipe, tmp_path / "store", tmp_path / "run", task=task)
+    assert result.records[result.teacher].fact("quality").value == 1.0
+    assert result.records[result.chosen[0]].fact("quality").value < 0.9
+    assert budget_violations(result) == ()
+    assert not any("no candidate meets" in note for note in result.records[result.chosen[0]].notes)
+
+
+def test_another_checkpoint_is_measured_beside_the_students(teacher, student, task, tmp_path):
+    source = save_teacher(teacher, tmp_path / "teacher")
+    recipe = Recipe(student, "in memory", (DISTILL, Size(), Quality()), teacher=source, allow_weak_teacher=True)
+    result = run(recipe, tmp_path / "store", tmp_path / "run", task=task)
+    assert result.reference == result.teacher
+    reference = result.records[result.reference]
+    assert {fact.name for fact in reference.facts} >= {"size", "quality"}
+    assert "vs" in str(result)
+    assert f"over teacher {Path(source).name} (PyTorch)" in str(result)
+
+
+def test_labels_of_words_are_refused_before_any_work(student, tmp_path, write_jsonl):
+    rows = Split((("a", "film"), ("dull",)), ((0, 1), (0,)))
+    words = Task("words", "tokens", {"train": rows}, ("O", "B"), "token_f1", max_length=32)
+    file = str(write_jsonl(tmp_path / "scores.jsonl", [{"text": "a film", "label": "O"}]))
+    for source, function in ((file, None), (None, lambda texts: [[0.5, 0.5]] * len(texts))):
+        recipe = Recipe(student, "in memory", (DISTILL,), teacher=source)
+        with pytest.raises(InputError, match="label for each word"):
+            run(recipe, tmp_path / "store", tmp_path / "run", task=words, teacher=function)
+    assert not list((tmp_path / "store" / "objects").glob("*"))
+
+
+def test_a_latency_relative_to_a_teacher_without_a_shape_is_refused(
+    teacher, student, data, tmp_path, rows_of, write_jsonl
+):
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows_of(teacher)))
+    recipe = Recipe(student, data, (Prune.of(speedup=2.0, relative_to="teacher"),), teacher=file)
+    (problem,) = check(recipe)
+    assert "has no shape, since it gives answers alone; with relative_to: input" in str(problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -100,3 +101,18 @@ def test_an_openvino_that_does_not_work_is_left_alone(place, store, monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.warns(UserWarning, match="OpenVINO is installed but not tried: no plugin"):
         assert faster_runtime(case(place), Target(), store) == "onnxruntime"
+
+
+def test_a_model_with_local_layers_is_tried_too_and_one_that_is_linear_is_not(place, store, monkeypatch):
+    asked = []
+
+    def measured(shape, style, target, core, seq_len, per_token):
+        asked.append(shape.attention)
+        return paying.Paying(core, seq_len, 2.0, 1.0)
+
+    monkeypatch.setattr(paying, "paying", measured)
+    plain, target = case(place), Target(seq_len=99)
+    local = replace(plain, shape=plain.shape.with_attention("local:64", "softmax"))
+    assert faster_core(local, target, store) == "linformer:128"
+    assert faster_core(replace(plain, shape=plain.shape.with_attention("kernel")), target, store) is None
+    assert asked == [("local:64", "softmax")]

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from limbeck.core import analytic_cost
 from limbeck.core.search_space import Range, Space
+from limbeck.core.shape import Shape
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.encoder import Gates
 from limbeck.model.onnx.onnx_model import open_session, parts, to_onnx
@@ -199,3 +200,13 @@ def test_parameters_are_counted_by_formula(case, kind):
     options = {"labels": model.classifier.out_features, "pooler": model.pooler is not None}
     assert analytic_cost.parameters(shape, style, **options) == sum(each.numel() for each in model.parameters())
     assert analytic_cost.bytes(shape, style, **options) == sum(each.nbytes for each in model.parameters())
+
+
+def test_a_narrow_mpnet_becomes_a_plain_checkpoint_with_the_biases_of_its_heads():
+    model = families.ours("mpnet-small")
+    narrow = extract(model, Shape.uniform(layers=2, hidden=16, heads=2, ffn=24, head_dim=8))
+    plain = to_transformers(narrow)
+    assert plain.mpnet.encoder.relative_attention_bias.weight.shape[1] == 2
+    for batch in batches(narrow):
+        with torch.no_grad():
+            torch.testing.assert_close(plain(**batch).logits, logits(narrow, batch), atol=1e-4, rtol=0)

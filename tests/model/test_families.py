@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -47,3 +49,12 @@ def test_features_beyond_a_family_are_refused(key, value):
 def test_head_tensors_are_named_as_the_family_does():
     assert head_tensors(Style("roberta"), per_token=False)[0] == "classifier.dense.weight"
     assert not ragged_layers(Shape.uniform(layers=2, hidden=32, heads=4, ffn=64))
+
+
+def test_layers_with_other_position_biases_cannot_be_a_plain_checkpoint():
+    shape = Shape.uniform(layers=2, hidden=16, heads=2, ffn=24, head_dim=8)
+    style = Style("mpnet", relative_buckets=32, relative_heads=4)
+    assert ragged_layers(shape, style) == []
+    assert ragged_layers(shape, replace(style, position_heads=((2, 0), (0, 2)))) == []
+    (reason,) = ragged_layers(shape, replace(style, position_heads=((0, 1), (0, 2))))
+    assert reason == "layer 1 has the position biases of heads [0, 2], layer 0 those of [0, 1]"

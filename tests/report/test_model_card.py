@@ -50,3 +50,20 @@ def test_labels_cannot_break_out_of_the_card(exported):
     assert "<b>" not in text
     assert text.count("```") == 2
     assert cell("a|b") == "a\\|b"
+
+
+def test_the_card_compares_with_the_own_whole_model_where_the_teacher_gives_answers_alone(exported):
+    text = card(stories.tell_of_scores(), "qa", exported)
+    assert "| n | fine-tuned (PyTorch) |" in text
+    assert "| latency p50 | 1.30 ms | [1.29, 1.31] | 150 | 8.00 ms |" in text
+    assert "| speed-up over PyTorch | 6.15x" in text
+    assert "Taught by llm.jsonl, which gives answers alone (accuracy: validation 95.0 %" in text
+    assert "/data" not in text
+
+
+def test_the_card_compares_with_a_teacher_of_another_checkpoint(exported):
+    text = card(stories.tell_of_another_teacher(), "qa", exported)
+    assert "| n | teacher big (PyTorch) |" in text
+    assert "| latency p50 | 1.30 ms | [1.29, 1.31] | 150 | 80.00 ms |" in text
+    assert "| speed-up over its teacher big in PyTorch | 61.54x" in text
+    assert "Taught by hub/big (accuracy: validation 95.0 %" in text

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.target import Budget
-from limbeck.report.report import front_csv, front_table, headline, slim, to_json
+from limbeck.report.report import front_csv, front_rows, front_table, headline, slim, to_json
 from limbeck.report.table import rows
 
 
@@ -79,3 +79,36 @@ def test_slim_drops_what_only_arithmetic_needs():
     fact = stories.quality(150)
     assert slim(fact)["detail"] == {"metric": "accuracy"}
     assert "detail" not in slim(Measurement("size", 1.0, "B"))
+
+
+def test_a_teacher_that_gives_answers_alone_is_scored_and_the_own_whole_model_is_the_reference():
+    summary = stories.tell_of_scores()
+    assert headline(summary).startswith("6.2x faster than PyTorch at 1.5 points less accuracy")
+    flat = {row["key"]: row for row in front_rows(summary)}
+    assert [key for key, row in flat.items() if row["reference"]] == ["t"]
+    assert [key for key, row in flat.items() if row["teacher"]] == ["f"]
+    assert flat["f"]["speedup"] is None
+    assert flat["qa"]["speedup"] == pytest.approx(8 / 1.3)
+    assert flat["qa"]["speedup_over_int8"] == pytest.approx(3 / 1.3)
+    assert flat["qa"]["drop_points"] == pytest.approx(1.5)
+    names = {key: row["name"] for key, row in flat.items()}
+    assert names["t"] == "fine-tuned (PyTorch)"
+    assert names["tq"] == "fine-tuned · INT8"
+    assert names["f"] == "teacher llm.jsonl"
+    assert names["qa"] == "pruned 2.0x · distilled · INT8"
+    caption = str(front_table(summary).caption)
+    assert "Speed-ups and losses are over fine-tuned (PyTorch): the teacher gives answers alone" in caption
+    assert (to_json(summary)["teacher"], to_json(summary)["reference"]) == ("f", "t")
+    assert "Speed-ups and losses" not in str(front_table(stories.tell()).caption)
+
+
+def test_figures_are_over_a_teacher_of_another_checkpoint():
+    summary = stories.tell_of_another_teacher()
+    assert headline(replace(summary, budget=Budget())).startswith(
+        "61.5x faster than its teacher big in PyTorch at 6.5 points less accuracy"
+    )
+    flat = {row["key"]: row for row in front_rows(summary)}
+    assert flat["t"]["speedup"] == pytest.approx(10)
+    assert flat["qa"]["drop_points"] == pytest.approx(6.5)
+    assert "quality 6.50 points below the reference > 3" in flat["qa"]["problems"]
+    assert "Speed-ups and losses are over teacher big (PyTorch)" in str(front_table(summary).caption)

@@ -102,3 +102,20 @@ def tell(**changes) -> RunSummary:
 def with_facts(made: dict[str, Record], key: str, *added: Measurement) -> dict[str, Record]:
     """The records with newer facts of one of them."""
     return {**made, key: replace(made[key], facts=(*made[key].facts, *added))}
+
+
+def tell_of_scores() -> RunSummary:
+    """The same run with a file of scores as its teacher: figures are relative to the fine-tuned model."""
+    made = records()
+    made["f"] = Record("f", None, "teacher", {"source": "/data/llm.jsonl"}, None, frozenset({"teacher"}))
+    made = with_facts(made, "f", quality(190), quality(189, "test"))
+    return tell(records=made, measured=("f", *tell().measured), teacher="f")
+
+
+def tell_of_another_teacher() -> RunSummary:
+    """A run whose model learns from another checkpoint, of twice the layers."""
+    made = records()
+    wide = Shape.uniform(layers=4, hidden=64, heads=4, ffn=128)
+    made["big"] = Record("big", None, "teacher", {"source": "hub/big"}, wide, frozenset({"torch", "teacher"}))
+    made = with_facts(made, "big", *facts(80e-3, 190, 400e6))
+    return tell(records=made, measured=("big", *tell().measured), teacher="big", reference="big")

@@ -42,7 +42,7 @@ class Budget:
     Attributes:
         latency_ms: Largest median latency of a call, in milliseconds.
         size_mb: Largest size of the served file, in MB.
-        max_drop: Largest loss against the fine-tuned model, in points of the metric.
+        max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
     """
 
     latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None

@@ -117,7 +117,7 @@ def compress(
             in the run's folder.
         latency_ms: Upper limit of the median call, in milliseconds.
         size_mb: Upper limit of the served file's size, in MB.
-        max_drop: Upper limit of the loss in points against the teacher: the fine-tuned model, unless another is given.
+        max_drop: Upper limit of the loss in points against the fine-tuned model, or a teacher that limbeck opens.
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.

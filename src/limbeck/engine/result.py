@@ -175,7 +175,9 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         teacher=teacher if teacher in records else None,
         reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
-        replicas={key: [one for one in keys if one in records] for key, keys in replicas.items() if key in records},
+        replicas={
+            key: [replica for replica in keys if replica in records] for key, keys in replicas.items() if key in records
+        },
         environment=first["environment"],
         gaps=_gaps(ledger, finished=bool(ends), lost=len(named - {None} - records.keys())),
     )

@@ -84,8 +84,8 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
     """
     from limbeck.measure.paying import paying
 
-    if case.shape.attention:
-        return None
+    if any(layer.core[0] not in ("softmax", "local") for layer in case.shape.layers):
+        return None  # it is linear already
 
     def measure() -> dict[str, Any]:
         comparison = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)

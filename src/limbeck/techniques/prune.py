@@ -27,10 +27,11 @@ from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
+from limbeck.core.model import AnswersOnly
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.errors import InputError
-from limbeck.model.pruning.config import PruningConfig
+from limbeck.model.pruning.config import STAGES, PruningConfig
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ class Prune(Technique):
     def required_traits(self) -> frozenset[str]:
         """Return the further traits that these parameters need."""
         return frozenset({"teacher"} if self.pruning.relative_to == "teacher" else ())
+
+    def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
+        """Return that a teacher which gives answers alone has no shape, where the goal is relative to it."""
+        if self.pruning.relative_to == "input":
+            return []
+        return [f"relative_to: '{teacher.source}' has no shape, since it gives answers alone; {STAGES}"]
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file."""

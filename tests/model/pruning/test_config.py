@@ -55,3 +55,13 @@ def test_what_is_out_of_reach_is_known_without_scores():
     assert PruningConfig(layers=2, ffn=99).out_of_reach(WHOLE, lambda: COST, None) == (
         "ffn: the model has 64 in a layer, got 99; use at most 64"
     )
+
+
+def test_a_latency_relative_to_a_teacher_of_another_shape_is_refused_before_anything_is_measured():
+    narrow = Shape.uniform(layers=2, hidden=16, heads=2, ffn=16)
+    config = PruningConfig(speedup=2.0, relative_to="teacher")
+    assert "the teacher is another model" in (config.out_of_reach(narrow, lambda: COST, WHOLE) or "")
+    with pytest.raises(InputError, match="was not cut; with relative_to: input"):
+        config.goal(COST, narrow, WHOLE)
+    counted = PruningConfig(keep=0.5, relative_to="teacher", cost="macs")
+    assert counted.goal(COST, narrow, WHOLE).budget == WHOLE.weights / 2

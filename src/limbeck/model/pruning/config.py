@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
 
 
+STAGES = "with relative_to: input each stage says how much smaller it is than the one before, as in speedup: [2, 1.5]"
+"""What to write where the teacher is another model."""
+
+
 @dataclass(frozen=True)
 class PruningConfig:
     """A goal for the widths of layers, and how many layers stay.
@@ -95,15 +99,24 @@ class PruningConfig:
             teacher: Shape of its teacher, for ``relative_to: teacher``.
 
         Raises:
-            InputError: The goal is relative to a teacher, and there is none.
+            InputError: The goal is relative to a teacher, and there is none, or it is a model of another shape.
         """
         if not self.bound.given:
             return UniformGoal(self.heads, self.ffn)
         whole = before if self.relative_to == "input" else teacher
         if whole is None:
             raise InputError("relative_to: there is no teacher; put 'finetune' first, or use relative_to: input")
+        if message := self._of_another(before, whole):
+            raise InputError(message)
         limit = "the latency data know" if self.profile else "sees its text"
         return CostGoal(cost, self.bound.amount(cost, whole), self.ffn_multiple, limit)
+
+    def _of_another(self, before: Shape, whole: Shape) -> str | None:
+        """Return the message for a latency relative to a model out of which this one was not cut; else None."""
+        cut = before <= whole and (before.hidden, before.head_dim) == (whole.hidden, whole.head_dim)
+        if cut or self.quantity != "latency":
+            return None
+        return f"relative_to: the teacher is another model, {whole}, out of which {before} was not cut; {STAGES}"
 
     def evenly(self, depth: int) -> tuple[int, ...] | None:
         """Return the layers to keep, counted from 0; None where their importance decides.
@@ -155,4 +168,6 @@ class PruningConfig:
             return None
         if not self.bound.given:
             return UniformGoal(self.heads, self.ffn).out_of_reach(shorter)
+        if self.relative_to == "teacher" and (message := self._of_another(shape, teacher or shape)):
+            return message
         return self.goal(cost(), shape, teacher or shape).out_of_reach(shorter)
