@@ -39,9 +39,9 @@ def test_evaluate_in_words_and_not_without_a_head():
 
 
 def test_options_that_cannot_be_are_told_before_any_work():
-    for option in ("--threads", "--batch"):
+    for option, most in (("--threads", "1,024"), ("--batch", "100,000")):
         status, _, err = call("evaluate", "tuned", "--task", "moods", option, 0)
-        assert (status, err) == (2, f"error: {option[2:]} should be at least 1, got 0\n")
+        assert (status, err) == (2, f"error: {option[2:]} should be at least 1 and at most {most}, got 0\n")
     with mock.patch("limbeck.cost_models.machine_profile.profile", side_effect=AssertionError("measured")):
         status, _, err = call("profile", "--out", "nowhere/machine.json")
     assert (status, err) == (2, "error: --out nowhere/machine.json: there is no folder nowhere\n")
