@@ -89,7 +89,7 @@ def test_techniques_do_not_import_each_other_and_are_light(path):
     assert not heavy, f"{path.name} imports {heavy} at its top"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "core").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "core").rglob("*.py")), ids=lambda path: path.name)
 def test_core_is_light_and_never_imports_torch(path):
     """Metrics and statistics call scikit-learn and scipy, inside functions."""
     assert not {name.split(".")[0] for name in imports(path, top_level=True)} & HEAVY

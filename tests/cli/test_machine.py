@@ -83,8 +83,21 @@ def test_a_predictor_measures_first_on_request():
         pytest.raises(AssertionError, match="measured"),
     ):
         call("predictor", "new.jsonl", "--measure", "--model", "tuned", *ranges, "--number-format", "int8")
-    file, threads, options = measure.call_args.args
+    file, threads, options, fewest = measure.call_args.args
+    assert fewest == 20
     assert (file, threads, options.number_format, options.ffn) == (Path("new.jsonl"), 1, ("int8",), (8, 32, 8))
+
+
+def test_too_few_shapes_for_a_predictor_are_refused_before_any_is_timed():
+    options = ("--measure", "--model", "tuned", "--number-format", "int8", "--seq-len", 8)
+    for few, message in (
+        (("--samples", 19), "at least 20 measured shapes; --samples 19 gives 19"),
+        (("--layers", 1, 2, "--ffn", 16, 32, 16, "--heads", 1, 1, "--no-per-layer"), "these ranges have "),
+    ):
+        with mock.patch("limbeck.cost_models.machine_profile.full", side_effect=AssertionError("measured")):
+            status, _, err = call("predictor", "new.jsonl", *options, *few)
+        assert (status, message in err) == (2, True), err
+    assert not Path("new.jsonl").exists()
 
 
 def test_profile():

@@ -181,6 +181,9 @@ def test_a_recipe_without_a_choice_says_so():
     status, out, _ = call("run", recipe("all.yaml", {"fork": [["export"], []]}, "size", "quality"))
     assert (status, "The recipe chooses nothing: 2 candidates measured" in out) == (0, True)
     assert "No candidate meets the budget" not in Path("runs/all/report.html").read_text()
+    status, _, err = call("run", "all.yaml", "--out", "model")
+    assert status == 2
+    assert "the recipe chooses no model to write there; end its steps with 'best: {}'" in err
 
 
 def test_a_budget_that_nothing_meets_ends_with_3_and_the_nearest():
@@ -194,7 +197,7 @@ def test_a_budget_that_nothing_meets_ends_with_3_and_the_nearest():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("foo", "'foo' is no setting"),
+        ("foo", "'foo' is not a setting"),
         ("steps.9.prune.keep=1", "steps has entries 0 to 0, not '9'"),
         ("steps.0.prune.kep=1", "did you mean 'keep'"),
         ("steps.0.prune.keep=2", "should be in (0, 1], got 2"),

@@ -113,7 +113,7 @@ def test_in_one_shot_nothing_is_trained_but_the_model_itself(place):
     assert names(recipe.steps)[:2] == ["finetune", whole + made * len(SPEEDUPS["one-shot"])]
     assert {branch[0].criterion for branch in recipe.steps[1].branches[3:]} == {"obs"}
     assert names(planned(place, "ready", effort="one-shot").steps)[0] == whole + made * len(GOALS["one-shot"])
-    with pytest.raises(InputError, match="strategy: a super-network must be trained"):
+    with pytest.raises(InputError, match="strategy: effort 'one-shot' trains no super-network"):
         planned(place, effort="one-shot", strategy="both")
 
 

@@ -127,3 +127,25 @@ def test_a_model_that_labels_words_takes_no_pairs(saved):
     folder, _, _ = saved("tokens")
     with pytest.raises(InputError, match="takes single texts"):
         answer(folder, ["a"], ["b"])
+
+
+def test_a_checkpoint_does_not_say_and_takes_both(saved):
+    folder, task, _ = saved("classification")
+    text = task.split("test").texts[0]
+    assert len(answer(folder, [text])) == len(answer(folder, [text], [text])) == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"max_length": 16, "encoding": {"max_length": 10_000}}, "limbeck.json has texts of 10000 tokens"),
+        ({"max_length": 16, "encoding": {"max_length": 16, "words": True}}, "words: True, and the model labels whole"),
+        ({"max_length": 16, "encoding": {"max_length": "16"}}, "'encoding.max_length' should be a whole number"),
+        ({"pair": False}, "'max_length' is required"),
+    ],
+)
+def test_a_description_that_does_not_fit_its_model_is_refused(saved, entries, message):
+    folder, _, _ = saved("classification")
+    (folder / "limbeck.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=message):
+        answer(folder, ["a"])

@@ -232,13 +232,11 @@ def test_law_12_the_distance_to_the_teacher_is_least_for_equal_answers(toy, cand
     batch = collate(encode(candidate.task, "train", candidate.tokenizer), range(8))
     logits = candidate.model.run(batch)[0].detach()
     student = logits.clone().requires_grad_()
-    loss = LogitLoss(problem_type=candidate.task.problem_type)(Outputs(student, {}), Outputs(logits, {}), batch)
+    distance, teacher = LogitLoss(problem_type=candidate.task.problem_type), Outputs(logits, {})
+    loss = distance(Outputs(student, {}), teacher, batch)
     (gradient,) = torch.autograd.grad(loss, student)
     assert float(gradient.abs().max()) < 1e-6
-    other = LogitLoss(problem_type=candidate.task.problem_type)(
-        Outputs(logits + 1.5 * torch.randn_like(logits), {}), Outputs(logits, {}), batch
-    )
-    assert float(other) > float(loss)
+    assert float(distance(Outputs(2 * logits + 1, {}), teacher, batch)) > float(loss.detach())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -76,9 +76,9 @@ def test_traits_inside_forks(toys):
         "toy-train", {"fork": [["toy-export"], []]}, "toy-prune", {"fork": [[], ["toy-export", "toy-prune"]]}
     )
     assert found == [
-        "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) removes it; put this step before that",
+        "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) removes it; put this step before it",
         "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) removes it; "
-        "put this step before that",
+        "put this step before it",
     ]
 
 

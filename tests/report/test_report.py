@@ -33,7 +33,9 @@ def test_headline_is_honest():
     assert headline(replace(unchosen, budget=Budget())).startswith(f"{start}. To get a model to serve")
     none = replace(unchosen, budget=Budget(latency_ms=0.1))
     assert headline(none).startswith(f"{start}, 0 within the budget.")
-    assert headline(replace(summary, measured=(), chosen=())) == "Nothing was measured: 1 steps failed"
+    assert headline(replace(summary, measured=(), chosen=())) == "Nothing was measured: 1 step failed"
+    alone = replace(summary, measured=[summary.teacher], chosen=(), failed=())
+    assert headline(alone) == "The teacher alone was measured"
     assert headline(replace(summary, teacher=None, reference=None)).startswith("Chosen: ")
 
 

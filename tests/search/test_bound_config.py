@@ -17,7 +17,8 @@ BOUNDED = BoundedSpace(SPACE, CachedCost(FunctionCost(lambda shape: Measurement(
     ("fields", "message"),
     [
         ({"latency_ms": 1.0, "keep": 0.5}, "give one bound, got latency_ms, keep"),
-        ({"latency_ms": 1.0, "cost": "macs"}, "latency_ms needs cost: latency"),
+        ({"latency_ms": 1.0, "cost": "macs"}, "speedup and latency_ms need cost: latency"),
+        ({"speedup": 2.0, "cost": "macs"}, "speedup and latency_ms need cost: latency, got cost: macs; give keep"),
         ({"profile": "machine.jsonl", "cost": "macs"}, "profile needs cost: latency"),
         ({"at_least": 0.9, "at_most": 0.9}, "at_least should be below at_most, got 0.9 and 0.9"),
     ],
@@ -36,7 +37,7 @@ def test_the_budget_may_give_the_bound_of_a_latency_and_of_nothing_else():
     budget = Budget(latency_ms=2.0)
     assert not BoundConfig().budget_problems(budget)
     assert BoundConfig().budget_problems(Budget())
-    assert BoundConfig(cost="macs").budget_problems(budget) == ["give a bound: speedup or keep"]
+    assert BoundConfig(cost="macs").budget_problems(budget) == ["give a bound: keep"]
 
 
 def test_only_shapes_that_no_table_covers_must_be_measured():

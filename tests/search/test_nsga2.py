@@ -272,7 +272,7 @@ def test_a_study_of_something_else_is_refused(tmp_path):
     path = tmp_path / "study.jsonl"
     open_study(path, "mine", {"space": "a", "metric": "accuracy"})
     open_study(path, "mine", {"space": "a", "metric": "accuracy"})
-    with pytest.raises(InputError, match=r"'mine' in .* another metric \(accuracy, here f1\); give another name"):
+    with pytest.raises(InputError, match=r"'mine' in .* different metric \(accuracy, here f1\); give another name"):
         open_study(path, "mine", {"space": "a", "metric": "f1"})
     assert open_study(path, "", {"space": "b"}).study_name != open_study(path, "", {"space": "a"}).study_name
     (tmp_path / "text").write_text("no journal\nat all\n")

@@ -247,7 +247,7 @@ def test_what_cannot_be_searched(supernet):
     assert "storage needs method: nsga2, got method: random" in Search.of(method="random", storage="x").problems()
     assert "study_name needs a storage" in Search.of(method="nsga2", study_name="x").problems()
     assert "population should be at least 2" in Search.of(method="nsga2", population=1).problems()[0]
-    assert "needs cost: latency" in Search.of(latency_ms=1.0, cost="macs").problems()[0]
+    assert "need cost: latency" in Search.of(latency_ms=1.0, cost="macs").problems()[0]
     with pytest.raises(InputError, match="give a bound"):
         list(Search.of().apply(supernet, RunContext(cost=FormatCost(latency))))
     for step, context in (

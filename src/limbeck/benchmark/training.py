@@ -235,8 +235,8 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
 
     from limbeck.data.tokenizer_training import word_pieces
     from limbeck.model.checkpoints import save_model
+    from limbeck.model.classification_head import model_class
     from limbeck.model.configuration import LimbeckConfig
-    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
     from limbeck.model.pruning.slicing import set_shape
 
     whole = Listed(tuple(point.shape for point in plan.points)).whole
@@ -247,10 +247,9 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
         rows: dict[str, Any] = {"layer_heads": [row.heads for row in whole.layers]}
         rows |= {"layer_ffn": [row.ffn for row in whole.layers], "num_labels": task.num_labels}
         config = LimbeckConfig(whole.hidden, whole.head_dim, **rows, vocab_size=len(tokenizer))
-        kind = LimbeckForTokenClassification if task.task_kind.per_token else LimbeckForSequenceClassification
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = kind(config)
+            model = model_class(per_token=task.task_kind.per_token)(config)
         set_shape(model, whole)
         save_model(model, tokenizer, folder)
 

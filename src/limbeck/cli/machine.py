@@ -125,6 +125,7 @@ def predictor(
     """
     from limbeck.core.target import Target
     from limbeck.cost_models.boosted_fit import check_extra
+    from limbeck.cost_models.latency_predictor import FEWEST
     from limbeck.cost_models.predictor_evaluation import evaluate
     from limbeck.cost_models.predictor_file import fit_predictor, write_predictor
     from limbeck.recipe.validation import check_values
@@ -143,7 +144,8 @@ def predictor(
             check_destination(file.parent, f"{option} {file}: the folder", within=True)
     chosen = _selection(options, threads, measure)
     if measure:
-        _measure(data, threads, replace(options, number_format=(chosen["number_format"],)))
+        fewest = FEWEST if against is None and not data.exists() else 0
+        _measure(data, threads, replace(options, number_format=(chosen["number_format"],)), fewest)
     result = evaluate(data, chosen, options.seed, against)
     if out is not None:
         write_predictor(fit_predictor(data, options.seed, **chosen), out)
@@ -197,21 +199,31 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
         )
 
 
-def _measure(out: Path, threads: int, options: Full) -> list[Series]:
-    """Measure shapes into a file of latency data; return its series of each number format on this machine."""
+def _measure(out: Path, threads: int, options: Full, fewest: int = 0) -> list[Series]:
+    """Measure shapes into a file of latency data; return its series of each number format on this machine.
+
+    Args:
+        out: The file.
+        threads: Threads of the runtime.
+        options: Which shapes, in which setting.
+        fewest: Shapes that are needed.
+    """
     if min(options.batch, options.seq_len) < 1:
         raise InputError(f"batch and seq_len should be at least 1, got {options.batch} and {options.seq_len}")
     from limbeck.core.analytic_cost import of_model
     from limbeck.core.measurement import machine
     from limbeck.core.target import Target
     from limbeck.cost_models.machine_profile import full as work
-    from limbeck.cost_models.shape_sampling import STEPS, space_below
+    from limbeck.cost_models.shape_sampling import STEPS, draw, space_below
     from limbeck.measure.dummy_model import Setting, style_of
     from limbeck.model.checkpoints import open_model
 
     shape, style = of_model(open_model(options.model)[0])
     ranges = {name: value for name, value in asdict(options).items() if name in STEPS}
     space = space_below(shape, ranges, options.per_layer)
+    if (count := len(draw(space, options.samples, seed=options.seed))) < fewest:
+        why = f"--samples {options.samples} gives" if count == options.samples else "these ranges have"
+        raise InputError(f"a predictor learns from at least {fewest} measured shapes; {why} {count}")
     target = Target("cpu", options.runtime, threads, options.batch, options.seq_len)
     formats = dict.fromkeys(options.number_format)
     settings = [Setting(style_of(style), target, number_format, options.seq_len) for number_format in formats]

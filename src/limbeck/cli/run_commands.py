@@ -163,9 +163,12 @@ def run(
     from limbeck.engine.outputs import check_destinations, deliver
     from limbeck.engine.run import default_folder
     from limbeck.engine.run import run as work
+    from limbeck.recipe.recipe import chooses
 
     loaded = _load_recipe(recipe, set, data)
     check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
+    if out is not None and not chooses(loaded):
+        raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")
     with watching(json, track) as show:
         result = work(loaded, store, folder, show)
     return finish(result, deliver(result, out), json)

@@ -18,7 +18,7 @@ class Bound:
 
     Attributes:
         latency_ms: Latency, in milliseconds.
-        speedup: Times as cheap as the whole.
+        speedup: Times as fast as the whole: of a latency alone, as half the operations are not twice the speed.
         keep: Fraction of the whole's cost.
         size_mb: Size of the weights, in MB.
     """
@@ -47,3 +47,8 @@ class Bound:
         if self.speedup is not None:
             return cost(whole).value / self.speedup
         return cost(whole).value * self.keep if self.keep is not None else math.inf
+
+
+def time_problem(cost: str) -> str:
+    """Say that goals of time are for latencies, where the cost is of another kind."""
+    return f"speedup and latency_ms need cost: latency, got cost: {cost}; give keep, a share of it"

@@ -79,7 +79,7 @@ class TaskKind(Output):
 
     Attributes:
         problem_type: Name in transformers, which decides the loss.
-        default_metric: Metric unless the user names one.
+        default_metric: The first of the kind's metrics.
         first_label: Name of the label that comes first if there is one of this name: metrics leave it out.
         single_class: Whether the label of a row is one class: splits keep the proportions of classes, and right answers
             are recorded row by row for paired tests.
@@ -145,6 +145,12 @@ class TaskKind(Output):
     def label_counts(self, labels: Sequence[Label]) -> Counter[int]:
         """Count how often each label index occurs."""
         return Counter(index for label in labels for index in self.classes_in(label))
+
+    def usual_metric(self, names: Sequence[str]) -> str:
+        """Return the metric of a task with these label names, unless the user names one."""
+        if self.first_label is not None and names[0] != self.first_label:
+            return "accuracy"  # there is nothing to leave out
+        return self.default_metric
 
     # ---- answers ----
 

@@ -8,9 +8,11 @@ An artefact carries the definition in ``limbeck.json`` and, as far as the format
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from annotated_types import Ge
 
 from limbeck.core.tokenizer import largest_length, spaced, with_spaces, without_segments
 
@@ -64,7 +66,7 @@ class TextEncoding:
         split_special_tokens: Whether special tokens that occur in a text are read as ordinary characters.
     """
 
-    max_length: int
+    max_length: Annotated[int, Ge(1)]
     truncation_side: Literal["left", "right"] = "right"
     token_type_ids: bool = True
     words: bool = False
@@ -90,11 +92,6 @@ class TextEncoding:
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as in ``limbeck.json``."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TextEncoding:
-        """Invert :meth:`to_json`."""
-        return cls(**data)
 
     def encode(self, tokenizer: TaskTokenizer, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> Encodings:
         """Encode texts without padding.

@@ -60,7 +60,7 @@ def build_task(
             collected.append("there is no test split; what is reported is measured on validation")
     collected.extend(_unused_labels(kind, label_names, main, splits[main]))
     collected.extend(find_oddities(splits))
-    metric = options.metric or _default_metric(kind, label_names)
+    metric = options.metric or find(kind).usual_metric(label_names)
     task = Task(name, kind, splits, label_names, metric, options.max_length, tuple(collected), columns=columns)
     return task.limit(options.seed, **options.limit) if options.limit else task
 
@@ -186,13 +186,6 @@ def _unused_labels(kind: Kind, label_names: Sequence[str], split: str, train: Sp
     seen = find(kind).label_counts(train.labels)
     missing = [name for index, name in enumerate(label_names) if index not in seen]
     return [f"{split}: no row has the label {', '.join(map(repr, missing))}"] if missing else []
-
-
-def _default_metric(kind: Kind, label_names: tuple[str, ...]) -> str:
-    task_kind = find(kind)
-    if task_kind.first_label is not None and label_names[0] != task_kind.first_label:
-        return "accuracy"  # there is nothing to leave out
-    return task_kind.default_metric
 
 
 # ---- splits ----

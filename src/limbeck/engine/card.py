@@ -67,7 +67,7 @@ def read_card(folder: Path) -> Card:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no card, or was changed.
+        ValueError: It is not a card, or was changed.
     """
     try:
         content = json.loads((folder / CARD).read_bytes())

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.finite import load_json
 from limbeck.core.metrics import default_label
-from limbeck.core.paths import user_path
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, first_pieces
+from limbeck.engine.description import Description, read_description
 from limbeck.errors import InputError
-from limbeck.report.artefact import DESCRIPTION
 
 
 def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -40,11 +38,13 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
         raise InputError(f"'{model}' has no trained head: {spec.untrained}; fine-tune it first")
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
-    check_pairs(model, given=pairs is not None, words=spec.per_token)
+    description = read_description(model)
+    takes_pairs = False if spec.per_token else description.pair if description is not None else None
+    _check_pairs(model, takes_pairs, given=pairs is not None)
     opened, tokenizer = open_model(model)
     if not texts:
         return []
-    encoding = serving_encoding(model, tokenizer, described["max_length"], words=spec.per_token)
+    encoding = _encoding_of(model, description, tokenizer, described["max_length"], words=spec.per_token)
     rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
     encodings = encoding.encode(tokenizer, rows, pairs)
     ids = encodings["input_ids"]
@@ -64,50 +64,41 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     return results
 
 
-def check_pairs(model: str | Path, *, given: bool, words: bool) -> None:
-    """Refuse second texts for a model of single texts, and their absence for a model of pairs, if the model says which.
+def _check_pairs(model: str | Path, takes_pairs: bool | None, *, given: bool) -> None:
+    """Refuse second texts for a model of single texts, and their absence for a model of pairs.
+
+    Only an artefact says which it is. A checkpoint does not (cross-encoders have the configuration of classifiers), so
+    it answers both, as in transformers.
 
     Args:
         model: Folder or name of the model.
+        takes_pairs: Whether it takes pairs; None where it does not say.
         given: Whether there are second texts.
-        words: Whether the model labels words.
-
-    Raises:
-        InputError: The model takes the other kind of input.
     """
-    path = user_path(model) / DESCRIPTION
-    try:
-        description = load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        takes = False if words else description.get("pair")
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no description of an artefact: {error}") from error
-    if given and takes is False:
+    if given and takes_pairs is False:
         raise InputError(f"'{model}' takes single texts; leave --pair out")
-    if takes is True and not given:
+    if takes_pairs is True and not given:
         raise InputError(f"'{model}' takes pairs of texts; give the second text of each with --pair")
 
 
-def serving_encoding(
-    model: str | Path, tokenizer: TaskTokenizer, positions: int, *, words: bool = False
+def _encoding_of(
+    model: str | Path, description: Description | None, tokenizer: TaskTokenizer, positions: int, *, words: bool
 ) -> TextEncoding:
     """Return how a saved model's texts become ids; an artefact describes it.
 
     Args:
         model: Folder or name of the model.
+        description: What an artefact says of itself; None for other folders, whose texts are cut at ``positions``.
         tokenizer: Its tokenizer.
         positions: Tokens that the model has positions for.
         words: Whether it labels words.
-
-    Returns:
-        The artefact's description; of other folders the tokenizer's own, cut at its largest length.
     """
-    path = user_path(model) / DESCRIPTION
-    if not path.is_file():
+    if description is None:
         return TextEncoding.of(tokenizer, positions, words=words)
-    try:
-        description = load_json(path.read_text(encoding="utf-8"))
-        if "encoding" in description:
-            return TextEncoding.from_json(description["encoding"])
-        return TextEncoding.of(tokenizer, int(description["max_length"]), words=words)
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} does not say how texts are encoded: {error!r}; write the artefact again") from error
+    encoding = description.encoding or TextEncoding.of(tokenizer, description.max_length, words=words)
+    if encoding.max_length > positions:
+        raise InputError(f"'{model}': limbeck.json has texts of {encoding.max_length} tokens; the model, {positions}")
+    if encoding.words != words:
+        answered = "every word" if words else "whole texts"
+        raise InputError(f"'{model}': limbeck.json has words: {encoding.words}, and the model labels {answered}")
+    return encoding

@@ -122,7 +122,7 @@ class Prober:
 
 
 def _session(remembered: Mapping[str, Any] | None) -> str | None:
-    """In which call the facts of a record were measured: '' where the probe does not say, None if there are none."""
+    """Return in which call the facts of a record were measured: '' if the probe does not say, None without facts."""
     if remembered is None:
         return None
     sessions = (fact.get("detail", {}).get("session") for fact in remembered["facts"])

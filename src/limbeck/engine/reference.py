@@ -1,7 +1,7 @@
 """The model that figures of a run are relative to: speed-ups, losses of quality, and the budget's ``max_drop``.
 
-It is the teacher, as long as limbeck opens it. One that gives answers alone has no latency, no size and no PyTorch
-model that a user could serve instead; then it is the run's own model before anything was cut out of it.
+It is the teacher if limbeck can open it. A teacher that only gives answers has no latency, no size and no PyTorch model
+that a user could serve instead; then it is the run's own model before anything was removed from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from limbeck.engine.root_record import untrained
 
 
 def reference(builder: CandidateBuilder, keys: Iterable[str]) -> str | None:
-    """Return the model that the figures of these candidates are relative to; of several one that was measured.
+    """Return the model that the figures of these candidates are relative to, preferably a measured one.
 
     Args:
         builder: Has the records.
@@ -51,7 +51,7 @@ def _reference(builder: CandidateBuilder, key: str) -> str | None:
         return teacher
     chain = lineage(builder.records, key)
     steps = [(record.key, origin) for record in chain if (origin := builder.origins[record.key].step) is not None]
-    tuned = [made for made, origin in steps if "teacher" in origin.info.gives]
+    tuned = [key for key, origin in steps if "teacher" in origin.info.gives]
     if not tuned and untrained(chain[0]):
-        tuned = [made for made, origin in steps if origin.info.trains]
+        tuned = [key for key, origin in steps if origin.info.trains]
     return tuned[0] if tuned else chain[0].key

@@ -175,7 +175,9 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         teacher=teacher if teacher in records else None,
         reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
-        replicas={key: [one for one in keys if one in records] for key, keys in replicas.items() if key in records},
+        replicas={
+            key: [replica for replica in keys if replica in records] for key, keys in replicas.items() if key in records
+        },
         environment=first["environment"],
         gaps=_gaps(ledger, finished=bool(ends), lost=len(named - {None} - records.keys())),
     )
@@ -193,9 +195,8 @@ def _gaps(ledger: Ledger, *, finished: bool, lost: int) -> tuple[str, ...]:
     if problem := ledger.unreadable(newest=True):
         gaps.append(f"{problem}; what they held is missing")
     if lost:
-        gaps.append(
-            f"{lost} model{'s' * (lost != 1)} of the run {'are' if lost != 1 else 'is'} named but not described"
-        )
+        count = "1 model of the run is" if lost == 1 else f"{lost} models of the run are"
+        gaps.append(f"{count} named but not described")
     if not finished:
         gaps.append("the run did not end, or its end is lost: shown is what it reached, and nothing is chosen")
     if gaps:

@@ -22,7 +22,7 @@ from limbeck.model.style import Style
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
-    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.external import OnnxGraph
 
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
@@ -107,16 +107,16 @@ def inputs(setting: Setting) -> dict[str, np.ndarray]:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
 
-def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification | LimbeckForTokenClassification:
+def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification:
     """Build a torch model of that shape with random weights."""
+    from limbeck.model.classification_head import model_class
     from limbeck.model.configuration import LimbeckConfig
-    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
     layers: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
     layers |= {"layer_ffn": [row.ffn for row in shape.layers]}
     layers |= {"layer_attention": [row.attention for row in shape.layers]}
-    kind = LimbeckForTokenClassification if setting.per_token else LimbeckForSequenceClassification
-    return kind(LimbeckConfig(shape.hidden, shape.head_dim, **layers, **{**setting.style, "vocab_size": VOCABULARY}))
+    config = LimbeckConfig(shape.hidden, shape.head_dim, **layers, **{**setting.style, "vocab_size": VOCABULARY})
+    return model_class(per_token=setting.per_token)(config)
 
 
 def runner_of(shape: Shape, setting: Setting) -> Runner:

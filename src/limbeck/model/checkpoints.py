@@ -21,7 +21,7 @@ from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.tokenizer import fit, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model import external, families, interchange, pretrained
-from limbeck.model._transformers import explained, quiet
+from limbeck.model._transformers import explained, explained_tokenizer, quiet
 from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.folder_files import auto_map, check_tokenizer, onnx_path, portable_settings, without_code
@@ -288,7 +288,7 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
         raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the model")
     if folder is not None:
         check_tokenizer(folder)
-    with quiet(), explained(source):
+    with quiet(), explained_tokenizer(source, folder):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder or str(source), trust_remote_code=False, local_files_only=folder is not None
         )
@@ -298,7 +298,7 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
     length = tokenizer.model_max_length
     if type(length) not in (int, float):
         raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")
-    with quiet(), explained(source):
+    with quiet(), explained_tokenizer(source, folder):
         tokenizer(TRIAL)
     return tokenizer
 

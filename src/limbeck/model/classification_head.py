@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 HEAD = ("pooler", "pooler_norm", "classifier")
 
 
+def model_class(*, per_token: bool) -> type[LimbeckForSequenceClassification]:
+    """Return the class of models that answer texts, or every word."""
+    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
+
+    return LimbeckForTokenClassification if per_token else LimbeckForSequenceClassification
+
+
 def build(
     settings: Mapping[str, Any],
     weights: Mapping[str, Tensor],
@@ -42,11 +49,9 @@ def build(
     import torch
 
     from limbeck.model.configuration import LimbeckConfig
-    from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
-    kind = LimbeckForTokenClassification if per_token else LimbeckForSequenceClassification
     with torch.device("meta"):
-        model = kind(LimbeckConfig(**settings))
+        model = model_class(per_token=per_token)(LimbeckConfig(**settings))
     # A copy, not a view of the file: later writes to the file, or page faults while timing, must not show.
     owned = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
     _check_fit(owned, model.state_dict(), source)

@@ -204,7 +204,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
     """Apply one ``path=value`` to plain data; every part of the path must exist."""
     path, equals, text = setting.partition("=")
     if not equals:
-        raise RecipeError(f"'{setting}' is no setting; write path=value, such as steps.2.prune.keep=0.4")
+        raise RecipeError(f"'{setting}' is not a setting; write path=value, such as steps.2.prune.keep=0.4")
     parts = re.sub(r"\[(\d+)\]", r".\1", path.strip()).split(".")
     inside: Any = data
     for depth, part in enumerate(parts):
@@ -241,3 +241,8 @@ def _unique(problems: list[Problem]) -> list[Problem]:
 def placed_steps(recipe: Recipe) -> list[LocatedStep]:
     """Return the steps of a recipe with their paths, such as ``steps[2].fork[0][1]``."""
     return parsing.locate(recipe.steps)
+
+
+def chooses(recipe: Recipe) -> bool:
+    """Return whether a recipe has a step that chooses the model to deliver."""
+    return any(located.step.info.final for located in parsing.leaves(placed_steps(recipe)))

@@ -190,7 +190,8 @@ def keep_foreign(out: Path, draft: Path) -> None:
         earlier = load_json((out / DESCRIPTION).read_text(encoding="utf-8"))
     except ValueError:  # a damaged description: keep everything that is not rewritten
         earlier = {}
-    ours = set(earlier.get("files", ())) if isinstance(earlier, Mapping) else set()
+    files = earlier.get("files") if isinstance(earlier, Mapping) else None
+    ours = {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()
     for name in list(_files(out)):
         if name not in ours and not (draft / name).exists():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)

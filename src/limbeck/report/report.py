@@ -46,7 +46,9 @@ def headline(summary: RunSummary) -> str:
     """Summarize the outcome in one sentence, including failures."""
     row, reference = headline_rows(summary)
     if row is None:
-        return "Nothing was measured" + (f": {len(summary.failed)} steps failed" if summary.failed else "")
+        measured = "The teacher alone was measured" if rows(summary) else "Nothing was measured"
+        failed = len(summary.failed)
+        return measured + (f": {failed} step{'s' * (failed != 1)} failed" if failed else "")
     reason = baseline_problems(summary, row.quality.get(summary.split))
     if summary.chosen and reason and row.problems == reason:
         return f"Nothing was learnt: the chosen model, {row.name}, is {reason[0]}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.bound import Bound
+from limbeck.core.bound import Bound, time_problem
 from limbeck.core.measurement import machine
 from limbeck.core.step import content
 from limbeck.search.bounded_space import BoundedSpace
@@ -62,8 +62,8 @@ class BoundConfig:
         problems = []
         if len(self.bound.given) > 1:
             problems.append(f"give one bound, got {', '.join(self.bound.given)}")
-        if self.cost == "macs" and self.latency_ms is not None:
-            problems.append("latency_ms needs cost: latency, got cost: macs")
+        if self.cost != "latency" and (self.speedup or self.latency_ms):
+            problems.append(time_problem(self.cost))
         if self.cost == "macs" and self.profile is not None:
             problems.append("profile needs cost: latency, got cost: macs")
         if self.least(front=front) >= self.at_most:
@@ -75,7 +75,7 @@ class BoundConfig:
         by_latency = self.cost == "latency"
         if self.bound.given or (by_latency and budget.latency_ms is not None):
             return []
-        forms = "latency_ms, speedup or keep, or a budget with latency_ms" if by_latency else "speedup or keep"
+        forms = "latency_ms, speedup or keep, or a budget with latency_ms" if by_latency else "keep"
         return [f"give a bound: {forms}"]
 
     def bounded(self, space: Space, candidate: Candidate, context: RunContext, *, front: bool) -> BoundedSpace:

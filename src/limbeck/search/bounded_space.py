@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoundedSpace:
-    """The shapes of a space whose cost lies between two limits, in the unit of the cost.
+    """The shapes of a space whose cost is between two limits, in the unit of the cost.
 
     Attributes:
         space: The shapes.
@@ -51,15 +51,15 @@ class BoundedSpace:
         Args:
             space: The shapes.
             costs: Their costs.
-            bound: Most that a shape may cost.
-            at_least: Share of the bound, or of the largest shape's cost if that is less, at which the range begins.
-            at_most: Share of the bound at which it ends.
+            bound: Upper limit of a shape's cost.
+            at_least: Fraction of the bound, or of the largest shape's cost if that is less, at which the range begins.
+            at_most: Fraction of the bound at which it ends.
             sure: Whether the upper end of the cost's interval counts.
         """
         return cls(space, costs, at_least * min(bound, costs(space.largest).value), at_most * bound, sure)
 
     def excess(self, shapes: Sequence[Shape]) -> list[float]:
-        """Return how far each shape is outside the limits, as a share of them; at most 0 if it fits [shapes]."""
+        """Return how far each shape is outside the limits, as a fraction of them; at most 0 if it fits [shapes]."""
         values, highs = self.costs.many(shapes).T
         most = (highs if self.sure else values) / self.most - 1
         if not self.least:
@@ -76,7 +76,7 @@ class BoundedSpace:
         return self.costs(shape).value, self.excess([shape])[0]
 
     def why_empty(self) -> str:
-        """Return the message for a search that met no shape within the limits."""
+        """Return the message for a search that found no shape within the limits."""
         largest, smallest = self.costs(self.space.largest), self.costs(self.space.smallest)
         return (
             f"no shape of the space costs between {self.least:.4g} and {self.most:.4g} {largest.unit}; "
@@ -113,11 +113,11 @@ def trained_space(model: TrainableEncoder) -> Space:
         model: The super-network.
 
     Raises:
-        InputError: The model is no super-network, or its shape has changed since.
+        InputError: The model is not a super-network, or its shape has changed since.
     """
     stored = model.space
     if stored is None:
-        raise InputError("the model says of no space of slices; train it with 'supernet' first")
+        raise InputError("the model has no space of slices; train it with 'supernet' first")
     space = Space.from_json(stored)
     if space.largest != as_shape(model.shape):
         raise InputError(

@@ -12,7 +12,7 @@ from limbeck.core.outputs import Match, OutputSpec
 from limbeck.core.paths import user_path
 from limbeck.core.task import Task
 from limbeck.errors import InputError
-from limbeck.model._transformers import explained, quiet
+from limbeck.model._transformers import explained, explained_tokenizer, quiet
 from limbeck.model.location import check_weights, model_folder, read_config
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class TransformersTeacher:
         from transformers import AutoTokenizer
 
         folder = model_folder(self.source)
-        with quiet(), explained(self.source):
+        with quiet(), explained_tokenizer(self.source, folder):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder or self.source, trust_remote_code=False, local_files_only=folder is not None
             )

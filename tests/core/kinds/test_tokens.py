@@ -33,6 +33,11 @@ def test_answers_are_compared_word_by_word():
     assert same.tolist() == [False, True]
 
 
+def test_without_a_tag_for_other_words_every_word_counts():
+    assert KIND.usual_metric(("O", "person")) == "token_f1"
+    assert KIND.usual_metric(("noun", "O")) == "accuracy"
+
+
 def test_there_is_a_tag_for_each_word():
     assert KIND.encode([0, 2], 3, 2) == (0, 2)
     with pytest.raises(InputError, match="3 words but 2 tags"):

@@ -42,14 +42,14 @@ def test_texts_of_every_length_are_answered_as_in_torch(tmp_path, make_model, ki
         np.testing.assert_allclose(seen, expected, atol=1e-4)
 
 
-def test_a_layer_has_one_product_with_positions_and_buckets_have_one_row(make_model):
+def test_each_term_is_one_product_with_positions_and_buckets_have_one_row(make_model):
     model = make_model(SHAPE, **STYLE, pos_att_type=("c2p", "p2c"))
     blueprint, weights = parts(model)
     buckets = len(np.unique(weights[INDEX]))
     assert weights["layers.0.c2p_p2c"].shape == (4, buckets, 8)
     assert buckets <= 2 * 6 + 1 < len(weights[INDEX]) == 40
     nodes = Counter(node.op_type for node in build(blueprint, weights)[0].graph.node)
-    assert nodes["FusedMatMul"] == 2, "of all queries in the first layer, of one in the last"
+    assert nodes["FusedMatMul"] == 3, "of all queries and keys in the first layer, of one query in the last"
     assert nodes["MultiHeadAttention"] == 2
 
 

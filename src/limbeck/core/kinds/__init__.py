@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -20,14 +21,19 @@ else:
     Kind = Literal[NAMES]  # the choices of options and commands
 
 
+@cache
+def _load(name: str) -> TaskKind:
+    kind: TaskKind = import_module(f"{__name__}.{name}").KIND
+    return kind
+
+
 class _Kinds(Mapping[str, "TaskKind"]):
     """The kinds by name; each file defines its ``KIND``."""
 
     def __getitem__(self, name: str) -> TaskKind:
         if name not in NAMES:
             raise KeyError(name)
-        kind: TaskKind = import_module(f"{__name__}.{name}").KIND
-        return kind
+        return _load(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)
@@ -42,11 +48,14 @@ KINDS: Mapping[str, TaskKind] = _Kinds()
 def find(name: str) -> TaskKind:
     """Return the kind of this name.
 
-    >>> find("tokens").per_token
-    True
+    Args:
+        name: Name of a kind.
 
     Raises:
         InputError: There is none; names the nearest.
+
+    >>> find("tokens").per_token
+    True
     """
     if name not in KINDS:
         raise InputError(f"there is no kind of task {name!r:.60}; {nearest(str(name), NAMES)}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from onnx import NodeProto
+    from onnx import GraphProto, NodeProto
 
+T = TypeVar("T")
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 Weights = Mapping[str, np.ndarray]
-Attribute = int | float | str | Sequence[int]
+Attribute: TypeAlias = "int | float | str | Sequence[int] | GraphProto"
 """What the attributes of nodes hold."""
 
 
@@ -26,13 +27,41 @@ class Graph:
         self.constants: dict[str, np.ndarray] = {}
         self.inputs_of: dict[str, str] = {}
         """The tensor that every linear map reads; calibration looks there."""
-        self.shared: dict[str, str] = {}
+        self.shared: dict[str, Any] = {}  # each of the type that its maker returns
+        self.outermost = self.nodes
+        self.written = 0
 
-    def once(self, name: str, make: Callable[[], str]) -> str:
-        """Return a tensor that several parts of the graph read; the first call builds it."""
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what several parts of the graph read; the first call builds it, outside any branch."""
         if name not in self.shared:
+            within, self.nodes = self.nodes, self.outermost
             self.shared[name] = make()
-        return self.shared[name]
+            self.nodes = within
+        value: T = self.shared[name]
+        return value
+
+    def either(
+        self, condition: str, then: Callable[[], Sequence[str]], otherwise: Callable[[], Sequence[str]]
+    ) -> tuple[str, ...]:
+        """Add a node that computes one of two branches.
+
+        Args:
+            condition: Name of a boolean scalar.
+            then: Writes the branch that is computed where it is true; returns the names of its outputs.
+            otherwise: Writes the other branch, with outputs of the same types.
+
+        Returns:
+            Names of the outputs.
+        """
+        from onnx import ValueInfoProto, helper
+
+        branches, outputs = [], 0
+        for name, write in (("then", then), ("else", otherwise)):
+            within, self.nodes = self.nodes, []
+            values = [ValueInfoProto(name=value) for value in write()]
+            branches.append(helper.make_graph(self.nodes, name, [], values))
+            outputs, self.nodes = len(values), within
+        return self.op_with_outputs("If", condition, outputs=outputs, then_branch=branches[0], else_branch=branches[1])
 
     def constant(self, name: str, value: npt.ArrayLike) -> str:
         """Add a constant unless the name is taken; return the name."""
@@ -89,7 +118,7 @@ class Graph:
         return tuple(names)
 
     def _name(self, kind: str) -> str:
-        return f"{self.prefix}{kind}_{len(self.nodes)}"
+        return f"{self.prefix}{kind}_{self.written}"
 
     def _add(
         self,
@@ -108,6 +137,7 @@ class Graph:
         node = helper.make_node(kind, tensors, outputs, name=name, domain=domain)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
         self.nodes.append(node)
+        self.written += 1
 
 
 class TensorWriter(Protocol):
@@ -136,16 +166,14 @@ class TensorWriter(Protocol):
         """
         ...
 
-    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
+    def attention(self, graph: Graph, x: str, name: str, heads: int) -> str:
         """Add self-attention from one matrix [hidden, queries + keys + values].
 
         Args:
             graph: The graph to add nodes to.
             x: The hidden states.
             name: The linear map.
-            mask: The mask, as the writer needs it.
             heads: Number of heads.
-            bias: What is added to the scores [1, heads, query, key]; None for nothing.
 
         Returns:
             The contexts of all heads, side by side.

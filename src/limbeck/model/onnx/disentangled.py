@@ -1,8 +1,8 @@
 """Disentangled attention as ONNX nodes: what ``disentangled_attention.py`` computes in torch.
 
 The projected embeddings of positions depend on the weights alone, so they are constants: a row for every bucket, of
-which a text gathers those of its distances. The terms c2p and p2c are one product of queries and keys with these rows,
-and one shift. Their sum is the bias of ONNX Runtime's ``MultiHeadAttention``; scales are part of the constants.
+which a text gathers those of its distances. The terms c2p and p2c are each one product of queries or keys with these
+rows, and one shift. Their sum is the bias of ONNX Runtime's ``MultiHeadAttention``; scales are part of the constants.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def relative_tables(model: LimbeckForSequenceClassification, weights: dict[str, 
     return tables
 
 
-def attention(graph: Graph, projected: str, layer: str, heads: Heads, mask: str, fused: bool) -> str:
+def attention(graph: Graph, projected: str, layer: str, heads: Heads, fused: bool) -> str:
     """Write softmax attention with the terms of positions, where padding attends to all tokens alike.
 
     Args:
@@ -85,7 +85,6 @@ def attention(graph: Graph, projected: str, layer: str, heads: Heads, mask: str,
         projected: Name of queries, keys and values side by side [batch, position, 3 heads x head_dim].
         layer: Prefix of the layer's weights; attention without terms of positions has no table of theirs.
         heads: The layer's heads.
-        mask: Name of the mask for the fused operator.
         fused: Whether ONNX Runtime's own operators may be used.
 
     Returns:
@@ -98,9 +97,9 @@ def attention(graph: Graph, projected: str, layer: str, heads: Heads, mask: str,
     bias = None
     for table in (f"{layer}.{terms}" for terms in ("c2p_p2c", "c2p", "p2c")):
         if table in graph.weights:
-            bias = write(graph, table, (projected, query, key), heads, fused)
+            bias = write(graph, table, (query, key), heads, fused)
     if fused:
-        inputs = (query, key, value, None, mask, bias)
+        inputs = (query, key, value, None, graph_attention.padding_mask(graph), bias)
         context = graph.op("MultiHeadAttention", *inputs, domain=FUSED, num_heads=heads.number)
     else:
         hidden = graph_attention.hidden(graph)
@@ -109,34 +108,36 @@ def attention(graph: Graph, projected: str, layer: str, heads: Heads, mask: str,
     return graph.op("Where", _is_token(graph, heads.first_only), context, mean)
 
 
-def _scores(graph: Graph, table: str, parts: tuple[str, str, str], heads: Heads, fused: bool) -> str:
-    """Write the terms of all queries [batch, heads, query, key]; ``parts``: everything projected, queries, keys."""
-    both, projected = table.endswith("c2p_p2c"), parts[2 if table.endswith(".p2c") else 1]
-    count = heads.number * (2 if both else 1)
-    if both:
-        width = graph.integers(count * heads.head_dim)
-        projected = graph.op("Slice", parts[0], graph.integers(0), width, graph.integers(2))
-    states = split_heads(graph, projected, count, [0, 2, 1, 3])
-    terms = _shifted(graph, _products(graph, states, _rows(graph, table, _distances(graph)), fused))
+def _tables(graph: Graph, table: str) -> tuple[str | None, str | None]:
+    """Return the names of the rows for c2p and for p2c."""
     if table.endswith(".c2p"):
-        return terms
-    if not both:
-        return graph.op("Transpose", terms, perm=[0, 1, 3, 2])
-    c2p, p2c = graph.op_with_outputs("Split", terms, axis=1, num_outputs=2, outputs=2)
-    return graph.op("Add", c2p, graph.op("Transpose", p2c, perm=[0, 1, 3, 2]))
+        return table, None
+    if table.endswith(".p2c"):
+        return None, table
+    c2p, p2c = graph.op_with_outputs("Split", graph.weight(table), axis=0, num_outputs=2, outputs=2)
+    return c2p, p2c
 
 
-def _first_scores(graph: Graph, table: str, parts: tuple[str, str, str], heads: Heads, fused: bool) -> str:
-    """Write the terms of the first query alone [batch, heads, 1, key]: no shift, and *p2c* is one product a key."""
-    c2p = p2c = table
-    if table.endswith("c2p_p2c"):
-        c2p, p2c = graph.op_with_outputs("Split", graph.weight(table), axis=0, num_outputs=2, outputs=2)
+def _scores(graph: Graph, table: str, parts: tuple[str, str], heads: Heads, fused: bool) -> str:
+    """Write the terms of all queries [batch, heads, query, key]; ``parts``: queries and keys."""
     terms = []
-    if not table.endswith(".p2c"):
-        query = split_heads(graph, parts[1], heads.number, [0, 2, 1, 3])
+    for part, rows, transposed in zip(parts, _tables(graph, table), (False, True), strict=True):
+        if rows is not None:
+            states = split_heads(graph, part, heads.number, [0, 2, 1, 3])
+            term = _shifted(graph, _products(graph, states, _rows(graph, rows, _distances(graph)), fused))
+            terms.append(graph.op("Transpose", term, perm=[0, 1, 3, 2]) if transposed else term)
+    return terms[0] if len(terms) == 1 else graph.op("Add", *terms)
+
+
+def _first_scores(graph: Graph, table: str, parts: tuple[str, str], heads: Heads, fused: bool) -> str:
+    """Write the terms of the first query alone [batch, heads, 1, key]: no shift, and *p2c* is one product a key."""
+    c2p, p2c = _tables(graph, table)
+    terms = []
+    if c2p is not None:
+        query = split_heads(graph, parts[0], heads.number, [0, 2, 1, 3])
         terms.append(_products(graph, query, _rows(graph, c2p, _distances_from_first(graph, 1)), fused))
-    if not table.endswith(".c2p"):
-        key = split_heads(graph, parts[2], heads.number, [0, 2, 1, 3])
+    if p2c is not None:
+        key = split_heads(graph, parts[1], heads.number, [0, 2, 1, 3])
         products = graph.op("Mul", key, _rows(graph, p2c, _distances_from_first(graph, -1)))
         total = graph.op("ReduceSum", products, graph.integers(3), keepdims=0)
         terms.append(graph.op("Unsqueeze", total, graph.integers(2)))

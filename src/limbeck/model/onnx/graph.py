@@ -28,6 +28,8 @@ from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx import disentangled as graph_disentangled
 from limbeck.model.onnx.builder import FUSED, Graph, RowGather, TensorWriter, Weights
+from limbeck.model.onnx.linear_attention import linear as linear_attention
+from limbeck.model.onnx.local_attention import local as local_attention
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -137,27 +139,24 @@ class FloatWriter:
         graph.inputs_of[name] = x
         return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.optional_weight(f"{name}.bias")
 
-    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
+    def attention(self, graph: Graph, x: str, name: str, heads: int) -> str:
         """Add one fused node, or standard ones.
 
         Args:
             graph: The graph to add nodes to.
             x: Name of the input [batch, position, hidden].
             name: Prefix of the layer's weights.
-            mask: Name of the mask.
             heads: Number of heads.
-            bias: Name of what is added to the scores [1, heads, query, key]; None for nothing.
         """
         width = graph.weights[f"{name}.weight"].shape[1] // 3
         if not self.fused:
             projected = _biased(graph, self.linear(graph, x, name))
             query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-            return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask, bias)
+            mask = graph_attention.hidden(graph)
+            return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask)
         graph.inputs_of[name] = x
-        weight, shift = graph.weight(f"{name}.weight"), projection_bias(graph, name)
-        sizes = [width] * 3
-        inputs = (x, weight, shift, mask, None, bias)
-        return graph.op("Attention", *inputs, domain=FUSED, num_heads=heads, qkv_hidden_sizes=sizes)
+        inputs = (x, graph.weight(f"{name}.weight"), projection_bias(graph, name), graph_attention.padding_mask(graph))
+        return graph.op("Attention", *inputs, domain=FUSED, num_heads=heads, qkv_hidden_sizes=[width] * 3)
 
 
 def projection_bias(graph: Graph, name: str) -> str:
@@ -186,11 +185,9 @@ def build(
     writer = writer or FloatWriter(blueprint.fused)
     graph = Graph(weights)
     x = _embeddings(graph, blueprint, writer)
-    kinds = {layer.core[0] for layer in blueprint.shape.layers if layer.heads}
-    mask = _mask(graph, blueprint.fused) if kinds & {"softmax", "local"} else ""
     for index, layer in enumerate(blueprint.shape.layers):
         first_only = blueprint.first_only and index == blueprint.shape.depth - 1
-        x = _layer(graph, blueprint, writer, x, mask, index, layer, first_only)
+        x = _layer(graph, blueprint, writer, x, index, layer, first_only)
     if blueprint.norm_first:
         x = _normalise(graph, blueprint, "norm", x)
     if blueprint.first_only:
@@ -207,11 +204,6 @@ def build(
     return _finish(graph, blueprint), graph.inputs_of
 
 
-def _mask(graph: Graph, fused: bool) -> str:
-    """Build the softmax mask: 1 where a token is, for the fused operator; else the term added to the scores."""
-    return graph.op("Cast", "attention_mask", to=6) if fused else graph_attention.hidden(graph)
-
-
 def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     from onnx import TensorProto, helper
 
@@ -225,7 +217,8 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     axes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
     output = value("logits", TensorProto.FLOAT, *axes)
     proto = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
-    domains = ["", FUSED] if any(node.domain for node in graph.nodes) else [""]
+    branches = any(node.op_type == "If" for node in graph.nodes)  # their nodes are ONNX Runtime's own
+    domains = ["", FUSED] if branches or any(node.domain for node in graph.nodes) else [""]
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]
     model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
     helper.set_model_props(model, {KEY: blueprint.to_json()})
@@ -285,7 +278,6 @@ def _layer(
     blueprint: Blueprint,
     writer: TensorWriter,
     x: str,
-    mask: str,
     index: int,
     layer: LayerShape,
     first_only: bool,
@@ -301,20 +293,22 @@ def _layer(
     if layer.heads:
         normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
         read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if normed else x
-        if layer.core[0] == "softmax" and positions is None and not blueprint.masks_queries:
-            context = narrow(writer.attention(graph, read, f"{name}.attention", mask, layer.heads, _bias(graph, name)))
+        bias, head_dim, fused = _bias(graph, name), blueprint.shape.head_dim, blueprint.fused
+        if layer.core[0] == "softmax" and positions is None and bias is None and not blueprint.masks_queries:
+            context = narrow(writer.attention(graph, read, f"{name}.attention", layer.heads))
         else:
             projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
-            head_dim, fused = blueprint.shape.head_dim, blueprint.fused
             if layer.core[0] == "softmax" and blueprint.masks_queries:
                 heads = graph_disentangled.Heads(layer.heads, head_dim, first_only)
-                context = graph_disentangled.attention(graph, projected, name, heads, mask, fused)
-            elif layer.core[0] in ("softmax", "local"):
-                parts = (layer, head_dim, positions, mask, first_only, fused)
-                context = graph_attention.rotary(graph, projected, *parts)
+                context = graph_disentangled.attention(graph, projected, name, heads, fused)
+            elif layer.core[0] == "softmax":
+                parts = (layer, head_dim, positions, bias, first_only, fused)
+                context = graph_attention.attention(graph, projected, *parts)
+            elif layer.core[0] == "local":
+                context = local_attention(graph, projected, layer, head_dim, positions, first_only, fused)
             else:
                 named = (f"{name}.attention", layer, head_dim, first_only, fused, positions)
-                context = graph_attention.linear(graph, projected, *named)
+                context = linear_attention(graph, projected, *named)
         attention_output = writer.linear(graph, context, f"{name}.attention_out")
     if norm_first:
         x = _sum(graph, narrow(x), *attention_output)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from limbeck.model.onnx.attention import padding_mask
 from limbeck.model.onnx.builder import FUSED, Graph, RowGather, Weights
 from limbeck.model.onnx.graph import Blueprint, FloatWriter, build, projection_bias
 
@@ -128,29 +129,21 @@ class Int8Writer(FloatWriter):
         restored = graph.op("DequantizeLinear", numbers, scale, zero)
         return graph.op("MatMul", restored, graph.op("DequantizeLinear", weight, weight_scale, axis=1)), bias
 
-    def attention(self, graph: Graph, x: str, name: str, mask: str, heads: int, bias: str | None = None) -> str:
+    def attention(self, graph: Graph, x: str, name: str, heads: int) -> str:
         """Add one node where the runtime has one: integer projections, then attention in float.
 
         Args:
             graph: The graph to add nodes to.
             x: Name of the input [batch, position, hidden].
             name: Prefix of the layer's weights.
-            mask: Name of the mask.
             heads: Number of heads.
-            bias: Name of what is added to the scores [1, heads, query, key]; None for nothing.
         """
         if name not in self.int8.modules or not self.fused:
-            return super().attention(graph, x, name, mask, heads, bias)
-        if bias is not None:  # QAttention adds none
-            query, key, value = graph.op_with_outputs(
-                "Split", self.linear(graph, x, name)[0], axis=2, num_outputs=3, outputs=3
-            )
-            parts = (query, key, value, None, mask, bias)
-            return graph.op("MultiHeadAttention", *parts, domain=FUSED, num_heads=heads)
+            return super().attention(graph, x, name, heads)
         numbers, scale, zero = self._input(graph, x, name)
         weight, weight_scale = self._matrix(graph, name)
         shift = projection_bias(graph, name)
-        inputs = (numbers, weight, shift, scale, weight_scale, mask, zero)
+        inputs = (numbers, weight, shift, scale, weight_scale, padding_mask(graph), zero)
         return graph.op("QAttention", *inputs, domain=FUSED, num_heads=heads)
 
     def _input(self, graph: Graph, x: str, name: str) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.bound import Bound
+from limbeck.core.bound import Bound, time_problem
 from limbeck.core.student_shape import layer_map
 from limbeck.errors import InputError
 from limbeck.model.pruning.goals import CostGoal, Goal, UniformGoal
@@ -83,7 +83,7 @@ class PruningConfig:
         if not self.narrows and self.layers is None:
             return ["give a goal: speedup, latency_ms, keep, size_mb, heads and/or ffn, or layers"]
         if self.cost != "latency" and (self.speedup or self.latency_ms):
-            return [f"speedup and latency_ms need cost: latency, got cost: {self.cost}; give keep, a share of it"]
+            return [time_problem(self.cost)]
         if self.relative_to == "teacher" and not (self.speedup or self.keep):
             return ["relative_to: is for speedup and keep; other goals say by themselves what to reach"]
         if self.profile is not None and self.quantity != "latency":
