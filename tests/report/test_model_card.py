@@ -64,6 +64,6 @@ def test_the_card_compares_with_the_own_whole_model_where_the_teacher_gives_answ
 def test_the_card_compares_with_a_teacher_of_another_checkpoint(exported):
     text = card(stories.tell_of_another_teacher(), "qa", exported)
     assert "| n | teacher big (PyTorch) |" in text
-    assert "| latency p50 | 1.30 ms | [1.29, 1.31] | 150 | 80.00 ms |" in text
+    assert "| latency p50 | 1.30 ms | [1.29, 1.31] | 150 | 80.0 ms |" in text
     assert "| speed-up over its teacher big in PyTorch | 61.54x" in text
     assert "Taught by hub/big (accuracy: validation 95.0 %" in text
