@@ -3,8 +3,7 @@ import os
 import time
 
 from limbeck.core import digests
-from limbeck.core.digests import file_digest
-from limbeck.core.step import content
+from limbeck.core.digests import content, file_digest
 
 
 def write(path, blob):

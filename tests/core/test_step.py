@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from limbeck.core import step as steps
+from limbeck.core.digests import content
 from limbeck.core.field_groups import group, parameters
 from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, StepInfo, Technique, find, step
 from limbeck.errors import UndeclaredService
@@ -149,7 +150,7 @@ def test_of_a_folder_the_folders_inside_count_too(tmp_path):
     seen = []
     for text in ("one", "other", "one"):
         (tmp_path / "onnx" / "model.onnx").write_text(text)
-        seen.append(steps.content(str(tmp_path)))
+        seen.append(content(str(tmp_path)))
     assert seen[0] == seen[2] != seen[1]
     (tmp_path / "onnx" / "model.onnx").rename(tmp_path / "model.onnx")
-    assert steps.content(str(tmp_path)) not in seen
+    assert content(str(tmp_path)) not in seen

@@ -11,6 +11,9 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
+
+from limbeck.core.paths import exists, user_path
 
 RESOLUTION_NS = 2_000_000_000
 """The coarsest resolution of a file system's clock, in nanoseconds."""
@@ -47,3 +50,15 @@ def short_digest(path: Path) -> str:
 def _signature(path: Path) -> _Signature:
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def content(value: Any) -> Any:  # a JSON value
+    """Replace the files and folders that ``value`` names by digests; other names stand for themselves."""
+    if isinstance(value, list):
+        return [content(entry) for entry in value]
+    path = user_path(value) if isinstance(value, str) else None
+    if path is None or not exists(path):
+        return value
+    if path.is_dir():
+        return [[file.relative_to(path).as_posix(), short_digest(file)] for file in files_of(path)]
+    return short_digest(path) if path.is_file() else value

@@ -30,11 +30,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, datacla
 
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import Memo, TargetCost, measure_now
-from limbeck.core.digests import files_of, short_digest
+from limbeck.core.digests import content
 from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
 from limbeck.core.model import AnswersOnly
-from limbeck.core.paths import exists, user_path
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
@@ -390,15 +389,3 @@ def identity(step: Step) -> dict[str, Any]:
     unchanged = {name for name in info.added if given[name] == defaults[name]}
     decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}
     return decisive | {name: content(decisive[name]) for name in info.files - unchanged}
-
-
-def content(value: Any) -> Any:  # a JSON value
-    """Replace the files and folders that ``value`` names by digests; other names stand for themselves."""
-    if isinstance(value, list):
-        return [content(entry) for entry in value]
-    path = user_path(value) if isinstance(value, str) else None
-    if path is None or not exists(path):
-        return value
-    if path.is_dir():
-        return [[file.relative_to(path).as_posix(), short_digest(file)] for file in files_of(path)]
-    return short_digest(path) if path.is_file() else value

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.bound import Bound, time_problem
+from limbeck.core.digests import content
 from limbeck.core.measurement import machine
-from limbeck.core.step import content
 from limbeck.search.bounded_space import BoundedSpace
 
 if TYPE_CHECKING:

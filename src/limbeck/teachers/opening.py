@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.digests import content
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.paths import user_path
 from limbeck.core.shape import canonical_json
-from limbeck.core.step import content
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
 from limbeck.model.checkpoints import peek, peek_here

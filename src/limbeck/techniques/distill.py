@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate, lineage_key
+from limbeck.core.digests import content
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.model import AnswersOnly, AnswerSource
-from limbeck.core.step import RunContext, Technique, content, step
+from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
 from limbeck.train.distillation_presets import PRESETS
