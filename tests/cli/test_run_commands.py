@@ -102,7 +102,7 @@ def test_report_lineage_and_save(compressed):
     assert json.loads(Path("plain/config.json").read_text())["model_type"] == "bert"
     assert not Path("plain/encoder.py").exists()
     status, _, err = call("save", "run", teacher[:8], "--to", "kept")
-    assert (status, "is not empty" in err) == (2, True)
+    assert (status, "is neither empty nor an earlier artefact" in err) == (2, True)
 
 
 def test_report_shows_the_baseline_of_the_labels_as_the_run_had_them(tmp_path, make_model):

@@ -101,7 +101,7 @@ def test_a_table_is_measured_and_memoised(number_format, monkeypatch):
         model = LimbeckForSequenceClassification(
             LimbeckConfig(32, 8, layer_heads=[4, 4], layer_ffn=[64, 64], vocab_size=100)
         )
-        task = type("Task", (), {"kind": "classification"})
+        task = toy_task()
 
     kept, built = {}, []
 

@@ -173,7 +173,7 @@ def test_a_place_that_holds_something_else_is_refused_before_the_work(tmp_path):
     check_destinations(None)
     check_destinations(tmp_path / "new")
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match=r"not empty .*thesis\.tex"):
+    with pytest.raises(InputError, match=r"neither empty .*thesis\.tex"):
         check_destinations(tmp_path)
 
 

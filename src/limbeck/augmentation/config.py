@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.augmentation.pos_taggers import EXTRAS, check_installed, check_tagger
-from limbeck.augmentation.transforms import NGram
 from limbeck.core.field_groups import CheckedGroup
 from limbeck.core.paths import user_path
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
+
+if TYPE_CHECKING:
+    from limbeck.augmentation.transforms import NGram
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class NGramConfig(CheckedGroup):
 
     def transform(self, mask_token: str) -> NGram:
         """Return the transform; it swaps no words yet."""
+        from limbeck.augmentation.transforms import NGram
+
         shares = (self.mask_probability, self.part_of_speech_probability, self.ngram_probability)
         return NGram(*shares, self.max_ng, self.ngram, mask_token)
 

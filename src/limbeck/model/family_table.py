@@ -111,7 +111,13 @@ class Family:
         return config.get(key, config.get(common, default))
 
     def standard_keys(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the family's keys of config.json for values of our fields, of those that are there."""
+        """Return the family's keys of config.json for values of our fields, of those that are there.
+
+        Dropout that a style leaves open is written as what it means: that of the embeddings as the general one, that
+        before the pooler as none.
+        """
+        usual = {"embedding_dropout": values.get("dropout"), "pooler_dropout": 0.0}
+        values = {**values, **{field: usual[field] for field in usual if field in values and values[field] is None}}
         keys = {key: values[field] for field, (key, _) in self.keys.items() if field in values}
         return keys if self.dialect is None else keys | self.dialect.write(values)
 

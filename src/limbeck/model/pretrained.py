@@ -282,8 +282,6 @@ def _plain_settings(model: LimbeckForSequenceClassification, shape: Shape, famil
         "ffn": shape.layers[0].ffn if shape.layers else 4 * shape.hidden,
         "embedding_size": style["embedding_size"] or shape.hidden,
     }
-    for field, usual in (("embedding_dropout", style["dropout"]), ("pooler_dropout", 0.0)):
-        values[field] = usual if style[field] is None else style[field]
     config: Any = model.config
     settings = family.standard_keys(values)
     if family.local:
