@@ -6,9 +6,12 @@ import torch
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext
+from limbeck.data import batching
 from limbeck.data.batching import collate, encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.store import Store
 from limbeck.errors import InputError
+from limbeck.train import teacher_cache
 from limbeck.train.teacher_cache import CachedTeacher, cached_layers, cached_logits
 
 TAPS = {"hidden": (0, 2), "attention": (1,), "query": (0,), "key": (0,), "value": (1,)}
@@ -50,6 +53,43 @@ def test_what_is_kept_is_what_the_teacher_puts_out(make_model, tmp_path, kind, o
                 expected = expected.masked_fill(~mask, 0.0)
                 torch.testing.assert_close(outputs.taps[tap][layer], expected, rtol=2e-3, atol=2e-3)
     assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_an_interrupted_pass_repeats_one_part_at_most(make_model, tmp_path, monkeypatch, kind):
+    teacher = toy_teacher(make_model, kind)
+    encoded = encode(teacher.task, "train", teacher.tokenizer)
+    rows = torch.arange(40)
+    whole = cached_logits(teacher, "teacher", teacher.task, RunContext().keep)(rows)
+    monkeypatch.setattr(teacher_cache, "BATCH", 4)
+    monkeypatch.setattr(teacher_cache, "PART", 3)
+    predicted, limit = [], 17
+
+    def predict_batches(model, split, batches):
+        for index, row in batching.predict_batches(model, split, batches):
+            if len(predicted) == limit:
+                raise KeyboardInterrupt
+            predicted.append(index)
+            yield index, row
+
+    monkeypatch.setattr(teacher_cache, "predict_batches", predict_batches)
+    keep = Store(tmp_path / "store").facts.keep
+    with pytest.raises(KeyboardInterrupt):
+        cached_logits(teacher, "teacher", teacher.task, keep)
+    limit = 100
+    resumed = cached_logits(teacher, "teacher", teacher.task, keep)(rows)
+    assert len(predicted) == 40 + 17 - 12
+    split = teacher.task.split("train")
+    more = replace(
+        teacher.task,
+        splits={**teacher.task.splits, "train": split.take([*range(40), 3, 7])},
+        history=({"before": 40, "after": 42},),
+    )
+    added = cached_logits(teacher, "teacher", more, keep)(torch.tensor([*range(40), 40, 41]))
+    assert len(predicted) == 40 + 17 - 12 + 2, "the originals are not read again"
+    torch.testing.assert_close(added[[40, 41]], whole[[3, 7]], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(resumed, whole, rtol=1e-5, atol=1e-6)
+    assert resumed.shape[:2] == (40, max(encoded.lengths) if kind == "tokens" else teacher.task.num_labels)
 
 
 def test_a_teacher_of_another_vocabulary_reads_its_own_mask(make_model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -193,11 +193,28 @@ def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -
     """
     batch_size = batch_size or (1 if model.int8 else 32)
     rows: list[np.ndarray] = [np.empty(0)] * len(encoded)
-    for indices in length_batches(encoded.lengths, batch_size):
+    for index, row in predict_batches(model, encoded, length_batches(encoded.lengths, batch_size)):
+        rows[index] = row
+    return rows if encoded.per_token else np.stack(rows)
+
+
+def predict_batches(
+    model: Predictor, encoded: Encoded, batches: Iterable[Sequence[int]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Run a model on some batches of a split.
+
+    Args:
+        model: The model, as for :func:`predict`.
+        encoded: The split.
+        batches: The examples of each batch.
+
+    Yields:
+        Each example with its logits [classes], or [seq, classes] for tokens.
+    """
+    for indices in batches:
         logits = model.predict(collate(encoded, indices))
         for row, index in zip(logits, indices, strict=True):
-            rows[index] = row[: len(encoded.input_ids[index])] if encoded.per_token else row
-    return rows if encoded.per_token else np.stack(rows)
+            yield index, row[: len(encoded.input_ids[index])] if encoded.per_token else row
 
 
 def score(

@@ -6,6 +6,8 @@ So students that imitate different layers of the same teacher share the layers t
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import shutil
 import tempfile
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from limbeck.core.model import AnswerSource
 from limbeck.data.answers import answers
-from limbeck.data.batching import Encoded, collate, encode, length_batches, predict
+from limbeck.data.batching import Encoded, Predictor, collate, encode, length_batches, predict_batches
 from limbeck.errors import InputError
 from limbeck.storage.memmap import Keep, Ragged, cached_arrays, mapped
 from limbeck.train.objectives import Batch, Outputs, Taps
@@ -37,6 +39,8 @@ CachedLogits = Callable[[Tensor], Tensor]
 TapKey = tuple[str, int]
 """The name of an activation, and a layer."""
 BATCH = 64
+PART = 64
+"""Batches whose logits are stored together: an interruption repeats at most these."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,64 @@ def cached_logits(
         return lambda rows: torch.from_numpy(logits[rows.tolist()]).to(rows.device)
     encoded = encode(task, "train", teacher.tokenizer)
 
-    def compute() -> dict[str, np.ndarray]:
-        logits = predict(teacher.model, encoded, BATCH) if computed is None else computed
-        return {"logits": np.concatenate(logits) if isinstance(logits, list) else logits}
-
-    table = cached_arrays(keep, f"logits-{name}-{task.fingerprint}-train", compute)["logits"]
+    table = _in_parts(teacher.model, encoded, task.labelled_rows, f"logits-{name}", keep, computed)
     read = Ragged(table, encoded.lengths).padded if encoded.per_token else table.__getitem__
     return lambda rows: torch.from_numpy(read(rows.tolist())).to(rows.device)
+
+
+def _in_parts(
+    model: Predictor, encoded: Encoded, originals: int, name: str, keep: Keep, computed: np.ndarray | None
+) -> np.ndarray:
+    """Return the logits of a split [rows, classes], or [tokens, classes], stored part by part under what is read.
+
+    An interrupted pass continues with its part. Rows that augmentation added are apart from the originals, whose logits
+    are those of the task without them.
+
+    Args:
+        model: The teacher.
+        encoded: The split.
+        originals: How many rows, the first ones, are not from augmentation.
+        name: Identifies the teacher in the cache.
+        keep: ``RunContext.keep``.
+        computed: Logits of an earlier pass; None runs the teacher where they are missing.
+    """
+    rows = [np.empty(0)] * len(encoded)
+    given = None if computed is None else _split(computed, encoded, range(len(encoded)))
+
+    def compute(batches: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+        order = sorted(index for batch in batches for index in batch)
+        predicted = dict(predict_batches(model, encoded, batches)) if given is None else given
+        return {"logits": _joined([predicted[index] for index in order], encoded)}
+
+    for begin, end in ((0, originals), (originals, len(encoded))):
+        digest = _digest(encoded, begin, end)
+        batches = [[begin + index for index in batch] for batch in length_batches(encoded.lengths[begin:end], BATCH)]
+        for start in range(0, len(batches), PART):
+            part = batches[start : start + PART]
+            table = cached_arrays(keep, f"{name}-{digest}-{start}", partial(compute, part))["logits"]
+            rows_of_part = sorted(index for batch in part for index in batch)
+            for index, row in _split(table, encoded, rows_of_part).items():
+                rows[index] = row
+    return _joined(rows, encoded)
+
+
+def _digest(encoded: Encoded, begin: int, end: int) -> str:
+    """Return a digest of what a model reads in these rows."""
+    kinds = None if encoded.token_type_ids is None else encoded.token_type_ids[begin:end]
+    read = [encoded.input_ids[begin:end], kinds, encoded.pad_id, BATCH, PART]
+    return hashlib.sha256(json.dumps(read, default=list).encode()).hexdigest()[:16]
+
+
+def _split(table: np.ndarray, encoded: Encoded, rows: Sequence[int]) -> dict[int, np.ndarray]:
+    """Cut logits [rows, classes], or [tokens, classes], into those of each row."""
+    if not encoded.per_token:
+        return dict(zip(rows, table, strict=True))
+    ends = np.cumsum(encoded.lengths[list(rows)])
+    return dict(zip(rows, np.split(table, ends[:-1]), strict=True))
+
+
+def _joined(rows: Sequence[np.ndarray], encoded: Encoded) -> np.ndarray:
+    return np.concatenate(rows) if encoded.per_token else np.stack(rows)
 
 
 def mean_logits(logits: Sequence[CachedLogits]) -> CachedLogits:
