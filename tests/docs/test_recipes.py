@@ -281,9 +281,9 @@ def check_bigger_and_faster(result, students):
         assert lineage["search"].parameters.get("number_format", "int8") == "int8"
         assert result.records[key].fact("latency_p50").value > 0
     bounds = sorted(
-        next(one for one in result.ancestors(key) if one.step == "search").parameters["speedup"] for key in found
+        next(one for one in result.ancestors(key) if one.step == "search").parameters["keep"] for key in found
     )
-    assert bounds == [1.5, 3.0]
+    assert bounds == [0.33, 0.67]
     assert len(result.chosen) == 1
 
 
