@@ -74,6 +74,7 @@ def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approac
         assert row.scores["shared"] == record.fact("quality", "validation")
 
 
+@pytest.mark.slow
 def test_one_model_for_each_group_or_one_for_all_jointly(base, tmp_path):
     singly, _, _ = taught(tmp_path, Grid(layers=(1, 2), hidden=(16, 32), base=base), "shared")
     assert [training_run.name for training_run in singly.runs] == ["shared-layers", "shared-hidden"]
@@ -92,6 +93,7 @@ def test_int8_is_judged_as_it_is_timed(base, tmp_path):
     assert all(row.scores["alone"].n == 24 for row in rows)
 
 
+@pytest.mark.slow
 def test_random_weights_need_no_checkpoint(tmp_path, monkeypatch):
     toy_task(train=24, validation=12, test=4).to_folder(tmp_path / "task")
     small = {"bert-base-uncased": Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)}

@@ -194,6 +194,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(two, name, objective, b
     close(both[0], weights, tolerance)
 
 
+@pytest.mark.slow
 def test_each_example_is_seen_once_an_epoch(two):
     results, _ = two
     shares = [results[rank]["plain"]["seen"] for rank in (0, 1)]
@@ -206,6 +207,7 @@ def test_each_example_is_seen_once_an_epoch(two):
         assert sorted(seen) == list(range(ROWS))
 
 
+@pytest.mark.slow
 def test_the_best_weights_of_process_0_are_left_in_all(two):
     results, folder = two
     _, weights = train(batch=16, score=falling())
@@ -214,6 +216,7 @@ def test_the_best_weights_of_process_0_are_left_in_all(two):
         close(load_file(folder / f"falling-{rank}.safetensors"), weights)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(two):
     results, folder = two
     assert results[0]["stopped"] == results[1]["stopped"] == ["Interrupted: ", "Interrupted: "]
@@ -224,12 +227,14 @@ def test_resumed_equals_uninterrupted(two):
         assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_more_processes_is_not_gone_on_from(two):
     _, folder = two
     results, _ = train(batch=16, scratch=folder / "elsewhere")
     assert len(results["seen"]) == STEPS
 
 
+@pytest.mark.slow
 def test_a_failure_of_one_process_is_one_of_all(two):
     (first, second), _ = two
     assert second["failures"]["one process"] == "MemoryError: too large"

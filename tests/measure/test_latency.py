@@ -99,7 +99,7 @@ class Clock:
 
 @pytest.mark.parametrize("option", ["threads", "batch"])
 def test_evaluate_needs_at_least_one(candidate, option):
-    with pytest.raises(InputError, match=f"{option} should be at least 1, got 0"):
+    with pytest.raises(InputError, match=f"{option} should be at least 1 and at most .*, got 0"):
         evaluate(candidate.model, candidate.tokenizer, candidate.task, **{option: 0})
 
 

@@ -94,6 +94,7 @@ def test_slices_learn_from_real_text(candidate, match, rule):
     assert ChannelOrder.of(made.model).space == step.slices.space(FULL, "pretrain_supernet")
 
 
+@pytest.mark.slow
 def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
     """Judged as a model of its own, with the head cut to its width; what is hidden then was not while it trained."""
     task, tokenizer = snippets
