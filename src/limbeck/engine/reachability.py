@@ -2,8 +2,7 @@
 
 A step may have a method ``out_of_reach(candidate, context, earlier)`` that returns why nothing it could make from a
 model of this shape meets its goal, or None. It is called with the model that training is about to start from, provided
-that
-training keeps the shape. Anything it measures (a latency table) is cached, so the step itself reuses it.
+that training keeps the shape. Anything it measures (a latency table) is cached, so the step itself reuses it.
 """
 
 from __future__ import annotations

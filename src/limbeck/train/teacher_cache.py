@@ -106,8 +106,7 @@ def _in_parts(
     rows = [np.empty(0)] * len(encoded)
     given = None if computed is None else _split(computed, encoded, range(len(encoded)))
 
-    def compute(batches: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-        order = sorted(index for batch in batches for index in batch)
+    def compute(batches: Sequence[Sequence[int]], order: Sequence[int]) -> dict[str, np.ndarray]:
         predicted = dict(predict_batches(model, encoded, batches)) if given is None else given
         return {"logits": _joined([predicted[index] for index in order], encoded)}
 
@@ -116,9 +115,9 @@ def _in_parts(
         batches = [[begin + index for index in batch] for batch in length_batches(encoded.lengths[begin:end], BATCH)]
         for start in range(0, len(batches), PART):
             part = batches[start : start + PART]
-            table = cached_arrays(keep, f"{name}-{digest}-{start}", partial(compute, part))["logits"]
-            rows_of_part = sorted(index for batch in part for index in batch)
-            for index, row in _split(table, encoded, rows_of_part).items():
+            order = sorted(index for batch in part for index in batch)
+            table = cached_arrays(keep, f"{name}-{digest}-{start}", partial(compute, part, order))["logits"]
+            for index, row in _split(table, encoded, order).items():
                 rows[index] = row
     return _joined(rows, encoded)
 

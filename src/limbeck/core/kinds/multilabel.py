@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
 from limbeck.core.ranking import metric_interval
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, per_label
 
 
 class Multilabel(TaskKind):
@@ -97,14 +97,7 @@ class Multilabel(TaskKind):
         """
         stacked, truth = np.stack(list(logits)), np.asarray(labels).astype(int)
         predicted = self.decode(stacked)
-        counts = {
-            name: {
-                "examples": int(truth[:, label].sum()),
-                "predicted": int(predicted[:, label].sum()),
-                "correct": int((predicted[:, label] & truth[:, label]).sum()),
-            }
-            for label, name in enumerate(names)
-        }
+        counts = per_label(names, predicted, truth)
         return Assessment(metric_interval(metric, self.readings(metric, stacked), truth), {"per_label": counts})
 
     def review(
