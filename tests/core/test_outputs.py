@@ -54,6 +54,7 @@ def test_the_configuration_decides(config, kind, activation):
     ("change", "message"),
     [
         ({"problem_type": "ranking"}, "problem_type 'ranking'; choose from multi_label"),
+        ({"problem_type": ["regression"]}, r"problem_type \['regression'\]; choose from multi_label"),
         ({"sentence_transformers": {"activation_fn": "my.Own"}}, r"activation 'my.Own'; known are torch\.nn\.Sigmoid"),
     ],
 )

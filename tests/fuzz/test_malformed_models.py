@@ -24,6 +24,7 @@ from limbeck.model.checkpoints import (
     write_plain,
 )
 from limbeck.model.onnx.onnx_model import to_onnx
+from limbeck.teachers.transformers_model import is_known_to_transformers
 
 pytestmark = pytest.mark.fuzz
 
@@ -78,6 +79,25 @@ def test_what_is_read_without_weights(rule, copies, data):
         peek_style(name)
         peek_outputs(name)
     restored(copies, path)
+
+
+FORMS = [None, True, -1, 1.5, 10**30, "", "word", [], ["word"], [[]], {}, {"word": []}]
+READ_BY_NAME = ["architectures", "problem_type", "label2id", "limbeck_head", "sentence_transformers", "auto_map"]
+
+
+@pytest.mark.parametrize("name", ["ours", "bert", "exported"])
+def test_each_key_in_each_form(rule, copies, name):
+    path = Path(name, "config.json")
+    config = json.loads(path.read_text())
+    for key in sorted({*config, *READ_BY_NAME}):
+        for form in FORMS:
+            path.write_text(json.dumps(config | {key: form}))
+            with rule.check():
+                peek(name)
+                peek_style(name)
+                peek_outputs(name)
+            with rule.check():
+                is_known_to_transformers(name)
 
 
 @examples(500)

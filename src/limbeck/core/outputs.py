@@ -85,9 +85,9 @@ class OutputSpec:
             InputError: The label names are unusable, or the activation is unknown.
         """
         labels, problem = read_labels(config, source), config.get("problem_type")
-        problem_types = {kind.problem_type for kind in KINDS.values()}
+        problem_types = [kind.problem_type for kind in KINDS.values() if kind.problem_type]  # a list compares any value
         if problem is not None and problem not in problem_types:
-            names = ", ".join(sorted(problem_types))
+            names = ", ".join(sorted(set(problem_types)))
             raise InputError(f"{source}: config.json has problem_type {problem!r}; choose from {names}")
         declared = _declared_activation(config, source)
         if is_token_classifier(config):
