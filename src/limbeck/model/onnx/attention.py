@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from limbeck.core.shape import LayerShape
-from limbeck.model.onnx.builder import FUSED, Graph
+from limbeck.model.onnx.builder import FUSED, Graph, Parts
 
 MASKED = np.float32(-1e9)  # added to scores of what is not seen
 
@@ -63,7 +63,7 @@ class Rotary:
 
 def attention(
     graph: Graph,
-    projected: str,
+    parts: Parts,
     layer: LayerShape,
     head_dim: int,
     positions: Rotary | None,
@@ -75,7 +75,7 @@ def attention(
 
     Args:
         graph: The graph to add nodes to.
-        projected: Name of the projections [batch, position, 3 heads x head_dim]: queries, keys and values side by side.
+        parts: Names of queries, keys and values.
         layer: Heads and core of the layer.
         head_dim: Channels of a head.
         positions: Its rotary positions; None for none.
@@ -86,7 +86,7 @@ def attention(
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
-    parts = projections(graph, projected, layer.heads, head_dim, positions, first_only, fused)
+    parts = turned(graph, parts, layer.heads, head_dim, positions, first_only, fused)
     if bias is not None and first_only:
         bias = graph.op("Gather", bias, graph.integers(0), axis=2)
     if not fused:
@@ -98,7 +98,7 @@ def attention(
     return everywhere(graph, parts, layer.heads)
 
 
-def everywhere(graph: Graph, parts: tuple[str, str, str], heads: int) -> str:
+def everywhere(graph: Graph, parts: Parts, heads: int) -> str:
     """Write ONNX Runtime's attention over all tokens; without padding it has no mask, which has a faster kernel.
 
     Args:
@@ -117,23 +117,19 @@ def everywhere(graph: Graph, parts: tuple[str, str, str], heads: int) -> str:
     return graph.either(graph.once("no padding", whole), lambda: masked(None), lambda: masked(mask))[0]
 
 
-def projections(
-    graph: Graph, projected: str, heads: int, head_dim: int, positions: Rotary | None, first_only: bool, fused: bool
-) -> tuple[str, str, str]:
-    """Write queries, keys and values, turned by rotary positions if any; arguments as of :func:`attention`."""
-    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-    if first_only:  # at position 0, where rotary positions turn nothing
-        query = graph.op("Gather", query, graph.integers(0), axis=1)
-    elif positions is not None:
+def turned(
+    graph: Graph, parts: Parts, heads: int, head_dim: int, positions: Rotary | None, first_only: bool, fused: bool
+) -> Parts:
+    """Turn queries and keys by rotary positions, if any; arguments as of :func:`attention`."""
+    query, key, value = parts
+    if positions is None:
+        return parts
+    if not first_only:  # at position 0 nothing turns
         query = positions.turned(graph, query, heads, head_dim, fused)
-    if positions is not None:
-        key = positions.turned(graph, key, heads, head_dim, fused)
-    return query, key, value
+    return query, positions.turned(graph, key, heads, head_dim, fused), value
 
 
-def plain(
-    graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int, added: str | None, bias: str | None = None
-) -> str:
+def plain(graph: Graph, parts: Parts, heads: int, head_dim: int, added: str | None, bias: str | None = None) -> str:
     """Write softmax attention in standard operators.
 
     Args:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 Weights = Mapping[str, np.ndarray]
+Parts: TypeAlias = tuple[str, str, str]
+"""Names of queries, keys and values [batch, position, heads x head_dim]; queries may be the first alone."""
 Attribute: TypeAlias = "int | float | str | Sequence[int] | GraphProto"
 """What the attributes of nodes hold."""
 
@@ -140,6 +142,12 @@ class Graph:
         self.written += 1
 
 
+def biased(graph: Graph, product: tuple[str, str | None]) -> str:
+    """Add the bias to a product that lacks it."""
+    x, bias = product
+    return x if bias is None else graph.op("Add", x, bias)
+
+
 class TensorWriter(Protocol):
     """How tables and linear maps are stored and computed. A name is that of its weights, without ``.weight``."""
 
@@ -163,6 +171,20 @@ class TensorWriter(Protocol):
 
         Returns:
             The product, and the bias if the next node is to add it.
+        """
+        ...
+
+    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Parts:
+        """Multiply by the matrix of an attention layer [hidden, queries + keys + values], and add its bias.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: The hidden states.
+            name: The linear map.
+            first_only: Whether only the first position's queries are needed.
+
+        Returns:
+            Queries, keys and values.
         """
         ...
 

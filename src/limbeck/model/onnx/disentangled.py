@@ -14,7 +14,7 @@ import numpy as np
 from limbeck.core.analytic_cost import as_shape
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx.attention import split_heads, text_length
-from limbeck.model.onnx.builder import FUSED, Graph
+from limbeck.model.onnx.builder import FUSED, Graph, Parts
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
@@ -77,12 +77,12 @@ def relative_tables(model: LimbeckForSequenceClassification, weights: dict[str, 
     return tables
 
 
-def attention(graph: Graph, projected: str, layer: str, heads: Heads, fused: bool) -> str:
+def attention(graph: Graph, parts: Parts, layer: str, heads: Heads, fused: bool) -> str:
     """Write softmax attention with the terms of positions, where padding attends to all tokens alike.
 
     Args:
         graph: The graph to add nodes to.
-        projected: Name of queries, keys and values side by side [batch, position, 3 heads x head_dim].
+        parts: Names of queries, keys and values.
         layer: Prefix of the layer's weights; attention without terms of positions has no table of theirs.
         heads: The layer's heads.
         fused: Whether ONNX Runtime's own operators may be used.
@@ -90,9 +90,7 @@ def attention(graph: Graph, projected: str, layer: str, heads: Heads, fused: boo
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
-    query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-    if heads.first_only:
-        query = graph.op("Gather", query, graph.integers(0), axis=1)
+    query, key, value = parts
     write = _first_scores if heads.first_only else _scores
     bias = None
     for table in (f"{layer}.{terms}" for terms in ("c2p_p2c", "c2p", "p2c")):

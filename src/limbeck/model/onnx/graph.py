@@ -27,7 +27,7 @@ from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx import disentangled as graph_disentangled
-from limbeck.model.onnx.builder import FUSED, Graph, RowGather, TensorWriter, Weights
+from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, TensorWriter, Weights, biased
 from limbeck.model.onnx.linear_attention import linear as linear_attention
 from limbeck.model.onnx.local_attention import local as local_attention
 
@@ -139,6 +139,22 @@ class FloatWriter:
         graph.inputs_of[name] = x
         return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.optional_weight(f"{name}.bias")
 
+    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Parts:
+        """Add one product, cut in three: under its own name the matrix can be read back from the file.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: Name of the input [batch, position, hidden].
+            name: Name of the linear map.
+            first_only: Whether only the first position's queries are needed.
+
+        Returns:
+            Names of queries, keys and values.
+        """
+        projected = biased(graph, self.linear(graph, x, name))
+        query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
+        return graph.op("Gather", query, graph.integers(0), axis=1) if first_only else query, key, value
+
     def attention(self, graph: Graph, x: str, name: str, heads: int) -> str:
         """Add one fused node, or standard ones.
 
@@ -150,10 +166,8 @@ class FloatWriter:
         """
         width = graph.weights[f"{name}.weight"].shape[1] // 3
         if not self.fused:
-            projected = _biased(graph, self.linear(graph, x, name))
-            query, key, value = graph.op_with_outputs("Split", projected, axis=2, num_outputs=3, outputs=3)
-            mask = graph_attention.hidden(graph)
-            return graph_attention.plain(graph, (query, key, value), heads, width // heads, mask)
+            parts, mask = self.projections(graph, x, name, first_only=False), graph_attention.hidden(graph)
+            return graph_attention.plain(graph, parts, heads, width // heads, mask)
         graph.inputs_of[name] = x
         inputs = (x, graph.weight(f"{name}.weight"), projection_bias(graph, name), graph_attention.padding_mask(graph))
         return graph.op("Attention", *inputs, domain=FUSED, num_heads=heads, qkv_hidden_sizes=[width] * 3)
@@ -245,14 +259,8 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
     if blueprint.masks_queries:
         x = graph.op("Mul", x, graph_attention.real_tokens(graph))
     if projected and not first:
-        x = _biased(graph, writer.linear(graph, x, "embeddings.project"))
+        x = biased(graph, writer.linear(graph, x, "embeddings.project"))
     return x
-
-
-def _biased(graph: Graph, product: tuple[str, str | None]) -> str:
-    """Add the bias to a product that lacks it."""
-    x, bias = product
-    return x if bias is None else graph.op("Add", x, bias)
 
 
 def _positions(graph: Graph, pad: int, offset: int) -> str:
@@ -297,18 +305,17 @@ def _layer(
         if layer.core[0] == "softmax" and positions is None and bias is None and not blueprint.masks_queries:
             context = narrow(writer.attention(graph, read, f"{name}.attention", layer.heads))
         else:
-            projected = _biased(graph, writer.linear(graph, read, f"{name}.attention"))
+            parts = writer.projections(graph, read, f"{name}.attention", first_only)
             if layer.core[0] == "softmax" and blueprint.masks_queries:
                 heads = graph_disentangled.Heads(layer.heads, head_dim, first_only)
-                context = graph_disentangled.attention(graph, projected, name, heads, fused)
+                context = graph_disentangled.attention(graph, parts, name, heads, fused)
             elif layer.core[0] == "softmax":
-                parts = (layer, head_dim, positions, bias, first_only, fused)
-                context = graph_attention.attention(graph, projected, *parts)
+                context = graph_attention.attention(graph, parts, layer, head_dim, positions, bias, first_only, fused)
             elif layer.core[0] == "local":
-                context = local_attention(graph, projected, layer, head_dim, positions, first_only, fused)
+                context = local_attention(graph, parts, layer, head_dim, positions, first_only, fused)
             else:
-                named = (f"{name}.attention", layer, head_dim, first_only, fused, positions)
-                context = linear_attention(graph, projected, *named)
+                where = f"{name}.attention"
+                context = linear_attention(graph, parts, where, layer, head_dim, first_only, fused, positions)
         attention_output = writer.linear(graph, context, f"{name}.attention_out")
     if norm_first:
         x = _sum(graph, narrow(x), *attention_output)
@@ -319,7 +326,7 @@ def _layer(
         read = _normalise(graph, blueprint, f"{name}.ffn_norm", x) if norm_first else x
         neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, read, f"{name}.up"))
         if f"{name}.gate.weight" in graph.weights:
-            neurons = graph.op("Mul", neurons, _biased(graph, writer.linear(graph, read, f"{name}.gate")))
+            neurons = graph.op("Mul", neurons, biased(graph, writer.linear(graph, read, f"{name}.gate")))
         ffn_output = writer.linear(graph, neurons, f"{name}.down")
     if norm_first:
         return _sum(graph, x, *ffn_output)

@@ -14,18 +14,18 @@ from limbeck.model.onnx.attention import (
     hidden,
     join_heads,
     plain,
-    projections,
     real_tokens,
     softmax,
     split_heads,
     text_length,
+    turned,
 )
-from limbeck.model.onnx.builder import FUSED, Graph
+from limbeck.model.onnx.builder import FUSED, Graph, Parts
 
 
 def linear(
     graph: Graph,
-    projected: str,
+    parts: Parts,
     name: str,
     layer: LayerShape,
     head_dim: int,
@@ -35,11 +35,9 @@ def linear(
 ) -> str:
     """Write an attention core that is not softmax.
 
-    ``projected`` [batch, position, 3 heads x head_dim]: queries, keys and values side by side.
-
     Args:
         graph: The graph to add nodes to.
-        projected: Name of the projections [batch, position, 3 heads x head_dim]: queries, keys and values side by side.
+        parts: Names of queries, keys and values.
         name: Prefix of the layer's weights.
         layer: Heads and core of the layer.
         head_dim: Channels of a head.
@@ -50,7 +48,7 @@ def linear(
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
-    parts = projections(graph, projected, layer.heads, head_dim, positions, first_only, fused)
+    parts = turned(graph, parts, layer.heads, head_dim, positions, first_only, fused)
     kind, size = layer.core
     if kind == "linformer":
         return _linformer(graph, parts, name, layer.heads, head_dim, size, fused)
@@ -64,9 +62,7 @@ def linear(
 # --- linformer ------------------------------------------------------------------------------------------------------
 
 
-def _linformer(
-    graph: Graph, parts: tuple[str, str, str], name: str, heads: int, head_dim: int, size: int, fused: bool
-) -> str:
+def _linformer(graph: Graph, parts: Parts, name: str, heads: int, head_dim: int, size: int, fused: bool) -> str:
     def scale() -> str:
         """Write the weights of positions [batch, position, 1]: 0 for padding, else 1 / sqrt(number of tokens)."""
         count = graph.op("ReduceSum", real_tokens(graph), graph.integers(1), keepdims=1)
@@ -103,7 +99,7 @@ def _linformer(
 # --- kernel ---------------------------------------------------------------------------------------------------------
 
 
-def _kernel(graph: Graph, parts: tuple[str, str, str], heads: int) -> str:
+def _kernel(graph: Graph, parts: Parts, heads: int) -> str:
     def positive(x: str) -> str:
         return graph.op("Add", graph.op("Elu", x), graph.constant("constant.one", np.float32(1)))
 
@@ -119,7 +115,7 @@ def _kernel(graph: Graph, parts: tuple[str, str, str], heads: int) -> str:
 # --- window ---------------------------------------------------------------------------------------------------------
 
 
-def _window(graph: Graph, parts: tuple[str, str, str], heads: int, head_dim: int, size: int) -> str:
+def _window(graph: Graph, parts: Parts, heads: int, head_dim: int, size: int) -> str:
     """Blocks of ``size`` queries, each with the keys of its own block, of the two beside it, and of the first token."""
     query, key, value = (split_heads(graph, part, heads, [0, 2, 1, 3]) for part in parts)
     first = graph.op("Slice", query, graph.integers(0), graph.integers(1), graph.integers(2))

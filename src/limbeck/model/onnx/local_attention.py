@@ -22,12 +22,12 @@ from limbeck.model.onnx.attention import (
     everywhere,
     hidden,
     plain,
-    projections,
     scores,
     split_heads,
     text_length,
+    turned,
 )
-from limbeck.model.onnx.builder import Graph
+from limbeck.model.onnx.builder import Graph, Parts
 
 FEW = 3
 """Up to so many blocks are computed as one."""
@@ -37,7 +37,7 @@ NEGLIGIBLE = np.float32(70)
 
 def local(
     graph: Graph,
-    projected: str,
+    parts: Parts,
     layer: LayerShape,
     head_dim: int,
     positions: Rotary | None,
@@ -48,7 +48,7 @@ def local(
 
     Args:
         graph: The graph to add nodes to.
-        projected: Name of the projections [batch, position, 3 heads x head_dim]: queries, keys and values side by side.
+        parts: Names of queries, keys and values.
         layer: Heads and core of the layer.
         head_dim: Channels of a head.
         positions: Its rotary positions; None for none.
@@ -58,7 +58,7 @@ def local(
     Returns:
         Name of the context [batch, position, heads x head_dim].
     """
-    states = projections(graph, projected, layer.heads, head_dim, positions, first_only, fused)
+    states = turned(graph, parts, layer.heads, head_dim, positions, first_only, fused)
     size = layer.core[1]
     if first_only:
         query, key, value = states
@@ -76,7 +76,7 @@ def local(
     )[0]
 
 
-def _in_blocks(graph: Graph, states: tuple[str, str, str], heads: int, head_dim: int, blocks: Blocks) -> str:
+def _in_blocks(graph: Graph, states: Parts, heads: int, head_dim: int, blocks: Blocks) -> str:
     query, key, value = (split_heads(graph, part, heads, [0, 2, 1, 3]) for part in states)
     query = graph.op("Gather", query, blocks.queries, axis=2)
     key, value = (graph.op("Gather", part, blocks.keys, axis=2) for part in (key, value))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from limbeck.model.onnx.attention import padding_mask
-from limbeck.model.onnx.builder import FUSED, Graph, RowGather, Weights
+from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, Weights, biased
 from limbeck.model.onnx.graph import Blueprint, FloatWriter, build, projection_bias
 
 if TYPE_CHECKING:
@@ -117,9 +117,13 @@ class Int8Writer(FloatWriter):
         """
         if name not in self.int8.modules:
             return super().linear(graph, x, name)
-        numbers, scale, zero = self._input(graph, x, name)
-        weight, weight_scale = self._matrix(graph, name)
-        bias = graph.optional_weight(f"{name}.bias")
+        read, matrix = self._input(graph, x, name), self._matrix(graph, name)
+        return self._product(graph, read, matrix, graph.optional_weight(f"{name}.bias"))
+
+    def _product(
+        self, graph: Graph, read: tuple[str, str, str], matrix: tuple[str, str], bias: str | None
+    ) -> tuple[str, str | None]:
+        (numbers, scale, zero), (weight, weight_scale) = read, matrix
         if self.fused:
             inputs = (numbers, weight, scale, weight_scale, zero, None, bias)
             return graph.op("MatMulIntegerToFloat", *inputs, domain=FUSED), None
@@ -128,6 +132,35 @@ class Int8Writer(FloatWriter):
             return graph.op("Mul", total, graph.op("Mul", scale, weight_scale)), bias
         restored = graph.op("DequantizeLinear", numbers, scale, zero)
         return graph.op("MatMul", restored, graph.op("DequantizeLinear", weight, weight_scale, axis=1)), bias
+
+    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Parts:
+        """Add three products of the same rounded input; cutting one product in three would copy it all.
+
+        Args:
+            graph: The graph to add nodes to.
+            x: Name of the input [batch, position, hidden].
+            name: Name of the linear map.
+            first_only: Whether only the first position's queries are needed.
+
+        Returns:
+            Names of queries, keys and values.
+        """
+        if name not in self.int8.modules:
+            return super().projections(graph, x, name, first_only)
+        numbers, scale, zero = self._input(graph, x, name)
+        whole, steps = self._rounded(graph, name)
+        bias = graph.weights.get(f"{name}.bias")
+
+        def product(part: str, third: int, read: str) -> str:
+            def own(kind: str, array: np.ndarray) -> str:
+                return graph.constant(f"{name}.{part}.{kind}", np.split(array, 3, axis=-1)[third])
+
+            scales = own("scale", steps) if self.int8.per_channel else graph.constant(f"{name}.scale", steps)
+            matrix, shift = (own("int8", whole), scales), None if bias is None else own("bias", bias)
+            return biased(graph, self._product(graph, (read, scale, zero), matrix, shift))
+
+        first = graph.op("Gather", numbers, graph.integers(0), axis=1) if first_only else numbers
+        return product("query", 0, first), product("key", 1, numbers), product("value", 2, numbers)
 
     def attention(self, graph: Graph, x: str, name: str, heads: int) -> str:
         """Add one node where the runtime has one: integer projections, then attention in float.
@@ -162,13 +195,16 @@ class Int8Writer(FloatWriter):
         return graph.op("QuantizeLinear", x, scale, zero), scale, zero
 
     def _matrix(self, graph: Graph, name: str) -> tuple[str, str]:
+        whole, scale = self._rounded(graph, name)
+        return graph.constant(f"{name}.int8", whole), graph.constant(f"{name}.scale", scale)
+
+    def _rounded(self, graph: Graph, name: str) -> tuple[np.ndarray, np.ndarray]:
         axis = 0 if self.int8.per_channel else None
         weight = graph.weights[f"{name}.weight"]
         if name in self.int8.smooth:
             weight = weight * self.int8.smooth[name][:, None]
         whole, scale = self.int8.round(weight, axis, self.int8.limit)
-        scale = scale.reshape(-1) if self.int8.per_channel else scale
-        return graph.constant(f"{name}.int8", whole), graph.constant(f"{name}.scale", scale)
+        return whole, scale.reshape(-1) if self.int8.per_channel else scale
 
 
 def quantizable_modules(blueprint: Blueprint, weights: Weights, *, embeddings: bool = True) -> list[str]:
