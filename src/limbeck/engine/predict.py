@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.kinds import find
+from limbeck.core.logits import require_finite_logits
 from limbeck.core.metrics import default_label
+from limbeck.core.outputs import OutputSpec, output
 from limbeck.data.encoding import TaskTokenizer, TextEncoding, first_pieces
 from limbeck.engine.description import Description, read_description
 from limbeck.errors import InputError
@@ -29,8 +32,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     Raises:
         InputError: The model has no trained head, or the number of second texts differs from that of texts.
     """
-    from limbeck.core.logits import require_finite_logits
-    from limbeck.data.batching import Encoded, predict
+    from limbeck.data.batching import Encoded, encode_apart, predict
     from limbeck.model.checkpoints import open_model, peek, peek_outputs
 
     described, spec = peek(model), peek_outputs(model)
@@ -39,13 +41,24 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
-    takes_pairs = False if spec.per_token else description.pair if description is not None else None
+    takes_pairs = (
+        None
+        if output(spec.kind).vectors
+        else False
+        if spec.per_token
+        else description.pair
+        if description is not None
+        else None
+    )
     _check_pairs(model, takes_pairs, given=pairs is not None)
     opened, tokenizer = open_model(model)
     if not texts:
         return []
     encoding = _encoding_of(model, description, tokenizer, described["max_length"], words=spec.per_token)
     rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
+    if output(spec.kind).vectors:
+        inputs = encode_apart(encoding, tokenizer, rows, pairs, (), spec.kind)
+        return _vectors(spec, texts, pairs, predict(opened, inputs), f"'{model}'")
     encodings = encoding.encode(tokenizer, rows, pairs)
     ids = encodings["input_ids"]
     inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
@@ -62,6 +75,18 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
         unseen = [word for word, position in enumerate(positions) if position is None]
         results.append({"text": text, "answer": " ".join(words), "labels": words, "unseen": unseen})
     return results
+
+
+def _vectors(
+    spec: OutputSpec, texts: Sequence[str], pairs: Sequence[str] | None, rows: Sequence[Any], source: str
+) -> list[dict[str, Any]]:
+    """Return the vector of each text, or the cosine of the vectors of each pair."""
+    require_finite_logits(rows, texts, source)
+    if pairs is None:
+        return [{"text": text, **spec.decode(row)} for text, row in zip(texts, rows, strict=True)]
+    cosines = find(spec.kind).decode(rows)
+    answers = zip(texts, pairs, cosines, strict=True)
+    return [{"text": text, "pair": pair, "answer": float(value), "scores": {}} for text, pair, value in answers]
 
 
 def _check_pairs(model: str | Path, takes_pairs: bool | None, *, given: bool) -> None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.paths import user_path
+from limbeck.core.sentence_embedding import SECTION, embedding_in
 from limbeck.core.shape import Shape, skipped_positions
-from limbeck.core.tokenizer import fit, note_settings
+from limbeck.core.tokenizer import fit, fit_embedding, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, explained_tokenizer, quiet
@@ -26,8 +27,17 @@ from limbeck.model.classification_head import build, check_finite, our_head_tens
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.folder_files import auto_map, check_tokenizer, onnx_path, portable_settings, without_code
 from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, style_of, write_code
-from limbeck.model.location import check_weights, checkpoint_tensor_names, is_path, model_folder, read_config
+from limbeck.model.location import (
+    check_weights,
+    checkpoint_tensor_names,
+    embedding_of,
+    is_path,
+    model_folder,
+    read_config,
+    sentence_folder,
+)
 from limbeck.model.onnx.onnx_model import FLOAT_FILE
+from limbeck.model.sentence_transformers import read_dense
 from limbeck.model.style import Style
 
 if TYPE_CHECKING:
@@ -69,13 +79,23 @@ def open_model(
 
         with quiet(), explained(source):
             folder = Path(snapshot_download(str(source)))
+    embedding = embedding_of(source, config, wanted=task.task_kind.vectors if task else None)
+    config = {**config, SECTION: embedding.to_json() if embedding is not None else None}
     model: Runnable
     if config.get("model_type") != "limbeck":
         families.read_shape(config, source)
         if folder is not None:
             check_weights(folder)
         kind, labels = (task.kind, task.label_names) if task else (None, None)
-        model = pretrained.load_pretrained(folder or str(source), task_kind=kind, label_names=labels, seed=seed)
+        root = sentence_folder(source) if embedding is not None and embedding.dense else None
+        model = pretrained.load_pretrained(
+            folder or str(source),
+            task_kind=kind,
+            label_names=labels,
+            embedding=embedding,
+            dense=read_dense(root) if root is not None else None,
+            seed=seed,
+        )
     elif runtime != "torch" and config.get("limbeck_runtime", "torch") == "onnxruntime":
         assert folder is not None
         model = _open_onnx(folder, config, task)
@@ -83,7 +103,10 @@ def open_model(
         assert folder is not None
         model = _open_torch(folder, config, task, seed)
     words = task.task_kind.per_token if task else is_token_classifier(config)
-    return model, _open_tokenizer(folder, source, config, words=words)
+    tokenizer = _open_tokenizer(folder, source, config, words=words)
+    if embedding is not None:
+        fit_embedding(tokenizer, embedding)
+    return model, tokenizer
 
 
 def peek(source: str | Path) -> dict[str, Any]:
@@ -116,6 +139,8 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         The specification; ``missing`` lists the tensors of the head that the weights lack.
     """
     folder, config = read_config(source)
+    if (embedding := embedding_of(source, config)) is not None:
+        return OutputSpec.from_config({**config, SECTION: embedding.to_json()}, source)
     declared = (str(config["limbeck_untrained_head"]),) if config.get("limbeck_untrained_head") else ()
     spec = OutputSpec.from_config(config, source, declared)
     if config.get("limbeck_runtime", "torch") == "onnxruntime":  # the head is in the graph
@@ -224,6 +249,11 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     check_finite(weights, folder)
     located = interchange.our_tensors(weights, config).items()
     weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
+    if embedding_in(config, folder) is not None:
+        weights = {name: weight for name, weight in weights.items() if name.startswith(("encoder.", "dense."))}
+        with explained(folder):
+            return build(config, weights, per_token=False, shape=shape, source=folder)
+    weights = {name: weight for name, weight in weights.items() if not name.startswith("dense.")}
     own = is_token_classifier(config)
     per_token = task.task_kind.per_token if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
@@ -260,7 +290,10 @@ def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> OnnxM
 def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """Open only the tokenizer of a model: a folder, or a name on the hub."""
     folder, config = read_config(source)
-    return _open_tokenizer(folder, source, config, words=is_token_classifier(config))
+    tokenizer = _open_tokenizer(folder, source, config, words=is_token_classifier(config))
+    if (embedding := embedding_of(source, config)) is not None:
+        fit_embedding(tokenizer, embedding)
+    return tokenizer
 
 
 def _open_tokenizer(
@@ -344,6 +377,8 @@ def _write_torch(model: LimbeckForSequenceClassification, folder: Path) -> dict[
         "auto_map": auto_map(per_token=model.per_token),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
+    if config.get(SECTION) is not None:
+        config = {key: value for key, value in config.items() if key not in ("id2label", "label2id", "problem_type")}
     declared = config.pop("limbeck_untrained_head", None)
     for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
         config.pop(key, None)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.core.metrics import IGNORED
 from limbeck.core.student_shape import layer_map
+from limbeck.model.vector_losses import squared_distance
 from limbeck.train.objectives import Batch, Outputs, Taps
 from limbeck.train.task_loss import TargetScale
 
@@ -135,6 +136,10 @@ class LogitLoss:
             teacher: Outputs of the teacher.
             batch: The inputs and labels.
         """
+        if self.problem_type == "embedding":
+            # rows of pairs hold two vectors; the distance is that of their texts
+            texts = len(batch["input_ids"])
+            return squared_distance(*(side.logits.reshape(texts, -1) for side in (student, teacher)))
         if self.problem_type == "regression":
             targets = teacher.logits if self.scale is None else self.scale.standardize(teacher.logits)
             return F.mse_loss(student.logits, targets)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.analytic_cost import as_shape
+from limbeck.core.logits import joined_rows
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model import external
@@ -105,7 +106,7 @@ def answer(session: InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
     for entry in session.get_inputs():
         given = batch.get(entry.name)
         feed[entry.name] = fill[entry.name](ids) if given is None else np.asarray(given, dtype=np.int64)
-    logits: np.ndarray = session.run(None, feed)[0]
+    logits: np.ndarray = joined_rows(session.run(None, feed)[0], batch)
     return logits
 
 
