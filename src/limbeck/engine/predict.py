@@ -41,15 +41,9 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
-    takes_pairs = (
-        None
-        if output(spec.kind).vectors
-        else False
-        if spec.per_token
-        else description.pair
-        if description is not None
-        else None
-    )
+    takes_pairs = description.pair if description is not None else None
+    if spec.per_token or output(spec.kind).vectors:
+        takes_pairs = False if spec.per_token else None
     _check_pairs(model, takes_pairs, given=pairs is not None)
     opened, tokenizer = open_model(model)
     if not texts:

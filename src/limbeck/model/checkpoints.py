@@ -110,7 +110,8 @@ def open_model(
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """Read from config.json: family, shape, labels, runtime, max_length (tokens), and whether it is a super-network.
+    """Read from config.json: family, shape, labels, runtime, max_length (tokens), whether it is a super-network, and
+    whether it makes vectors.
 
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
@@ -126,6 +127,7 @@ def peek(source: str | Path) -> dict[str, Any]:
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
         "max_length": _limits(config, source)[0],
+        "vectors": embedding_of(source, config) is not None,
     }
 
 
@@ -249,7 +251,11 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     check_finite(weights, folder)
     located = interchange.our_tensors(weights, config).items()
     weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
-    if embedding_in(config, folder) is not None:
+    if (embedding := embedding_in(config, folder)) is not None:
+        if (
+            embedding.dense and "dense.0.weight" not in weights
+        ):  # an artefact has them where sentence-transformers looks
+            weights |= read_dense(folder)
         weights = {name: weight for name, weight in weights.items() if name.startswith(("encoder.", "dense."))}
         with explained(folder):
             return build(config, weights, per_token=False, shape=shape, source=folder)

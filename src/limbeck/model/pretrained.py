@@ -205,6 +205,8 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     import transformers
 
     shape, style, per_token = model.shape, model.encoder.style, model.per_token
+    if model.config.to_dict().get(SECTION) is not None:
+        raise InputError("a plain checkpoint cannot say how texts become vectors; save_model can")
     if not isinstance(shape, Shape):
         shape = Shape(shape.hidden, shape.head_dim, tuple(LayerShape(*layer) for layer in shape.layers))
     family = FAMILIES.get(style.family)

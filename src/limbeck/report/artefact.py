@@ -67,7 +67,7 @@ def write_artefact(
             else:
                 copy_checked(model_folder / path, draft / path, digests[path.as_posix()])
         encoding = encoding_of(summary, model_folder)
-        translate_folder(draft)
+        translate_folder(draft, encoding.max_length)
         if "auto_map" in read_object(draft / "config.json"):
             write_code(draft)
         bake_tokenizer(draft, encoding, open_tokenizer(model_folder))

@@ -58,6 +58,15 @@ labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
 """
 
 
+SENTENCE_TRANSFORMERS = """\
+import sentence_transformers
+
+model = sentence_transformers.SentenceTransformer(".", trust_remote_code=True, device="cpu")
+print(model.encode("What a wonderful film.").tolist())
+"""
+"""The example of a model of vectors in torch."""
+
+
 def example(
     kind: str, *, pair: bool = False, runtime: str = "onnxruntime", threads: int = 1, max_length: int = 128
 ) -> str:
@@ -70,10 +79,15 @@ def example(
         threads: Threads of the runtime.
         max_length: Tokens after which texts are cut; used with torch, other runtimes read it from the folder.
     """
-    words = output(kind).per_token
+    words, vectors = output(kind).per_token, output(kind).vectors
+    if vectors and runtime not in SESSIONS:
+        return SENTENCE_TRANSFORMERS
+    pair = pair and not vectors  # each text has a vector of its own
     sample = '"The first text.", "The second text."' if pair else '"What a wonderful film."'
     if words:
         sample = "words"
+    if vectors:
+        sample = f'metadata["encoding"]["prompt"] + {sample}'
     prefix = 'words = "Anna lives in Oslo .".split()\n' if words else ""
     if runtime in SESSIONS:
         imports, session, call = SESSIONS[runtime]

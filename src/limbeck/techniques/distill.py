@@ -103,11 +103,14 @@ class Distill(Technique):
         from limbeck.train.distillation import teacher_outputs, two_phases
         from limbeck.train.finetuning import target_scale, train_on_task
         from limbeck.train.objectives import Weighted
+        from limbeck.train.vector_width import match_width
 
         if context.teacher is None:
             raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
         teacher, key = context.teacher.open(), context.teacher.key
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
+        if candidate.task.task_kind.vectors and not isinstance(teacher.model, AnswerSource):
+            match_width(candidate.model, teacher.model, context.log)
         terms = self.answer_terms(candidate)
         if isinstance(teacher.model, AnswerSource):
             limits = AnswersOnly(context.teacher.key, "of its kind", probabilities=teacher.model.probabilities)
