@@ -252,9 +252,7 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     located = interchange.our_tensors(weights, config).items()
     weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
     if (embedding := embedding_in(config, folder)) is not None:
-        if (
-            embedding.dense and "dense.0.weight" not in weights
-        ):  # an artefact has them where sentence-transformers looks
+        if embedding.dense and "dense.0.weight" not in weights:  # as in an artefact
             weights |= read_dense(folder)
         weights = {name: weight for name, weight in weights.items() if name.startswith(("encoder.", "dense."))}
         with explained(folder):

@@ -151,7 +151,7 @@ def our_tensors(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, 
 def translate_folder(folder: str | Path, max_length: int | None = None) -> None:
     """Rewrite a folder of ours, in place, in its family's terms; a folder of another kind is left unchanged.
 
-    Afterwards ``onnx/model.onnx`` exists if any ONNX file does: an INT8 file gets both names. A model that makes vectors
+    Afterwards ``onnx/model.onnx`` exists if any ONNX file does: an INT8 file gets both names. A model of vectors
     becomes a folder of sentence-transformers.
 
     Args:

@@ -73,13 +73,3 @@ def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: [texts, width].
     """
     return (student - teacher).square().sum(-1).mean()
-
-
-def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute 1 minus the cosine of each vector and the teacher's, averaged over texts.
-
-    Args:
-        student: [texts, width].
-        teacher: [texts, width].
-    """
-    return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()

@@ -6,7 +6,7 @@ a score of a pair (of any scale: metrics and the usual loss read its order), or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,6 @@ def neighbour_overlap(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> floa
     return float(_shared_neighbours(predictions, labels).mean())
 
 
-OF_VECTORS = {"mean_cosine": lambda a, b: _cosines(a, b), "neighbour_overlap": lambda a, b: _shared_neighbours(a, b)}
-"""Metrics that compare vectors, row by row; others compare the cosines of pairs with scores."""
-
-
 def _unit(vectors: npt.ArrayLike) -> np.ndarray:
     values = np.asarray(vectors, dtype=float)
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12))
@@ -60,6 +56,13 @@ def _nearest(vectors: np.ndarray) -> np.ndarray:
     np.fill_diagonal(similar, -np.inf)
     count = min(NEIGHBOURS, len(vectors) - 1)
     return np.asarray(np.argsort(-similar, axis=1, kind="stable")[:, :count])
+
+
+OF_VECTORS: Mapping[str, Callable[[npt.ArrayLike, npt.ArrayLike], np.ndarray]] = {
+    "mean_cosine": _cosines,
+    "neighbour_overlap": _shared_neighbours,
+}
+"""Metrics that compare vectors, row by row; others compare the cosines of pairs with scores."""
 
 
 class Embedding(TaskKind):
