@@ -161,8 +161,11 @@ class Distill(Technique):
         return answers_only_problems(teacher, self.match, self.logits_loss)
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return why the labels of a kind of task cannot be weighted."""
-        return weight_problems(kind, self.class_weights, self.focal_gamma)
+        """Return why the labels of a kind of task cannot be weighted, or what cannot be kept of its rows."""
+        problems = weight_problems(kind, self.class_weights, self.focal_gamma)
+        if kind.vectors and self.cache_teacher:
+            problems["cache_teacher"] = "keeps what a teacher has inside for single texts, and rows may be pairs here"
+        return problems
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
