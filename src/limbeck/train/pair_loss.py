@@ -36,9 +36,7 @@ class PairLoss:
     taps: ClassVar[Taps] = {}
 
     @classmethod
-    def of(
-        cls, kind: str, scores: Sequence[float], matryoshka: Sequence[int] = (), width: int | None = None
-    ) -> PairLoss:
+    def of(cls, kind: str, scores: Sequence[float], matryoshka: Sequence[int], width: int) -> PairLoss:
         """Make the loss for the scores of a training split.
 
         Args:
@@ -50,10 +48,8 @@ class PairLoss:
         Raises:
             InputError: There are not so many components, or all scores are the same where they are compared.
         """
-        if width is not None and any(size >= width for size in matryoshka):
-            raise InputError(
-                f"matryoshka: should be less than {width}, the components of a vector, got {max(matryoshka)}"
-            )
+        if any(size >= width for size in matryoshka):
+            raise InputError(f"matryoshka: vectors have {width} components, give fewer, got {max(matryoshka)}")
         low, high = float(min(scores)), float(max(scores))
         if kind != "contrastive" and low == high:
             raise InputError(
