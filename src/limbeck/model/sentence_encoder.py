@@ -14,13 +14,13 @@ from limbeck.core.sentence_embedding import Dense, SentenceEmbedding, embedding_
 from limbeck.model.encoder import LimbeckForSequenceClassification
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from limbeck.model.configuration import LimbeckConfig
     from limbeck.model.layers import EncoderShape, Gates
 
-ACTIVATIONS = {
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "tanh": torch.tanh,
     "gelu": F.gelu,
