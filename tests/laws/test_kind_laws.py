@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from limbeck.core.answer_changes import Answers, compare
 from limbeck.core.candidate import Candidate
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED, METRICS, metrics_of
@@ -246,3 +247,29 @@ def test_law_13_no_step_refuses_a_kind_with_its_usual_fields(kind):
     for name, problems in refused.items():
         assert set(problems) <= {"", *vars(REGISTRY[name]())}
         assert not problems
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_law_14_flips_are_symmetric_and_a_model_differs_from_itself_in_nothing(toy):
+    task = task_of(toy)
+    kind, labels, right = task.task_kind, task.split("test").labels, right_logits(task, "test")
+    rng = np.random.default_rng(0)
+    noisy = [row + rng.normal(scale=6, size=row.shape) for row in right]
+    lengths = rng.integers(3, 20, len(labels))
+    first, second = Answers(right, labels, lengths), Answers(noisy, labels, lengths)
+    same, there, back = (
+        compare(kind, task.label_names, *pair) for pair in ((second, second), (first, second), (second, first))
+    )
+    assert not same.changed.any()
+    assert not same.drift.any()
+    assert same.most_changed(task.split("test").texts) == []
+    assert there.drift.max() > 0
+    assert there.changed.any() != kind.numeric
+    assert there.changed.tolist() == back.changed.tolist()
+    assert (there.lost.tolist(), there.won.tolist()) == (back.won.tolist(), back.lost.tolist())
+    for groups in [there.by_length(lengths)] + ([] if kind.numeric else [there.by_answer()]):
+        assert sum(group["n"] for group in groups) == len(there.rows)
+        for name in ("changed", "lost", "won"):
+            assert sum(group[name] for group in groups) == getattr(there, name).sum()
+    names = [fact.name for fact in there.facts("test", "key", lengths, ["text"] * len(labels))]
+    assert names == (["drift"] if kind.numeric else ["flips", "drift"])

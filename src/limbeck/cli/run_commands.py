@@ -139,6 +139,7 @@ def run(
     recipe: str,
     *,
     set: Changes = None,
+    budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
     folder: Path | None = None,
     out: Path | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
@@ -153,6 +154,7 @@ def run(
     Args:
         recipe: Path of a YAML file, or the name of a shipped recipe.
         set: Changes of single fields.
+        budget: Limits that replace those of the recipe.
         folder: Folder of the run [default: runs/NAME].
         out: Folder of the artefact [default: RUN/artefact].
         data: Settings of the task's data.
@@ -165,7 +167,10 @@ def run(
     from limbeck.engine.run import run as work
     from limbeck.recipe.recipe import chooses
 
+    check_options(budget)
     loaded = _load_recipe(recipe, set, data)
+    limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
+    loaded = replace(loaded, budget=replace(loaded.budget, **limits))
     check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
-from limbeck.core.candidate import Candidate, Record
+from limbeck.core.candidate import Candidate, Record, Reference
 from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import content
 from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
@@ -156,6 +156,7 @@ class RunContext:
     target: Target = field(default_factory=Target)
     budget: Budget = field(default_factory=Budget)
     teacher: Teacher | None = None
+    reference: Reference | None = None
     cost: TargetCost | None = None
     keep: Callable[[str, Callable[[Path], None]], Path] = _temporary_folder
     """Fill a folder once, keep it under ``name`` (which must identify the content), and return it; it is read-only."""

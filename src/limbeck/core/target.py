@@ -43,17 +43,20 @@ class Budget:
         latency_ms: Largest median latency of a call, in milliseconds.
         size_mb: Largest size of the served file, in MB.
         max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
+        max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
     """
 
     latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
     size_mb: Annotated[float, Gt(0), Le(10_000_000)] | None = None
     max_drop: Annotated[float, Ge(0), Le(100)] | None = None
+    max_flips: Annotated[float, Ge(0), Le(100)] | None = None
 
     def violations(self, facts: Mapping[str, float], reference_quality: float | None = None) -> list[str]:
         """Describe every limit that is exceeded; a missing fact exceeds none.
 
         Args:
-            facts: ``latency_p50`` (seconds), ``size`` (bytes) and ``quality`` (0 to 1, or a correlation).
+            facts: ``latency_p50`` (seconds), ``size`` (bytes), ``quality`` (0 to 1, or a correlation) and ``flips`` (0
+                to 1).
             reference_quality: Quality that ``max_drop`` is counted from.
 
         >>> Budget(latency_ms=2).violations({"latency_p50": 0.003})
@@ -69,12 +72,16 @@ class Budget:
             drop = (reference_quality - quality) * 100
             if drop > self.max_drop + 1e-9:  # 0.932 - 0.917 is a little more than 0.015
                 violations.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
+        if self.max_flips is not None and (flips := facts.get("flips")) is not None:
+            if flips * 100 > self.max_flips + 1e-9:
+                violations.append(f"{flips * 100:.1f} % of the answers changed > {self.max_flips:g} %")
         return violations
 
     def excess(self, facts: Mapping[str, float], reference_quality: float | None = None) -> float:
         """Return how far facts are from the budget: the sum of the shares by which they exceed each limit.
 
-        A loss of quality counts in points over the limit, a limit below one point as one point.
+        A loss of quality counts in points over the limit, a limit below one point as one point; changed answers
+        likewise in per cent.
 
         Args:
             facts: As for :meth:`violations`; those that the budget limits must be there.
@@ -90,4 +97,6 @@ class Budget:
         if self.max_drop is not None and reference_quality is not None:
             drop = (reference_quality - facts["quality"]) * 100
             total += max(0.0, drop - self.max_drop) / max(self.max_drop, 1.0)
+        if self.max_flips is not None:
+            total += max(0.0, facts["flips"] * 100 - self.max_flips) / max(self.max_flips, 1.0)
         return total

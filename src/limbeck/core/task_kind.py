@@ -210,6 +210,26 @@ class TaskKind(Output):
         equal = self.decode(np.stack(list(first))) == self.decode(np.stack(list(second)))
         return np.asarray(equal.reshape(len(equal), -1).all(axis=1))
 
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return how far the score that decides has moved: of the answer before, its probability [decisions].
+
+        Args:
+            before: Logits of the reference [decisions, labels].
+            after: Logits of another model.
+        """
+        answers = self.decode(before)[:, None]
+        scores = (np.take_along_axis(activate(logits, self.activation), answers, axis=-1) for logits in (before, after))
+        return np.asarray(np.abs(next(scores) - next(scores))[:, 0])
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Format one answer as :meth:`decode` gives it.
+
+        Args:
+            answer: The answer.
+            names: The label names.
+        """
+        return names[int(answer)]
+
     @abstractmethod
     def assess(
         self,

@@ -91,6 +91,7 @@ def compress(
     latency_ms: float | None = None,
     size_mb: float | None = None,
     max_drop: float | None = None,
+    max_flips: float | None = None,
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
@@ -118,6 +119,7 @@ def compress(
         latency_ms: Upper limit of the median call, in milliseconds.
         size_mb: Upper limit of the served file's size, in MB.
         max_drop: Upper limit of the loss in points against the fine-tuned model, or a teacher that limbeck opens.
+        max_flips: Upper limit of the answers that differ from that model's, right or wrong, in per cent.
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
@@ -138,7 +140,7 @@ def compress(
         on_event: See ``run``.
         progress: Whether to show progress [default: on a terminal and in a notebook, unless ``on_event`` is given].
     """
-    request = Request(Budget(latency_ms, size_mb, max_drop), strategy, effort, seed, replicas)
+    request = Request(Budget(latency_ms, size_mb, max_drop, max_flips), strategy, effort, seed, replicas)
     named, function = _named_or_function(teacher)
     request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher, teacher=named)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)

@@ -37,7 +37,14 @@ from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
-from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first, unsuited_fields
+from limbeck.recipe.checks import (
+    absent_splits,
+    before_training,
+    check_lengths,
+    trained_first,
+    unsuited_fields,
+    unsuited_limits,
+)
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
@@ -137,7 +144,8 @@ def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunct
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
-    if problems := absent_splits(steps, task) + unsuited_fields(steps, task.task_kind):
+    unsuited = unsuited_fields(steps, task.task_kind) + unsuited_limits(recipe.budget, task.task_kind)
+    if problems := absent_splits(steps, task) + unsuited:
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.field_groups import parameters
 from limbeck.core.model import AnswersOnly
 from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
-from limbeck.core.target import Target
+from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
@@ -129,6 +129,13 @@ def unsuited_fields(placed: Sequence[LocatedStep], kind: TaskKind) -> list[Probl
         if located.parsed is not None
         for name, reason in located.parsed.kind_problems(kind).items()
     ]
+
+
+def unsuited_limits(budget: Budget, kind: TaskKind) -> list[Problem]:
+    """Return a problem for each limit that makes no sense for a kind of task."""
+    if budget.max_flips is None or not kind.numeric:
+        return []
+    return [Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop")]
 
 
 def check_lengths(

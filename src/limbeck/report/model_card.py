@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.measurement import Measurement
 from limbeck.model.layout import model_files
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
 from limbeck.report.formatting import milliseconds, quality, quality_interval
 from limbeck.report.html import page_environment
 from limbeck.report.model_folder import onnx_file
+from limbeck.report.prediction_flips import drift_words, percent
 from limbeck.report.report import headline
 from limbeck.report.serving_example import artefact_example, runtime_of
 from limbeck.report.speed_up import Ratio
@@ -130,6 +132,20 @@ def _quality_figures(summary: RunSummary, row: Row, reference: Row | None, split
             interval = f"[{error.low:.4g}, {error.high:.4g}]"
             original = "–" if whole is None else f"{whole.value:.4g}"
             lines.append(Figure(f"{label}, {split}", f"{error.value:.4g}", interval, _count(error), original))
+    return lines + _changed_figures(row, split)
+
+
+def _changed_figures(row: Row, split: str) -> list[Figure]:
+    """Return how answers differ from the reference's."""
+    if row.reference:
+        return []
+    lines, flips, drift = [], row.changes.get((FLIPS, split)), row.changes.get((DRIFT, split))
+    if flips is not None and flips.low is not None and flips.high is not None:
+        value = f"{percent(flips.value)} ({flips.detail['lost']} now wrong, {flips.detail['won']} now right)"
+        interval = f"[{percent(flips.low)}, {percent(flips.high)}]"
+        lines.append(Figure(f"answers that changed, {split}", value, interval, _count(flips)))
+    if drift is not None:
+        lines.append(Figure(f"drift of the score, {split}", drift_words(drift), n=_count(drift)))
     return lines
 
 

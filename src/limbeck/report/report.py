@@ -14,6 +14,7 @@ from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
+from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
 from limbeck.report.speed_up import is_faster
 from limbeck.report.summary import RunSummary, once
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume
@@ -21,7 +22,7 @@ from limbeck.report.table import Row, baseline_problems, better_than_baseline, r
 if TYPE_CHECKING:
     from rich.table import Table
 
-BULKY = frozenset({"rounds", "correct", "samples", "shapes"})
+BULKY = frozenset({"rounds", "correct", "samples", "shapes", "most_changed"})
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 
@@ -136,13 +137,25 @@ def front_table(summary: RunSummary) -> Table:
     table = Table(title=f"{summary.metric} with 95 % interval; latency on {summary.target}", title_justify="left")
     for heading in ("", "candidate"):
         table.add_column(heading)
-    for heading in (*splits, "p50 ms", *(["predicted"] if predicted else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"):
+    changed = changed_column(candidates, summary.split)
+    answers = [changed[0]] if changed is not None else []
+    for heading in (
+        *splits,
+        *answers,
+        "p50 ms",
+        *(["predicted"] if predicted else []),
+        "p99 ms",
+        "MB",
+        "vs PyTorch",
+        "vs INT8",
+    ):
         table.add_column(heading, justify="right")
     table.add_column("budget")
     for row in candidates:
         better = not baseline_problems(summary, row.quality.get(summary.split))
         mark = "★" if row.chosen and better else "●" if row.on_front else ""
         cells = [mark, row.name, *(_quality_cell(row, split, summary.metric) for split in splits)]
+        cells += [changed[1].get(row.key, "–")] if changed is not None else []
         cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
         cells += [_predicted_cell(row)] if predicted else []
         cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
@@ -222,6 +235,7 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         fact = row.quality.get(split)
         for part, value in _interval_parts(fact).items():
             line[f"{summary.metric}_{split}" + ("" if part == "value" else f"_{part}")] = value
+        line |= changed_values(rows(summary), row, split)
     for name, latency in (("p50", row.p50), ("p90", row.p90), ("p99", row.p99)):
         line[f"latency_{name}_ms"] = latency.value * 1e3 if latency is not None else None
     line["latency_p50_low_ms"] = row.p50.low * 1e3 if row.p50 is not None and row.p50.low is not None else None
@@ -257,6 +271,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "better_than_baseline": better_than_baseline(summary),
         "hypervolume": front._asdict() if (front := volume(summary)) is not None else None,
         "rows": front_rows(summary),
+        "changes": {row.key: found for row in rows(summary) if (found := changes_json(row))},
         "gains": [
             {
                 "key": gain.key,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from limbeck.core import pareto
+from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import beyond, hypervolume
@@ -37,6 +38,8 @@ class Row:
     reference: bool  # the model that speed-ups and losses are relative to
     predicted: Measurement | None = None  # the latency that a search predicted
     portability: Measurement | None = None  # fraction of answers unchanged on processors without VNNI
+    changes: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
+    """Flips and drift against the reference, by name and split."""
 
     @property
     def as_predicted(self) -> bool | None:
@@ -82,6 +85,8 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
         headline = quality.get(summary.split)
         values = {name: fact.value for name in ("latency_p50", "size") if (fact := record.fact(name)) is not None}
         values |= {"quality": headline.value} if headline is not None else {}
+        changes = changes_of(record, summary.reference)
+        values |= {"flips": flips.value} if (flips := changes.get((FLIPS, summary.split))) is not None else {}
         drop = (whole.value - headline.value) * 100 if headline is not None and whole is not None else None
         table.append(
             Row(
@@ -106,9 +111,24 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 reference=key == summary.reference,
                 predicted=predicted(summary, key),
                 portability=record.fact("portability"),
+                changes=changes,
             )
         )
     return tuple(sorted(table, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf"))))
+
+
+def changes_of(record: Record, reference: str | None) -> dict[tuple[str, str], Measurement]:
+    """Return a record's flips and drift against a reference, by name and split.
+
+    Args:
+        record: The record.
+        reference: Key of the reference.
+    """
+    return {
+        (fact.name, fact.split): fact
+        for fact in record.facts
+        if fact.name in (FLIPS, DRIFT) and fact.detail.get("reference") == reference
+    }
 
 
 def baseline_problems(summary: RunSummary, fact: Measurement | None) -> tuple[str, ...]:

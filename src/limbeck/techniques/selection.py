@@ -162,7 +162,8 @@ def within(
 
 def limits(budget: Budget) -> list[str]:
     """Return the names of the facts that the budget limits, apart from quality."""
-    return [name for name, limit in (("latency_p50", budget.latency_ms), ("size", budget.size_mb)) if limit is not None]
+    named = {"latency_p50": budget.latency_ms, "size": budget.size_mb, "flips": budget.max_flips}
+    return [name for name, limit in named.items() if limit is not None]
 
 
 def reference_quality(teacher: Teacher | None) -> float | None:
@@ -173,4 +174,4 @@ def reference_quality(teacher: Teacher | None) -> float | None:
 
 def measured(record: Record) -> dict[str, float]:
     """Return the facts of a record that a budget may limit."""
-    return {name: value(record, name) for name in ("latency_p50", "size", "quality") if record.fact(name)}
+    return {name: value(record, name) for name in ("latency_p50", "size", "quality", "flips") if record.fact(name)}

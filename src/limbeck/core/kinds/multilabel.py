@@ -78,6 +78,25 @@ class Multilabel(TaskKind):
         """Return 0 or 1 for every logit."""
         return np.asarray(np.asarray(logits) > 0, dtype=np.int64)
 
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return the change of probability of the label that changed most [decisions].
+
+        Args:
+            before: Logits of the reference [decisions, labels].
+            after: Logits of another model.
+        """
+        scores = activate(before, self.activation), activate(after, self.activation)
+        return np.asarray(np.abs(scores[0] - scores[1]).max(axis=-1))
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Join the names of the labels that are 1 by commas.
+
+        Args:
+            answer: 0 or 1 for every label name.
+            names: The label names.
+        """
+        return self.describe(answer, names)
+
     def assess(
         self,
         metric: str,

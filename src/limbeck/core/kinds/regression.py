@@ -57,6 +57,24 @@ class Regression(TaskKind):
         values = np.asarray(logits)
         return values.reshape(len(values)).astype(float)
 
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return how far the numbers have moved [decisions].
+
+        Args:
+            before: Logits of the reference [decisions, 1].
+            after: Logits of another model.
+        """
+        return np.asarray(np.abs(self.decode(before) - self.decode(after)))
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Format the number.
+
+        Args:
+            answer: The number.
+            names: Empty.
+        """
+        return f"{float(answer):.4g}"
+
     def assess(
         self,
         metric: str,
