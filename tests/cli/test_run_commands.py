@@ -287,3 +287,23 @@ def test_a_full_disk_leaves_nothing_of_a_saved_model(compressed, tmp_path, monke
     status, _, err = call("save", "run", key, "--to", tmp_path / "saved")
     assert (status, "could not be written: the disk is full" in err) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("-1", "--max-flips should be at least 0, got -1"), ("101", "--max-flips should be at most 100, got 101")],
+)
+def test_limits_given_to_run_are_checked(limit, message):
+    status, _, err = call("run", recipe("limited.yaml", "quality", "best"), f"--max-flips={limit}")
+    assert status == 2
+    assert message in " ".join(err.split())
+
+
+def test_limits_given_to_run_replace_those_of_the_recipe():
+    file = recipe("replaced.yaml", "export", "size", "quality", "best", budget={"size_mb": 0.001, "max_drop": 7.0})
+    status, _, err = call("run", file, "--size-mb", "100", "--max-flips", "1")
+    assert status == 0, err
+    budget = yaml.safe_load(Path("runs/replaced/recipe.yaml").read_text())["budget"]
+    assert budget == {"latency_ms": None, "size_mb": 100.0, "max_drop": 7.0, "max_flips": 1.0}
+    lines = Path("runs/replaced/front.csv").read_text().splitlines()
+    assert "flips_validation" in lines[0]

@@ -41,3 +41,12 @@ def test_excess_is_the_sum_of_shares_over_each_limit():
     assert budget.excess(facts, 0.9) == pytest.approx(0.5 + 0.0 + (3 - 2) / 2)
     assert budget.excess(facts) == pytest.approx(0.5)
     assert budget.excess({**facts, "latency_p50": 2e-3}, 0.88) == pytest.approx(0.0)
+
+
+def test_changed_answers_are_limited_in_per_cent():
+    budget = Budget(max_flips=2.0)
+    assert budget.violations({"flips": 0.02}) == []
+    assert budget.violations({"flips": 0.031}) == ["3.1 % of the answers changed > 2 %"]
+    assert budget.violations({}) == []
+    assert budget.excess({"flips": 0.03}) == pytest.approx(0.5)
+    assert Budget(max_flips=0.5).excess({"flips": 0.01}) == pytest.approx(0.5)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from limbeck.core.kinds import KINDS
+from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
-from limbeck.recipe.checks import before_training, check_length, unsuited_fields
+from limbeck.recipe.checks import before_training, check_length, unsuited_fields, unsuited_limits
 from limbeck.recipe.parsing import locate
 from limbeck.recipe.recipe import Fork, Recipe, check, parse
 
@@ -268,3 +269,11 @@ def test_what_makes_no_sense_for_a_kind_of_task_names_the_field(path):
     placed = locate(parse({"model": "m", "task": "t", "steps": [step]}).steps)
     assert [problem.path for problem in unsuited_fields(placed, KINDS[kind])] == [path]
     assert not unsuited_fields(placed, KINDS["classification"])
+
+
+def test_numbers_have_no_flips_to_limit():
+    (problem,) = unsuited_limits(Budget(max_flips=2.0), KINDS["regression"])
+    assert problem.path == "budget.max_flips"
+    assert "give max_drop" in str(problem)
+    assert unsuited_limits(Budget(max_drop=2.0), KINDS["regression"]) == []
+    assert unsuited_limits(Budget(max_flips=2.0), KINDS["tokens"]) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -121,3 +122,23 @@ def test_the_order_of_the_records_does_not_matter(step):
     expected = sorted(keys(choose(step, latency_ms=3.5)))
     for shuffled in itertools.islice(itertools.permutations(RECORDS), 0, 120, 7):
         assert sorted(keys(choose(step, list(shuffled), latency_ms=3.5))) == expected
+
+
+def flipping(key, share, latency_ms, test_share=0.0):
+    flips = [
+        Measurement("flips", value, "1", split=split) for split, value in (("validation", share), ("test", test_share))
+    ]
+    made = record(key, 0.9, latency_ms)
+    return replace(made, facts=(*made.facts, *flips))
+
+
+def test_flips_are_limited_on_validation_whatever_the_test_texts_say():
+    records = [flipping("whole", 0.0, 4.0), flipping("near", 0.02, 3.0, 0.5), flipping("far", 0.04, 2.0)]
+    assert keys(choose(Cheapest(), records, max_flips=2.0)) == ["near"]
+    assert keys(choose(Cheapest(), [*records, record("unknown", 0.9, 1.0)], max_flips=2.0)) == ["near"]
+    (found,) = choose(Cheapest(), records[1:], max_flips=1.0)
+    assert found.notes == (
+        "no candidate meets the budget; this is the nearest of 2: 2.0 % of the answers changed > 1 %",
+    )
+    with pytest.raises(LimbeckError, match="no candidate has the fact 'flips'"):
+        choose(Cheapest(), [record("unknown", 0.9, 1.0)], max_flips=1.0)

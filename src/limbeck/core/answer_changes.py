@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+import numpy.typing as npt
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.statistics import Interval, bootstrap, wilson
@@ -23,6 +23,7 @@ FLIPS, DRIFT = "flips", "drift"
 
 SHOWN = 20  #: texts that are listed because they changed most
 EXCERPT = 200  #: characters of a listed text
+NOISE = 1e-5  #: drift that another order of the same sums makes; such texts are not listed
 GROUPS = 200  #: the most frequent answers that are counted one by one
 
 
@@ -61,7 +62,8 @@ class Changes:
     @property
     def changed(self) -> np.ndarray:
         """Whether the answer differs [decisions], bool; of numbers, which always differ a little, never."""
-        return np.zeros(len(self.rows), dtype=bool) if self.kind.numeric else ~_equal(self.before, self.after)
+        equal = _equal(self.before, self.after)
+        return np.zeros_like(equal) if self.kind.numeric else ~equal
 
     @property
     def lost(self) -> np.ndarray:
@@ -93,7 +95,7 @@ class Changes:
         rest = ~np.isin(member, frequent)
         return groups + ([self._counts(f"{len(sizes) - GROUPS} other answers", rest)] if rest.any() else [])
 
-    def by_length(self, lengths: ArrayLike) -> list[dict[str, Any]]:
+    def by_length(self, lengths: npt.ArrayLike) -> list[dict[str, Any]]:
         """Count flips by third of the sorted lengths; texts of equal length stay together.
 
         Args:
@@ -122,7 +124,7 @@ class Changes:
         listed: dict[int, dict[str, Any]] = {}
         for index in np.argsort(-self.drift, kind="stable"):
             row = int(self.rows[index])
-            if len(listed) == SHOWN or not self.drift[index] > 0:
+            if len(listed) == SHOWN or self.drift[index] <= NOISE:
                 break
             if row not in listed:
                 answers = {"before": self.before, "after": self.after, "label": self.truth}
@@ -130,7 +132,7 @@ class Changes:
                 listed[row] = {"row": row, "text": excerpt(texts[row]), **named, "drift": float(self.drift[index])}
         return list(listed.values())
 
-    def facts(self, split: str, reference: str, lengths: ArrayLike, texts: Sequence[str]) -> Iterator[Measurement]:
+    def facts(self, split: str, reference: str, lengths: npt.ArrayLike, texts: Sequence[str]) -> Iterator[Measurement]:
         """Yield the facts of the model that is compared: flips, unless its answers are numbers, and drift.
 
         Args:
@@ -193,7 +195,7 @@ def excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1] + "…"
 
 
-def _equal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _equal(first: np.ndarray, second: np.ndarray) -> npt.NDArray[np.bool_]:
     """Return whether answers are equal in everything [decisions]."""
     return np.asarray((first == second).reshape(len(first), -1).all(axis=1))
 

@@ -61,11 +61,11 @@ class Record:
 class Reference(NamedTuple):
     """The model that a probe of answers compares the others with.
 
-    ``index`` is its place among the candidates that are measured together; the others follow it.
+    ``position`` is its place among the candidates that are measured together; the others follow it.
     """
 
     key: str
-    index: int
+    position: int
 
 
 def lineage_key(

@@ -72,9 +72,9 @@ class Budget:
             drop = (reference_quality - quality) * 100
             if drop > self.max_drop + 1e-9:  # 0.932 - 0.917 is a little more than 0.015
                 violations.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
-        if self.max_flips is not None and (flips := facts.get("flips")) is not None:
-            if flips * 100 > self.max_flips + 1e-9:
-                violations.append(f"{flips * 100:.1f} % of the answers changed > {self.max_flips:g} %")
+        flips = facts.get("flips")
+        if self.max_flips is not None and flips is not None and flips * 100 > self.max_flips + 1e-9:
+            violations.append(f"{flips * 100:.1f} % of the answers changed > {self.max_flips:g} %")
         return violations
 
     def excess(self, facts: Mapping[str, float], reference_quality: float | None = None) -> float:

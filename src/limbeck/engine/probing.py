@@ -116,7 +116,7 @@ class Prober:
     def _measure_once(self, todo: Sequence[str], whole: str | None, placed: LocatedStep, seed: int) -> Facts:
         step = placed.step
         assert isinstance(step, Probe)
-        compared = Reference(whole, todo.index(whole)) if whole in todo else None
+        compared = Reference(whole, todo.index(whole)) if whole is not None and whole in todo else None
         context = self.builder.context(todo[-1], step, seed, self.log.of(step.info.name, todo[-1]), compared=compared)
         measured: Facts = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]

@@ -89,7 +89,7 @@ class Quality(Probe):
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
-            if compared is not None and index == compared.index:
+            if compared is not None and index == compared.position:
                 reference = Answers(logits, encoded.labels, encoded.lengths)
             if compared is not None and reference is not None:
                 answers = Answers(logits, encoded.labels, encoded.lengths)

@@ -138,17 +138,9 @@ def front_table(summary: RunSummary) -> Table:
     for heading in ("", "candidate"):
         table.add_column(heading)
     changed = changed_column(candidates, summary.split)
-    answers = [changed[0]] if changed is not None else []
-    for heading in (
-        *splits,
-        *answers,
-        "p50 ms",
-        *(["predicted"] if predicted else []),
-        "p99 ms",
-        "MB",
-        "vs PyTorch",
-        "vs INT8",
-    ):
+    figures = [*splits, *([changed[0]] if changed is not None else []), "p50 ms"]
+    figures += [*(["predicted"] if predicted else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"]
+    for heading in figures:
         table.add_column(heading, justify="right")
     table.add_column("budget")
     for row in candidates:
