@@ -289,14 +289,12 @@ def test_a_full_disk_leaves_nothing_of_a_saved_model(compressed, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("limit", "message"),
-    [("-1", "--max-flips should be at least 0, got -1"), ("101", "--max-flips should be at most 100, got 101")],
-)
-def test_limits_given_to_run_are_checked(limit, message):
+@pytest.mark.parametrize("limit", ["-1", "101", "nan"])
+def test_limits_given_to_run_are_checked(limit):
     status, _, err = call("run", recipe("limited.yaml", "quality", "best"), f"--max-flips={limit}")
     assert status == 2
-    assert message in " ".join(err.split())
+    assert "--max-flips" in err
+    assert limit in err
 
 
 def test_limits_given_to_run_replace_those_of_the_recipe():

@@ -50,7 +50,9 @@ def changed_words(row: Row | None, split: str) -> str:
     flips, drift = (row.changes.get((name, split)) for name in (FLIPS, DRIFT))
     words = []
     if flips is not None:
-        interval = f"[{percent(flips.low)}, {percent(flips.high)}] " if None not in (flips.low, flips.high) else ""
+        interval = ""
+        if flips.low is not None and flips.high is not None:
+            interval = f"[{percent(flips.low)}, {percent(flips.high)}] "
         words.append(
             f"{percent(flips.value)} {interval}of {flips.n} answers differ: {flips.detail['lost']} right ones became "
             f"wrong, {flips.detail['won']} wrong ones right."
