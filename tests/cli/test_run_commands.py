@@ -298,7 +298,8 @@ def test_limits_given_to_run_are_checked(limit):
 
 
 def test_limits_given_to_run_replace_those_of_the_recipe():
-    file = recipe("replaced.yaml", "export", "size", "quality", "best", budget={"size_mb": 0.001, "max_drop": 7.0})
+    limits = {"size_mb": 0.001, "max_drop": 7.0}
+    file = recipe("replaced.yaml", "export", "size", "quality", "best", teacher="tuned", budget=limits)
     status, _, err = call("run", file, "--size-mb", "100", "--max-flips", "1")
     assert status == 0, err
     budget = yaml.safe_load(Path("runs/replaced/recipe.yaml").read_text())["budget"]

@@ -271,9 +271,15 @@ def test_what_makes_no_sense_for_a_kind_of_task_names_the_field(path):
     assert not unsuited_fields(placed, KINDS["classification"])
 
 
-def test_numbers_have_no_flips_to_limit():
-    (problem,) = unsuited_limits(Budget(max_flips=2.0), KINDS["regression"])
-    assert problem.path == "budget.max_flips"
-    assert "give max_drop" in str(problem)
-    assert unsuited_limits(Budget(max_drop=2.0), KINDS["regression"]) == []
-    assert unsuited_limits(Budget(max_flips=2.0), KINDS["tokens"]) == []
+def test_flips_are_limited_where_answers_can_be_compared():
+    def problems(budget, kind="tokens", steps=("finetune", "quality"), teacher=None):
+        placed = locate(parse({"model": "m", "task": "t", "steps": list(steps)}).steps)
+        return [(problem.path, str(problem)) for problem in unsuited_limits(budget, KINDS[kind], placed, teacher)]
+
+    ((path, words),) = problems(Budget(max_flips=2.0), "regression")
+    assert path == "budget.max_flips"
+    assert "give max_drop" in words
+    ((path, words),) = problems(Budget(max_flips=2.0), steps=("export", "quality"))
+    assert "no model to compare with; put 'finetune'" in words
+    assert problems(Budget(max_flips=2.0), steps=("export", "quality"), teacher="t") == []
+    assert problems(Budget(max_flips=2.0)) == problems(Budget(max_drop=2.0), "regression") == []

@@ -131,11 +131,24 @@ def unsuited_fields(placed: Sequence[LocatedStep], kind: TaskKind) -> list[Probl
     ]
 
 
-def unsuited_limits(budget: Budget, kind: TaskKind) -> list[Problem]:
-    """Return a problem for each limit that makes no sense for a kind of task."""
-    if budget.max_flips is None or not kind.numeric:
+def unsuited_limits(
+    budget: Budget, kind: TaskKind, placed: Sequence[LocatedStep], teacher: str | None
+) -> list[Problem]:
+    """Return a problem for each limit that cannot be checked.
+
+    Args:
+        budget: The limits.
+        kind: Kind of the task.
+        placed: The steps of the recipe.
+        teacher: The recipe's teacher.
+    """
+    if budget.max_flips is None:
         return []
-    return [Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop")]
+    if kind.numeric:
+        return [Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop")]
+    if teacher is None and not any(located.cls and "teacher" in located.cls.info.gives for located in leaves(placed)):
+        return [Problem("budget.max_flips", f"there is no model to compare with; {_cure('teacher', {})}")]
+    return []
 
 
 def check_lengths(
