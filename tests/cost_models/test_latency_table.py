@@ -73,7 +73,7 @@ def test_json_round_trip(fitted):
 
 def test_what_the_table_does_not_know_is_refused(fitted):
     table, _ = fitted
-    with pytest.raises(InputError, match="48 wide with heads of 4"):
+    with pytest.raises(InputError, match="width 48 with heads of 4"):
         table(Shape.uniform(layers=1, hidden=96, heads=12, ffn=768))
     with pytest.raises(InputError, match="'linear'"):
         table(Shape(48, 4, (LayerShape(1, 1, "linear"),)))

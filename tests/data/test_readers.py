@@ -186,7 +186,7 @@ def test_missing_files_name_the_nearest(tmp_path):
 @pytest.mark.parametrize("text", ["[" * 100_000, '[{"text": "a", "label": ' + "9" * 5000 + "}]"])
 def test_json_that_python_cannot_hold_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(InputError, match="not JSON that can be read"):
+    with pytest.raises(InputError, match="not readable JSON"):
         read_table(tmp_path / "a.json")
 
 

@@ -263,7 +263,7 @@ class AnswersOnly:
 
     Attributes:
         source: How the user named it.
-        reason: Why it gives answers alone.
+        reason: Why it only gives answers.
         reads_new_texts: Whether it can be asked for any text; a file of scores has only those that are in it.
         probabilities: Whether it gives probabilities, which are logits up to a constant; None where it is not known.
     """
@@ -276,7 +276,7 @@ class AnswersOnly:
 
 @runtime_checkable
 class AnswerSource(Protocol):
-    """A teacher that is asked for answers alone: it reads texts in its own way and shows no hidden state."""
+    """A teacher that only gives answers: it reads texts in its own way and shows no hidden state."""
 
     @property
     def identity(self) -> str:

@@ -1,7 +1,7 @@
 """A small profile of the machine: what it is, how fast it multiplies, and how reliable its timings are.
 
-The full profile is a file of latency data (``dataset.py``) that also holds a latency table and measured shapes of a
-space: a search that uses the file does not need access to that machine.
+The full profile is a file of latency data (``latency_dataset.py``) that also holds a latency table and measured shapes
+of a space: a search that uses the file does not need access to that machine.
 """
 
 from __future__ import annotations

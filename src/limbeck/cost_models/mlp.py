@@ -33,7 +33,7 @@ def features(shapes: Sequence[Shape]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MlpPredictor:
-    """A Cost without an interval: it knows none. ``network`` maps features to latency / 200 ms."""
+    """A Cost without an interval. ``network`` maps features to latency / 200 ms."""
 
     network: Any
     target: str = ""

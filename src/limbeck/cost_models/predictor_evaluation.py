@@ -75,7 +75,7 @@ def evaluate(data: Path, criteria: Mapping[str, object], seed: int = 0, against:
         series = read(data).series(**own | dict(criteria))
         shapes, seconds, setting = series.shapes, series.seconds, series.setting
     if setting != predictor.setting:
-        raise InputError(f"{data} was measured in another setting than {against}; choose a series with its setting")
+        raise InputError(f"{data} was measured in a different setting from {against}; choose a series with its setting")
     fresh = [index for index, shape in enumerate(shapes) if shape not in set(predictor.shapes)]
     if len(fresh) < 2:
         raise InputError(f"{data} has {len(fresh)} shapes that {against} did not learn from; at least 2 are needed")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from limbeck.errors import InputError, UnsupportedModel
+from limbeck.errors import InputError, UnsupportedModel, shown
 
 MOST_LAYERS, WIDEST = 1000, 1 << 20
 WHOLE: Mapping[str, tuple[int, int]] = {
@@ -76,7 +76,7 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
         elif value is None and (key in MAY_BE_NULL or key in LISTS or key in KERNELS or key in SWITCHES):
             continue
         elif expected := _expected(key, value):
-            raise InputError(f"{source}: config.json has {key} = {shortened(value)}; expected {expected}")
+            raise InputError(f"{source}: config.json has {key} = {shown(value)}; expected {expected}")
     padding, rows = config.get("pad_token_id"), config.get("vocab_size")
     if padding is not None and rows is not None and padding >= rows:
         raise InputError(f"{source}: config.json has pad_token_id = {padding}, and vocab_size = {rows}")
@@ -121,14 +121,6 @@ def _check_kernel(key: str, value: object, source: object) -> None:
     for name in names:
         if name is not None and not (isinstance(name, str) and name.replace("_", "").isalnum()):
             raise UnsupportedModel(
-                f"{source}: config.json has {key} = {shortened(value)}, code that would be fetched; limbeck runs "
+                f"{source}: config.json has {key} = {shown(value)}, code that would be fetched; limbeck runs "
                 "no code but its own and that of transformers: remove the key"
             )
-
-
-def shortened(value: object) -> str:
-    """Return a value as Python writes it, cut after 60 characters."""
-    if isinstance(value, (list, dict)):
-        value = value[:8] if isinstance(value, list) else dict(list(value.items())[:8])
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a number of more than 60 digits"
-    return text if len(text) <= 60 else text[:57] + "..."
