@@ -1,4 +1,4 @@
-"""Labels become numbers; rows without one are recognised as what they are."""
+"""Labels become numbers; rows without one are recognized as what they are."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_long_fields(tmp_path):
         ("text\tlabel\n", ("text", "label")),
     ],
 )
-def test_a_header_is_recognised(tmp_path, lines, columns):
+def test_a_header_is_recognized(tmp_path, lines, columns):
     path = tmp_path / "x.tsv"
     path.write_text(lines)
     if lines.count("\n") == 1:

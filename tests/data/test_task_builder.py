@@ -230,7 +230,7 @@ def test_pairs(tmp_path):
     assert lists.split("train") == task.split("train")
 
 
-def test_regression_is_recognised_and_can_be_asked_for():
+def test_regression_is_recognized_and_can_be_asked_for():
     lists = {"train": (["a", "b", "c"], ["1", "2.5", "-3e-1"]), "validation": (["d"], [2])}
     task = task_from_lists("x", **lists)
     assert (task.kind, task.metric, task.label_names) == ("regression", "pearson_spearman", ())

@@ -85,12 +85,12 @@ class EncoderStyle(EmbeddingSizes, Protocol):
 
     @property
     def embedding_norm(self) -> bool:
-        """Whether the embeddings are normalised."""
+        """Whether the embeddings are normalized."""
         ...
 
     @property
     def norm_first(self) -> bool:
-        """Whether the parts of a layer normalise what they read, and a last norm follows the layers."""
+        """Whether the parts of a layer normalize what they read, and a last norm follows the layers."""
         ...
 
     @property
@@ -170,12 +170,12 @@ class EncoderStyle(EmbeddingSizes, Protocol):
 
     @property
     def relative_norm(self) -> bool:
-        """Whether relative embeddings are normalised."""
+        """Whether relative embeddings are normalized."""
         ...
 
     @property
     def project_before_norm(self) -> bool:
-        """Whether embeddings are projected, without a bias, before they are normalised."""
+        """Whether embeddings are projected, without a bias, before they are normalized."""
         ...
 
 

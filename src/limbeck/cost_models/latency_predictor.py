@@ -116,7 +116,7 @@ class Predictor(Cost):
         return cls(series.setting, series.shapes, seconds, series.machine, seed)
 
     @classmethod
-    def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
+    def memoized(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
         """Measure shapes of a space at the median length of a candidate's texts and fit to them, once per ``memo``.
 
         Args:

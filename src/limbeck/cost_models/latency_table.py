@@ -134,7 +134,7 @@ class LatencyTable(Cost):
         return cls(**{**data, **read, **cores})
 
     @classmethod
-    def memoised(
+    def memoized(
         cls, candidate: Candidate, target: Target, number_format: str, memo: Memo, whole: Shape | None = None
     ) -> LatencyTable:
         """Measure the table for the median length of a candidate's texts, once per ``memo``.
@@ -173,7 +173,7 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
     Args:
         candidate: Gives the task and the tokenizer.
         batch: Texts in a batch.
-        samples: Texts to tokenise, at least eight batches.
+        samples: Texts to tokenize, at least eight batches.
         percent: Percentile to return instead of the median, 0 to 100.
     """
     from limbeck.measure.latency import sample_rows, token_lists

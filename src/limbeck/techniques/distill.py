@@ -3,7 +3,7 @@
 References: Hinton et al., 2015, arXiv:1503.02531 (logits); Jiao et al., 2020, arXiv:1909.10351 (TinyBERT: hidden
 states and attention); Wang et al., 2021, arXiv:2012.15828 (MiniLMv2: relations). Differs: all losses leave padding
 out; terms share one forward pass; the teacher's logits are computed once and kept. Presets: 'tinybert' learns the
-inside of the teacher first and its answers then; 'patient' is Sun et al., 2019, arXiv:1908.09355, whose normalised
+inside of the teacher first and its answers then; 'patient' is Sun et al., 2019, arXiv:1908.09355, whose normalized
 distance of hidden states is the cosine here, over all tokens and not the first alone; 'minilm' adds the answers to
 MiniLMv2's relations; 'fastformers' compares logits as the code of Kim and Hassan, 2020, arXiv:2010.13382, does, and
 with match: [logits, hidden] the embeddings and the last hidden states.

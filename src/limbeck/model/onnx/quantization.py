@@ -7,7 +7,7 @@ before. Everything between the linear maps stays in float: those nodes cost litt
 The graph is written directly (``graph.py``), not rewritten from the float one, so that each linear map is one node
 (``MatMulIntegerToFloat``, with its bias) and each attention one (``QAttention``), also with ragged heads. In standard
 operators (``fused=False``) a linear map is, with static ranges, a float product of numbers that were rounded and
-restored (QDQ): what every runtime with 8-bit kernels recognises, OpenVINO among them; with dynamic ranges it is
+restored (QDQ): what every runtime with 8-bit kernels recognizes, OpenVINO among them; with dynamic ranges it is
 ``MatMulInteger``, which they read, but seldom speed up.
 """
 
@@ -273,7 +273,7 @@ def calibrate(
         blueprint: Blueprint of the float graph.
         weights: Its weights.
         batches: Inputs of the model, by name.
-        method: ``minmax`` covers all values; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` minimises the
+        method: ``minmax`` covers all values; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` minimizes the
             Kullback-Leibler divergence of the histograms.
         smooth: Divisors of some inputs, channel by channel.
 
