@@ -77,7 +77,7 @@ def wrong(rows):
         "doubled": ([*rows, {**first, "probabilities": other}], "the text of line 1 again, with other scores"),
         "NaN": (
             [{**first, "probabilities": {**scores, name: float("nan")}}, *rows[1:]],
-            "line 1: a score is nan",
+            "label, got nan",
         ),
         "label": ([{**first, "probabilities": {**scores, "odd": 0.0}}, *rows[1:]], "choose from"),
         "no scores": ([{"text": row["text"]} for row in rows], "there are no scores in it"),
@@ -104,7 +104,7 @@ def test_wrong_row_numbers(teacher, task, tmp_path, rows_of, write_jsonl):
     rows = [{"split": "train", "row": i, "logits": row["probabilities"]} for i, row in enumerate(rows_of(teacher))]
     cases = (
         ([*rows, rows[0]], "row 0 of 'train' occurs twice"),
-        ([*rows, {**rows[0], "row": 48}], "has row 48 of 'train', which has the rows 0 to 47"),
+        ([*rows, {**rows[0], "row": 48}], "has row 48 of 'train', which has rows 0 to 47"),
         (rows[:-2], "has no scores for 2 of 48 rows of 'train', such as row 46"),
         ([{**rows[0], "split": "trian"}], "did you mean 'train'"),
         ([{**rows[0], "row": "0"}], "whole number"),
