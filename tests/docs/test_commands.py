@@ -237,7 +237,8 @@ def test_commands_that_time_and_train_grids(monkeypatch):
             changes["--seq-len"] = ["8"]
         if "--train" in words:
             changes |= {"--epochs": ["1"], "--train-samples": ["16"], "--train-batch-size": ["8"]}
-            words = [str(min(int(word), 6)) if word.isdecimal() else word for word in words]  # layers of the encoder
+        if {"--train", "--weight-shared"}.intersection(words):  # slices of the encoder, which has 6 layers
+            words = [str(min(int(word), 6)) if word.isdecimal() else word for word in words]
         carry_out(with_values(words, changes))
 
 
