@@ -14,7 +14,7 @@ from limbeck.core.target import Target
 from limbeck.cost_models.boosted_fit import check_extra
 from limbeck.cost_models.latency_dataset import read
 from limbeck.cost_models.latency_predictor import FEWEST, Predictor
-from limbeck.data.readers import missing_file
+from limbeck.data.readers import missing_file, plural
 from limbeck.errors import InputError, LimbeckError
 
 FORMAT, VERSION = "limbeck latency predictor", 1
@@ -127,7 +127,9 @@ def check_file(path: Path, number_format: str) -> None:
     matching = [series for series in read(path).all_series() if series.setting.number_format == number_format]
     most = max((len(series.shapes) for series in matching), default=0)
     if most < FEWEST:
-        raise InputError(f"{path} holds {most} shapes in {number_format}; at least {FEWEST} are needed to learn from")
+        raise InputError(
+            f"{path} holds {plural(most, 'shape')} in {number_format}; at least {FEWEST} are needed to learn from"
+        )
 
 
 def file_problems(path: str | None, number_format: str) -> list[str]:

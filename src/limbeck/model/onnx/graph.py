@@ -9,7 +9,7 @@ worth their names:
   optimizer, ``Sum`` is not. The same holds for ``EmbedLayerNormalization``.
 * A text classifier reads the first position alone, so in the last layer everything after the attention runs on that
   one position: exact, and a layer is mostly that.
-* Matrices are shared between formats: ``TensorWriter`` says how each linear map is computed (see ``quantized.py``).
+* Matrices are shared between formats: ``TensorWriter`` says how each linear map is computed (see ``quantization.py``).
 """
 
 from __future__ import annotations

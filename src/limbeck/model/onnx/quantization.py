@@ -41,9 +41,9 @@ class Int8:
 
     ``modules``: names of linear maps, and ``embeddings``. ``reduce_range``: weights from -64 to 64 instead of
     -127 to 127. CPUs with AVX2 or AVX512 but without VNNI add two products of 8 bits in 16 bits, which overflow with
-    the full range; with the reduced one sums are the same everywhere (see ``saturation.py``). ``smooth``: by what the
-    input of some linear maps is divided, channel by channel, before it is rounded (see ``smoothing.py``). ``ranges``:
-    (low, high) of each linear map's input, divided; empty: found anew for every input.
+    the full range; with the reduced one sums are the same everywhere (see ``vnni_emulation.py``). ``smooth``: by what
+    the input of some linear maps is divided, channel by channel, before it is rounded (see ``smooth_quant.py``).
+    ``ranges``: (low, high) of each linear map's input, divided; empty: found anew for every input.
     """
 
     modules: frozenset[str]
