@@ -1,9 +1,9 @@
 """The components of a shape's latency as columns: many shapes at once, without a loop over layers.
 
-With n tokens a text, b texts and m = b n tokens a call; d the hidden width, a = heads x head width, f the neurons, an
+With n tokens per text, b texts and m = b n tokens per call, d the hidden width, a = heads x head width, f the neurons, an
 encoder's time is taken to be the sum of these operations, each at its own price (:func:`design`):
 
-* once a call: one; m d (embeddings); b d^2 (the head);
+* once per call: one; m d (embeddings); b d^2 (the head);
 * every layer but the last: one; whether it has attention; whether it has neurons; m d (norms); 4 m d a (the four
   projections); 2 m n a (scores and contexts: the terms in n^2); m n heads (softmax); 2 m d f; m f (activation);
 * the last layer: likewise, but an exported classifier needs its first token alone, so the projections count

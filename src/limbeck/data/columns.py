@@ -50,7 +50,7 @@ class Columns:
         numbers: How the numbers of a regression are written.
         lists: Columns whose cells are lists written as text.
         unread: Columns that are ignored.
-        notes: Decisions that were made by content, in words.
+        notes: Decisions based on content, in words.
     """
 
     text: str

@@ -163,7 +163,7 @@ class Augment(Technique):
                 candidate.tokenizer.mask_token if self.method == "ngram" else None,
             )
             pipeline.scratch.mkdir(parents=True, exist_ok=True)
-            summary = f"method {self.method}, {self.count} samples a text, labels {self.labels}, guard {self.guard}"
+            summary = f"method {self.method}, {self.count} samples per text, labels {self.labels}, guard {self.guard}"
             task = pipeline.run(title="Augmented texts", summary=summary)
         yield replace(candidate, task=task)
 

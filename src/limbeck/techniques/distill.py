@@ -75,7 +75,7 @@ class Distill(Technique):
         teachers: Further teachers, as folders or hub names: their logits and those of the recipe's teacher are
             averaged; hidden states, attention and relations remain those of the recipe's teacher.
         cache_teacher: Keep on disk, as float16, what is imitated inside the teacher: no epoch after the first and no
-            second student then costs a pass of the teacher. A layer takes 2 bytes a number; logits are always kept.
+            second student then costs a pass of the teacher. A layer takes 2 bytes per number; logits are always kept.
         class_weights: Weight of every label in the task's own loss: 'none', 'balanced', or numbers in their order.
         focal_gamma: Focus of the task's own loss on texts that are still wrong; 0 for plain cross-entropy.
     """
