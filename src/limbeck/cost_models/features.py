@@ -1,7 +1,7 @@
 """The components of a shape's latency as columns: many shapes at once, without a loop over layers.
 
-With n tokens per text, b texts and m = b n tokens per call, d the hidden width, a = heads x head width, f the neurons, an
-encoder's time is taken to be the sum of these operations, each at its own price (:func:`design`):
+With n tokens per text, b texts and m = b n tokens per call, d the hidden width, a = heads x head width, f the neurons,
+an encoder's time is taken to be the sum of these operations, each at its own price (:func:`design`):
 
 * once per call: one; m d (embeddings); b d^2 (the head);
 * every layer but the last: one; whether it has attention; whether it has neurons; m d (norms); 4 m d a (the four
