@@ -75,7 +75,9 @@ def test_no_package_has_more_than_an_eighth_of_the_lines():
 
 def test_techniques_are_short():
     """What is not the step itself belongs further down."""
-    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "techniques").glob("*.py")}
+    lines = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "techniques").glob("*.py")
+    }
     assert max(lines.values()) <= 200, max(lines, key=lines.__getitem__)
 
 

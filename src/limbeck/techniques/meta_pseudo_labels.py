@@ -169,9 +169,7 @@ class MetaPseudoLabels(Technique):
         for name, reason in self.kind_problems(candidate.task.task_kind).items():
             raise InputError(f"meta_pseudo_labels.{name}: {reason}")
         teacher = context.teacher.open()
-        check_vocabulary(
-            candidate, teacher, "meta_pseudo_labels", "; use 'distill' with match: [logits] for such a pair"
-        )
+        check_vocabulary(candidate, teacher, "meta_pseudo_labels", "; use 'distill' with match: [logits]")
         return teacher
 
     def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> pseudo.MetaPseudoLabels:
