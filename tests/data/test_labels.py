@@ -31,7 +31,7 @@ UNLABELLED = {  # files, rows without a label, part of the message
     "none at all": ({"train": "text,mood,label\n" + "a,x,\nb,y,\n"}, r"2 of 2 rows .*--task-set label=NAME"),
     "a hidden vector": (
         {"train": "text,a,b\n" + "one,1,0\ntwo,0,0\n" * 3, "test": "text,a,b\none,-1,-1\ntwo,1,0\n"},
-        r"test.csv, line 2: .*columns? 'a', 'b' has a value that is neither 0 nor 1",
+        r"test.csv, line 2: .*columns 'a', 'b' have a value that is neither 0 nor 1",
     ),
 }
 

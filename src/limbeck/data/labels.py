@@ -157,9 +157,10 @@ def _lacks_label(label: object, vector: bool) -> bool:
 
 
 def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, *, only: bool) -> None:
-    label, count, names = part.labels[unlabelled[0]], len(part.texts), quoted(columns.label)
+    label, count, several = part.labels[unlabelled[0]], len(part.texts), len(columns.label) > 1
+    names = f"{'columns' if several else 'column'} {quoted(columns.label)}"
     if isinstance(label, (list, tuple)):
-        what = "has a value that is neither 0 nor 1"
+        what = f"{'have' if several else 'has'} a value that is neither 0 nor 1"
     elif not _is_hidden(label) and (is_missing(label) or not str(label).strip()):
         what = "is empty"
     else:
@@ -172,7 +173,7 @@ def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, 
     else:
         ways = f"leave this file out by naming the others (train: FILE, validation: FILE) in a task file, or {drop}"
     raise InputError(
-        f"{part.at(unlabelled[0])}: the label is empty or missing: column {names} {what}, got {shown(label)}; "
+        f"{part.at(unlabelled[0])}: the label is empty or missing: {names} {what}, got {shown(label)}; "
         f"{len(unlabelled):,} of {plural(count, 'row')} {'has' if len(unlabelled) == 1 else 'have'} no label; {ways}"
     )
 
