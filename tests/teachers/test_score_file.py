@@ -112,7 +112,9 @@ def test_wrong_row_numbers(teacher, task, tmp_path, rows_of, write_jsonl):
     for broken, message in cases:
         with pytest.raises(InputError, match=message):
             ScoreFile(write_jsonl(tmp_path / "rows.jsonl", broken), task).answer(task, "train")
-    assert "no rows for the split 'test'" in ScoreFile(write_jsonl(tmp_path / "r.jsonl", rows), task).lacks(task, "test")
+    assert "no rows for the split 'test'" in ScoreFile(write_jsonl(tmp_path / "r.jsonl", rows), task).lacks(
+        task, "test"
+    )
 
 
 def test_texts_that_the_task_lacks_are_said_and_new_texts_are_refused(teacher, task, tmp_path, rows_of, write_jsonl):
