@@ -248,7 +248,7 @@ def test_commands_that_profile_a_machine_and_fit_predictors(folder, tmp_path, mo
     """In a folder of their own: other tests expect that there are no latencies of another machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(collection, "MOST", 1)
-    tiny = {"--model": [str(folder / "encoder")], "--samples": ["24"], "--seq-len": ["8"]}
+    tiny = {"--model": [str(folder / "encoder")], "--samples": ["20"], "--seq-len": ["8"], "--number-format": ["int8"]}
     commands = all_commands("profile", "predictor")
     assert {words[0] for words in commands} == {"profile", "predictor"}
     carry_out(["profile", "--full", "--out", "other.jsonl", *with_values(["--seed", "1"], tiny)])
