@@ -73,6 +73,14 @@ def test_no_package_has_more_than_an_eighth_of_the_lines():
     assert max(lines.values()) <= sum(lines.values()) / 8, max(lines, key=lines.__getitem__)
 
 
+def test_techniques_are_short():
+    """What is not the step itself belongs further down."""
+    lines = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "techniques").glob("*.py")
+    }
+    assert max(lines.values()) <= 200, max(lines, key=lines.__getitem__)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_package_imports_only_those_below(path):
     here = room(path)

@@ -1,4 +1,4 @@
-"""Sentences in columns: recognised by content, read with comments, ranges and headers."""
+"""Sentences in columns: recognized by content, read with comments, ranges and headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes whose teacher gives answers alone: files of scores, models of transformers, functions."""
+"""Recipes whose teacher only gives answers: files of scores, models of transformers, functions."""
 
 import runpy
 from dataclasses import replace
@@ -127,7 +127,7 @@ def test_what_needs_the_inside_of_a_teacher_is_refused_before_any_work(
 
 def test_a_file_that_lacks_texts_stops_before_any_work(teacher, student, task, tmp_path, rows_of, write_jsonl):
     file = str(write_jsonl(tmp_path / "scores.jsonl", rows_of(teacher)[:-5]))
-    with pytest.raises(InputError, match="has no scores of "):
+    with pytest.raises(InputError, match="has no scores for "):
         run(Recipe(student, "in memory", (DISTILL,), teacher=file), tmp_path / "store", tmp_path / "run", task=task)
     assert not list((tmp_path / "store" / "objects").glob("*"))
 
@@ -231,4 +231,4 @@ def test_a_latency_relative_to_a_teacher_without_a_shape_is_refused(
     file = str(write_jsonl(tmp_path / "scores.jsonl", rows_of(teacher)))
     recipe = Recipe(student, data, (Prune.of(speedup=2.0, relative_to="teacher"),), teacher=file)
     (problem,) = check(recipe)
-    assert "has no shape, since it gives answers alone; with relative_to: input" in str(problem)
+    assert "has no shape, since it only gives answers; with relative_to: input" in str(problem)

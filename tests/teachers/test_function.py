@@ -58,7 +58,7 @@ def test_probabilities_in_any_form(teacher, task, logits_of, form):
         (lambda texts: 1 / 0, "failed on "),
         (lambda texts: [[0.1, 0.2, 0.7]], "expected a row of scores for each of "),
         (lambda texts: [[0.5, 0.5] for _ in texts], "expected 3 scores"),
-        (lambda texts: [[0.5, 0.5, float("inf")] for _ in texts], "a score is inf"),
+        (lambda texts: [[0.5, 0.5, float("inf")] for _ in texts], "label, got inf"),
         (lambda texts: None, "got NoneType"),
         (lambda texts: [{"odd": 1.0} for _ in texts], "the task has"),
     ],

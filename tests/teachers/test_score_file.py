@@ -73,11 +73,11 @@ def wrong(rows):
     name = min(scores)
     other = {label: float(label == name) for label in scores}
     return {
-        "missing": (rows[2:], "has no scores of "),
-        "doubled": ([*rows, {**first, "probabilities": other}], "other scores of the text of line 1"),
+        "missing": (rows[2:], "has no scores for "),
+        "doubled": ([*rows, {**first, "probabilities": other}], "the text of line 1 again, with other scores"),
         "NaN": (
             [{**first, "probabilities": {**scores, name: float("nan")}}, *rows[1:]],
-            "line 1: a score is nan",
+            "label, got nan",
         ),
         "label": ([{**first, "probabilities": {**scores, "odd": 0.0}}, *rows[1:]], "choose from"),
         "no scores": ([{"text": row["text"]} for row in rows], "there are no scores in it"),
@@ -103,16 +103,18 @@ def test_a_wrong_file_is_one_clear_error(teacher, task, tmp_path, case, rows_of,
 def test_wrong_row_numbers(teacher, task, tmp_path, rows_of, write_jsonl):
     rows = [{"split": "train", "row": i, "logits": row["probabilities"]} for i, row in enumerate(rows_of(teacher))]
     cases = (
-        ([*rows, rows[0]], "row 0 of 'train' is there twice"),
-        ([*rows, {**rows[0], "row": 48}], "has row 48 of 'train', which has the rows 0 to 47"),
-        (rows[:-2], "has no scores of 2 of 48 rows of 'train', such as row 46"),
+        ([*rows, rows[0]], "row 0 of 'train' occurs twice"),
+        ([*rows, {**rows[0], "row": 48}], "has row 48 of 'train', which has rows 0 to 47"),
+        (rows[:-2], "has no scores for 2 of 48 rows of 'train', such as row 46"),
         ([{**rows[0], "split": "trian"}], "did you mean 'train'"),
         ([{**rows[0], "row": "0"}], "whole number"),
     )
     for broken, message in cases:
         with pytest.raises(InputError, match=message):
             ScoreFile(write_jsonl(tmp_path / "rows.jsonl", broken), task).answer(task, "train")
-    assert "no rows of the split 'test'" in ScoreFile(write_jsonl(tmp_path / "r.jsonl", rows), task).lacks(task, "test")
+    assert "no rows for the split 'test'" in ScoreFile(write_jsonl(tmp_path / "r.jsonl", rows), task).lacks(
+        task, "test"
+    )
 
 
 def test_texts_that_the_task_lacks_are_said_and_new_texts_are_refused(teacher, task, tmp_path, rows_of, write_jsonl):

@@ -219,10 +219,10 @@ class Step(ABC):
         return False
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
-        """Return why the step cannot learn from a teacher that gives answers alone; empty if it can."""
+        """Return why the step cannot learn from a teacher that only gives answers; empty if it can."""
         if self.info.imitates or "teacher" not in needs(self) or "teacher" not in self.info.reads:
             return []
-        return [f"needs a teacher that limbeck opens, and '{teacher.source}' gives answers alone: {teacher.reason}"]
+        return [f"needs a teacher that limbeck opens, and '{teacher.source}' only gives answers: {teacher.reason}"]
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself."""

@@ -1,4 +1,4 @@
-"""The one door to a model's answers on a split, whatever the model; answers of slow teachers are asked for once."""
+"""Get the answers of any model on a split; those of slow teachers are computed once and stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
 
 CHUNK = 512
-"""Rows that are asked for, and stored, together."""
+"""Rows that are answered and stored together."""
 
 
 def answers(
@@ -31,7 +31,7 @@ def answers(
     """Return a model's logits on a split, in its order.
 
     Args:
-        model: A torch model, an ONNX file, or a teacher that gives answers alone.
+        model: A torch model, an ONNX file, or a teacher that only gives answers.
         tokenizer: The model's.
         task: The task.
         split: Name of the split.
@@ -51,7 +51,7 @@ def answers(
 
 
 def _parts(task: Task, split: str) -> Iterator[Task]:
-    """Cut a split into chunks; the rows that augmentation added are apart, so that only they are new."""
+    """Cut a split into chunks; rows that augmentation added are in chunks of their own, so that only they are new."""
     rows = task.split(split)
     original = task.labelled_rows if split == "train" else len(rows)
     for begin, end in ((0, original), (original, len(rows))):

@@ -42,7 +42,7 @@ class Encoded:
     token_type_ids: Sequence[Sequence[int]] | None
     labels: Sequence[Any]
     pad_id: int
-    kind: str  #: of the task; of texts without labels it may be any name
+    kind: str  #: the kind of the task; any name if there are no labels
     unseen: Sequence[Sequence[int]] = ()
     """For token tasks, the labels of each example's words that got no token: the text was truncated before them, or the
     tokenizer drops their characters."""

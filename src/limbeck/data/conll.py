@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from limbeck.errors import shown
+
 SUFFIXES = (".conll", ".conllu", ".conll03", ".bio", ".iob", ".iob2", ".bioes", ".ner")
 UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 """The columns of CoNLL-U."""
@@ -78,7 +80,7 @@ def is_conll(text: str) -> bool:
 
 
 def has_header(text: str) -> bool:
-    """Return whether the first line names the columns: its last field is no tag, and that of every other line is."""
+    """Return whether the first line names the columns: its last field is not a tag, but that of every other line is."""
     lines = text.split("\n")
     tabs = any("\t" in line for line in lines[:100])
     last = [_fields(line, tabs)[-1] for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
@@ -150,7 +152,7 @@ def _names(header: list[str], first: list[str]) -> tuple[str, ...]:
 
 def _unequal(count: int, expected: int, line: str) -> str:
     fields = f"{count} field{'s' * (count != 1)}"
-    return f"{fields}, expected {expected} (word and tag); the line is {line[:60]!r}"
+    return f"{fields}, expected {expected} (word and tag); the line is {shown(line)}"
 
 
 def is_word_numbering(cells: Sequence[object]) -> bool:

@@ -241,7 +241,7 @@ class _Run:
         _check_head(root, model, self.steps)
         if reason := untrained(root):
             end = "and trained" if trained_first(self.steps) else "and stays untrained if no step trains it"
-            self.log.note(f"'{model}' {reason}; it is initialised from the seed {seed} {end}")
+            self.log.note(f"'{model}' {reason}; it is initialized from the seed {seed} {end}")
         if self.recipe.teacher:
             teacher = self.builder.root(self.recipe.teacher, seed, "teacher")
             self.log.write(teacher)

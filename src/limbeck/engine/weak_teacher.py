@@ -82,7 +82,7 @@ def compare_teacher(
     """Compare a model with the constant answer on the same validation rows.
 
     Args:
-        model: Anything with ``predict(batch)``, or a teacher that gives answers alone.
+        model: Anything with ``predict(batch)``, or a teacher that only gives answers.
         tokenizer: The model's, if it has one.
         task: A task with a validation split.
         batch_size: Texts answered together.

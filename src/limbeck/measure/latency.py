@@ -52,7 +52,7 @@ PIECES = re.compile(r"\w+|[^\w\s]")
 class Latency(Probe):
     """Time every candidate on the target: p50, p90, p99 of a call, and the speed-up over the first PyTorch candidate.
 
-    A call answers one batch, from token ids to logits; tokenisation is not timed. The batches are those of real texts
+    A call answers one batch, from token ids to logits; tokenization is not timed. The batches are those of real texts
     with their real lengths (a sample of the split, spread evenly over its lengths) unless the target fixes
     ``seq_len``; a batch is padded to its longest text. All candidates are loaded in one fresh process and timed
     alternately in rounds, each round over the same batches; ratios are taken within rounds, so that a disturbance of
@@ -109,7 +109,7 @@ class Latency(Probe):
 def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
     """Sample rows whose lengths are spread like those of the split: one from each of ``count`` strata of length.
 
-    They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenised.
+    They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenized.
 
     Args:
         task: Has the split.
@@ -169,13 +169,13 @@ def token_batches(
 def token_lists(
     task: Task, split: str, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, seq_len: int | None = None
 ) -> list[list[int]]:
-    """Tokenise rows of a split.
+    """Tokenize rows of a split.
 
     Args:
         task: Has the split.
         split: Name of the split.
         rows: Rows of the split.
-        tokenizer: Tokenises.
+        tokenizer: Tokenizes.
         seq_len: If given, each row is repeated or cut to exactly this many tokens.
     """
     from limbeck.data.batching import encode

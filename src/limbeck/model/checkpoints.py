@@ -47,7 +47,7 @@ def open_model(
 ) -> tuple[Runnable, PreTrainedTokenizerBase]:
     """Open a limbeck folder, a Hugging Face folder or a name on the hub.
 
-    Given a task, the head has the task's labels. A head that does not fit is initialised anew from ``seed``, as is any
+    Given a task, the head has the task's labels. A head that does not fit is initialized anew from ``seed``, as is any
     part of it that the weights lack, and ``model.fresh_head`` is then True.
 
     Args:

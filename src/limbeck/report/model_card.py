@@ -69,7 +69,7 @@ def taught_by(summary: RunSummary, key: str) -> str:
         f"{fact.split} {quality(fact.value, summary.metric)} {quality_interval(fact, summary.metric)}" for fact in facts
     )
     scores = f" ({summary.metric}: {', '.join(word.strip() for word in words)})" if facts else ""
-    alone = ", which gives answers alone" if teacher.shape is None else ""
+    alone = ", which only gives answers" if teacher.shape is None else ""
     return f"Taught by {summary.source(teacher.key)}{alone}{scores}."
 
 

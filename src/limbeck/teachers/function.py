@@ -1,4 +1,4 @@
-"""A Python function as a teacher: called with texts, it returns logits or probabilities, each text asked for once."""
+"""A Python function as a teacher: given texts, it returns logits or probabilities; it sees each text once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import softmax
 
 from limbeck.core.task import Task
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 from limbeck.storage.atomic import sync
 from limbeck.teachers.score_file import LOGITS, NUMBER, PROBABILITIES, Key, ScoreFile, text_keys
 from limbeck.teachers.scores import ScoreFormat, are_probabilities
@@ -20,18 +20,18 @@ from limbeck.teachers.scores import ScoreFormat, are_probabilities
 TeacherFunction: TypeAlias = Callable[[list[Any]], Any]
 """Takes texts, or (text, second text) tuples, and returns a row of scores for each: an array, or mappings by label."""
 BATCH = 32
-"""Texts in a call. The answers to the first call tell logits from probabilities, and one function from another."""
+"""Texts per call. The answers to the first call show whether they are logits, and identify the function."""
 SAME = 0.05
-"""Most that probabilities of the same function may differ between two calls."""
+"""Largest difference between two calls at which probabilities count as those of the same function."""
 
 
 class FunctionTeacher:
-    """Answers of a function, kept in memory: no text is asked for twice."""
+    """Answers of a function, kept in memory so that it sees no text twice."""
 
     notes: tuple[str, ...] = ()
 
     def __init__(self, function: TeacherFunction, task: Task) -> None:
-        """Ask for a few texts, which tells what the function returns.
+        """Call the function on a few texts to find out what it returns.
 
         Args:
             function: Called with at most ``BATCH`` texts at a time.
@@ -41,7 +41,7 @@ class FunctionTeacher:
             InputError: The function fails, or does not return a row of scores for each text.
         """
         if task.task_kind.per_token:
-            raise InputError("teacher: a function answers whole texts, and the task has a label for each word")
+            raise InputError("teacher: a function scores whole texts, but the task has a label for each word")
         self._function, self._task = function, task
         self.name = str(getattr(function, "__qualname__", type(function).__name__))
         self._logits: dict[Key, np.ndarray] = {}
@@ -57,17 +57,17 @@ class FunctionTeacher:
         self.identity = hashlib.sha256(named + logits.tobytes()).hexdigest()[:16]
 
     def lacks(self, task: Task, split: str) -> str:
-        """Return an empty text: a function can be asked for any text."""
+        """Return an empty string: a function can answer any text."""
         return ""
 
     def answer(self, task: Task, split: str) -> np.ndarray:
-        """Return the logits of a split [rows, labels]; asks for texts that were not asked for before."""
+        """Return the logits of a split [rows, labels]; the function is called on texts that are new to it."""
         inputs = _inputs(task, split)
         self.ask(inputs)
         return np.stack([self._logits[_key_of(given)] for given in inputs])
 
     def ask(self, inputs: Sequence[Any]) -> None:
-        """Ask for those of these texts, or pairs, that were not asked for before, batch by batch."""
+        """Call the function, batch by batch, on those of these texts, or pairs, that are new to it."""
         new = list({_key_of(given): given for given in inputs if _key_of(given) not in self._logits}.values())
         for start in range(0, len(new), BATCH):
             batch = new[start : start + BATCH]
@@ -92,10 +92,10 @@ class FunctionTeacher:
     def _read(self, inputs: Sequence[Any], rows: Sequence[Any], form: ScoreFormat) -> list[list[float]]:
         """Check rows of scores and put them into the order of the labels."""
         where = f"teacher function '{self.name}', text "
-        return [form.read(row, f"{where}{given!r:.60}") for row, given in zip(rows, inputs, strict=True)]
+        return [form.read(row, f"{where}{shown(given)}") for row, given in zip(rows, inputs, strict=True)]
 
     def scores_of(self, given: Any) -> dict[str, Any]:
-        """Return the fields of a score file for a text, or a pair, that was asked for."""
+        """Return the fields of a score file for a text, or a pair, that the function has answered."""
         logits = self._logits[_key_of(given)].astype(np.float64)
         if self._task.task_kind.numeric:
             return {NUMBER: float(logits[0])}
@@ -105,13 +105,13 @@ class FunctionTeacher:
         return {PROBABILITIES: dict(zip(self._task.label_names, map(float, values), strict=True))}
 
     def adopt(self, path: Path) -> bool:
-        """Take over the answers of a file that :func:`write_scores` began, if they are this function's.
+        """Reuse the answers in a file that :func:`write_scores` began, if they are this function's.
 
         Args:
             path: The file.
 
         Returns:
-            Whether they are taken over; True if there is no such file.
+            Whether they are reused; True if there is no such file.
         """
         _drop_partial_line(path)
         if not path.exists():
@@ -138,7 +138,7 @@ def _probabilities(logits: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def write_scores(teacher: FunctionTeacher, task: Task, path: Path) -> None:
-    """Ask a function for every text of a task and write its answers as a file of scores, batch by batch.
+    """Call a function on every text of a task and write its answers to a file of scores, batch by batch.
 
     A file that an earlier, interrupted call wrote is continued, if the teacher has adopted its answers.
 

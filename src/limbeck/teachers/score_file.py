@@ -1,13 +1,13 @@
 """A file of scores as a teacher: what an LLM, a service or another program answered, by text or by row.
 
-Each line of a JSONL file, or row of a Parquet file, says which text it is of, and what the teacher answers::
+Each line of a JSONL file, or row of a Parquet file, names a text and gives the teacher's answer::
 
     {"text": "a fine film", "probabilities": {"negative": 0.03, "positive": 0.97}}
     {"split": "train", "row": 17, "logits": [-1.5, 2.25]}
 
 Scores are ``logits`` or ``probabilities`` (by label name, or a list in the order of the task's labels), a column of
-probabilities for every label name, or a ``label`` alone, which counts as certain. Texts of pairs have ``text`` and
-``pair``; rows count from 0 in the split as limbeck reads it.
+probabilities for every label name, or just a ``label``, which counts as certain. Pairs of texts have ``text`` and
+``pair``; rows are counted from 0 in the split as limbeck reads it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from limbeck.core.paths import user_path
 from limbeck.core.task import Task
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 from limbeck.teachers.scores import ScoreFormat
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 LOGITS, PROBABILITIES, ANSWER, NUMBER = "logits", "probabilities", "label", "score"
 """Fields that hold the scores of a text."""
 Key = tuple[str, str]
-"""A text and its second text, or "" ; blanks count once."""
+"""A text and its second text, or ""; a run of white space counts as one space."""
 
 
 def is_score_file(source: str | Path) -> bool:
@@ -43,7 +43,7 @@ def is_score_file(source: str | Path) -> bool:
 
 
 def gives_probabilities(path: Path) -> bool:
-    """Return whether the scores of a file are probabilities; reads the names of its fields alone."""
+    """Return whether the scores of a file are probabilities, from the names of its fields."""
     if path.suffix.lower() == ".parquet":
         import pyarrow
         import pyarrow.parquet
@@ -79,8 +79,8 @@ class ScoreFile:
 
         Args:
             path: A JSONL or Parquet file.
-            task: The task, with the labels that the file has scores of.
-            further: Answers a split of texts that are not in the file; None where nobody can.
+            task: The task whose labels are scored.
+            further: Answers a split of texts that are not in the file; None if nothing can.
 
         Raises:
             InputError: The file cannot be read, or a row of it is wrong.
@@ -89,7 +89,7 @@ class ScoreFile:
 
         if task.task_kind.per_token:
             raise InputError(
-                f"teacher '{path}': a file has scores of whole texts, and the task has a label for each word"
+                f"teacher '{path}': a file has scores for whole texts, but the task has a label for each word"
             )
         self.path, self._further = path, further
         table = read_table(path)
@@ -104,12 +104,12 @@ class ScoreFile:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """Say how many rows of the file are of no text of the task."""
+        """Note how many texts of the file are not in the task."""
         unused = 0 if self._texts is None else len(self._by_text.keys() - self._texts)
         return (f"{unused:,} of {len(self._by_text):,} texts of '{self.path}' are not in the task",) * bool(unused)
 
     def _texts_of(self, table: Table) -> dict[Key, int]:
-        """Return the row of each text; a text may be there twice if its scores are the same."""
+        """Return the row of each text; a text may occur twice if its scores are the same."""
         if "text" not in table.columns:
             raise InputError(
                 f"{table.where}: expected the field 'text' (and 'pair'), or 'split' and 'row'; "
@@ -120,10 +120,11 @@ class ScoreFile:
         for row, cells in enumerate(table.rows):
             texts = [cells[position] for position in positions]
             if not all(text is None or isinstance(text, str) for text in texts) or texts[0] is None:
-                raise InputError(f"{table.at(row)}: the text should be text, got {texts[0]!r:.60}")
+                raise InputError(f"{table.at(row)}: 'text' should be text, got {shown(texts[0])}")
             first = rows.setdefault(_key(*texts), row)
             if not np.allclose(self._logits[first], self._logits[row], rtol=1e-4, atol=1e-5):
-                raise InputError(f"{table.at(row)}: other scores of the text of {table.unit} {table.numbers[first]}")
+                earlier = f"{table.unit} {table.numbers[first]}"
+                raise InputError(f"{table.at(row)}: the text of {earlier} again, with other scores")
         return rows
 
     @property
@@ -137,20 +138,19 @@ class ScoreFile:
         if self._by_row:
             present = self._by_row.get(split, {})
             if not present:
-                return f"teacher '{self.path}' has no rows of the split '{split}'"
+                return f"teacher '{self.path}' has no rows for the split '{split}'"
             if more := [row for row in present if row >= count]:
-                return f"teacher '{self.path}' has row {more[0]} of '{split}', which has the rows 0 to {count - 1}"
+                return f"teacher '{self.path}' has row {more[0]} of '{split}', which has rows 0 to {count - 1}"
             missing = [row for row in range(count) if row not in present]
             example = f"row {missing[0]}" if missing else ""
         else:
             texts = keys(task, split)
             missing = [row for row, key in enumerate(texts) if key not in self._by_text]
-            example = repr(task.split(split).texts[missing[0]])[:60] if missing else ""
+            example = shown(task.split(split).texts[missing[0]]) if missing else ""
         if not missing or self._further is not None:
             return ""
-        return (
-            f"teacher '{self.path}' has no scores of {len(missing):,} of {count:,} rows of '{split}', such as {example}"
-        )
+        lacking = f"{len(missing):,} of {count:,} rows of '{split}', such as {example}"
+        return f"teacher '{self.path}' has no scores for {lacking}"
 
     def answer(self, task: Task, split: str) -> np.ndarray:
         """Return the logits of a split [rows, labels].
@@ -201,9 +201,9 @@ def _rows_of(table: Table, task: Task) -> dict[str, dict[int, int]]:
         if split not in task.splits:
             raise InputError(f"{table.at(number)}: the task has no split {split!r}; {nearest(str(split), task.splits)}")
         if isinstance(row, bool) or not isinstance(row, int) or row < 0:
-            raise InputError(f"{table.at(number)}: 'row' should be a whole number from 0, got {row!r:.60}")
+            raise InputError(f"{table.at(number)}: 'row' should be a whole number from 0, got {shown(row)}")
         if row in numbers[split]:
-            raise InputError(f"{table.at(number)}: row {row} of '{split}' is there twice")
+            raise InputError(f"{table.at(number)}: row {row} of '{split}' occurs twice")
         numbers[split][row] = number
     return dict(numbers)
 
@@ -243,5 +243,5 @@ def _certain(answer: Any, task: Task, where: str) -> list[float]:  # Any: a cell
     given: Sequence[Any] = answer if task.task_kind.several and isinstance(answer, (list, tuple)) else [answer]
     for label in given:
         if label not in task.label_names:
-            raise InputError(f"{where}: the task has no label {label!r:.60}; {nearest(str(label), task.label_names)}")
+            raise InputError(f"{where}: the task has no label {shown(label)}; {nearest(str(label), task.label_names)}")
     return [float(name in given) for name in task.label_names]

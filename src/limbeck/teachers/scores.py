@@ -1,7 +1,7 @@
 """Numbers that a teacher gives for a text, checked and put into the order of the task's labels, as logits.
 
 Probabilities become their logarithms: these are the teacher's logits up to a constant in every row, which a softmax at
-any temperature does not see.
+any temperature ignores.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from limbeck.core.kinds import Kind, find
 from limbeck.core.outputs import match_labels
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 LEAST = 1e-12
-"""Probabilities below this count as this: their logarithms stay finite."""
+"""Smaller probabilities are raised to this, so that their logarithms stay finite."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ScoreFormat:
             where: Where it is, for messages.
 
         Raises:
-            InputError: Wrong labels, a wrong number of scores, or scores that are no finite numbers or probabilities.
+            InputError: Wrong labels, a wrong number of scores, or scores that are not finite, or not probabilities.
         """
         if isinstance(value, np.ndarray):
             value = value.tolist()
@@ -53,7 +53,7 @@ class ScoreFormat:
             value = self._ordered(value, where)
         width = max(1, len(self.labels))
         if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-            raise InputError(f"{where}: expected a score for each label, got {_short(value)}")
+            raise InputError(f"{where}: expected a score for each label, got {shown(value)}")
         if len(value) != width:
             named = f" ({', '.join(self.labels[:6])}{', …' * (len(self.labels) > 6)})" if self.labels else ""
             raise InputError(f"{where}: expected {width} scores{named}, got {len(value)}")
@@ -78,7 +78,7 @@ class ScoreFormat:
         for number in numbers:
             if not -1e-6 <= number <= 1 + 1e-6:
                 raise InputError(
-                    f"{where}: {number:g} is no probability (0 to 1); if these are logits, name the field 'logits'"
+                    f"{where}: {number:g} is not a probability (0 to 1); if these are logits, name the field 'logits'"
                 )
         if find(self.kind).single_class and abs(sum(numbers) - 1) > tolerance(len(numbers)):
             raise InputError(f"{where}: the probabilities sum to {sum(numbers):.4g}, not to 1")
@@ -118,12 +118,7 @@ def are_probabilities(kind: Kind, values: np.ndarray) -> bool:
 
 def _number(score: Any, where: str) -> float:  # Any: whatever a file or a function gives
     if isinstance(score, bool) or not isinstance(score, (int, float)):
-        raise InputError(f"{where}: expected a number for each label, got {_short(score)}")
+        raise InputError(f"{where}: expected a number for each label, got {shown(score)}")
     if not math.isfinite(score):
-        raise InputError(f"{where}: a score is {score}, which is no number to learn from")
+        raise InputError(f"{where}: expected a finite score for each label, got {score}")
     return float(score)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""Any sequence classifier of transformers as a teacher, with its own tokenizer."""
+"""Any sequence classifier that transformers can open as a teacher, with its own tokenizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 32
 
 
 class TransformersTeacher:
-    """A model that is asked for its logits alone.
+    """A transformers model of which only the logits are used.
 
     Attributes:
         probabilities: Always False: it gives logits.
@@ -34,7 +34,7 @@ class TransformersTeacher:
     notes: tuple[str, ...] = ()
 
     def __init__(self, source: str, task: Task, identity: str) -> None:
-        """Match the model's labels with the task's; its weights are read when it is first asked.
+        """Match the model's labels with the task's; its weights are read on first use.
 
         Args:
             source: Folder or hub name of the model.
@@ -46,16 +46,16 @@ class TransformersTeacher:
         """
         self.source, self.identity = source, identity
         if task.task_kind.per_token:
-            reason = "a model that limbeck does not open answers whole texts, and the task has a label for each word"
+            reason = "a model that limbeck does not open scores whole texts, but the task has a label for each word"
             raise InputError(f"teacher '{source}': {reason}")
         self.match = match_outputs(source, task)
         self.order_assumed = self.match.assumed
         if self.match.assumed:
             names = ", ".join(task.label_names)
-            self.notes = (f"'{source}' and the data do not name the labels alike, so their order is assumed ({names})",)
+            self.notes = (f"'{source}' and the data name the labels differently, so their order is assumed ({names})",)
 
     def lacks(self, task: Task, split: str) -> str:
-        """Return an empty text: a model can be asked for any text."""
+        """Return an empty string: a model can answer any text."""
         return ""
 
     @cached_property
@@ -98,7 +98,7 @@ class TransformersTeacher:
         """Return the logits of a split in the order of the task's labels [rows, labels].
 
         Args:
-            task: The task; texts are cut at its ``max_length`` tokens of the teacher's own.
+            task: The task; texts are cut at its ``max_length``, counted in the teacher's own tokens.
             split: Name of the split.
         """
         import torch

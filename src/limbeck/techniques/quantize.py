@@ -47,7 +47,7 @@ CHECK_TEXTS = 3 * 96  # of smoothing: texts that it is learnt from and tried on,
     )
 )
 class Quantize(Technique):
-    """Make an INT8 model of an exported one: about a quarter of the size, and faster on most CPUs.
+    """Quantize an exported model to INT8: about a quarter of the size, and faster on most CPUs.
 
     Attributes:
         mode: Ranges of activations: from each input (dynamic), or from calibration texts (static).

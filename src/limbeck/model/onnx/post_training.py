@@ -1,4 +1,4 @@
-"""Make an INT8 model of an exported one: ranges, smoothing, and parts that fall back to float."""
+"""Quantize an exported model to INT8: ranges, smoothing, and parts that fall back to float."""
 
 from __future__ import annotations
 
@@ -51,7 +51,13 @@ class Ranges:
     samples: int = 128
 
     def of(self, parts: Parts, texts: Texts, int8: Int8) -> Int8:
-        """Return the version with its ranges; none in dynamic mode."""
+        """Return the version with its ranges; none in dynamic mode.
+
+        Args:
+            parts: The model and what it is exported with.
+            texts: Returns that many texts for calibration.
+            int8: The version.
+        """
         if self.mode == "dynamic":
             return int8
         return replace(int8, ranges=calibrate(*parts, texts(self.samples), self.calibration, int8.smooth))
