@@ -94,7 +94,7 @@ def find_spans(codes: npt.ArrayLike) -> Spans:
 
 
 def _keys(spans: Spans, size: int) -> np.ndarray:
-    """Number the spans, equal ones alike [entities]."""
+    """Give each span a number, equal ones the same [entities]."""
     return np.asarray((spans.firsts * (size + 1) + spans.lasts) * 2**16 + spans.types)
 
 
