@@ -310,7 +310,8 @@ class Evaluation:
     depends_on_batch: bool = False
     """Whether answers may depend on the texts beside them: those of INT8 models do in batches of several texts."""
     beside: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    """For a regression, ``rmse`` (in the unit of the labels) and ``r2``, each with its interval."""
+    """``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision and recall of entities."""
+    per_type: dict[str, dict[str, float]] = field(default_factory=dict)  #: counts and scores of entities by type
 
 
 def check_calls(threads: int, batch: int) -> None:
@@ -374,7 +375,8 @@ def evaluate(
     depends = batch > 1 and runtime != "torch" and model.int8
     figures = (*assessment.quality, len(encoded), total * 1e3, mean)
     beside = {name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()}
-    return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends, beside)
+    rest = (runner.words, threads, batch, unseen, depends, beside, assessment.detail.get("per_type", {}))
+    return Evaluation(task.metric, *figures, *rest)
 
 
 def _timed_answers(
