@@ -43,7 +43,6 @@ def spans(row):
 
 
 def test_entities_are_those_of_the_pipeline(folders):
-    hub, out = folders
     for folder in folders:
         model = transformers.AutoModelForTokenClassification.from_pretrained(folder, trust_remote_code=True)
         pipeline = transformers.pipeline(
@@ -89,6 +88,4 @@ def test_every_word_of_a_long_text_has_a_label(folders):
     words = text.split()
     assert len(row["labels"]) == len(words)
     assert [words[index] for index in row["unseen"]] == ["\u200b"] * 3
-    (short,) = answer(folders[0], [TEXTS[0]])
-    assert row["labels"][0] == short["labels"][0] or len(words) > 6
     assert answer(folders[0], [""])[0]["answer"] == "no entities"
