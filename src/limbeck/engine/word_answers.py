@@ -54,7 +54,7 @@ def answer_words(
     results = []
     for text, words, own in zip(texts, rows, windows, strict=True):
         labels, unseen = _labels([(encodings.word_ids(window), logits[window]) for window in own], len(words), spec)
-        row = {"text": text, "answer": " ".join(labels), "labels": labels, "unseen": unseen}
+        row: dict[str, Any] = {"text": text, "answer": " ".join(labels), "labels": labels, "unseen": unseen}
         if scheme is not None:
             starts = [match.start() for match in WORD.finditer(text)]
             entities = _entities(scheme, encodings, [(window, logits[window]) for window in own], starts)
