@@ -257,7 +257,7 @@ def test_multilabel_from_lists_and_from_strings(tmp_path):
 def test_tokens_from_json_and_from_columns(tmp_path):
     lines = '{"tokens": ["Anna", "saw", "Oslo"], "ner_tags": ["B-PER", "O", "B-LOC"]}\n'
     task = load_task(folder(tmp_path, train_jsonl=lines * 2, dev_jsonl=lines))
-    assert (task.kind, task.metric, task.label_names) == ("tokens", "token_f1", ("O", "B-LOC", "B-PER"))
+    assert (task.kind, task.metric, task.label_names) == ("tokens", "entity_f1", ("O", "B-LOC", "B-PER"))
     assert task.split("train").texts[0] == ("Anna", "saw", "Oslo")
     assert task.split("train").labels[0] == (2, 0, 1)
     other = tmp_path / "columns"

@@ -68,6 +68,9 @@ def evaluate(
     print(f"{result.metric}: {result.quality:.4f} [{result.low:.4f}, {result.high:.4f}], n {result.examples}")
     for name, (value, low, high) in result.beside.items():
         print(f"{name}: {value:.4g} [{low:.4g}, {high:.4g}]")
+    for name, row in result.per_type.items():
+        scores = ", ".join(f"{score} {row[score]:.4f}" for score in ("precision", "recall", "f1"))
+        print(f"{name}: {scores}, n {row['examples']}")
     setting = f"{result.runtime}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
     if result.unseen_words:
         print(f"unseen_words: {result.unseen_words} (cut off, or without a token; they count as the default label)")

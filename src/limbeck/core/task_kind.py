@@ -28,13 +28,21 @@ Logits: TypeAlias = Sequence[np.ndarray] | np.ndarray
 CONSTANTS = 200  #: the most frequent labels tried as constant answers
 
 
+class UnseenWord(NamedTuple):
+    """A word that has no token, because it was cut off or the tokenizer drops its characters: index and label."""
+
+    word: int
+    label: int
+
+
 class Assessment(NamedTuple):
     """The metric with its interval, and what a reader may ask next."""
 
     quality: Interval
     detail: dict[str, Any]
     beside: dict[str, Interval] = {}  # noqa: RUF012 never changed
-    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression."""
+    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision
+    and recall of entities."""
 
 
 class Output(ABC):
@@ -188,11 +196,12 @@ class TaskKind(Output):
         """
         return activate(logits, self.activation) if METRICS[metric].reads_scores else self.decode(logits)
 
-    def score(self, metric: str, logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
+    def score(self, metric: str, names: Sequence[str], logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
         """Compute a metric of logits.
 
         Args:
             metric: Name of the metric.
+            names: The label names.
             logits: Logits in the order of the labels.
             labels: The rows' labels; of words one for every position, where ``IGNORED`` ones do not count.
         """
@@ -237,7 +246,7 @@ class TaskKind(Output):
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
         """Score logits with an interval over the rows.
 
@@ -246,8 +255,8 @@ class TaskKind(Output):
             names: The label names.
             logits: Logits in the order of the labels.
             labels: The rows' labels; of words one for every position, as ``data.batching.encode`` gives them.
-            unseen: For words, the labels of those of each row that have no token. They count as answered with 'O' (or
-                the first label), the same for every model, and ``detail["unseen_words"]`` has their number.
+            unseen: For words, those of each row that have no token. They count as answered with 'O' (or the first
+                label), the same for every model, and ``detail["unseen_words"]`` has their number.
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ import numpy as np
 
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
+from limbeck.core.task_kind import UnseenWord
 from limbeck.data.encoding import TextEncoding, first_pieces
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class Encoded:
     labels: Sequence[Any]
     pad_id: int
     kind: str  #: the kind of the task; any name if there are no labels
-    unseen: Sequence[Sequence[int]] = ()
-    """For token tasks, the labels of each example's words that got no token: the text was truncated before them, or the
-    tokenizer drops their characters."""
+    unseen: Sequence[Sequence[UnseenWord]] = ()
+    """For token tasks, each example's words that got no token: the text was truncated before them, or the tokenizer
+    drops their characters."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -95,12 +96,12 @@ def _mask_replacer(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[
     return lambda text: text.replace(written, own)
 
 
-def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return a label per token (IGNORED but for the first of each word), and the labels of words without a token."""
+def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> tuple[list[int], list[UnseenWord]]:
+    """Return a label per token (IGNORED but for the first of each word), and the words without a token."""
     aligned, unseen = [IGNORED] * len(word_ids), []
-    for label, position in zip(labels, first_pieces(word_ids, len(labels)), strict=True):
+    for word, (label, position) in enumerate(zip(labels, first_pieces(word_ids, len(labels)), strict=True)):
         if position is None:
-            unseen.append(label)
+            unseen.append(UnseenWord(word, label))
         else:
             aligned[position] = label
     return aligned, unseen

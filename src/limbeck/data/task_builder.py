@@ -12,6 +12,7 @@ from limbeck.core.task import SPLITS, Split, Task, choose
 from limbeck.data.cells import is_missing
 from limbeck.data.columns import Columns, choose_columns, parse_lists, resolve_column
 from limbeck.data.config import Options
+from limbeck.data.conll import BLANK
 from limbeck.data.labels import Encode, Rows, check_labelled, number_labels, to_python, unify_spelling
 from limbeck.data.readers import Table, plural
 from limbeck.errors import InputError, shown
@@ -119,9 +120,9 @@ def _text(cell: object, table: Table, row: int, column: str, kind: Kind, options
         words = cell.split() if isinstance(cell, str) else cell
         if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
             raise InputError(f"{table.at(row)}: column '{column}' should be a list of words, got {shown(cell)}")
-        if not all(word.strip() for word in words):
+        if not all(word.strip(BLANK) for word in words):
             raise InputError(f"{table.at(row)}: word {_first_empty(words) + 1} of column '{column}' is empty")
-        parts = tuple(word.strip() for word in words)
+        parts = tuple(word.strip() or word.strip(BLANK) for word in words)  # a no-break space is a word
         return (parts or None), parts != tuple(words)
     if not isinstance(cell, str):
         raise InputError(
@@ -136,7 +137,7 @@ def _text(cell: object, table: Table, row: int, column: str, kind: Kind, options
 
 
 def _first_empty(words: Sequence[str]) -> int:
-    return next(index for index, word in enumerate(words) if not word.strip())
+    return next(index for index, word in enumerate(words) if not word.strip(BLANK))
 
 
 def _refuse_empty(table: Table, empty: list[int], roles: Sequence[tuple[str, str, int]], options: Options) -> None:

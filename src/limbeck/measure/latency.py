@@ -310,7 +310,8 @@ class Evaluation:
     depends_on_batch: bool = False
     """Whether answers may depend on the texts beside them: those of INT8 models do in batches of several texts."""
     beside: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    """For a regression, ``rmse`` (in the unit of the labels) and ``r2``, each with its interval."""
+    """``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision and recall of entities."""
+    per_type: dict[str, dict[str, float]] = field(default_factory=dict)  #: counts and scores of entities by type
 
 
 def check_calls(threads: int, batch: int) -> None:
@@ -370,11 +371,20 @@ def evaluate(
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)
-    mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
-    depends = batch > 1 and runtime != "torch" and model.int8
-    figures = (*assessment.quality, len(encoded), total * 1e3, mean)
-    beside = {name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()}
-    return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends, beside)
+    return Evaluation(
+        task.metric,
+        *assessment.quality,
+        examples=len(encoded),
+        total_ms=total * 1e3,
+        mean_ms=total * 1e3 / len(encoded),
+        runtime=runner.words,
+        threads=threads,
+        batch=batch,
+        unseen_words=sum(map(len, encoded.unseen)),
+        depends_on_batch=batch > 1 and runtime != "torch" and model.int8,
+        beside={name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()},
+        per_type=assessment.detail.get("per_type", {}),
+    )
 
 
 def _timed_answers(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.statistics import Interval
     from limbeck.core.task import Task
-    from limbeck.core.task_kind import Assessment
+    from limbeck.core.task_kind import Assessment, UnseenWord
 
 
 @step(
@@ -136,7 +136,7 @@ def _flat(interval: Interval) -> tuple[float, str, float, float]:
 
 
 def assess(
-    task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any], unseen: Sequence[Sequence[int]] = ()
+    task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any], unseen: Sequence[Sequence[UnseenWord]] = ()
 ) -> Assessment:
     """Score logits in the order of the labels.
 
@@ -144,6 +144,6 @@ def assess(
         task: Says kind, metric and label names.
         logits: [rows, labels]; for tokens one [positions, labels] for each row.
         labels: A label for each row; for tokens one for every position, as ``data.batching.encode`` gives them.
-        unseen: For tokens, the labels of the words of each row that have no token, see ``TaskKind.assess``.
+        unseen: For tokens, the words of each row that have no token, see ``TaskKind.assess``.
     """
     return task.task_kind.assess(task.metric, task.label_names, logits, labels, unseen)

@@ -10,6 +10,7 @@ from limbeck.report import formatting
 from limbeck.report.ablation import Gain, gains
 from limbeck.report.charts import front_picture, gain_axis, strip_axis, tree_picture
 from limbeck.report.display_names import names, reference_line, reference_words
+from limbeck.report.entity_types import type_rows
 from limbeck.report.prediction_flips import changed_words, groups, most_changed
 from limbeck.report.report import (
     errors_line,
@@ -58,6 +59,7 @@ def report_html(
             sizes=_example_counts(table),
             volume=volume_line(summary),
             errors=errors_line(summary),
+            entity_types=type_rows(row, reference, split),
             baseline=summary.baseline,
             change=headline_change(row, reference, split),
             changed=changed_words(row, split),

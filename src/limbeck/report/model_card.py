@@ -10,11 +10,12 @@ from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.measurement import Measurement
 from limbeck.model.layout import model_files
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
+from limbeck.report.entity_types import type_rows
 from limbeck.report.formatting import milliseconds, quality, quality_interval
 from limbeck.report.html import page_environment
 from limbeck.report.model_folder import onnx_file
 from limbeck.report.prediction_flips import drift_words, percent
-from limbeck.report.report import headline
+from limbeck.report.report import BESIDE, headline
 from limbeck.report.serving_example import artefact_example, runtime_of
 from limbeck.report.speed_up import Ratio
 from limbeck.report.summary import RunSummary
@@ -46,6 +47,7 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         taught=taught_by(summary, key),
         headline=headline(summary) if key in summary.chosen[:1] else row.name,
         figures=figures(summary, row, reference),
+        types={split: type_rows(row, reference, split) for split in row.quality},
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
         example=artefact_example(summary, exported=exported).rstrip(),
@@ -125,7 +127,7 @@ def _quality_figures(summary: RunSummary, row: Row, reference: Row | None, split
     constant = summary.baseline.quality.get(split) if summary.baseline is not None else None
     if summary.baseline is not None and constant is not None:
         lines.append(Figure(f"the same, {summary.baseline.answer}", quality(constant.value, summary.metric)))
-    for name, label in (("rmse", "RMSE"), ("r2", "R²")):
+    for name, label in BESIDE.items():
         error = record_fact(summary, row.key, name, split)
         whole = record_fact(summary, reference.key if reference is not None else None, name, split)
         if error is not None:

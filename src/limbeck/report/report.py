@@ -13,6 +13,7 @@ from limbeck.core.metrics import METRICS
 from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.display_names import names, reference_line, reference_words
+from limbeck.report.entity_types import types_json
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
 from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
 from limbeck.report.speed_up import is_faster
@@ -22,8 +23,12 @@ from limbeck.report.table import Row, baseline_problems, better_than_baseline, r
 if TYPE_CHECKING:
     from rich.table import Table
 
-BULKY = frozenset({"rounds", "correct", "samples", "shapes", "most_changed"})
+BULKY = frozenset({"rounds", "correct", "entities", "samples", "shapes", "most_changed"})
 """Parts of a measurement's detail that serve later computations, not readers."""
+
+
+BESIDE = {"rmse": "RMSE", "r2": "R²", "entity_f1": "F1", "entity_precision": "precision", "entity_recall": "recall"}
+"""Measurements that a kind of task gives beside its metric, and what they are called."""
 
 
 @once
@@ -193,7 +198,10 @@ def _baseline_cell(summary: RunSummary, split: str) -> str:
 
 
 def errors_line(summary: RunSummary) -> str:
-    """Describe RMSE and R² of the chosen model, teacher and reference of a regression; empty for other tasks."""
+    """Describe what stands beside the metric of the chosen model, teacher and reference; empty where nothing does.
+
+    That is RMSE and R² of a regression, precision and recall of entities.
+    """
     keys = {"teacher": summary.teacher, "chosen": summary.chosen[0] if summary.chosen else None}
     if summary.reference is not None and summary.reference not in keys.values():
         keys[names(summary)[summary.reference]] = summary.reference
@@ -201,13 +209,16 @@ def errors_line(summary: RunSummary) -> str:
     for name, key in keys.items():
         record = summary.records.get(key or "")
         for split in shown_splits(summary):
-            error, r2 = (record.fact(fact, split) if record is not None else None for fact in ("rmse", "r2"))
-            if error is not None and r2 is not None:
-                parts.append(
-                    f"{name}, {split}: RMSE {error.value:.4g} [{error.low:.4g}, {error.high:.4g}], "
-                    f"R² {r2.value:.3f} [{r2.low:.3f}, {r2.high:.3f}]"
-                )
+            facts = [(label, record.fact(fact, split)) for fact, label in BESIDE.items()] if record is not None else []
+            shown = [f"{label} {_bounds(fact, label)}" for label, fact in facts if fact is not None]
+            if shown:
+                parts.append(f"{name}, {split}: {', '.join(shown)}")
     return "; ".join(parts)
+
+
+def _bounds(fact: Measurement, label: str) -> str:
+    digits = ".4g" if label == "RMSE" else ".3f"
+    return f"{fact.value:{digits}} [{fact.low:{digits}}, {fact.high:{digits}}]"
 
 
 def front_csv(summary: RunSummary) -> str:
@@ -264,6 +275,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "hypervolume": front._asdict() if (front := volume(summary)) is not None else None,
         "rows": front_rows(summary),
         "changes": {row.key: found for row in rows(summary) if (found := changes_json(row))},
+        **({"entities": types} if (types := types_json(summary)) else {}),
         "gains": [
             {
                 "key": gain.key,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from limbeck.core.logits import Activation, activate
 from limbeck.core.ranking import metric_interval
 from limbeck.core.statistics import pack, wilson
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, per_class
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
 
 
 class Classification(TaskKind):
@@ -45,7 +45,7 @@ class Classification(TaskKind):
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
         """Score with an interval: Wilson's for accuracy, else by bootstrap; keep which rows were right.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
 from limbeck.core.ranking import metric_interval
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, per_label
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_label
 
 
 class Multilabel(TaskKind):
@@ -103,7 +103,7 @@ class Multilabel(TaskKind):
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
         """Score with a bootstrap interval over the rows.
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import METRICS, r2, rmse
 from limbeck.core.statistics import score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 
 
 class Regression(TaskKind):
@@ -81,7 +81,7 @@ class Regression(TaskKind):
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
         """Score with a bootstrap interval over the rows; ``rmse`` and ``r2`` stand beside it.
 
