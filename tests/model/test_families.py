@@ -9,9 +9,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from limbeck.core.shape import Shape
 from limbeck.errors import UnsupportedModel
-from limbeck.model.families import head_tensors, ragged_layers, read_shape
+from limbeck.model.families import ACTIVATIONS, head_tensors, ragged_layers, read_shape
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.style import Style
+
+
+def test_usual_activations_are_those_of_transformers_and_of_our_families():
+    from transformers.activations import ACT2FN
+
+    assert set(ACT2FN) >= ACTIVATIONS
+    own = {value for family in FAMILIES.values() for key, (_, value) in family.keys.items() if key == "activation"}
+    assert own <= ACTIVATIONS
 
 
 @pytest.mark.parametrize("family", ["deberta", "convbert", "berta", "llama"])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limbeck.cli._app import MODELS, Json, Runtime, app, print_json, refuse_fresh_head
+from limbeck.cli._app import Json, Runtime, print_json, refuse_fresh_head
 from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError, shown
 
@@ -16,7 +16,6 @@ MAX_INPUT = 2**26
 """Bytes of standard input that are read."""
 
 
-@app.command(group=MODELS)
 def evaluate(
     model: str,
     *,
@@ -79,7 +78,6 @@ def evaluate(
     print(f"elapsed: {result.total_ms:.1f} ms, {result.mean_ms:.3f} ms on average ({setting})")
 
 
-@app.command(group=MODELS)
 def predict(  # noqa: DOC103 the command line's help needs the bare name
     model: str,
     *texts: str,

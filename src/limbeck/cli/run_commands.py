@@ -11,11 +11,9 @@ from annotated_types import Ge, Le
 from cyclopts import Parameter
 
 from limbeck.cli._app import (
-    RUNS,
     Json,
     Store,
     Track,
-    app,
     check_options,
     finish,
     make_console,
@@ -71,7 +69,6 @@ class Search:
     replicas: Annotated[int, Ge(1), Le(1000)] = 1
 
 
-@app.command(group=RUNS)
 def compress(
     model: str,
     *,
@@ -134,7 +131,6 @@ def compress(
     return finish(compressed.result, compressed.written, json)
 
 
-@app.command(group=RUNS)
 def run(
     recipe: str,
     *,
@@ -187,7 +183,6 @@ def _load_recipe(name: str, changes: list[str] | None, data: TaskOptions) -> Rec
     return replace(recipe, task=data.of(recipe.task))
 
 
-@app.command(group=RUNS)
 def check(recipe: str, *, json: Json = False) -> int:
     """List all problems of a recipe at once, in milliseconds; nothing is loaded.
 
@@ -207,7 +202,6 @@ def check(recipe: str, *, json: Json = False) -> int:
     return 2 if problems else 0
 
 
-@app.command(group=RUNS)
 def plan(
     recipe: str,
     *,
@@ -255,7 +249,6 @@ def plan(
     return 0
 
 
-@app.command(group=RUNS)
 def recipes() -> None:
     """List the recipes shipped with limbeck."""
     from limbeck.recipe.recipe import shipped
@@ -265,7 +258,6 @@ def recipes() -> None:
         print(f"{name:24s} {description}")
 
 
-@app.command(group=RUNS)
 def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     """Rewrite the report of a run from its ledger, and print its table.
 
@@ -285,7 +277,6 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     return finish(result, write_report(result), json)
 
 
-@app.command(group=RUNS)
 def lineage(folder: Path, key: str) -> None:
     """Show how a candidate was made, step by step.
 
@@ -306,7 +297,6 @@ def lineage(folder: Path, key: str) -> None:
         print(f"{'  ' * depth}{record.key}  {record.step}({settings})  {record.shape}")
 
 
-@app.command(group=RUNS)
 def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
     """Write any candidate of a run to a folder; weights kept during its training become folders in it.
 
@@ -335,7 +325,6 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     print(to)
 
 
-@app.command(group=RUNS)
 def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DOC103 the command line's help needs the bare name
     """Free disk space: remove models from the store, except the final ones of the given runs.
 

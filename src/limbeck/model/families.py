@@ -30,6 +30,8 @@ FEATURES: dict[str, tuple[Any, Any]] = {
 """Keys of a configuration that require more than an encoder, and the values that do not."""
 
 POOLINGS = ("cls", "mean")
+ACTIVATIONS = frozenset({"gelu", "gelu_new", "relu", "silu", "tanh"})
+"""Usual activations: models that name them are checked without importing transformers and torch."""
 ONE_DROPOUT = ("mpnet", "roformer", "megatron-bert")
 """Families whose heads have the dropout of hidden states; they read no other."""
 TOKENS_LIKE_STATES = ("distilbert", "deberta-v2")
@@ -152,15 +154,16 @@ def check_style(style: Style, source: object) -> None:
     Raises:
         UnsupportedModel: Names the nearest one.
     """
-    from transformers.activations import ACT2FN
+    for word, value in (("activation", style.activation), ("activation of the head", style.pooler)):
+        if value not in ACTIVATIONS:
+            from transformers.activations import ACT2FN
 
-    for word, value, choices in (
-        ("activation", style.activation, ACT2FN),
-        ("activation of the head", style.pooler, ACT2FN),
-        ("classifier_pooling", style.pooling, POOLINGS),
-    ):
-        if value not in choices:
-            raise UnsupportedModel(f"{source}: {word} {shown(value)}; {nearest(value, choices)}")
+            if value not in ACT2FN:
+                raise UnsupportedModel(f"{source}: {word} {shown(value)}; {nearest(value, ACT2FN)}")
+    if style.pooling not in POOLINGS:
+        raise UnsupportedModel(
+            f"{source}: classifier_pooling {shown(style.pooling)}; {nearest(style.pooling, POOLINGS)}"
+        )
 
 
 def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:
