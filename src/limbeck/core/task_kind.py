@@ -231,9 +231,7 @@ class TaskKind(Output):
         """
 
     @abstractmethod
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare a model's prediction for one row with its label.
 
         The prediction overrules the label where it differs with a probability of at least ``confidence``; of several
@@ -241,11 +239,9 @@ class TaskKind(Output):
         overruled.
 
         Args:
-            logits: [labels], or [positions, labels] for words.
+            logits: [labels]; of words [words, labels], NaN for words that were cut off, which keep their labels.
             label: The label of the row.
             confidence: Probability from which the model overrules the label.
-            aligned: For words, a label at the first position of each and IGNORED elsewhere [positions]; words that were
-                cut off keep their labels.
 
         Returns:
             The prediction, and the label after it was overruled or not.

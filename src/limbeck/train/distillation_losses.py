@@ -140,10 +140,12 @@ class LogitLoss:
             return F.mse_loss(student.logits, targets)
         if self.problem_type == "multi_label_classification" and self.kind != "mse":
             return F.binary_cross_entropy_with_logits(student.logits, teacher.logits.sigmoid())
-        loss = LOGIT_LOSSES[self.kind](student.logits, teacher.logits, self.temperature)
+        compare = LOGIT_LOSSES[self.kind]
         if student.logits.dim() == 2:
-            return loss.mean()
-        return masked_mean(loss, batch["labels"] != IGNORED)
+            return compare(student.logits, teacher.logits, self.temperature).mean()
+        unseen = teacher.logits.isnan().any(-1)  # words that the teacher cut off
+        targets = teacher.logits.masked_fill(unseen[..., None], 0.0)
+        return masked_mean(compare(student.logits, targets, self.temperature), (batch["labels"] != IGNORED) & ~unseen)
 
 
 class HiddenLoss(nn.Module):
