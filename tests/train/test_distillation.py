@@ -89,7 +89,7 @@ def test_a_file_of_scores_of_words_teaches_what_its_live_teacher_does(make_model
     """Also where the teacher has other tokens and cuts long texts: those words are left out of the loss."""
     task = toy_task("tokens", train=48, validation=8, test=8)
     student = toy_candidate(make_model, "tokens", seed=3)
-    teacher_tokenizer = pieces_tokenizer(task, 2)
+    teacher_tokenizer = pieces_tokenizer(task, 1)
     model = make_model(labels=3, kind="tokens", vocab_size=len(teacher_tokenizer), seed=1)
     teacher = Candidate(model, teacher_tokenizer, task)
     student = Candidate(student.model, toy_tokenizer(task), task)

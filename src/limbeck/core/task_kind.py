@@ -1,7 +1,7 @@
 """What a kind of task says about itself: how labels are read, what answers mean, how they are scored and shown.
 
-Each kind is one file in ``core/kinds``. Nothing here needs torch: losses go by ``problem_type``, and heads by
-``per_token`` and ``auto_class``.
+Each kind is one file in ``core/kinds``. Nothing here needs torch: losses go by ``problem_type``
+(``model/output_losses.py``), and heads by ``per_token`` and ``auto_class``.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class FunctionTeacher:
             InputError: The function fails, or does not return a row of scores for each text.
         """
         self._function, self._task, self._words = function, task, task.task_kind.per_token
-        self.name = str(getattr(function, "__qualname__", type(function).__name__))
+        self.name = name_of(function)
         self._logits: dict[Key, np.ndarray] = {}
         probe = list(dict.fromkeys(_inputs(task, next(iter(task.splits)))))[:BATCH]
         rows = self._call(probe)
@@ -152,6 +152,18 @@ class FunctionTeacher:
             return False
         self._logits.update(answers)
         return True
+
+
+def name_of(function: TeacherFunction) -> str:
+    """Return the qualified name of a function, or of the class of a callable object.
+
+    >>> name_of(hashlib.new), name_of(str.split)
+    ('hashlib.new', 'str.split')
+    """
+    named = function if hasattr(function, "__qualname__") else type(function)
+    module = getattr(named, "__module__", None)  # methods of built-in types have none
+    prefix = "" if module in ("__main__", "builtins", None) else f"{module}."
+    return prefix + named.__qualname__.replace("<locals>.", "").replace("<lambda>", "lambda")
 
 
 def _probabilities(logits: Sequence[np.ndarray]) -> np.ndarray:
