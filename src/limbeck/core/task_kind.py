@@ -80,6 +80,7 @@ class TaskKind(Output):
     Attributes:
         problem_type: Name in transformers, which decides the loss.
         default_metric: The first of the kind's metrics.
+        metrics: Names of metrics that fit although they do not name the kind, so that a new kind changes no other file.
         first_label: Name of the label that comes first if there is one of this name: metrics leave it out.
         single_class: Whether the label of a row is one class: splits keep the proportions of classes, and right answers
             are recorded row by row for paired tests.
@@ -90,6 +91,7 @@ class TaskKind(Output):
 
     problem_type: ClassVar[str]
     default_metric: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]] = ()
     first_label: ClassVar[str | None] = None
     single_class: ClassVar[bool] = False
     label_dtype: ClassVar[Literal["int64", "float32"]] = "int64"
