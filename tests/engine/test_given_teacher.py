@@ -23,6 +23,7 @@ from limbeck.measure.memory import Size
 from limbeck.measure.quality import Quality
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.recipe.recipe import Recipe, check, load_recipe, parse
+from limbeck.report.display_names import names
 from limbeck.report.table import rows as table_rows
 from limbeck.techniques.augment import Augment
 from limbeck.techniques.distill import Distill
@@ -189,9 +190,8 @@ def test_the_loss_that_a_budget_allows_counts_from_the_reference(
     teacher, student, task, tmp_path, rows_of, write_jsonl
 ):
     """Not from a file of scores that no model comes near."""
-    names = task.label_names
     labels = {
-        text: names[label]
+        text: task.label_names[label]
         for split in task.splits.values()
         for text, label in zip(split.texts, split.labels, strict=True)
     }
@@ -254,7 +254,7 @@ def test_a_file_and_a_function_of_scores_of_words_teach_what_their_live_teacher_
         np.testing.assert_allclose(again, answers[0], atol=1e-3)
     assert values[0] == values[1] == values[2]
     assert result.records[result.teacher].parameters["function"] == f"{__name__}.tag"
-    assert f"teacher {__name__}.tag" in str(result)
+    assert names(result.run_summary)[result.teacher] == f"teacher {__name__}.tag"
     assert SCORES not in str(result)
 
 
