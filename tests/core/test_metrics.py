@@ -153,3 +153,10 @@ def test_balanced_accuracy_of_several_classes_equals_scikit_learn():
 def test_the_label_of_words_that_were_not_seen():
     assert default_label(["B-PER", "O", "I-PER"]) == 1
     assert default_label(["noun"]) == 0
+
+
+def test_a_kind_of_task_may_name_metrics_of_others(monkeypatch):
+    before = metrics_of("regression")
+    monkeypatch.setattr(KINDS["regression"], "metrics", ("macro_f1", "pearson"), raising=False)
+    assert sorted(metrics_of("regression")) == sorted({*before, "macro_f1"})
+    assert metrics_of("regression")[0] == before[0]

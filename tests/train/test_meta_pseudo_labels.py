@@ -12,8 +12,6 @@ from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded
 from limbeck.train.config import TrainingConfig
 from limbeck.train.meta_pseudo_labels import (
-    MULTI,
-    SINGLE,
     LabeledBatches,
     MetaPseudoLabels,
     moved_logits,
@@ -24,6 +22,7 @@ from limbeck.train.meta_pseudo_labels import (
 from limbeck.train.objectives import Progress, StepTaken
 
 TEXTS, CLASSES = 4, 3
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
 class Tiny(nn.Module):

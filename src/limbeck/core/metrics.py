@@ -264,8 +264,9 @@ def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 def metrics_of(kind: str) -> tuple[str, ...]:
     """Return the names of the metrics of a kind of task, the default first."""
-    default = find(kind).default_metric
-    return default, *(name for name, info in METRICS.items() if kind in info.kinds and name != default)
+    default, others = find(kind).default_metric, find(kind).metrics
+    fitting = (name for name, info in METRICS.items() if kind in info.kinds or name in others)
+    return default, *(name for name in fitting if name != default)
 
 
 def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:

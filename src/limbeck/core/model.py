@@ -302,6 +302,10 @@ class AnswerSource(Protocol):
         """Return why the source cannot answer a split; empty if it can."""
         ...
 
-    def answer(self, task: Task, split: str) -> np.ndarray:
-        """Return the logits of a split in the order of the task's labels [rows, labels]."""
+    def answer(self, task: Task, split: str) -> np.ndarray | list[np.ndarray]:
+        """Return the logits of a split in the order of the task's labels [rows, labels].
+
+        Where words have labels, a list of [words, labels], one for each text; NaN for words that the source cannot
+        answer, because it cut the text before them or does not know them.
+        """
         ...

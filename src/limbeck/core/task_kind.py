@@ -1,7 +1,7 @@
 """What a kind of task says about itself: how labels are read, what answers mean, how they are scored and shown.
 
-Each kind is one file in ``core/kinds``. Nothing here needs torch: losses go by ``problem_type``, and heads by
-``per_token`` and ``auto_class``.
+Each kind is one file in ``core/kinds``. Nothing here needs torch: losses go by ``problem_type``
+(``model/output_losses.py``), and heads by ``per_token`` and ``auto_class``.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class TaskKind(Output):
     Attributes:
         problem_type: Name in transformers, which decides the loss.
         default_metric: The first of the kind's metrics.
+        metrics: Names of metrics that fit although they do not name the kind, so that a new kind changes no other file.
         first_label: Name of the label that comes first if there is one of this name: metrics leave it out.
         single_class: Whether the label of a row is one class: splits keep the proportions of classes, and right answers
             are recorded row by row for paired tests.
@@ -98,6 +99,7 @@ class TaskKind(Output):
 
     problem_type: ClassVar[str]
     default_metric: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]] = ()
     first_label: ClassVar[str | None] = None
     single_class: ClassVar[bool] = False
     label_dtype: ClassVar[Literal["int64", "float32"]] = "int64"
@@ -260,9 +262,7 @@ class TaskKind(Output):
         """
 
     @abstractmethod
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare a model's prediction for one row with its label.
 
         The prediction overrules the label where it differs with a probability of at least ``confidence``; of several
@@ -270,11 +270,9 @@ class TaskKind(Output):
         overruled.
 
         Args:
-            logits: [labels], or [positions, labels] for words.
+            logits: [labels]; of words [words, labels], NaN for words that were cut off, which keep their labels.
             label: The label of the row.
             confidence: Probability from which the model overrules the label.
-            aligned: For words, a label at the first position of each and IGNORED elsewhere [positions]; words that were
-                cut off keep their labels.
 
         Returns:
             The prediction, and the label after it was overruled or not.

@@ -47,6 +47,8 @@ class Encoded:
     unseen: Sequence[Sequence[UnseenWord]] = ()
     """For token tasks, each example's words that got no token: the text was truncated before them, or the tokenizer
     drops their characters."""
+    first_pieces: Sequence[Sequence[int | None]] = ()
+    """For token tasks, the position of the first token of each example's words; None for words without a token."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -84,8 +86,13 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
     ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
     if not words:
         return Encoded(ids, types, list(rows.labels), pad, task.kind)
-    aligned = [_align(encodings.word_ids(index), word_labels) for index, word_labels in enumerate(rows.labels)]
-    return Encoded(ids, types, [labels for labels, _ in aligned], pad, task.kind, [unseen for _, unseen in aligned])
+    firsts = [first_pieces(encodings.word_ids(index), len(text)) for index, text in enumerate(rows.texts)]
+    aligned = [
+        _align(labels, positions, len(tokens))
+        for labels, positions, tokens in zip(rows.labels, firsts, ids, strict=True)
+    ]
+    labels, unseen = [row for row, _ in aligned], [rest for _, rest in aligned]
+    return Encoded(ids, types, labels, pad, task.kind, unseen, firsts)
 
 
 def _mask_replacer(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
@@ -96,10 +103,10 @@ def _mask_replacer(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[
     return lambda text: text.replace(written, own)
 
 
-def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> tuple[list[int], list[UnseenWord]]:
+def _align(labels: Sequence[int], positions: Sequence[int | None], tokens: int) -> tuple[list[int], list[UnseenWord]]:
     """Return a label per token (IGNORED but for the first of each word), and the words without a token."""
-    aligned, unseen = [IGNORED] * len(word_ids), []
-    for word, (label, position) in enumerate(zip(labels, first_pieces(word_ids, len(labels)), strict=True)):
+    aligned, unseen = [IGNORED] * tokens, []
+    for word, (label, position) in enumerate(zip(labels, positions, strict=True)):
         if position is None:
             unseen.append(UnseenWord(word, label))
         else:

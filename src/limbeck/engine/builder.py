@@ -73,7 +73,7 @@ class CandidateBuilder:
                 stored = self.store.facts.recall(f"record-{key}", read_record)
                 record = stored if stored is not None and stored.key == key else self._make_root(key)
             check_trained(record, source, self.recipe.teacher)
-            self.records[key] = replace(record, parameters={"source": source})  # the same content may have moved
+            self.records[key] = replace(record, parameters=self.given.named(source))  # the same content may have moved
         return self.records[key]
 
     def root_key(self, source: str, seed: int, role: str) -> str:

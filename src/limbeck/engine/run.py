@@ -246,7 +246,8 @@ class _Run:
             teacher = self.builder.root(self.recipe.teacher, seed, "teacher")
             self.log.write(teacher)
             if self.builder.given_key is not None:
-                self.log.note(f"the teacher '{self.recipe.teacher}' {'; '.join(teacher.notes)}")
+                name = teacher.parameters.get("function") or self.recipe.teacher
+                self.log.note(f"the teacher '{name}' {'; '.join(teacher.notes)}")
         return root
 
     @property

@@ -109,11 +109,12 @@ class Quality(Probe):
 
     def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of a teacher that only gives answers."""
-        from limbeck.data.answers import answers
+        from limbeck.data.answers import answers, judgeable
 
         task = candidate.task
         labels = task.split(self.split).labels
-        assessment = assess(task, answers(candidate.model, None, task, self.split, keep=context.keep), labels)
+        logits = answers(candidate.model, None, task, self.split, keep=context.keep)
+        assessment = assess(task, *judgeable(task, logits, labels))
         yield index, self.fact(task, assessment, len(labels))
         for name, interval in assessment.beside.items():
             yield index, Measurement(name, *_flat(interval), n=len(labels), split=self.split)

@@ -56,7 +56,7 @@ _RELATIVES = {
     ),
     "camembert": ("flaubert",),
     "deberta-v2": ("deberta",),
-    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neomme", "nomic_bert"),
+    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neobert", "neomme", "new", "nomic_bert"),
     "roberta": (
         "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "ultrabert", "ultravbert",
         "xlnet",
@@ -81,8 +81,9 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
     if model_type not in FAMILIES:
         relative = next((family for family, others in _RELATIVES.items() if model_type in others), None)
         advice = f"the closest is '{relative}'" if relative else nearest(model_type, FAMILIES)
+        code = " and needs code from its author, which limbeck does not run" if config.get("auto_map") else ""
         raise UnsupportedModel(
-            f"{source}: model_type '{model_type}' is not supported; supported families: {supported}; {advice}"
+            f"{source}: model_type '{model_type}' is not supported{code}; supported families: {supported}; {advice}"
         )
     required = {key: (None, value) for key, value in FAMILIES[str(model_type)].required.items()}
     for key, allowed in (FEATURES | required).items():

@@ -11,6 +11,7 @@ from limbeck.core.digests import content
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.paths import user_path
 from limbeck.core.shape import canonical_json
+from limbeck.data.answers import judgeable
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
 from limbeck.model.checkpoints import peek, peek_here
@@ -139,7 +140,7 @@ def check_answers(source: str, opened: AnswerSource, task: Task) -> None:
     split = "validation" if sizes.get("validation", 0) >= TEXTS else max(sizes, key=sizes.__getitem__)
     wanted = min(TEXTS if opened.order_assumed else 1, len(task.split(split)))
     few = task.limit(**{split: wanted}) if opened.identity else task
-    answers, given = opened.answer(few, split), few.split(split).labels
+    answers, given, _ = judgeable(task, opened.answer(few, split), few.split(split).labels)
     rows = [row for row, label in enumerate(given) if not isinstance(label, int) or label >= 0][:TEXTS]
     if not rows or not opened.order_assumed or task.task_kind.numeric:
         return

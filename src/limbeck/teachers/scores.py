@@ -62,6 +62,32 @@ class ScoreFormat:
             self._check_probabilities(numbers, where)
         return numbers
 
+    def read_text(self, value: Any, where: str, words: int | None = None) -> np.ndarray:
+        """Return the scores of one text in the order of the labels.
+
+        Args:
+            value: As for :meth:`read`; where words have labels a list of those, None for words without scores.
+            where: Where it is, for messages.
+            words: Number of words of the text; None where it is not known or texts have labels.
+
+        Returns:
+            [labels]; of words [words, labels], NaN for words without scores.
+
+        Raises:
+            InputError: As :meth:`read`, or there are not as many scores as words.
+        """
+        if not find(self.kind).per_token:
+            return np.asarray(self.read(value, where), dtype=np.float64)
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where}: expected a list with the scores of each word, got {shown(value)}")
+        if words is not None and len(value) != words:
+            raise InputError(f"{where}: {words} words, but scores of {len(value)}")
+        nothing = [math.nan] * len(self.labels)
+        rows = [nothing if word is None else self.read(word, f"{where}, word {n}") for n, word in enumerate(value, 1)]
+        return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.labels))
+
     def _ordered(self, value: Mapping[Any, Any], where: str) -> list[Any]:
         names = tuple(str(name) for name in value)
         match = match_labels(names, self.labels, subset=False)
@@ -80,17 +106,17 @@ class ScoreFormat:
                 raise InputError(
                     f"{where}: {number:g} is not a probability (0 to 1); if these are logits, name the field 'logits'"
                 )
-        if find(self.kind).single_class and abs(sum(numbers) - 1) > tolerance(len(numbers)):
+        if not find(self.kind).several and abs(sum(numbers) - 1) > tolerance(len(numbers)):
             raise InputError(f"{where}: the probabilities sum to {sum(numbers):.4g}, not to 1")
 
     def logits(self, values: np.ndarray) -> np.ndarray:
         """Convert scores to logits.
 
         Args:
-            values: Scores as :meth:`read` returns them [rows, labels].
+            values: Scores as :meth:`read` returns them [..., labels].
 
         Returns:
-            Logits in float32 [rows, labels]; of probabilities the logarithms, or for several labels the log-odds.
+            Logits in float32 [..., labels]; of probabilities the logarithms, or for several labels the log-odds.
         """
         values = np.asarray(values, dtype=np.float64)
         if self.probabilities:
@@ -98,6 +124,12 @@ class ScoreFormat:
             bounded = np.clip(values, LEAST, 1 - LEAST if several else 1.0)
             values = np.log(bounded) - (np.log1p(-bounded) if several else 0.0)
         return values.astype(np.float32)
+
+
+def names_labels(scores: object) -> bool:
+    """Return whether the scores of a text, or of any of its words, come with the names of their labels."""
+    words = scores if isinstance(scores, (list, tuple)) else [scores]
+    return any(isinstance(word, Mapping) for word in words)
 
 
 def tolerance(labels: int) -> float:
@@ -111,6 +143,9 @@ def tolerance(labels: int) -> float:
 
 def are_probabilities(kind: Kind, values: np.ndarray) -> bool:
     """Return whether scores look like probabilities [rows, labels]: all in 0 to 1, and of classes summing to 1."""
+    values = values[~np.isnan(values).any(axis=1)]  # words without scores
+    if not len(values):
+        return False
     if find(kind).numeric or values.min() < -1e-6 or values.max() > 1 + 1e-6:
         return False
     return find(kind).several or bool(np.all(np.abs(values.sum(1) - 1) <= tolerance(values.shape[1])))

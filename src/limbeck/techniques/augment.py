@@ -35,7 +35,7 @@ SAMPLES_PER_SECOND = 20_000.0  # of n-gram samples on one core; rough
     StepInfo(
         "augment",
         label="augmented",
-        version=2,
+        version=3,
         needs={"torch"},
         reads={"seed", "teacher"},
         headless=True,

@@ -13,12 +13,11 @@ from limbeck.errors import InputError
 
 
 def test_reviews_of_words_stay_aligned():
-    logits = np.array([[9, 0], [0, 9], [9, 9.1], [0, 9], [0, 9]])
-    # [CLS], word 0, its second piece, word 1, [SEP]; word 2 was cut off
-    predicted, guarded = KIND.review(logits, (0, 1, 0), 0.9, [-100, 0, -100, 1, -100])
-    assert predicted == (1, 1, 0)
-    assert guarded == (1, 1, 0)
-    assert KIND.review(logits, (0, 1, 0), 1.0, [-100, 0, -100, 1, -100])[1] == (0, 1, 0)
+    logits = np.array([[0, 9], [np.nan, np.nan], [0, 9], [0, 0.1], [9, 0]])  # word 1 has no token
+    predicted, guarded = KIND.review(logits, (0, 0, 1, 0, IGNORED), 0.9)
+    assert predicted == (1, 0, 1, 1, 0)
+    assert guarded == (1, 0, 1, 0, IGNORED)
+    assert KIND.review(logits, (0, 0, 1, 0, IGNORED), 1.0)[1] == (0, 0, 1, 0, IGNORED)
 
 
 def test_ignored_positions_are_left_out_padded_or_ragged():

@@ -66,16 +66,13 @@ class Classification(TaskKind):
         )
         return Assessment(quality, {"per_label": per_class(names, predicted, truth), "correct": pack(correct)})
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare the most probable class with the label.
 
         Args:
             logits: [labels].
             label: The label of the row.
             confidence: Probability from which the model overrules the label.
-            aligned: Empty.
 
         >>> KIND.review([0.0, 3.0], 0, 0.9), KIND.review([0.0, 1.0], 0, 0.9)
         ((1, 1), (1, 0))

@@ -119,16 +119,13 @@ class Multilabel(TaskKind):
         counts = per_label(names, predicted, truth)
         return Assessment(metric_interval(metric, self.readings(metric, stacked), truth), {"per_label": counts})
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare every label by itself.
 
         Args:
             logits: [labels].
             label: The label of the row.
             confidence: Probability, of 1 or of 0, from which the model overrules a label.
-            aligned: Empty.
         """
         probabilities = activate(logits, self.activation)
         predicted = tuple(int(probability > 0.5) for probability in probabilities)

@@ -96,16 +96,13 @@ class Regression(TaskKind):
         beside = {function.__name__: score(function, predicted, truth) for function in (rmse, r2)}
         return Assessment(score(METRICS[metric], predicted, truth), {}, beside)
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Return the prediction, and the label as it is.
 
         Args:
             logits: [1].
             label: The label of the row.
             confidence: Ignored: a number has none.
-            aligned: Empty.
         """
         return float(np.asarray(logits).reshape(-1)[0]), label
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -175,24 +176,19 @@ class Tokens(TaskKind):
         )
         return Assessment(quality, detail, entities)
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare the most probable class of every word with its label.
 
         Args:
-            logits: [positions, labels].
+            logits: [words, labels]; NaN for words that the model did not see, which keep their labels.
             label: The label of the row.
             confidence: Probability from which the model overrules the label of a word.
-            aligned: A label at the first position of each word, and IGNORED elsewhere [positions].
         """
-        probabilities = activate(logits, self.activation)
-        starts = [position for position, tag in enumerate(aligned) if tag != IGNORED]
-        tags = [int(probabilities[position].argmax()) for position in starts]
-        confident = [bool(probabilities[position].max() >= confidence) for position in starts]
-        rest = tuple(label[len(starts) :])
-        changed = tuple(new if sure else old for new, old, sure in zip(tags, label, confident, strict=False))
-        return (*tags, *rest), changed + rest
+        best = np.asarray(logits).argmax(axis=-1)
+        largest = np.asarray(activate(logits, self.activation)).max(axis=-1)  # NaN is no probability
+        pairs = list(zip(label, best.tolist(), largest.tolist(), strict=True))
+        predicted = tuple(old if math.isnan(sure) else new for old, new, sure in pairs)
+        return predicted, tuple(new if sure >= confidence and old != IGNORED else old for old, new, sure in pairs)
 
 
 def _insert(row: np.ndarray, words: Sequence[UnseenWord]) -> np.ndarray:
