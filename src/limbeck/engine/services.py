@@ -17,6 +17,9 @@ from limbeck.engine.helping import keep_once, together
 from limbeck.engine.store import Store
 from limbeck.recipe.recipe import Recipe
 
+LIMITS_IN_KEYS = ("latency_ms", "size_mb", "max_drop")
+"""Parts of the budget that may decide what a step makes; the others decide only what is chosen."""
+
 
 def services(
     recipe: Recipe,
@@ -71,7 +74,7 @@ def services_in_keys(
     values: dict[str, Callable[[], Any]] = {
         "seed": lambda: seed,
         "target": lambda: target,
-        "budget": lambda: asdict(recipe.budget),
+        "budget": lambda: {name: asdict(recipe.budget)[name] for name in LIMITS_IN_KEYS},
         "teacher": teacher,
         "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()},
     }

@@ -21,7 +21,7 @@ from limbeck.report.table import Row, baseline_problems, better_than_baseline, r
 if TYPE_CHECKING:
     from rich.table import Table
 
-BULKY = frozenset({"rounds", "correct", "samples", "shapes"})
+BULKY = frozenset({"rounds", "correct", "resampled", "samples", "shapes"})
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import IGNORED, METRICS, OUTSIDE, default_label
-from limbeck.core.statistics import score
+from limbeck.core.statistics import pack_numbers, resampled_score
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, per_class
 from limbeck.errors import InputError
 
@@ -118,7 +118,7 @@ class Tokens(TaskKind):
         labels: Sequence[Label],
         unseen: Sequence[Sequence[int]] = (),
     ) -> Assessment:
-        """Score with a bootstrap interval over the texts.
+        """Score with a bootstrap interval over the texts; keep the values on the resamples.
 
         Args:
             metric: Name of the metric.
@@ -135,10 +135,11 @@ class Tokens(TaskKind):
             guesses = [np.append(guess, [other] * len(rest)) for guess, rest in zip(guesses, unseen, strict=True)]
             truths = [np.append(truth, list(rest)) for truth, rest in zip(truths, unseen, strict=True)]
             guesses, truths = ([row.astype(np.int64) for row in rows] for rows in (guesses, truths))
-        quality = score(
+        quality, values = resampled_score(
             lambda guess, truth: METRICS[metric](np.concatenate(guess), np.concatenate(truth)), guesses, truths
         )
-        detail = {"per_label": per_class(names, np.concatenate(guesses), np.concatenate(truths))}
+        counts = per_class(names, np.concatenate(guesses), np.concatenate(truths))
+        detail = {"per_label": counts, "resampled": pack_numbers(values)}
         count = sum(map(len, unseen))
         return Assessment(quality, detail | ({"unseen_words": count} if count else {}))
 
