@@ -29,10 +29,10 @@ def tested(record: Record, whole: Record | None, budget: Budget) -> Evidence | N
     """
     from limbeck.core.paired import evidence
 
+    if whole is None:
+        return None
     fact = fact_for_choices(record, "quality")
-    if whole is None or record.key == whole.key:
-        return evidence(budget, fact, fact if whole is not None else None)
-    return evidence(budget, fact, fact_for_choices(whole, "quality"))
+    return evidence(budget, fact, fact if record.key == whole.key else fact_for_choices(whole, "quality"))
 
 
 def is_as_good(confidence: float, record: Record, first: Record) -> bool:

@@ -62,7 +62,7 @@ class Loss(ABC):
             return None
         needed = self.n * (NORMAL.inv_cdf(confidence) * self.deviation / gap) ** 2
         more = max(1.0, needed - self.n)
-        digit = 10 ** max(0, math.floor(math.log10(more)) - 1)
+        digit: int = 10 ** max(0, math.floor(math.log10(more)) - 1)
         return math.ceil(more / digit) * digit
 
 
@@ -174,7 +174,11 @@ def loss_against(fact: Measurement, reference: Measurement) -> Loss:
             right, was_right = unpack(after, n), unpack(before, n)
             return CountedLoss.of(int((was_right & ~right).sum()), int((right & ~was_right).sum()), n)
     width = 2 * NORMAL.inv_cdf((1 + LEVEL) / 2)
-    spreads = [100 * (each.high - each.low) / width for each in (fact, reference) if None not in (each.low, each.high)]
+    spreads = [
+        100 * (each.high - each.low) / width
+        for each in (fact, reference)
+        if each.low is not None and each.high is not None
+    ]
     return UnpairedLoss(points, n, math.hypot(*spreads) if len(spreads) == 2 else 0.0)
 
 
