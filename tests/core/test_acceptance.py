@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limbeck.core.acceptance import doubts, is_as_good, settled, tested, without_pointless
+from limbeck.core.acceptance import doubts, evidence_of, is_as_good, settled, without_pointless
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import FLOAT_PARTS, Measurement
 from limbeck.core.statistics import pack
@@ -56,10 +56,10 @@ def test_what_its_own_float_parts_made_pointless_is_left_out():
 def test_what_seems_to_meet_the_budget_is_named_with_what_would_decide():
     budget = Budget(max_drop=1.0)
     other = record("other", [*range(54), *range(100, 104)][4:])
-    evidence = tested(other, WHOLE, budget)
+    evidence = evidence_of(other, WHOLE, budget)
     assert 0 < evidence.probability < 0.8
     (note,) = doubts([other], {"other": evidence}, budget)
     assert note.startswith("not chosen: other, within 1 only with probability")
     assert "more validation texts would decide" in note
     assert doubts([other], {"other": Evidence(0.9)}, budget) == []
-    assert tested(WHOLE, WHOLE, budget).probability == 1.0
+    assert evidence_of(WHOLE, WHOLE, budget).probability == 1.0

@@ -19,7 +19,7 @@ def fact_for_choices(record: Record, name: str) -> Measurement | None:
     return record.fact(name, "validation") or record.fact(name)
 
 
-def tested(record: Record, whole: Record | None, budget: Budget) -> Evidence | None:
+def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Evidence | None:
     """Return how probable it is that a record loses no more than the budget allows; None where nothing can be said.
 
     Args:

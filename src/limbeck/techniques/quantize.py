@@ -99,8 +99,8 @@ class Quantize(Technique):
         def fell_back(parts: int, total: int) -> None:
             facts.append(Measurement(FLOAT_PARTS, float(parts), "1", n=total))
 
-        services = {"fell_back": fell_back, "log": context.log}
-        model = quantize(candidate.model, candidate.tokenizer, candidate.task, folder, **fields, **services)
+        texts = (candidate.tokenizer, candidate.task)
+        model = quantize(candidate.model, *texts, folder, **fields, fell_back=fell_back, log=context.log)
         yield replace(candidate, model=model, folder=None, facts=tuple(facts))
 
 

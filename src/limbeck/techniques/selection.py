@@ -171,7 +171,7 @@ def within(
         return []
     reference = reference_quality(context.teacher)
     whole = context.teacher.record if context.teacher is not None else None
-    tested = {record.key: acceptance.tested(record, whole, budget) for record in compared}
+    tested = {record.key: acceptance.evidence_of(record, whole, budget) for record in compared}
     notes: list[str] = []
     if budget.weighs_noise:
         compared, notes = acceptance.without_pointless(compared, budget.confidence, is_as_fast)
