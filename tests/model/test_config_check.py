@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
 
 import pytest
 from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig
@@ -11,6 +12,7 @@ from limbeck.errors import InputError
 from limbeck.model.checkpoints import peek
 from limbeck.model.config_check import FRACTIONS, LISTS, SWITCHES, TEXTS, WHOLE, check_config, shortened
 from limbeck.model.pretrained import load_pretrained
+from limbeck.model.style import Style
 
 ODD = ["64", -1, 1.5, True, 10**9, 10**40, [], {}, float("nan")]
 
@@ -27,6 +29,15 @@ def test_other_keys_have_types(key):
     for value in (10**40, {"a": 1}, [[1]], [None], float("inf")):
         with pytest.raises(InputError, match=rf"M: config\.json has {key} = .*; expected "):
             check_config({key: value}, "M")
+
+
+@pytest.mark.parametrize("field", fields(Style), ids=lambda field: field.name)
+def test_a_configuration_of_ours_has_the_form_that_the_style_declares(field, make_model):
+    config = json.loads(json.dumps({"model_type": "limbeck", **asdict(make_model().config.style)}))
+    check_config(config, "M")
+    for value in ({"a": 1}, [{}]):
+        with pytest.raises(InputError, match=rf"M: config\.json has {field.name} = "):
+            check_config(config | {field.name: value}, "M")
 
 
 def test_sizes_must_be_there_if_they_are_named_at_all():

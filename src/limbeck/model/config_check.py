@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from limbeck.errors import InputError, UnsupportedModel
+from limbeck.model.style import Style
 
 MOST_LAYERS, WIDEST = 1000, 1 << 20
 WHOLE: Mapping[str, tuple[int, int]] = {
@@ -77,9 +82,23 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
             continue
         elif expected := _expected(key, value):
             raise InputError(f"{source}: config.json has {key} = {shortened(value)}; expected {expected}")
+    if config.get("model_type") == "limbeck":
+        _check_style(config, source)
     padding, rows = config.get("pad_token_id"), config.get("vocab_size")
     if padding is not None and rows is not None and padding >= rows:
         raise InputError(f"{source}: config.json has pad_token_id = {padding}, and vocab_size = {rows}")
+
+
+def _check_style(config: Mapping[str, Any], source: object) -> None:
+    """Check that all that a configuration of ours says of the style has the form that :class:`Style` declares."""
+    declared = {field.name: config[field.name] for field in fields(Style) if field.name in config}
+    try:
+        TypeAdapter(Style).validate_json(json.dumps(declared), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        fault = f"config.json has {key} = {shortened(config[key])}: {first['msg']}"
+        raise InputError(f"{source}: {fault}") from error
 
 
 def _expected(key: str, value: object) -> str:
