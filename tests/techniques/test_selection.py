@@ -118,7 +118,7 @@ def test_top_ranks_by_one_fact():
     assert len(choose(Top(k=99))) == len(RECORDS)
 
 
-def tested_record(key, wrong, latency_ms, size_mb=10.0, n=500):
+def answering(key, wrong, latency_ms, size_mb=10.0, n=500):
     """A record whose answers to these rows are wrong; times have intervals of a few per cent."""
     correct = np.full(n, True)
     correct[list(wrong)] = False
@@ -129,9 +129,9 @@ def tested_record(key, wrong, latency_ms, size_mb=10.0, n=500):
     return Record(key, None, "finetune", traits=frozenset({"int8"}), facts=(quality, times, size))
 
 
-WHOLE = tested_record("whole", range(50), 9.0)
-SMALL = tested_record("small", range(48), 3.0)
-DOUBTFUL = tested_record("doubtful", [*range(40, 44), *range(100, 150)], 2.0)  # 0.8 points lost, but 90 texts differ
+WHOLE = answering("whole", range(50), 9.0)
+SMALL = answering("small", range(48), 3.0)
+DOUBTFUL = answering("doubtful", [*range(40, 44), *range(100, 150)], 2.0)  # 0.8 points lost, but 90 texts differ
 
 
 def test_a_loss_that_is_within_the_limit_by_luck_is_not_accepted():
@@ -145,7 +145,7 @@ def test_a_loss_that_is_within_the_limit_by_luck_is_not_accepted():
 
 
 def test_best_keeps_the_fastest_of_those_that_are_not_shown_to_be_worse():
-    records = [WHOLE, SMALL, tested_record("fast", range(49), 2.0), tested_record("bad", range(99), 1.0)]
+    records = [WHOLE, SMALL, answering("fast", range(49), 2.0), answering("bad", range(99), 1.0)]
     (kept,) = choose(Best(), records, WHOLE, latency_ms=10.0)
     assert kept.key == "fast"
     assert kept.notes[-1].startswith("undecided: small is ahead of")
@@ -153,7 +153,7 @@ def test_best_keeps_the_fastest_of_those_that_are_not_shown_to_be_worse():
 
 
 def test_cheapest_keeps_the_most_accurate_of_those_that_are_not_measurably_slower():
-    records = [tested_record("a", range(60), 2.00), tested_record("b", range(50), 2.01), WHOLE]
+    records = [answering("a", range(60), 2.00), answering("b", range(50), 2.01), WHOLE]
     assert keys(choose(Cheapest(), records, WHOLE)) == ["b"]
     assert keys(choose(Cheapest(), records, WHOLE, confidence=0.5)) == ["a"]
 
@@ -163,9 +163,7 @@ def test_confidence_one_half_compares_numbers_as_before(seed):
     """On random fronts: the first by the old order of those whose numbers meet the limits, or the nearest."""
     rng = np.random.default_rng(seed)
     records = [
-        tested_record(
-            f"r{i}", rng.choice(500, rng.integers(20, 80), replace=False), rng.uniform(1, 9), rng.uniform(5, 90)
-        )
+        answering(f"r{i}", rng.choice(500, rng.integers(20, 80), replace=False), rng.uniform(1, 9), rng.uniform(5, 90))
         for i in range(8)
     ]
     budget = {"max_drop": float(rng.uniform(0, 6)), "latency_ms": float(rng.uniform(0.5, 9))}
