@@ -203,7 +203,10 @@ class Step(ABC):
         return frozenset()
 
     def idle_fields(self) -> Mapping[str, Any]:
-        """Return the fields that change nothing beside the others, with the values that cache keys have for them."""
+        """Return the fields that change nothing beside the others, with the values that cache keys have for them.
+
+        A name that is no field marks results that are others than before for these values of the fields alone.
+        """
         return {}
 
     def file_problems(self) -> list[str]:

@@ -12,12 +12,14 @@ from limbeck.core.cost import TargetCost
 from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import machine
 from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher
-from limbeck.core.target import Budget
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import measured_alone
 from limbeck.engine.helping import keep_once, together
 from limbeck.engine.store import Store
 from limbeck.recipe.recipe import Recipe
+
+LIMITS_IN_KEYS = ("latency_ms", "size_mb", "max_drop")
+"""Parts of the budget that may decide what a step makes; the others decide only what is chosen."""
 
 
 def services(
@@ -76,7 +78,7 @@ def services_in_keys(
     values: dict[str, Callable[[], Any]] = {
         "seed": lambda: seed,
         "target": lambda: target,
-        "budget": lambda: _budget_in_keys(recipe.budget),
+        "budget": lambda: {name: asdict(recipe.budget)[name] for name in LIMITS_IN_KEYS},
         "teacher": teacher,
         "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()},
     }
@@ -86,9 +88,3 @@ def services_in_keys(
     if together(step):
         read["processes"] = processes.count()  # batches are as many times larger
     return read
-
-
-def _budget_in_keys(budget: Budget) -> dict[str, float | None]:
-    """Return the limits; one that was added since keys were stored is left out where it is not set."""
-    limits = asdict(budget)
-    return limits if budget.max_flips is not None else {name: limits[name] for name in limits if name != "max_flips"}

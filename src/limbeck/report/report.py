@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
-from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.entity_types import types_json
@@ -23,7 +22,7 @@ from limbeck.report.table import Row, baseline_problems, better_than_baseline, r
 if TYPE_CHECKING:
     from rich.table import Table
 
-BULKY = frozenset({"rounds", "correct", "entities", "samples", "shapes", "most_changed"})
+BULKY = frozenset({"rounds", "correct", "entities", "resampled", "samples", "shapes", "most_changed"})
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 
@@ -79,7 +78,7 @@ def _unchosen(summary: RunSummary) -> str:
     table = rows(summary)
     front = sum(row.on_front for row in table)
     text = f"The recipe chooses nothing: {len(table)} candidate{'s' * (len(table) != 1)} measured, {front} on the front"
-    if summary.budget != Budget():
+    if summary.budget.given:
         text += f", {sum(not row.problems for row in table)} within the budget"
     return f"{text}. To get a model to serve, end the recipe with 'cheapest' or 'best'"
 
@@ -147,6 +146,9 @@ def front_table(summary: RunSummary) -> Table:
     figures += [*(["predicted"] if predicted else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"]
     for heading in figures:
         table.add_column(heading, justify="right")
+    tested = any(row.within_max_drop is not None for row in candidates)
+    if tested:
+        table.add_column(f"P(≤{summary.budget.max_drop:g})", justify="right")
     table.add_column("budget")
     for row in candidates:
         better = not baseline_problems(summary, row.quality.get(summary.split))
@@ -158,6 +160,7 @@ def front_table(summary: RunSummary) -> Table:
         cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
+        cells += [f"{row.within_max_drop:.2f}" if row.within_max_drop is not None else "–"] if tested else []
         cells += ["; ".join(row.problems) or "ok"]
         style = "bold green" if row.chosen else "" if row.on_front or row.teacher or row.reference else "dim"
         table.add_row(*map(Text, cells), style=style)  # Text: a label with [brackets] must not be read as markup
@@ -167,6 +170,8 @@ def front_table(summary: RunSummary) -> Table:
         table.add_row(*map(Text, ["", f"constant: {summary.baseline.answer}", *scores, *padding]), style="dim")
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if predicted else ""
+    if tested:
+        table.caption += f"   P(≤{summary.budget.max_drop:g}) probability that no more points are truly lost"
     for line in filter(None, (reference_line(summary), volume_line(summary), errors_line(summary))):
         table.caption += f"\n{line}"
     return table
@@ -254,6 +259,7 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         line |= {name: None, f"{name}_low": None, f"{name}_high": None}
         if ratio is not None:
             line |= {name: ratio.value, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
+    line |= {} if row.within_max_drop is None else {"probability_within_max_drop": row.within_max_drop}
     line |= {"drop_points": row.drop, "on_front": row.on_front, "chosen": row.chosen, "teacher": row.teacher}
     line["reference"] = row.reference
     line |= {"meets_budget": row.meets_budget, "problems": "; ".join(row.problems)}
@@ -266,7 +272,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "headline": headline(summary),
         "metric": summary.metric,
         "target": str(summary.target),
-        "budget": {name: value for name, value in vars(summary.budget).items() if value is not None},
+        "budget": summary.budget.given,
         "chosen": list(summary.chosen),
         "teacher": summary.teacher,
         "reference": summary.reference,

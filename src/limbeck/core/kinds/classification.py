@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
-from limbeck.core.ranking import metric_interval
-from limbeck.core.statistics import pack, wilson
+from limbeck.core.ranking import resampled_quality
+from limbeck.core.statistics import pack, pack_numbers, wilson
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
 
 
@@ -49,6 +49,8 @@ class Classification(TaskKind):
     ) -> Assessment:
         """Score with an interval: Wilson's for accuracy, else by bootstrap; keep which rows were right.
 
+        Values on resamples are kept beside a bootstrap interval.
+
         Args:
             metric: Name of the metric.
             names: The label names.
@@ -59,12 +61,11 @@ class Classification(TaskKind):
         stacked, truth = np.stack(list(logits)), np.asarray(labels)
         predicted = self.decode(stacked)
         correct = predicted == truth
-        quality = (
-            wilson(int(correct.sum()), len(correct))
-            if metric == "accuracy"
-            else metric_interval(metric, self.readings(metric, stacked), truth)
-        )
-        return Assessment(quality, {"per_label": per_class(names, predicted, truth), "correct": pack(correct)})
+        detail = {"per_label": per_class(names, predicted, truth), "correct": pack(correct)}
+        if metric == "accuracy":
+            return Assessment(wilson(int(correct.sum()), len(correct)), detail)
+        quality, values = resampled_quality(metric, self.readings(metric, stacked), truth)
+        return Assessment(quality, {**detail, "resampled": pack_numbers(values)})
 
     def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare the most probable class with the label.

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
-from limbeck.core.ranking import metric_interval
+from limbeck.core.ranking import resampled_quality
+from limbeck.core.statistics import pack_numbers
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_label
 
 
@@ -105,7 +106,7 @@ class Multilabel(TaskKind):
         labels: Sequence[Label],
         unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
-        """Score with a bootstrap interval over the rows.
+        """Score with a bootstrap interval over the rows; keep the values on the resamples.
 
         Args:
             metric: Name of the metric.
@@ -117,7 +118,8 @@ class Multilabel(TaskKind):
         stacked, truth = np.stack(list(logits)), np.asarray(labels).astype(int)
         predicted = self.decode(stacked)
         counts = per_label(names, predicted, truth)
-        return Assessment(metric_interval(metric, self.readings(metric, stacked), truth), {"per_label": counts})
+        quality, values = resampled_quality(metric, self.readings(metric, stacked), truth)
+        return Assessment(quality, {"per_label": counts, "resampled": pack_numbers(values)})
 
     def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare every label by itself.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import METRICS, r2, rmse
-from limbeck.core.statistics import score
+from limbeck.core.statistics import pack_numbers, resampled_score, score
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 
 
@@ -83,7 +83,7 @@ class Regression(TaskKind):
         labels: Sequence[Label],
         unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
-        """Score with a bootstrap interval over the rows; ``rmse`` and ``r2`` stand beside it.
+        """Score with a bootstrap interval over the rows, whose values are kept; ``rmse`` and ``r2`` stand beside it.
 
         Args:
             metric: Name of the metric.
@@ -94,7 +94,8 @@ class Regression(TaskKind):
         """
         predicted, truth = self.decode(np.stack(list(logits))), self.truth(labels)
         beside = {function.__name__: score(function, predicted, truth) for function in (rmse, r2)}
-        return Assessment(score(METRICS[metric], predicted, truth), {}, beside)
+        quality, values = resampled_score(METRICS[metric], predicted, truth)
+        return Assessment(quality, {"resampled": pack_numbers(values)}, beside)
 
     def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Return the prediction, and the label as it is.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from limbeck.core.entities import OUTSIDE, Scores, TagScheme, count_entities, join_rows, scheme_of, scores_of
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import IGNORED, METRICS, default_label
-from limbeck.core.statistics import Interval, bootstrap, pack_counts, score
+from limbeck.core.statistics import Resampled, pack_counts, pack_numbers, resample, resampled_score
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
 from limbeck.errors import InputError
 
@@ -149,7 +149,7 @@ class Tokens(TaskKind):
         labels: Sequence[Label],
         unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
-        """Score with a bootstrap interval over the texts.
+        """Score with a bootstrap interval over the texts; keep the values on the resamples.
 
         Args:
             metric: Name of the metric.
@@ -171,10 +171,11 @@ class Tokens(TaskKind):
             detail["unseen_words"] = count
         scheme = scheme_of(tuple(names))
         entities = _entity_scores(scheme, guesses, truths, detail) if scheme is not None else {}
-        quality = entities.pop(metric, None) or score(
+        chosen = entities.pop(metric, None) or resampled_score(
             lambda guess, truth: METRICS[metric](np.concatenate(guess), np.concatenate(truth)), guesses, truths
         )
-        return Assessment(quality, detail, entities)
+        detail["resampled"] = pack_numbers(chosen.values)
+        return Assessment(chosen.interval, detail, {name: each.interval for name, each in entities.items()})
 
     def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare the most probable class of every word with its label.
@@ -201,7 +202,7 @@ def _insert(row: np.ndarray, words: Sequence[UnseenWord]) -> np.ndarray:
 
 def _entity_scores(
     scheme: TagScheme, guesses: Sequence[np.ndarray], truths: Sequence[np.ndarray], detail: dict[str, Any]
-) -> dict[str, Interval]:
+) -> dict[str, Resampled]:
     """Score whole entities, with intervals over the texts.
 
     Args:
@@ -224,10 +225,10 @@ def _entity_scores(
     rows = counts.sum(1)
     detail["entities"] = pack_counts(rows)
 
-    def interval(column: int) -> Interval:
-        return bootstrap(lambda chosen: scores_of(rows[chosen].sum(0))[column], len(rows))
+    def resampled(column: int) -> Resampled:
+        return resample(lambda chosen: scores_of(rows[chosen].sum(0))[column], len(rows))
 
-    return {f"entity_{name}": interval(column) for column, name in enumerate(Scores._fields)}
+    return {f"entity_{name}": resampled(column) for column, name in enumerate(Scores._fields)}
 
 
 KIND = Tokens()
