@@ -1,12 +1,17 @@
-"""Which records to accept: a difference that is smaller than its noise decides nothing."""
+"""What a choice reads of records, and which to accept: a difference that is smaller than its noise decides nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import FLOAT_PARTS, Measurement
 from limbeck.core.target import Budget, Evidence
+from limbeck.errors import LimbeckError, nearest
+
+if TYPE_CHECKING:
+    from limbeck.core.step import Teacher
 
 
 def fact_for_choices(record: Record, name: str) -> Measurement | None:
@@ -17,6 +22,54 @@ def fact_for_choices(record: Record, name: str) -> Measurement | None:
         name: Name of the fact.
     """
     return record.fact(name, "validation") or record.fact(name)
+
+
+def value(record: Record, name: str) -> float:
+    """Return the newest value of a fact.
+
+    Quality is taken from the validation split where it was measured there: choosing by the test split would bias it.
+    """
+    fact = fact_for_choices(record, name)
+    assert fact is not None, f"{record.key} has no {name}"
+    return fact.value
+
+
+def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) -> list[Record]:
+    """Return the records that have all these facts; fail if there is none.
+
+    Args:
+        records: Records to choose from.
+        names: Names of facts.
+        step_name: Name of the step, for messages.
+    """
+    complete = [record for record in records if all(record.fact(name) for name in names)]
+    if records and not complete:
+        there = {fact.name for record in records for fact in record.facts}
+        missing = next((name for name in names if name not in there), None)
+        if missing is None:
+            raise LimbeckError(f"{step_name}: no candidate has all of {', '.join(names)}")
+        raise LimbeckError(
+            f"{step_name}: no candidate has the fact '{missing}'; {nearest(missing, there)} "
+            "(put the probe that measures it before this step)"
+        )
+    return complete
+
+
+def limits(budget: Budget) -> list[str]:
+    """Return the names of the facts that the budget limits, apart from quality."""
+    named = {"latency_p50": budget.latency_ms, "size": budget.size_mb, "flips": budget.max_flips}
+    return [name for name, limit in named.items() if limit is not None]
+
+
+def reference_quality(teacher: Teacher | None) -> float | None:
+    """Return the quality of the teacher; None where there is none or it was not measured: no loss can be stated."""
+    record = teacher.record if teacher is not None else None
+    return value(record, "quality") if record is not None and record.fact("quality") else None
+
+
+def measured(record: Record) -> dict[str, float]:
+    """Return the facts of a record that a budget may limit."""
+    return {name: value(record, name) for name in ("latency_p50", "size", "quality", "flips") if record.fact(name)}
 
 
 def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Evidence | None:

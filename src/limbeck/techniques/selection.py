@@ -10,10 +10,9 @@ from typing import Annotated, TypeAlias
 from annotated_types import Ge, Le
 
 from limbeck.core import acceptance
+from limbeck.core.acceptance import limits, measured, reference_quality, value, with_facts
 from limbeck.core.candidate import Record
-from limbeck.core.step import Choice, RunContext, StepInfo, Teacher, step
-from limbeck.core.target import Budget
-from limbeck.errors import LimbeckError, nearest
+from limbeck.core.step import Choice, RunContext, StepInfo, step
 
 MORE_IS_BETTER = frozenset({"quality", "speedup", "speedup_parent"})
 """Of every other fact less is better."""
@@ -109,16 +108,6 @@ class Top(Choice):
         return ranked[: self.k]
 
 
-def value(record: Record, name: str) -> float:
-    """Return the newest value of a fact.
-
-    Quality is taken from the validation split where it was measured there: choosing by the test split would bias it.
-    """
-    fact = acceptance.fact_for_choices(record, name)
-    assert fact is not None, f"{record.key} has no {name}"
-    return fact.value
-
-
 def _latency(record: Record) -> float:
     return value(record, "latency_p50") if record.fact("latency_p50") else float("inf")
 
@@ -129,27 +118,6 @@ def _by_quality(record: Record) -> tuple[float, ...]:
 
 def _by_latency(record: Record) -> tuple[float, ...]:
     return _latency(record), -value(record, "quality")
-
-
-def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) -> list[Record]:
-    """Return the records that have all these facts; fail if there is none.
-
-    Args:
-        records: Records to choose from.
-        names: Names of facts.
-        step_name: Name of the step, for messages.
-    """
-    complete = [record for record in records if all(record.fact(name) for name in names)]
-    if records and not complete:
-        there = {fact.name for record in records for fact in record.facts}
-        missing = next((name for name in names if name not in there), None)
-        if missing is None:
-            raise LimbeckError(f"{step_name}: no candidate has all of {', '.join(names)}")
-        raise LimbeckError(
-            f"{step_name}: no candidate has the fact '{missing}'; {nearest(missing, there)} "
-            "(put the probe that measures it before this step)"
-        )
-    return complete
 
 
 def within(
@@ -210,20 +178,3 @@ def is_as_fast(record: Record, first: Record) -> bool:
     if latency is None or best is None:
         return False
     return latency.value <= best.value or is_faster(best, latency)[0] == "no measurable gain"
-
-
-def limits(budget: Budget) -> list[str]:
-    """Return the names of the facts that the budget limits, apart from quality."""
-    named = {"latency_p50": budget.latency_ms, "size": budget.size_mb, "flips": budget.max_flips}
-    return [name for name, limit in named.items() if limit is not None]
-
-
-def reference_quality(teacher: Teacher | None) -> float | None:
-    """Quality of the teacher; None when there is none or it was not measured, and no loss can then be stated."""
-    record = teacher.record if teacher is not None else None
-    return value(record, "quality") if record is not None and record.fact("quality") else None
-
-
-def measured(record: Record) -> dict[str, float]:
-    """Return the facts of a record that a budget may limit."""
-    return {name: value(record, name) for name in ("latency_p50", "size", "quality", "flips") if record.fact(name)}
