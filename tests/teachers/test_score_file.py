@@ -223,5 +223,5 @@ def test_rows_by_number_have_a_score_for_each_word_of_their_text(tmp_path, write
     rows[3]["logits"] = rows[3]["logits"][1:]
     file = ScoreFile(write_jsonl(tmp_path / "scores.jsonl", rows), task)
     assert f"which has {len(task.split('train').texts[3])}" in file.lacks(task, "train")
-    with pytest.raises(InputError, match="has scores of"):
+    with pytest.raises(InputError, match="has scores for"):
         file.answer(task, "train")

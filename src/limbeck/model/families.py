@@ -81,7 +81,8 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
     if model_type not in FAMILIES:
         relative = next((family for family, others in _RELATIVES.items() if model_type in others), None)
         advice = f"the closest is '{relative}'" if relative else nearest(model_type, FAMILIES)
-        code = " and needs code from its author, which limbeck does not run" if config.get("auto_map") else ""
+        remote = config.get("auto_map") and not _is_known(str(model_type))
+        code = " and needs code from its author, which limbeck does not run" if remote else ""
         raise UnsupportedModel(
             f"{source}: model_type '{model_type}' is not supported{code}; supported families: {supported}; {advice}"
         )
@@ -143,6 +144,13 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     style = Style(**{"family": name, "position_offset": offset, "pooler": family.activation, **values, **family.style})
     check_style(style, source)
     return style
+
+
+def _is_known(model_type: str) -> bool:
+    """Return whether transformers has the code of an architecture."""
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
 
 
 def check_style(style: Style, source: object) -> None:

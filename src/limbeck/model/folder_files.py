@@ -182,6 +182,8 @@ def check_word_list(folder: Path, required: Iterable[str]) -> None:
     words = read_word_list(folder)
     if words is None:
         return
+    if not any(words):
+        raise InputError(f"{folder / 'vocab.txt'} is empty; copy the file again")
     declared = {*words, *(read_object(path) if (path := folder / "added_tokens.json").is_file() else ())}
     path = folder / "tokenizer_config.json"
     added = read_object(path).get("added_tokens_decoder") if path.is_file() else None
